@@ -1,0 +1,99 @@
+r"""Gradient rules: ways to make :math:`y = f(x, \theta)` of a device differentiable.
+
+A rule is a function of a system and its twin that returns a differentiable ``f(x, theta)``.
+Comparing two training methods is swapping one argument.
+"""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+from pnnlab.errors import TwinError
+from pnnlab.protocols import PhysicalSystem, SimulatedSystem
+
+Response: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+GradientRule: TypeAlias = Callable[[PhysicalSystem, nn.Module | None], Response]
+
+
+class _ValueOfSystem(torch.autograd.Function):
+    """The value that the system measured, with the gradient of what the twin computed."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, modelled: Tensor, measured: Tensor) -> Tensor:
+        return measured.view_as(measured)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None]:
+        return grad, None
+
+
+def physics_aware(system: PhysicalSystem, twin: nn.Module | None) -> Response:
+    r"""Physics-aware training: forward through the system, backward through the twin.
+
+    .. math:: y = f_p(x, \theta), \qquad
+       \frac{\partial L}{\partial (x, \theta)} =
+       \left(\frac{\partial f_m}{\partial (x, \theta)}(x, \theta)\right)^{\!T}
+       \frac{\partial L}{\partial y}
+
+    The twin's vector-Jacobian product is taken at the inputs that really drove the system.
+
+    References
+    ----------
+    Wright, Onodera et al., Nature 601, 549 (2022), Methods, "Physics-aware training".
+
+    Raises
+    ------
+    TwinError
+        There is no twin.
+    """
+    twin = _required(twin, "physics_aware")
+
+    def respond(x: Tensor, theta: Tensor) -> Tensor:
+        measured = system(x, theta)
+        modelled: Tensor = twin(x, theta)
+        if modelled.shape != measured.shape:
+            raise TwinError(
+                f"the twin gives {tuple(modelled.shape)} and {system.name} gives "
+                f"{tuple(measured.shape)}: this is the twin of another system; fit one for this."
+            )
+        value: Tensor = _ValueOfSystem.apply(modelled, measured)
+        return value
+
+    return respond
+
+
+def in_silico(system: PhysicalSystem, twin: nn.Module | None) -> Response:
+    """In silico training: forward and backward through the twin; the system is never driven.
+
+    Raises
+    ------
+    TwinError
+        There is no twin.
+    """
+    return _required(twin, "in_silico")
+
+
+def ideal(system: PhysicalSystem, twin: nn.Module | None) -> Response:
+    """Backpropagation through the true system: the upper bound that only a simulation allows.
+
+    Raises
+    ------
+    TwinError
+        The system is real: nobody knows its exact gradient.
+    """
+    if not isinstance(system, SimulatedSystem):
+        raise TwinError(
+            f"{system.name} is not simulated, so its exact gradient does not exist; "
+            "use physics_aware with a twin."
+        )
+    return system.differentiable
+
+
+def _required(twin: nn.Module | None, rule: str) -> nn.Module:
+    if twin is None:
+        raise TwinError(f"{rule} differentiates a twin: give one, or use ideal in simulation.")
+    return twin

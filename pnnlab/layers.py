@@ -1,0 +1,241 @@
+"""`PhysicalLayer`: a physical system as a torch module that composes with any other."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pnnlab.errors import ShapeError, TwinError
+from pnnlab.gradients import GradientRule, Response
+from pnnlab.protocols import PhysicalSystem
+
+PENALTY_SHARPNESS = 30.0  # k of the soft range penalty, as in the authors' experiment code
+
+
+def soft_range_penalty(value: Tensor, sharpness: float = PENALTY_SHARPNESS) -> Tensor:
+    r"""Mean over all elements of a smooth price for leaving [0, 1].
+
+    .. math:: \tfrac{1}{k}\,\mathrm{softplus}(-k v) + \tfrac{1}{k}\,\mathrm{softplus}(k (v - 1))
+
+    Parameters
+    ----------
+    value : Tensor
+        Values before clamping, any shape.
+    sharpness : float
+        k; the penalty is linear beyond about 1/k outside the range.
+
+    Returns
+    -------
+    Tensor, scalar
+    """
+    k = sharpness
+    return (functional.softplus(-k * value) + functional.softplus(k * (value - 1))).mean() / k
+
+
+class Rescale(nn.Module):
+    """Standardise with frozen statistics, then apply a trainable gain and offset.
+
+    The mean and standard deviation are measured by `calibrate` and do not follow the batches: a
+    device in use sees one input at a time. Measured on a twin and used on the device they are
+    stale; measuring them again is what "recalibrated" means in every results table.
+
+    Parameters
+    ----------
+    features : int
+        Length of the input; each element has its own statistics.
+    gain, offset : float
+        Initial values. The defaults put a standardised value within about two standard
+        deviations into [0, 1].
+    elementwise : bool
+        One trainable gain and offset an element, or one for all.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(
+        self,
+        features: int,
+        *,
+        gain: float = 0.25,
+        offset: float = 0.5,
+        elementwise: bool = False,
+    ) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.full((features if elementwise else 1,), gain))
+        self.offset = nn.Parameter(torch.full((features if elementwise else 1,), offset))
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("deviation", torch.ones(features))
+        self.measuring = False
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Rescale ``h``, (batch, features); while `calibrate` runs, measure it first."""
+        if self.measuring:
+            # A constant element carries nothing: dividing it by its tiny deviation would turn
+            # read-out noise into signal, so no element is amplified more than tenfold
+            # relative to the typical one.
+            deviation = h.std(dim=0)
+            floor = 0.1 * deviation.median().clamp_min(1e-6)
+            self.mean.copy_(h.mean(dim=0))
+            self.deviation.copy_(deviation.clamp_min(floor))
+        return (h - self.mean) / self.deviation * self.gain + self.offset
+
+
+def calibrate(network: nn.Module, x: Tensor) -> None:
+    """Measure the statistics of every `Rescale` in ``network`` on the inputs ``x``.
+
+    Whether that drives the system or its twin depends on the layers' rule and on an enclosing
+    `on_device` or `on_twin`.
+    """
+    if len(x) < 2:
+        raise ShapeError("calibration needs at least two inputs: a deviation of one is undefined.")
+    rescales = [module for module in network.modules() if isinstance(module, Rescale)]
+    for module in rescales:
+        module.measuring = True
+    try:
+        with torch.no_grad():
+            network(x)
+    finally:
+        for module in rescales:
+            module.measuring = False
+
+
+class PhysicalLayer(nn.Module):
+    """A physical system with trainable parameters, as one layer of a network.
+
+    Parameters
+    ----------
+    system : PhysicalSystem
+        The device.
+    twin : nn.Module or None
+        Its differentiable digital model, called like the system. Its weights are frozen here:
+        a layer trains ``theta``, not the twin.
+    rule : GradientRule
+        `physics_aware`, `in_silico` or `ideal`.
+    encoding : nn.Module or None
+        Maps the previous layer's output towards [0, 1]; nothing by default.
+    theta : Tensor, shape (param_dim,), or None
+        Initial parameters; by default uniform in [0.25, 0.75].
+    seed : int
+        Of the default initial parameters.
+
+    Attributes
+    ----------
+    penalty : Tensor, scalar
+        Soft range penalty of the last call, of the inputs and of ``theta``.
+    clamped : float
+        Fraction of the inputs of the last call that had to be clamped.
+
+    Raises
+    ------
+    TwinError
+        The twin was made for a system of other dimensions.
+    """
+
+    def __init__(
+        self,
+        system: PhysicalSystem,
+        twin: nn.Module | None,
+        rule: GradientRule,
+        *,
+        encoding: nn.Module | None = None,
+        theta: Tensor | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        check_twin(system, twin)
+        self.system = system
+        self.twin = twin.requires_grad_(False) if twin is not None else None
+        self.encoding = encoding
+        if theta is None:
+            generator = torch.Generator().manual_seed(seed)
+            theta = 0.25 + 0.5 * torch.rand(system.param_dim, generator=generator)
+        if theta.shape != (system.param_dim,):
+            raise ShapeError(
+                f"theta has shape {tuple(theta.shape)}; {system.name} takes ({system.param_dim},)."
+            )
+        self.theta = nn.Parameter(theta.detach().clone())
+        self.rule = rule
+        rule(system, self.twin)  # a rule that cannot work says so now, not in the first step
+        self.stand_in: Response | None = None
+        self.penalty = torch.zeros(())
+        self.clamped = 0.0
+
+    def drive(self, h: Tensor) -> Tensor:
+        """Encode ``h``, note penalty and clamping, and return ``x`` in [0, 1]."""
+        x = h if self.encoding is None else self.encoding(h)
+        self.penalty = soft_range_penalty(x) + soft_range_penalty(self.theta)
+        self.clamped = float(((x < 0) | (x > 1)).float().mean())
+        return x.clamp(0, 1)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Send ``h``, (batch, features), through the layer; returns (batch, output_dim)."""
+        respond = self.stand_in or self.rule(self.system, self.twin)
+        return respond(self.drive(h), self.theta.clamp(0, 1))
+
+
+def check_twin(system: PhysicalSystem, twin: nn.Module | None) -> None:
+    """Raise `TwinError` if ``twin`` says that it was made for other dimensions."""
+    for name in ("input_dim", "param_dim", "output_dim"):
+        ours, its = getattr(system, name), getattr(twin, name, None)
+        if its is not None and its != ours:
+            raise TwinError(
+                f"the twin has {name} {its} and {system.name} has {ours}: this is the twin of "
+                "another system; fit one for this system."
+            )
+
+
+def physical_layers(network: nn.Module) -> list[PhysicalLayer]:
+    """All physical layers of ``network``, in order."""
+    return [module for module in network.modules() if isinstance(module, PhysicalLayer)]
+
+
+def range_penalty(network: nn.Module) -> Tensor:
+    """Mean over the physical layers of the soft range penalty of their last call."""
+    penalties = [layer.penalty for layer in physical_layers(network)]
+    return torch.stack(penalties).mean() if penalties else torch.zeros(())
+
+
+def parameter_count(network: nn.Module) -> int:
+    """Number of trainable numbers in ``network``; a frozen twin does not count."""
+    return sum(p.numel() for p in network.parameters() if p.requires_grad)
+
+
+@contextmanager
+def on_device(network: nn.Module) -> Iterator[None]:
+    """Within this context every physical layer is its system, without gradients."""
+    with _responding(network, [layer.system for layer in physical_layers(network)]):
+        yield
+
+
+@contextmanager
+def on_twin(network: nn.Module) -> Iterator[None]:
+    """Within this context every physical layer is its twin.
+
+    Raises
+    ------
+    TwinError
+        A layer has no twin.
+    """
+    twins: list[Response] = []
+    for number, layer in enumerate(physical_layers(network), start=1):
+        if layer.twin is None:
+            raise TwinError(f"physical layer {number} has no twin to evaluate.")
+        twins.append(layer.twin)
+    with _responding(network, twins):
+        yield
+
+
+@contextmanager
+def _responding(network: nn.Module, responses: list[Response]) -> Iterator[None]:
+    layers = physical_layers(network)
+    before = [layer.stand_in for layer in layers]
+    for layer, response in zip(layers, responses, strict=True):
+        layer.stand_in = response
+    try:
+        yield
+    finally:
+        for layer, response in zip(layers, before, strict=True):
+            layer.stand_in = response
