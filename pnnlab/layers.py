@@ -159,7 +159,8 @@ class PhysicalLayer(nn.Module):
         self.theta = nn.Parameter(theta.detach().clone())
         self.rule = rule
         rule(system, self.twin)  # a rule that cannot work says so now, not in the first step
-        self.stand_in: Response | None = None
+        # In a tuple, or torch would register a twin that stands in as a submodule.
+        self.stand_in: tuple[Response, ...] = ()
         self.penalty = torch.zeros(())
         self.clamped = 0.0
 
@@ -172,7 +173,7 @@ class PhysicalLayer(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         """Send ``h``, (batch, features), through the layer; returns (batch, output_dim)."""
-        respond = self.stand_in or self.rule(self.system, self.twin)
+        respond = self.stand_in[0] if self.stand_in else self.rule(self.system, self.twin)
         return respond(self.drive(h), self.theta.clamp(0, 1))
 
 
@@ -233,7 +234,7 @@ def _responding(network: nn.Module, responses: list[Response]) -> Iterator[None]
     layers = physical_layers(network)
     before = [layer.stand_in for layer in layers]
     for layer, response in zip(layers, responses, strict=True):
-        layer.stand_in = response
+        layer.stand_in = (response,)
     try:
         yield
     finally:

@@ -237,7 +237,7 @@ class Training:
         self.optimizer.zero_grad()
         logits = network(x)
         loss = functional.cross_entropy(logits, labels) + settings.penalty * range_penalty(network)
-        value = float(loss)
+        value = float(loss.detach())
         if not math.isfinite(value):
             raise TrainingError(
                 f"the loss of step {self.step + 1} is {value}; the weights are those of the step "
