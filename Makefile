@@ -1,0 +1,108 @@
+# Two commands to begin with: `make run` and `make lab`. Each target sets up .venv by itself.
+#
+#   PYTHON=python3.12    the interpreter that .venv is made from (3.11 or newer)
+#   TORCH=default        PyPI's build of torch (on Linux: several GB with CUDA) instead of the CPU
+#                        build; chosen when .venv is made, so run `make clean` before changing it
+#   ARGS="..."           passed on to `pnnlab run`, `pnnlab lab` or pytest
+
+PYTHON        ?= python3
+TORCH         ?= cpu
+# A version that both indexes hold: pip then prefers the CPU build, as 2.13.0+cpu sorts after 2.13.0.
+TORCH_VERSION ?= 2.13.0
+TORCH_INDEX   ?= https://download.pytorch.org/whl/cpu
+ARGS          ?=
+
+VENV  := .venv
+BIN   := $(VENV)/bin
+PIP   := $(BIN)/python -m pip --disable-pip-version-check
+READY := $(VENV)/.ready
+
+ifeq (,$(filter cpu default,$(TORCH)))
+$(error TORCH is '$(TORCH)'; it is cpu (the default) or default (the build that PyPI gives))
+endif
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL: # the checks of `make test` run in their order, and stop at the first that fails
+.PHONY: help setup run lab test bench lint types imports unit notebooks smoke format hooks clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# --- set-up -------------------------------------------------------------------------------------
+
+setup: $(READY) ## make .venv and install everything (two minutes, 2 GB; nothing when done)
+
+$(BIN)/activate:
+	@command -v $(PYTHON) >/dev/null || { echo "No $(PYTHON) here. Install Python 3.11 or newer, or name one: make $(or $(MAKECMDGOALS),setup) PYTHON=/path/to/python3.12"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is $$($(PYTHON) --version); pnnlab needs 3.11 or newer. Name one: make $(or $(MAKECMDGOALS),setup) PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make a virtual environment. On Debian or Ubuntu: apt install python3-venv"; exit 1; }
+	@echo "→ making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
+
+$(READY): pyproject.toml | $(BIN)/activate
+ifeq ($(TORCH)-$(shell uname -s),cpu-Linux)
+	@echo "→ installing the CPU build of torch $(TORCH_VERSION)"
+	@# No retries: where that index cannot be reached, the default one serves torch after seconds.
+	@$(PIP) install --quiet --retries 0 --timeout 30 --extra-index-url $(TORCH_INDEX) "torch==$(TORCH_VERSION)" \
+	  || { echo "torch $(TORCH_VERSION) could not be installed. Try another version (TORCH_VERSION=...), or PyPI's build (TORCH=default)."; exit 1; }
+endif
+	@echo "→ installing pnnlab and what it needs"
+	@$(PIP) install --quiet --editable '.[test]'
+	@touch $@
+
+# --- the lab ------------------------------------------------------------------------------------
+
+run: $(READY) ## run the notebooks and show the results table
+	@$(BIN)/pnnlab run $(ARGS)
+
+lab: $(READY) ## open the notebooks in JupyterLab
+	@$(BIN)/pnnlab lab $(ARGS)
+
+bench: $(READY) ## measure what must stay fast
+	@$(BIN)/python -m pytest benchmarks --benchmark-columns=min,median,iqr,rounds $(ARGS)
+
+# --- checks -------------------------------------------------------------------------------------
+
+test: lint types imports unit notebooks smoke ## all checks, in this order:
+	@echo "→ everything holds"
+
+lint: $(READY) ##   style and formatting (ruff)
+	@echo "→ style and formatting"
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet . || { echo "Not formatted: run make format"; exit 1; }
+
+types: $(READY) ##   types (mypy --strict)
+	@echo "→ types"
+	@$(BIN)/mypy --no-error-summary
+
+imports: $(READY) ##   import order (import-linter)
+	@echo "→ import order"
+	@$(BIN)/lint-imports --no-logo
+
+unit: $(READY) ##   tests (pytest)
+	@echo "→ tests"
+	@$(BIN)/python -m pytest -q $(ARGS)
+
+notebooks: $(READY) ##   the notebooks still give their stored outputs (nbval)
+	@echo "→ stored outputs of the notebooks"
+	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT INT TERM && \
+	  tar --exclude results --exclude .ipynb_checkpoints -cf - notebooks | tar -xf - -C "$$scratch" && \
+	  $(BIN)/python -m pytest -q --nbval-lax --nbval-current-env --nbval-cell-timeout=600 \
+	    -c pyproject.toml --rootdir "$$scratch" -p no:cacheprovider "$$scratch/notebooks"
+
+smoke: $(READY) ##   every notebook from top to bottom in seconds (pnnlab run -p scale smoke)
+	@echo "→ every notebook at scale = smoke"
+	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT INT TERM && \
+	  $(BIN)/pnnlab run -p scale smoke --out "$$scratch"
+
+# --- care ---------------------------------------------------------------------------------------
+
+format: $(READY) ## format the code and mend what can be mended by itself
+	@$(BIN)/ruff check --fix --quiet .
+	@$(BIN)/ruff format .
+
+hooks: $(READY) ## check what is committed, at every commit (pre-commit)
+	@$(BIN)/pre-commit install
+
+clean: ## remove .venv and the caches; results stay
+	@rm -rf $(VENV) build *.egg-info .benchmarks .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

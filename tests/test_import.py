@@ -1,0 +1,44 @@
+"""`import pnnlab` is light: what is slow, or needs hardware or a screen, loads when it is used."""
+
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import pytest
+
+import pnnlab
+
+HEAVY = ("IPython", "anywidget", "ipywidgets", "numba", "plotly", "pyvisa", "torch")
+
+
+def modules_after(statement: str) -> set[str]:
+    """Top-level modules that a fresh interpreter holds after a statement."""
+    code = f"{statement}\nimport sys\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_import_loads_nothing_heavy():
+    loaded = modules_after("import pnnlab")
+    assert "pnnlab" in loaded
+    assert not loaded & set(HEAVY)
+
+
+def test_the_probe_sees_what_is_loaded():
+    assert "plotly" in modules_after("import plotly")
+
+
+def test_submodules_load_when_they_are_used():
+    loaded = modules_after("import pnnlab; pnnlab.systems.Circuit")
+    assert {"pnnlab", "torch"} <= loaded
+    assert not loaded & {"IPython", "anywidget", "ipywidgets", "plotly", "pyvisa"}
+
+
+def test_a_misspelt_submodule_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="sistems"):
+        _ = pnnlab.sistems
+
+
+def test_every_public_submodule_exists():
+    names = set(pnnlab.__all__) - {"__version__"}
+    assert not [name for name in names if find_spec(f"pnnlab.{name}") is None]

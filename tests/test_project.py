@@ -1,0 +1,140 @@
+"""The project around the package: one version, a clean top level, nothing that only one machine has."""
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+import pnnlab
+
+ROOT = Path(__file__).parent.parent
+TOP_LEVEL = {
+    ".ci",
+    ".gitattributes",
+    ".gitignore",
+    ".pre-commit-config.yaml",
+    "CHANGELOG.md",
+    "CITATION.cff",
+    "CONTRIBUTING.md",
+    "LICENSE",
+    "Makefile",
+    "README.md",
+    "benchmarks",
+    "binder",
+    "environment.yml",
+    "notebooks",
+    "pnnlab",
+    "pyproject.toml",
+    "tests",
+}
+LARGEST_FILE = 400_000  # bytes; notebooks have a limit of their own in test_notebooks.py
+# Folders in which people and services keep their files. Inside an address they are harmless.
+PRIVATE_FOLDERS = ("home", "Users", "root", "work", "workspace", "mnt")
+PRIVATE_PATH = re.compile(rf"(?<![\w.~/)}}-])/(?:{'|'.join(PRIVATE_FOLDERS)})/[\w.]|[A-Z]:\\Users")
+
+
+def tracked_files() -> list[Path]:
+    """Return the files that git knows, relative to the project."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("this copy of the project has no git history")
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return [Path(name) for name in listed.stdout.split("\0") if name and (ROOT / name).exists()]
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def test_one_version_everywhere():
+    released = re.search(r"^## \[([^]]+)\]", read("CHANGELOG.md"), re.MULTILINE)
+    assert released
+    versions = {
+        "CHANGELOG.md": released[1],
+        "CITATION.cff": yaml.safe_load(read("CITATION.cff"))["version"],
+        "pyproject.toml": tomllib.loads(read("pyproject.toml"))["project"]["version"],
+    }
+    assert versions == dict.fromkeys(versions, pnnlab.__version__)
+
+
+def test_one_licence_everywhere():
+    assert tomllib.loads(read("pyproject.toml"))["project"]["license"] == "MIT"
+    assert yaml.safe_load(read("CITATION.cff"))["license"] == "MIT"
+    assert read("LICENSE").startswith("MIT License\n")
+
+
+def test_citation_names_what_a_citation_needs():
+    citation = yaml.safe_load(read("CITATION.cff"))
+    assert {"cff-version", "message", "title", "authors", "references"} <= citation.keys()
+    assert citation["references"][0]["doi"]
+
+
+def test_contributing_fits_on_a_page():
+    assert len(read("CONTRIBUTING.md").splitlines()) <= 60
+
+
+def test_readme_gives_the_two_commands():
+    readme = read("README.md")
+    assert "make run" in readme
+    assert "make test" in readme
+
+
+def test_targets_named_in_the_prose_exist():
+    targets = set(re.findall(r"^([a-z]+):", read("Makefile"), re.MULTILINE))
+    prose = read("README.md") + read("CONTRIBUTING.md")
+    assert set(re.findall(r"(?:`|^ *)make ([a-z]+)", prose, re.MULTILINE)) <= targets
+
+
+def test_top_level_holds_only_what_belongs_there():
+    assert {path.parts[0] for path in tracked_files()} <= TOP_LEVEL
+
+
+def test_no_large_files():
+    large = [
+        str(path)
+        for path in tracked_files()
+        if path.suffix != ".ipynb" and (ROOT / path).stat().st_size > LARGEST_FILE
+    ]
+    assert not large
+
+
+def test_no_path_of_one_machine():
+    found = []
+    for path in tracked_files():
+        data = (ROOT / path).read_bytes()
+        if path.suffix == ".ipynb" or b"\0" in data:  # test_notebooks.py reads the notebooks
+            continue
+        for number, line in enumerate(data.decode("utf-8").splitlines(), 1):
+            if PRIVATE_PATH.search(line):
+                found.append(f"{path}:{number}: {line.strip()}")
+    assert not found
+
+
+@pytest.mark.parametrize(
+    ("text", "private"),
+    [
+        (f"open('/{'home'}/ada/data.npz')", True),
+        (f"cd /{'Users'}/ada/pnnlab", True),
+        (r"C:\Users" + r"\ada", True),
+        (f"https://example.org/{'home'}/page", False),
+        ("results/home/", False),
+    ],
+)
+def test_private_paths_are_told_from_addresses(text, private):
+    assert bool(PRIVATE_PATH.search(text)) is private
+
+
+def test_scripts_are_executable_in_git():
+    listed = subprocess.run(
+        ["git", "ls-files", "--stage", ".ci/run", "binder/postBuild", "binder/start"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    modes = [line.split()[0] for line in listed.stdout.splitlines()]
+    assert modes == ["100755"] * 3
