@@ -1,0 +1,401 @@
+r"""A driven resistor-coil-capacitor loop with a transistor across the capacitor.
+
+.. math::
+   i' = w_l (u - r i - v), \qquad v' = w_c (i - g q^2), \qquad y = \frac{a q^2}{1 + a q^2},
+
+with :math:`q = \tfrac12 (z + \sqrt{z^2 + s^2})`, :math:`z = v - v_t`: a square-law transistor
+with a rounded knee, mirrored into a load whose voltage saturates at the supply. Time is counted in
+samples of 1 µs, voltage in units of 5 V, current in units of 5 V / 700 Ω.
+
+What is idealised: the knee of a bare MOSFET is sharper than s = 0.2 (1 V); every circuit element
+is a lumped one; the loop is at rest before each shot.
+
+Source: the electronic PNN of Wright, Onodera et al., Nature 601, 549 (2022), a driven nonlinear
+RLC oscillator with a transistor, sampled at about 1 MS/s; the constants are ours.
+"""
+
+import json
+import math
+from dataclasses import astuple, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from pnnlab.errors import RangeError, ShapeError
+from pnnlab.protocols import SimulatedSystem, State
+from pnnlab.systems import kernels, multiplex
+
+FULL_SCALE_V = 5.0  # V, unit of voltage
+IMPEDANCE_OHM = 700.0  # Ω, sqrt(L/C) of the nominal loop
+DRIVE_RANGE = 2.0  # the generator reaches from minus to plus this, units of voltage
+SCREEN = (-0.05, 1.05)  # what the oscilloscope's converter spans
+SUBSTEPS = 2  # Runge-Kutta steps a sample: 5e-4 of the converged read-out
+
+
+@dataclass(frozen=True)
+class Constants:
+    """Constants of the circuit's equations, dimensionless.
+
+    The nominal ones are those of L = 1 mH, C = 2.04 nF, a loop resistance of 245 Ω and a
+    transistor with a threshold of 1.5 V and 0.23 mA/V², at 1 MS/s.
+    """
+
+    w_l: float = 0.7
+    w_c: float = 0.7
+    r: float = 0.35
+    v_t: float = 0.3
+    g: float = 0.8
+    a: float = 1.5
+    s: float = 0.2
+
+
+@dataclass(frozen=True)
+class Imperfections:
+    """What a built circuit on a bench adds to its equations. None of it is in any twin.
+
+    The sizes come from data sheets and rules of the trade, named beside each. One sample is 1 µs.
+    """
+
+    # Generator: Keysight 33500 Series help, "Waveform filters": the normal filter is 3 dB down at
+    # 27 % of the sample rate; taken as one pole. 16-bit converter.
+    drive_time_constant: float = 1 / (2 * math.pi * 0.27)  # samples
+    drive_codes: int = 2**16
+    # Fixed parasitics: 11 pF of a 10:1 probe and some 14 pF of coil and board, on 2.04 nF.
+    stray_capacitance: float = 0.012  # of C
+    # Gate and drain of a CMOS array such as the CD4007UB, 10 pF, appear as the channel forms.
+    channel_capacitance: float = 0.005  # of C
+    # A tenth of the 80 K/W of a plastic DIP-14 acts within a shot; -2 mV/K of threshold.
+    heating: float = FULL_SCALE_V / IMPEDANCE_OHM * 8.0 * 2e-3  # units of voltage a unit of power
+    heating_time: float = 200.0  # samples
+    # Oscilloscope: 8 bits; random noise 6 % of a division of ten (Tektronix MSO3000 user manual,
+    # "Warranted specifications", 100 MHz models); at 50 MS/s its clock misses the generator's by
+    # up to half a sample of 20 ns.
+    noise: float = 0.006  # of full scale, rms, each sample
+    codes: int = 2**8
+    jitter: float = 0.01  # samples, uniform, either way
+    # The room: 1 K rms, wandering over about 10^6 shots (a quarter of an hour at 1 kHz).
+    # A Kelvin moves the threshold by -2 mV, mobility by -0.5 %, a ferrite coil by 500 ppm, a film
+    # capacitor by 400 ppm and a vertical gain specified to 2 % over 10 K by 0.2 %.
+    temperature: float = 1.0  # K, rms
+    temperature_time: float = 1e6  # shots
+
+
+def fabricate(unit: int, tolerance: float) -> Constants:
+    """Constants of one built copy.
+
+    Each part lies anywhere in its tolerance band with equal chance, the customary worst case when
+    parts are sorted into classes (IEC 60062: J is 5 %, K is 10 %).
+
+    Parameters
+    ----------
+    unit : int, >= 0
+        Serial number; it is the seed. The same unit at half the tolerance is half as far off.
+    tolerance : float
+        Half width of every part's band, relative.
+    """
+    if unit < 0 or not 0 <= tolerance < 1:
+        raise RangeError(
+            f"unit is {unit} and tolerance {tolerance}: a unit is numbered from 0, and a tolerance "
+            "is a fraction below 1, such as 0.1."
+        )
+    parts = 1 + tolerance * np.random.default_rng((unit, 7)).uniform(-1, 1, 6)
+    coil, capacitor, resistor, threshold, transistor, load = parts.tolist()
+    nominal = Constants()
+    return replace(
+        nominal,
+        w_l=nominal.w_l / coil,
+        w_c=nominal.w_c / capacitor,
+        r=nominal.r * resistor,
+        v_t=nominal.v_t * threshold,
+        g=nominal.g * transistor,
+        a=nominal.a * transistor * load,
+    )
+
+
+class Board:
+    """One circuit on a bench: its parts, its temperature and its noise.
+
+    The abilities of a bench stop at `Circuit`: nothing outside this file reads a board.
+    """
+
+    def __init__(
+        self,
+        built: Constants,
+        imperfections: Imperfections,
+        *,
+        noise: bool,
+        drift: bool,
+        seed: tuple[int, int],
+    ) -> None:
+        self.built = built
+        self.imperfections = imperfections
+        self.noise = noise
+        self.drift = drift
+        self.read_out = np.random.Generator(np.random.SFC64((*seed, 0)))
+        self.room = np.random.Generator(np.random.SFC64((*seed, 1)))
+        self.warmth = 0.0  # K above the temperature at which the bench was set up
+
+    def wander(self, shots: int) -> None:
+        """Let the room's temperature drift for a number of shots (Ornstein-Uhlenbeck, exact).
+
+        It is constant within one call: even the longest is short beside the drift.
+        """
+        if self.drift:
+            parts = self.imperfections
+            keep = math.exp(-shots / parts.temperature_time)
+            kick = self.room.standard_normal()
+            self.warmth = keep * self.warmth + parts.temperature * math.sqrt(1 - keep**2) * kick
+
+    def constants(self) -> Constants:
+        """Constants at the present temperature, with the fixed parasitics."""
+        built, warmth = self.built, self.warmth
+        return replace(
+            built,
+            w_l=built.w_l / (1 + 500e-6 * warmth),
+            w_c=built.w_c / (1 + 400e-6 * warmth) / (1 + self.imperfections.stray_capacitance),
+            v_t=built.v_t - 2e-3 / FULL_SCALE_V * warmth,
+            g=built.g * (1 - 0.005 * warmth),
+            a=built.a * (1 - 0.005 * warmth),
+        )
+
+
+class Circuit(SimulatedSystem):
+    """The simulated electronic PNN layer: replays its input through one fabricated circuit.
+
+    Parameters
+    ----------
+    unit : int
+        Which fabricated copy.
+    input_dim : int
+        Elements of the input, one sample each.
+    replays : int
+        How often a shot replays the input, each time with its own scale and offset.
+    output_dim : int
+        Segment means that are read out; divides ``replays * input_dim``.
+    tolerance : float
+        Of the parts, 0.1 for 10 %.
+    noise, drift : bool
+        Whether read-out noise and jitter, and the room's temperature, are there.
+    imperfections : Imperfections
+        Physics that no twin models.
+    seed : int
+        Of noise and drift.
+
+    Raises
+    ------
+    ShapeError
+        ``output_dim`` does not divide the samples of a shot.
+    RangeError
+        No such unit or tolerance.
+    """
+
+    def __init__(
+        self,
+        unit: int = 0,
+        *,
+        input_dim: int = 196,
+        replays: int = 4,
+        output_dim: int = 196,
+        tolerance: float = 0.1,
+        noise: bool = True,
+        drift: bool = True,
+        imperfections: Imperfections | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.unit = unit
+        self._board = Board(
+            fabricate(unit, tolerance),
+            imperfections or Imperfections(),
+            noise=noise,
+            drift=drift,
+            seed=(unit, seed),
+        )
+        self._shape(input_dim, replays, output_dim)
+
+    def _shape(self, input_dim: int, replays: int, output_dim: int) -> None:
+        if replays < 1 or output_dim < 1 or (replays * input_dim) % output_dim:
+            raise ShapeError(
+                f"{replays} replays of {input_dim} samples cannot be read out as {output_dim} "
+                "equal segments: choose an output_dim that divides their product."
+            )
+        super().__init__(input_dim, multiplex.param_dim(input_dim, replays), output_dim)
+        self.replays = replays
+
+    def reshaped(self, *, replays: int, output_dim: int, input_dim: int | None = None) -> "Circuit":
+        """Programme the same board otherwise: parts, temperature and noise are shared."""
+        other = object.__new__(Circuit)
+        other.unit = self.unit
+        other._board = self._board
+        other._shape(input_dim or self.input_dim, replays, output_dim)
+        return other
+
+    @property
+    def name(self) -> str:
+        """The word for this system in reports."""
+        return "circuit"
+
+    def _simulate(self, x: Tensor, theta: Tensor) -> Tensor:
+        board, parts = self._board, self._board.imperfections
+        board.wander(len(x))
+        kind = np.float32 if x.dtype == torch.float32 else np.float64
+        # One row of random numbers a shot, drawn in the order of the shots: a batch has the same
+        # noise, bit for bit, as its shots one by one.
+        shape = (len(x), self.replays * self.input_dim + 1)
+        rows = board.read_out.standard_normal(shape, dtype=kind) if board.noise else np.zeros(shape, kind)
+        rows *= parts.noise
+        delay = parts.jitter * np.tanh(rows[:, -1] / parts.noise)
+        u = multiplex.drive(x, theta, self.replays)
+        wave = oscillate(
+            u,
+            board.constants(),
+            drive_codes=parts.drive_codes,
+            drive_time_constant=parts.drive_time_constant,
+            channel_capacitance=parts.channel_capacitance,
+            heating=parts.heating,
+            heating_time=parts.heating_time,
+        )
+        gain = 1 + 0.002 * board.warmth
+        y: Tensor = _Acquire.apply(wave, rows, delay, gain, parts.codes, self.output_dim)
+        return y
+
+    def state(self) -> State:
+        """Noise generators and temperature."""
+        board = self._board
+        return {
+            "warmth": board.warmth,
+            "read_out": _put_away(board.read_out),
+            "room": _put_away(board.room),
+        }
+
+    def restore(self, state: State) -> None:
+        """Go back to a `state`.
+
+        Raises
+        ------
+        RangeError
+            The state is not one of a circuit.
+        """
+        try:
+            warmth, read_out, room = (state[key] for key in ("warmth", "read_out", "room"))
+        except KeyError as error:
+            raise RangeError(f"this is no state of a circuit: {error} is missing.") from error
+        _take_up(self._board.read_out, str(read_out))
+        _take_up(self._board.room, str(room))
+        self._board.warmth = float(warmth)
+
+
+def _put_away(random: np.random.Generator) -> str:
+    return json.dumps(random.bit_generator.state, default=np.ndarray.tolist)
+
+
+def _take_up(random: np.random.Generator, saved: str) -> None:
+    state = json.loads(saved)
+    state["state"]["state"] = np.array(state["state"]["state"], dtype=np.uint64)
+    random.bit_generator.state = state
+
+
+def oscillate(
+    u: Tensor,
+    constants: Constants,
+    *,
+    substeps: int = SUBSTEPS,
+    drive_codes: int = 0,
+    drive_time_constant: float = 0.0,
+    channel_capacitance: float = 0.0,
+    heating: float = 0.0,
+    heating_time: float = 1.0,
+) -> Tensor:
+    """Solve the circuit's equations from rest; differentiable in the drive.
+
+    With the keyword arguments left alone these are the nominal equations that a physics twin
+    knows; they add what only the built circuit has (see `Imperfections`).
+
+    Parameters
+    ----------
+    u : Tensor, (samples, batch), float32 or float64
+        Drive, time first, in units of 5 V.
+    constants : Constants
+    substeps : int
+        Fourth-order Runge-Kutta steps a sample.
+
+    Returns
+    -------
+    Tensor, (samples, batch)
+        Read-out at the end of each sample, in [0, 1).
+    """
+    decay = math.exp(-1 / heating_time)
+    vector = (*_vector(constants), channel_capacitance, heating, decay)
+    settle = np.zeros(2 * substeps + 1)
+    if drive_time_constant > 0:
+        settle = np.exp(-np.arange(2 * substeps + 1) / (2 * substeps * drive_time_constant))
+    wave: Tensor = _Oscillate.apply(u, np.array(vector), settle, drive_codes)
+    return wave
+
+
+def _vector(constants: Constants) -> tuple[float, ...]:
+    w_l, w_c, r, v_t, g, a, s = astuple(constants)
+    return w_l, w_c, r, v_t, g, a, s * s
+
+
+class _Oscillate(torch.autograd.Function):
+    """The integrator of `kernels` and its adjoint. Rounding of the drive passes gradients on."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, u: Tensor, constants: NDArray[Any], settle: NDArray[Any], codes: int
+    ) -> Tensor:
+        drive = u.detach()
+        if codes:
+            step = 2 * DRIVE_RANGE / codes
+            drive = torch.round(drive / step) * step
+        array = np.ascontiguousarray(drive.numpy())
+        samples, batch = array.shape
+        constants, settle = constants.astype(array.dtype), settle.astype(array.dtype)
+        keep = ctx.needs_input_grad[0]
+        wave = np.empty_like(array)
+        substeps = len(settle) // 2
+        path = np.empty((samples * substeps + 1 if keep else 1, 2, batch), array.dtype)
+        heat = np.empty((samples + 1 if keep else 1, batch), array.dtype)
+        kernels.oscillate(array, constants, settle, wave, path, heat)
+        if keep:
+            ctx.kept = array, constants, settle, path, heat
+        return torch.from_numpy(wave)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        array, constants, settle, path, heat = ctx.kept
+        grad_u = np.empty_like(array)
+        grad_wave = np.ascontiguousarray(grad.numpy())
+        kernels.oscillate_adjoint(array, constants, settle, path, heat, grad_wave, grad_u)
+        return torch.from_numpy(grad_u), None, None, None
+
+
+class _Acquire(torch.autograd.Function):
+    """Digitise and average. Backward, the converter and the trigger are taken as ideal."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        wave: Tensor,
+        noise: NDArray[Any],
+        delay: NDArray[Any],
+        gain: float,
+        codes: int,
+        outputs: int,
+    ) -> Tensor:
+        array = wave.detach().numpy()
+        ctx.gain, ctx.length = gain, len(array) // outputs
+        y = np.empty((array.shape[1], outputs), array.dtype)
+        kernels.acquire(array, noise, delay, gain, codes, *SCREEN, y)
+        return torch.from_numpy(y)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        each = (grad.T * (ctx.gain / ctx.length)).repeat_interleave(ctx.length, dim=0)
+        return each, None, None, None, None, None
