@@ -1,4 +1,4 @@
-"""The project around the package: one version, a clean top level, nothing that only one machine has."""
+"""Around the package: one version, a clean top level, nothing that only one machine has."""
 
 import re
 import subprocess
@@ -33,7 +33,7 @@ TOP_LEVEL = {
 LARGEST_FILE = 400_000  # bytes; notebooks have a limit of their own in test_notebooks.py
 # Folders in which people and services keep their files. Inside an address they are harmless.
 PRIVATE_FOLDERS = ("home", "Users", "root", "work", "workspace", "mnt")
-PRIVATE_PATH = re.compile(rf"(?<![\w.~/)}}-])/(?:{'|'.join(PRIVATE_FOLDERS)})/[\w.]|[A-Z]:\\Users")
+PRIVATE_PATH = re.compile(rf"(?<![\w.~/)}}])/(?:{'|'.join(PRIVATE_FOLDERS)})/[\w.]|[A-Z]:\\Users")
 
 
 def tracked_files() -> list[Path]:
@@ -119,7 +119,7 @@ def test_no_path_of_one_machine():
     [
         (f"open('/{'home'}/ada/data.npz')", True),
         (f"cd /{'Users'}/ada/pnnlab", True),
-        (r"C:\Users" + r"\ada", True),
+        ("C:" + r"\Users\ada", True),
         (f"https://example.org/{'home'}/page", False),
         ("results/home/", False),
     ],
