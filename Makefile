@@ -28,8 +28,6 @@ endif
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# --- set-up -------------------------------------------------------------------------------------
-
 setup: $(READY) ## make .venv and install everything (two minutes, 2 GB; nothing when done)
 
 $(BIN)/activate:
@@ -43,14 +41,12 @@ $(READY): pyproject.toml | $(BIN)/activate
 ifeq ($(TORCH)-$(shell uname -s),cpu-Linux)
 	@echo "→ installing the CPU build of torch $(TORCH_VERSION)"
 	@# No retries: where that index cannot be reached, the default one serves torch after seconds.
-	@$(PIP) install --quiet --retries 0 --timeout 30 --extra-index-url $(TORCH_INDEX) "torch==$(TORCH_VERSION)" \
+	@$(PIP) install -qq --retries 0 --timeout 30 --extra-index-url $(TORCH_INDEX) "torch==$(TORCH_VERSION)" \
 	  || { echo "torch $(TORCH_VERSION) could not be installed. Try another version (TORCH_VERSION=...), or PyPI's build (TORCH=default)."; exit 1; }
 endif
 	@echo "→ installing pnnlab and what it needs"
-	@$(PIP) install --quiet --editable '.[test]'
+	@$(PIP) install -qq --editable '.[test]'
 	@touch $@
-
-# --- the lab ------------------------------------------------------------------------------------
 
 run: $(READY) ## run the notebooks and show the results table
 	@$(BIN)/pnnlab run $(ARGS)
@@ -60,8 +56,6 @@ lab: $(READY) ## open the notebooks in JupyterLab
 
 bench: $(READY) ## measure what must stay fast
 	@$(BIN)/python -m pytest benchmarks --benchmark-columns=min,median,iqr,rounds $(ARGS)
-
-# --- checks -------------------------------------------------------------------------------------
 
 test: lint types imports unit notebooks smoke ## all checks, in this order:
 	@echo "→ everything holds"
@@ -94,8 +88,6 @@ smoke: $(READY) ##   every notebook from top to bottom in seconds (pnnlab run -p
 	@echo "→ every notebook at scale = smoke"
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT INT TERM && \
 	  $(BIN)/pnnlab run -p scale smoke --out "$$scratch"
-
-# --- care ---------------------------------------------------------------------------------------
 
 format: $(READY) ## format the code and mend what can be mended by itself
 	@$(BIN)/ruff check --fix --quiet .

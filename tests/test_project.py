@@ -1,12 +1,17 @@
 """Around the package: one version, a clean top level, nothing that only one machine has."""
 
+import ast
 import re
 import subprocess
+import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import pnnlab
 
@@ -59,6 +64,32 @@ def test_one_version_everywhere():
         "pyproject.toml": tomllib.loads(read("pyproject.toml"))["project"]["version"],
     }
     assert versions == dict.fromkeys(versions, pnnlab.__version__)
+
+
+def third_party_imports() -> set[str]:
+    """Top-level modules that the package imports, the standard library and itself left out."""
+    modules = set()
+    for path in (ROOT / "pnnlab").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                modules |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                modules.add(node.module.partition(".")[0])
+    return modules - sys.stdlib_module_names - {"pnnlab"}
+
+
+def test_everything_imported_is_required():
+    """What another requirement happens to bring may be gone in its next version."""
+    required = {
+        canonicalize_name(Requirement(line).name)
+        for line in tomllib.loads(read("pyproject.toml"))["project"]["dependencies"]
+    }
+    providers = packages_distributions()
+    assert not {
+        module
+        for module in third_party_imports()
+        if not required & {canonicalize_name(name) for name in providers.get(module, [])}
+    }
 
 
 def test_one_licence_everywhere():
