@@ -1,4 +1,4 @@
-# Two commands to begin with: `make run` and `make lab`. Each target sets up .venv by itself.
+# `make run` shows what the lab does, `make lab` opens it, `make test` checks it. Each sets up .venv by itself.
 #
 #   PYTHON=python3.12    the interpreter that .venv is made from (3.11 or newer)
 #   TORCH=default        PyPI's build of torch (on Linux: several GB with CUDA) instead of the CPU
