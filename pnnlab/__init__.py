@@ -26,8 +26,6 @@ _SUBMODULES = (
     "views",
 )
 
-__all__ = ["__version__", *_SUBMODULES]
-
 
 def __getattr__(name: str) -> ModuleType:
     if name in _SUBMODULES:
@@ -36,4 +34,4 @@ def __getattr__(name: str) -> ModuleType:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return ["__version__", *_SUBMODULES]

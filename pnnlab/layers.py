@@ -12,6 +12,7 @@ from pnnlab.gradients import GradientRule, Response
 from pnnlab.protocols import PhysicalSystem
 
 PENALTY_SHARPNESS = 30.0  # k of the soft range penalty, as in the authors' experiment code
+AVERAGING = 0.1  # weight of a new batch in the running statistics: the last ten count
 
 
 def soft_range_penalty(value: Tensor, sharpness: float = PENALTY_SHARPNESS) -> Tensor:
@@ -35,25 +36,22 @@ def soft_range_penalty(value: Tensor, sharpness: float = PENALTY_SHARPNESS) -> T
 
 
 class Rescale(nn.Module):
-    """Standardise with frozen statistics, then apply a trainable gain and offset.
+    """Standardise each element, then apply a trainable gain and offset.
 
-    The mean and standard deviation are measured by `calibrate` and do not follow the batches: a
-    device in use sees one input at a time. Measured on a twin and used on the device they are
-    stale; measuring them again is what "recalibrated" means in every results table.
+    While training, each batch is standardised by its own mean and standard deviation (batch
+    normalisation); the averages over batches are kept and used ever after, for a device in use
+    sees one input at a time. Measured on a twin and used on the device these averages are stale;
+    measuring them again there, by `calibrate`, is what "recalibrated" means in every results table.
 
     Parameters
     ----------
     features : int
         Length of the input; each element has its own statistics.
     gain, offset : float
-        Initial values. The defaults put a standardised value within about two standard
-        deviations into [0, 1].
+        Initial values. The defaults put two standard deviations either way into [0, 1].
     elementwise : bool
         One trainable gain and offset an element, or one for all.
     """
-
-    mean: Tensor
-    deviation: Tensor
 
     def __init__(
         self,
@@ -64,42 +62,35 @@ class Rescale(nn.Module):
         elementwise: bool = False,
     ) -> None:
         super().__init__()
+        self.statistics = nn.BatchNorm1d(features, affine=False, momentum=AVERAGING)
         self.gain = nn.Parameter(torch.full((features if elementwise else 1,), gain))
         self.offset = nn.Parameter(torch.full((features if elementwise else 1,), offset))
-        self.register_buffer("mean", torch.zeros(features))
-        self.register_buffer("deviation", torch.ones(features))
-        self.measuring = False
 
     def forward(self, h: Tensor) -> Tensor:
-        """Rescale ``h``, (batch, features); while `calibrate` runs, measure it first."""
-        if self.measuring:
-            # A constant element carries nothing: dividing it by its tiny deviation would turn
-            # read-out noise into signal, so no element is amplified more than tenfold
-            # relative to the typical one.
-            deviation = h.std(dim=0)
-            floor = 0.1 * deviation.median().clamp_min(1e-6)
-            self.mean.copy_(h.mean(dim=0))
-            self.deviation.copy_(deviation.clamp_min(floor))
-        return (h - self.mean) / self.deviation * self.gain + self.offset
+        """Rescale ``h``, (batch, features)."""
+        return torch.addcmul(self.offset, self.statistics(h), self.gain)
 
 
 def calibrate(network: nn.Module, x: Tensor) -> None:
-    """Measure the statistics of every `Rescale` in ``network`` on the inputs ``x``.
+    """Measure the statistics of every `Rescale` in ``network`` anew, on the inputs ``x``.
 
-    Whether that drives the system or its twin depends on the layers' rule and on an enclosing
+    Whether that drives the systems or their twins depends on the layers' rule and on an enclosing
     `on_device` or `on_twin`.
     """
     if len(x) < 2:
         raise ShapeError("calibration needs at least two inputs: a deviation of one is undefined.")
-    rescales = [module for module in network.modules() if isinstance(module, Rescale)]
-    for module in rescales:
-        module.measuring = True
+    statistics = [module.statistics for module in network.modules() if isinstance(module, Rescale)]
+    was_training = network.training
+    for module in statistics:
+        module.reset_running_stats()
+        module.momentum = None  # the plain average over what follows: this one batch
     try:
         with torch.no_grad():
-            network(x)
+            network.train()(x)
     finally:
-        for module in rescales:
-            module.measuring = False
+        network.train(was_training)
+        for module in statistics:
+            module.momentum = AVERAGING
 
 
 class PhysicalLayer(nn.Module):
@@ -238,5 +229,5 @@ def _responding(network: nn.Module, responses: list[Response]) -> Iterator[None]
     try:
         yield
     finally:
-        for layer, response in zip(layers, before, strict=True):
-            layer.stand_in = response
+        for layer, earlier in zip(layers, before, strict=True):
+            layer.stand_in = earlier

@@ -142,12 +142,12 @@ def check_unit_range(label: str, value: Tensor) -> None:
         return
     if bool(value.isnan().any()):
         raise RangeError(
-            f"{label} holds {int(value.isnan().sum())} NaN; nothing was driven. Look for a division "
-            "by zero or a diverged training step before this call."
+            f"{label} holds {int(value.isnan().sum())} NaN; nothing was driven. Look for a "
+            "division by zero or a diverged training step before this call."
         )
     outside = int(((value < 0) | (value > 1)).sum())
     raise RangeError(
         f"{label} has {outside} of {value.numel()} values outside [0, 1] (from "
-        f"{float(value.min()):.4g} to {float(value.max()):.4g}); nothing was driven. Scale it first; "
-        "a PhysicalLayer does so and counts what it clamps."
+        f"{float(value.min()):.4g} to {float(value.max()):.4g}); nothing was driven. Scale it "
+        "first; a PhysicalLayer does so and counts what it clamps."
     )

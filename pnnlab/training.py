@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pnnlab.errors import RangeError, RunError, ShapeError, TrainingError
-from pnnlab.layers import on_device, on_twin, physical_layers, range_penalty
+from pnnlab.gradients import Response
+from pnnlab.layers import PhysicalLayer, on_device, on_twin, physical_layers, range_penalty
 
 EVALUATION_BATCH = 500
 
@@ -36,6 +37,7 @@ class FitSettings:
     ----------
     epochs : int
     batch_size : int
+        What does not fill a batch is left out of an epoch; each epoch shuffles anew.
     learning_rate : float
         Peak of Adam's rate; it falls to zero along a cosine over the run.
     warmup : float
@@ -160,7 +162,7 @@ class Training:
 
     @property
     def _steps_per_epoch(self) -> int:
-        return math.ceil(len(self.train.x) / self.settings.batch_size)
+        return max(1, len(self.train.x) // self.settings.batch_size)
 
     def _passes(self) -> int:
         return sum(system.passes for system in self.systems)
@@ -346,9 +348,10 @@ def evaluate(network: nn.Module, examples: Examples) -> Evaluation:
 def _gap_hook(sums: Tensor) -> Any:
     """Add up, over the batches, the squared gap and the output's variance."""
 
-    def compare(layer: nn.Module, inputs: tuple[Tensor], measured: Tensor) -> None:
+    def compare(layer: PhysicalLayer, inputs: tuple[Tensor], measured: Tensor) -> None:
         assert layer.twin is not None
-        modelled = layer.twin(layer.drive(inputs[0]), layer.theta.clamp(0, 1))
+        twin: Response = layer.twin
+        modelled = twin(layer.drive(inputs[0]), layer.theta.clamp(0, 1))
         sums[0] += (measured - modelled).square().sum()
         sums[1] += (measured - measured.mean(0)).square().sum()
 

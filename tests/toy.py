@@ -9,14 +9,21 @@ from pnnlab.protocols import SimulatedSystem, State
 def toy_response(x: Tensor, theta: Tensor, strength: float) -> Tensor:
     """y_j = tanh(strength * sum_i (2 theta_ij - 1) x_i), theta being (..., inputs * outputs)."""
     weights = 2 * theta.reshape(*theta.shape[:-1], x.shape[-1], -1) - 1
-    return torch.tanh(strength * torch.einsum("bi,...io->bo" if theta.ndim == 1 else "bi,bio->bo", x, weights))
+    return torch.tanh(
+        strength * torch.einsum("bi,...io->bo" if theta.ndim == 1 else "bi,bio->bo", x, weights)
+    )
 
 
 class Toy(SimulatedSystem):
     """A layer of tanh units with read-out noise and a gain that drifts with the shots."""
 
     def __init__(
-        self, inputs: int = 6, outputs: int = 6, noise: float = 0.01, drift: float = 1e-6, seed: int = 0
+        self,
+        inputs: int = 6,
+        outputs: int = 6,
+        noise: float = 0.01,
+        drift: float = 1e-6,
+        seed: int = 0,
     ) -> None:
         super().__init__(inputs, inputs * outputs, outputs)
         self.noise = noise
@@ -30,7 +37,10 @@ class Toy(SimulatedSystem):
         return y + self.noise * torch.randn(y.shape, generator=self.generator, dtype=y.dtype)
 
     def state(self) -> State:
-        return {"shots": self.shots, "generator": self.generator.get_state().numpy().tobytes().hex()}
+        return {
+            "shots": self.shots,
+            "generator": self.generator.get_state().numpy().tobytes().hex(),
+        }
 
     def restore(self, state: State) -> None:
         self.shots = int(state["shots"])

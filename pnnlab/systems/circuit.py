@@ -245,7 +245,11 @@ class Circuit(SimulatedSystem):
         # One row of random numbers a shot, drawn in the order of the shots: a batch has the same
         # noise, bit for bit, as its shots one by one.
         shape = (len(x), self.replays * self.input_dim + 1)
-        rows = board.read_out.standard_normal(shape, dtype=kind) if board.noise else np.zeros(shape, kind)
+        rows = (
+            board.read_out.standard_normal(shape, dtype=kind)
+            if board.noise
+            else np.zeros(shape, kind)
+        )
         rows *= parts.noise
         delay = parts.jitter * np.tanh(rows[:, -1] / parts.noise)
         u = multiplex.drive(x, theta, self.replays)

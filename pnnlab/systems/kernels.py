@@ -30,7 +30,7 @@ W_L, W_C, R, V_T, G, A, S2, C, KAPPA, DECAY = range(10)
 
 
 @njit(inline="always", error_model="numpy")
-def _slopes(i, v, u, vt, k, half, one):  # type: ignore[no-untyped-def]
+def _slopes(i: Any, v: Any, u: Any, vt: Any, k: Array, half: Any, one: Any) -> Any:
     z = v - vt
     root = math.sqrt(z * z + k[S2])
     q = half * (z + root)
@@ -40,7 +40,9 @@ def _slopes(i, v, u, vt, k, half, one):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always", error_model="numpy")
-def _pull_back(i, v, vt, k, grad_i, grad_v, half, one):  # type: ignore[no-untyped-def]
+def _pull_back(
+    i: Any, v: Any, vt: Any, k: Array, grad_i: Any, grad_v: Any, half: Any, one: Any
+) -> Any:
     """Transpose of the Jacobian of `_slopes` times a vector: by i, by v, and by v through q."""
     z = v - vt
     square = z * z + k[S2]
@@ -50,7 +52,9 @@ def _pull_back(i, v, vt, k, grad_i, grad_v, half, one):  # type: ignore[no-untyp
     den = one / (one + k[C] * p)
     kgq = k[G] * q
     excess = i - kgq * q
-    through_q = -den * k[W_C] * (kgq * p + kgq * p + excess * den * k[C] * half * k[S2] / (square * root))
+    through_q = (
+        -den * k[W_C] * (kgq * p + kgq * p + excess * den * k[C] * half * k[S2] / (square * root))
+    )
     by_q = through_q * grad_v
     back_i = den * k[W_C] * grad_v - k[W_L] * k[R] * grad_i
     back_v = by_q - k[W_L] * grad_i
@@ -206,7 +210,16 @@ def oscillate_adjoint(
 
 
 @njit(cache=True, error_model="numpy")
-def acquire(wave: Array, noise: Array, delay: Array, gain: float, codes: int, low: float, high: float, out: Array) -> None:
+def acquire(
+    wave: Array,
+    noise: Array,
+    delay: Array,
+    gain: float,
+    codes: int,
+    low: float,
+    high: float,
+    out: Array,
+) -> None:
     """Digitise each shot and average it over equal segments.
 
     Parameters
@@ -235,7 +248,7 @@ def acquire(wave: Array, noise: Array, delay: Array, gain: float, codes: int, lo
             for _ in range(length):
                 now = wave[n, b]
                 value = gain * (now + delay[b] * (now - last)) + noise[b, n]
-                code = int(math.floor((value - low) / step + 0.5))
+                code = math.floor((value - low) / step + 0.5)
                 total += min(max(code, 0), codes - 1)
                 last = now
                 n += 1

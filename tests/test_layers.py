@@ -1,0 +1,176 @@
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import nn
+from toy import Toy, ToyTwin
+
+from pnnlab.errors import ShapeError, TwinError
+from pnnlab.gradients import ideal, in_silico, physics_aware
+from pnnlab.layers import (
+    PhysicalLayer,
+    Rescale,
+    calibrate,
+    on_device,
+    on_twin,
+    parameter_count,
+    physical_layers,
+    range_penalty,
+    soft_range_penalty,
+)
+
+
+def make_network(rule=physics_aware, noise=0.0):
+    return nn.Sequential(
+        PhysicalLayer(Toy(noise=noise, drift=0.0), ToyTwin(), rule),
+        PhysicalLayer(
+            Toy(6, 2, noise=noise, drift=0.0), ToyTwin(6, 2), rule, encoding=Rescale(6), seed=1
+        ),
+        Rescale(2, gain=1.0, offset=0.0, elementwise=True),
+    )
+
+
+@pytest.fixture
+def x():
+    return torch.rand(20, 6, generator=torch.Generator().manual_seed(0))
+
+
+def test_penalty_is_nothing_inside_and_linear_outside():
+    inside = soft_range_penalty(torch.tensor([0.3, 0.5, 0.7]))
+    assert 0 < float(inside) < 1e-5
+    assert float(soft_range_penalty(torch.tensor([3.0]))) == pytest.approx(2.0, abs=1e-3)
+    assert float(soft_range_penalty(torch.tensor([-2.0]))) == pytest.approx(2.0, abs=1e-3)
+    assert float(soft_range_penalty(torch.tensor([0.0]))) == pytest.approx(0.6931 / 30, rel=1e-3)
+
+
+def test_what_is_clamped_is_counted_and_pulled_back():
+    layer = PhysicalLayer(Toy(), ToyTwin(), physics_aware)
+    h = torch.full((4, 6), 0.5)
+    h[0, :3] = 1.5
+    h.requires_grad_()
+    layer(h)
+    assert layer.clamped == pytest.approx(3 / 24)
+    layer.penalty.backward()
+    assert (h.grad[0, :3] > 0).all()
+    assert h.grad[1:].abs().max() < 1e-5
+
+
+def test_parameters_outside_the_range_are_clamped_for_the_system_and_pulled_back():
+    layer = PhysicalLayer(Toy(noise=0), ToyTwin(), physics_aware, theta=torch.full((36,), 1.2))
+    y = layer(torch.rand(3, 6))
+    assert y.isfinite().all()
+    layer.penalty.backward()
+    assert (layer.theta.grad > 0).all()
+
+
+def test_calibration_standardises_every_stage_in_one_pass():
+    network = make_network()
+    x = torch.rand(2000, 6, generator=torch.Generator().manual_seed(3))
+    calibrate(network, x)
+    with torch.no_grad():
+        logits = network.eval()(x)
+    assert torch.allclose(logits.mean(0), torch.zeros(2), atol=1e-3)
+    assert torch.allclose(logits.std(0, correction=0), torch.ones(2), atol=3e-3)
+
+
+def test_statistics_stay_as_calibrated_unless_training(x):
+    network = make_network()
+    calibrate(network, x)
+    before = network[2].statistics.running_mean.clone()
+    network.eval()(1 - x)
+    assert torch.equal(network[2].statistics.running_mean, before)
+    network.train()(1 - x)
+    assert not torch.equal(network[2].statistics.running_mean, before)
+
+
+def test_calibration_forgets_what_was_before_and_keeps_the_mode(x):
+    fresh, used = make_network(), make_network()
+    used.train()(1 - x)
+    for network in (fresh, used.eval()):
+        calibrate(network, x)
+    assert torch.equal(fresh[2].statistics.running_mean, used[2].statistics.running_mean)
+    assert fresh.training
+    assert not used.training
+
+
+def test_calibration_does_not_blow_up_a_dead_output(x):
+    rescale = Rescale(6)
+    h = x.clone()
+    h[:, 2] = 0.4
+    calibrate(rescale, h)
+    h[:, 2] += 1e-4
+    assert (rescale.eval()(h)[:, 2] - 0.5).abs().max() < 0.02
+    with pytest.raises(ShapeError, match="at least two"):
+        calibrate(rescale, h[:1])
+
+
+def test_contexts_choose_what_answers_and_undo_themselves(x):
+    network = make_network(in_silico).eval()
+    systems = [layer.system for layer in physical_layers(network)]
+    network(x)
+    assert [system.passes for system in systems] == [0, 0]
+    with on_device(network):
+        device = network(x)
+        assert not network[0](x).requires_grad
+    assert systems[0].passes == 40
+    with on_twin(network):
+        twin = network(x)
+    assert systems[0].passes == 40
+    assert torch.equal(twin, network(x))
+    assert not torch.allclose(device, twin)
+    with pytest.raises(KeyError), on_device(network):
+        raise KeyError
+    assert torch.equal(twin, network(x))
+
+
+def test_contexts_leave_the_weights_of_the_network_alone(x):
+    network = make_network()
+    names = set(network.state_dict())
+    with on_twin(network):
+        assert set(network.state_dict()) == names
+
+
+def test_a_network_without_twins_trains_ideally_and_says_what_it_lacks(x):
+    network = nn.Sequential(PhysicalLayer(Toy(), None, ideal))
+    network(x).sum().backward()
+    assert network[0].theta.grad.abs().max() > 0
+    with pytest.raises(TwinError, match="layer 1 has no twin"), on_twin(network):
+        pass
+
+
+def test_twins_and_parameters_of_other_systems_are_refused():
+    with pytest.raises(TwinError, match="twin of another system"):
+        PhysicalLayer(Toy(), ToyTwin(6, 2), physics_aware)
+    with pytest.raises(ShapeError, match="theta"):
+        PhysicalLayer(Toy(), ToyTwin(), physics_aware, theta=torch.zeros(3))
+    with pytest.raises(TwinError, match="give one"):
+        PhysicalLayer(Toy(), None, physics_aware)
+
+
+def test_twins_are_frozen_and_not_counted():
+    class Learned(ToyTwin):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(100))
+
+    network = nn.Sequential(PhysicalLayer(Toy(), Learned(), physics_aware))
+    assert parameter_count(network) == 36
+    assert parameter_count(make_network()) == 36 + 12 + 2 + 4
+
+
+def test_penalty_of_a_network_is_the_mean_over_its_layers(x):
+    network = make_network()
+    network(x)
+    layers = physical_layers(network)
+    expected = (layers[0].penalty + layers[1].penalty) / 2
+    assert torch.equal(range_penalty(network), expected)
+    assert float(range_penalty(nn.Linear(2, 2))) == 0
+
+
+def test_networks_copy_and_pickle_with_their_own_systems(x):
+    network = make_network()
+    for other in (copy.deepcopy(network), pickle.loads(pickle.dumps(network))):
+        assert torch.equal(other(x), make_network()(x))
+        assert other[0].system is not network[0].system
+        assert network[0].system.passes == 0

@@ -1,0 +1,120 @@
+import gzip
+import hashlib
+import struct
+
+import numpy as np
+import pytest
+import torch
+
+from pnnlab import tasks
+from pnnlab.errors import DataError, RangeError
+
+
+@pytest.mark.parametrize(
+    ("task", "sizes", "side"),
+    [
+        (tasks.digits, (1257, 180, 360), 8),
+        (lambda: tasks.mnist(14, full=False), (3500, 500, 1000), 14),
+    ],
+    ids=["digits", "mnist"],
+)
+def test_embedded_tasks_are_real_images_split_without_overlap(task, sizes, side):
+    task = task()
+    splits = (task.train, task.validation, task.test)
+    assert tuple(len(split) for split in splits) == sizes
+    assert task.side == side
+    for split in splits:
+        assert split.x.shape[1] == side * side
+        assert split.x.dtype == torch.float32
+        assert split.x.min() >= 0
+        assert split.x.max() <= 1
+        assert split.x.max() > 0.9
+        assert set(split.labels.tolist()) == set(range(10))
+    rows = [tuple(row) for split in splits for row in split.x.tolist()]
+    assert len(set(rows)) >= len(rows) - 2  # a few people wrote the same digit twice
+    assert 0.05 < task.chance < 0.15
+
+
+def test_a_seed_is_a_split():
+    first, again, other = tasks.digits(0), tasks.digits(0), tasks.digits(1)
+    assert torch.equal(first.test.x, again.test.x)
+    assert not torch.equal(first.test.x, other.test.x)
+
+
+def test_shrinking_keeps_the_mean_and_refuses_odd_sizes():
+    small, large = (tasks.mnist(side, full=False) for side in (7, 28))
+    assert torch.allclose(small.test.x.mean(1), large.test.x.mean(1), atol=1e-6)
+    with pytest.raises(RangeError, match="28, 14, 7 or 4"):
+        tasks.mnist(10, full=False)
+
+
+def test_the_full_set_says_how_to_get_it_when_it_is_missing(monkeypatch):
+    monkeypatch.delenv("PNNLAB_DATA", raising=False)
+    assert tasks.find_mnist({}) is None
+    with pytest.raises(DataError, match="PNNLAB_DATA"):
+        tasks.mnist(full=True)
+    assert tasks.mnist(7).name == "mnist-5000"
+
+
+def idx(array):
+    return (
+        struct.pack(">I", 0x800 + array.ndim)
+        + struct.pack(f">{array.ndim}I", *array.shape)
+        + array.tobytes()
+    )
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with files of MNIST's layout and our own small content, whose MD5s are accepted."""
+    random = np.random.default_rng(0)
+    sums = {}
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for part, n in (("train", 5200), ("t10k", 60)):
+        images = random.integers(0, 256, (n, 28, 28), dtype=np.uint8)
+        labels = np.arange(n, dtype=np.uint8) % 10
+        for name, array in (
+            (f"{part}-images-idx3-ubyte", images),
+            (f"{part}-labels-idx1-ubyte", labels),
+        ):
+            content = idx(array)
+            sums[name] = hashlib.md5(content, usedforsecurity=False).hexdigest()
+            if part == "train":
+                (raw / f"{name}.gz").write_bytes(gzip.compress(content, 1))
+            else:
+                (raw / name).write_bytes(content)
+    monkeypatch.setattr(tasks, "_MNIST_FILES", sums)
+    monkeypatch.setenv("PNNLAB_DATA", str(tmp_path))
+    return raw
+
+
+def test_the_full_set_is_read_plain_or_gzipped(folder):
+    task = tasks.mnist(28)
+    assert task.name == "mnist"
+    assert (len(task.train), len(task.validation), len(task.test)) == (200, 5000, 60)
+    assert task.test.labels.tolist() == [n % 10 for n in range(60)]
+    first = np.random.default_rng(0).integers(0, 256, (5200, 28, 28), dtype=np.uint8)
+    total = task.train.x.sum() + task.validation.x.sum()
+    assert float(total) == pytest.approx(first.sum() / 255, rel=1e-4)
+
+
+def test_a_file_that_is_not_the_one_it_claims_to_be_is_refused(folder):
+    path = folder / "t10k-images-idx3-ubyte"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="MD5"):
+        tasks.mnist()
+
+
+def test_a_truncated_download_is_refused(folder):
+    path = folder / "train-images-idx3-ubyte.gz"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(DataError, match="fetch it again"):
+        tasks.mnist()
+
+
+def test_an_incomplete_folder_counts_as_missing(folder):
+    (folder / "t10k-labels-idx1-ubyte").unlink()
+    assert tasks.find_mnist() is None

@@ -1,0 +1,196 @@
+import copy
+import itertools
+
+import pytest
+import torch
+from torch import nn
+from toy import Toy, ToyTwin
+
+from pnnlab.errors import RangeError, RunError, ShapeError, TrainingError
+from pnnlab.gradients import ideal, in_silico, physics_aware
+from pnnlab.layers import PhysicalLayer, Rescale, calibrate
+from pnnlab.tasks import Split
+from pnnlab.training import FitSettings, Training, accuracy, evaluate, fit
+
+
+def make_split(n=300, seed=0):
+    x = torch.rand(n, 6, generator=torch.Generator().manual_seed(seed))
+    return Split(x, (x[:, :3].sum(1) > x[:, 3:].sum(1)).long())
+
+
+def make_network(rule=physics_aware):
+    network = nn.Sequential(
+        PhysicalLayer(Toy(), ToyTwin() if rule is not ideal else None, rule),
+        PhysicalLayer(
+            Toy(6, 2, seed=1),
+            ToyTwin(6, 2) if rule is not ideal else None,
+            rule,
+            encoding=Rescale(6),
+        ),
+        Rescale(2, gain=1.0, offset=0.0),
+    )
+    calibrate(network, make_split(50).x)
+    return network
+
+
+def make_training(rule=physics_aware, **settings):
+    chosen = {"epochs": 6, "batch_size": 32, "learning_rate": 0.03, "evaluations": 3, **settings}
+    return Training(
+        make_network(rule), make_split(), make_split(100, seed=1), FitSettings(**chosen)
+    )
+
+
+@pytest.mark.parametrize("rule", [physics_aware, in_silico, ideal])
+def test_every_rule_learns(rule):
+    training = make_training(rule, epochs=15)
+    last = list(fit(training))[-1]
+    best = last.twin_accuracy if rule is in_silico else last.device_accuracy
+    assert best > 0.9
+
+
+def test_a_digital_network_is_trained_by_the_same_loop():
+    network = nn.Linear(6, 2)
+    training = Training(
+        network, make_split(), make_split(100, seed=1), FitSettings(epochs=20, learning_rate=0.1)
+    )
+    last = list(fit(training))[-1]
+    assert last.device_accuracy > 0.9
+    assert last.twin_accuracy is None
+    assert last.gap is None
+    assert last.device_passes == 0
+    assert last.clamped == ()
+
+
+def test_records_count_steps_passes_and_evaluations():
+    training = make_training()
+    records = list(fit(training))
+    assert [record.step for record in records] == list(range(1, 55))
+    assert {record.steps for record in records} == {54}
+    evaluated = [record for record in records if record.device_accuracy is not None]
+    assert [record.step for record in evaluated] == [18, 36, 54]
+    assert all(len(record.gap) == 2 and min(record.gap) > 0 for record in evaluated)
+    assert records[0].device_passes == 2 * 32
+    assert records[-1].device_passes == 2 * (6 * 288 + 3 * 100)
+    assert records[-1].seconds_left == 0
+    assert records[-1].epoch == 6
+    assert all(a.seconds < b.seconds for a, b in itertools.pairwise(records))
+
+
+def test_in_silico_training_costs_device_passes_only_for_evaluation():
+    last = list(fit(make_training(in_silico)))[-1]
+    assert last.device_passes == 2 * 3 * 100
+
+
+def test_every_epoch_sees_an_example_once_at_most_in_a_new_order():
+    training = make_training()
+    orders = []
+    for _ in range(2):
+        batches = []
+        for _ in range(9):
+            batches.append(training.batch())
+            training.step += 1
+        orders.append(torch.cat(batches))
+    assert [len(set(order.tolist())) for order in orders] == [288, 288]
+    assert not torch.equal(orders[0], orders[1])
+
+
+def test_the_rate_rises_then_falls_to_nothing():
+    settings = FitSettings(learning_rate=0.1, warmup=0.1)
+    rates = [settings.rate(step, 100) for step in range(100)]
+    assert rates[0] < rates[5] < rates[9]
+    assert max(rates) <= 0.1
+    assert rates[-1] < 1e-4
+    assert all(a > b for a, b in itertools.pairwise(rates[10:]))
+
+
+@pytest.mark.parametrize("at", [1, 20, 37])
+def test_restored_in_mid_run_it_ends_bit_equal(at):
+    whole = make_training()
+    expected = list(fit(whole))
+    first = make_training()
+    steps = fit(first)
+    for _ in range(at):
+        next(steps)
+    saved = copy.deepcopy(first.state())
+    second = make_training()
+    torch.rand(7)  # the restored run brings its own random numbers
+    second.restore(saved)
+    records = list(fit(second))
+    for name, value in whole.network.state_dict().items():
+        assert torch.equal(value, second.network.state_dict()[name]), name
+    assert [r.loss for r in records] == [r.loss for r in expected[at:]]
+    assert [r.device_accuracy for r in records] == [r.device_accuracy for r in expected[at:]]
+    assert records[-1].device_passes == expected[-1].device_passes
+
+
+def test_foreign_states_are_refused():
+    saved = make_training().state()
+    with pytest.raises(RunError, match="run of 54 steps"):
+        make_training(epochs=7).restore(saved)
+    other = Training(
+        nn.Linear(6, 2), make_split(), make_split(50), FitSettings(epochs=6, batch_size=32)
+    )
+    with pytest.raises(RunError, match="systems"):
+        other.restore(saved)
+    saved = make_training().state()
+    saved["network"] = nn.Linear(2, 2).state_dict()
+    with pytest.raises(RunError, match="another network"):
+        make_training().restore(saved)
+
+
+def test_a_loss_that_is_no_number_stops_before_the_weights_are_spoilt():
+    training = make_training()
+    next(fit(training))
+    training.network[2].gain.data.fill_(float("inf"))
+    before = copy.deepcopy(dict(training.network.named_parameters()))
+    with pytest.raises(TrainingError, match="Lower the learning rate"):
+        training.advance()
+    assert training.step == 1
+    for name, value in training.network.named_parameters():
+        assert torch.equal(value, before[name]), name
+
+
+def test_accuracy_is_that_of_the_network_as_it_stands():
+    split = make_split()
+    network = nn.Linear(6, 2)
+    with torch.no_grad():
+        network.weight.copy_(torch.tensor([[-1.0] * 3 + [1.0] * 3, [1.0] * 3 + [-1.0] * 3]))
+        network.bias.zero_()
+    right, loss = accuracy(network, split)
+    assert right == 1.0
+    assert 0 < loss < 0.7
+    assert network.training
+
+
+def test_the_gap_is_that_of_the_known_error():
+    """Toy and twin differ by a gain of 1.1 and noise: the gap of a nearly linear layer is known."""
+    layer = PhysicalLayer(
+        Toy(noise=0.0, drift=0.0), ToyTwin(), physics_aware, theta=torch.full((36,), 0.52)
+    )
+    found = evaluate(nn.Sequential(layer), Split(torch.rand(200, 6), torch.zeros(200).long()))
+    layer_out = layer.system(torch.rand(200, 6), layer.theta.detach())
+    expected = (layer_out * (1 - 1 / 1.1)).square().sum() / (
+        layer_out - layer_out.mean(0)
+    ).square().sum()
+    assert found.gap[0] == pytest.approx(float(expected), rel=0.3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epochs": 0}, "epochs"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"learning_rate": float("nan")}, "learning_rate"),
+        ({"penalty": -1.0}, "penalty"),
+        ({"warmup": 2.0}, "warmup"),
+    ],
+)
+def test_impossible_settings_are_refused(settings, message):
+    with pytest.raises(RangeError, match=message):
+        FitSettings(**settings)
+
+
+def test_empty_splits_are_refused():
+    empty = Split(torch.zeros(0, 6), torch.zeros(0).long())
+    with pytest.raises(ShapeError, match="at least one"):
+        Training(nn.Linear(6, 2), empty, make_split(), FitSettings())
