@@ -1,0 +1,261 @@
+"""The ``pnnlab`` command: run the notebooks, open them, look the installation over."""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pnnlab
+from pnnlab.errors import PnnlabError
+
+if TYPE_CHECKING:
+    from pnnlab.series import Notebook, Outcome
+
+# Everything slow (papermill, torch, pyvisa) is imported by the command that needs it, so that
+# `pnnlab --help` answers at once.
+
+OK, FAILED, BAD_ARGUMENTS, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments, those of the process by default.
+
+    Returns
+    -------
+    int
+        0: all well; 1: a notebook failed, or something needed is missing; 2: bad arguments;
+        130: stopped by Ctrl-C.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    # Split here: argparse treats what follows "--" differently from one Python to the next.
+    cut = words.index("--") if "--" in words else len(words)
+    arguments = _parser().parse_args(words[:cut])
+    passed_on = words[cut + 1 :]
+    try:
+        if passed_on and arguments.command is not _lab:
+            raise PnnlabError("Only `pnnlab lab` takes arguments after `--`; leave them out.")
+        return int(arguments.command(arguments, passed_on))
+    except PnnlabError as error:
+        print(f"pnnlab: {error}", file=sys.stderr)
+        return BAD_ARGUMENTS
+    except KeyboardInterrupt:
+        print("pnnlab: interrupted.", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pnnlab",
+        description="A lab in a notebook: train physical systems with backpropagation.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"pnnlab {pnnlab.__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    folder = argparse.ArgumentParser(add_help=False)
+    folder.add_argument(
+        "--notebooks", metavar="DIR", help="folder of the notebooks (default: the project's)"
+    )
+
+    run = commands.add_parser(
+        "run",
+        parents=[folder],
+        allow_abbrev=False,
+        help="run notebooks and show the results table",
+        description="Run notebooks, all of them or those named, and show the results table.",
+        epilog="Example: pnnlab run 03 04 -p scale smoke -p seed 1",
+    )
+    run.add_argument("names", nargs="*", metavar="NN", help="number or name, such as 03")
+    run.add_argument(
+        "-p",
+        dest="parameters",
+        action="append",
+        nargs=2,
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help="set a parameter of the notebooks that have it; scale is smoke, quick or paper",
+    )
+    run.add_argument(
+        "--out", default="results", metavar="DIR", help="folder of the results (%(default)s)"
+    )
+    run.add_argument("--json", action="store_true", help="print one JSON document instead")
+    run.set_defaults(command=_run)
+
+    lab = commands.add_parser(
+        "lab",
+        parents=[folder],
+        allow_abbrev=False,
+        help="open the notebooks in JupyterLab",
+        description="Open the notebooks in JupyterLab. What follows -- is passed on to it.",
+        epilog="Example: pnnlab lab -- --no-browser --port 8890",
+    )
+    lab.set_defaults(command=_lab)
+
+    doctor = commands.add_parser(
+        "doctor",
+        parents=[folder],
+        allow_abbrev=False,
+        help="say what is there, what is missing and how to get it",
+        description="Look at versions, GPU, instruments, data and folders.",
+    )
+    doctor.add_argument(
+        "--out", default="results", metavar="DIR", help="folder of the results (%(default)s)"
+    )
+    doctor.add_argument("--json", action="store_true", help="print one JSON document instead")
+    doctor.set_defaults(command=_doctor)
+    return parser
+
+
+def _run(arguments: argparse.Namespace, _: list[str]) -> int:
+    from pnnlab import series
+    from pnnlab.summary import results_table
+
+    folder = series.notebooks_folder(arguments.notebooks)
+    paths = series.choose(series.list_notebooks(folder), arguments.names)
+    notebooks = [series.read_notebook(path) for path in paths]
+    out = Path(arguments.out).expanduser().absolute()
+    values = series.assign(notebooks, [tuple(pair) for pair in arguments.parameters], out)
+    out = series.prepare_out(out, folder)
+
+    outcomes = _run_and_tell(notebooks, values, out)
+    if arguments.json:
+        print(json.dumps(_as_json(outcomes), indent=1, ensure_ascii=False))
+    else:
+        print(results_table(summary for one in outcomes for summary in one.summaries))
+    return _verdict(outcomes, out)
+
+
+def _run_and_tell(
+    notebooks: Sequence["Notebook"], values: Sequence[dict[str, object]], out: Path
+) -> list["Outcome"]:
+    """Run the notebooks with bars on a terminal, and a line for each, on standard error."""
+    from tqdm import tqdm
+
+    from pnnlab.series import BAR, run_series
+
+    outcomes: list[Outcome] = []
+    bars = sys.stderr.isatty()
+    width = max(len(notebook.name) for notebook in notebooks)
+    with ExitStack() as stack:
+        bar = stack.enter_context(
+            tqdm(
+                total=len(notebooks),
+                desc="notebooks",
+                bar_format=BAR,
+                disable=not bars,
+                dynamic_ncols=True,
+                file=sys.stderr,
+            )
+        )
+        for outcome in run_series(notebooks, values, out, tick=bar.refresh if bars else None):
+            outcomes.append(outcome)
+            tqdm.write(_line(outcome, width), file=sys.stderr)
+            bar.update(outcome.status in ("ok", "failed"))
+    return outcomes
+
+
+def _line(outcome: "Outcome", width: int) -> str:
+    status = {"ok": "ok", "failed": "FAILED"}.get(outcome.status, outcome.status)
+    line = f"{outcome.name.ljust(width)}  {status:<11}"
+    if outcome.seconds is not None:
+        line += f"  {outcome.seconds:8.1f} s"
+    if outcome.peak_memory_mb is not None:
+        line += f"  {outcome.peak_memory_mb:7.0f} MB"
+    if outcome.status == "ok" and not outcome.summaries:
+        line += "  (wrote no summary)"
+    line = line.rstrip()
+    return f"{line}\n\n{outcome.error}\n" if outcome.error else line
+
+
+def _as_json(outcomes: Sequence["Outcome"]) -> dict[str, Any]:
+    return {
+        "notebooks": [
+            {
+                "name": one.name,
+                "status": one.status,
+                "seconds": one.seconds,
+                "peak_memory_mb": one.peak_memory_mb,
+                "error": one.error,
+            }
+            for one in outcomes
+        ],
+        "rows": [
+            {"notebook": summary.notebook, **asdict(row)}
+            for one in outcomes
+            for summary in one.summaries
+            for row in summary.rows
+        ],
+    }
+
+
+def _verdict(outcomes: Sequence["Outcome"], out: Path) -> int:
+    """Exit status, with a last word on what was left undone."""
+
+    def named(status: str) -> str:
+        return ", ".join(one.name for one in outcomes if one.status == status)
+
+    if named("interrupted"):
+        print(
+            f"Stopped in {named('interrupted')}. Done: {named('ok') or 'nothing'}. "
+            + (f"Failed: {named('failed')}. " if named("failed") else "")
+            + (f"Not run: {named('not run')}. " if named("not run") else "")
+            + f"What there is lies in {out}.",
+            file=sys.stderr,
+        )
+        return INTERRUPTED
+    if named("failed"):
+        print(f"Failed: {named('failed')}. The notebooks as run lie in {out}.", file=sys.stderr)
+        return FAILED
+    return OK
+
+
+def _lab(arguments: argparse.Namespace, passed_on: list[str]) -> int:
+    from pnnlab.series import notebooks_folder
+
+    folder = notebooks_folder(arguments.notebooks)
+    command = [
+        *(sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder.parent}"),
+        *_opening(folder),
+        *passed_on,
+    ]
+    with subprocess.Popen(command) as process:
+        while True:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:  # JupyterLab heard it too, and asks whether to stop
+                continue
+
+
+def _opening(folder: Path) -> list[str]:
+    tour = folder / "00_tour.ipynb"
+    if not tour.is_file():
+        return [f"--LabApp.default_url=/lab/tree/{folder.name}"]
+    return [f"--LabApp.default_url=/lab/tree/{folder.name}/{tour.name}"]
+
+
+def _doctor(arguments: argparse.Namespace, _: list[str]) -> int:
+    from pnnlab import doctor
+
+    findings = doctor.examine(arguments.out, arguments.notebooks)
+    if arguments.json:
+        document = {
+            "healthy": doctor.healthy(findings),
+            "findings": [asdict(finding) for finding in findings],
+        }
+        print(json.dumps(document, indent=1, ensure_ascii=False))
+    else:
+        print(doctor.report(findings))
+    return OK if doctor.healthy(findings) else FAILED
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

