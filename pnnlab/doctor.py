@@ -143,7 +143,8 @@ def _versions() -> Iterator[Finding]:
     )
     yield Finding(section, "pnnlab", pnnlab.__version__)
     floors = _floors()
-    for name, purpose in _NEEDED.items():
+    for name in dict.fromkeys((*_NEEDED, *floors)):
+        purpose = _NEEDED.get(name, "pnnlab does not work without")
         yield _package(section, name, purpose, floors.get(name, ""), needed=True)
     for name, purpose in _OPTIONAL.items():
         yield _package(section, name, purpose, "", needed=False)
