@@ -1,6 +1,6 @@
 """`PhysicalLayer`: a physical system as a torch module that composes with any other."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -166,6 +166,49 @@ class PhysicalLayer(nn.Module):
         """Send ``h``, (batch, features), through the layer; returns (batch, output_dim)."""
         respond = self.stand_in[0] if self.stand_in else self.rule(self.system, self.twin)
         return respond(self.drive(h), self.theta.clamp(0, 1))
+
+
+def deep_pnn(
+    systems: Sequence[PhysicalSystem],
+    twins: Sequence[nn.Module | None],
+    rule: GradientRule,
+    *,
+    seed: int = 0,
+) -> nn.Sequential:
+    """Chain systems into a network that reads a class out of the last one.
+
+    A `Rescale` before every layer but the first brings read-outs back to [0, 1]; another one
+    turns the last read-out into logits, with a gain and an offset for each class.
+
+    Parameters
+    ----------
+    systems : sequence of PhysicalSystem
+        Each as wide at its input as the one before at its output.
+    twins : sequence of nn.Module or None
+        One for each system.
+    rule : GradientRule
+    seed : int
+        Of the initial parameters.
+
+    Raises
+    ------
+    ShapeError
+        The systems do not fit together.
+    """
+    if not systems or len(systems) != len(twins):
+        raise ShapeError(f"{len(systems)} systems and {len(twins)} twins: give one twin a system.")
+    layers: list[nn.Module] = []
+    for number, (system, twin) in enumerate(zip(systems, twins, strict=True)):
+        if number and system.input_dim != systems[number - 1].output_dim:
+            raise ShapeError(
+                f"system {number} gives {systems[number - 1].output_dim} values and system "
+                f"{number + 1} takes {system.input_dim}; they cannot be chained."
+            )
+        encoding = Rescale(system.input_dim) if number else None
+        layer_seed = 1000 * seed + number
+        layers.append(PhysicalLayer(system, twin, rule, encoding=encoding, seed=layer_seed))
+    layers.append(Rescale(systems[-1].output_dim, gain=2.0, offset=0.0, elementwise=True))
+    return nn.Sequential(*layers)
 
 
 def check_twin(system: PhysicalSystem, twin: nn.Module | None) -> None:

@@ -1,0 +1,89 @@
+import pytest
+import torch
+from test_training import make_network, make_split
+from toy import Toy, ToyTwin
+
+from pnnlab.comparison import digital_baseline, mlp, result_row
+from pnnlab.errors import RangeError, ShapeError
+from pnnlab.gradients import ideal, in_silico, physics_aware
+from pnnlab.layers import deep_pnn, parameter_count, physical_layers
+from pnnlab.tasks import Task
+from pnnlab.training import FitSettings, Training, fit
+
+
+@pytest.fixture
+def task():
+    return Task("halves", make_split(400), make_split(100, 1), make_split(200, 2), 2, 0, "made up")
+
+
+def trained(task, rule):
+    training = Training(
+        make_network(rule), task.train, task.validation, FitSettings(epochs=8, batch_size=32)
+    )
+    for _ in fit(training):
+        pass
+    return training
+
+
+@pytest.mark.parametrize("budget", [100, 7080])
+def test_the_baseline_has_as_many_parameters_and_never_more(budget):
+    network = mlp(196, 10, budget) if budget > 300 else mlp(4, 3, budget)
+    assert budget * 0.95 <= parameter_count(network) <= budget
+
+
+def test_too_few_parameters_for_a_baseline_are_refused():
+    with pytest.raises(RangeError, match="linear classifier"):
+        mlp(196, 10, 100)
+
+
+def test_baselines_are_seeded_and_leave_global_random_numbers_alone(task):
+    before = torch.get_rng_state()
+    first, again = (digital_baseline(task, 60, epochs=30) for _ in range(2))
+    assert first == again
+    assert first > 0.8
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_row_holds_what_stands_beside_the_accuracy(task):
+    training = trained(task, in_silico)
+    weights = {name: value.clone() for name, value in training.network.state_dict().items()}
+    row = result_row(
+        training, task, system="toy", method="in silico", twin="wrong", digital_baseline=0.9
+    )
+    assert (row.n_test, row.split, row.layers) == (200, "test", 2)
+    assert row.accuracy_on_twin > row.accuracy  # the toy's gap, seen from the twin
+    assert row.recalibrated_accuracy >= row.accuracy
+    assert row.device_passes == training.settings.evaluations * 100 * 2
+    assert row.chance == pytest.approx(task.chance)
+    for name, value in training.network.state_dict().items():
+        assert torch.equal(value, weights[name]), name
+
+
+def test_recalibration_measures_the_same_devices_and_is_for_in_silico_alone(task):
+    training = trained(task, in_silico)
+    systems = [layer.system for layer in physical_layers(training.network)]
+    before = [system.passes for system in systems]
+    result_row(training, task, system="toy", method="in silico", twin="wrong")
+    assert [s.passes - b for s, b in zip(systems, before, strict=True)] == [800, 800]
+    row = result_row(trained(task, physics_aware), task, system="toy", method="PAT", twin="wrong")
+    assert row.recalibrated_accuracy is None
+    assert row.accuracy_on_twin is not None
+
+
+def test_without_twins_there_is_no_accuracy_on_them(task):
+    row = result_row(trained(task, ideal), task, system="toy", method="ideal", twin=None)
+    assert row.accuracy_on_twin is None
+    assert row.accuracy > 0.85
+
+
+def test_systems_that_do_not_fit_are_not_chained():
+    with pytest.raises(ShapeError, match="cannot be chained"):
+        deep_pnn([Toy(6, 4), Toy(6, 2)], [ToyTwin(6, 4), ToyTwin(6, 2)], physics_aware)
+    with pytest.raises(ShapeError, match="one twin a system"):
+        deep_pnn([Toy()], [], physics_aware)
+
+
+def test_a_chain_ends_in_logits():
+    network = deep_pnn([Toy(), Toy(6, 2)], [ToyTwin(), ToyTwin(6, 2)], physics_aware, seed=3)
+    assert network(torch.rand(5, 6)).shape == (5, 2)
+    assert not torch.equal(network[0].theta[:12], network[1].theta)
