@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -44,13 +45,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if passed_on and arguments.command is not _lab:
             raise PnnlabError("Only `pnnlab lab` takes arguments after `--`; leave them out.")
-        return int(arguments.command(arguments, passed_on))
+        status = int(arguments.command(arguments, passed_on))
+        sys.stdout.flush()
+        return status
     except PnnlabError as error:
         print(f"pnnlab: {error}", file=sys.stderr)
         return BAD_ARGUMENTS
     except KeyboardInterrupt:
         print("pnnlab: interrupted.", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:  # whoever read our output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
 
 
 def _parser() -> argparse.ArgumentParser:

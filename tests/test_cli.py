@@ -278,6 +278,23 @@ def test_doctor_tells_by_its_status(
 # --- the command itself ---
 
 
+def test_a_reader_who_leaves_early_is_no_error() -> None:
+    code = (
+        "import sys\nfrom pnnlab import cli, doctor\n"
+        "doctor.examine = lambda *_: [doctor.Finding('A', 'b', 100_000 * 'c')]\n"
+        "sys.exit(cli.main(['doctor']))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(1)
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == cli.FAILED
+
+
 def test_help_is_quick_because_it_loads_nothing_slow() -> None:
     code = (
         "import sys\nfrom pnnlab.cli import main\ntry:\n    main(['--help'])\n"
