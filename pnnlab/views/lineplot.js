@@ -1,0 +1,186 @@
+// A line plot for running data. The model (lineplot.py) says what to draw; this draws it, at most
+// once a frame, as SVG: sharp on every screen, and its text can be read and searched.
+
+const SPACE = { top: 8, right: 14, bottom: 36, left: 54 };
+const HEIGHT = 184;
+
+function node(name, attributes = {}, ...children) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  made.append(...children);
+  return made;
+}
+
+function number(value) {
+  if (!Number.isFinite(value)) return "–";
+  if (value && (Math.abs(value) < 1e-4 || Math.abs(value) >= 1e6)) return value.toExponential(2);
+  const digits = value ? 2 - Math.floor(Math.log10(Math.abs(value))) : 0;
+  return value.toFixed(Math.max(0, Math.min(digits, 6)));
+}
+
+/** Round numbers between low and high, about `count` of them. */
+function ticks(low, high, count) {
+  const rough = (high - low) / count;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = power * [1, 2, 5, 10].find((factor) => factor * power >= rough * 0.999);
+  const first = Math.ceil(low / step - 1e-9);
+  const found = [];
+  for (let i = first; i * step <= high + step * 1e-9; i++) found.push(i * step);
+  const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
+  return found.map((at) => [at, at >= 1e5 ? at.toLocaleString("en", { notation: "compact" })
+    : at.toFixed(digits)]);
+}
+
+function logTicks(low, high) {
+  const found = [];
+  for (let power = Math.floor(Math.log10(low)); 10 ** power <= high; power++) {
+    for (const factor of high < 50 * low ? [1, 2, 5] : [1]) found.push(factor * 10 ** power);
+  }
+  return found.filter((at) => at >= low && at <= high).map((at) => [at, `${Number(at.toPrecision(1))}`]);
+}
+
+/** Whether what lies behind the element is dark: true in any host, whatever it calls its themes. */
+function isDark(el) {
+  for (let behind = el; behind; behind = behind.parentElement) {
+    const [r, g, b, alpha = 1] = getComputedStyle(behind).backgroundColor.match(/[\d.]+/g).map(Number);
+    if (alpha > 0.5) return 0.299 * r + 0.587 * g + 0.114 * b < 128;
+  }
+  return matchMedia("(prefers-color-scheme: dark)").matches;
+}
+
+function unpack(model) {
+  const view = model.get("points"); // a DataView, at any offset in its message
+  const all = new Float32Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
+  let start = 0;
+  return model.get("panel").lines.map((line) => {
+    const x = all.subarray(start, start + line.n);
+    const y = all.subarray(start + line.n, start + 2 * line.n);
+    start += 2 * line.n;
+    return { ...line, x, y, style: `--light:${line.light};--dark:${line.dark}` };
+  });
+}
+
+function path(line, sx, sy) {
+  let d = "";
+  let pen = "M";
+  for (let i = 0; i < line.x.length; i++) {
+    const y = sy(line.y[i]);
+    if (!Number.isFinite(y)) { pen = "M"; continue; } // NaN, or not positive on a log scale
+    d += `${pen}${sx(line.x[i]).toFixed(1)},${y.toFixed(1)}`;
+    pen = "L";
+  }
+  return d;
+}
+
+function nearest(line, x) {
+  let low = 0;
+  let high = line.x.length - 1;
+  while (high - low > 1) {
+    const middle = (low + high) >> 1;
+    if (line.x[middle] < x) low = middle; else high = middle;
+  }
+  return x - line.x[low] < line.x[high] - x ? low : high;
+}
+
+function render({ model, el }) {
+  el.classList.add("pnn-plot");
+  const header = document.createElement("header");
+  const svg = node("svg", { role: "img", height: HEIGHT });
+  el.append(header, svg);
+  let pointed = null; // x in pixels under the pointer
+  let frame = 0;
+
+  function axes(panel, width, sx, sy) {
+    const [right, bottom] = [width - SPACE.right, HEIGHT - SPACE.bottom];
+    const [[x0, x1], [y0, y1]] = [panel.x_range, panel.y_range];
+    for (const [at, text] of panel.log ? logTicks(y0, y1) : ticks(y0, y1, 4)) {
+      const y = sy(at);
+      svg.append(node("line", { x1: SPACE.left, x2: right, y1: y, y2: y }));
+      svg.append(node("text", { x: SPACE.left - 6, y: y + 4, "text-anchor": "end" }, text));
+    }
+    for (const [at, text] of ticks(x0, x1, Math.max(2, Math.min(6, width / 90)))) {
+      svg.append(node("text", { x: sx(at), y: bottom + 15, "text-anchor": "middle" }, text));
+    }
+    const middle = (SPACE.top + bottom) / 2;
+    svg.append(node("text", { x: (SPACE.left + right) / 2, y: HEIGHT - 5, "text-anchor": "middle" },
+      panel.x_label));
+    svg.append(node("text", { transform: `translate(12 ${middle}) rotate(-90)`,
+      "text-anchor": "middle" }, panel.y_label));
+    svg.append(node("text", { class: "note", x: (SPACE.left + right) / 2, y: middle,
+      "text-anchor": "middle" }, panel.note));
+  }
+
+  function legend(panel, lines, x) {
+    const title = document.createElement("b");
+    title.textContent = panel.title;
+    const unit = panel.unit ? ` ${panel.unit}` : "";
+    const named = lines.filter((line) => !line.faint).map((line) => {
+      const item = document.createElement("span");
+      const at = x === null ? line.n - 1 : nearest(line, x);
+      const value = line.n ? `  ${number(line.y[at])}${unit}` : "";
+      const swatch = node("path", { d: "M0,4H22", style: line.style,
+        "stroke-dasharray": line.dash.join(" ") });
+      item.append(node("svg", { "aria-hidden": true }, swatch), line.label + value);
+      return item;
+    });
+    header.replaceChildren(title, ...named);
+    svg.setAttribute("aria-label", [title, ...named].map((part) => part.textContent).join(", "));
+  }
+
+  function paint() {
+    frame = 0;
+    const panel = model.get("panel");
+    const width = el.clientWidth - 12;
+    if (!panel.lines || width < 100) return;
+    const scale = panel.log ? Math.log10 : (y) => y;
+    const [[x0, x1], [y0, y1]] = [panel.x_range, panel.y_range.map(scale)];
+    const across = width - SPACE.left - SPACE.right;
+    const up = HEIGHT - SPACE.top - SPACE.bottom;
+    const sx = (x) => SPACE.left + (across * (x - x0)) / (x1 - x0 || 1);
+    const sy = (y) => SPACE.top + up * (1 - (scale(y) - y0) / (y1 - y0 || 1));
+    const lines = unpack(model);
+    const over = pointed === null ? null : x0 + ((pointed - SPACE.left) / across) * (x1 - x0);
+    legend(panel, lines, over);
+    svg.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
+    svg.replaceChildren();
+    axes(panel, width, sx, sy);
+    // A nested svg clips what leaves the axes; the 4 pixels let marks on the frame be whole.
+    const inside = node("svg", { x: SPACE.left, y: SPACE.top - 4, width: across + 4, height: up + 8,
+      viewBox: `${SPACE.left} ${SPACE.top - 4} ${across + 4} ${up + 8}` });
+    for (const line of lines) {
+      const d = path(line, sx, sy);
+      inside.append(node("path", { d, style: line.style, class: line.faint ? "faint" : "",
+        "stroke-dasharray": line.dash.join(" ") }));
+      if (line.markers && line.n <= 60) {
+        inside.append(node("path", { d: d.replaceAll("L", "M").replaceAll(/M[^M]+/g, "$&h0"),
+          style: line.style, class: "marks" }));
+      }
+    }
+    if (over !== null) {
+      inside.append(node("line", { class: "at", x1: pointed, x2: pointed, y1: SPACE.top, y2: SPACE.top + up }));
+    }
+    svg.append(inside);
+  }
+
+  const repaint = () => { frame ||= requestAnimationFrame(paint); };
+  const dress = () => el.toggleAttribute("data-dark", isDark(el));
+  svg.addEventListener("pointermove", (event) => {
+    const x = event.clientX - svg.getBoundingClientRect().left;
+    pointed = x < SPACE.left || x > el.clientWidth - 12 - SPACE.right ? null : x;
+    repaint();
+  });
+  svg.addEventListener("pointerleave", () => { pointed = null; repaint(); });
+  model.on("change", repaint);
+  const resized = new ResizeObserver(() => { dress(); repaint(); }); // called at first showing too
+  resized.observe(el);
+  const themed = new MutationObserver(() => setTimeout(dress, 300)); // once the new style is there
+  themed.observe(document.body, { attributes: true });
+  return () => {
+    cancelAnimationFrame(frame);
+    model.off("change", repaint);
+    resized.disconnect();
+    themed.disconnect();
+  };
+}
+
+export default { render };

@@ -1,0 +1,226 @@
+"""The dashboard in a real JupyterLab in headless Chromium: click, and the numbers obey."""
+
+import logging
+import os
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from browser import Lab, chromium, jupyter_lab, lab_page
+from playwright.sync_api import expect
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        chromium() is None and os.environ.get("PNNLAB_REQUIRE_BROWSER") != "1",
+        reason="no Chromium found: apt-get install chromium, or set PNNLAB_CHROMIUM to one",
+    ),
+]
+
+logger = logging.getLogger(__name__)
+TESTS = Path(__file__).parent
+PROMPT = 0.3  # seconds within which a button acts
+
+SETUP = f"""
+import sys, time
+sys.path[:0] = [{str(TESTS)!r}, {str(TESTS.parent)!r}]
+from types import SimpleNamespace
+import torch
+from torch import nn
+from toy import Toy, ToyTwin
+from pnnlab.gradients import physics_aware
+from pnnlab.layers import PhysicalLayer, Rescale
+from pnnlab.sessions import Session
+from pnnlab.training import FitSettings, Training, fit
+from pnnlab.views import TrainingDashboard
+
+torch.set_num_threads(1)
+torch.manual_seed(0)
+x = torch.rand(200, 6)
+split = SimpleNamespace(x=x, labels=(x @ torch.tensor([1.0, -1, 2, 0, 1, -2]) > 0.5).long())
+layers = [PhysicalLayer(Toy(), ToyTwin(), physics_aware, encoding=Rescale(6)) for _ in range(3)]
+network = nn.Sequential(*layers, nn.Linear(6, 2))
+settings = FitSettings(epochs=2_000, batch_size=20, evaluations=2_000)
+training = Training(network, split, split, settings)
+saved = []
+
+def slowly(records):
+    for record in records:
+        time.sleep(0.01)
+        yield record
+
+session = Session(slowly(fit(training)), checkpoint=lambda: saved.append(training.step))
+"""
+AFTER = "print('after:', session.status, len(saved))"
+AWAITING = ["await TrainingDashboard(session).watch()", AFTER]
+RETURNING = [
+    "dashboard = TrainingDashboard(session.start())\ndashboard",
+    "await session.done(); dashboard.figure()",
+    AFTER,
+]
+
+# The page itself notes when its numbers change.
+WATCH = """
+() => {
+  window.seen = [];
+  const note = () => {
+    const step = document.querySelector('.pnn-dashboard .pnn-tiles div');
+    const state = document.querySelector('.pnn-dashboard [role=status]');
+    if (!step || !state) return;
+    const now = { step: Number(step.innerText.match(/\\d+/)[0]), state: state.innerText };
+    const last = seen.at(-1);
+    if (now.step === last?.step && now.state === last?.state) return;
+    seen.push({ at: performance.now() / 1000, ...now });
+  };
+  new MutationObserver(note).observe(document.body, { subtree: true, childList: true });
+}
+"""
+CLICK = "button => { const at = performance.now() / 1000; button.click(); return at; }"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    assert chromium() is not None, "Chromium is required here: apt-get install chromium"
+    folder = tmp_path_factory.mktemp("notebooks")
+    with jupyter_lab(folder, tmp_path_factory.mktemp("own")) as address:
+        yield address, folder
+
+
+@pytest.fixture
+def lab(server: tuple[str, Path]) -> Iterator[Lab]:
+    with lab_page(server[0]) as lab:
+        yield lab
+
+
+def start(lab: Lab, folder: Path, name: str, cells: list[str]) -> None:
+    """Write a notebook, run it, and come back when its dashboard shows steps."""
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(source) for source in (SETUP, *cells)]
+    )
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
+    nbformat.write(notebook, folder / name)
+    lab.open(name)
+    lab.run_all()
+    lab.page.wait_for_selector(".pnn-tiles", timeout=60_000)
+    lab.page.evaluate(WATCH)
+    lab.page.wait_for_function("seen.length > 5")
+
+
+def click(lab: Lab, name: str, wait: float = 1.0) -> tuple[float, list[dict[str, Any]]]:
+    """Click a button; give the time of the click, and what was seen in the time after it."""
+    button = lab.page.locator(".pnn-dashboard").get_by_role("button", name=name)
+    expect(button).to_be_enabled()
+    at = float(button.evaluate(CLICK))
+    lab.page.wait_for_timeout(1000 * wait)
+    return at, [seen for seen in lab.page.evaluate("seen") if seen["at"] >= at]
+
+
+def pause(lab: Lab) -> float:
+    """Seconds until the steps stood still."""
+    at, seen = click(lab, "Pause")
+    assert seen[-1]["state"] == "Paused"
+    return next(now["at"] for now in seen if now["step"] == seen[-1]["step"]) - at
+
+
+def resume(lab: Lab) -> float:
+    """Seconds until the steps went on."""
+    held = lab.page.evaluate("seen.at(-1).step")
+    at, seen = click(lab, "Resume")
+    assert seen[-1]["state"] == "Running"
+    return next(now["at"] for now in seen if now["step"] > held) - at
+
+
+def until_state(lab: Lab, name: str, state: str) -> float:
+    """Seconds from the click until the dashboard says so."""
+    at, seen = click(lab, name)
+    return next(now["at"] for now in seen if state in now["state"]) - at
+
+
+@pytest.mark.parametrize(
+    ("name", "cells"),
+    [("awaiting.ipynb", AWAITING), ("returning.ipynb", RETURNING)],
+    ids=["the cell awaits", "the cell has returned"],
+)
+def test_buttons_act_while_the_training_runs(
+    lab: Lab, server: tuple[str, Path], name: str, cells: list[str], tmp_path: Path
+) -> None:
+    start(lab, server[1], name, cells)
+    pauses, resumes = zip(*[(pause(lab), resume(lab)) for _ in range(3)], strict=True)
+    saving = until_state(lab, "Checkpoint", "checkpoint written at step")
+    lab.page.screenshot(path=tmp_path / "running.png")
+    stopping = until_state(lab, "Stop", "Stopped")
+    measured = {
+        "pause": statistics.median(pauses),
+        "resume": statistics.median(resumes),
+        "checkpoint": saving,
+        "stop": stopping,
+    }
+    logger.info("%s: %s", name, {act: round(seconds, 3) for act, seconds in measured.items()})
+    assert max(measured.values()) <= PROMPT, measured
+
+    lab.wait_until_done(60)
+    outputs = lab.page.locator(".jp-OutputArea-output pre").all_inner_texts()
+    assert "after: stopped 1" in "".join(outputs)
+    picture = lab.page.locator(".jp-OutputArea-output img")
+    assert picture.count() == 1
+    assert picture.evaluate("img => img.naturalWidth") > 900
+    buttons = lab.page.locator(".pnn-dashboard").get_by_role("button").all()
+    assert len(buttons) == 3
+    assert all(button.is_disabled() for button in buttons)
+    assert lab.errors == []
+    assert lab.outside == []
+
+
+def test_the_plots_are_read_pointed_at_and_follow_the_theme(
+    lab: Lab, server: tuple[str, Path], tmp_path: Path
+) -> None:
+    page = lab.page
+    start(lab, server[1], "looking.ipynb", RETURNING)
+    page.wait_for_function("seen.at(-1).step > 60")
+    click(lab, "Pause")
+    plots = page.locator(".pnn-plot > svg")
+    assert plots.count() == 4
+    labels = [plots.nth(i).get_attribute("aria-label") or "" for i in range(4)]
+    for label, title in zip(labels, ("Loss", "Accuracy", "Gap", "Clamped"), strict=True):
+        assert label.startswith(title)
+    assert "device" in labels[1]
+    assert "twin" in labels[1]
+    assert "layer 3" in labels[2]
+
+    page.screenshot(path=tmp_path / "light.png")
+    plots.first.scroll_into_view_if_needed()
+    box = plots.first.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 100, box["y"] + 80)
+    expect(plots.first).not_to_have_attribute("aria-label", labels[0])
+    page.mouse.move(0, 0)
+    expect(plots.first).to_have_attribute("aria-label", labels[0])
+
+    assert page.locator(".pnn-plot[data-dark]").count() == 0
+    dark = {"theme": "JupyterLab Dark"}
+    page.evaluate("theme => jupyterapp.commands.execute('apputils:change-theme', theme)", dark)
+    expect(page.locator(".pnn-plot[data-dark]")).to_have_count(4)
+    page.screenshot(path=tmp_path / "dark.png")
+
+    click(lab, "Stop")
+    lab.wait_until_done(60)
+    assert lab.errors == []
+    assert lab.outside == []
+
+
+def test_a_reloaded_page_picks_the_running_training_up(lab: Lab, server: tuple[str, Path]) -> None:
+    start(lab, server[1], "reloaded.ipynb", RETURNING[:1])
+    lab.wait_until_done(60)
+    lab.page.evaluate("jupyterapp.commands.execute('docmanager:save')")
+    lab.open("reloaded.ipynb")
+    lab.page.wait_for_selector(".pnn-dashboard .pnn-tiles", timeout=60_000)
+    lab.page.evaluate(WATCH)
+    lab.page.wait_for_function("seen.length > 5")
+    assert pause(lab) <= 3 * PROMPT
+    assert resume(lab) <= 3 * PROMPT
+    click(lab, "Stop")
+    assert lab.outside == []

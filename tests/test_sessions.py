@@ -1,0 +1,387 @@
+"""Sessions: what is asked happens between two steps, and nothing trained is lost."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from records import record, wait_until
+from torch import nn
+from toy import Toy, ToyTwin
+
+from pnnlab.errors import RunError, TrainingError
+from pnnlab.gradients import physics_aware
+from pnnlab.layers import PhysicalLayer, Rescale
+from pnnlab.sessions import History, Session
+from pnnlab.training import FitSettings, Record, Training, fit
+
+
+class Steps:
+    """Records that come one by one, slowly enough to be interrupted, and know their end."""
+
+    def __init__(self, steps: int = 10_000, seconds: float = 0.002) -> None:
+        self.steps, self.seconds = steps, seconds
+        self.taken = 0
+        self.closed_after: int | None = None
+        self.closed_in = ""
+
+    def __iter__(self) -> "Steps":
+        return self
+
+    def __next__(self) -> Record:
+        if self.taken == self.steps:
+            raise StopIteration
+        time.sleep(self.seconds)
+        self.taken += 1
+        return record(self.taken, self.steps)
+
+    def close(self) -> None:
+        self.closed_after = self.taken
+        self.closed_in = threading.current_thread().name
+
+
+@pytest.fixture
+def steps() -> Steps:
+    return Steps()
+
+
+@pytest.fixture
+def session(steps: Steps) -> Iterator[Session]:
+    session = Session(steps)
+    yield session
+    session.stop()
+    session.join()
+
+
+def toy_training(epochs: int = 3) -> Training:
+    torch.manual_seed(0)
+    x = torch.rand(120, 6)
+    split = SimpleNamespace(x=x, labels=(x.sum(1) > 3).long())
+    layer = PhysicalLayer(Toy(), ToyTwin(), physics_aware, encoding=Rescale(6))
+    network = nn.Sequential(layer, nn.Linear(6, 2))
+    return Training(network, split, split, FitSettings(epochs=epochs, batch_size=20, evaluations=3))
+
+
+def test_a_session_trains_exactly_as_the_loop_does() -> None:
+    alone, driven = toy_training(), toy_training()
+    last = list(fit(alone))[-1]
+    session = Session(fit(driven)).start()
+    session.join()
+
+    assert session.status == "finished"
+    assert session.latest is not None
+    assert session.latest.loss == last.loss
+    assert session.latest.device_accuracy == last.device_accuracy
+    assert len(session.evaluations) == 3
+    for ours, theirs in zip(driven.network.parameters(), alone.network.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_pause_holds_the_steps_and_resume_lets_them_go(session: Session, steps: Steps) -> None:
+    session.start()
+    wait_until(lambda: steps.taken > 5)
+    session.pause()
+    assert wait_until(lambda: session.status == "paused") < 0.3
+    held = steps.taken
+    time.sleep(0.05)
+    assert steps.taken == held
+    assert session.latest is not None
+    assert session.latest.step == held
+    session.resume()
+    assert wait_until(lambda: steps.taken > held) < 0.3
+    assert session.status == "running"
+    assert steps.closed_after is None
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_stop_closes_the_records_in_their_own_thread(
+    session: Session, steps: Steps, paused: bool
+) -> None:
+    session.start()
+    wait_until(lambda: steps.taken > 3)
+    if paused:
+        session.pause()
+        wait_until(lambda: session.status == "paused")
+    session.stop()
+    assert wait_until(lambda: session.status == "stopped") < 0.3
+    session.join()
+    assert steps.closed_after == steps.taken < steps.steps
+    assert steps.closed_in == "pnnlab-training"
+
+
+def test_a_stopped_training_goes_on_in_a_new_session() -> None:
+    whole, parts = toy_training(), toy_training()
+    list(fit(whole))
+    gate = threading.Event()
+
+    def until_the_gate() -> Iterator[Record]:
+        for taken in fit(parts):
+            if taken.step == 4:
+                gate.set()
+                wait_until(lambda: "stop" in first.asked)
+            yield taken
+
+    first = Session(until_the_gate()).start()
+    assert gate.wait(5)
+    first.stop()
+    first.join()
+    assert (first.status, parts.step) == ("stopped", 4)
+    second = Session(fit(parts)).start()
+    second.join()
+    assert second.status == "finished"
+    for ours, theirs in zip(parts.network.parameters(), whole.network.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_stopping_before_the_start_closes_the_records(steps: Steps) -> None:
+    session = Session(steps)
+    session.stop()
+    session.join()
+    assert session.status == "stopped"
+    assert steps.closed_after == 0
+    with pytest.raises(RunError, match=r"is stopped .* Make a new one"):
+        session.start()
+
+
+def test_a_stop_that_comes_with_the_last_step_is_a_finish() -> None:
+    def one_step() -> Iterator[Record]:
+        session.stop()
+        yield record(1, 1)
+
+    session = Session(one_step())
+    session.start().join()
+    assert session.status == "finished"
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_a_checkpoint_is_written_between_two_steps(steps: Steps, paused: bool) -> None:
+    written: list[tuple[int, str]] = []
+
+    def checkpoint() -> None:
+        written.append((steps.taken, threading.current_thread().name))
+
+    session = Session(steps, checkpoint).start()
+    wait_until(lambda: steps.taken > 3)
+    if paused:
+        session.pause()
+        wait_until(lambda: session.status == "paused")
+    session.request_checkpoint()
+    assert wait_until(lambda: "written at step" in session.notice) < 0.3
+    assert len(written) == 1
+    step, thread = written[0]
+    assert session.notice == f"checkpoint written at step {step}"
+    assert thread == "pnnlab-training"
+    wait_until(lambda: session.status == ("paused" if paused else "running"))
+    session.stop()
+    session.join()
+
+
+def test_a_checkpoint_that_cannot_be_written_does_not_end_the_training(steps: Steps) -> None:
+    def full_disk() -> None:
+        raise OSError(28, "No space left on device")
+
+    session = Session(steps, full_disk).start()
+    session.request_checkpoint()
+    wait_until(lambda: "No space left" in session.notice)
+    assert "the training goes on" in session.notice
+    after = steps.taken
+    wait_until(lambda: steps.taken > after + 3)
+    session.stop()
+    session.join()
+    assert session.status == "stopped"
+
+
+def test_a_checkpoint_needs_a_place_and_an_active_session(session: Session, steps: Steps) -> None:
+    with pytest.raises(RunError, match=r"checkpoint=run\.checkpoint"):
+        session.request_checkpoint()
+    with pytest.raises(RunError, match="is ready"):
+        Session(steps, lambda: None).request_checkpoint()
+
+
+def failing() -> Iterator[Record]:
+    yield record(1)
+    raise TrainingError("the loss of step 2 is nan")
+
+
+def test_an_error_is_kept_and_raised_in_whoever_waits() -> None:
+    session = Session(failing()).start()
+    with pytest.raises(TrainingError, match="step 2"):
+        session.join()
+    with pytest.raises(TrainingError, match="step 2"):
+        asyncio.run(session.done())
+    assert session.status == "failed"
+    assert isinstance(session.error, TrainingError)
+    assert session.latest is not None
+    assert session.latest.step == 1
+
+
+def test_an_error_of_closing_is_not_lost(steps: Steps) -> None:
+    def close() -> None:
+        raise OSError("read-only file system")
+
+    steps.close = close  # type: ignore[method-assign]
+    session = Session(steps).start()
+    wait_until(lambda: steps.taken > 1)
+    session.stop()
+    with pytest.raises(OSError, match="read-only"):
+        session.join()
+    assert session.status == "failed"
+
+
+def test_waiting_for_a_session_that_never_began_says_so(session: Session) -> None:
+    with pytest.raises(RunError, match=r"session\.start\(\)"):
+        session.join()
+    with pytest.raises(RunError, match=r"session\.start\(\)"):
+        asyncio.run(session.done())
+    session.start()
+    with pytest.raises(RunError, match="is running"):
+        session.start()
+
+
+def test_an_awaiting_cell_leaves_the_event_loop_free(session: Session) -> None:
+    async def cell() -> int:
+        waiting = asyncio.create_task(session.start().done())
+        ticks = 0
+        while ticks < 20:
+            await asyncio.sleep(0.005)
+            ticks += 1
+        assert not waiting.done()
+        session.stop()
+        await asyncio.wait_for(waiting, 1)
+        return ticks
+
+    assert asyncio.run(cell()) == 20
+
+
+def test_interrupting_an_awaiting_cell_stops_the_training(session: Session, steps: Steps) -> None:
+    async def cell() -> None:
+        waiting = asyncio.create_task(session.start().done())
+        await asyncio.sleep(0.05)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    asyncio.run(cell())
+    assert session.status == "stopped"
+    assert steps.closed_after == steps.taken
+
+
+def test_ctrl_c_stops_the_training_of_a_script(
+    session: Session, steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session.start()
+    thread = session._thread
+    plain_join = thread.join
+
+    def join(timeout: float | None = None) -> None:
+        if timeout is not None:
+            raise KeyboardInterrupt
+        plain_join()
+
+    monkeypatch.setattr(thread, "join", join)
+    with pytest.raises(KeyboardInterrupt):
+        session.join()
+    monkeypatch.undo()
+    assert session.status == "stopped"
+    assert steps.closed_after == steps.taken
+
+
+def test_observers_hear_of_changes_and_not_of_steps(session: Session, steps: Steps) -> None:
+    heard: list[str] = []
+    forget = session.on_change(lambda: heard.append(session.status))
+    session.start()
+    wait_until(lambda: steps.taken > 20)
+    assert heard == ["running"]
+    session.pause()
+    wait_until(lambda: session.status == "paused")
+    wait_until(lambda: heard[-1] == "paused")
+    assert len(heard) <= 3
+    forget()
+    told = len(heard)
+    session.stop()
+    session.join()
+    assert len(heard) == told
+
+
+def test_a_broken_observer_is_reported_and_ends_nothing(
+    session: Session, steps: Steps, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken() -> None:
+        raise ValueError("no such plot")
+
+    session.on_change(broken)
+    with caplog.at_level(logging.ERROR):
+        session.start()
+        wait_until(lambda: steps.taken > 3)
+    assert "no such plot" in caplog.text
+    assert session.status == "running"
+
+
+def test_requests_show_until_they_are_done() -> None:
+    begun, over = threading.Event(), threading.Event()
+
+    def one_long_step() -> Iterator[Record]:
+        begun.set()
+        over.wait(5)
+        yield record(1)
+
+    session = Session(one_long_step(), checkpoint=lambda: None).start()
+    begun.wait(5)
+    session.pause()
+    session.request_checkpoint()
+    assert session.asked == {"pause", "checkpoint"}
+    assert session.status == "running"
+    over.set()
+    wait_until(lambda: session.status == "paused")
+    assert session.asked == frozenset()
+    session.stop()
+    session.join()
+
+
+def test_a_long_history_is_bounded_and_counts_every_step() -> None:
+    history = History(bins=8, evaluations=6)
+    n = 1000
+    for step in range(1, n + 1):
+        evaluated = {"device_accuracy": step / n} if step % 10 == 0 else {}
+        history.add(record(step, n, loss=float(step), **evaluated))
+    curves = history.curves()
+
+    assert len(curves.step) <= 8
+    assert curves.clamped.shape == (len(curves.step), 2)
+    np.testing.assert_allclose(curves.loss, curves.step)
+    assert np.all(np.diff(curves.step) > 0)
+    # Bins of one width but the last: weighted by their width, they give back the sum of all.
+    width = round(curves.step[1] - curves.step[0])
+    widths = np.full(len(curves.step), width)
+    widths[-1] = n - width * (len(widths) - 1)
+    assert np.dot(widths, curves.loss) == pytest.approx(n * (n + 1) / 2)
+
+    kept = [record.step for record in history.evaluations]
+    assert len(kept) <= 6
+    assert kept[0] == 10
+    assert kept[-3:] == [980, 990, 1000]
+
+
+def test_the_curves_of_a_short_run_are_the_steps_themselves() -> None:
+    history = History()
+    assert len(history.curves().step) == 0
+    for step in (1, 2, 3):
+        history.add(record(step, clamped=()))
+    np.testing.assert_array_equal(history.curves().step, [1, 2, 3])
+    np.testing.assert_allclose(history.curves().loss, [2, 1, 2 / 3])
+    assert history.curves().clamped.shape == (3, 0)
+
+
+def test_a_run_of_many_hours_stays_small() -> None:
+    history, steps = History(), 200_000
+    same = record(1, steps)
+    for _ in range(steps):
+        history.add(same)
+    assert history._rows.shape == (1024, 5)
+    assert 512 <= len(history.curves().step) <= 1024
+    assert history.evaluations == []
