@@ -44,18 +44,21 @@ def digital_baseline(
     parameters: int,
     *,
     epochs: int,
+    batch_size: int = 64,
     seed: int = 0,
     rates: tuple[float, ...] = (0.003, 0.01),
 ) -> float:
     """Test accuracy of an `mlp` with as many parameters, trained by the same loop.
 
-    It gets what the physical network gets: the same examples, the same number of epochs, and a
-    learning rate chosen on the validation split.
+    It gets what the physical network gets: the same examples in batches of the same size, as many
+    epochs, and a learning rate chosen on the validation split.
     """
     best = (-math.inf, math.nan)
     for rate in rates:
         network = mlp(task.train.x.shape[1], task.classes, parameters, seed=seed)
-        settings = FitSettings(epochs=epochs, learning_rate=rate, evaluations=1, seed=seed)
+        settings = FitSettings(
+            epochs=epochs, batch_size=batch_size, learning_rate=rate, evaluations=1, seed=seed
+        )
         for _ in fit(Training(network, task.train, task.validation, settings)):
             pass
         validated, _ = accuracy(network, task.validation)
