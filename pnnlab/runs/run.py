@@ -1,0 +1,297 @@
+"""`Run`: a training whose records and state are kept in a folder."""
+
+import os
+import sqlite3
+import time
+import uuid
+import warnings
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from copy import copy
+from pathlib import Path
+from typing import Any, final
+
+from torch import Tensor
+
+from pnnlab.errors import RangeError, RunError
+from pnnlab.runs.checkpoints import (
+    newest_whole,
+    save_checkpoint,
+    set_damaged_aside,
+    summed_up,
+)
+from pnnlab.runs.journal import Journal, RunRow, reading, utc_now
+from pnnlab.runs.provenance import differences, identity, provenance
+from pnnlab.training import Record, Training, fit
+
+LOCK = "run.lock"
+COMMIT_SECONDS = 0.5
+CHECKPOINT_SECONDS = 60.0  # a device that takes seconds a step must not lose an hour of shots
+
+
+@final
+class Run:
+    """A training whose records and state are kept in a folder.
+
+    Made by `create` or `resume`. A run holds its folder only while `records` is being iterated or a
+    checkpoint is written; there is nothing to close.
+
+    Attributes
+    ----------
+    folder : Path
+    training : Training
+    checkpoint_every : int
+        Steps between checkpoints; at least every minute there is one too.
+    """
+
+    def __init__(self, folder: Path, training: Training, row: RunRow, session: int) -> None:
+        self.folder = folder
+        self.training = training
+        self.checkpoint_every = row.checkpoint_every
+        self._id = row.id
+        self._identity = row.identity
+        self._session = session
+        self._journal: Journal | None = None
+        self._pending: list[Record] = []
+        self._before: dict[str, Any] | None = None
+        self._committed = self._checkpointed = time.monotonic()
+
+    @classmethod
+    def create(
+        cls,
+        folder: str | Path,
+        training: Training,
+        *,
+        description: str = "",
+        checkpoint_every: int = 200,
+    ) -> "Run":
+        """Begin a run in a new folder, or in one that holds no run yet.
+
+        Raises
+        ------
+        RunError
+            There is a run in ``folder`` already, or the folder cannot be written.
+        RangeError
+            ``checkpoint_every`` is less than one step.
+        """
+        if checkpoint_every < 1:
+            raise RangeError(f"checkpoint_every is {checkpoint_every}; it must be at least 1 step.")
+        folder = Path(folder)
+        row = RunRow(
+            id=uuid.uuid4().hex,
+            began=utc_now(),
+            description=description,
+            network=str(training.network),
+            checkpoint_every=checkpoint_every,
+            identity=identity(training),
+        )
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with _locked(folder), closing(Journal(folder, create=True)) as journal:
+                if journal.run() is not None:
+                    raise RunError(
+                        f"there is a run in {folder} already: go on with it by Run.resume, or "
+                        "choose another folder."
+                    )
+                # First: a run that has a journal then has a checkpoint too.
+                save_checkpoint(folder, row.id, row.identity, training.state())
+                with journal.transaction():
+                    journal.begin_run(row)
+                    session = journal.begin_session(training.step, os.getpid(), provenance())
+        except (OSError, sqlite3.Error) as error:
+            raise RunError(
+                f"no run can be made in {folder} ({error}): choose a folder that you may write to, "
+                "on a disk with space."
+            ) from error
+        return cls(folder, training, row, session)
+
+    @classmethod
+    def resume(cls, folder: str | Path, training: Training) -> "Run":
+        """Put ``training`` where the run in ``folder`` stopped, ready to go on.
+
+        Records of steps after the checkpoint will be made again; what was measured in them is kept
+        in the journal's table ``superseded``.
+
+        Parameters
+        ----------
+        folder : path
+        training : Training
+            Built as it was when the run began: same network, systems, data and settings.
+
+        Raises
+        ------
+        RunError
+            There is no run in ``folder``, ``training`` is another one than the run's, the run is
+            going on elsewhere, or no checkpoint of it is whole.
+        """
+        folder = Path(folder)
+        with reading(folder) as (journal, row), _locked(folder):
+            differing = differences(row.identity, identity(training))
+            if differing:
+                raise RunError(
+                    f"the run in {folder} is of another training ({summed_up(differing)}). Build "
+                    "the network, data and settings that it began with, or create a new run."
+                )
+            state, warning = newest_whole(folder, row.id, row.identity)
+            training.restore(state)
+            try:
+                if warning:
+                    set_damaged_aside(folder)
+                with journal.transaction():
+                    session = journal.begin_session(training.step, os.getpid(), provenance())
+                    if warning:
+                        journal.note(session, training.step, warning)
+            except (OSError, sqlite3.Error) as error:
+                raise RunError(
+                    f"the run in {folder} cannot go on there ({error}): free some space, or copy "
+                    "the folder to where you may write, and resume it anew."
+                ) from error
+        if warning:
+            warnings.warn(warning, RuntimeWarning, stacklevel=2)
+        return cls(folder, training, row, session)
+
+    def records(self) -> Generator[Record, None, None]:
+        """Train to the end as `fit` does, keeping every record.
+
+        Checkpoints are written at intervals, and when the iteration ends: by itself, because nobody
+        iterates on, or by an exception. A step that an exception cut short is undone, so that
+        iterating again takes it once more; shots of a real device stay taken.
+
+        Raises
+        ------
+        RunError
+            The folder cannot be written. Training stops after a whole step, intact in memory.
+        """
+        if self._journal is not None:
+            raise RunError(f"the run in {self.folder} is being iterated already.")
+        with self._open():
+            self._undo_torn_step()
+            try:
+                steps = fit(self.training)
+                while (record := self._step(steps)) is not None:
+                    self._keep_up()
+                    yield record
+            except RunError:
+                raise  # what could not be written a moment ago will not be written now
+            except BaseException:
+                self.checkpoint()
+                raise
+            else:
+                self.checkpoint()
+            finally:
+                self._undo_torn_step()
+
+    def checkpoint(self) -> None:
+        """Write the state after the last whole step, and every record up to it, now.
+
+        Raises
+        ------
+        RunError
+            The folder cannot be written, or belongs to someone who resumed the run since. The
+            checkpoints there were are still valid.
+        """
+        with self._open() as journal:
+            try:
+                self._commit(journal)
+                state = self.training.state() if self._before is None else self._before
+                save_checkpoint(self.folder, self._id, self._identity, state)
+            except (OSError, sqlite3.Error) as error:
+                raise self._unwritable(error) from error
+        self._checkpointed = time.monotonic()
+
+    def _step(self, steps: Iterator[Record]) -> Record | None:
+        """Take a step. Until its record is in hand, ``_before`` holds what came before it."""
+        self._before = _copied(self.training.state())
+        record = next(steps, None)
+        if record is not None:
+            self._pending.append(record)
+        self._before = None
+        return record
+
+    def _undo_torn_step(self) -> None:
+        if self._before is not None:
+            self.training.restore(self._before)
+            self._before = None
+
+    def _keep_up(self) -> None:
+        now = time.monotonic()
+        due = self.training.step % self.checkpoint_every == 0
+        if due or now - self._checkpointed > CHECKPOINT_SECONDS:
+            self.checkpoint()
+        elif now - self._committed > COMMIT_SECONDS:
+            with self._open() as journal:
+                try:
+                    self._commit(journal)
+                except sqlite3.Error as error:
+                    raise self._unwritable(error) from error
+
+    def _commit(self, journal: Journal) -> None:
+        records = tuple(self._pending)
+        with journal.transaction():
+            journal.write(records)
+        del self._pending[: len(records)]
+        self._committed = time.monotonic()
+
+    @contextmanager
+    def _open(self) -> Iterator[Journal]:
+        """Hold the folder: alone, and only if nobody else has gone on with the run since."""
+        if self._journal is not None:
+            yield self._journal
+            return
+        with _locked(self.folder), reading(self.folder) as (journal, row):
+            if row.id != self._id or journal.sessions()[-1].id != self._session:
+                raise RunError(
+                    f"the run in {self.folder} has been resumed elsewhere since: go on there, or "
+                    "take it up here with Run.resume."
+                )
+            self._journal = journal
+            try:
+                yield journal
+            finally:
+                self._journal = None
+
+    def _unwritable(self, error: Exception) -> RunError:
+        return RunError(
+            f"{self.folder} cannot be written ({error}). Nothing is lost: the training is intact "
+            f"in memory at step {self.training.step}, and the last checkpoint is valid. Free some "
+            "space there, or close what holds it, then call checkpoint() on this run; iterating "
+            "records() goes on."
+        )
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep every other process, and any other `Run` in this one, out of the folder.
+
+    The lock is SQLite's own, on an empty file: it works on every system and dies with its holder.
+    """
+    with ExitStack() as held:
+        try:
+            lock = sqlite3.connect(
+                folder / LOCK, timeout=0, isolation_level=None, check_same_thread=False
+            )
+            held.callback(lock.close)
+            lock.execute("PRAGMA journal_mode = MEMORY")  # no second file beside the lock
+            lock.execute("BEGIN EXCLUSIVE")
+        except sqlite3.Error as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                raise RunError(f"{folder} is gone or cannot be written ({error}).") from error
+            raise RunError(
+                f"the run in {folder} is going on elsewhere, in another process or under another "
+                "name in this one: stop it there first, or restart the notebook that holds it."
+            ) from error
+        yield
+
+
+def _copied(state: Any) -> Any:
+    """A copy that further training does not change; `copy.deepcopy` takes ten times as long."""
+    if isinstance(state, Tensor):
+        return state.clone()
+    if isinstance(state, dict):
+        copied = copy(state)  # not a new dict: a state_dict carries versions as an attribute
+        for key, value in state.items():
+            copied[key] = _copied(value)
+        return copied
+    if isinstance(state, list):
+        return [_copied(value) for value in state]
+    return state

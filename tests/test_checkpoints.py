@@ -1,0 +1,131 @@
+"""Checkpoints are whole or refused, and nothing in them is ever executed."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from runners import assert_equal, lasting, toy_training
+
+from pnnlab.errors import RunError
+from pnnlab.runs.checkpoints import (
+    NEWEST,
+    PREVIOUS,
+    DamagedError,
+    load_checkpoint,
+    save_checkpoint,
+    summed_up,
+)
+
+IDENTITY = {"settings": {"epochs": 1}}
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    save_checkpoint(tmp_path, "a run", IDENTITY, toy_training().state())
+    return tmp_path / NEWEST
+
+
+def load(path: Path) -> dict[str, Any]:
+    return load_checkpoint(path, "a run", IDENTITY)
+
+
+def test_what_is_loaded_is_what_was_saved(saved: Path) -> None:
+    training = toy_training(born=1)
+    training.restore(load(saved))
+    assert_equal(lasting(training), lasting(toy_training()))
+
+
+def test_the_one_before_is_kept(saved: Path) -> None:
+    first = saved.read_bytes()
+    save_checkpoint(saved.parent, "a run", IDENTITY, toy_training(born=1).state())
+    assert (saved.parent / PREVIOUS).read_bytes() == first
+    assert saved.read_bytes() != first
+    assert not (saved.parent / "checkpoint.aside.pt").exists()
+
+
+def test_missing(tmp_path: Path) -> None:
+    with pytest.raises(DamagedError, match="is missing"):
+        load(tmp_path / NEWEST)
+
+
+@pytest.mark.parametrize("kept", [0, 1, 100, 0.3, 0.9, -1])
+def test_cut_short(saved: Path, kept: float) -> None:
+    whole = saved.read_bytes()
+    saved.write_bytes(whole[: int(len(whole) * kept) if isinstance(kept, float) else kept])
+    with pytest.raises(DamagedError, match="is damaged"):
+        load(saved)
+
+
+def test_noise(saved: Path) -> None:
+    saved.write_bytes(torch.randint(256, (5000,), dtype=torch.uint8).numpy().tobytes())
+    with pytest.raises(DamagedError, match="is damaged"):
+        load(saved)
+
+
+def test_an_altered_byte_is_noticed_or_does_not_matter(saved: Path) -> None:
+    whole, state = saved.read_bytes(), load(saved)
+    refused = 0
+    places = range(7, len(whole), len(whole) // 200)
+    for place in places:
+        altered = bytearray(whole)
+        altered[place] ^= 0x10
+        saved.write_bytes(altered)
+        try:
+            loaded = load(saved)
+        except RunError:
+            refused += 1
+        else:
+            assert_equal(loaded, state, f"state with byte {place} altered")
+    assert refused > len(places) / 2
+
+
+class Trap:
+    """Touches a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def bare_pickle(content: object, path: Path) -> None:
+    path.write_bytes(pickle.dumps(content))
+
+
+@pytest.mark.parametrize("save", [torch.save, bare_pickle])
+def test_code_is_refused_unexecuted(tmp_path: Path, save: Any) -> None:
+    marker = tmp_path / "executed"
+    save({"format": 1, "training": Trap(marker)}, tmp_path / NEWEST)
+    with pytest.raises(DamagedError, match="none of it was executed"):
+        load(tmp_path / NEWEST)
+    assert not marker.exists()
+    pickle.loads(pickle.dumps(Trap(marker)))  # where it is let in, the trap does work
+    assert marker.exists()
+
+
+def test_tensors_of_someone_else(tmp_path: Path) -> None:
+    torch.save({"weight": torch.ones(3)}, tmp_path / NEWEST)
+    with pytest.raises(DamagedError, match="not a checkpoint of pnnlab"):
+        load(tmp_path / NEWEST)
+
+
+def test_another_run(saved: Path) -> None:
+    with pytest.raises(RunError, match=r"another run \(settings epochs: 1 then, 2 now\)"):
+        load_checkpoint(saved, "another", {"settings": {"epochs": 2}})
+    with pytest.raises(RunError, match="of equal settings"):
+        load_checkpoint(saved, "another", IDENTITY)
+
+
+def test_another_format(saved: Path) -> None:
+    content = torch.load(saved, weights_only=True)
+    torch.save(content | {"format": 99}, saved)
+    with pytest.raises(RunError, match="the version that wrote it"):
+        load(saved)
+
+
+def test_many_lines_are_summed_up() -> None:
+    assert summed_up(["a", "b"]) == "a; b"
+    assert summed_up(list("abcdef")) == "a; b; c; d; and 2 more"

@@ -1,0 +1,479 @@
+"""A run lasts: killed, stopped, without space or without its folder, nothing is lost."""
+
+import copy
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+import runners
+import torch
+from runners import (
+    CHECKPOINT_EVERY,
+    STEPS,
+    assert_equal,
+    finish,
+    lasting,
+    start,
+    toy_training,
+    untimed,
+)
+
+from pnnlab.errors import RangeError, RunError, TrainingError
+from pnnlab.gradients import in_silico
+from pnnlab.runs import Run, read_journal, run
+from pnnlab.runs.checkpoints import DAMAGED, NEWEST, PREVIOUS, load_checkpoint
+from pnnlab.runs.files import aside
+from pnnlab.runs.journal import JOURNAL, reading
+from pnnlab.training import FitSettings, Record, fit
+
+FULL = Path("/dev/full")
+End: TypeAlias = tuple[dict[str, Any], list[Record]]
+
+
+@pytest.fixture(scope="module")
+def end(tmp_path_factory: pytest.TempPathFactory) -> End:
+    """State and records of a training that nothing disturbed."""
+    out = tmp_path_factory.mktemp("end") / "end.pt"
+    assert finish(start(runners.undisturbed, out)) == 0
+    state, records = torch.load(out, weights_only=True)
+    return state, untimed([Record(**record) for record in records])
+
+
+@pytest.fixture
+def begun(tmp_path: Path) -> Run:
+    return Run.create(tmp_path / "run", toy_training(), checkpoint_every=CHECKPOINT_EVERY)
+
+
+def take(records: Iterator[Record], count: int) -> list[Record]:
+    return [record for _, record in zip(range(count), records, strict=False)]
+
+
+def rows(folder: Path, query: str) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(folder / JOURNAL)) as connection:
+        return connection.execute(query).fetchall()
+
+
+# --- killed ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("place", "number", "resumed_from"),
+    [
+        ("record", 1, 0),
+        ("record", 7, 0),
+        ("record", 10, 10),
+        ("record", 23, 20),
+        ("record", 42, 40),
+        ("in a step", 30, 10),
+        ("in a half-written checkpoint", 3, 10),
+        ("before a rename", 3, 10),  # two renames a checkpoint: the third is the second's first
+        ("after a rename", 3, 10),  # no newest checkpoint at all
+        ("after a rename", 4, 20),
+        ("before a commit", 17, 10),
+    ],
+)
+def test_killed_and_resumed_run_ends_like_an_undisturbed_one(
+    tmp_path: Path,
+    end: End,
+    place: str,
+    number: int,
+    resumed_from: int,
+) -> None:
+    folder, out = tmp_path / "run", tmp_path / "end.pt"
+    assert finish(start(runners.begin, folder, place, number)) == -9
+    before = read_journal(folder)
+
+    assert finish(start(runners.resume, folder, out)) == 0
+
+    state, records = end
+    assert_equal(torch.load(out, weights_only=True), state)
+    assert untimed(read_journal(folder)) == records
+    assert rows(folder, "SELECT step FROM session ORDER BY id") == [(0,), (resumed_from,)]
+    superseded = rows(folder, "SELECT step FROM superseded WHERE before_session = 2 ORDER BY step")
+    assert superseded == [(record.step,) for record in before[resumed_from:]]
+    assert untimed(before) == records[: len(before)]
+    assert sorted(path.name for path in folder.iterdir()) == [PREVIOUS, NEWEST, JOURNAL, run.LOCK]
+
+
+def test_run_killed_from_outside_at_any_time_ends_like_an_undisturbed_one(
+    tmp_path: Path, end: End
+) -> None:
+    folder, out = tmp_path / "run", tmp_path / "end.pt"
+    for reached in (3, 16, 24):
+        process = start(runners.dawdle, folder, 0.01)
+        while not (folder / JOURNAL).exists() or len(read_when_made(folder)) < reached:
+            assert process.is_alive()
+            time.sleep(0.005)
+        process.kill()
+        assert finish(process) == -9
+
+    assert finish(start(runners.resume, folder, out)) == 0
+
+    assert_equal(torch.load(out, weights_only=True), end[0])
+    assert untimed(read_journal(folder)) == end[1]
+    assert len(rows(folder, "SELECT * FROM session")) == 4
+
+
+def read_when_made(folder: Path) -> list[Record]:
+    try:
+        return read_journal(folder)
+    except RunError:  # between the making of the file and of its contents
+        return []
+
+
+def test_a_run_killed_while_it_was_made_can_be_made_anew(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / JOURNAL).touch()
+    with pytest.raises(RunError, match="begin it anew"):
+        Run.resume(folder, toy_training())
+    Run.create(folder, toy_training())
+    assert Run.resume(folder, toy_training()).training.step == 0
+
+
+# --- stopped --------------------------------------------------------------------------------------
+
+
+def test_run_trains_as_fit_does(begun: Run, end: End) -> None:
+    records = list(begun.records())
+    assert untimed(records) == end[1]
+    assert records == read_journal(begun.folder)
+    assert_equal(lasting(begun.training), end[0])
+
+
+def test_finished_run_can_be_looked_at_again(begun: Run) -> None:
+    list(begun.records())
+    again = Run.resume(begun.folder, toy_training(born=5))
+    assert list(again.records()) == []
+    assert_equal(lasting(again.training), lasting(begun.training))
+    assert len(read_journal(begun.folder)) == STEPS
+
+
+@pytest.mark.parametrize("count", [1, 13, CHECKPOINT_EVERY])
+def test_stopped_and_resumed_run_ends_like_an_undisturbed_one(
+    begun: Run, end: End, count: int
+) -> None:
+    records = begun.records()
+    take(records, count)
+    records.close()
+    assert len(read_journal(begun.folder)) == count
+
+    resumed = Run.resume(begun.folder, toy_training(born=5))
+    assert resumed.training.step == count
+    list(resumed.records())
+
+    assert_equal(lasting(resumed.training), end[0])
+    assert untimed(read_journal(begun.folder)) == end[1]
+    assert rows(begun.folder, "SELECT * FROM superseded") == []
+
+
+def test_stopped_run_goes_on_in_place(begun: Run, end: End) -> None:
+    for count in (5, 12):
+        for record in begun.records():
+            if record.step == count:
+                break
+    list(begun.records())
+    assert_equal(lasting(begun.training), end[0])
+    assert untimed(read_journal(begun.folder)) == end[1]
+
+
+class Interrupted(BaseException):
+    """As a KeyboardInterrupt, but not one that could end the test session."""
+
+
+@pytest.mark.parametrize("where", ["here", "elsewhere"])
+@pytest.mark.parametrize("moment", ["forward", "half of the weights", "weights", "evaluation"])
+def test_step_cut_short_is_taken_again(
+    begun: Run, end: End, moment: str, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = begun.training
+    records = begun.records()
+    assert take(records, 16)[-1].device_accuracy is None  # the evaluation is in the next step
+
+    def cut(*arguments: object) -> None:
+        raise Interrupted
+
+    def tear() -> None:
+        with torch.no_grad():
+            next(training.network.parameters()).add_(1.0)
+        raise Interrupted
+
+    with monkeypatch.context() as patch:
+        if moment == "forward":
+            patch.setattr(torch.nn.functional, "cross_entropy", cut)
+        elif moment == "half of the weights":
+            patch.setattr(training.optimizer, "step", tear)
+        elif moment == "weights":
+            patch.setattr(training, "_evaluation_due", cut)
+        else:
+            patch.setattr("pnnlab.training.on_twin", cut)
+        with pytest.raises(Interrupted):
+            next(records)
+    assert training.step == 16
+
+    going_on = begun if where == "here" else Run.resume(begun.folder, toy_training(born=5))
+    assert going_on.training.step == 16
+    list(going_on.records())
+    assert_equal(lasting(going_on.training), end[0])
+    assert untimed(read_journal(begun.folder)) == end[1]
+
+
+def test_diverged_training_is_kept_as_it_was_before(begun: Run) -> None:
+    records = begun.records()
+    take(records, 3)
+    with torch.no_grad():
+        list(begun.training.network.parameters())[-1].fill_(float("inf"))
+    with pytest.raises(TrainingError):
+        next(records)
+    assert len(read_journal(begun.folder)) == 3
+    assert Run.resume(begun.folder, toy_training()).training.step == 3
+
+
+def test_checkpoints_come_by_steps_and_by_the_clock(
+    begun: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newest = begun.folder / NEWEST
+    seen = []
+    for record in begun.records():
+        seen.append((record.step, newest.stat().st_mtime_ns))
+        if record.step == 34:
+            monkeypatch.setattr(run, "CHECKPOINT_SECONDS", 0.0)
+    written = [step for (_, before), (step, now) in pairwise(seen) if now > before]
+    assert written == [10, 20, 30, *range(35, 43)]
+
+
+def test_journal_can_be_read_while_the_run_goes_on(
+    begun: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "COMMIT_SECONDS", 0.0)
+    for record in begun.records():
+        assert read_journal(begun.folder, after=record.step - 1) == [record]
+        assert begun._pending == []  # what has been written is not kept in memory
+
+
+# --- two at once ----------------------------------------------------------------------------------
+
+
+def test_a_folder_is_iterated_by_one_run_alone(begun: Run, tmp_path: Path) -> None:
+    records = begun.records()
+    next(records)
+    with pytest.raises(RunError, match="being iterated already"):
+        next(begun.records())
+    with pytest.raises(RunError, match="going on elsewhere"):
+        Run.resume(begun.folder, toy_training())
+    with pytest.raises(RunError, match="going on elsewhere"):
+        Run.create(begun.folder, toy_training())
+    assert finish(start(runners.resume, begun.folder, tmp_path / "end.pt")) == 1
+    assert len(rows(begun.folder, "SELECT * FROM session")) == 1
+    assert len(list(records)) == STEPS - 1
+
+
+def test_whoever_resumed_last_owns_the_run(begun: Run) -> None:
+    next(begun.records())
+    later = Run.resume(begun.folder, toy_training())
+    for act in (begun.checkpoint, lambda: next(begun.records())):
+        with pytest.raises(RunError, match="resumed elsewhere"):
+            act()
+    assert len(list(later.records())) == STEPS - 1
+
+
+# --- no space, no folder --------------------------------------------------------------------------
+
+
+needs_full = pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
+
+
+@needs_full
+def test_full_disk_at_a_checkpoint_loses_nothing(begun: Run, end: End) -> None:
+    records = begun.records()
+    take(records, 12)
+    (aside(begun.folder / NEWEST)).symlink_to(FULL)
+    with pytest.raises(RunError, match=r"No space left .* intact in memory at step 20"):
+        take(records, STEPS)
+    assert not (aside(begun.folder / NEWEST)).is_symlink()
+    assert checkpointed_step(begun) == 10
+
+    begun.checkpoint()
+    assert checkpointed_step(begun) == 20
+    list(begun.records())
+    assert_equal(lasting(begun.training), end[0])
+    assert untimed(read_journal(begun.folder)) == end[1]
+
+
+def test_full_disk_at_a_record_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "COMMIT_SECONDS", 0.0)
+    settings = replace(runners.SETTINGS, evaluations=STEPS)  # long records: they take several pages
+    undisturbed = toy_training(settings=settings)
+    expected = untimed(list(fit(undisturbed)))
+    begun = Run.create(tmp_path / "run", toy_training(settings=settings))
+    records = begun.records()
+    next(records)
+    assert begun._journal is not None
+    begun._journal.connection.execute("PRAGMA max_page_count = 1")  # not one page more
+    with pytest.raises(RunError, match="database or disk is full"):
+        take(records, STEPS)
+    step = begun.training.step
+    assert 1 < step < STEPS
+    assert len(read_journal(begun.folder)) == step - 1
+
+    begun.checkpoint()
+    assert len(read_journal(begun.folder)) == step
+    list(begun.records())
+    assert_equal(lasting(begun.training), lasting(undisturbed))
+    assert untimed(read_journal(begun.folder)) == expected
+
+
+@needs_full
+def test_full_disk_when_a_run_is_made(tmp_path: Path) -> None:
+    (aside(tmp_path / NEWEST)).symlink_to(FULL)
+    with pytest.raises(RunError, match=r"No space left .* choose a folder"):
+        Run.create(tmp_path, toy_training())
+    assert Run.create(tmp_path, toy_training()).training.step == 0  # there is space again
+
+
+def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match="choose a folder that you may write to"):
+        Run.create(tmp_path / "file" / "run", toy_training())
+
+
+def test_folder_that_vanishes(begun: Run) -> None:
+    records = begun.records()
+    take(records, 3)
+    shutil.rmtree(begun.folder)
+    with pytest.raises(RunError, match=r"cannot be written .* intact in memory at step 10"):
+        take(records, STEPS)
+    with pytest.raises(RunError, match="is gone"):
+        begun.checkpoint()
+    assert begun.training.step == 10
+
+
+# --- the wrong run --------------------------------------------------------------------------------
+
+
+def test_a_folder_holds_one_run(begun: Run) -> None:
+    with pytest.raises(RunError, match=r"go on with it by Run\.resume"):
+        Run.create(begun.folder, toy_training())
+    assert len(list(begun.records())) == STEPS
+
+
+def test_no_run_to_resume(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"no run in .* Run\.create"):
+        Run.resume(tmp_path, toy_training())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_checkpoints_need_a_distance(tmp_path: Path) -> None:
+    with pytest.raises(RangeError, match="checkpoint_every"):
+        Run.create(tmp_path / "run", toy_training(), checkpoint_every=0)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (
+            {"settings": replace(runners.SETTINGS, learning_rate=0.02)},
+            r"settings learning_rate: 0\.01 then, 0\.02 now",
+        ),
+        ({"width": 7}, r"tensors 0\.theta: float32\[36\] then, float32\[42\] now; .* and \d+ more"),
+        ({"rule": in_silico}, "rules 0: physics_aware then, in_silico now"),
+        ({"data": 8}, r"train digest: \w+ then, \w+ now"),
+    ],
+)
+def test_another_training_is_not_resumed(begun: Run, changed: dict[str, Any], said: str) -> None:
+    take(begun.records(), 12)
+    other = toy_training(born=5, **changed)
+    before = copy.deepcopy(lasting(other))
+    with pytest.raises(RunError, match=said):
+        Run.resume(begun.folder, other)
+    assert_equal(lasting(other), before)
+    assert Run.resume(begun.folder, toy_training()).training.step == 12
+
+
+def test_checkpoint_of_another_run_is_not_resumed(begun: Run, tmp_path: Path) -> None:
+    other = Run.create(tmp_path / "other", toy_training(settings=FitSettings(epochs=1)))
+    (other.folder / NEWEST).replace(begun.folder / NEWEST)
+    with pytest.raises(RunError, match=r"belongs to another run \(settings epochs: 1 then, 6 now"):
+        Run.resume(begun.folder, toy_training())
+
+
+# --- a damaged run --------------------------------------------------------------------------------
+
+
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def test_damaged_checkpoint_gives_way_to_the_previous_one(begun: Run, end: End) -> None:
+    records = begun.records()
+    take(records, 25)
+    del records  # stopped: the newest checkpoint is of step 25, the previous one of step 20
+    cut_short(begun.folder / NEWEST)
+
+    training = toy_training(born=5)
+    with pytest.warns(RuntimeWarning, match=r"damaged.*checkpoint\.previous\.pt.* step 20"):
+        resumed = Run.resume(begun.folder, training)
+    assert training.step == 20
+    ((session, step, message),) = rows(begun.folder, "SELECT session, step, message FROM event")
+    assert (session, step) == (2, 20)
+    assert "damaged" in message
+    assert (begun.folder / DAMAGED).exists()
+
+    with closing(resumed.records()) as goes_on:
+        next(goes_on)
+    cut_short(begun.folder / NEWEST)  # the previous one must be whole still
+    training = toy_training(born=5)
+    with pytest.warns(RuntimeWarning, match="step 20"):
+        resumed = Run.resume(begun.folder, training)
+    list(resumed.records())
+    assert_equal(lasting(training), end[0])
+    assert untimed(read_journal(begun.folder)) == end[1]
+    assert len(rows(begun.folder, "SELECT * FROM superseded")) == 5 + 1
+
+
+def test_no_whole_checkpoint(begun: Run) -> None:
+    take(begun.records(), 12)
+    cut_short(begun.folder / NEWEST)
+    (begun.folder / PREVIOUS).write_bytes(b"noise")
+    with pytest.raises(RunError, match=r"cannot be resumed: .*checkpoint\.pt is damaged"):
+        Run.resume(begun.folder, toy_training())
+    assert len(read_journal(begun.folder)) == 12
+
+
+def test_damaged_journal(begun: Run) -> None:
+    (begun.folder / JOURNAL).write_bytes(b"noise" * 2000)
+    with pytest.raises(RunError, match=r"journal\.sqlite cannot be read \(file is not a database"):
+        Run.resume(begun.folder, toy_training())
+
+
+# --- provenance -----------------------------------------------------------------------------------
+
+
+def test_run_and_each_session_tell_where_they_come_from(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    Run.create(folder, toy_training(), description="two toys")
+    Run.resume(folder, toy_training())
+    with reading(folder) as (journal, row):
+        sessions = journal.sessions()
+    assert row.description == "two toys"
+    assert "PhysicalLayer" in row.network
+    assert row.identity["settings"]["epochs"] == runners.SETTINGS.epochs
+    assert [session.id for session in sessions] == [1, 2]
+    assert all(session.provenance["torch"] == torch.__version__ for session in sessions)
+    assert all(session.began >= row.began for session in sessions)
+
+
+def checkpointed_step(begun: Run) -> int:
+    with reading(begun.folder) as (_, row):
+        state = load_checkpoint(begun.folder / NEWEST, row.id, row.identity)
+    step: int = state["step"]
+    return step
