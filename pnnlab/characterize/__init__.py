@@ -1,0 +1,33 @@
+"""Get to know a device: how well it repeats itself, what it does, remembers, and how it drifts.
+
+Each measurement drives any `PhysicalSystem`, real or simulated, and returns what it saw as an
+`xarray.Dataset` with named dimensions, units, and a record of how it was made.
+"""
+
+from pnnlab.characterize.drives import Shots, collect, collecting, join, random_drives, shots
+from pnnlab.characterize.measuring import (
+    drift,
+    memory,
+    nmse,
+    noise_ceiling,
+    repeatability,
+    response_curves,
+)
+from pnnlab.characterize.recording import load, save
+
+__all__ = [
+    "Shots",
+    "collect",
+    "collecting",
+    "drift",
+    "join",
+    "load",
+    "memory",
+    "nmse",
+    "noise_ceiling",
+    "random_drives",
+    "repeatability",
+    "response_curves",
+    "save",
+    "shots",
+]
