@@ -1,0 +1,39 @@
+"""Twins: differentiable digital models of a device, how to fit them, and how good they are."""
+
+from pnnlab.twins.agreement import (
+    DepthGap,
+    GradientAgreement,
+    gap_by_depth,
+    gradient_agreement,
+)
+from pnnlab.twins.base import Signature, Twin, predict
+from pnnlab.twins.fitting import NeuralRecord, NeuralSettings, fit_neural, fitting_neural
+from pnnlab.twins.neural import Mlp, NeuralTwin, Temporal
+from pnnlab.twins.physics import CircuitEquations, PhysicsFit, PhysicsTwin, fit_physics
+from pnnlab.twins.report import TwinReport, report
+from pnnlab.twins.storing import load, save
+
+__all__ = [
+    "CircuitEquations",
+    "DepthGap",
+    "GradientAgreement",
+    "Mlp",
+    "NeuralRecord",
+    "NeuralSettings",
+    "NeuralTwin",
+    "PhysicsFit",
+    "PhysicsTwin",
+    "Signature",
+    "Temporal",
+    "Twin",
+    "TwinReport",
+    "fit_neural",
+    "fit_physics",
+    "fitting_neural",
+    "gap_by_depth",
+    "gradient_agreement",
+    "load",
+    "predict",
+    "report",
+    "save",
+]

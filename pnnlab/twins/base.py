@@ -1,0 +1,147 @@
+"""What every twin is: a differentiable model that knows whose model it is."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Protocol, TypeVar, final
+
+import torch
+import xarray as xr
+from torch import Tensor, nn
+
+from pnnlab.errors import TwinError
+from pnnlab.systems import multiplex
+
+Kept = TypeVar("Kept", bound=nn.Module)
+
+
+class Described(Protocol):
+    """What a twin needs to know of its system; every `PhysicalSystem` says it."""
+
+    @property
+    def name(self) -> str:
+        """The word for it in reports."""
+
+    @property
+    def input_dim(self) -> int:
+        """Length of x."""
+
+    @property
+    def param_dim(self) -> int:
+        """Length of theta."""
+
+    @property
+    def output_dim(self) -> int:
+        """Length of y."""
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Name and dimensions of a system."""
+
+    name: str
+    input_dim: int
+    param_dim: int
+    output_dim: int
+
+    @classmethod
+    def of(cls, system: Described) -> "Signature":
+        """The signature of a system."""
+        return cls(system.name, system.input_dim, system.param_dim, system.output_dim)
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.input_dim} + {self.param_dim} → {self.output_dim})"
+
+
+class Twin(nn.Module, ABC):
+    """A differentiable digital model, called like its system.
+
+    Attributes
+    ----------
+    signature : Signature
+        Of the system it is the twin of.
+    fault : str
+        Why its fit failed, or an empty string. A report repeats it.
+    """
+
+    def __init__(self, system: Described) -> None:
+        super().__init__()
+        self.signature = Signature.of(system)
+        self.input_dim = system.input_dim
+        self.param_dim = system.param_dim
+        self.output_dim = system.output_dim
+        self.fault = ""
+
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """The word for this kind of twin in reports."""
+
+    def forward(self, x: Tensor, theta: Tensor) -> Tensor:
+        """Model the read-out, differentiably in everything.
+
+        Parameters
+        ----------
+        x : Tensor, (batch, input_dim)
+        theta : Tensor, (param_dim,) or (batch, param_dim)
+
+        Returns
+        -------
+        Tensor, (batch, output_dim)
+
+        Raises
+        ------
+        TwinError
+            The shapes are those of another system.
+        """
+        if x.shape[1:] != (self.input_dim,) or theta.shape[-1:] != (self.param_dim,):
+            raise TwinError(
+                f"x has shape {tuple(x.shape)} and theta {tuple(theta.shape)}, but this is the "
+                f"twin of {self.signature}; fit one for the system at hand."
+            )
+        return self.model(x, theta)
+
+    @abstractmethod
+    def model(self, x: Tensor, theta: Tensor) -> Tensor:
+        """Compute what `forward` returns, of tensors with the right shapes."""
+
+    @final
+    def check_system(self, system: Described) -> None:
+        """Raise `TwinError` unless ``system`` is the one that this twin was made for."""
+        theirs = Signature.of(system)
+        if theirs != self.signature:
+            raise TwinError(
+                f"this is the twin of {self.signature}, and the system is {theirs}: fit one for "
+                "it, or make a reshaped() one if it is the same device, programmed otherwise."
+            )
+
+    @final
+    def check_data(self, dataset: xr.Dataset) -> None:
+        """Raise `TwinError` unless ``dataset`` was measured on this twin's system."""
+        names = ("system", "input_dim", "param_dim", "output_dim")
+        told = [dataset.attrs.get(name) for name in names]
+        ours = self.signature
+        if told != [ours.name, ours.input_dim, ours.param_dim, ours.output_dim]:
+            raise TwinError(
+                f"this is the twin of {ours}, and the data are of "
+                f"{told[0]} ({told[1]} + {told[2]} → {told[3]}): collect some from its own system."
+            )
+
+
+def check_programme(system: Described, replays: int) -> None:
+    """Raise `TwinError` unless ``system`` can be a device that replays its input so often."""
+    samples = replays * system.input_dim
+    if replays < 1 or system.param_dim != multiplex.param_dim(system.input_dim, replays):
+        raise TwinError(
+            f"{replays} replays of {system.input_dim} samples have "
+            f"{multiplex.param_dim(system.input_dim, replays)} parameters, but {system.name} has "
+            f"{system.param_dim}: give the number of replays that it is programmed with."
+        )
+    if samples % system.output_dim:
+        raise TwinError(f"{samples} samples cannot be read out as {system.output_dim} equal means.")
+
+
+def predict(twin: nn.Module, x: Tensor, theta: Tensor, batch: int = 500) -> Tensor:
+    """Model many shots, in batches and without a graph."""
+    with torch.no_grad():
+        rows = [slice(start, start + batch) for start in range(0, len(x), batch)]
+        return torch.cat([twin(x[r], theta if theta.ndim == 1 else theta[r]) for r in rows])

@@ -1,0 +1,212 @@
+"""Fitting a neural twin: a generator of records, so that whoever iterates drives."""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import xarray as xr
+from torch import Tensor
+
+from pnnlab import characterize
+from pnnlab.characterize import Shots
+from pnnlab.errors import RangeError
+from pnnlab.twins.base import predict
+from pnnlab.twins.neural import NeuralTwin
+
+WARMUP = 0.05  # of the steps, in which the rate rises
+LONGEST_STEP = 1.0  # norm at which gradients are clipped
+NOISE_SHOTS = 500  # enough for the few numbers of the noise model
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeuralSettings:
+    """How to fit a neural twin.
+
+    Parameters
+    ----------
+    epochs : int
+    batch_size : int
+        Shots.
+    learning_rate : float, optional
+        Peak of Adam's rate, which falls along a cosine; by default what suits the architecture.
+    patience : int
+        Epochs without a better validation error after which the fit ends.
+    seed : int
+        Of the order of the shots.
+    """
+
+    epochs: int = 16
+    batch_size: int = 16
+    learning_rate: float | None = None
+    patience: int = 8
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "patience"):
+            if getattr(self, name) < 1:
+                raise RangeError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
+            raise RangeError(f"learning_rate is {self.learning_rate}; it must be above 0.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeuralRecord:
+    """What one epoch showed.
+
+    Attributes
+    ----------
+    train, validation : float
+        NMSE against the mean over the repeats; ``train`` is taken while the weights moved.
+    best : float
+        Lowest validation error so far; its weights are those that the twin ends with.
+    """
+
+    epoch: int
+    epochs: int
+    train: float
+    validation: float
+    best: float
+    seconds: float
+    seconds_left: float
+
+
+def fitting_neural(
+    twin: NeuralTwin, dataset: xr.Dataset, settings: NeuralSettings | None = None
+) -> Iterator[NeuralRecord]:
+    """Fit a neural twin in place, one record an epoch.
+
+    However the iteration ends, by itself or because somebody left it, the twin keeps its best
+    weights, its noise model is fitted to the repeats, and its weights are frozen. After an error
+    in between, or Ctrl-C, likewise.
+
+    Parameters
+    ----------
+    twin : NeuralTwin
+    dataset : Dataset
+        Of `characterize.collect`; its training and validation shots are used.
+    settings : NeuralSettings
+
+    Raises
+    ------
+    TwinError
+        The data are of another system.
+    DataError
+        There are no training or no validation shots.
+    """
+    twin.check_data(dataset)
+    settings = settings or NeuralSettings()
+    train = characterize.shots(dataset, "train")
+    held = characterize.shots(dataset, "validation")
+    target, held_target = train.y.mean(0), held.y.mean(0)
+    if twin.fault:  # a twin that is fitted anew goes on from what it knows
+        _standardise(twin, target)
+    scale = float(((target - target.mean(0)) / twin.spread).square().mean())
+    peak = settings.learning_rate or twin.architecture.learning_rate
+    weights = list(twin.core.parameters())
+    optimizer = torch.optim.Adam(weights, lr=peak)
+    steps = settings.epochs * math.ceil(len(train) / settings.batch_size)
+    best, best_epoch, kept = math.inf, 0, _copy(twin)
+    generator = torch.Generator().manual_seed(settings.seed)
+    began, step = time.perf_counter(), 0
+    twin.requires_grad_(True)
+    try:
+        for epoch in range(1, settings.epochs + 1):
+            total = 0.0
+            for chosen in torch.randperm(len(train), generator=generator).split(
+                settings.batch_size
+            ):
+                optimizer.param_groups[0]["lr"] = peak * _schedule(step, steps)
+                error = (twin(train.x[chosen], train.theta[chosen]) - target[chosen]) / twin.spread
+                loss = error.square().mean()
+                optimizer.zero_grad()
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(weights, LONGEST_STEP)
+                optimizer.step()
+                total += float(loss.detach()) * len(chosen) / len(train)
+                step += 1
+            validation = characterize.nmse(predict(twin, held.x, held.theta), held_target)
+            if validation < best:
+                best, best_epoch, kept = validation, epoch, _copy(twin)
+            seconds = time.perf_counter() - began
+            yield NeuralRecord(
+                epoch=epoch,
+                epochs=settings.epochs,
+                train=total / scale,
+                validation=validation,
+                best=best,
+                seconds=seconds,
+                seconds_left=seconds / epoch * (settings.epochs - epoch),
+            )
+            if epoch - best_epoch >= settings.patience or not math.isfinite(total):
+                break
+    finally:
+        twin.core.load_state_dict(kept)
+        _fit_noise(twin, train.rows(slice(0, NOISE_SHOTS)))
+        twin.requires_grad_(False)
+        if best < 1:
+            twin.fault = ""
+        else:
+            twin.fault = (
+                f"its validation NMSE is {best:.3g}, no better than a constant; look at the "
+                "memory it was given, give it more shots or epochs, or a lower learning rate"
+            )
+
+
+def fit_neural(
+    twin: NeuralTwin, dataset: xr.Dataset, settings: NeuralSettings | None = None
+) -> NeuralRecord:
+    """Fit a neural twin to the end, see `fitting_neural`, and return the last record."""
+    *_, last = fitting_neural(twin, dataset, settings)
+    return last
+
+
+def _schedule(step: int, steps: int) -> float:
+    """Fraction of the peak rate."""
+    rise = min(1.0, (step + 1) / max(WARMUP * steps, 1))
+    return rise * 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
+def _standardise(twin: NeuralTwin, target: Tensor) -> None:
+    """Note mean and deviation of what is to be told, by output or of all outputs alike."""
+    values = target if twin.core.distinct > 1 else target.reshape(-1, 1)
+    twin.centre.copy_(values.mean(0))
+    # An output that hardly moves must not have its noise blown up to the size of a signal.
+    spread = values.std(0)
+    twin.spread.copy_(spread.clamp_min(0.1 * float(spread.median().clamp_min(1e-6))))
+
+
+def _copy(twin: NeuralTwin) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in twin.core.state_dict().items()}
+
+
+def _fit_noise(twin: NeuralTwin, given: Shots) -> None:
+    """Fit the noise model to the scatter of the repeats, by Gaussian likelihood.
+
+    The scatter of r repeats around their own mean has (r - 1) / r of the noise's variance, and
+    owes nothing to the twin's error. Without repeats there is nothing to fit.
+    """
+    repeats = len(given.y)
+    if repeats < 2:
+        return
+    residual = (given.y - given.y.mean(0)) * math.sqrt(repeats / (repeats - 1))
+    with torch.no_grad():
+        mean = (twin.model(given.x, given.theta) - twin.centre) / twin.spread
+        # Seen in outputs; a stretch has as many times the variance as there are in an output.
+        share = math.sqrt(twin.core(given.x[:1], given.theta[:1]).shape[1] / twin.output_dim)
+    standard = residual / twin.spread * share
+    noise = twin.noise.requires_grad_(True)
+    optimizer = torch.optim.LBFGS(noise.parameters(), max_iter=50, line_search_fn="strong_wolfe")
+    with torch.no_grad():
+        noise.slope.zero_()
+        noise.level.copy_(standard.square().mean((0, 1)).sqrt().clamp_min(1e-9).log().mean())
+
+    def likelihood() -> Tensor:
+        optimizer.zero_grad()
+        log = noise(mean)
+        loss: Tensor = (log + 0.5 * (standard * torch.exp(-log)).square()).mean()
+        loss.backward()
+        return loss
+
+    optimizer.step(likelihood)

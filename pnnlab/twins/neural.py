@@ -1,0 +1,265 @@
+"""The neural twin: a network fitted to what the device did, for its mean and for its noise."""
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pnnlab.errors import TwinError
+from pnnlab.systems import multiplex
+from pnnlab.twins.base import Described, Twin, check_programme
+
+HOP = 4  # samples; a segment mean of so many needs no finer time
+
+
+@dataclass(frozen=True)
+class Architecture(ABC):
+    """How a neural twin is built; a frozen record that is saved with its weights."""
+
+    learning_rate: ClassVar[float]
+    """Peak rate of Adam that suits it."""
+
+    @abstractmethod
+    def build(self, system: Described) -> "Core":
+        """Make a core with fresh weights for a system."""
+
+
+class Core(nn.Module, ABC):
+    """The network in a twin: gives one or several equal stretches of each output.
+
+    Attributes
+    ----------
+    distinct : int
+        Stretches that have statistics of their own: 1 if time makes them all alike.
+    """
+
+    distinct: int
+
+    @abstractmethod
+    def forward(self, x: Tensor, theta: Tensor) -> Tensor:
+        """Return standardised stretches, (batch, stretches); outputs are means over them."""
+
+
+@final
+@dataclass(frozen=True)
+class Mlp(Architecture):
+    """A perceptron on x and theta side by side, for systems with few of them.
+
+    Parameters
+    ----------
+    hidden : tuple of int
+        Widths of the hidden layers.
+    """
+
+    hidden: tuple[int, ...] = (128, 128)
+
+    learning_rate: ClassVar[float] = 0.003
+
+    def build(self, system: Described) -> Core:
+        """Make the perceptron."""
+        return _Perceptron(system, self.hidden)
+
+
+@final
+class _Perceptron(Core):
+    def __init__(self, system: Described, hidden: tuple[int, ...]) -> None:
+        super().__init__()
+        self.distinct = system.output_dim
+        widths = (system.input_dim + system.param_dim, *hidden)
+        layers: list[nn.Module] = []
+        for n, m in pairwise(widths):
+            layers += [nn.Linear(n, m), nn.SiLU()]
+        self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], system.output_dim))
+
+    def forward(self, x: Tensor, theta: Tensor) -> Tensor:
+        joined = torch.cat([x, theta.expand(len(x), -1)], 1)
+        # Uniform in [0, 1] becomes mean 0, variance 1.
+        y: Tensor = self.layers((joined - 0.5) * math.sqrt(12))
+        return y
+
+
+@final
+@dataclass(frozen=True)
+class Temporal(Architecture):
+    """A causal network over the drive's waveform, for systems that replay their input.
+
+    The waveform is formed on the computer and known. From its last ``memory`` samples the network
+    tells the mean read-out over each hop of a few samples; it is the same network at all times,
+    so one that was fitted in one programme of the device serves in another.
+
+    Parameters
+    ----------
+    replays : int
+        How often a shot replays the input.
+    memory : int
+        How many samples the device remembers, from `characterize.memory`.
+    hop : int
+        Divides the samples of a read-out segment.
+    channels : int
+        Width of the network.
+    """
+
+    replays: int
+    memory: int
+    hop: int = HOP
+    channels: int = 32
+
+    learning_rate: ClassVar[float] = 0.02
+
+    def build(self, system: Described) -> Core:
+        """Make the causal network.
+
+        Raises
+        ------
+        TwinError
+            The system is not programmed so, or the hop does not divide its segments.
+        """
+        check_programme(system, self.replays)
+        segment = self.replays * system.input_dim // system.output_dim
+        if self.hop < 1 or segment % self.hop:
+            raise TwinError(
+                f"a segment of {segment} samples cannot be divided into hops of {self.hop}; give "
+                "a hop that divides it, such as hop=1."
+            )
+        return _Causal(self)
+
+
+@final
+class _Causal(Core):
+    def __init__(self, design: Temporal) -> None:
+        super().__init__()
+        self.distinct = 1
+        self.replays, self.hop = design.replays, design.hop
+        self.frames = math.ceil(max(design.memory, 0) / design.hop) + 1
+        width = design.channels
+        self.window = nn.Linear(self.frames * self.hop, width)
+        self.inner = nn.ModuleList([nn.Linear(width, width) for _ in range(2)])
+        self.last = nn.Linear(width, 1)
+
+    def forward(self, x: Tensor, theta: Tensor) -> Tensor:
+        u = multiplex.drive(x, theta, self.replays)
+        samples, batch = u.shape
+        hops = samples // self.hop
+        # The device is at rest before a shot: what was driven then is zero.
+        before = self.hop * (self.frames - 1)
+        slots = functional.pad(u, (0, 0, before, 0)).view(-1, self.hop, batch).transpose(0, 1)
+        windows = torch.cat([slots[:, n : n + hops] for n in range(self.frames)])
+        # Channels first, one large matrix product a layer: the fastest order on a CPU.
+        h = functional.silu(_affine(self.window, windows.reshape(-1, hops * batch)))
+        for layer in self.inner:
+            h = h + functional.silu(_affine(layer, h))
+        return _affine(self.last, h).view(hops, batch).T
+
+
+def _affine(layer: nn.Module, h: Tensor) -> Tensor:
+    """A linear layer on (features, anything)."""
+    assert isinstance(layer, nn.Linear)
+    return torch.addmm(layer.bias[:, None], layer.weight, h)
+
+
+@final
+class Noise(nn.Module):
+    """Standard deviation of a read-out as a function of its mean, log-quadratic.
+
+    Means and deviations are standardised; beyond three standard deviations the curve is flat.
+    """
+
+    def __init__(self, distinct: int) -> None:
+        super().__init__()
+        self.level = nn.Parameter(torch.full((distinct,), -3.0))
+        self.slope = nn.Parameter(torch.zeros(2))
+
+    def forward(self, mean: Tensor) -> Tensor:
+        """Logarithm of the deviation at a standardised ``mean``, (batch, stretches)."""
+        m = mean.clamp(-3, 3)
+        return self.level + self.slope[0] * m + self.slope[1] * m.square()
+
+
+@final
+class NeuralTwin(Twin):
+    """A network that tells the mean read-out, and a small one that tells its noise.
+
+    Parameters
+    ----------
+    system : PhysicalSystem or Signature
+        Whose twin this is.
+    architecture : Architecture
+        `Mlp` or `Temporal`.
+    seed : int
+        Of the initial weights.
+
+    Raises
+    ------
+    TwinError
+        The architecture does not suit the system.
+    """
+
+    centre: Tensor
+    spread: Tensor
+
+    def __init__(self, system: Described, architecture: Architecture, *, seed: int = 0) -> None:
+        super().__init__(system)
+        self.architecture = architecture
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.core = architecture.build(system)
+        self.noise = Noise(self.core.distinct)
+        self.register_buffer("centre", torch.zeros(self.core.distinct))
+        self.register_buffer("spread", torch.ones(self.core.distinct))
+        self.fault = "it has not been fitted"
+
+    @property
+    def label(self) -> str:
+        """The word for this kind of twin in reports."""
+        return "neural twin"
+
+    def model(self, x: Tensor, theta: Tensor) -> Tensor:
+        """Tell the mean read-out."""
+        return self._over_segments(self.core(x, theta) * self.spread + self.centre)
+
+    def deviation(self, x: Tensor, theta: Tensor) -> Tensor:
+        """Tell the standard deviation of each read-out, (batch, output_dim)."""
+        _, deviation = self._mean_and_deviation(x, theta)
+        return deviation
+
+    def sample(self, x: Tensor, theta: Tensor, generator: torch.Generator) -> Tensor:
+        """Tell a read-out as noisy as the device's, differentiable like `forward`."""
+        mean, deviation = self._mean_and_deviation(x, theta)
+        return mean + deviation * torch.randn(mean.shape, generator=generator, dtype=mean.dtype)
+
+    def reshaped(self, system: Described, *, replays: int) -> "NeuralTwin":
+        """The twin of the same device programmed otherwise; the weights are shared, not copied.
+
+        Raises
+        ------
+        TwinError
+            This twin does not act on the waveform, so it knows one programme alone.
+        """
+        if not isinstance(self.architecture, Temporal):
+            raise TwinError("a perceptron knows one programme of its device; fit one for each.")
+        twin = NeuralTwin(system, replace(self.architecture, replays=replays))
+        assert isinstance(twin.core, _Causal)
+        assert isinstance(self.core, _Causal)
+        for name, module in self.core.named_children():
+            setattr(twin.core, name, module)
+        twin.noise, twin.fault = self.noise, self.fault
+        twin.centre, twin.spread = self.centre, self.spread
+        return twin
+
+    def _mean_and_deviation(self, x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+        stretches = self.core(x, theta)
+        variance = torch.exp(2 * self.noise(stretches)) * self.spread.square()
+        # Independent from stretch to stretch: the mean over k of them has a k-th of the variance.
+        share = stretches.shape[1] // self.output_dim
+        mean = self._over_segments(stretches * self.spread + self.centre)
+        return mean, (self._over_segments(variance) / share).sqrt()
+
+    def _over_segments(self, stretches: Tensor) -> Tensor:
+        if stretches.shape[1] == self.output_dim:
+            return stretches
+        return stretches.reshape(len(stretches), self.output_dim, -1).mean(2)

@@ -1,0 +1,265 @@
+"""The physics twin: the equations on paper, with constants fitted to the device.
+
+It knows what a data sheet and a textbook tell. What the built device adds to them, it does not
+know, and its fitted constants bend to make up for that.
+"""
+
+import time
+from abc import ABC, abstractmethod
+from dataclasses import asdict, astuple, dataclass, fields, replace
+from typing import Any, ClassVar, final
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+from scipy.optimize import least_squares
+from torch import Tensor
+
+from pnnlab import characterize
+from pnnlab.systems import multiplex
+from pnnlab.systems.circuit import Constants, oscillate
+from pnnlab.twins.base import Described, Twin, check_programme
+
+BAND = (0.2, 5.0)  # how far a constant may move, relative to its nominal value
+FAILED = 0.5  # NMSE above which half of what the outputs do goes unexplained
+FINITE_STEP = 1e-5  # relative; the residuals are computed in float64
+
+
+@dataclass(frozen=True)
+class Equations(ABC):
+    """Equations of a kind of device; the fields say how it is programmed."""
+
+    nominal: ClassVar[Any]
+    """The constants on paper, a frozen dataclass of floats."""
+
+    free: ClassVar[tuple[str, ...]]
+    """Names of the constants that the read-outs can tell."""
+
+    @abstractmethod
+    def check(self, system: Described) -> None:
+        """Raise `TwinError` if the system cannot be programmed so."""
+
+    @abstractmethod
+    def __call__(self, x: Tensor, theta: Tensor, constants: Any, output_dim: int) -> Tensor:
+        """Compute y, (batch, output_dim), differentiable in x and theta."""
+
+
+@final
+@dataclass(frozen=True)
+class CircuitEquations(Equations):
+    """The nominal equations of `pnnlab.systems.circuit`, driven and read out as it is.
+
+    The coil's current is never measured, so its unit is free: scaling it scales ``w_l`` and ``g``
+    up and ``w_c`` and ``r`` down, and changes no read-out. That is why ``w_c`` is held.
+
+    Parameters
+    ----------
+    replays : int
+        How often a shot replays the input.
+    """
+
+    replays: int
+
+    nominal: ClassVar[Constants] = Constants()
+    free: ClassVar[tuple[str, ...]] = ("w_l", "r", "v_t", "g", "a", "s")
+
+    def check(self, system: Described) -> None:
+        """Raise `TwinError` if the system is not programmed with so many replays."""
+        check_programme(system, self.replays)
+
+    def __call__(self, x: Tensor, theta: Tensor, constants: Constants, output_dim: int) -> Tensor:
+        """Solve the circuit's equations and read out segment means."""
+        wave = oscillate(multiplex.drive(x, theta, self.replays), constants)
+        return multiplex.segment_means(wave, output_dim)
+
+
+@final
+class PhysicsTwin(Twin):
+    """Nominal equations with some constants.
+
+    Parameters
+    ----------
+    system : PhysicalSystem or Signature
+        Whose twin this is.
+    equations : Equations
+    constants : frozen dataclass, optional
+        By default the nominal ones.
+
+    Raises
+    ------
+    TwinError
+        The equations are not for a system of these dimensions.
+    """
+
+    values: Tensor
+
+    def __init__(self, system: Described, equations: Equations, constants: Any = None) -> None:
+        super().__init__(system)
+        equations.check(system)
+        self.equations = equations
+        chosen = asdict(equations.nominal if constants is None else constants)
+        # A buffer, so that whatever saves and restores a network does so with its twin.
+        self.register_buffer("values", torch.tensor(list(chosen.values()), dtype=torch.float64))
+
+    @property
+    def constants(self) -> Any:
+        """The constants, as the equations' own dataclass."""
+        names = [field.name for field in fields(self.equations.nominal)]
+        return type(self.equations.nominal)(**dict(zip(names, self.values.tolist(), strict=True)))
+
+    @property
+    def label(self) -> str:
+        """Whether the constants are still those on paper."""
+        nominal = astuple(self.equations.nominal)
+        same = np.allclose(self.values.numpy(), nominal, rtol=1e-6)
+        return "physics twin, nominal" if same else "physics twin, fitted"
+
+    def model(self, x: Tensor, theta: Tensor) -> Tensor:
+        """Solve the equations."""
+        return self.equations(x, theta, self.constants, self.output_dim)
+
+    def reshaped(self, system: Described, **programme: int) -> "PhysicsTwin":
+        """The twin of the same device programmed otherwise, with the same constants.
+
+        ``programme`` is what the equations are to be told, as in ``replays=10``.
+        """
+        equations = replace(self.equations, **programme)
+        twin = PhysicsTwin(system, equations, self.constants)
+        twin.fault = self.fault
+        return twin
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class PhysicsFit:
+    """A physics twin with fitted constants, and how that went.
+
+    Attributes
+    ----------
+    twin : PhysicsTwin
+        A new twin; the one that was given is unchanged.
+    constants, errors, nominal : dict
+        Of each fitted constant its value, standard error and value on paper. The errors allow
+        for residuals that go together within a shot; that the equations lack some physics, they
+        cannot know.
+    nmse_before, nmse : float
+        On the shots of the fit.
+    evaluations : int
+        Forward passes of the model over these shots.
+    fault : str
+        Why the fit failed, or an empty string.
+    """
+
+    twin: PhysicsTwin
+    constants: dict[str, float]
+    errors: dict[str, float]
+    nominal: dict[str, float]
+    nmse_before: float
+    nmse: float
+    shots: int
+    evaluations: int
+    seconds: float
+    fault: str
+
+    def __str__(self) -> str:
+        rows = [
+            f"  {name:<5} {value:8.4f} ± {self.errors[name]:.4f}   on paper {self.nominal[name]:g}"
+            for name, value in self.constants.items()
+        ]
+        outcome = f"failed: {self.fault}" if self.fault else "converged"
+        title = f"{self.twin.signature.name}, constants from {self.shots} shots: {outcome}"
+        return "\n".join([title, *rows, f"  NMSE  {self.nmse_before:.4g} → {self.nmse:.4g}"])
+
+
+def fit_physics(twin: PhysicsTwin, dataset: xr.Dataset, *, shots: int = 200) -> PhysicsFit:
+    """Fit the free constants of a twin's equations to collected shots, by least squares.
+
+    Starts at the twin's own constants. Needs forward passes of the model alone.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Of `characterize.collect`; its training shots are used.
+    shots : int
+        How many of them, at most.
+
+    Raises
+    ------
+    TwinError
+        The data are of another system.
+    DataError
+        There are no training shots.
+    """
+    twin.check_data(dataset)
+    began = time.perf_counter()
+    given = characterize.shots(dataset, "train").rows(slice(0, shots))
+    x, theta = given.x.double(), given.theta.double()
+    measured = given.y.double().mean(0)
+    equations, free = twin.equations, twin.equations.free
+    paper = {name: float(getattr(equations.nominal, name)) for name in free}
+    scale = measured.std()
+    passes = 0
+
+    def solved(relative: NDArray[np.float64]) -> Tensor:
+        nonlocal passes
+        passes += 1
+        changed = {name: paper[name] * float(r) for name, r in zip(free, relative, strict=True)}
+        constants = replace(twin.constants, **changed)
+        return torch.as_tensor(equations(x, theta, constants, twin.output_dim))
+
+    def residuals(relative: NDArray[np.float64]) -> NDArray[np.float64]:
+        modelled = solved(relative).nan_to_num(1e3, 1e3, -1e3)
+        return ((modelled - measured) / scale).flatten().numpy()
+
+    start = np.array([getattr(twin.constants, name) / paper[name] for name in free])
+    inside = np.clip(start, 1.01 * BAND[0], 0.99 * BAND[1])
+    found = least_squares(residuals, inside, bounds=BAND, diff_step=FINITE_STEP)
+    values = {name: paper[name] * float(r) for name, r in zip(free, found.x, strict=True)}
+    error = _cluster_errors(found.jac, found.fun, len(given))
+    fitted = PhysicsTwin(twin.signature, equations, replace(twin.constants, **values))
+    nmse = characterize.nmse(solved(found.x), measured)
+    fitted.fault = _fault(free, found, error, nmse)
+    return PhysicsFit(
+        twin=fitted,
+        constants=values,
+        errors={name: paper[name] * float(e) for name, e in zip(free, error, strict=True)},
+        nominal=paper,
+        nmse_before=characterize.nmse(solved(start), measured),
+        nmse=nmse,
+        shots=len(given),
+        evaluations=passes,
+        seconds=time.perf_counter() - began,
+        fault=fitted.fault,
+    )
+
+
+def _cluster_errors(
+    jacobian: NDArray[np.float64], residual: NDArray[np.float64], shots: int
+) -> NDArray[np.float64]:
+    """Standard errors when residuals of one shot go together (the sandwich estimator).
+
+    Source: K.-Y. Liang, S. L. Zeger, Biometrika 73, 13 (1986).
+    """
+    inverse = np.linalg.pinv(jacobian.T @ jacobian)
+    width = jacobian.shape[1]
+    pulls = (jacobian.reshape(shots, -1, width) * residual.reshape(shots, -1, 1)).sum(1)
+    variance: NDArray[np.float64] = np.diag(inverse @ (pulls.T @ pulls) @ inverse)
+    error: NDArray[np.float64] = np.sqrt(variance.clip(0))
+    return error
+
+
+def _fault(free: tuple[str, ...], found: Any, error: NDArray[np.float64], nmse: float) -> str:
+    """What is wrong with a fit, in words; an empty string if nothing is."""
+    if found.status < 1:
+        return "the fit did not converge; start from better constants or give it more shots"
+    low, high = 1.02 * BAND[0], 0.98 * BAND[1]
+    stuck = [name for name, r in zip(free, found.x, strict=True) if not low < r < high]
+    if stuck:
+        return f"{', '.join(stuck)} left the plausible band; are these the device's equations?"
+    vague = [name for name, e in zip(free, error, strict=True) if e > 1]
+    if vague:
+        return f"the data do not tell {', '.join(vague)}; collect stronger or slower drives"
+    if not nmse < FAILED:
+        return f"NMSE {nmse:.2g} on its own data: these are not the device's equations"
+    return ""

@@ -1,0 +1,447 @@
+"""Twins: equations find their constants, networks learn, reports tell good twins from bad."""
+
+import math
+import pickle
+import subprocess
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from torch import Tensor
+from toy import Toy, toy_response
+
+import pnnlab.twins
+from pnnlab import characterize, twins
+from pnnlab.errors import DataError, RangeError, TwinError
+from pnnlab.gradients import physics_aware
+from pnnlab.layers import PhysicalLayer
+from pnnlab.protocols import PhysicalSystem
+from pnnlab.systems import Circuit, multiplex
+from pnnlab.systems.circuit import Constants, Imperfections, fabricate, oscillate
+from pnnlab.twins import CircuitEquations, Mlp, NeuralSettings, NeuralTwin, PhysicsTwin, Temporal
+from pnnlab.twins.report import INVISIBLE
+
+PERFECT = Imperfections(
+    drive_time_constant=0, drive_codes=0, stray_capacitance=0, channel_capacitance=0,
+    heating=0, codes=2**40, jitter=0,
+)  # fmt: skip
+
+
+def circuit(unit: int = 0, **options: object) -> Circuit:
+    """A small one: 24 inputs, replayed twice, 12 segments of four samples."""
+    return Circuit(unit, **({"input_dim": 24, "replays": 2, "output_dim": 12} | options))  # type: ignore[arg-type]
+
+
+class Exact(twins.Twin):
+    """The toy's own equation, times a factor."""
+
+    def __init__(self, system: PhysicalSystem, factor: float = 1.0) -> None:
+        super().__init__(system)
+        self.factor = factor
+
+    @property
+    def label(self) -> str:
+        return "exact twin"
+
+    def model(self, x: Tensor, theta: Tensor) -> Tensor:
+        return self.factor * toy_response(x, theta, 1.1)
+
+
+def shots(n: int, system: PhysicalSystem, seed: int = 0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.rand(n, system.input_dim, generator=generator)
+    return x, torch.rand(n, system.param_dim, generator=generator)
+
+
+# --- the physics twin
+
+
+def test_the_physics_twin_is_the_nominal_equations() -> None:
+    system = circuit()
+    twin = PhysicsTwin(system, CircuitEquations(2))
+    x, theta = shots(5, system)
+    wave = oscillate(multiplex.drive(x, theta, 2), Constants())
+    assert torch.equal(twin(x, theta), multiplex.segment_means(wave, 12))
+    assert torch.allclose(twin(x, theta[0]), twin(x, theta[0].expand(5, -1)))
+    assert twin.constants == Constants()
+    assert twin.label == "physics twin, nominal"
+
+
+def test_the_fit_finds_the_constants_of_a_circuit_without_imperfections() -> None:
+    system = circuit(imperfections=PERFECT, noise=False, drift=False)
+    data = characterize.collect(system, 200, seed=0)
+    fit = twins.fit_physics(PhysicsTwin(system, CircuitEquations(2)), data)
+    built, found = fabricate(0, 0.1), fit.twin.constants
+    # The unit of current is free: only these combinations reach the read-out.
+    for name, mine, true in (
+        ("w_l", found.w_l * found.w_c, built.w_l * built.w_c),
+        ("r", found.r * found.w_l, built.r * built.w_l),
+        ("g", found.g * found.w_c, built.g * built.w_c),
+        *((n, getattr(found, n), getattr(built, n)) for n in ("v_t", "a", "s")),
+    ):
+        assert mine == pytest.approx(true, rel=1e-3), name
+    assert fit.fault == fit.twin.fault == ""
+    assert fit.nmse < 1e-8 < fit.nmse_before
+    assert fit.twin.label == "physics twin, fitted"
+    assert twins.report(fit.twin, system, data).verdict == "at the noise ceiling"
+
+
+def test_standard_errors_cover_what_noise_does() -> None:
+    system = circuit(imperfections=PERFECT, drift=False)
+    twin = PhysicsTwin(system, CircuitEquations(2))
+    truth = fabricate(0, 0.1)
+    true = {"v_t": truth.v_t, "a": truth.a, "w_l": truth.w_l * truth.w_c / 0.7}
+    for seed in range(3):
+        fit = twins.fit_physics(twin, characterize.collect(system, 150, seed=seed))
+        for name, value in true.items():
+            assert abs(fit.constants[name] - value) < 4 * fit.errors[name], name
+            assert fit.errors[name] < 0.2 * value
+    assert twin.constants == Constants()  # the given twin is not touched
+
+
+def test_a_hopeless_fit_says_so() -> None:
+    system = circuit()
+    data = characterize.collect(system, 100, seed=0)
+    nonsense = torch.rand(2, 1, 12, generator=torch.Generator().manual_seed(0)).numpy()
+    shuffled = data.assign(y=data["y"].copy(data=np.roll(data["y"], 7, axis=1) + nonsense))
+    fit = twins.fit_physics(PhysicsTwin(system, CircuitEquations(2)), shuffled)
+    assert fit.fault
+    assert f"failed: {fit.fault}" in str(fit)
+    verdict = twins.report(fit.twin, system, data).verdict
+    assert verdict == f"failed: {fit.fault}"
+
+
+def test_constants_travel_to_another_programme_and_in_a_state_dict() -> None:
+    system = circuit()
+    twin = PhysicsTwin(system, CircuitEquations(2), replace(Constants(), a=2.0))
+    other = system.reshaped(replays=3, output_dim=9)
+    moved = twin.reshaped(other, replays=3)
+    assert (moved.output_dim, moved.constants.a) == (9, 2.0)
+    assert moved(*shots(2, other)).shape == (2, 9)
+    fresh = PhysicsTwin(system, CircuitEquations(2))
+    fresh.load_state_dict(twin.state_dict())
+    assert fresh.constants == twin.constants
+
+
+# --- the neural twin
+
+
+@pytest.fixture(scope="module")
+def fitted() -> tuple[Circuit, xr.Dataset, NeuralTwin, list[twins.NeuralRecord]]:
+    system = circuit()
+    data = characterize.collect(system, 1500, seed=0)
+    twin = NeuralTwin(system, Temporal(replays=2, memory=20))
+    records = list(twins.fitting_neural(twin, data, NeuralSettings(epochs=12)))
+    return system, data, twin, records
+
+
+def test_the_temporal_twin_learns_the_circuit(
+    fitted: tuple[Circuit, xr.Dataset, NeuralTwin, list[twins.NeuralRecord]],
+) -> None:
+    system, data, twin, records = fitted
+    assert twin.fault == ""
+    assert records[-1].best == min(r.validation for r in records) < 0.02
+    assert [r.epoch for r in records] == list(range(1, 13))
+    report = twins.report(twin, system, data)
+    nominal = twins.report(PhysicsTwin(system, CircuitEquations(2)), system, data)
+    assert report.nmse < 0.3 * nominal.nmse
+    assert report.gradient.cosine > 0.95
+    assert not any(p.requires_grad for p in twin.parameters())
+
+
+def test_the_noise_model_has_the_devices_noise(
+    fitted: tuple[Circuit, xr.Dataset, NeuralTwin, list[twins.NeuralRecord]],
+) -> None:
+    _, data, twin, _ = fitted
+    held = characterize.shots(data, "test")
+    measured = float(held.y.var(0).mean().sqrt())
+    deviation = twin.deviation(held.x, held.theta)
+    assert float(deviation.square().mean().sqrt()) == pytest.approx(measured, rel=0.1)
+    generator = torch.Generator().manual_seed(0)
+    samples = torch.stack([twin.sample(held.x, held.theta, generator) for _ in range(50)])
+    scatter = (samples - twin(held.x, held.theta)) / deviation
+    assert float(scatter.std()) == pytest.approx(1, rel=0.02)
+    assert float(scatter.mean()) == pytest.approx(0, abs=0.02)
+
+
+def test_one_net_serves_all_programmes_of_a_board(
+    fitted: tuple[Circuit, xr.Dataset, NeuralTwin, list[twins.NeuralRecord]],
+) -> None:
+    system, _, twin, _ = fitted
+    other = system.reshaped(replays=2, output_dim=3)
+    coarse = twin.reshaped(other, replays=2)
+    x, theta = shots(50, system)
+    means = twin(x, theta).view(50, 3, 4).mean(2)
+    assert torch.allclose(coarse(x, theta), means, atol=1e-6)
+    # Noise of the mean of four independent outputs.
+    assert torch.allclose(
+        coarse.deviation(x, theta),
+        twin.deviation(x, theta).square().view(50, 3, 4).mean(2).sqrt() / 2,
+    )
+    assert coarse.core.window is twin.core.window  # type: ignore[union-attr]
+    assert twin.reshaped(system.reshaped(replays=5, output_dim=10), replays=5).fault == ""
+    with pytest.raises(TwinError, match=r"hops of 4.*hop=1"):
+        twin.reshaped(system.reshaped(replays=1, output_dim=24), replays=1)
+    perceptron = NeuralTwin(system, Mlp())
+    with pytest.raises(TwinError, match="one programme"):
+        perceptron.reshaped(other, replays=2)
+
+
+def test_the_temporal_twin_is_causal_and_forgets() -> None:
+    system = circuit(output_dim=12)
+    twin = NeuralTwin(system, Temporal(replays=2, memory=6))  # a window of 4 * 2 + 4 samples
+    x, theta = shots(1, system)
+    theta.requires_grad_()
+    twin(x, theta)[0, 6].backward()
+    offsets = theta.grad[0, 48:]  # type: ignore[index]
+    felt = offsets.abs() > 0
+    assert felt.nonzero().flatten().tolist() == list(range(4 * 6 - 8, 4 * 6 + 4))
+
+
+def test_the_perceptron_learns_a_small_system() -> None:
+    system = Toy(inputs=3, outputs=2, noise=0.02)
+    data = characterize.collect(system, 1000, seed=0, smooth=1)
+    twin = NeuralTwin(system, Mlp((64, 64)))
+    last = twins.fit_neural(twin, data, NeuralSettings(epochs=20))
+    assert last.best < 0.04
+    assert twins.report(twin, system, data).verdict == "usable"
+    held = characterize.shots(data, "test")
+    assert float(twin.deviation(held.x, held.theta).mean()) == pytest.approx(0.02, rel=0.1)
+
+
+def test_noise_that_grows_with_the_signal_is_learnt() -> None:
+    class Shot(Toy):
+        def _simulate(self, x: Tensor, theta: Tensor) -> Tensor:
+            y = toy_response(x, theta, 1.0)
+            scatter = torch.randn(y.shape, generator=self.generator)
+            return y + 0.03 * torch.exp(1.5 * y) * scatter
+
+    system = Shot(inputs=2, outputs=1)
+    data = characterize.collect(system, 2000, seed=0, smooth=1)
+    twin = NeuralTwin(system, Mlp((32, 32)))
+    twins.fit_neural(twin, data, NeuralSettings(epochs=15))
+    x, theta = shots(500, system)
+    with torch.no_grad():
+        ratio = twin.deviation(x, theta) / (0.03 * torch.exp(1.5 * twin(x, theta)))
+    middle = ratio.quantile(torch.tensor([0.05, 0.95]))
+    assert 0.8 < float(middle[0]) < float(middle[1]) < 1.25
+
+
+def test_a_fit_can_be_left_and_taken_up_again() -> None:
+    system = Toy(inputs=3, outputs=2)
+    data = characterize.collect(system, 300, seed=0, smooth=1)
+    twin = NeuralTwin(system, Mlp((32,)))
+    before = characterize.shots(data, "validation")
+    records = twins.fitting_neural(twin, data, NeuralSettings(epochs=50))
+    first, second = next(records), next(records)
+    records.close()
+    assert twin.fault == ""
+    reached = characterize.nmse(twins.predict(twin, before.x, before.theta), before.y.mean(0))
+    assert reached == pytest.approx(min(first.validation, second.validation), rel=1e-5)
+    layer = PhysicalLayer(system, twin, physics_aware)
+    again = twins.fit_neural(twin, data, NeuralSettings(epochs=30))
+    assert again.best < 0.9 * second.best
+    assert not any(p.requires_grad for p in twin.parameters())
+    assert [p is layer.theta for p in layer.parameters() if p.requires_grad] == [True]
+
+
+def test_a_fit_repeats_itself_from_its_seeds() -> None:
+    system = Toy(inputs=3, outputs=2)
+    data = characterize.collect(system, 200, seed=0)
+
+    def weights(seed: int) -> Tensor:
+        twin = NeuralTwin(system, Mlp((8,)), seed=seed)
+        twins.fit_neural(twin, data, NeuralSettings(epochs=2, seed=seed))
+        return torch.cat([p.flatten() for p in twin.parameters()])
+
+    assert torch.equal(weights(0), weights(0))
+    assert not torch.equal(weights(0), weights(1))
+
+
+def test_a_network_that_learns_nothing_says_so() -> None:
+    system = Toy(inputs=3, outputs=2)
+    data = characterize.collect(system, 200, seed=0)
+    unfitted = NeuralTwin(system, Mlp())
+    assert twins.report(unfitted, system, data).verdict == "failed: it has not been fitted"
+    noise = data.assign(y=data["y"].copy(data=np.random.default_rng(0).random(data["y"].shape)))
+    noise["y"] = noise["y"].astype("float32")
+    twins.fit_neural(unfitted, noise, NeuralSettings(epochs=3))
+    assert "no better than a constant" in unfitted.fault
+    diverging = NeuralTwin(system, Mlp())
+    last = twins.fit_neural(diverging, data, NeuralSettings(epochs=9, learning_rate=1e30))
+    assert last.epoch < 9
+    assert "no better than a constant" in diverging.fault
+    assert all(bool(p.isfinite().all()) for p in diverging.parameters())
+
+
+def test_settings_are_checked() -> None:
+    with pytest.raises(RangeError, match="epochs is 0"):
+        NeuralSettings(epochs=0)
+    with pytest.raises(RangeError, match="learning_rate"):
+        NeuralSettings(learning_rate=math.nan)
+
+
+# --- the report
+
+
+def test_gradients_of_an_exact_twin_agree_up_to_the_noise() -> None:
+    quiet = Toy(noise=0, drift=0)
+    held = characterize.shots(characterize.collect(quiet, 400, seed=0, smooth=1), "train")
+    exact = twins.gradient_agreement(Exact(quiet), quiet, held)
+    assert exact.cosine == pytest.approx(1, abs=1e-3)
+    assert exact.ceiling == pytest.approx(1, abs=1e-6)
+    assert exact.relative_error < 0.03
+    larger = twins.gradient_agreement(Exact(quiet, 1.5), quiet, held)
+    assert larger.cosine == pytest.approx(exact.cosine, abs=1e-6)
+    assert larger.relative_error == pytest.approx(0.5, rel=0.02)
+    opposite = twins.gradient_agreement(Exact(quiet, -1), quiet, held)
+    assert opposite.cosine == pytest.approx(-exact.cosine)
+
+    noisy = Toy(noise=0.1, drift=0)
+    blurred = twins.gradient_agreement(Exact(noisy), noisy, held, repeats=4)
+    assert blurred.ceiling < 0.9
+    assert blurred.cosine == pytest.approx(blurred.ceiling, abs=0.02)
+    assert blurred.device_passes == noisy.passes == 2 * 4 * 4 * 64
+    assert blurred.device.shape == blurred.twin.shape == (64, 64)
+
+
+def test_the_gap_of_an_exact_twin_is_the_noise() -> None:
+    quiet = Toy(noise=0, drift=0)
+    held = characterize.shots(characterize.collect(quiet, 400, seed=0), "train")
+    gap = twins.gap_by_depth(Exact(quiet), quiet, held, depth=4)
+    assert max(gap.free + gap.local + gap.noise) < 1e-9
+    noisy = Toy(noise=0.05, drift=0)
+    gap = twins.gap_by_depth(Exact(noisy), noisy, held, depth=4)
+    assert gap.noise[0] == pytest.approx(2 * gap.local[0], rel=0.15)
+    assert gap.local[0] == gap.free[0]
+    assert gap.device_passes == noisy.passes == 4 * 2 * 256
+    wrong = twins.gap_by_depth(Exact(quiet, 1.2), quiet, held, depth=4)
+    assert wrong.free[3] > wrong.local[3] > 0.001
+    uneven = Toy(inputs=3, outputs=2)
+    with pytest.raises(TwinError, match="3 inputs and 2 outputs"):
+        twins.gap_by_depth(Exact(uneven), uneven, held)
+
+
+@pytest.mark.parametrize(
+    ("factor", "verdict"),
+    [(1.0, "at the noise ceiling"), (1.3, "usable"), (2.5, "failed: NMSE"), (0.0, "failed: NMSE")],
+)
+def test_verdicts(factor: float, verdict: str) -> None:
+    system = Toy(noise=0.05, drift=0)
+    data = characterize.collect(system, 500, seed=0)
+    before = system.passes
+    report = twins.report(Exact(system, factor), system, data)
+    assert report.verdict.startswith(verdict)
+    assert report.device_passes == system.passes - before
+    assert report.gap is not None
+    text = str(report)
+    assert report.verdict in text
+    assert f"{report.ceiling:.4g}" in text
+    assert f"{report.gap.free[-1]:.4f}" in text
+    assert max(map(len, text.splitlines())) < 120
+
+
+def test_gradients_that_lead_astray_fail_a_twin_with_a_small_error() -> None:
+    class Flat(Exact):
+        def model(self, x: Tensor, theta: Tensor) -> Tensor:
+            return super().model(x, theta).detach() + 0 * x[:, :1] + 0 * theta.mean()
+
+    system = Toy(noise=0.01, drift=0)
+    report = twins.report(Flat(system), system, characterize.collect(system, 300, seed=0))
+    assert report.nmse < 0.01
+    assert "gradients lead astray" in report.verdict
+
+
+def test_without_repeats_the_ceiling_is_unknown_and_not_claimed() -> None:
+    system = Toy(inputs=3, outputs=2, noise=0.05)
+    report = twins.report(
+        Exact(system), system, characterize.collect(system, 300, seed=0, repeats=1)
+    )
+    assert math.isnan(report.ceiling)
+    assert report.nmse > INVISIBLE
+    assert report.verdict == "usable"
+    assert report.gap is None
+
+
+# --- whose twin it is
+
+
+def test_a_twin_of_another_system_is_refused() -> None:
+    system, other = circuit(), Toy()
+    data = characterize.collect(other, 50, seed=0)
+    twin = PhysicsTwin(system, CircuitEquations(2))
+    with pytest.raises(TwinError, match=r"twin of circuit \(24 \+ 96 → 12\).*toy"):
+        twins.report(twin, other, data)
+    with pytest.raises(TwinError, match="data are of toy"):
+        twins.report(twin, system, data)
+    with pytest.raises(TwinError, match="data are of toy"):
+        twins.fit_physics(twin, data)
+    with pytest.raises(TwinError, match="data are of toy"):
+        twins.fit_neural(NeuralTwin(system, Mlp()), data)
+    with pytest.raises(TwinError, match="fit one for the system at hand"):
+        twin(torch.rand(2, 6), torch.rand(96))
+    with pytest.raises(TwinError, match="3 replays of 24 samples have 144"):
+        PhysicsTwin(system, CircuitEquations(3))
+    with pytest.raises(TwinError, match="another system"):
+        PhysicalLayer(other, twin, physics_aware)
+    with pytest.raises(DataError, match="no validation shots"):
+        twins.fit_neural(NeuralTwin(other, Mlp()), data.isel(shot=slice(5)))
+
+
+def test_twins_survive_the_disk(
+    tmp_path: Path, fitted: tuple[Circuit, xr.Dataset, NeuralTwin, list[twins.NeuralRecord]]
+) -> None:
+    system, _, temporal, _ = fitted
+    physics = PhysicsTwin(system, CircuitEquations(2), replace(Constants(), a=2.0))
+    physics.fault = "it broke"
+    x, theta = shots(4, system)
+    for twin in (temporal, physics, NeuralTwin(system, Mlp((8, 4)), seed=3)):
+        path = twins.save(twin, tmp_path / "new" / "twin.pt")
+        back = twins.load(path, system)
+        assert torch.equal(back(x, theta), twin(x, theta))
+        assert (back.fault, back.label, back.signature) == (twin.fault, twin.label, twin.signature)
+    assert [p.name for p in path.parent.iterdir()] == ["twin.pt"]
+    with pytest.raises(TwinError, match="reshaped"):
+        twins.load(path, system.reshaped(replays=1, output_dim=24))
+
+
+class Malice:
+    def __reduce__(self) -> tuple[object, tuple[list[str]]]:
+        return subprocess.check_call, (["touch", "executed"],)
+
+
+def test_files_that_are_no_twins_are_refused_and_never_executed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TwinError, match="there is no"):
+        twins.load("missing.pt")
+    good = twins.save(PhysicsTwin(circuit(), CircuitEquations(2)), "twin.pt")
+    content = torch.load(good, weights_only=True)
+    Path("torn.pt").write_bytes(good.read_bytes()[:300])
+    Path("text.pt").write_text("no twin")
+    Path("evil.pt").write_bytes(pickle.dumps(Malice(), protocol=2))
+    torch.save({"pnnlab_twin": 1, "evil": Malice()}, "evil_too.pt")
+    torch.save([1, 2], "list.pt")
+    torch.save(content | {"pnnlab_twin": 99}, "later.pt")
+    torch.save(content | {"recipe": "Unknown"}, "unknown.pt")
+    torch.save(content | {"state": {}}, "empty.pt")
+    for path in sorted(Path().glob("*.pt")):
+        if path != good:
+            with pytest.raises(TwinError, match="fit the twin anew"):
+                twins.load(path)
+    assert not Path("executed").exists()
+    with pytest.raises(TwinError, match="cannot be written"):
+        twins.save(twins.load(good), good / "below a file")
+
+
+def test_twins_know_nothing_of_the_inside_of_a_device() -> None:
+    sources = Path(pnnlab.twins.__file__).parent.glob("*.py")
+    text = "\n".join(path.read_text() for path in sources)
+    assert "oscillate" in text
+    for secret in ("_board", "fabricate", "Imperfections", "Board"):
+        assert secret not in text
+    assert set(asdict(Constants())) == {"w_l", "w_c", "r", "v_t", "g", "a", "s"}
