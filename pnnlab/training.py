@@ -170,7 +170,8 @@ class Training:
     def state(self) -> dict[str, Any]:
         """Weights, optimizer, random numbers, systems and step: all that a resumed run needs.
 
-        Only tensors and plain containers, so that it can be loaded without executing code.
+        Only tensors and plain containers, so that it can be loaded without executing code. The
+        tensors are those that training goes on to change: save or copy them before the next step.
         """
         return {
             "network": self.network.state_dict(),

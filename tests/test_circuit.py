@@ -198,5 +198,7 @@ def test_impossible_circuits_are_refused():
         Circuit(-1)
     with pytest.raises(RangeError, match="tolerance"):
         Circuit(0, tolerance=1.5)
+    with pytest.raises(RangeError, match="unit 1 at tolerance"):
+        Circuit(0, input_dim=4, output_dim=4).restore(Circuit(1).state())
     with pytest.raises(RangeError, match="no state of a circuit"):
         Circuit(0, input_dim=4, output_dim=4).restore({"something": 1})

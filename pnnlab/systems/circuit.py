@@ -207,6 +207,7 @@ class Circuit(SimulatedSystem):
         seed: int = 0,
     ) -> None:
         self.unit = unit
+        self.tolerance = tolerance
         self._board = Board(
             fabricate(unit, tolerance),
             imperfections or Imperfections(),
@@ -229,6 +230,7 @@ class Circuit(SimulatedSystem):
         """Programme the same board otherwise: parts, temperature and noise are shared."""
         other = object.__new__(Circuit)
         other.unit = self.unit
+        other.tolerance = self.tolerance
         other._board = self._board
         other._shape(input_dim or self.input_dim, replays, output_dim)
         return other
@@ -267,9 +269,11 @@ class Circuit(SimulatedSystem):
         return y
 
     def state(self) -> State:
-        """Noise generators and temperature."""
+        """Noise generators and temperature, and whose they are."""
         board = self._board
         return {
+            "unit": self.unit,
+            "tolerance": self.tolerance,
             "warmth": board.warmth,
             "read_out": _put_away(board.read_out),
             "room": _put_away(board.room),
@@ -281,12 +285,18 @@ class Circuit(SimulatedSystem):
         Raises
         ------
         RangeError
-            The state is not one of a circuit.
+            The state is not one of a circuit, or that of another unit.
         """
         try:
             warmth, read_out, room = (state[key] for key in ("warmth", "read_out", "room"))
+            theirs = state["unit"], state["tolerance"]
         except KeyError as error:
             raise RangeError(f"this is no state of a circuit: {error} is missing.") from error
+        if theirs != (self.unit, self.tolerance):
+            raise RangeError(
+                f"this is the state of unit {theirs[0]} at tolerance {theirs[1]}, and here is unit "
+                f"{self.unit} at {self.tolerance}: make the circuit that the run began with."
+            )
         _take_up(self._board.read_out, str(read_out))
         _take_up(self._board.room, str(room))
         self._board.warmth = float(warmth)

@@ -30,12 +30,12 @@ W_L, W_C, R, V_T, G, A, S2, C, KAPPA, DECAY = range(10)
 
 
 @njit(inline="always", error_model="numpy")
-def _slopes(i: Any, v: Any, u: Any, vt: Any, k: Array, half: Any, one: Any) -> Any:
+def _slopes(i: Any, v: Any, u: Any, vt: Any, k: Array, half: Any) -> Any:
     z = v - vt
     root = math.sqrt(z * z + k[S2])
     q = half * (z + root)
     slope_i = k[W_L] * (u - k[R] * i - v)
-    slope_v = k[W_C] * (i - k[G] * q * q) / (one + k[C] * (q / root))
+    slope_v = k[W_C] * (i - k[G] * q * q) * root / (root + k[C] * q)  # one division, not two
     return slope_i, slope_v
 
 
@@ -45,17 +45,14 @@ def _pull_back(
 ) -> Any:
     """Transpose of the Jacobian of `_slopes` times a vector: by i, by v, and by v through q."""
     z = v - vt
-    square = z * z + k[S2]
-    root = math.sqrt(square)
+    root = math.sqrt(z * z + k[S2])
+    inverse = one / root
     q = half * (z + root)
-    p = q / root  # dq/dv
+    p = q * inverse  # dq/dv
     den = one / (one + k[C] * p)
     kgq = k[G] * q
-    excess = i - kgq * q
-    through_q = (
-        -den * k[W_C] * (kgq * p + kgq * p + excess * den * k[C] * half * k[S2] / (square * root))
-    )
-    by_q = through_q * grad_v
+    excess = (i - kgq * q) * den * k[C] * half * k[S2] * inverse * inverse * inverse
+    by_q = -den * k[W_C] * (kgq * p + kgq * p + excess) * grad_v
     back_i = den * k[W_C] * grad_v - k[W_L] * k[R] * grad_i
     back_v = by_q - k[W_L] * grad_i
     return back_i, back_v, by_q
@@ -106,10 +103,10 @@ def oscillate(u: Array, k: Array, settle: Array, wave: Array, path: Array, heat:
                 u1 = drive[b] + step * first
                 u2 = drive[b] + step * middle
                 u4 = drive[b] + step * last
-                i1, v1 = _slopes(i, v, u1, vt, k, half, one)
-                i2, v2 = _slopes(i + half * dt * i1, v + half * dt * v1, u2, vt, k, half, one)
-                i3, v3 = _slopes(i + half * dt * i2, v + half * dt * v2, u2, vt, k, half, one)
-                i4, v4 = _slopes(i + dt * i3, v + dt * v3, u4, vt, k, half, one)
+                i1, v1 = _slopes(i, v, u1, vt, k, half)
+                i2, v2 = _slopes(i + half * dt * i1, v + half * dt * v1, u2, vt, k, half)
+                i3, v3 = _slopes(i + half * dt * i2, v + half * dt * v2, u2, vt, k, half)
+                i4, v4 = _slopes(i + dt * i3, v + dt * v3, u4, vt, k, half)
                 current[b] = i + dt * sixth * (i1 + i2 + i2 + i3 + i3 + i4)
                 voltage[b] = v + dt * sixth * (v1 + v2 + v2 + v3 + v3 + v4)
         out, rest = wave[n], settle[2 * substeps]
@@ -182,11 +179,11 @@ def oscillate_adjoint(
                 step = before[b] - drive[b]
                 u1 = drive[b] + step * first
                 u2 = drive[b] + step * middle
-                i1, v1 = _slopes(i, v, u1, vt, k, half, one)
+                i1, v1 = _slopes(i, v, u1, vt, k, half)
                 i_2, v_2 = i + half * dt * i1, v + half * dt * v1
-                i2, v2 = _slopes(i_2, v_2, u2, vt, k, half, one)
+                i2, v2 = _slopes(i_2, v_2, u2, vt, k, half)
                 i_3, v_3 = i + half * dt * i2, v + half * dt * v2
-                i3, v3 = _slopes(i_3, v_3, u2, vt, k, half, one)
+                i3, v3 = _slopes(i_3, v_3, u2, vt, k, half)
                 i_4, v_4 = i + dt * i3, v + dt * v3
 
                 li, lv = lam_i[b], lam_v[b]
