@@ -206,8 +206,11 @@ def test_the_plots_are_read_pointed_at_and_follow_the_theme(
     expect(page.locator(".pnn-plot[data-dark]")).to_have_count(4)
     page.screenshot(path=tmp_path / "dark.png")
 
-    click(lab, "Stop")
-    lab.wait_until_done(60)
+    resume(lab)
+    page.evaluate("jupyterapp.commands.execute('notebook:interrupt-kernel')")
+    expect(page.locator(".pnn-dashboard [role=status]")).to_have_text("Stopped")
+    said = page.locator(".jp-OutputArea-output").filter(has_text="CancelledError")
+    expect(said.first).to_be_visible()
     assert lab.errors == []
     assert lab.outside == []
 

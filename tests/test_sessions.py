@@ -2,9 +2,13 @@
 
 import asyncio
 import logging
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -385,3 +389,38 @@ def test_a_run_of_many_hours_stays_small() -> None:
     assert history._rows.shape == (1024, 5)
     assert 512 <= len(history.curves().step) <= 1024
     assert history.evaluations == []
+
+
+@pytest.mark.slow
+def test_leaving_the_interpreter_closes_the_records() -> None:
+    """A kernel that is shut down in the middle of a training still saves it."""
+    script = """
+import time
+from records import record
+from pnnlab.sessions import Session
+
+class Steps:
+    taken = 0
+    def __iter__(self):
+        return self
+    def __next__(self):
+        time.sleep(0.001)
+        self.taken += 1
+        return record(self.taken, 10**6)
+    def close(self):
+        print("closed after", self.taken, flush=True)
+
+session = Session(Steps()).start()
+time.sleep(0.1)
+"""
+    here = Path(__file__).parent
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(here), str(here.parent)])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.startswith("closed after ")
+    assert done.stderr == ""

@@ -13,6 +13,7 @@ import numpy as np
 from IPython.display import display
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from pnnlab.errors import PnnlabError
 from pnnlab.sessions import Floats, Session
@@ -21,7 +22,7 @@ from pnnlab.views.lineplot import Line, LinePlot, Panel, number
 from pnnlab.views.style import STYLE, Picture
 
 INTERVAL = 0.1  # seconds between two updates while it runs, or more:
-LOAD = 0.015  # the part of a processor's time that updates may take
+LOAD = 0.01  # the part of a processor that updates may take; sending them takes a third more
 SHORTEST = 0.05  # seconds between two updates, however often something is asked
 LAYER_COLORS = ("green", "purple", "orange", "sky", "vermillion", "blue")
 LAYER_DASHES = ((), (6, 3), (2, 2), (8, 3, 2, 3))
@@ -194,11 +195,12 @@ def training_panels(session: Session) -> list[Panel]:
     """What a session shows as plots: loss, accuracy and, of physical layers, gap and clamping."""
     latest, curves, evaluated = session.latest, session.curves(), session.evaluations
     x_range = (0.0, _axis_end(latest))
-    # One mean for every curve, over a fiftieth of the run but at least five steps.
+    # Smooth over a tenth of the way so far: at least five steps, at most a fiftieth of the run.
     bin_steps = float(curves.step[1] - curves.step[0]) if len(curves.step) > 1 else 1.0
-    bins = math.ceil(max(5, latest.steps / 50 if latest else 0) / bin_steps)
+    most = max(5.0, latest.steps / 50 if latest is not None else 0)
+    widths = np.ceil(np.clip(curves.step / 10, 5, most) / bin_steps).astype(int)
     columns = np.column_stack((curves.loss, 100 * curves.batch_accuracy, 100 * curves.clamped))
-    loss, right, *clamped = _running_mean(columns, bins).T
+    loss, right, *clamped = _running_mean(columns, widths).T
     device_loss, twin_loss = _column(evaluated, "device_loss"), _column(evaluated, "twin_loss")
     device = 100 * _column(evaluated, "device_accuracy")
     twin = 100 * _column(evaluated, "twin_accuracy")
@@ -390,12 +392,12 @@ def _column(records: Sequence[Record], name: str) -> Floats:
     return np.array([getattr(record, name) for record in records], dtype=float)
 
 
-def _running_mean(columns: Floats, width: int) -> Floats:
-    """Down each column, (n, columns), the mean of a value and up to ``width - 1`` before it."""
+def _running_mean(columns: Floats, widths: NDArray[np.int_]) -> Floats:
+    """Down each column, (n, columns), the mean of the last ``widths``, (n,), values."""
     sums = np.zeros((len(columns) + 1, columns.shape[1]))
     np.cumsum(columns, axis=0, out=sums[1:])
     last = np.arange(1, len(columns) + 1)
-    first = np.maximum(0, last - width)
+    first = np.maximum(0, last - widths)
     means: Floats = (sums[last] - sums[first]) / (last - first)[:, None]
     return means
 

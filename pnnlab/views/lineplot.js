@@ -93,7 +93,8 @@ function render({ model, el }) {
   function axes(panel, width, sx, sy) {
     const [right, bottom] = [width - SPACE.right, HEIGHT - SPACE.bottom];
     const [[x0, x1], [y0, y1]] = [panel.x_range, panel.y_range];
-    for (const [at, text] of panel.log ? logTicks(y0, y1) : ticks(y0, y1, 4)) {
+    const marks = panel.note ? [] : panel.log ? logTicks(y0, y1) : ticks(y0, y1, 4);
+    for (const [at, text] of marks) {
       const y = sy(at);
       svg.append(node("line", { x1: SPACE.left, x2: right, y1: y, y2: y }));
       svg.append(node("text", { x: SPACE.left - 6, y: y + 4, "text-anchor": "end" }, text));
