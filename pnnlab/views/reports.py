@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from plotly import graph_objects as go
 from torch import Tensor
@@ -54,7 +55,7 @@ def repeatability_figure(seen: xr.Dataset, shot: int = 0) -> Figure:
     mean, deviation = seen["mean"][shot], seen["deviation"][shot]
     _band(left, seen.output, mean, deviation, "blue")
     left.set(title=f"Shot {shot}, repeated: ± {BAND:g} SD", xlabel="output", ylabel=READ_OUT)
-    noise = np.sqrt(np.square(seen["deviation"]).mean("shot"))
+    noise = (seen["deviation"] ** 2).mean("shot") ** 0.5
     right.semilogy(seen.output, seen["mean"].std("shot"), color=PALETTE["blue"], label="signal")
     right.semilogy(seen.output, noise, color=PALETTE["vermillion"], label="noise")
     right.set(
@@ -141,6 +142,7 @@ def fitting_figure(records: Sequence[NeuralRecord], ceiling: float | None = None
     if ceiling:
         axes.axhline(ceiling, color=PALETTE["grey"], ls="--", label="noise ceiling")
     axes.set(title="Fit of the neural twin", xlabel="epoch", ylabel="NMSE")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend()
     return figure
 
@@ -168,13 +170,16 @@ def residual_figure(*reports: TwinReport) -> Figure:
     for panel, report in zip(axes, reports, strict=True):
         residual = (report.modelled - report.device).numpy().ravel()
         reach = float(np.quantile(np.abs(residual), 0.995))
-        panel.hist(residual, np.linspace(-reach, reach, 61), density=True, label="twin − device")
+        panel.hist(
+            residual, np.linspace(-reach, reach, 61).tolist(), density=True, label="twin − device"
+        )
         noise = _noise(report)
         if noise > 0:
             grid = np.linspace(-reach, reach, 301)
             normal = np.exp(-((grid / noise) ** 2) / 2) / (noise * math.sqrt(2 * math.pi))
             panel.plot(grid, normal, color=PALETTE["vermillion"], label="noise alone")
         panel.set(title=_title(report), xlabel="residual (fraction of full scale)", yticks=[])
+        panel.xaxis.set_major_locator(MaxNLocator(4, symmetric=True))
     axes[0].set_ylabel("density")
     axes[0].legend(fontsize="small")
     return figure
@@ -280,7 +285,7 @@ def _some(reports: Sequence[object]) -> int:
 
 
 def _title(report: TwinReport) -> str:
-    return f"{report.twin}\nNMSE {report.nmse:.2g}, ceiling {report.ceiling:.2g}"
+    return f"{report.twin}\nNMSE {report.nmse:.1e} (noise {report.ceiling:.0e})"
 
 
 def _noise(report: TwinReport) -> float:
