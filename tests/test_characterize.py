@@ -56,6 +56,12 @@ def test_repeatability_finds_the_noise_and_the_signal() -> None:
     assert seen.attrs["time_utc"].endswith("+00:00")
 
 
+def test_noise_is_not_taken_for_signal() -> None:
+    same = drives(1, 40).expand(500, 40)
+    seen = characterize.repeatability(Filter(noise=0.02), same, torch.ones(1), repeats=2)
+    assert float(seen.signal) < 0.3 * 0.02 / math.sqrt(2)
+
+
 def test_a_device_without_noise_has_an_infinite_signal_to_noise() -> None:
     seen = characterize.repeatability(Filter(), drives(4, 40), torch.ones(1), repeats=2)
     assert float(seen.noise_floor) == 0

@@ -248,6 +248,23 @@ def test_a_fit_can_be_left_and_taken_up_again() -> None:
     assert [p is layer.theta for p in layer.parameters() if p.requires_grad] == [True]
 
 
+def test_a_fit_keeps_its_best_weights_not_its_last() -> None:
+    system = Toy(inputs=3, outputs=2)
+    data = characterize.collect(system, 300, seed=0, smooth=1)
+    twin = NeuralTwin(system, Mlp((32,)))
+    records = twins.fitting_neural(twin, data, NeuralSettings(epochs=50, patience=2))
+    best = [next(records) for _ in range(5)][-1].best
+    with torch.no_grad():
+        for weight in twin.core.parameters():
+            weight.mul_(100)  # from here on it can only be worse
+    rest = list(records)
+    assert [r.best for r in rest] == [best] * len(rest)
+    assert len(rest) == 2  # and it does not go on in vain
+    held = characterize.shots(data, "validation")
+    reached = characterize.nmse(twins.predict(twin, held.x, held.theta), held.y.mean(0))
+    assert reached == pytest.approx(best, rel=1e-5)
+
+
 def test_a_fit_repeats_itself_from_its_seeds() -> None:
     system = Toy(inputs=3, outputs=2)
     data = characterize.collect(system, 200, seed=0)
