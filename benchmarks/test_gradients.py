@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from pnnlab.gradients import Response, in_silico, physics_aware
 from pnnlab.protocols import PhysicalSystem
 from pnnlab.systems import Circuit
-from pnnlab.systems.circuit import CircuitEquations, Constants
-from pnnlab.twins import PhysicsTwin
+from pnnlab.twins import CircuitEquations, PhysicsTwin
 
 
 class Wide(nn.Module):
@@ -46,7 +45,8 @@ def through_vjp(system: PhysicalSystem, twin: nn.Module) -> Response:
         def backward(ctx: Any, grad: Tensor) -> Any:
             return torch.autograd.functional.vjp(twin, ctx.saved_tensors, v=grad)[1]
 
-    return lambda x, theta: Vjp.apply(x, theta)
+    apply: Response = Vjp.apply
+    return apply
 
 
 def step(respond: Response, x: Tensor, theta: Tensor) -> Callable[[], None]:
@@ -64,9 +64,7 @@ def test_pat_costs_little_over_its_parts(benchmark, kind, batch, limit):
     torch.manual_seed(0)
     system = Circuit(0)
     twin = (
-        PhysicsTwin.of(system, CircuitEquations(4, 196), Constants())
-        if kind == "physics twin"
-        else Wide()
+        PhysicsTwin(system, CircuitEquations(replays=4)) if kind == "physics twin" else Wide()
     ).requires_grad_(False)
     x, theta = torch.rand(batch, 196), torch.rand(system.param_dim)
     ours = step(physics_aware(system, twin), x, theta)

@@ -9,7 +9,8 @@ from types import ModuleType
 
 __version__ = "0.1.0"
 
-_SUBMODULES = (
+__all__ = [
+    "__version__",
     "characterize",
     "comparison",
     "errors",
@@ -25,14 +26,14 @@ _SUBMODULES = (
     "training",
     "twins",
     "views",
-)
+]
 
 
 def __getattr__(name: str) -> ModuleType:
-    if name in _SUBMODULES:
+    if name in __all__:
         return import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return ["__version__", *_SUBMODULES]
+    return sorted(__all__)

@@ -160,6 +160,11 @@ def test_noise_has_the_size_of_the_data_sheet():
     assert float(spread.mean()) == pytest.approx(math.hypot(0.006, converter), rel=0.05)
 
 
+def test_a_circuit_without_noise_in_its_parts_still_answers():
+    system = Circuit(0, input_dim=4, output_dim=4, imperfections=Imperfections(noise=0.0))
+    assert system(torch.rand(3, 4), torch.rand(32)).isfinite().all()
+
+
 def test_the_room_wanders_slowly_and_as_far_as_said():
     system = Circuit(0, input_dim=4, replays=1, output_dim=4, noise=False)
     x, theta = torch.rand(1, 4), torch.rand(8)

@@ -76,7 +76,7 @@ class Imperfections:
     # up to half a sample of 20 ns.
     noise: float = 0.006  # of full scale, rms, each sample
     codes: int = 2**8
-    jitter: float = 0.01  # samples, uniform, either way
+    jitter: float = 0.01  # samples, at most, either way
     # The room: 1 K rms, wandering over about 10^6 shots (a quarter of an hour at 1 kHz).
     # A Kelvin moves the threshold by -2 mV, mobility by -0.5 %, a ferrite coil by 500 ppm, a film
     # capacitor by 400 ppm and a vertical gain specified to 2 % over 10 K by 0.2 %.
@@ -252,8 +252,8 @@ class Circuit(SimulatedSystem):
             if board.noise
             else np.zeros(shape, kind)
         )
+        delay = parts.jitter * np.tanh(rows[:, -1])
         rows *= parts.noise
-        delay = parts.jitter * np.tanh(rows[:, -1] / parts.noise)
         u = multiplex.drive(x, theta, self.replays)
         wave = oscillate(
             u,
