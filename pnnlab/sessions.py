@@ -245,7 +245,7 @@ class Session:
         if not self.can_checkpoint:
             raise RunError(
                 "this session has nowhere to write a checkpoint: make it from a run, "
-                "Session(run.records(training), checkpoint=run.checkpoint)."
+                "Session(run.records(), checkpoint=run.checkpoint)."
             )
         if not self.active:
             raise RunError(f"this session is {self._status}; only an active one is checkpointed.")

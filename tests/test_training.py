@@ -8,9 +8,11 @@ from toy import Toy, ToyTwin
 
 from pnnlab.errors import RangeError, RunError, ShapeError, TrainingError
 from pnnlab.gradients import ideal, in_silico, physics_aware
-from pnnlab.layers import PhysicalLayer, Rescale, calibrate
+from pnnlab.layers import PhysicalLayer, Rescale, calibrate, deep_pnn
+from pnnlab.systems import Circuit
 from pnnlab.tasks import Split
 from pnnlab.training import FitSettings, Training, accuracy, evaluate, fit
+from pnnlab.twins import CircuitEquations, PhysicsTwin
 
 
 def make_split(n=300, seed=0):
@@ -121,6 +123,32 @@ def test_restored_in_mid_run_it_ends_bit_equal(at):
     assert [r.loss for r in records] == [r.loss for r in expected[at:]]
     assert [r.device_accuracy for r in records] == [r.device_accuracy for r in expected[at:]]
     assert records[-1].device_passes == expected[-1].device_passes
+
+
+def test_a_training_on_one_board_goes_on_bit_equal_from_a_file(tmp_path):
+    """Three programmes of one noisy, drifting circuit, through a checkpoint without code."""
+
+    def make():
+        board = Circuit(0, input_dim=6, replays=2, output_dim=6)
+        systems = [board, board.reshaped(replays=4, output_dim=2)]
+        twins = [PhysicsTwin(s, CircuitEquations(replays=s.replays)) for s in systems]
+        settings = FitSettings(epochs=3, batch_size=32, evaluations=3)
+        network = deep_pnn(systems, twins, physics_aware)
+        calibrate(network, make_split(50).x)
+        return Training(network, make_split(), make_split(100, seed=1), settings)
+
+    whole, first, second = make(), make(), make()
+    expected = list(fit(whole))
+    for _ in range(11):
+        first.advance()
+    torch.save(first.state(), tmp_path / "state.pt")
+    second.restore(torch.load(tmp_path / "state.pt", weights_only=True))
+    records = list(fit(second))
+    assert [r.loss for r in records] == [r.loss for r in expected[11:]]
+    assert records[-1].device_accuracy == expected[-1].device_accuracy
+    for name, value in whole.network.state_dict().items():
+        assert torch.equal(value, second.network.state_dict()[name]), name
+    assert second.systems[0].state() == whole.systems[0].state()
 
 
 def test_foreign_states_are_refused():
