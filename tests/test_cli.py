@@ -136,13 +136,18 @@ def test_ctrl_c_stops_cleanly_and_says_what_was_done(folder: Path, tmp_path: Pat
     write_notebook(folder, "03_after", "x = 1")
     mark = tmp_path / "mark"
     words = ["run", "0", "2", "3", "--json", "--notebooks", str(folder), "--out", str(tmp_path)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pnnlab.cli", *words],
-        env={**os.environ, "PNNLAB_TEST_MARK": str(mark)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    # A shell starts what it puts in the background deaf to Ctrl-C, and these tests with it.
+    hears = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pnnlab.cli", *words],
+            env={**os.environ, "PNNLAB_TEST_MARK": str(mark)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, hears)
     try:
         deadline = time.monotonic() + 90
         while not mark.exists():
@@ -154,6 +159,7 @@ def test_ctrl_c_stops_cleanly_and_says_what_was_done(folder: Path, tmp_path: Pat
         out, err = process.communicate(timeout=60)
     finally:
         process.kill()
+        process.communicate()
     assert process.returncode == cli.INTERRUPTED
     assert not kernel.is_running()
     assert mark.with_suffix(".clean").exists(), "the cell could not clean up"
