@@ -55,7 +55,7 @@ class Constants:
 
 @dataclass(frozen=True)
 class Imperfections:
-    """What a built circuit on a bench adds to its equations. None of it is in any twin.
+    """What a built circuit on a bench adds to its equations; no physics twin has any of it.
 
     The sizes come from data sheets and rules of the trade, named beside each. One sample is 1 µs.
     """
