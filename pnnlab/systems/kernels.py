@@ -14,6 +14,8 @@ capacitor voltage :math:`v`,
 
 The channel temperature :math:`h` follows the dissipated power :math:`g q^2 v` from sample to
 sample, and the drive approaches each programmed value exponentially.
+
+The kernels release Python's lock: a dashboard stays alive while a batch is computed.
 """
 
 import math
@@ -58,7 +60,7 @@ def _pull_back(
     return back_i, back_v, by_q
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", nogil=True)
 def oscillate(u: Array, k: Array, settle: Array, wave: Array, path: Array, heat: Array) -> None:
     """Integrate all shots from rest and write the read-out after each sample.
 
@@ -122,7 +124,7 @@ def oscillate(u: Array, k: Array, settle: Array, wave: Array, path: Array, heat:
     path[samples * substeps if keep else 0, 1] = voltage
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", nogil=True)
 def oscillate_adjoint(
     u: Array, k: Array, settle: Array, path: Array, heat: Array, grad_wave: Array, grad_u: Array
 ) -> None:
@@ -206,7 +208,7 @@ def oscillate_adjoint(
             lam_heat[b] = k[DECAY] * lam_heat[b] + k[KAPPA] * lam_z[b]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", nogil=True)
 def acquire(
     wave: Array,
     noise: Array,
