@@ -57,18 +57,21 @@ class Constants:
 class Imperfections:
     """What a built circuit on a bench adds to its equations; no physics twin has any of it.
 
-    The sizes come from data sheets and rules of the trade, named beside each. One sample is 1 µs.
+    Generator, oscilloscope and tolerance classes have the sizes of the data sheets named beside
+    them. What is marked customary is of the usual size, from no particular page; together it
+    weighs far less than the generator's filter. One sample is 1 µs.
     """
 
     # Generator: Keysight 33500 Series help, "Waveform filters": the normal filter is 3 dB down at
     # 27 % of the sample rate; taken as one pole. 16-bit converter.
     drive_time_constant: float = 1 / (2 * math.pi * 0.27)  # samples
     drive_codes: int = 2**16
-    # Fixed parasitics: 11 pF of a 10:1 probe and some 14 pF of coil and board, on 2.04 nF.
+    # Customary: 11 pF of a 10:1 probe and some 14 pF of coil and board, on 2.04 nF.
     stray_capacitance: float = 0.012  # of C
-    # Gate and drain of a CMOS array such as the CD4007UB, 10 pF, appear as the channel forms.
+    # Customary: 10 pF of gate and drain of a CMOS array appear as the channel forms.
     channel_capacitance: float = 0.005  # of C
-    # A tenth of the 80 K/W of a plastic DIP-14 acts within a shot; -2 mV/K of threshold.
+    # Customary: of some 80 K/W of a plastic DIP-14 (Texas Instruments gives 90 for the CD4077B's)
+    # a tenth acts within a shot; -2 mV/K of threshold.
     heating: float = FULL_SCALE_V / IMPEDANCE_OHM * 8.0 * 2e-3  # units of voltage a unit of power
     heating_time: float = 200.0  # samples
     # Oscilloscope: 8 bits; random noise 6 % of a division of ten (Tektronix MSO3000 user manual,
@@ -77,7 +80,7 @@ class Imperfections:
     noise: float = 0.006  # of full scale, rms, each sample
     codes: int = 2**8
     jitter: float = 0.01  # samples, at most, either way
-    # The room: 1 K rms, wandering over about 10^6 shots (a quarter of an hour at 1 kHz).
+    # Customary, the room: 1 K rms, wandering over 10^6 shots (a quarter of an hour at 1 kHz).
     # A Kelvin moves the threshold by -2 mV, mobility by -0.5 %, a ferrite coil by 500 ppm, a film
     # capacitor by 400 ppm and a vertical gain specified to 2 % over 10 K by 0.2 %.
     temperature: float = 1.0  # K, rms
