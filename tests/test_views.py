@@ -453,6 +453,22 @@ def test_the_text_that_stands_in_for_it_is_always_the_same() -> None:
     assert "application/vnd.jupyter.widget-view+json" in bundle
 
 
+def test_a_training_that_goes_on_while_it_is_drawn_is_drawn_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    evaluated: list[Record] = []
+
+    def evaluate_once_more(_: Session) -> tuple[Record, ...]:
+        step = len(evaluated) + 1
+        evaluated.append(record(step, **EVALUATED))
+        return tuple(evaluated)
+
+    session = ended(record(1))
+    monkeypatch.setattr(Session, "evaluations", property(evaluate_once_more))
+    for panel in training_panels(session)[:2]:
+        assert {line.label: len(line.x) for line in panel.lines}["device"] == 1
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0.04, "0.0 s"), (9.9, "9.9 s"), (9.96, "10 s"), (59.7, "1 min 00 s"), (3725, "1 h 02 min")],

@@ -193,7 +193,9 @@ class TrainingDashboard:
 
 def training_panels(session: Session) -> list[Panel]:
     """What a session shows as plots: loss, accuracy and, of physical layers, gap and clamping."""
+    # Each is read once: the training goes on meanwhile.
     latest, curves, evaluated = session.latest, session.curves(), session.evaluations
+    where = "validation" if latest is not None and not latest.clamped else "device"
     x_range = (0.0, _axis_end(latest))
     # Smooth over a tenth of the way so far: at least five steps, at most a fiftieth of the run.
     bin_steps = float(curves.step[1] - curves.step[0]) if len(curves.step) > 1 else 1.0
@@ -215,7 +217,7 @@ def training_panels(session: Session) -> list[Panel]:
             lines=[
                 Line(label="each batch", x=x, y=curves.loss, color="grey", faint=True),
                 Line(label="batch", x=x, y=loss, color="grey"),
-                *_evaluation_lines(session, device_loss, twin_loss),
+                *_evaluation_lines(where, evaluated, device_loss, twin_loss),
             ],
             x_range=x_range,
             y_range=(0.0, 1.06 * max(highest, default=1.0) or 1.0),
@@ -227,7 +229,7 @@ def training_panels(session: Session) -> list[Panel]:
             unit="%",
             lines=[
                 Line(label="batch", x=x, y=right, color="grey"),
-                *_evaluation_lines(session, device, twin),
+                *_evaluation_lines(where, evaluated, device, twin),
             ],
             x_range=x_range,
             y_range=(lowest, 100.0 if lowest else 102.0),
@@ -268,8 +270,8 @@ def summary(session: Session) -> str:
     if latest is None:
         return f"{TITLES[session.status]}, before the first step"
     parts = [f"{TITLES[session.status]} at step {count(latest.step)} of {count(latest.steps)}"]
-    if session.evaluations:
-        last = session.evaluations[-1]
+    if evaluated := session.evaluations:
+        last = evaluated[-1]
         where = "device" if latest.clamped else "validation"
         parts.append(f"{where} {percent(last.device_accuracy)}")
         if last.twin_accuracy is not None:
@@ -309,7 +311,8 @@ def tiles_html(session: Session) -> str:
     latest = session.latest
     if latest is None:
         return ""
-    last = session.evaluations[-1] if session.evaluations else latest
+    evaluated = session.evaluations
+    last = evaluated[-1] if evaluated else latest
     tiles = [("Step", f"{count(latest.step)} <small>of {count(latest.steps)}</small>")]
     if latest.clamped:
         tiles += [
@@ -360,11 +363,11 @@ def _button(description: str, icon: str, act: Callable[[], None]) -> widgets.But
     return button
 
 
-def _evaluation_lines(session: Session, device: Floats, twin: Floats) -> list[Line]:
+def _evaluation_lines(
+    where: str, evaluated: Sequence[Record], device: Floats, twin: Floats
+) -> list[Line]:
     """On the device and, where there is one, on the twin."""
-    x = np.array([record.step for record in session.evaluations], dtype=float)
-    latest = session.latest
-    where = "validation" if latest is not None and not latest.clamped else "device"
+    x = np.array([record.step for record in evaluated], dtype=float)
     lines = [Line(label=where, x=x, y=device, color="blue", markers=True)]
     if not np.isnan(twin).all():
         dashed = Line(label="twin", x=x, y=twin, color="vermillion", dash=(6, 3), markers=True)
