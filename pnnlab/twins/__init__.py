@@ -7,9 +7,10 @@ from pnnlab.twins.agreement import (
     gradient_agreement,
 )
 from pnnlab.twins.base import Signature, Twin, predict
+from pnnlab.twins.circuit import CircuitEquations
 from pnnlab.twins.fitting import NeuralRecord, NeuralSettings, fit_neural, fitting_neural
 from pnnlab.twins.neural import Mlp, NeuralTwin, Temporal
-from pnnlab.twins.physics import CircuitEquations, PhysicsFit, PhysicsTwin, fit_physics
+from pnnlab.twins.physics import PhysicsFit, PhysicsTwin, fit_physics
 from pnnlab.twins.report import TwinReport, report
 from pnnlab.twins.storing import load, save
 

@@ -11,11 +11,12 @@ import torch
 from pnnlab.characterize.recording import replacing
 from pnnlab.errors import TwinError
 from pnnlab.twins.base import Described, Signature
-from pnnlab.twins.neural import Mlp, NeuralTwin, Temporal
-from pnnlab.twins.physics import CircuitEquations, PhysicsTwin
+from pnnlab.twins.circuit import CircuitEquations
+from pnnlab.twins.neural import Architecture, Mlp, NeuralTwin, Temporal
+from pnnlab.twins.physics import Equations, PhysicsTwin
 
 VERSION = 1
-_RECIPES: dict[str, Callable[..., CircuitEquations | Mlp | Temporal]] = {
+_RECIPES: dict[str, Callable[..., Equations | Architecture]] = {
     recipe.__name__: recipe for recipe in (CircuitEquations, Mlp, Temporal)
 }
 
@@ -91,6 +92,6 @@ def _built(content: Any) -> PhysicsTwin | NeuralTwin:
         for name, value in content["recipe_fields"].items()
     }
     recipe = _RECIPES[content["recipe"]](**given)
-    if isinstance(recipe, CircuitEquations):
+    if isinstance(recipe, Equations):
         return PhysicsTwin(signature, recipe)
     return NeuralTwin(signature, recipe)
