@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pnnlab.errors import ShapeError, TwinError
+from pnnlab.errors import RangeError, ShapeError, TwinError
 from pnnlab.gradients import GradientRule, Response
 from pnnlab.protocols import PhysicalSystem
 
@@ -166,6 +166,73 @@ class PhysicalLayer(nn.Module):
         """Send ``h``, (batch, features), through the layer; returns (batch, output_dim)."""
         respond = self.stand_in[0] if self.stand_in else self.rule(self.system, self.twin)
         return respond(self.drive(h), self.theta.clamp(0, 1))
+
+
+class Span(nn.Module):
+    """Bring a known range of values to [0, 1], by a fixed gain and offset: no statistics.
+
+    For read-outs with a physical scale that the next layer's drive shares, such as positions.
+
+    Parameters
+    ----------
+    low, high : float
+        Become 0 and 1. What lies beyond, the physical layer clamps and counts.
+
+    Raises
+    ------
+    RangeError
+        ``high`` is not above ``low``.
+    """
+
+    def __init__(self, low: float, high: float) -> None:
+        super().__init__()
+        if not low < high:
+            raise RangeError(f"a span from {low} to {high} is empty; give low < high.")
+        self.low, self.high = low, high
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Scale ``h``, any shape."""
+        return (h - self.low) / (self.high - self.low)
+
+
+class Shots(nn.Module):
+    """One physical layer for a longer input: equal stretches of it, one shot each.
+
+    The shots share ``theta``, as the patches of an image share a filter. Every example costs
+    ``shots`` device passes.
+
+    Parameters
+    ----------
+    layer : nn.Module
+        Takes (batch * shots, width).
+    shots : int
+        Stretches of an input.
+
+    Raises
+    ------
+    RangeError
+        Fewer than one.
+    """
+
+    def __init__(self, layer: nn.Module, shots: int) -> None:
+        super().__init__()
+        if shots < 1:
+            raise RangeError(f"shots is {shots}; it must be at least 1.")
+        self.layer, self.shots = layer, shots
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Send ``h``, (batch, shots * width), through; returns (batch, shots * output_dim).
+
+        Raises
+        ------
+        ShapeError
+            The shots do not divide the width of ``h``.
+        """
+        batch, width = h.shape
+        if width % self.shots:
+            raise ShapeError(f"{width} inputs cannot be divided into {self.shots} equal shots.")
+        y: Tensor = self.layer(h.reshape(batch * self.shots, width // self.shots))
+        return y.reshape(batch, -1)
 
 
 def deep_pnn(

@@ -6,11 +6,13 @@ import torch
 from torch import nn
 from toy import Toy, ToyTwin
 
-from pnnlab.errors import ShapeError, TwinError
+from pnnlab.errors import RangeError, ShapeError, TwinError
 from pnnlab.gradients import ideal, in_silico, physics_aware
 from pnnlab.layers import (
     PhysicalLayer,
     Rescale,
+    Shots,
+    Span,
     calibrate,
     on_device,
     on_twin,
@@ -174,3 +176,26 @@ def test_networks_copy_and_pickle_with_their_own_systems(x):
         assert torch.equal(other(x), make_network()(x))
         assert other[0].system is not network[0].system
         assert network[0].system.passes == 0
+
+
+def test_a_span_becomes_zero_to_one():
+    assert torch.equal(
+        Span(-2, 2)(torch.tensor([-2.0, 0.0, 2.0, 3.0])), torch.tensor([0, 0.5, 1, 1.25])
+    )
+    with pytest.raises(RangeError, match="low < high"):
+        Span(1, 1)
+
+
+def test_shots_are_stretches_of_the_input_through_one_layer(x):
+    layer = PhysicalLayer(Toy(noise=0, drift=0.0), ToyTwin(), physics_aware)
+    network = Shots(layer, 3)
+    wide = torch.cat([x, 1 - x, x / 2], 1)
+    y = network(wide)
+    assert layer.system.passes == 60
+    alone = torch.cat([layer(part) for part in (x, 1 - x, x / 2)], 1)
+    assert torch.equal(y, alone)
+    assert physical_layers(network) == [layer]
+    with pytest.raises(ShapeError, match="divided"):
+        Shots(layer, 4)(x)
+    with pytest.raises(RangeError, match="at least 1"):
+        Shots(layer, 0)
