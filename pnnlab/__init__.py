@@ -17,6 +17,7 @@ __all__ = [
     "gradients",
     "instruments",
     "layers",
+    "origin",
     "protocols",
     "runs",
     "sessions",

@@ -2,17 +2,22 @@
 
 import copy
 import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
 
 from pnnlab.errors import RangeError
-from pnnlab.layers import calibrate, on_device, on_twin, physical_layers
+from pnnlab.layers import calibrate, on_device, on_twin, parameter_count, physical_layers
+from pnnlab.origin import commit, commit_name
+from pnnlab.runs import Run, read_provenance
 from pnnlab.summary import Row
 from pnnlab.tasks import Task
 from pnnlab.training import FitSettings, Training, accuracy, fit
 
 CALIBRATION_INPUTS = 1000
+FEWEST_STEPS = 500
+"""Of a baseline: a tiny task has few batches in an epoch, and digital steps cost nothing."""
 
 
 def calibration_inputs(task: Task) -> torch.Tensor:
@@ -39,6 +44,13 @@ def mlp(features: int, classes: int, parameters: int, *, seed: int = 0) -> nn.Se
         return nn.Sequential(nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, classes))
 
 
+def linear(features: int, classes: int, *, seed: int = 0) -> nn.Linear:
+    """Linear digital classifier."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return nn.Linear(features, classes)
+
+
 def digital_baseline(
     task: Task,
     parameters: int,
@@ -46,24 +58,64 @@ def digital_baseline(
     epochs: int,
     batch_size: int = 64,
     seed: int = 0,
-    rates: tuple[float, ...] = (0.003, 0.01),
+    rates: Sequence[float] = (0.003, 0.01),
 ) -> float:
     """Test accuracy of an `mlp` with as many parameters, trained by the same loop.
 
     It gets what the physical network gets: the same examples in batches of the same size, as many
-    epochs, and a learning rate chosen on the validation split.
+    epochs (more where those would be fewer than `FEWEST_STEPS` steps), and a learning rate chosen
+    on the validation split. One call serves every row of a task and size.
     """
-    best = (-math.inf, math.nan)
+
+    def make() -> nn.Module:
+        return mlp(task.train.x.shape[1], task.classes, parameters, seed=seed)
+
+    return _baseline(make, task, epochs, batch_size, seed, rates)
+
+
+def linear_baseline(
+    task: Task,
+    *,
+    epochs: int,
+    batch_size: int = 64,
+    seed: int = 0,
+    rates: Sequence[float] = (0.003, 0.01, 0.03, 0.1),
+) -> float:
+    """Test accuracy of a linear digital classifier, trained as `digital_baseline` is.
+
+    What a physical network adds to a task shows against this. One call serves every row of a task.
+    """
+
+    def make() -> nn.Module:
+        return linear(task.train.x.shape[1], task.classes, seed=seed)
+
+    return _baseline(make, task, epochs, batch_size, seed, rates)
+
+
+def _baseline(
+    make: Callable[[], nn.Module],
+    task: Task,
+    epochs: int,
+    batch_size: int,
+    seed: int,
+    rates: Sequence[float],
+) -> float:
+    """Train one network a learning rate; test the one that does best on the validation split."""
+    size = min(batch_size, len(task.train))
+    epochs = max(epochs, math.ceil(FEWEST_STEPS / (len(task.train) // size)))
+    trained: list[tuple[float, float, nn.Module]] = []
     for rate in rates:
-        network = mlp(task.train.x.shape[1], task.classes, parameters, seed=seed)
         settings = FitSettings(
-            epochs=epochs, batch_size=batch_size, learning_rate=rate, evaluations=1, seed=seed
+            epochs=epochs, batch_size=size, learning_rate=rate, evaluations=1, seed=seed
         )
-        for _ in fit(Training(network, task.train, task.validation, settings)):
+        training = Training(make(), task.train, task.validation, settings)
+        for _ in fit(training):
             pass
-        validated, _ = accuracy(network, task.validation)
-        best = max(best, (validated, accuracy(network, task.test)[0]))
-    return best[1]
+        right, loss = accuracy(training.network, task.validation)
+        trained.append((right, -loss, training.network))
+    # On a small validation split several rates tie; the loss decides, never the test split.
+    *_, best = max(trained, key=lambda one: one[:2])
+    return accuracy(best, task.test)[0]
 
 
 def result_row(
@@ -74,6 +126,10 @@ def result_row(
     method: str,
     twin: str | None,
     digital_baseline: float | None = None,
+    linear_baseline: float | None = None,
+    accuracy_without_physics: float | None = None,
+    published: float | None = None,
+    run: Run | None = None,
 ) -> Row:
     """Look at the test split, once, and write down the result with all that stands beside it.
 
@@ -83,8 +139,16 @@ def result_row(
         Finished. Its network is left as it is.
     system, method, twin : str
         Names for the results table.
-    digital_baseline : float or None
-        Test accuracy of a digital network with as many parameters.
+    digital_baseline, linear_baseline : float or None
+        Test accuracy of a digital network with as many parameters, and of a linear classifier:
+        what the functions of these names give.
+    accuracy_without_physics : float or None
+        Of a hybrid network: test accuracy of its digital layers alone.
+    published : float or None
+        What a paper reached with this system on this task.
+    run : Run or None
+        In which ``training`` was kept. The row then names the source revision with which that run
+        began, which may be older than the present one.
 
     Notes
     -----
@@ -119,7 +183,12 @@ def result_row(
         accuracy_on_twin=on_its_twin,
         recalibrated_accuracy=recalibrated,
         digital_baseline=digital_baseline,
+        linear_baseline=linear_baseline,
+        accuracy_without_physics=accuracy_without_physics,
         chance=task.chance,
+        published=published,
+        parameters=parameter_count(network),
         device_passes=passes,
         seconds=round(training.seconds, 1),
+        commit=commit_name(read_provenance(run.folder)["source"]) if run else commit(),
     )

@@ -9,13 +9,15 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 from statistics import NormalDist, fmean, stdev
 from typing import Self, final
 
 from pnnlab.errors import RangeError, RunError
+from pnnlab.origin import commit, versions
 
 SUFFIX = ".summary.json"
 SCALES = ("smoke", "quick", "paper")
@@ -26,9 +28,12 @@ _FRACTIONS = (
     "accuracy_on_twin",
     "recalibrated_accuracy",
     "digital_baseline",
+    "linear_baseline",
+    "accuracy_without_physics",
     "chance",
+    "published",
 )
-_COUNTS = ("layers", "seed", "n_test", "device_passes")
+_COUNTS = ("layers", "seed", "n_test", "parameters", "device_passes")
 
 
 @final
@@ -51,19 +56,30 @@ class Row:
     n_test : int or None
         How many they are.
     accuracy : float or None
-        Fraction of them read right by the system itself, in [0, 1]; so are the next four.
+        Fraction of them read right by the system itself, in [0, 1]; so are the next seven.
     accuracy_on_twin : float or None
         The same network, run on its own twin.
     recalibrated_accuracy : float or None
         On the system, after its normalisation was measured again there.
     digital_baseline : float or None
-        A digital model with as many parameters.
+        A digital network (MLP) with as many parameters, trained by the same loop.
+    linear_baseline : float or None
+        A linear digital classifier, trained by the same loop.
+    accuracy_without_physics : float or None
+        The digital layers of a hybrid network, trained without the physical ones.
     chance : float or None
         Guessing.
+    published : float or None
+        The figure that a paper gives for this system and task.
+    parameters : int or None
+        Trainable numbers in the network.
     device_passes : int or None
         How often the system was driven, summed over samples, training and test.
     seconds : float or None
         Wall-clock time of this training, in seconds.
+    commit : str or None
+        Source revision with which the training began; it ends in ``-dirty`` where there were
+        uncommitted changes.
 
     Raises
     ------
@@ -83,9 +99,14 @@ class Row:
     accuracy_on_twin: float | None = None
     recalibrated_accuracy: float | None = None
     digital_baseline: float | None = None
+    linear_baseline: float | None = None
+    accuracy_without_physics: float | None = None
     chance: float | None = None
+    published: float | None = None
+    parameters: int | None = None
     device_passes: int | None = None
     seconds: float | None = None
+    commit: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("system", "task", "method"):
@@ -114,6 +135,15 @@ class Row:
         object.__setattr__(self, name, kind(value))
 
 
+def provenance() -> dict[str, object]:
+    """Source revision, versions and the time (UTC, ISO 8601); nothing of the machine."""
+    return {
+        "commit": commit(),
+        "versions": versions(),
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
 @final
 @dataclass(frozen=True)
 class Summary:
@@ -131,6 +161,8 @@ class Summary:
         Wall-clock time of the notebook, in seconds.
     rows : tuple of Row
         The results, in the order in which they should be read.
+    provenance : Mapping
+        See the function `provenance`; empty in summaries that were written before it was noted.
     """
 
     notebook: str
@@ -138,6 +170,7 @@ class Summary:
     parameters: Mapping[str, object]
     seconds: float
     rows: tuple[Row, ...]
+    provenance: Mapping[str, object] = field(default_factory=provenance)
 
     def __post_init__(self) -> None:
         if not self.notebook or Path(self.notebook).name != self.notebook:
@@ -174,7 +207,7 @@ class Summary:
             ) from error
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            _replace(target, text + "\n")
+            replace_text(target, text + "\n")
         except OSError as error:
             raise RunError(
                 f"Cannot write the summary {target} ({error.strerror or error}); make room or "
@@ -194,6 +227,7 @@ class Summary:
         try:
             data = json.loads(Path(path).read_text(encoding="utf-8"))
             rows = tuple(Row(**row) for row in data.pop("rows"))
+            data.setdefault("provenance", {})  # not this process, which did not make it
             return cls(rows=rows, **data)
         except OSError as error:
             raise RunError(
@@ -239,6 +273,33 @@ def wilson_interval(accuracy: float, n: int) -> tuple[float, float]:
     return low, high
 
 
+def student_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Give the 95 % confidence interval of the mean of accuracies, by Student's t.
+
+    Parameters
+    ----------
+    values : sequence of float
+        One a seed, at least two, in [0, 1].
+
+    Returns
+    -------
+    low, high : float
+        Cut off at 0 and 1.
+
+    Raises
+    ------
+    RangeError
+        If there are fewer than two values.
+    """
+    from scipy.special import stdtrit  # here, because most readers of a row need no scipy
+
+    n = len(values)
+    if n < 2:
+        raise RangeError(f"An interval over {n} seeds does not exist; give at least 2.")
+    half = float(stdtrit(n - 1, 0.975)) * stdev(values) / math.sqrt(n)
+    return max(0.0, fmean(values) - half), min(1.0, fmean(values) + half)
+
+
 def results_table(summaries: Iterable[Summary]) -> str:
     """Lay the results out as a Markdown table that also reads well in a terminal.
 
@@ -272,7 +333,7 @@ def results_table(summaries: Iterable[Summary]) -> str:
     ]
     intervals = [line[_HEADER.index("interval")] for line in lines]
     notes = [f"Scale: {', '.join(scales)}. Accuracies in %, on the system itself, mean over seeds."]
-    if any(text != _ABSENT and not text.endswith(_ONE_SEED) for text in intervals):
+    if any(text != ABSENT and not text.endswith(_ONE_SEED) for text in intervals):
         notes.append("Interval: 95 %, over seeds (Student t).")
     if any(text.endswith(_ONE_SEED) for text in intervals):
         notes.append(
@@ -281,20 +342,25 @@ def results_table(summaries: Iterable[Summary]) -> str:
         )
     notes.append(
         "On twin: the same network on its own twin. Recalib.: its normalisation measured "
-        "again on the system. Digital: a digital model with as many parameters. "
-        "Passes: how often the system was driven, mean per training."
+        "again on the system. Digital: an MLP with as many parameters; linear: a digital linear "
+        "classifier. Passes: how often the system was driven, mean per training."
     )
-    return "\n".join((_markdown(lines), "", *(f"- {note}" for note in notes)))
+    table = markdown_table(_HEADER, lines, text_columns=_TEXT_COLUMNS)
+    return "\n".join((table, "", *(f"- {note}" for note in notes)))
 
 
 _ONE_SEED = "†"
-_ABSENT = "–"
+ABSENT = "–"
 _HEADER = (
     *("nb", "system", "task", "method", "twin"),
-    *("layers", "accuracy", "interval", "seeds", "on twin", "recalib.", "digital", "chance"),
-    "passes",
+    *("layers", "accuracy", "interval", "seeds", "on twin", "recalib."),
+    *("digital", "linear", "chance", "passes"),
 )
 _TEXT_COLUMNS = 5
+_SHOWN = (
+    *("accuracy_on_twin", "recalibrated_accuracy"),
+    *("digital_baseline", "linear_baseline", "chance"),
+)
 
 
 def _label(notebook: str, scale: str, say_scale: bool) -> str:
@@ -311,12 +377,12 @@ def _line(label: str, rows: Sequence[Row]) -> tuple[str, ...]:
         first.system,
         task,
         first.method,
-        first.twin or _ABSENT,
-        _ABSENT if first.layers is None else str(first.layers),
-        _percent(_mean(rows, "accuracy")),
+        first.twin or ABSENT,
+        ABSENT if first.layers is None else str(first.layers),
+        percent(_mean(rows, "accuracy")),
         _interval(rows),
         str(len(_by_seed(rows))),
-        *(_percent(_mean(rows, name)) for name in _FRACTIONS[1:]),
+        *(percent(_mean(rows, name)) for name in _SHOWN),
         _count(_mean(rows, "device_passes")),
     )
 
@@ -346,37 +412,36 @@ def _interval(rows: Sequence[Row]) -> str:
     accuracies = _means(rows, "accuracy")
     sizes = [row.n_test for row in rows if row.n_test]
     if len(accuracies) > 1:
-        from scipy.special import stdtrit  # here, because most readers of a row need no scipy
-
-        n = len(accuracies)
-        half = float(stdtrit(n - 1, 0.975)) * stdev(accuracies) / math.sqrt(n)
-        low, high = fmean(accuracies) - half, fmean(accuracies) + half
-        return f"{_percent(max(0.0, low))}–{_percent(min(1.0, high))}"
+        low, high = student_interval(accuracies)
+        return f"{percent(low)}–{percent(high)}"
     if accuracies and sizes:
         low, high = wilson_interval(accuracies[0], min(sizes))
-        return f"{_percent(low)}–{_percent(high)} {_ONE_SEED}"
-    return _ABSENT
+        return f"{percent(low)}–{percent(high)} {_ONE_SEED}"
+    return ABSENT
 
 
-def _percent(fraction: float | None) -> str:
-    return _ABSENT if fraction is None else f"{100 * fraction:.1f}"
+def percent(fraction: float | None) -> str:
+    """A fraction as a percentage with one decimal, without the sign; a dash for None."""
+    return ABSENT if fraction is None else f"{100 * fraction:.1f}"
 
 
 def _count(number: float | None) -> str:
-    return _ABSENT if number is None else f"{round(number):,}"
+    return ABSENT if number is None else f"{round(number):,}"
 
 
-def _markdown(lines: Sequence[tuple[str, ...]]) -> str:
-    """Pad every column, text to the left and numbers to the right."""
-    cells = [tuple(text.replace("|", "\\|") for text in line) for line in (_HEADER, *lines)]
+def markdown_table(
+    header: Sequence[str], lines: Iterable[Sequence[str]], *, text_columns: int
+) -> str:
+    """Pad every column: the first ``text_columns`` to the left, and numbers to the right."""
+    cells = [tuple(text.replace("|", "\\|") for text in line) for line in (header, *lines)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     rule = [
-        "-" * width if index < _TEXT_COLUMNS else "-" * (width - 1) + ":"
+        "-" * width if index < text_columns else "-" * (width - 1) + ":"
         for index, width in enumerate(widths)
     ]
     padded = (
         [
-            text.ljust(width) if index < _TEXT_COLUMNS else text.rjust(width)
+            text.ljust(width) if index < text_columns else text.rjust(width)
             for index, (text, width) in enumerate(zip(line, widths, strict=True))
         ]
         for line in cells
@@ -395,7 +460,7 @@ def _plain(value: object) -> object:
     raise TypeError(f"{type(value).__name__} {value!r}")
 
 
-def _replace(target: Path, text: str) -> None:
+def replace_text(target: Path, text: str) -> None:
     """Write a file so that it is there in full or, after a crash, as it was before."""
     aside = target.with_name(f".{target.name}.{os.getpid()}")
     try:

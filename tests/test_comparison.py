@@ -3,11 +3,13 @@ import torch
 from test_training import make_network, make_split
 from toy import Toy, ToyTwin
 
-from pnnlab.comparison import digital_baseline, mlp, result_row
+from pnnlab.comparison import digital_baseline, linear_baseline, mlp, result_row
 from pnnlab.errors import RangeError, ShapeError
 from pnnlab.gradients import ideal, in_silico, physics_aware
 from pnnlab.layers import deep_pnn, parameter_count, physical_layers
-from pnnlab.tasks import Task
+from pnnlab.origin import commit
+from pnnlab.runs import Run
+from pnnlab.tasks import Split, Task
 from pnnlab.training import FitSettings, Training, fit
 
 
@@ -44,12 +46,68 @@ def test_baselines_are_seeded_and_leave_global_random_numbers_alone(task):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def blobs(n: int, seed: int) -> Split:
+    """Three classes of twelve features that a line can part, but for a few."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(n) % 3
+    centres = torch.rand(3, 12, generator=torch.Generator().manual_seed(0))
+    x = 0.4 + 0.1 * centres[labels] + 0.02 * torch.randn(n, 12, generator=generator)
+    return Split(x.clamp(0, 1), labels)
+
+
+def test_the_linear_baseline_of_a_tiny_task_is_trained_to_the_end():
+    tiny = Task("blobs", blobs(60, 1), blobs(30, 2), blobs(600, 3), 3, 0, "made up")
+    x, labels = tiny.train.x.double(), torch.nn.functional.one_hot(tiny.train.labels).double()
+    ones = torch.ones(len(x), 1, dtype=torch.float64)
+    weights = torch.linalg.lstsq(torch.cat([x, ones], 1), labels).solution
+    guesses = (tiny.test.x.double() @ weights[:-1] + weights[-1]).argmax(1)
+    least_squares = (guesses == tiny.test.labels).float().mean()
+    # One epoch asked for, of batches larger than the task.
+    assert linear_baseline(tiny, epochs=1, batch_size=128) > least_squares - 0.02
+
+
+def test_a_tie_on_validation_is_not_broken_on_the_test_split(task, monkeypatch):
+    """The loss decides, whichever rate would have done better on the test split."""
+    seen = []
+
+    def told(network, examples):
+        rate = len(seen) if examples is task.validation else seen.index(network)
+        if examples is task.validation:
+            seen.append(network)
+        return (0.5, (0.3, 0.1, 0.2)[rate]) if examples is task.validation else (rate / 10, 1.0)
+
+    monkeypatch.setattr("pnnlab.comparison.accuracy", told)
+    assert linear_baseline(task, epochs=1, rates=(0.1, 0.01, 0.001)) == 0.1
+
+
+def test_a_linear_classifier_cannot_do_what_an_mlp_does():
+    def corners(n, seed):
+        x = torch.rand(n, 2, generator=torch.Generator().manual_seed(seed))
+        return Split(x, ((x > 0.5).sum(1) == 1).long())
+
+    crossed = Task("xor", corners(600, 1), corners(100, 2), corners(400, 3), 2, 0, "made up")
+    assert linear_baseline(crossed, epochs=20) < 0.7
+    assert digital_baseline(crossed, 200, epochs=100) > 0.9
+
+
 def test_a_row_holds_what_stands_beside_the_accuracy(task):
     training = trained(task, in_silico)
     weights = {name: value.clone() for name, value in training.network.state_dict().items()}
     row = result_row(
-        training, task, system="toy", method="in silico", twin="wrong", digital_baseline=0.9
+        training,
+        task,
+        system="toy",
+        method="in silico",
+        twin="wrong",
+        digital_baseline=0.9,
+        linear_baseline=0.8,
+        accuracy_without_physics=0.7,
+        published=0.93,
     )
+    assert (row.digital_baseline, row.linear_baseline) == (0.9, 0.8)
+    assert (row.accuracy_without_physics, row.published) == (0.7, 0.93)
+    assert row.parameters == parameter_count(training.network)
+    assert row.commit == commit()
     assert (row.n_test, row.split, row.layers) == (200, "test", 2)
     assert row.accuracy_on_twin > row.accuracy  # the toy's gap, seen from the twin
     assert row.recalibrated_accuracy >= row.accuracy
@@ -68,6 +126,16 @@ def test_recalibration_measures_the_same_devices_and_is_for_in_silico_alone(task
     row = result_row(trained(task, physics_aware), task, system="toy", method="PAT", twin="wrong")
     assert row.recalibrated_accuracy is None
     assert row.accuracy_on_twin is not None
+
+
+def test_the_row_of_a_run_names_the_code_that_trained_it(task, tmp_path, monkeypatch):
+    training = trained(task, ideal)
+    source = {"revision": "1" * 40, "dirty": True}
+    monkeypatch.setattr("pnnlab.runs.provenance.source_revision", lambda _: source)
+    run = Run.create(tmp_path / "run", training)
+    monkeypatch.undo()
+    row = result_row(training, task, system="toy", method="ideal", twin=None, run=run)
+    assert row.commit == "1" * 40 + "-dirty"
 
 
 def test_without_twins_there_is_no_accuracy_on_them(task):

@@ -1,7 +1,6 @@
 """Where a run comes from: identities, versions and source revisions."""
 
 import json
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 from runners import SETTINGS, toy_training
 
 from pnnlab.gradients import ideal
-from pnnlab.runs.provenance import differences, identity, provenance, source_revision
+from pnnlab.runs.provenance import differences, identity, provenance
 
 
 def test_identity_does_not_depend_on_weights() -> None:
@@ -71,31 +70,3 @@ def test_provenance_names_versions_but_neither_people_nor_hosts(
     assert told["torch"] == torch.__version__
     assert told["command"] == ["train.py", "--seed", "3"]
     assert str(Path.home()) not in json.dumps(told)
-
-
-def git(folder: Path, *arguments: str) -> str:
-    who = ["-c", "user.name=nobody", "-c", "user.email=nobody@example.org"]
-    done = subprocess.run(
-        ["git", "-C", str(folder), *who, *arguments], check=True, capture_output=True, text=True
-    )
-    return done.stdout.strip()
-
-
-def test_source_revision_tells_revision_and_changes(tmp_path: Path) -> None:
-    package = tmp_path / "package"
-    package.mkdir()
-    (package / "module.py").write_text("a = 1\n")
-    assert source_revision(package) is None  # no checkout
-    git(tmp_path, "init", "-q")
-    assert source_revision(package) is None  # inside a checkout, which does not track it
-    git(tmp_path, "add", "package")
-    git(tmp_path, "commit", "-q", "-m", "begin")
-    revision = git(tmp_path, "rev-parse", "HEAD")
-    assert source_revision(package) == {"revision": revision, "dirty": False}
-    (package / "module.py").write_text("a = 2\n")
-    assert source_revision(package) == {"revision": revision, "dirty": True}
-
-
-def test_source_revision_without_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert source_revision(Path(__file__).parent) is None

@@ -4,13 +4,14 @@ import errno
 import json
 import os
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pnnlab.errors import RangeError, RunError
-from pnnlab.summary import Row, Summary, results_table, wilson_interval
+from pnnlab.summary import Row, Summary, results_table, student_interval, wilson_interval
 
 ROW = Row(
     system="circuit",
@@ -85,13 +86,33 @@ def test_a_summary_comes_back_as_it_was(tmp_path: Path) -> None:
 
 def test_the_file_has_the_agreed_form(tmp_path: Path) -> None:
     data = json.loads(summary(Row(system="s", task="t", method="m")).write(tmp_path).read_text())
-    assert list(data) == ["notebook", "scale", "parameters", "seconds", "rows"]
+    assert list(data) == ["notebook", "scale", "parameters", "seconds", "rows", "provenance"]
     assert list(data["rows"][0]) == [
         *("system", "task", "method", "twin", "layers", "seed", "split", "n_test", "accuracy"),
-        *("accuracy_on_twin", "recalibrated_accuracy", "digital_baseline", "chance"),
-        *("device_passes", "seconds"),
+        *("accuracy_on_twin", "recalibrated_accuracy", "digital_baseline", "linear_baseline"),
+        *("accuracy_without_physics", "chance", "published", "parameters", "device_passes"),
+        *("seconds", "commit"),
     ]
     assert data["rows"][0]["twin"] is None
+
+
+def test_a_summary_says_which_code_made_it_and_when_but_not_where(tmp_path: Path) -> None:
+    data = json.loads(summary(ROW).write(tmp_path).read_text())["provenance"]
+    assert list(data) == ["commit", "versions", "written"]
+    assert list(data["versions"]) == ["pnnlab", "python", "torch", "numba", "numpy"]
+    assert datetime.now(UTC) - datetime.fromisoformat(data["written"]) < timedelta(minutes=1)
+
+
+def test_a_summary_of_before_is_still_read(tmp_path: Path) -> None:
+    path = summary(ROW).write(tmp_path)
+    data = json.loads(path.read_text())
+    del data["provenance"]
+    later = ("linear_baseline", "accuracy_without_physics", "published", "parameters", "commit")
+    for name in later:
+        del data["rows"][0][name]
+    path.write_text(json.dumps(data))
+    assert Summary.read(path).rows == (ROW,)
+    assert Summary.read(path).provenance == {}  # not that of whoever reads it
 
 
 def test_parameters_may_be_numpy_scalars_and_paths(tmp_path: Path) -> None:
@@ -189,6 +210,14 @@ def test_wilson_refuses_what_has_no_interval(accuracy: float, n: int) -> None:
         wilson_interval(accuracy, n)
 
 
+def test_students_interval_is_that_of_the_tables() -> None:
+    # t(0.975, 4) = 2.7764; the spread of these five is 0.01581
+    low, high = student_interval([0.90, 0.91, 0.92, 0.93, 0.94])
+    assert (low, high) == pytest.approx((0.92 - 0.019633, 0.92 + 0.019633), abs=1e-5)
+    with pytest.raises(RangeError, match="1 seeds"):
+        student_interval([0.9])
+
+
 # --- the table ---
 
 
@@ -198,7 +227,7 @@ def test_seeds_are_averaged_with_students_t() -> None:
     # t(0.975, 2) = 4.3027; the half width is t · 0.01 / √3 = 2.484 %
     assert line == [
         *("04", "circuit", "mnist", "physics-aware", "neural", "3"),
-        *("96.0", "93.5–98.5", "3", "96.5", "–", "96.3", "10.0", "1,200,000"),
+        *("96.0", "93.5–98.5", "3", "96.5", "–", "96.3", "–", "10.0", "1,200,000"),
     ]
     assert "Student" in table
     assert "Wilson" not in table
@@ -256,7 +285,7 @@ def test_notebooks_and_scales_are_not_mixed() -> None:
 
 def test_fields_that_do_not_apply_are_dashes() -> None:
     [line] = cells(results_table([summary(Row(system="s", task="t", method="m"))]))
-    assert line == ["04", "s", "t", "m", "–", "–", "–", "–", "1", *5 * ["–"]]
+    assert line == ["04", "s", "t", "m", "–", "–", "–", "–", "1", *6 * ["–"]]
 
 
 def test_columns_line_up_and_bars_in_names_do_not_break_them() -> None:

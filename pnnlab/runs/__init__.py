@@ -5,7 +5,7 @@ any moment; `Run.resume` goes on from the newest checkpoint, and a simulated run
 one that was never interrupted.
 """
 
-from pnnlab.runs.archive import RunInfo, export, list_runs, read_journal
+from pnnlab.runs.archive import RunInfo, export, list_runs, read_journal, read_provenance
 from pnnlab.runs.run import Run
 
-__all__ = ["Run", "RunInfo", "export", "list_runs", "read_journal"]
+__all__ = ["Run", "RunInfo", "export", "list_runs", "read_journal", "read_provenance"]

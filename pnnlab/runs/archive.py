@@ -82,6 +82,18 @@ def read_journal(folder: str | Path, after: int = 0) -> list[Record]:
         return list(journal.records(after))
 
 
+def read_provenance(folder: str | Path) -> dict[str, Any]:
+    """Read how a run began: versions, source revision and command.
+
+    Raises
+    ------
+    RunError
+        There is no run in ``folder``, or its journal cannot be read.
+    """
+    with reading(Path(folder)) as (journal, _):
+        return journal.sessions()[0].provenance
+
+
 def list_runs(root: str | Path) -> list[RunInfo]:
     """All runs in ``root`` and the folders below it, newest first."""
     folders = sorted(path.parent for path in Path(root).rglob(JOURNAL))

@@ -2,12 +2,9 @@
 
 import hashlib
 import json
-import os
 import platform
-import subprocess
 import sys
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -16,9 +13,8 @@ from torch import Tensor
 
 import pnnlab
 from pnnlab.layers import physical_layers
+from pnnlab.origin import source_revision, versions
 from pnnlab.training import Examples, Training
-
-GIT_TIMEOUT = 10.0  # seconds; a checkout on a slow network disk must not hold up a run
 
 
 def identity(training: Training) -> dict[str, Any]:
@@ -73,55 +69,12 @@ def differences(then: Any, now: Any, at: str = "") -> list[str]:
 def provenance() -> dict[str, Any]:
     """Versions, kind of machine, source revision and command, without names of people or hosts."""
     return {
-        "pnnlab": pnnlab.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": version("numpy"),
+        **versions(),
         "platform": f"{platform.system()} {platform.machine()}",
         "threads": torch.get_num_threads(),
         "source": source_revision(Path(pnnlab.__file__).parent),
         "command": [_without_folders(argument) for argument in sys.argv],
     }
-
-
-def source_revision(folder: Path) -> dict[str, Any] | None:
-    """Git revision of the checkout that tracks ``folder``, and whether it had uncommitted changes.
-
-    Returns
-    -------
-    dict or None
-        ``{"revision": str, "dirty": bool}``; None for an installed package, or without git.
-    """
-    tracked = _git(folder, "ls-files", "--", ".")
-    if not tracked:
-        return None
-    status = _git(folder, "status", "--porcelain=v2", "--branch")
-    if status is None:
-        return None
-    lines = status.splitlines()
-    revisions = [line.split()[-1] for line in lines if line.startswith("# branch.oid ")]
-    return {
-        "revision": revisions[0],
-        "dirty": any(not line.startswith("#") for line in lines),
-    }
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    """Standard output of a git command that takes no lock, or None if it failed."""
-    # GIT_DIR and its kin are set inside git hooks, and would point to another repository.
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    try:
-        done = subprocess.run(
-            ["git", "--no-optional-locks", "-C", str(folder), *arguments],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=GIT_TIMEOUT,
-            env=environment,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout
 
 
 def _described(tensor: Tensor) -> str:
