@@ -1,6 +1,9 @@
+"""Tasks of images: what comes with packages, and what the user's files give."""
+
 import gzip
 import hashlib
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ import torch
 
 from pnnlab import tasks
 from pnnlab.errors import DataError, RangeError
+from pnnlab.tasks import images
 
 
 @pytest.mark.parametrize(
@@ -30,6 +34,7 @@ def test_embedded_tasks_are_real_images_split_without_overlap(task, sizes, side)
         assert split.x.max() <= 1
         assert split.x.max() > 0.9
         assert set(split.labels.tolist()) == set(range(10))
+    assert task.class_names == tuple("0123456789")
     rows = [tuple(row) for split in splits for row in split.x.tolist()]
     assert len(set(rows)) >= len(rows) - 2  # a few people wrote the same digit twice
     assert 0.05 < task.chance < 0.15
@@ -44,7 +49,7 @@ def test_a_seed_is_a_split():
 def test_shrinking_keeps_the_mean_and_refuses_odd_sizes():
     small, large = (tasks.mnist(side, full=False) for side in (7, 28))
     assert torch.allclose(small.test.x.mean(1), large.test.x.mean(1), atol=1e-6)
-    with pytest.raises(RangeError, match="28, 14, 7 or 4"):
+    with pytest.raises(RangeError, match="28, 14, 7, 4, 2 or 1"):
         tasks.mnist(10, full=False)
 
 
@@ -64,18 +69,16 @@ def idx(array):
     )
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """A folder with files of MNIST's layout and our own small content, whose MD5s are accepted."""
+def write_set(raw):
+    """Write files of MNIST's layout with our own small content; returns their MD5s."""
     random = np.random.default_rng(0)
     sums = {}
-    raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
     for part, n in (("train", 5200), ("t10k", 60)):
-        images = random.integers(0, 256, (n, 28, 28), dtype=np.uint8)
+        pixels = random.integers(0, 256, (n, 28, 28), dtype=np.uint8)
         labels = np.arange(n, dtype=np.uint8) % 10
         for name, array in (
-            (f"{part}-images-idx3-ubyte", images),
+            (f"{part}-images-idx3-ubyte", pixels),
             (f"{part}-labels-idx1-ubyte", labels),
         ):
             content = idx(array)
@@ -84,7 +87,14 @@ def folder(tmp_path, monkeypatch):
                 (raw / f"{name}.gz").write_bytes(gzip.compress(content, 1))
             else:
                 (raw / name).write_bytes(content)
-    monkeypatch.setattr(tasks, "_MNIST_FILES", sums)
+    return sums
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with files of MNIST's layout and our own small content, whose MD5s are accepted."""
+    raw = tmp_path / "MNIST" / "raw"
+    monkeypatch.setattr(images, "_MNIST", replace(images._MNIST, md5=write_set(raw)))
     monkeypatch.setenv("PNNLAB_DATA", str(tmp_path))
     return raw
 
@@ -118,3 +128,45 @@ def test_a_truncated_download_is_refused(folder):
 def test_an_incomplete_folder_counts_as_missing(folder):
     (folder / "t10k-labels-idx1-ubyte").unlink()
     assert tasks.find_mnist() is None
+
+
+def test_every_copy_of_a_digit_is_appended_to_the_training_split_alone():
+    plain, grown = (tasks.mnist(14, full=False, copies=n) for n in (0, 2))
+    assert len(grown.train) == 3 * len(plain.train)
+    assert torch.equal(grown.train.x[: len(plain.train)], plain.train.x)
+    assert torch.equal(grown.train.labels.view(3, -1), plain.train.labels.expand(3, -1))
+    assert torch.equal(grown.test.x, plain.test.x)
+    assert torch.equal(grown.validation.x, plain.validation.x)
+
+
+def test_subsampling_keeps_single_pixels():
+    sampled, whole = (tasks.mnist(side, full=False, subsample=True) for side in (14, 28))
+    expected = whole.test.x.view(-1, 28, 28)[:, ::2, ::2].flatten(1)
+    assert torch.equal(sampled.test.x, expected)
+    assert sampled.side == 14
+
+
+@pytest.mark.parametrize("place", ["FashionMNIST/raw", "fashion-mnist"])
+def test_fashion_mnist_is_read_from_files_of_its_own(tmp_path, monkeypatch, place):
+    sums = write_set(tmp_path / place)
+    monkeypatch.setattr(images, "_FASHION", replace(images._FASHION, md5=sums))
+    monkeypatch.setenv("PNNLAB_DATA", str(tmp_path))
+    assert tasks.find_fashion_mnist() == tmp_path / place
+    assert tasks.find_mnist() is None
+    task = tasks.fashion_mnist(14, flips=True)
+    assert (len(task.train), len(task.validation), len(task.test)) == (400, 5000, 60)
+    assert task.class_names[9] == "ankle boot"
+    mirrored = task.train.x[200:].view(-1, 14, 14).flip(-1).flatten(1)
+    assert torch.allclose(mirrored, task.train.x[:200], atol=1e-6)
+
+
+def test_a_bare_folder_is_taken_for_mnist_only(tmp_path, monkeypatch):
+    write_set(tmp_path / "data")
+    assert tasks.find_mnist({"PNNLAB_DATA": str(tmp_path / "data")}) is not None
+    assert tasks.find_fashion_mnist({"PNNLAB_DATA": str(tmp_path / "data")}) is None
+
+
+def test_fashion_mnist_without_files_says_where_to_put_them(monkeypatch):
+    monkeypatch.delenv("PNNLAB_DATA", raising=False)
+    with pytest.raises(DataError, match=r"FashionMNIST/raw .* no installed package"):
+        tasks.fashion_mnist()
