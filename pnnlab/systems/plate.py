@@ -1,0 +1,616 @@
+r"""A driven plate in forty modes, stiffened by its own tension, between speaker and microphone.
+
+.. math::
+   \ddot q_m + 2 \gamma_m \dot q_m + \omega_m^2 (1 + T)\, q_m = b_m u, \qquad
+   p = \sum_m c_m \dot q_m,
+
+.. math::
+   T = \frac{\alpha S}{\sqrt{1 + (\alpha S / \tau)^2}}, \qquad S = \sum_m \omega_m^2 q_m^2 :
+
+a plate that bends is stretched, and the tension stiffens all its modes at once (Berger). Where
+it would more than about double the stiffness (tau = 1), the edges slip in their mount. The modes
+are those of a simply supported strip, :math:`\omega_{jk} = w_x j^2 + w_y k^2`, driven at one point
+and heard at another by the shape :math:`\sin(j \pi x) \sin(k \pi y)`; losses rise with frequency,
+:math:`\gamma = \gamma_0 + \gamma_1 \omega`. Time is counted in samples of 20 µs, so the modes lie
+between 0.95 and 18 kHz; displacement is in units in which alpha = 0.02. The microphone's samples
+are squared and averaged in windows, and the computer takes the logarithm.
+
+What is idealised: the tension acts on every mode in proportion to its own stiffness; Berger's
+plate would weigh slow modes more. The microphone hears velocities, as right above a plate, and no
+room. The plate is at rest before each shot.
+
+Source: the mechanical PNN of Wright, Onodera et al., Nature 601, 549 (2022), a titanium plate on
+a loudspeaker with a microphone; H. M. Berger, J. Appl. Mech. 22, 465 (1955); the constants are
+ours.
+"""
+
+import json
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from pnnlab.errors import RangeError, ShapeError
+from pnnlab.protocols import SimulatedSystem, State
+from pnnlab.systems import multiplex
+from pnnlab.systems import plate_kernels as kernels
+
+MODES = 40
+TAIL = 64  # samples of silence at the end of a shot, in which the plate rings on
+FLOOR = 1e-4  # mean square, of full scale, from which on the logarithm is one: 40 dB are shown
+SAMPLE_S = 20e-6  # s
+DRIVE_RANGE = 2.0  # the generator reaches from minus to plus this
+SUBSTEPS = 2  # of the integrator, a sample
+
+Vector = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Constants:
+    """Constants of the plate's equations; rates are per sample of 20 µs.
+
+    Attributes
+    ----------
+    w_x, w_y : float
+        Modal frequencies are ``w_x`` j² + ``w_y`` k², rad.
+    loss, loss_slope : float
+        Decay rates are ``loss`` + ``loss_slope`` times the frequency.
+    alpha, tau : float
+        Tension by strain, and where it ends.
+    gain : float
+        Of the drive.
+    sensitivity : float
+        Of the microphone, full scale for a unit of velocity.
+    x_drive, y_drive, x_heard, y_heard : float
+        Where the plate is driven and heard, of its sides.
+    """
+
+    w_x: float = 0.0125
+    w_y: float = 0.1075
+    loss: float = 0.006
+    loss_slope: float = 0.012
+    alpha: float = 0.02
+    tau: float = 1.0
+    gain: float = 0.5
+    sensitivity: float = 0.06
+    x_drive: float = 0.37
+    y_drive: float = 0.42
+    x_heard: float = 0.29
+    y_heard: float = 0.61
+
+
+@dataclass(frozen=True)
+class Modes:
+    """The modes of one plate: what its equations are solved with.
+
+    Attributes
+    ----------
+    frequency, loss : array, (modes,)
+        Rad and nepers a sample.
+    driven, heard : array, (modes,)
+        Couplings b to the drive and c to the microphone.
+    alpha, tau : float
+    """
+
+    frequency: Vector
+    loss: Vector
+    driven: Vector
+    heard: Vector
+    alpha: float
+    tau: float
+
+
+@dataclass(frozen=True)
+class Imperfections:
+    """What a plate on a bench adds to its equations; no physics twin has any of it.
+
+    What is marked customary is of the usual size, from no particular page. A sample is 20 µs.
+    """
+
+    # Speaker. Customary of small full-range drivers: a resonance of 200 Hz with Q = 0.8.
+    # W. Klippel, J. Audio Eng. Soc. 54, 907 (2006): at the excursion that counts as the largest,
+    # the force factor has fallen to 82 %; a steady drive of 1 is taken to reach half of that.
+    resonance: float = 2 * math.pi * 200 * SAMPLE_S  # rad a sample; 0 for an ideal speaker
+    quality: float = 0.8
+    sag: float = 0.18 * 0.5**2
+    # Microphone: InvenSense INMP441 data sheet DS-INMP441-00, table 1: 3 dB down at 15 kHz, taken
+    # as one pole. Its equivalent noise is 33 dBA SPL; a laboratory's fans are louder, customary
+    # 50 dB SPL, where full scale is 100 dB SPL.
+    microphone_time: float = 1 / (2 * math.pi * 15e3 * SAMPLE_S)  # samples
+    noise: float = math.hypot(10 ** (-50 / 20), 10 ** (-67 / 20))  # of full scale, rms, a sample
+    # Customary: an audio interface of 16 bits either way.
+    codes: int = 2**16
+    # Customary, the room: 1 K rms, wandering over 5e4 shots (a quarter of an hour). Titanium's
+    # modulus falls by 500 ppm/K, so frequencies by 250; losses rise by 1 %/K; copper's resistance,
+    # and with it the voice coil's current, changes by 0.39 %/K.
+    temperature: float = 1.0  # K, rms
+    temperature_time: float = 5e4  # shots
+
+
+def mode_numbers() -> tuple[Vector, Vector]:
+    """Half waves along both sides of the 40 lowest modes of the nominal plate, (modes,) each."""
+    nominal = Constants()
+    j, k = (grid.ravel() for grid in np.meshgrid(np.arange(1.0, 20.0), np.arange(1.0, 8.0)))
+    lowest = np.argsort(nominal.w_x * j**2 + nominal.w_y * k**2, kind="stable")[:MODES]
+    return j[lowest], k[lowest]
+
+
+def solve_modes(constants: Constants) -> Modes:
+    """Modes of a strip with these constants."""
+    j, k = mode_numbers()
+    c = constants
+    frequency = c.w_x * j**2 + c.w_y * k**2
+    drive = np.sin(np.pi * j * c.x_drive) * np.sin(np.pi * k * c.y_drive)
+    heard = np.sin(np.pi * j * c.x_heard) * np.sin(np.pi * k * c.y_heard)
+    return Modes(
+        frequency=frequency,
+        loss=c.loss + c.loss_slope * frequency,
+        driven=c.gain * drive,
+        heard=c.sensitivity * heard,
+        alpha=c.alpha,
+        tau=c.tau,
+    )
+
+
+def fabricate(unit: int, tolerance: float) -> Modes:
+    """Modes of one built copy.
+
+    The tolerance is that of the sheet's thickness, which all frequencies share; both sides are cut
+    ten times better. The rest is customary, and scales with it: frequencies scatter by a fifth
+    of it (uneven thickness, mass of the mount), losses by four times (a mount's losses are hardly
+    known), couplings by twice of the largest (nodal lines that lie elsewhere), the tension by
+    twice and the speaker's gain by once.
+
+    Parameters
+    ----------
+    unit : int, >= 0
+        Serial number; it is the seed.
+    tolerance : float
+        Half width of every band, relative.
+
+    Raises
+    ------
+    RangeError
+        No such unit or tolerance.
+    """
+    if unit < 0 or not 0 <= tolerance < 0.2:
+        raise RangeError(
+            f"unit is {unit} and tolerance {tolerance}: a unit is numbered from 0, and the "
+            "tolerance of a plate is a fraction below 0.2, such as 0.05."
+        )
+    random = np.random.default_rng((unit, 11))
+    thickness, length, width, tension, gain = tolerance * random.uniform(-1, 1, 5)
+    each = tolerance * random.uniform(-1, 1, (4, MODES))
+    nominal = Constants()
+    built = solve_modes(
+        replace(
+            nominal,
+            w_x=nominal.w_x * (1 + thickness) / (1 + length / 10) ** 2,
+            w_y=nominal.w_y * (1 + thickness) / (1 + width / 10) ** 2,
+            alpha=nominal.alpha * (1 + 2 * tension),
+            gain=nominal.gain * (1 + gain),
+        )
+    )
+    return replace(
+        built,
+        frequency=built.frequency * (1 + each[0] / 5),
+        loss=built.loss * (1 + 4 * each[1]),
+        driven=built.driven + 2 * each[2] * nominal.gain,
+        heard=built.heard + 2 * each[3] * nominal.sensitivity,
+    )
+
+
+class Bench:
+    """One plate on a bench: its modes, its temperature and its noise.
+
+    The abilities of a bench stop at `Plate`: nothing outside this file reads one.
+    """
+
+    def __init__(
+        self,
+        built: Modes,
+        imperfections: Imperfections,
+        *,
+        noise: bool,
+        drift: bool,
+        seed: tuple[int, int],
+    ) -> None:
+        self.built = built
+        self.imperfections = imperfections
+        self.noise = noise
+        self.drift = drift
+        self.read_out = np.random.Generator(np.random.SFC64((*seed, 0)))
+        self.room = np.random.Generator(np.random.SFC64((*seed, 1)))
+        self.warmth = 0.0  # K above the temperature at which the bench was set up
+
+    def wander(self, shots: int) -> None:
+        """Let the room's temperature drift for a number of shots (Ornstein-Uhlenbeck, exact).
+
+        It is constant within one call.
+        """
+        if self.drift:
+            parts = self.imperfections
+            keep = math.exp(-shots / parts.temperature_time)
+            kick = self.room.standard_normal()
+            self.warmth = keep * self.warmth + parts.temperature * math.sqrt(1 - keep**2) * kick
+
+    def modes(self) -> Modes:
+        """Modes at the present temperature."""
+        built, warmth = self.built, self.warmth
+        return replace(
+            built,
+            frequency=built.frequency * (1 - 250e-6 * warmth),
+            loss=built.loss * (1 + 0.01 * warmth),
+            driven=built.driven * (1 - 0.0039 * warmth),
+        )
+
+    def hiss(self, shots: int, samples: int, kind: Any) -> NDArray[Any]:
+        """Noise of the microphone, one row a shot; empty without any.
+
+        Rows are drawn in the order of the shots: a batch has the same noise, bit for bit, as its
+        shots one by one.
+        """
+        if not self.noise or self.imperfections.noise == 0:
+            return np.zeros((0, 0), kind)
+        rows = self.read_out.standard_normal((shots, samples), dtype=kind)
+        rows *= self.imperfections.noise
+        return rows
+
+
+class Plate(SimulatedSystem):
+    """The simulated mechanical PNN layer: replays its input through one plate.
+
+    Parameters
+    ----------
+    unit : int
+        Which fabricated copy.
+    input_dim : int
+        Elements of the input, one sample each.
+    replays : int
+        How often a shot replays the input, each time with its own scale and offset; a tail of
+        64 silent samples follows.
+    output_dim : int
+        Windows, as equal as can be, whose log energies are read out.
+    tolerance : float
+        Of the sheet's thickness, 0.05 for 5 %.
+    noise, drift : bool
+        Whether the microphone's noise, and the room's temperature, are there.
+    imperfections : Imperfections
+        Physics that no twin models.
+    seed : int
+        Of noise and drift.
+
+    Raises
+    ------
+    ShapeError
+        There are fewer samples than windows.
+    RangeError
+        No such unit or tolerance.
+    """
+
+    def __init__(
+        self,
+        unit: int = 0,
+        *,
+        input_dim: int = 196,
+        replays: int = 1,
+        output_dim: int = 10,
+        tolerance: float = 0.05,
+        noise: bool = True,
+        drift: bool = True,
+        imperfections: Imperfections | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.unit = unit
+        self.tolerance = tolerance
+        self._bench = Bench(
+            fabricate(unit, tolerance),
+            imperfections or Imperfections(),
+            noise=noise,
+            drift=drift,
+            seed=(unit, seed),
+        )
+        self._shape(input_dim, replays, output_dim)
+
+    def _shape(self, input_dim: int, replays: int, output_dim: int) -> None:
+        samples = replays * input_dim + TAIL
+        if replays < 1 or not 1 <= output_dim <= samples:
+            raise ShapeError(
+                f"{replays} replays of {input_dim} samples and a tail of {TAIL} cannot be read out "
+                f"in {output_dim} windows: choose from 1 to {samples} windows and at least one "
+                "replay."
+            )
+        super().__init__(input_dim, multiplex.param_dim(input_dim, replays), output_dim)
+        self.replays = replays
+
+    def reshaped(self, *, replays: int, output_dim: int, input_dim: int | None = None) -> "Plate":
+        """Programme the same bench otherwise: plate, temperature and noise are shared."""
+        other = object.__new__(Plate)
+        other.unit = self.unit
+        other.tolerance = self.tolerance
+        other._bench = self._bench
+        other._shape(input_dim or self.input_dim, replays, output_dim)
+        return other
+
+    @property
+    def name(self) -> str:
+        """The word for this system in reports."""
+        return "plate"
+
+    def _simulate(self, x: Tensor, theta: Tensor) -> Tensor:
+        bench, parts = self._bench, self._bench.imperfections
+        bench.wander(len(x))
+        u = waveform(x, theta, self.replays)
+        force = through_speaker(
+            u,
+            resonance=parts.resonance,
+            quality=parts.quality,
+            sag=parts.sag,
+            codes=parts.codes,
+        )
+        pressure = vibrate(force, bench.modes())
+        kind = np.float32 if x.dtype == torch.float32 else np.float64
+        return log_energy(
+            pressure,
+            self.output_dim,
+            noise=bench.hiss(len(x), len(u), kind),
+            microphone_time=parts.microphone_time,
+            codes=parts.codes,
+        )
+
+    def state(self) -> State:
+        """Noise generators and temperature, and whose they are."""
+        bench = self._bench
+        return {
+            "unit": self.unit,
+            "tolerance": self.tolerance,
+            "warmth": bench.warmth,
+            "read_out": _put_away(bench.read_out),
+            "room": _put_away(bench.room),
+        }
+
+    def restore(self, state: State) -> None:
+        """Go back to a `state`.
+
+        Raises
+        ------
+        RangeError
+            The state is not one of a plate, or that of another unit.
+        """
+        try:
+            warmth, read_out, room = (state[key] for key in ("warmth", "read_out", "room"))
+            theirs = state["unit"], state["tolerance"]
+        except KeyError as error:
+            raise RangeError(f"this is no state of a plate: {error} is missing.") from error
+        if theirs != (self.unit, self.tolerance):
+            raise RangeError(
+                f"this is the state of unit {theirs[0]} at tolerance {theirs[1]}, and here is unit "
+                f"{self.unit} at {self.tolerance}: make the plate that the run began with."
+            )
+        _take_up(self._bench.read_out, str(read_out))
+        _take_up(self._bench.room, str(room))
+        self._bench.warmth = float(warmth)
+
+
+def _put_away(random: np.random.Generator) -> str:
+    return json.dumps(random.bit_generator.state, default=np.ndarray.tolist)
+
+
+def _take_up(random: np.random.Generator, saved: str) -> None:
+    state = json.loads(saved)
+    state["state"]["state"] = np.array(state["state"]["state"], dtype=np.uint64)
+    random.bit_generator.state = state
+
+
+def waveform(x: Tensor, theta: Tensor, replays: int) -> Tensor:
+    """Drive of `multiplex.drive` with the silent tail, (replays * input_dim + 64, batch).
+
+    The computer forms it, so systems and twins share it.
+    """
+    return functional.pad(multiplex.drive(x, theta, replays), (0, 0, 0, TAIL))
+
+
+def through_speaker(
+    u: Tensor, *, resonance: float, quality: float, sag: float, codes: int = 0
+) -> Tensor:
+    r"""Force that a speaker makes of a voltage: a resonance below the band, and a weaker magnet.
+
+    The coil's excursion x obeys :math:`x'' + (w/Q) x' + w^2 x = w^2 u (1 - s x^2)`, and the plate
+    feels its acceleration over w². The force is held constant over a sample.
+
+    Parameters
+    ----------
+    u : Tensor, (samples, batch), float32 or float64
+        Voltage, in [-2, 2].
+    resonance, quality, sag : float
+        w, Q and s; a resonance of 0 is an ideal speaker.
+    codes : int
+        Of the converter in front; 0 for none. Its rounding passes gradients on.
+
+    Returns
+    -------
+    Tensor, (samples, batch)
+    """
+    force: Tensor = _Push.apply(u, resonance, quality, sag, codes)
+    return force
+
+
+def vibrate(force: Tensor, modes: Modes, *, substeps: int = SUBSTEPS) -> Tensor:
+    """Drive a plate and listen to it.
+
+    Parameters
+    ----------
+    force : Tensor, (samples, batch), float32 or float64
+        Time first.
+    modes : Modes
+    substeps : int
+        Of the integrator, a sample; only the tension is in need of any.
+
+    Returns
+    -------
+    Tensor, (samples, batch)
+        Sound pressure at the end of each sample, of full scale. Differentiable.
+    """
+    wave: Tensor = _Vibrate.apply(force, modes, substeps)
+    return wave
+
+
+def log_energy(
+    wave: Tensor,
+    windows: int,
+    *,
+    noise: NDArray[Any] | None = None,
+    microphone_time: float = 0.0,
+    codes: int = 0,
+) -> Tensor:
+    """Read-out: energies in windows on a scale of 40 dB, ln(1 + E / floor) / ln(1 + 1 / floor).
+
+    With the keyword arguments left alone the microphone and its converter are ideal.
+
+    Parameters
+    ----------
+    wave : Tensor, (samples, batch)
+        Pressure, of full scale.
+    windows : int
+    noise : array, (batch, samples)
+        Added to the pressure.
+    microphone_time : float
+        Time constant, samples.
+    codes : int
+        Of a converter from -1 to 1; 0 for none. Its rounding passes gradients on.
+
+    Returns
+    -------
+    Tensor, (batch, windows)
+        From 0, in silence, to 1 at full scale.
+    """
+    keep = math.exp(-1 / microphone_time) if microphone_time > 0 else 0.0
+    energy: Tensor = _Listen.apply(wave, windows, noise, keep, codes)
+    return torch.log1p(energy / FLOOR) / math.log1p(1 / FLOOR)
+
+
+def window_edges(samples: int, windows: int) -> NDArray[np.int64]:
+    """Where windows begin and end that share the samples as equally as can be, (windows + 1,)."""
+    return np.arange(windows + 1) * samples // windows
+
+
+def _propagator(
+    frequency: Vector, loss: Vector, step: float
+) -> tuple[Vector, Vector, Vector, Vector]:
+    """Exact map of displacement and velocity over a step without a force: qq, qv, vq, vv."""
+    ringing = np.sqrt((frequency**2 - loss**2).astype(np.complex128))  # imaginary if it creeps
+    decay = np.exp(-loss * step)
+    cosine = (decay * np.cos(ringing * step)).real
+    sine = (decay * np.sin(ringing * step) / ringing).real
+    return cosine + loss * sine, sine, -(frequency**2) * sine, cosine - loss * sine
+
+
+def _table(modes: Modes, step: float, kind: Any) -> NDArray[Any]:
+    """Columns in the order of `plate_kernels`."""
+    stiffness = modes.frequency**2
+    qq, qv, vq, vv = _propagator(modes.frequency, modes.loss, step)
+    rest = modes.driven / stiffness  # where a constant unit force would hold it
+    columns = [qq, qv, (1 - qq) * rest, vq, vv, -vq * rest, step * stiffness, stiffness]
+    return np.ascontiguousarray(np.stack([*columns, modes.heard], axis=1).astype(kind))
+
+
+class _Vibrate(torch.autograd.Function):
+    """The integrator of `plate_kernels` and its adjoint."""
+
+    @staticmethod
+    def forward(ctx: Any, force: Tensor, modes: Modes, substeps: int) -> Tensor:
+        given = force.detach().numpy()
+        samples, batch = given.shape
+        blocks = -(-batch // kernels.LANES)
+        array = np.zeros((samples, blocks * kernels.LANES), given.dtype)
+        array[:, :batch] = given
+        keep = ctx.needs_input_grad[0]
+        rows = (blocks, samples * substeps + 1) if keep else (1, 2)
+        path = np.empty((*rows, len(modes.frequency), kernels.LANES), given.dtype)
+        sums = np.empty((*rows, 3, kernels.LANES), given.dtype)
+        wave = np.empty_like(array)
+        table = _table(modes, 1 / substeps, given.dtype)
+        stretch = np.array([modes.alpha, modes.tau**-2], given.dtype)
+        kernels.vibrate(array, table, stretch, substeps, wave, path, sums)
+        if keep:
+            ctx.kept = table, substeps, path, sums
+        return torch.from_numpy(wave[:, :batch])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        table, substeps, path, sums = ctx.kept
+        samples, batch = grad.shape
+        grad_wave = np.zeros((samples, len(path) * kernels.LANES), table.dtype)
+        grad_wave[:, :batch] = grad.numpy()
+        grad_u = np.empty_like(grad_wave)
+        kernels.vibrate_adjoint(table, substeps, path, sums, grad_wave, grad_u)
+        return torch.from_numpy(grad_u[:, :batch]), None, None
+
+
+class _Push(torch.autograd.Function):
+    """The speaker of `plate_kernels` and its adjoint. Rounding passes gradients on."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, u: Tensor, resonance: float, quality: float, sag: float, codes: int
+    ) -> Tensor:
+        drive = u.detach()
+        if codes:
+            step = 2 * DRIVE_RANGE / codes
+            drive = torch.round(drive / step) * step
+        ctx.ideal = resonance == 0
+        if ctx.ideal:
+            return drive.clone()
+        array = np.ascontiguousarray(drive.numpy())
+        w = np.array([resonance])
+        qq, qv, vq, vv = (float(a[0]) for a in _propagator(w, w / (2 * quality), 1.0))
+        # The rate is counted per radian of the resonance, the force in excursion at rest.
+        scaled = [qq, qv * resonance, 1 - qq, vq / resonance, vv, -vq / resonance, 1 / quality]
+        table = np.array(scaled, array.dtype)
+        force = np.empty_like(array)
+        path = np.empty((len(array) + 1, 2, array.shape[1]), array.dtype)
+        kernels.push(array, table, array.dtype.type(sag), force, path)
+        ctx.kept = array, table, array.dtype.type(sag), path
+        return torch.from_numpy(force)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        if ctx.ideal:
+            return grad, None, None, None, None
+        array, table, sag, path = ctx.kept
+        grad_u = np.empty_like(array)
+        kernels.push_adjoint(array, table, sag, path, np.ascontiguousarray(grad.numpy()), grad_u)
+        return torch.from_numpy(grad_u), None, None, None, None
+
+
+class _Listen(torch.autograd.Function):
+    """Take down and average squares. Backward, the converter is taken as ideal."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, wave: Tensor, windows: int, noise: NDArray[Any] | None, keep: float, codes: int
+    ) -> Tensor:
+        array = wave.detach().numpy()
+        rows = np.zeros((0, 0), array.dtype) if noise is None else noise
+        edges = window_edges(len(array), windows)
+        heard = np.empty(array.shape, array.dtype)
+        energy = np.empty((array.shape[1], windows), array.dtype)
+        kernels.listen(array, rows, keep, codes, edges, heard, energy)
+        ctx.kept = heard, keep, edges
+        return torch.from_numpy(energy)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        heard, keep, edges = ctx.kept
+        grad_wave = np.empty_like(heard)
+        kernels.listen_adjoint(heard, keep, edges, np.ascontiguousarray(grad.numpy()), grad_wave)
+        return torch.from_numpy(grad_wave), None, None, None, None

@@ -1,0 +1,283 @@
+r"""The compiled core of the plate: modes propagated exactly, a kick for the tension, its adjoint.
+
+Between two steps each mode is a damped oscillator under a constant force, whose displacement
+:math:`q` and velocity :math:`v` are propagated exactly; at each step the tension kicks the
+velocities:
+
+.. math::
+   v_m \leftarrow v_m - h\, \omega_m^2\, T\, q_m, \qquad
+   T = \frac{\alpha S}{\sqrt{1 + (\alpha S / \tau)^2}}, \qquad S = \sum_m \omega_m^2 q_m^2 .
+
+A half kick before the first step and after the last makes the scheme symmetric and of second order
+(Strang); the read-out :math:`\sum_m c_m v_m` is taken between two halves of a kick. The plate
+starts at rest, where a kick is nothing.
+
+Shots are worked off in blocks of `LANES`, one lane of a vector register a shot, so that a block's
+state stays in the fastest cache; a shot's numbers do not depend on the others in its block. The
+kernels release Python's lock.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+LANES = 32
+
+# Columns of the table of modes, (modes, 9): displacement and velocity after a step from
+# displacement, velocity and force; kick; weight in S; weight in the read-out.
+QQ, QV, QU, VQ, VV, VU, KICK, TENSION, OUT = range(9)
+
+
+@njit(cache=True, error_model="numpy", nogil=True, fastmath={"contract"})
+def vibrate(
+    u: Array,
+    table: Array,
+    stretch: Array,
+    substeps: int,
+    wave: Array,
+    path: Array,
+    sums: Array,
+) -> None:
+    """Propagate all shots from rest and write the read-out after each sample.
+
+    Parameters
+    ----------
+    u : array, (samples, blocks * LANES)
+        Force, constant over a sample.
+    table : array, (modes, 9)
+        In the order given at the top of this file, for one substep.
+    stretch : array, (2,)
+        alpha, and 1 / tau squared.
+    wave : array, (samples, blocks * LANES), output
+    path : array, (blocks, samples * substeps + 1, modes, LANES) or (1, 2, modes, LANES), output
+        Displacements after each substep, for the adjoint; the short one is scratch.
+    sums : array, (blocks, samples * substeps + 1, 3, LANES) or (1, 2, 3, LANES), output
+        T, its derivative by S, and the sum over the modes of read-out weight, kick and
+        displacement, likewise.
+    """
+    samples, batch = u.shape
+    modes = len(table)
+    keep = path.shape[1] > 2 or samples * substeps == 1
+    one = u.dtype.type(1)
+    half = u.dtype.type(0.5)
+    nothing = u.dtype.type(0)
+    alpha, yielding = stretch[0], stretch[1]
+    velocity = np.empty((modes, LANES), u.dtype)
+    heard = np.empty(LANES, u.dtype)
+    for block in range(batch // LANES):
+        at = block if keep else 0
+        first = block * LANES
+        velocity[:] = nothing
+        path[at, 0] = nothing
+        sums[at, 0] = nothing
+        step = 0
+        for n in range(samples):
+            force = u[n, first : first + LANES]
+            for _ in range(substeps):
+                before = step if keep else step % 2
+                after = step + 1 if keep else (step + 1) % 2
+                step += 1
+                old, new = path[at, before], path[at, after]
+                pull = sums[at, before, 0]
+                tension, slope, swing = sums[at, after, 0], sums[at, after, 1], sums[at, after, 2]
+                for b in range(LANES):
+                    heard[b] = nothing
+                    tension[b] = nothing
+                    swing[b] = nothing
+                for m in range(modes):
+                    row = table[m]
+                    qq, qv, qu = row[QQ], row[QV], row[QU]
+                    vq, vv, vu = row[VQ], row[VV], row[VU]
+                    kick, weight, out = row[KICK], row[TENSION], row[OUT]
+                    out_kick = out * kick
+                    for b in range(LANES):
+                        q = old[m, b]
+                        v = velocity[m, b] - kick * pull[b] * q
+                        moved = qq * q + qv * v + qu * force[b]
+                        faster = vq * q + vv * v + vu * force[b]
+                        new[m, b] = moved
+                        velocity[m, b] = faster
+                        tension[b] += weight * moved * moved
+                        swing[b] += out_kick * moved
+                        heard[b] += out * faster
+                for b in range(LANES):
+                    stretched = alpha * tension[b]
+                    inverse = one / math.sqrt(one + yielding * stretched * stretched)
+                    tension[b] = stretched * inverse
+                    slope[b] = alpha * inverse * inverse * inverse
+            for b in range(LANES):
+                wave[n, first + b] = heard[b] - half * tension[b] * swing[b]
+
+
+@njit(cache=True, error_model="numpy", nogil=True, fastmath={"contract"})
+def vibrate_adjoint(
+    table: Array, substeps: int, path: Array, sums: Array, grad_wave: Array, grad_u: Array
+) -> None:
+    """Pull a gradient of the read-out back to the force, exactly for the discrete scheme.
+
+    Parameters
+    ----------
+    table, substeps, path, sums
+        As given to and filled by `vibrate`, with all rows.
+    grad_wave : array, (samples, blocks * LANES)
+    grad_u : array, (samples, blocks * LANES), output
+    """
+    samples, batch = grad_wave.shape
+    modes = len(table)
+    half = grad_wave.dtype.type(0.5)
+    nothing = grad_wave.dtype.type(0)
+    lam_q = np.empty((modes, LANES), grad_wave.dtype)
+    lam_v = np.empty((modes, LANES), grad_wave.dtype)
+    lam_pull = np.empty(LANES, grad_wave.dtype)
+    twice = np.empty(LANES, grad_wave.dtype)
+    heard = np.empty(LANES, grad_wave.dtype)
+    slack = np.empty(LANES, grad_wave.dtype)
+    total = np.empty(LANES, grad_wave.dtype)
+    for block in range(batch // LANES):
+        first = block * LANES
+        lam_q[:] = nothing
+        lam_v[:] = nothing
+        lam_pull[:] = nothing
+        step = samples * substeps
+        for n in range(samples - 1, -1, -1):
+            for b in range(LANES):
+                total[b] = nothing
+            for inner in range(substeps):
+                old, new = path[block, step - 1], path[block, step]
+                pull = sums[block, step - 1, 0]
+                tension, slope = sums[block, step, 0], sums[block, step, 1]
+                swing = sums[block, step, 2]
+                step -= 1
+                for b in range(LANES):
+                    # Only the last substep of a sample is read out.
+                    heard[b] = grad_wave[n, first + b] if inner == 0 else nothing
+                    slack[b] = half * tension[b] * heard[b]
+                    by_tension = slope[b] * (lam_pull[b] - half * swing[b] * heard[b])
+                    twice[b] = by_tension + by_tension
+                    lam_pull[b] = nothing
+                for m in range(modes):
+                    row = table[m]
+                    qq, qv, qu = row[QQ], row[QV], row[QU]
+                    vq, vv, vu = row[VQ], row[VV], row[VU]
+                    kick, weight, out = row[KICK], row[TENSION], row[OUT]
+                    out_kick = out * kick
+                    for b in range(LANES):
+                        by_v = lam_v[m, b] + out * heard[b]
+                        by_q = lam_q[m, b] + weight * new[m, b] * twice[b] - out_kick * slack[b]
+                        by_kicked = qv * by_q + vv * by_v
+                        kicked = kick * by_kicked
+                        total[b] += qu * by_q + vu * by_v
+                        lam_q[m, b] = qq * by_q + vq * by_v - kicked * pull[b]
+                        lam_v[m, b] = by_kicked
+                        lam_pull[b] -= kicked * old[m, b]
+            for b in range(LANES):
+                grad_u[n, first + b] = total[b]
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
+def push(u: Array, table: Array, sag: float, force: Array, path: Array) -> None:
+    r"""Send a voltage through the speaker.
+
+    The coil's excursion :math:`x` and its rate :math:`v` (per radian of the resonance) follow the
+    force :math:`f = u (1 - s x^2)` of a magnet that weakens away from the middle. The plate feels
+    the acceleration :math:`f - x - v / Q`.
+
+    Parameters
+    ----------
+    u : array, (samples, batch)
+    table : array, (7,)
+        Excursion and rate after a sample from excursion, rate and force; 1 / Q.
+    sag : float
+        s, in the arrays' data type.
+    force : array, (samples, batch), output
+    path : array, (samples + 1, 2, batch), output
+        Excursion and rate before each sample and at the end.
+    """
+    samples, batch = u.shape
+    one = u.dtype.type(1)
+    path[0] = 0
+    for n in range(samples):
+        for b in range(batch):
+            x, v = path[n, 0, b], path[n, 1, b]
+            f = u[n, b] * (one - sag * x * x)
+            path[n + 1, 0, b] = table[0] * x + table[1] * v + table[2] * f
+            path[n + 1, 1, b] = table[3] * x + table[4] * v + table[5] * f
+            force[n, b] = f - x - table[6] * v
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
+def push_adjoint(
+    u: Array, table: Array, sag: float, path: Array, grad_force: Array, grad_u: Array
+) -> None:
+    """Pull a gradient of the force back to the voltage, see `push`."""
+    samples, batch = u.shape
+    one = u.dtype.type(1)
+    lam = np.zeros((2, batch), u.dtype)
+    for n in range(samples - 1, -1, -1):
+        for b in range(batch):
+            x, grad = path[n, 0, b], grad_force[n, b]
+            lam_x, lam_v = lam[0, b], lam[1, b]
+            by_f = grad + table[2] * lam_x + table[5] * lam_v
+            bent = u[n, b] * sag * x * by_f
+            grad_u[n, b] = by_f * (one - sag * x * x)
+            lam[0, b] = table[0] * lam_x + table[3] * lam_v - grad - bent - bent
+            lam[1, b] = table[1] * lam_x + table[4] * lam_v - table[6] * grad
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
+def listen(
+    wave: Array, noise: Array, keep: float, codes: int, edges: Array, heard: Array, energy: Array
+) -> None:
+    """Take down each shot and its mean square in windows.
+
+    Parameters
+    ----------
+    wave : array, (samples, batch)
+    noise : array, (batch, samples), or (0, 0) for none
+        Added before conversion.
+    keep : float
+        What is left of a step of the pressure one sample later; 0 for an ideal microphone.
+    codes : int
+        Of the converter, from -1 to 1; 0 for none, which does not clip either.
+    edges : array of int, (windows + 1,)
+        Where the windows begin and end.
+    heard : array, (samples, batch), output
+    energy : array, (batch, windows), output
+    """
+    batch = wave.shape[1]
+    noisy = noise.size > 0
+    step = 2 / codes if codes else 1.0
+    for b in range(batch):
+        level = 0.0
+        for window in range(len(edges) - 1):
+            total = 0.0
+            for n in range(edges[window], edges[window + 1]):
+                level = wave[n, b] + keep * (level - wave[n, b])
+                value = level + noise[b, n] if noisy else level
+                if codes:
+                    value = step * math.floor(value / step + 0.5)
+                    value = min(max(value, -1.0), 1.0 - step)
+                heard[n, b] = value
+                total += value * value
+            energy[b, window] = total / (edges[window + 1] - edges[window])
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
+def listen_adjoint(
+    heard: Array, keep: float, edges: Array, grad_energy: Array, grad_wave: Array
+) -> None:
+    """Pull a gradient of the mean squares back to the pressure; the converter taken as ideal."""
+    batch = heard.shape[1]
+    for b in range(batch):
+        lam = 0.0
+        for window in range(len(edges) - 2, -1, -1):
+            share = 2 * grad_energy[b, window] / (edges[window + 1] - edges[window])
+            for n in range(edges[window + 1] - 1, edges[window] - 1, -1):
+                lam += share * heard[n, b]
+                grad_wave[n, b] = (1 - keep) * lam
+                lam *= keep
