@@ -1,0 +1,262 @@
+r"""Many pendula, all coupled with all: a fixed-step Runge-Kutta solver and its adjoint.
+
+.. math::
+   \ddot q_i = -\sin(s q_i) + \sum_j J_{ij} \left(\sin(s q_j) - \sin(s q_i)\right) + e_i
+
+from rest at :math:`q(0)`. A matrix of couplings C is made symmetric, :math:`J = (C + C^T)/2`; its
+own diagonal adds to the gravity of each pendulum, as in the authors' code. With
+:math:`G = J - \mathrm{diag}(\sum_j J_{ij}) - 1`, J without its diagonal and the gravity in the
+sum, the right side is :math:`\sin(s q)\, G + e`: one matrix product a stage, and G is symmetric, so
+that the adjoint multiplies with the same matrix.
+
+Arithmetic stays in the data type of the arguments. Time is in units of a pendulum's
+:math:`\sqrt{l/g}`, angles are in radians, s is 1 for a true pendulum.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, final
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+DURATION = 0.5  # time from release to read-out, units of sqrt(l/g)
+STEPS = 5  # Runge-Kutta steps in that time, the authors' number
+
+
+def coupling_matrix(couplings: Tensor) -> Tensor:
+    r"""Q of the couplings C: what all others pull, so that :math:`\sin(q) Q` is the coupling.
+
+    Parameters
+    ----------
+    couplings : Tensor, (..., n, n)
+
+    Returns
+    -------
+    Tensor, (..., n, n)
+        The symmetric part of C, with minus its column sums (C's diagonal included) on the
+        diagonal.
+    """
+    q = (couplings + couplings.mT).mul_(0.5)
+    q.diagonal(dim1=-2, dim2=-1).copy_(-q.sum(-2))
+    return q
+
+
+def swing(
+    start: Tensor,
+    couplings: Tensor,
+    biases: Tensor,
+    *,
+    errors: Tensor | None = None,
+    scale: float = 1.0,
+    steps: int = STEPS,
+    duration: float = DURATION,
+) -> Tensor:
+    """Release the pendula and tell where they are after ``duration``.
+
+    Differentiable in the first three arguments, by an own vector-Jacobian product.
+
+    Parameters
+    ----------
+    start : Tensor, (batch, n)
+        Angles q(0), at rest.
+    couplings : Tensor, (n, n) or (batch, n, n)
+        C, shared by the batch or one a shot. Shared is far faster.
+    biases : Tensor, (n,) or (batch, n)
+        Constant torques e, likewise.
+    errors : Tensor, (n, n), optional
+        A `coupling_matrix` that is added to that of ``couplings``.
+    scale : float
+        s, by which the sine's angle is off.
+    steps : int
+        Steps of the classical fourth-order Runge-Kutta method.
+    duration : float
+
+    Returns
+    -------
+    Tensor, (batch, n)
+        Angles q(duration).
+    """
+    q: Tensor = _Swing.apply(start, couplings, biases, errors, scale, steps, duration)
+    return q
+
+
+def trajectory(
+    start: Tensor,
+    couplings: Tensor,
+    biases: Tensor,
+    *,
+    scale: float = 1.0,
+    steps: int = 100,
+    duration: float = DURATION,
+) -> tuple[Tensor, Tensor]:
+    """Angles and angular velocities after each step, and at the start; not differentiable.
+
+    Arguments as in `swing`.
+
+    Returns
+    -------
+    tuple of Tensor, each (steps + 1, batch, n)
+    """
+    with torch.no_grad():
+        network = _network(couplings, biases, None, scale)
+        angles, velocities = [start], [torch.zeros_like(start)]
+        for _ in range(steps):
+            q, p = network.step(angles[-1], velocities[-1], duration / steps, last=False)
+            assert p is not None
+            angles.append(q)
+            velocities.append(p)
+    return torch.stack(angles), torch.stack(velocities)
+
+
+@final
+@dataclass(frozen=True)
+class _Network:
+    """A programmed network: the matrix, the torques, and what the adjoint needs of each stage."""
+
+    matrix: Tensor  # G, (n, n) or (batch, n, n)
+    biases: Tensor
+    scale: float
+    sines: list[Tensor] | None = None
+    cosines: list[Tensor] | None = None
+
+    def accelerate(self, q: Tensor) -> Tensor:
+        """The right side at angles ``q``, (batch, n)."""
+        angle = q if self.scale == 1 else q * self.scale
+        sine = angle.sin()
+        if self.sines is not None and self.cosines is not None:
+            self.sines.append(sine)
+            self.cosines.append(angle.cos().mul_(self.scale))
+        if self.matrix.ndim == 2 and self.biases.ndim == 1:
+            return torch.addmm(self.biases, sine, self.matrix)
+        return self.multiply(sine) + self.biases
+
+    def multiply(self, rows: Tensor) -> Tensor:
+        """Each row times its matrix."""
+        if self.matrix.ndim == 2:
+            return rows @ self.matrix
+        return torch.bmm(rows.unsqueeze(1), self.matrix).squeeze(1)
+
+    def pull_back(self, grad: Tensor) -> Tensor:
+        """Gradient by the angles of the last stage on the tape, of one by its acceleration."""
+        assert self.cosines is not None
+        return self.multiply(grad).mul_(self.cosines.pop())
+
+    def step(
+        self, q: Tensor, p: Tensor | None, h: float, *, last: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """One Runge-Kutta step; ``p`` is None at rest.
+
+        The angles' derivative is the velocity, so only accelerations are computed: two stages
+        fall together at rest, and the last stage of the last step moves no angle.
+        """
+        first = self.accelerate(q)
+        middle = q if p is None else torch.add(q, p, alpha=h / 2)
+        second = first if p is None else self.accelerate(middle)
+        third = self.accelerate(torch.add(middle, first, alpha=h * h / 4))
+        end = q if p is None else torch.add(q, p, alpha=h)
+        arrived = torch.add(end, first + second + third, alpha=h * h / 6)
+        if last:
+            return arrived, None
+        fourth = self.accelerate(torch.add(end, second, alpha=h * h / 2))
+        push = (first + fourth).mul_(h / 6).add_(second + third, alpha=h / 3)
+        return arrived, push if p is None else push.add_(p)
+
+    def step_back(
+        self, grad_q: Tensor, grad_p: Tensor | None, h: float, *, at_rest: bool
+    ) -> tuple[Tensor, Tensor | None, list[Tensor]]:
+        """Transpose of `step`: gradients before it, and by each stage, the last stage first."""
+        both = grad_q * (h * h / 6)
+        if grad_p is None:
+            by_first, by_second, by_third = both, both, both
+            by_stage: list[Tensor] = []
+        else:
+            by_fourth = grad_p * (h / 6)
+            fourth = self.pull_back(by_fourth)
+            by_first = both + by_fourth
+            by_third = torch.add(both, by_fourth, alpha=2)
+            by_second = torch.add(by_third, fourth, alpha=h * h / 2)
+            by_stage = [by_fourth]
+        third = self.pull_back(by_third)
+        by_first = torch.add(by_first, third, alpha=h * h / 4)
+        by_stage.append(by_third)
+        before = grad_q + third
+        if grad_p is not None:
+            before += fourth
+        if at_rest:
+            together = by_first + by_second
+            return before + self.pull_back(together), None, [*by_stage, together]
+        second = self.pull_back(by_second)
+        before += second
+        before += self.pull_back(by_first)
+        speed = torch.add(grad_q, third + second, alpha=0.5).mul_(h)
+        if grad_p is not None:
+            speed.add_(grad_p).add_(fourth, alpha=h)
+        return before, speed, [*by_stage, by_second, by_first]
+
+
+def _network(
+    couplings: Tensor, biases: Tensor, errors: Tensor | None, scale: float, *, tape: bool = False
+) -> _Network:
+    matrix = coupling_matrix(couplings)
+    if errors is not None:
+        matrix += errors
+    matrix.diagonal(dim1=-2, dim2=-1).sub_(1)
+    return _Network(matrix, biases, scale, *(([], []) if tape else (None, None)))
+
+
+class _Swing(torch.autograd.Function):
+    """The whole swing and its adjoint, exact for the discrete method."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        start: Tensor,
+        couplings: Tensor,
+        biases: Tensor,
+        errors: Tensor | None,
+        scale: float,
+        steps: int,
+        duration: float,
+    ) -> Tensor:
+        keep = any(ctx.needs_input_grad)
+        network = _network(couplings, biases, errors, scale, tape=keep)
+        h = duration / steps
+        q, p = start, None
+        for number in range(steps):
+            q, p = network.step(q, p, h, last=number == steps - 1)
+        if keep:
+            ctx.kept = network, h, steps
+        return q
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        forward, h, steps = ctx.kept
+        # A copy, for the tape is used up: a graph that is retained may be walked again.
+        network = replace(forward, cosines=list(forward.cosines))
+        by_stage: list[Tensor] = []
+        grad_q, grad_p = grad, None
+        for number in reversed(range(steps)):
+            grad_q, grad_p, found = network.step_back(grad_q, grad_p, h, at_rest=number == 0)
+            by_stage += found
+        by_couplings = by_biases = None
+        if ctx.needs_input_grad[1]:
+            by_couplings = _by_couplings(forward.sines[::-1], by_stage, network.matrix.ndim == 2)
+        if ctx.needs_input_grad[2]:
+            total = torch.stack(by_stage).sum(0)
+            by_biases = total.sum(0) if network.biases.ndim == 1 else total
+        return grad_q, by_couplings, by_biases, None, None, None, None
+
+
+def _by_couplings(sines: list[Tensor], by_stage: list[Tensor], shared: bool) -> Tensor:
+    """Gradient by C: the sum over stages of sine times gradient, back through Q's symmetry."""
+    if shared:
+        half = torch.cat(sines).T @ torch.cat(by_stage).mul_(0.5)
+    else:
+        half = torch.stack(sines, 2) @ torch.stack(by_stage, 1).mul_(0.5)
+    diagonal = half.diagonal(dim1=-2, dim2=-1).clone()
+    half -= diagonal.unsqueeze(-1)
+    full = half + half.mT
+    full.diagonal(dim1=-2, dim2=-1).copy_(-2 * diagonal)
+    return full
