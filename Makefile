@@ -23,7 +23,7 @@ endif
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # the checks of `make test` run in their order, and stop at the first that fails
-.PHONY: help setup run lab test bench lint types imports unit notebooks smoke stored format hooks clean
+.PHONY: help setup run results lab test bench lint types imports unit notebooks smoke stored format hooks clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ endif
 
 run: $(READY) ## run the notebooks and show the results table
 	@$(BIN)/pnnlab run $(ARGS)
+
+results: $(READY) ## gather what was trained at scale paper into the table of README.md
+	@$(BIN)/pnnlab results --readme README.md $(ARGS)
 
 lab: $(READY) ## open the notebooks in JupyterLab
 	@$(BIN)/pnnlab lab $(ARGS)

@@ -19,6 +19,7 @@ __all__ = [
     "layers",
     "origin",
     "protocols",
+    "results",
     "runs",
     "sessions",
     "summary",

@@ -15,6 +15,7 @@ import pnnlab
 from pnnlab.errors import PnnlabError
 
 if TYPE_CHECKING:
+    from pnnlab.results import Gathered
     from pnnlab.series import Notebook, Outcome
 
 # Everything slow (papermill, torch, pyvisa) is imported by the command that needs it, so that
@@ -95,6 +96,33 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--json", action="store_true", help="print one JSON document instead")
     run.set_defaults(command=_run)
+
+    results = commands.add_parser(
+        "results",
+        parents=[folder],
+        allow_abbrev=False,
+        help="gather summaries into notebooks/results.json and show the table",
+        description="Gather the summaries below folders into one file and show the table. What is "
+        "in the file stays, unless a later training replaces it.",
+        epilog="Example: pnnlab results results --readme README.md",
+    )
+    results.add_argument(
+        "folders", nargs="*", metavar="FOLDER", help="default: results and notebooks/results"
+    )
+    results.add_argument(
+        "--scale", default="paper", metavar="SCALE", help="take these alone (%(default)s)"
+    )
+    results.add_argument(
+        "--json", metavar="FILE", help="file of the results (default: the project's results.json)"
+    )
+    results.add_argument("--readme", metavar="FILE", help="write the table between its markers")
+    results.add_argument(
+        "--check",
+        action="store_true",
+        help="write nothing, and exit with 1 if a file is not what it would be; folders are "
+        "gathered only if they are named",
+    )
+    results.set_defaults(command=_results)
 
     lab = commands.add_parser(
         "lab",
@@ -222,6 +250,55 @@ def _verdict(outcomes: Sequence["Outcome"], out: Path) -> int:
         print(f"Failed: {named('failed')}. The notebooks as run lie in {out}.", file=sys.stderr)
         return FAILED
     return OK
+
+
+def _results(arguments: argparse.Namespace, _: list[str]) -> int:
+    from pnnlab import results
+    from pnnlab.series import notebooks_folder
+
+    notebooks = notebooks_folder(arguments.notebooks)
+    file = Path(arguments.json or notebooks / results.FILE)
+    table = results.Results.read(file) if file.exists() else results.Results(arguments.scale)
+    if table.scale != arguments.scale:
+        raise PnnlabError(
+            f"{file} holds results of scale {table.scale}; give --scale {table.scale}, or another "
+            "file with --json."
+        )
+    usual = [] if arguments.check else [Path("results"), notebooks / "results"]
+    folders = arguments.folders or [folder for folder in usual if folder.is_dir()]
+    found = results.gather(folders, notebooks, scale=arguments.scale)
+    table = table.merged(found.trainings)
+    if not arguments.check:
+        print(_told(found, file), file=sys.stderr)
+    if not table.trainings:
+        print("Nothing to show; name the folder that `pnnlab run` wrote to.", file=sys.stderr)
+        return FAILED
+
+    texts = {file: table.text()}
+    if arguments.readme:
+        readme = Path(arguments.readme)
+        texts[readme] = results.with_section(results.read_text(readme), table.markdown())
+    stale = [
+        path for path, text in texts.items() if not path.exists() or results.read_text(path) != text
+    ]
+    if arguments.check:
+        for path in stale:
+            print(f"{path} is not what `pnnlab results` writes.", file=sys.stderr)
+        return FAILED if stale else OK
+    for path in stale:
+        results.write(path, texts[path])
+    print(table.markdown())
+    return OK
+
+
+def _told(found: "Gathered", file: Path) -> str:
+    left_out = (
+        f"{found.other_scales} summaries of other scales" if found.other_scales else "",
+        f"{found.other_rows} rows of other kinds" if found.other_rows else "",
+    )
+    told = f"{len(found.trainings)} trainings in {found.summaries} summaries, merged into {file}"
+    told += "".join(f"; left out: {text}" for text in left_out if text)
+    return f"{told}."
 
 
 def _lab(arguments: argparse.Namespace, passed_on: list[str]) -> int:

@@ -23,7 +23,7 @@ SUFFIX = ".summary.json"
 SCALES = ("smoke", "quick", "paper")
 
 _Z95 = NormalDist().inv_cdf(0.975)
-_FRACTIONS = (
+FRACTIONS = (
     "accuracy",
     "accuracy_on_twin",
     "recalibrated_accuracy",
@@ -113,7 +113,7 @@ class Row:
             text = getattr(self, name)
             if not isinstance(text, str) or not text:
                 raise RangeError(f"{name} of a row is {text!r}; give its name.")
-        for name in _FRACTIONS:
+        for name in FRACTIONS:
             self._set_number(name, float, 1.0, "a fraction in [0, 1], not a percentage")
         for name in _COUNTS:
             self._set_number(name, int, math.inf, "a whole number of at least 0")
@@ -227,7 +227,7 @@ class Summary:
         try:
             data = json.loads(Path(path).read_text(encoding="utf-8"))
             rows = tuple(Row(**row) for row in data.pop("rows"))
-            data.setdefault("provenance", {})  # not this process, which did not make it
+            data["provenance"] = dict(data.get("provenance", {}))  # never that of this process
             return cls(rows=rows, **data)
         except OSError as error:
             raise RunError(

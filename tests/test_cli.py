@@ -18,6 +18,7 @@ from small_notebooks import WRITE_SUMMARY, write_notebook
 import pnnlab
 from pnnlab import cli, doctor
 from pnnlab.doctor import Finding
+from pnnlab.results import BEGIN, END
 from pnnlab.series import Outcome
 from pnnlab.summary import Row, Summary
 
@@ -227,6 +228,87 @@ def test_all_is_well(
     assert "50.0" in shown.out
 
 
+# --- results ---
+
+
+@pytest.fixture
+def measured(folder: Path) -> Path:
+    """A folder with one summary at scale paper, and one at another."""
+    row = Row(system="s", task="digits", method="PAT", seed=0, accuracy=0.5)
+    given = {"scale": "paper", "seed": 0}
+    Summary("00_tour", "paper", given, 1.0, (row,)).write(folder.parent / "r")
+    Summary("01_fails", "smoke", {}, 1.0, (row,)).write(folder.parent / "r")
+    return folder.parent / "r"
+
+
+def results(folder: Path, *words: object) -> int:
+    return cli.main(["results", "--notebooks", str(folder), *map(str, words)])
+
+
+def test_results_are_gathered_into_the_notebooks_folder_and_shown(
+    folder: Path, measured: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert results(folder, measured) == cli.OK
+    shown = capsys.readouterr()
+    assert "| s, digits " in shown.out
+    assert "1 trainings in 2 summaries" in shown.err
+    assert "left out: 1 summaries of other scales" in shown.err
+    before = (folder / "results.json").read_bytes()
+    assert json.loads(before)["lines"][0]["commands"] == ["pnnlab run 00_tour -p scale paper"]
+    assert results(folder, measured) == cli.OK
+    assert (folder / "results.json").read_bytes() == before
+
+
+def test_check_writes_nothing_and_tells_by_its_status(
+    folder: Path, measured: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    readme = folder.parent / "README.md"
+    readme.write_text(f"{BEGIN}\n{END}\n")
+    assert results(folder, "--check") == cli.FAILED  # no results at all
+    assert results(folder, measured, "--check") == cli.FAILED
+    assert not (folder / "results.json").exists()
+    assert results(folder, measured) == cli.OK
+    assert results(folder, measured, "--check") == cli.OK
+    capsys.readouterr()
+    assert results(folder, "--check", "--readme", readme) == cli.FAILED
+    assert "README.md is not what" in capsys.readouterr().err
+    assert readme.read_text() == f"{BEGIN}\n{END}\n"
+    assert results(folder, "--readme", readme) == cli.OK
+    assert "| s, digits " in readme.read_text()
+    assert results(folder, "--check", "--readme", readme) == cli.OK
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["/no/such/folder"], "not a folder"),
+        (["--scale", "huge"], "smoke, quick, paper"),
+        (["--readme", "/no/README.md"], "cannot be read"),
+        (["--json", "/no/folder/r.json"], "cannot be written"),
+    ],
+)
+def test_results_refuse_what_they_cannot_do(
+    folder: Path,
+    measured: Path,
+    words: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert results(folder, measured, *words) == cli.BAD_ARGUMENTS
+    assert message in capsys.readouterr().err
+
+
+def test_scales_have_files_of_their_own(
+    folder: Path, measured: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert results(folder, measured) == cli.OK
+    assert results(folder, measured, "--scale", "smoke") == cli.BAD_ARGUMENTS
+    assert "scale paper" in capsys.readouterr().err
+    other = folder.parent / "smoke.json"
+    assert results(folder, measured, "--scale", "smoke", "--json", other) == cli.OK
+    assert json.loads(other.read_text())["scale"] == "smoke"
+
+
 # --- lab ---
 
 
@@ -307,7 +389,7 @@ def test_help_is_quick_because_it_loads_nothing_slow() -> None:
         "except SystemExit:\n    print(*sys.modules, file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert all(command in done.stdout for command in ("run", "lab", "doctor"))
+    assert all(command in done.stdout for command in ("run", "results", "lab", "doctor"))
     loaded = set(done.stderr.split())
     assert "argparse" in loaded
     assert not loaded & {"torch", "numpy", "papermill", "pyvisa", "nbformat", "tqdm", "IPython"}

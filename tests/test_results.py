@@ -1,0 +1,332 @@
+"""From summaries to one file and one table: nothing measured is lost, nothing hidden."""
+
+import json
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_notebooks import write_notebook
+
+from pnnlab.errors import RangeError, RunError
+from pnnlab.results import BEGIN, END, Results, Trained, gather, markdown, with_section
+from pnnlab.results.gathering import command
+from pnnlab.series import assign, read_notebook
+from pnnlab.summary import Row, Summary
+
+PAT = Row(
+    system="circuit, 10% parts",
+    task="mnist",
+    method="PAT",
+    twin="physics, fitted",
+    layers=3,
+    seed=0,
+    split="test",
+    n_test=10_000,
+    accuracy=0.97,
+    accuracy_on_twin=0.6,
+    digital_baseline=0.971,
+    linear_baseline=0.926,
+    chance=0.11349999904632568,
+    published=0.93,
+    parameters=7080,
+    device_passes=2_600_000,
+    seconds=321.0,
+    commit="abc",
+)
+IN_SILICO = replace(
+    PAT,
+    method="in silico",
+    accuracy=0.3,
+    accuracy_on_twin=0.976,
+    recalibrated_accuracy=0.7,
+    device_passes=150_000,
+)
+IDEAL = replace(PAT, method="ideal", twin=None, accuracy=0.972, accuracy_on_twin=None)
+PARAMETERS = {"scale": "paper", "out": "/somewhere", "seed": 0, "methods": ["PAT", "in silico"]}
+CODE = {"commit": "def", "versions": {"pnnlab": "1"}, "written": "2030-01-01T00:00:00+00:00"}
+
+
+def summary(*rows: Row, **changes: Any) -> Summary:
+    fields = {"scale": "paper", "parameters": PARAMETERS, "seconds": 1.0, "provenance": CODE}
+    return Summary(**{"notebook": "06_images", **fields, **changes}, rows=rows)
+
+
+def taken(folder: Path, *rows: Row, **changes: Any) -> tuple[Trained, ...]:
+    summary(*rows, **changes).write(folder)
+    return gather([folder], folder).trainings
+
+
+def at(day: int) -> dict[str, object]:
+    return {**CODE, "written": f"2030-01-{day:02}T00:00:00+00:00"}
+
+
+def cells(table: str) -> list[dict[str, str]]:
+    """The body of a table, by title."""
+    lines = [line for line in table.splitlines() if line.startswith("|")]
+    split = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+    return [dict(zip(split[0], line, strict=True)) for line in split[2:]]
+
+
+# --- gathering ---
+
+
+def test_only_trainings_of_the_scale_on_the_test_split_are_taken_and_the_rest_is_counted(
+    tmp_path: Path,
+) -> None:
+    kinds = [
+        PAT,
+        replace(PAT, seed=1, split="validation"),
+        replace(PAT, seed=None),
+        replace(PAT, seed=2, accuracy=None),
+    ]
+    summary(*kinds).write(tmp_path / "a" / "b")
+    summary(PAT, scale="quick", notebook="05_x").write(tmp_path)
+    found = gather([tmp_path], tmp_path)
+    assert [one.row.seed for one in found.trainings] == [0]
+    assert (found.summaries, found.other_scales, found.other_rows) == (2, 1, 3)
+    assert len(gather([tmp_path], tmp_path, scale="quick").trainings) == 1
+
+
+def test_a_training_keeps_nothing_of_its_machine(tmp_path: Path) -> None:
+    [one] = taken(tmp_path, PAT)
+    assert one.row.seconds is None
+    assert one.row.chance == 0.1135  # what float32 added is gone
+    assert (one.measured, one.versions) == (CODE["written"], {"pnnlab": "1"})
+    assert "/somewhere" not in Results("paper", (one,)).text()
+
+
+def test_the_commit_is_that_of_the_training_or_else_of_the_summary(tmp_path: Path) -> None:
+    trained = taken(tmp_path, PAT, replace(PAT, seed=1, commit=None))
+    assert [one.row.commit for one in trained] == ["abc", "def"]
+
+
+def test_a_missing_folder_and_a_damaged_summary_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"not a folder.*--out"):
+        gather([tmp_path / "nowhere"], tmp_path)
+    (tmp_path / "06.summary.json").write_text('{"provenance": 3}')
+    with pytest.raises(RunError, match="is not a summary"):
+        gather([tmp_path], tmp_path)
+
+
+# --- the command ---
+
+
+def test_a_command_says_what_differs_from_the_defaults_and_can_be_given_back(
+    tmp_path: Path,
+) -> None:
+    cell = 'scale = "quick"\nout = "results"\nseed = 0\nmethods = ["PAT"]\nflags = []\nrate = 0.1'
+    path = write_notebook(tmp_path, "06_images", parameters=cell)
+    values = {
+        "scale": "paper",
+        "out": "/somewhere",
+        "seed": 0,
+        "rate": 0.05,
+        "methods": ["PAT", "in silico"],
+        "flags": [True, None],
+    }
+    notebook = read_notebook(path)
+    said = command(summary(PAT, parameters=values), "mnist", notebook.parameters)
+    data, *words = shlex.split(said)
+    assert data.startswith("PNNLAB_DATA=")
+    assert words[:3] == ["pnnlab", "run", "06_images"]
+    assert words[3::3] == ["-p"] * 4
+    assert "seed" not in words
+    given = list(zip(words[4::3], words[5::3], strict=True))
+    [again] = assign([notebook], given, Path("/somewhere"))
+    assert {**notebook.parameters, **again} == values
+
+
+def test_a_task_that_comes_with_the_packages_needs_no_data() -> None:
+    assert command(summary(PAT), "digits", PARAMETERS) == "pnnlab run 06_images"
+
+
+def test_without_its_notebook_a_command_says_every_parameter(tmp_path: Path) -> None:
+    [one] = taken(tmp_path, PAT)
+    assert one.command == (
+        "PNNLAB_DATA=DIR pnnlab run 06_images -p scale paper -p seed 0 "
+        """-p methods '["PAT", "in silico"]'"""
+    )
+
+
+# --- merging ---
+
+
+def test_trainings_split_over_commands_come_together_and_stay(tmp_path: Path) -> None:
+    table = Results().merged(taken(tmp_path / "a", PAT, replace(PAT, seed=1)))
+    table = table.merged(taken(tmp_path / "b", IN_SILICO)).merged(taken(tmp_path / "c", IDEAL))
+    assert [(one.row.method, one.row.seed) for one in table.trainings] == [
+        ("ideal", 0),
+        ("PAT", 0),
+        ("PAT", 1),
+        ("in silico", 0),
+    ]
+    assert len(table.lines) == 1
+
+
+def test_the_later_training_counts_in_whatever_order_they_are_met(tmp_path: Path) -> None:
+    early = taken(tmp_path / "a", replace(PAT, accuracy=0.5), provenance=at(1))
+    late = taken(tmp_path / "b", replace(PAT, accuracy=0.9), provenance=at(2))
+    undated = taken(tmp_path / "c", replace(PAT, accuracy=0.1), provenance={})
+    for order in ((early, late, undated), (late, undated, early), (undated, early, late)):
+        table = Results()
+        for some in order:
+            table = table.merged(some)
+        assert [one.row.accuracy for one in table.trainings] == [0.9]
+
+
+# --- lines ---
+
+
+def test_a_line_has_means_intervals_and_values_by_seed(tmp_path: Path) -> None:
+    seeds = [
+        replace(PAT, seed=seed, accuracy=value, digital_baseline=0.96 + 0.01 * seed)
+        for seed, value in ((2, 0.97), (0, 0.95), (1, 0.96))
+    ]
+    [line] = Results("paper", taken(tmp_path, *seeds, IN_SILICO, IDEAL)).lines
+    pat = line.methods["PAT"]
+    assert (pat.seeds, pat.accuracy.values) == ((0, 1, 2), (0.95, 0.96, 0.97))
+    assert pat.accuracy.mean == pytest.approx(0.96)
+    # t(0.975, 2) = 4.3027; the half width is t · 0.01 / √3
+    assert pat.accuracy.interval == pytest.approx((0.96 - 0.024841, 0.96 + 0.024841), abs=2e-6)
+    assert pat.device_passes == 2_600_000
+    silico = line.methods["in silico"]
+    assert silico.accuracy.interval is None
+    assert silico.recalibrated_accuracy is not None
+    assert silico.recalibrated_accuracy.mean == 0.7
+    assert (line.twin, line.parameters, line.published) == ("physics, fitted", 7080, 0.93)
+    assert line.digital_baseline == pytest.approx((0.96 + 0.97 + 0.98 + 2 * 0.971) / 5, abs=1e-6)
+    assert line.commits == ("abc",)
+
+
+def test_the_ideal_stands_beside_every_twin(tmp_path: Path) -> None:
+    rows = (PAT, replace(PAT, twin="neural", accuracy=0.9), IDEAL)
+    lines = Results("paper", taken(tmp_path, *rows)).lines
+    assert [line.twin for line in lines] == ["neural", "physics, fitted"]
+    assert all(line.methods["ideal"].accuracy.mean == 0.972 for line in lines)
+    assert [line.methods["PAT"].accuracy.mean for line in lines] == [0.9, 0.97]
+
+
+@pytest.mark.parametrize("other", [{"system": "plate"}, {"task": "digits"}, {"layers": 5}])
+def test_what_differs_has_its_own_line(other: dict[str, Any], tmp_path: Path) -> None:
+    rows = (PAT, IDEAL, replace(PAT, **other))
+    lines = Results("paper", taken(tmp_path, *rows)).lines
+    assert sorted(len(line.methods) for line in lines) == [1, 2]
+
+
+# --- the file ---
+
+
+def test_the_file_comes_back_and_is_the_same_every_time(tmp_path: Path) -> None:
+    rows = (PAT, replace(PAT, seed=1, accuracy=0.969), IN_SILICO, IDEAL)
+    one = Results("paper", taken(tmp_path / "a", *rows))
+    other = Results("paper", taken(tmp_path / "b", *reversed(rows)))
+    assert one.text() == other.text()
+    path = tmp_path / "results.json"
+    path.write_text(one.text())
+    assert Results.read(path) == one
+    data = json.loads(one.text())
+    assert list(data) == ["schema", "scale", "lines", "trainings"]
+    assert "seconds" not in one.text()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda data: data.update(schema=2), "schema 2 .* reads 1"),
+        (lambda data: data.pop("schema"), "does not hold results"),
+        (lambda data: data.update(scale="huge"), "no scale 'huge'"),
+        (lambda data: data["trainings"][0].update(host="x"), "does not hold results"),
+        (lambda data: data["trainings"][0]["row"].update(accuracy=97), "fraction"),
+        (lambda data: data["trainings"][0]["row"].pop("seed"), "no seed"),
+        (lambda data: data["trainings"][0].update(command=None), "not text"),
+        (lambda data: data["trainings"].append(data["trainings"][0]), "twice"),
+    ],
+)
+def test_a_file_that_is_not_what_it_should_be_is_refused(
+    spoil: Any, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "results.json"
+    data = json.loads(Results("paper", taken(tmp_path, PAT)).text())
+    spoil(data)
+    path.write_text(json.dumps(data))
+    with pytest.raises(RunError, match=message):
+        Results.read(path)
+    path.write_text("{")
+    with pytest.raises(RunError, match="git checkout"):
+        Results.read(path)
+    path.unlink()
+    with pytest.raises(RunError, match="cannot be read"):
+        Results.read(path)
+
+
+def test_there_is_no_other_scale() -> None:
+    with pytest.raises(RangeError, match="smoke, quick, paper"):
+        Results("huge")
+
+
+# --- the table ---
+
+
+def test_the_table_shows_everything_beside_pat(tmp_path: Path) -> None:
+    pat = [replace(PAT, seed=seed, accuracy=0.96 + 0.01 * seed) for seed in range(3)]
+    table = Results("paper", taken(tmp_path, *pat, IN_SILICO, IDEAL)).markdown()
+    [line] = cells(table)
+    assert line == {
+        "system, task": "circuit, 10% parts, mnist",
+        "twin": "physics, fitted",
+        "layers": "3",
+        "PAT": "97.0 (94.5–99.5)",
+        "in silico, as trained": "30.0",
+        "recalibrated": "70.0",
+        "on its twin": "97.6",
+        "ideal": "97.2",
+        "linear": "92.6",
+        "MLP": "97.1",
+        "chance": "11.3",
+        "seeds": "3/1/1",
+        "PAT passes": "2,600,000",
+        "paper": "93.0",
+    }
+    assert "10,000 samples" in table
+    assert "the linear classifier in 0 of 1; the MLP in 1 of 1" in table
+    assert "the ideal in 1 of 1" in table
+
+
+def test_what_was_not_measured_is_a_dash_and_a_hybrid_shows_what_physics_adds(
+    tmp_path: Path,
+) -> None:
+    bare = Row(system="s", task="digits", method="PAT", seed=0, accuracy=0.5)
+    hybrid = replace(bare, system="h", accuracy_without_physics=0.4)
+    h, s = cells(Results("paper", taken(tmp_path, bare, hybrid)).markdown())
+    assert (h["no physics"], s["no physics"]) == ("40.0", "–")
+    assert [s[name] for name in ("twin", "layers", "ideal", "paper", "PAT passes")] == ["–"] * 5
+    [line] = cells(Results("paper", taken(tmp_path / "b", bare)).markdown())
+    assert "no physics" not in line
+
+
+def test_numbers_stand_to_the_right(tmp_path: Path) -> None:
+    table = Results("paper", taken(tmp_path, PAT, replace(PAT, system="x", layers=10))).markdown()
+    rule = table.splitlines()[1].strip("|").split(" | ")
+    assert [cell.strip().endswith(":") for cell in rule] == [False] * 2 + [True] * 12
+
+
+def test_nothing_to_show_is_said() -> None:
+    assert markdown(()) == "No results yet."
+
+
+# --- the section of a document ---
+
+
+def test_a_section_is_replaced_and_the_rest_left_alone() -> None:
+    document = f"before\n{BEGIN}\nold\n{END}\nafter\n"
+    once = with_section(document, "new")
+    assert once == f"before\n{BEGIN}\n\nnew\n\n{END}\nafter\n"
+    assert with_section(once, "new") == once
+
+
+@pytest.mark.parametrize("document", ["", BEGIN, f"{END} {BEGIN}", f"{BEGIN} {END} {END}"])
+def test_a_document_without_a_place_for_it_is_an_error(document: str) -> None:
+    with pytest.raises(RunError, match="once each"):
+        with_section(document, "new")
