@@ -5,6 +5,7 @@ the environment variable ``PNNLAB_DATA`` names. Nothing is ever downloaded.
 """
 
 from pnnlab.tasks.base import Split, Task
+from pnnlab.tasks.formants import bayes_accuracy, vowels
 from pnnlab.tasks.images import (
     digits,
     fashion_mnist,
@@ -12,17 +13,29 @@ from pnnlab.tasks.images import (
     find_mnist,
     mnist,
 )
+from pnnlab.tasks.recordings import (
+    find_hillenbrand,
+    find_wright_vowels,
+    hillenbrand,
+    wright_vowels,
+)
 from pnnlab.tasks.transforms import augmented, flipped, shrunk
 
 __all__ = [
     "Split",
     "Task",
     "augmented",
+    "bayes_accuracy",
     "digits",
     "fashion_mnist",
     "find_fashion_mnist",
+    "find_hillenbrand",
     "find_mnist",
+    "find_wright_vowels",
     "flipped",
+    "hillenbrand",
     "mnist",
     "shrunk",
+    "vowels",
+    "wright_vowels",
 ]
