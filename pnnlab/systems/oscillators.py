@@ -16,10 +16,12 @@ https://github.com/mcmahon-lab/Physics-Aware-Training, examples 1 and 2.
 import json
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from pnnlab.errors import RangeError, ShapeError
 from pnnlab.protocols import SimulatedSystem, State
@@ -66,9 +68,33 @@ def split(
     couplings : Tensor, (n, n) or (batch, n, n), in plus or minus ``coupling_range``
     biases : Tensor, (n,) or (batch, n), in plus or minus ``bias_range``
     """
-    couplings = theta[..., : n * n].unflatten(-1, (n, n))
-    half, full = torch.tensor(0.5, dtype=theta.dtype), 2 * coupling_range
-    return (couplings - half) * full, (theta[..., n * n :] - half) * (2 * bias_range)
+    couplings, biases = _Split.apply(theta, n, coupling_range, bias_range)
+    return couplings, biases
+
+
+class _Split(torch.autograd.Function):
+    """Slices and scales, without the copies that autograd makes of millions of couplings."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, theta: Tensor, n: int, coupling_range: float, bias_range: float
+    ) -> tuple[Tensor, Tensor]:
+        ctx.scales = 2 * coupling_range, 2 * bias_range
+        ctx.shape = theta.shape
+        couplings = theta[..., : n * n].mul(2 * coupling_range).sub_(coupling_range)
+        biases = theta[..., n * n :].mul(2 * bias_range).sub_(bias_range)
+        return couplings.unflatten(-1, (n, n)), biases
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, by_couplings: Tensor, by_biases: Tensor
+    ) -> tuple[Tensor, None, None, None]:
+        flat = by_couplings.flatten(-2)
+        grad = flat.new_empty(ctx.shape)
+        torch.mul(flat, ctx.scales[0], out=grad[..., : flat.shape[-1]])
+        torch.mul(by_biases, ctx.scales[1], out=grad[..., flat.shape[-1] :])
+        return grad, None, None, None
 
 
 def release(x: Tensor, n: int, low: float, high: float) -> Tensor:

@@ -13,6 +13,7 @@ Arithmetic stays in the data type of the arguments. Time is in units of a pendul
 :math:`\sqrt{l/g}`, angles are in radians, s is 1 for a true pendulum.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, final
 
@@ -102,11 +103,45 @@ def trajectory(
         network = _network(couplings, biases, None, scale)
         angles, velocities = [start], [torch.zeros_like(start)]
         for _ in range(steps):
-            q, p = network.step(angles[-1], velocities[-1], duration / steps, last=False)
+            q, p = step(
+                network.accelerate, angles[-1], velocities[-1], duration / steps, last=False
+            )
             assert p is not None
             angles.append(q)
             velocities.append(p)
     return torch.stack(angles), torch.stack(velocities)
+
+
+def step(
+    accelerate: Callable[[Tensor], Tensor], q: Tensor, p: Tensor | None, h: float, *, last: bool
+) -> tuple[Tensor, Tensor | None]:
+    r"""One step of the classical Runge-Kutta method for :math:`\ddot q = a(q)`.
+
+    The angles' derivative is the velocity, so only accelerations are computed: at rest two stages
+    fall together, and the last stage of the last step moves no angle.
+
+    Parameters
+    ----------
+    accelerate : callable
+        Tells the accelerations at angles (batch, n).
+    q, p : Tensor, (batch, n)
+        Angles and velocities; ``p`` is None at rest.
+    h : float
+        Length of the step.
+    last : bool
+        Whether nobody asks for the velocities any more; they are None then.
+    """
+    first = accelerate(q)
+    middle = q if p is None else torch.add(q, p, alpha=h / 2)
+    second = first if p is None else accelerate(middle)
+    third = accelerate(torch.add(middle, first, alpha=h * h / 4))
+    end = q if p is None else torch.add(q, p, alpha=h)
+    arrived = torch.add(end, first + second + third, alpha=h * h / 6)
+    if last:
+        return arrived, None
+    fourth = accelerate(torch.add(end, second, alpha=h * h / 2))
+    push = (first + fourth).mul_(h / 6).add_(second + third, alpha=h / 3)
+    return arrived, push if p is None else push.add_(p)
 
 
 @final
@@ -141,26 +176,6 @@ class _Network:
         """Gradient by the angles of the last stage on the tape, of one by its acceleration."""
         assert self.cosines is not None
         return self.multiply(grad).mul_(self.cosines.pop())
-
-    def step(
-        self, q: Tensor, p: Tensor | None, h: float, *, last: bool
-    ) -> tuple[Tensor, Tensor | None]:
-        """One Runge-Kutta step; ``p`` is None at rest.
-
-        The angles' derivative is the velocity, so only accelerations are computed: two stages
-        fall together at rest, and the last stage of the last step moves no angle.
-        """
-        first = self.accelerate(q)
-        middle = q if p is None else torch.add(q, p, alpha=h / 2)
-        second = first if p is None else self.accelerate(middle)
-        third = self.accelerate(torch.add(middle, first, alpha=h * h / 4))
-        end = q if p is None else torch.add(q, p, alpha=h)
-        arrived = torch.add(end, first + second + third, alpha=h * h / 6)
-        if last:
-            return arrived, None
-        fourth = self.accelerate(torch.add(end, second, alpha=h * h / 2))
-        push = (first + fourth).mul_(h / 6).add_(second + third, alpha=h / 3)
-        return arrived, push if p is None else push.add_(p)
 
     def step_back(
         self, grad_q: Tensor, grad_p: Tensor | None, h: float, *, at_rest: bool
@@ -224,7 +239,7 @@ class _Swing(torch.autograd.Function):
         h = duration / steps
         q, p = start, None
         for number in range(steps):
-            q, p = network.step(q, p, h, last=number == steps - 1)
+            q, p = step(network.accelerate, q, p, h, last=number == steps - 1)
         if keep:
             ctx.kept = network, h, steps
         return q

@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from pnnlab.errors import TwinError
 from pnnlab.systems.oscillators import BIAS_RANGE, COUPLING_RANGE, release, split
-from pnnlab.systems.pendula import STEPS, swing
+from pnnlab.systems.pendula import DURATION, STEPS, coupling_matrix, step, swing
 from pnnlab.twins.base import Described
+from pnnlab.twins.neural import Architecture, Core
 from pnnlab.twins.physics import Equations
 
 
@@ -72,3 +74,79 @@ def check_pendula(system: Described, n: int) -> None:
             f"{system.name} has {system.param_dim} parameters, {system.input_dim} inputs and "
             f"{system.output_dim} outputs: give the number of pendula that it has."
         )
+
+
+@final
+@dataclass(frozen=True)
+class Forces(Architecture):
+    """Pendula whose force is learnt, and what couples them beside their programme.
+
+    A perceptron over n² couplings would need to see each of them at work. This network is told how
+    they act, and learns from the shots what the sine of an angle is in truth, and one matrix of
+    couplings that nobody programmed. That matrix has n² weights of its own: enough shots for them
+    can be had of tens of pendula, not of hundreds.
+
+    Parameters
+    ----------
+    n, low, high, coupling_range, bias_range, steps
+        As in `OscillatorEquations`.
+    hidden : int
+        Width of the perceptron that corrects the force.
+    """
+
+    n: int
+    low: float = 0.0
+    high: float = 1.0
+    coupling_range: float = COUPLING_RANGE
+    bias_range: float = BIAS_RANGE
+    steps: int = STEPS
+    hidden: int = 16
+
+    learning_rate: ClassVar[float] = 0.01
+
+    def build(self, system: Described) -> Core:
+        """Make the network.
+
+        Raises
+        ------
+        TwinError
+            The system has not so many pendula.
+        """
+        check_pendula(system, self.n)
+        return _LearntForces(self, system.output_dim)
+
+
+@final
+class _LearntForces(Core):
+    def __init__(self, design: Forces, outputs: int) -> None:
+        super().__init__()
+        self.distinct = outputs
+        self.design = design
+        self.correction = nn.Sequential(
+            nn.Linear(1, design.hidden), nn.Tanh(), nn.Linear(design.hidden, 1)
+        )
+        # Training begins with the equations on paper.
+        nn.init.zeros_(self.correction[2].weight)
+        nn.init.zeros_(self.correction[2].bias)
+        self.unprogrammed = nn.Parameter(torch.zeros(design.n, design.n))
+        # A twin standardises what it is told; these learn to do the same.
+        self.gain = nn.Parameter(torch.ones(outputs))
+        self.offset = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, x: Tensor, theta: Tensor) -> Tensor:
+        design = self.design
+        couplings, biases = split(theta, design.n, design.coupling_range, design.bias_range)
+        matrix = coupling_matrix(couplings) + self.unprogrammed - torch.eye(design.n)
+        biases = biases.expand(len(x), -1)
+
+        def accelerate(q: Tensor) -> Tensor:
+            force = q.sin() + self.correction(q.unsqueeze(-1)).squeeze(-1)
+            if matrix.ndim == 2:
+                return force @ matrix + biases
+            return torch.baddbmm(biases.unsqueeze(1), force.unsqueeze(1), matrix).squeeze(1)
+
+        q, p = release(x, design.n, design.low, design.high), None
+        for number in range(design.steps):
+            last = number == design.steps - 1
+            q, p = step(accelerate, q, p, DURATION / design.steps, last=last)
+        return q[:, design.n - self.distinct :] * self.gain + self.offset
