@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from pnnlab.results import FILE, Results, with_section
+
+RESULTS = Path(__file__).parent.parent / "notebooks" / FILE
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
 
@@ -24,6 +27,20 @@ def test_the_example_trains_its_device(capsys):
     assert len(lines) == 10
     accuracy = float(re.search(r"(\d+)% on the device", lines[-1])[1])
     assert accuracy > 70
+
+
+def test_its_table_is_that_of_the_results():
+    """`make results` writes both."""
+    assert with_section(README, Results.read(RESULTS).markdown()) == README
+
+
+def test_the_results_follow_from_their_trainings_and_name_no_machine():
+    text = RESULTS.read_text()
+    assert Results.read(RESULTS).text() == text
+    assert not re.search(r"(?<![\w.~])/(home|Users|root|tmp|work|mnt)\b", text)
+    results = Results.read(RESULTS)
+    assert results.scale == "paper"
+    assert all(re.fullmatch(r"[0-9a-f]{40}(-dirty)?", t.row.commit) for t in results.trainings)
 
 
 def test_what_it_links_to_is_there():

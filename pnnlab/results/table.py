@@ -113,12 +113,12 @@ def _notes(lines: Sequence[Line]) -> list[str]:
         ),
         (
             "Digital, beside them: a linear classifier, and an MLP with as many parameters as the "
-            "physical network, trained by the same loop, the learning rate chosen on the "
+            "physical network, trained once, by the same loop, the learning rate chosen on the "
             "validation split. Chance: always naming the class that is most frequent in training."
         ),
         (
             "Seeds: of PAT/in silico/ideal where their numbers differ. PAT passes: how often PAT "
-            "drove the device, evaluations included, in the mean. Paper: the published figure for "
+            "drove the device, evaluations included but not the shots its twin was fitted to. Paper: the published figure for "
             "such a system and task, on hardware of its own."
         ),
         _above(lines),
