@@ -118,8 +118,8 @@ def _notes(lines: Sequence[Line]) -> list[str]:
         ),
         (
             "Seeds: of PAT/in silico/ideal where their numbers differ. PAT passes: how often PAT "
-            "drove the device, evaluations included but not the shots its twin was fitted to. Paper: the published figure for "
-            "such a system and task, on hardware of its own."
+            "drove the device, evaluations included but not the shots its twin was fitted to. "
+            "Paper: the published figure for such a system and task, on hardware of its own."
         ),
         _above(lines),
         f"Commands, seeds, commits and versions are in [`{RESULTS}`]({RESULTS}).",
