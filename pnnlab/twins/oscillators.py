@@ -124,12 +124,10 @@ class _LearntForces(Core):
         super().__init__()
         self.distinct = outputs
         self.design = design
-        self.correction = nn.Sequential(
-            nn.Linear(1, design.hidden), nn.Tanh(), nn.Linear(design.hidden, 1)
-        )
-        # Training begins with the equations on paper.
-        nn.init.zeros_(self.correction[2].weight)
-        nn.init.zeros_(self.correction[2].bias)
+        last = nn.Linear(design.hidden, 1)
+        nn.init.zeros_(last.weight)  # training begins with the equations on paper
+        nn.init.zeros_(last.bias)
+        self.correction = nn.Sequential(nn.Linear(1, design.hidden), nn.Tanh(), last)
         self.unprogrammed = nn.Parameter(torch.zeros(design.n, design.n))
         # A twin standardises what it is told; these learn to do the same, and fast.
         self.gain = nn.Parameter(torch.zeros(outputs))
@@ -152,4 +150,4 @@ class _LearntForces(Core):
             last = number == design.steps - 1
             q, p = step(accelerate, q, p, DURATION / design.steps, last=last)
         read = q[:, design.n - self.distinct :]
-        return (read - HASTE * self.offset) * torch.exp(HASTE * self.gain)
+        return torch.mul(read - HASTE * self.offset, torch.exp(HASTE * self.gain))
