@@ -150,4 +150,5 @@ class _LearntForces(Core):
             last = number == design.steps - 1
             q, p = step(accelerate, q, p, DURATION / design.steps, last=last)
         read = q[:, design.n - self.distinct :]
-        return torch.mul(read - HASTE * self.offset, torch.exp(HASTE * self.gain))
+        standard: Tensor = (read - HASTE * self.offset) * torch.exp(HASTE * self.gain)
+        return standard
