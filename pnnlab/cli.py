@@ -103,7 +103,8 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         help="gather summaries into notebooks/results.json and show the table",
         description="Gather the summaries below folders into one file and show the table. What is "
-        "in the file stays, unless a later training replaces it.",
+        "in the file stays, unless a later training replaces it. A notebook keeps one summary in "
+        "a folder: gather between two runs of it, or give each run its own --out.",
         epilog="Example: pnnlab results results --readme README.md",
     )
     results.add_argument(
