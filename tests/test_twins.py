@@ -19,9 +19,20 @@ from pnnlab.errors import DataError, RangeError, TwinError
 from pnnlab.gradients import physics_aware
 from pnnlab.layers import PhysicalLayer
 from pnnlab.protocols import PhysicalSystem
-from pnnlab.systems import Circuit, multiplex
+from pnnlab.systems import SHG, Circuit, Oscillators, Plate, multiplex
 from pnnlab.systems.circuit import Constants, Imperfections, fabricate, oscillate
-from pnnlab.twins import CircuitEquations, Mlp, NeuralSettings, NeuralTwin, PhysicsTwin, Temporal
+from pnnlab.twins import (
+    CircuitEquations,
+    Forces,
+    Mlp,
+    NeuralSettings,
+    NeuralTwin,
+    OscillatorEquations,
+    PhysicsTwin,
+    PlateEquations,
+    SHGEquations,
+    Temporal,
+)
 from pnnlab.twins.report import INVISIBLE
 
 PERFECT = Imperfections(
@@ -423,6 +434,27 @@ def test_twins_survive_the_disk(
     assert [p.name for p in path.parent.iterdir()] == ["twin.pt"]
     with pytest.raises(TwinError, match="reshaped"):
         twins.load(path, system.reshaped(replays=1, output_dim=24))
+
+
+def every_kind() -> list[PhysicsTwin | NeuralTwin]:
+    pendula, optics = Oscillators(4, steps=2), SHG()
+    plate = Plate(input_dim=32, replays=1, output_dim=4)
+    return [
+        PhysicsTwin(pendula, OscillatorEquations(4, steps=2)),
+        NeuralTwin(pendula, Forces(4, steps=2)),
+        PhysicsTwin(plate, PlateEquations(1)),
+        PhysicsTwin(optics, SHGEquations()),
+    ]
+
+
+@pytest.mark.parametrize("which", range(4))
+def test_every_kind_of_twin_comes_back_from_disk(tmp_path: Path, which: int) -> None:
+    twin = every_kind()[which]
+    found = twins.load(twins.save(twin, tmp_path / "twin.pt"))
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(3, twin.input_dim, generator=generator)
+    theta = torch.rand(twin.param_dim, generator=generator)
+    assert torch.equal(found(x, theta), twin(x, theta))
 
 
 class Malice:

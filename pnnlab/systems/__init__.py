@@ -1,5 +1,8 @@
 """Simulated physical systems: equations, nominal constants, and units with hidden faults."""
 
 from pnnlab.systems.circuit import Circuit
+from pnnlab.systems.oscillators import Oscillators
+from pnnlab.systems.plate import Plate
+from pnnlab.systems.shg import SHG
 
-__all__ = ["Circuit"]
+__all__ = ["SHG", "Circuit", "Oscillators", "Plate"]

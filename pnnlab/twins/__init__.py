@@ -10,20 +10,27 @@ from pnnlab.twins.base import Signature, Twin, predict
 from pnnlab.twins.circuit import CircuitEquations
 from pnnlab.twins.fitting import NeuralRecord, NeuralSettings, fit_neural, fitting_neural
 from pnnlab.twins.neural import Mlp, NeuralTwin, Temporal
+from pnnlab.twins.oscillators import Forces, OscillatorEquations
 from pnnlab.twins.physics import PhysicsFit, PhysicsTwin, fit_physics
+from pnnlab.twins.plate import PlateEquations
 from pnnlab.twins.report import TwinReport, report
+from pnnlab.twins.shg import SHGEquations
 from pnnlab.twins.storing import load, save
 
 __all__ = [
     "CircuitEquations",
     "DepthGap",
+    "Forces",
     "GradientAgreement",
     "Mlp",
     "NeuralRecord",
     "NeuralSettings",
     "NeuralTwin",
+    "OscillatorEquations",
     "PhysicsFit",
     "PhysicsTwin",
+    "PlateEquations",
+    "SHGEquations",
     "Signature",
     "Temporal",
     "Twin",

@@ -13,11 +13,18 @@ from pnnlab.errors import TwinError
 from pnnlab.twins.base import Described, Signature
 from pnnlab.twins.circuit import CircuitEquations
 from pnnlab.twins.neural import Architecture, Mlp, NeuralTwin, Temporal
+from pnnlab.twins.oscillators import Forces, OscillatorEquations
 from pnnlab.twins.physics import Equations, PhysicsTwin
+from pnnlab.twins.plate import PlateEquations
+from pnnlab.twins.shg import SHGEquations
 
 VERSION = 1
 _RECIPES: dict[str, Callable[..., Equations | Architecture]] = {
-    recipe.__name__: recipe for recipe in (CircuitEquations, Mlp, Temporal)
+    recipe.__name__: recipe
+    for recipe in (
+        *(CircuitEquations, OscillatorEquations, PlateEquations, SHGEquations),
+        *(Forces, Mlp, Temporal),
+    )
 }
 
 
