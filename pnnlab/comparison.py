@@ -70,7 +70,9 @@ def digital_baseline(
     def make() -> nn.Module:
         return mlp(task.train.x.shape[1], task.classes, parameters, seed=seed)
 
-    return _baseline(make, task, epochs, batch_size, seed, rates)
+    return digital_accuracy(
+        make, task, epochs=epochs, batch_size=batch_size, seed=seed, rates=rates
+    )
 
 
 def linear_baseline(
@@ -89,18 +91,32 @@ def linear_baseline(
     def make() -> nn.Module:
         return linear(task.train.x.shape[1], task.classes, seed=seed)
 
-    return _baseline(make, task, epochs, batch_size, seed, rates)
+    return digital_accuracy(
+        make, task, epochs=epochs, batch_size=batch_size, seed=seed, rates=rates
+    )
 
 
-def _baseline(
+def digital_accuracy(
     make: Callable[[], nn.Module],
     task: Task,
+    *,
     epochs: int,
-    batch_size: int,
-    seed: int,
     rates: Sequence[float],
+    batch_size: int = 64,
+    seed: int = 0,
 ) -> float:
-    """Train one network a learning rate; test the one that does best on the validation split."""
+    """Test accuracy of any digital network, trained by the loop that trains physical ones.
+
+    Parameters
+    ----------
+    make : callable
+        Makes the network, with fresh weights, once for each learning rate.
+    epochs : int
+        More are given where these would be fewer than `FEWEST_STEPS` steps.
+    rates : sequence of float
+        Learning rates to try; the test split is shown to the one that does best on the
+        validation split.
+    """
     size = min(batch_size, len(task.train))
     epochs = max(epochs, math.ceil(FEWEST_STEPS / (len(task.train) // size)))
     trained: list[tuple[float, float, nn.Module]] = []

@@ -3,7 +3,7 @@ import torch
 from test_training import make_network, make_split
 from toy import Toy, ToyTwin
 
-from pnnlab.comparison import digital_baseline, linear_baseline, mlp, result_row
+from pnnlab.comparison import digital_accuracy, digital_baseline, linear_baseline, mlp, result_row
 from pnnlab.errors import RangeError, ShapeError
 from pnnlab.gradients import ideal, in_silico, physics_aware
 from pnnlab.layers import deep_pnn, parameter_count, physical_layers
@@ -88,6 +88,18 @@ def test_a_linear_classifier_cannot_do_what_an_mlp_does():
     crossed = Task("xor", corners(600, 1), corners(100, 2), corners(400, 3), 2, 0, "made up")
     assert linear_baseline(crossed, epochs=20) < 0.7
     assert digital_baseline(crossed, 200, epochs=100) > 0.9
+
+
+def test_any_digital_network_is_trained_as_the_baselines_are(task):
+    made = []
+
+    def make():
+        made.append(mlp(task.train.x.shape[1], task.classes, 60))
+        return made[-1]
+
+    settings = {"epochs": 2, "rates": (0.003, 0.01), "batch_size": 16}
+    assert digital_accuracy(make, task, **settings) == digital_baseline(task, 60, **settings)
+    assert len(made) == 2
 
 
 def test_a_row_holds_what_stands_beside_the_accuracy(task):
