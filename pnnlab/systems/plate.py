@@ -540,7 +540,8 @@ class _Vibrate(torch.autograd.Function):
         kernels.vibrate(array, table, stretch, substeps, wave, path, sums)
         if keep:
             ctx.kept = table, substeps, path, sums
-        return torch.from_numpy(wave[:, :batch])
+        # Contiguous whatever the batch: the microphone is compiled for that.
+        return torch.from_numpy(np.ascontiguousarray(wave[:, :batch]))
 
     @staticmethod
     @once_differentiable
@@ -598,7 +599,7 @@ class _Listen(torch.autograd.Function):
     def forward(
         ctx: Any, wave: Tensor, windows: int, noise: NDArray[Any] | None, keep: float, codes: int
     ) -> Tensor:
-        array = wave.detach().numpy()
+        array = np.ascontiguousarray(wave.detach().numpy())
         rows = np.zeros((0, 0), array.dtype) if noise is None else noise
         edges = window_edges(len(array), windows)
         heard = np.empty(array.shape, array.dtype)

@@ -140,7 +140,7 @@ class _LearntForces(Core):
         biases = biases.expand(len(x), -1)
 
         def accelerate(q: Tensor) -> Tensor:
-            force = q.sin() + self.correction(q.unsqueeze(-1)).squeeze(-1)
+            force: Tensor = q.sin() + self.correction(q.unsqueeze(-1)).squeeze(-1)
             if matrix.ndim == 2:
                 return force @ matrix + biases
             return torch.baddbmm(biases.unsqueeze(1), force.unsqueeze(1), matrix).squeeze(1)
