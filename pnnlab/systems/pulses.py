@@ -1,10 +1,10 @@
 """Shaping a pulse and reading a spectrum: what stands before and behind the crystal.
 
 A shaper spreads the pulse's colours over a mask of bands; each band has an amplitude and a phase.
-The spot of one colour on the mask is as wide as a band, so that a band's edge is not sharp and the
-shaped pulse stays short. A spectrometer reads the harmonic with pixels and a resolution of its
-own. The mask and the binning are done by the computer and are no secret of the device: systems
-and twins share them.
+The spot of one colour on the mask is a little wider than a band, so that a band's edge is not
+sharp and the shaped pulse stays short. A spectrometer reads the harmonic with pixels and a
+resolution of its own. The mask and the binning are done by the computer and are no secret of the
+device: systems and twins share them.
 
 Source: A. M. Weiner, Rev. Sci. Instrum. 71, 1929 (2000), for the shaper and its spot.
 """
@@ -25,7 +25,7 @@ Array: TypeAlias = NDArray[np.float64]
 
 BANDS = 50
 BAND_THZ = 0.24  # 12 THz in all
-SPOT_THZ = 0.24  # full width at half maximum of one colour on the mask
+SPOT_THZ = 0.28  # full width at half maximum of one colour on the mask
 LASER_THZ = 12.0  # full width at half maximum of the laser's power spectrum
 CHIRP_FS2 = 1000.0  # fs², on the mask beside theta; see `Programme.mask`
 PIXELS = 50

@@ -27,11 +27,11 @@ from pnnlab.errors import RangeError
 from pnnlab.protocols import SimulatedSystem, State
 from pnnlab.systems import pulses
 from pnnlab.systems.pulses import BANDS, PIXELS, Programme
-from pnnlab.systems.waves import Crystal, Kerr, frequencies, propagate
+from pnnlab.systems.waves import SPACING_THZ, Crystal, Kerr, frequencies, propagate
 
-# What the brightest pixel reads, on paper, when all bands are in phase at half amplitude: the
-# unit of the read-out.
-FULL_SCALE = 2.112e-5
+# Squared field per THz, summed over the brightest pixel, on paper, when all bands are in phase at
+# half amplitude: the unit of the read-out.
+FULL_SCALE = 1.506e-4
 
 
 @dataclass(frozen=True)
@@ -339,7 +339,7 @@ def _paper_shaper() -> NDArray[np.float64]:
 
 @lru_cache(maxsize=1)
 def _spectrometer() -> NDArray[np.float64]:
-    return pulses.spectrometer(frequencies()) / FULL_SCALE
+    return pulses.spectrometer(frequencies()) / (FULL_SCALE * SPACING_THZ)
 
 
 def _put_away(random: np.random.Generator) -> str:

@@ -1,9 +1,15 @@
-"""The compiled sums and products between the Fourier transforms of `pnnlab.systems.waves`.
+"""The compiled core of `pnnlab.systems.waves`: all nodes of a crystal, and their adjoint.
 
-Every field comes as its real numbers: (batch, 2 * grid), real and imaginary parts in turn. A
-complex weight times a field is then two real products, one with the field and one with the field
-times i, which is kept beside it: that, and only that, fills the lanes of vector registers. The
-kernels release Python's lock.
+Shots come and go as (batch, 2 * grid) real numbers, real and imaginary parts in turn; inside,
+`fourier.LANES` of them go side by side in the order of `pnnlab.systems.fourier`. Arithmetic stays
+in the data type of the arrays. The kernels release Python's lock.
+
+With S_j the source of A₂ over i at node j, and P_m what changes A₁,
+
+    A₁(j) = phase[j] (A₁(0) + Σ carried[j, m] P_m),    A₂(j) = Σ driven[j, m] S_m.
+
+P_0 and P_1 are i and -1 times |A₁|² A₁ at the front face, and P_(m+1) is the product at node m,
+its phase undone.
 """
 
 from typing import Any
@@ -12,134 +18,352 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from pnnlab.systems.fourier import LANES, ROW, to_frequency, to_time
+
 Array = NDArray[Any]
 
-# Order of the constants that `react` takes: coupling, Kerr coefficients of fundamental and
-# harmonic, and how much stronger one wave acts on the other.
-COUPLING, KERR_1, KERR_2, CROSS = range(4)
+# Order of the constants: coupling, Kerr coefficients of fundamental and harmonic, how much
+# stronger one wave acts on the other, and one over the number of points.
+COUPLING, KERR_1, KERR_2, CROSS, SHARE = range(5)
 
 
 @njit(cache=True, error_model="numpy", nogil=True, fastmath={"contract"})
-def turn(field: Array, out: Array) -> None:
-    """Write ``i * field`` and, beside it, the same times i: (2, batch, 2 * grid)."""
-    batch, width = field.shape
-    for b in range(batch):
-        row, once, twice = field[b], out[0, b], out[1, b]
-        for n in range(width // 2):
-            x, y = row[2 * n], row[2 * n + 1]
-            once[2 * n], once[2 * n + 1] = -y, x
-            twice[2 * n], twice[2 * n + 1] = -x, -y
-
-
-@njit(cache=True, error_model="numpy", nogil=True, fastmath={"contract"})
-def advance(start: Array, stack: Array, c: Array, phase: Array, out: Array) -> None:
-    """``out = phase * (start + sum over m of c[m] * stack[m])``, with real ``c``."""
-    batch, width = start.shape
-    for b in range(batch):
-        row = out[b]
-        row[:] = start[b]
-        for m in range(len(c)):
-            factor, other = c[m], stack[m, b]
-            for n in range(width):
-                row[n] += factor * other[n]
-        for n in range(width // 2):
-            x, y, p, q = row[2 * n], row[2 * n + 1], phase[2 * n], phase[2 * n + 1]
-            row[2 * n], row[2 * n + 1] = p * x - q * y, p * y + q * x
-
-
-@njit(cache=True, error_model="numpy", nogil=True, fastmath={"contract"})
-def advance_adjoint(grad: Array, c: Array, phase: Array, start: Array, stack: Array) -> None:
-    """Add to the gradients of ``start`` and ``stack`` what `advance` passes back."""
-    batch, width = grad.shape
-    for b in range(batch):
-        row, first = grad[b], start[b]
-        for n in range(width // 2):
-            x, y, p, q = row[2 * n], row[2 * n + 1], phase[2 * n], phase[2 * n + 1]
-            row[2 * n], row[2 * n + 1] = p * x + q * y, p * y - q * x
-        for n in range(width):
-            first[n] += row[n]
-        for m in range(len(c)):
-            factor, other = c[m], stack[m, b]
-            for n in range(width):
-                other[n] += factor * row[n]
-
-
-@njit(cache=True, error_model="numpy", nogil=True, fastmath={"contract"})
-def gather(stack: Array, w: Array, out: Array) -> None:
-    """Sum over m of complex weights times a stack of what `turn` wrote.
+def cross(
+    field: Array,
+    k: Array,
+    phase: Array,
+    carried: Array,
+    driven: Array,
+    w: Array,
+    out_a: Array,
+    out_b: Array,
+    path: Array,
+) -> None:
+    """Send every shot through the crystal.
 
     Parameters
     ----------
-    stack : array, (nodes, 2, batch, 2 * grid)
-    w : array, (nodes, 2, 2 * grid)
-        Real parts of the weights, each twice, and imaginary parts likewise.
-    out : array, (batch, 2 * grid), output
+    field : array, (batch, 2 * grid)
+    k : array, (5,)
+        Constants, in the order given at the top of this file.
+    phase : array, (nodes + 1, grid, 2)
+    carried : array, (nodes + 1, nodes + 1)
+    driven : array, (nodes + 1, nodes + 1, grid, 2)
+    w : array
+        Of `fourier.twiddles`.
+    out_a, out_b : array, (batch, 2 * grid), output
+        Both spectra at the end face.
+    path : array, (chunks, nodes + 1, 2, 2 * grid * lanes) or (0, ...), output
+        Both waves in time at every node, for the adjoint, or nothing.
     """
-    batch, width = out.shape
-    for b in range(batch):
-        row = out[b]
-        row[:] = 0
-        for m in range(len(w)):
-            real, imaginary, once, twice = w[m, 0], w[m, 1], stack[m, 0, b], stack[m, 1, b]
-            for n in range(width):
-                row[n] += real[n] * once[n] + imaginary[n] * twice[n]
+    batch, width = field.shape
+    last, length = len(phase) - 1, width * LANES
+    start, a, b = np.empty(length, k.dtype), np.empty(length, k.dtype), np.empty(length, k.dtype)
+    on_a, on_b = np.empty(length, k.dtype), np.empty(length, k.dtype)
+    early = np.empty(length, k.dtype)
+    sources = np.empty((last + 1, length), k.dtype)
+    products = np.empty((last + 1, length), k.dtype)
+    kerr = k[KERR_1] != 0 or k[KERR_2] != 0
+    for chunk in range((batch + LANES - 1) // LANES):
+        _load(field, chunk, start)
+        early[:] = 0
+        for j in range(last + 1):
+            _advance(start, products, carried[j, : j + 1 if j else 0], phase[j], a)
+            if j == last:
+                _store(a, chunk, out_a)
+            to_time(a, w)
+            source = sources[j]
+            _square(k[COUPLING] * k[SHARE], a, source)
+            to_frequency(source, w)
+            if kerr:
+                # That of this node needs A₂ here; until then, the one before stands in.
+                source += early
+            if j == 0:
+                _cube(k[SHARE], a, on_a)
+                to_frequency(on_a, w)
+                _times_i(on_a, products[0], products[1])
+            else:
+                _gather(sources, driven[j, : j + 1], b)
+            if j == last:
+                _store(b, chunk, out_b)
+            elif j:
+                to_time(b, w)
+                _react(a, b, k, on_a, on_b)
+                to_frequency(on_a, w)
+                _turn(phase[j], -1, on_a)
+                products[j + 1] = on_a
+                if kerr:
+                    to_frequency(on_b, w)
+                    source += on_b
+                    source -= early
+                    early[:] = on_b
+            if len(path):
+                path[chunk, j, 0] = a
+                path[chunk, j, 1] = b
 
 
 @njit(cache=True, error_model="numpy", nogil=True, fastmath={"contract"})
-def gather_adjoint(grad: Array, w: Array, stack: Array) -> None:
-    """Add to the gradients of the sources, (nodes, batch, 2 * grid), what `gather` passes back."""
-    batch, width = grad.shape
-    turned = np.empty(width, grad.dtype)
-    for b in range(batch):
-        row = grad[b]
-        for n in range(width // 2):
-            turned[2 * n], turned[2 * n + 1] = row[2 * n + 1], -row[2 * n]
-        for m in range(len(w)):
-            real, imaginary, source = w[m, 0], w[m, 1], stack[m, b]
-            for n in range(width):
-                source[n] += real[n] * row[n] + imaginary[n] * turned[n]
-
-
-@njit(cache=True, error_model="numpy", nogil=True, fastmath={"contract"})
-def react(a: Array, b: Array, k: Array, on_a: Array, on_b: Array) -> None:
-    """What both waves do to each other, in time: the sources but for ``i coupling a²``.
-
-    The source of ``b`` is given over i.
-    """
-    kappa, kerr_1, kerr_2, cross = k[COUPLING], k[KERR_1], k[KERR_2], k[CROSS]
-    for r in range(len(a)):
-        one, two, to_one, to_two = a[r], b[r], on_a[r], on_b[r]
-        for n in range(len(one) // 2):
-            fx, fy, hx, hy = one[2 * n], one[2 * n + 1], two[2 * n], two[2 * n + 1]
-            ff, hh = fx * fx + fy * fy, hx * hx + hy * hy
-            p, q = kerr_1 * (ff + cross * hh), kerr_2 * (hh + cross * ff)
-            to_one[2 * n] = kappa * (hx * fy - hy * fx) - p * fy
-            to_one[2 * n + 1] = kappa * (hx * fx + hy * fy) + p * fx
-            to_two[2 * n] = q * hx
-            to_two[2 * n + 1] = q * hy
-
-
-@njit(cache=True, error_model="numpy", nogil=True, fastmath={"contract"})
-def react_adjoint(
-    a: Array, b: Array, k: Array, on_a: Array, on_b: Array, grad_a: Array, grad_b: Array
+def cross_adjoint(
+    grad_a: Array,
+    grad_b: Array,
+    k: Array,
+    phase: Array,
+    carried: Array,
+    driven: Array,
+    w: Array,
+    path: Array,
+    grad: Array,
 ) -> None:
-    """Pull gradients ``on_a`` and ``on_b`` of what `react` gives back to ``a`` and ``b``."""
-    kappa, kerr_1, kerr_2, cross = k[COUPLING], k[KERR_1], k[KERR_2], k[CROSS]
-    for r in range(len(a)):
-        one, two, from_one, from_two = a[r], b[r], on_a[r], on_b[r]
-        to_one, to_two = grad_a[r], grad_b[r]
-        for n in range(len(one) // 2):
-            fx, fy, hx, hy = one[2 * n], one[2 * n + 1], two[2 * n], two[2 * n + 1]
-            ux, uy = from_one[2 * n], from_one[2 * n + 1]
-            vx, vy = from_two[2 * n], from_two[2 * n + 1]
+    """Pull gradients of both spectra at the end face back to the front face.
+
+    A gradient in time is kept times the number of points: then the same two transforms carry
+    gradients back.
+
+    Parameters
+    ----------
+    grad_a, grad_b : array, (batch, 2 * grid)
+    k, phase, carried, driven, w, path
+        As given to and filled by `cross`.
+    grad : array, (batch, 2 * grid), output
+    """
+    batch, width = grad_a.shape
+    last, length = len(phase) - 1, width * LANES
+    start, a, b = np.empty(length, k.dtype), np.empty(length, k.dtype), np.empty(length, k.dtype)
+    on_a, on_b = np.empty(length, k.dtype), np.zeros(length, k.dtype)
+    sources = np.empty((last + 1, length), k.dtype)
+    products = np.empty((last + 1, length), k.dtype)
+    kerr = k[KERR_1] != 0 or k[KERR_2] != 0
+    for chunk in range((batch + LANES - 1) // LANES):
+        start[:] = 0
+        sources[:] = 0
+        products[:] = 0
+        _load(grad_b, chunk, b)
+        for j in range(last, -1, -1):
+            first, second = path[chunk, j, 0], path[chunk, j, 1]
+            if 0 < j < last:
+                on_a[:] = products[j + 1]
+                _turn(phase[j], 1, on_a)
+                to_time(on_a, w)
+                if kerr:
+                    on_b[:] = sources[j]
+                    _add_weighted_back(driven[j + 1, j + 1], b, on_b)
+                    to_time(on_b, w)
+                _react_adjoint(first, second, k, on_a, on_b, a, b)
+                to_frequency(b, w)
+                b *= k[SHARE]
+            else:
+                a[:] = 0
+            if j == 0:
+                _from_times_i(products[0], products[1], on_a)
+                to_time(on_a, w)
+                _cube_adjoint(first, on_a, a)
+            else:
+                for m in range(j + 1):
+                    _add_weighted_back(driven[j, m], b, sources[m])
+            on_a[:] = sources[j]
+            to_time(on_a, w)
+            _square_adjoint(k[COUPLING], first, on_a, a)
+            to_frequency(a, w)
+            a *= k[SHARE]
+            if j == last:
+                _load(grad_a, chunk, on_a)
+                a += on_a
+            _turn(phase[j], -1, a)
+            start += a
+            for m in range(j + 1 if j else 0):
+                _add(carried[j, m], a, products[m])
+        _store(start, chunk, grad)
+
+
+@njit(inline="always", error_model="numpy")
+def _load(shots: Array, chunk: int, field: Array) -> None:
+    """Bring the shots of a chunk side by side; lanes without a shot are dark."""
+    here = shots[chunk * LANES : (chunk + 1) * LANES]
+    if len(here) < LANES:
+        field[:] = 0
+    for lane in range(len(here)):
+        for n in range(shots.shape[1]):
+            field[n * LANES + lane] = here[lane, n]
+
+
+@njit(inline="always", error_model="numpy")
+def _store(field: Array, chunk: int, shots: Array) -> None:
+    here = shots[chunk * LANES : (chunk + 1) * LANES]
+    for lane in range(len(here)):
+        for n in range(shots.shape[1]):
+            here[lane, n] = field[n * LANES + lane]
+
+
+# One point of the grid at a time, in slices: see `fourier`.
+
+
+@njit(inline="always", error_model="numpy", fastmath={"contract"})
+def _advance(start: Array, products: Array, weights: Array, phase: Array, out: Array) -> None:
+    out[:] = start
+    for m in range(len(weights)):
+        _add(weights[m], products[m], out)
+    _turn(phase, 1, out)
+
+
+@njit(inline="always", error_model="numpy", fastmath={"contract"})
+def _gather(sources: Array, weights: Array, out: Array) -> None:
+    out[:] = 0
+    for m in range(len(weights)):
+        _add_weighted(weights[m], sources[m], out)
+
+
+@njit(inline="always", error_model="numpy", fastmath={"contract"})
+def _add(factor: Any, other: Array, field: Array) -> None:
+    for n in range(len(field)):
+        field[n] += factor * other[n]
+
+
+@njit(inline="always", error_model="numpy", fastmath={"contract"})
+def _add_weighted(weight: Array, other: Array, field: Array) -> None:
+    for point in range(len(weight)):
+        row, more = field[point * ROW : (point + 1) * ROW], other[point * ROW : (point + 1) * ROW]
+        p, q = weight[point, 0], weight[point, 1]
+        for n in range(LANES):
+            m = LANES + n
+            row[n] += p * more[n] - q * more[m]
+            row[m] += p * more[m] + q * more[n]
+
+
+@njit(inline="always", error_model="numpy", fastmath={"contract"})
+def _add_weighted_back(weight: Array, other: Array, field: Array) -> None:
+    for point in range(len(weight)):
+        row, more = field[point * ROW : (point + 1) * ROW], other[point * ROW : (point + 1) * ROW]
+        p, q = weight[point, 0], weight[point, 1]
+        for n in range(LANES):
+            m = LANES + n
+            row[n] += p * more[n] + q * more[m]
+            row[m] += p * more[m] - q * more[n]
+
+
+@njit(inline="always", error_model="numpy", fastmath={"contract"})
+def _turn(phase: Array, sense: int, field: Array) -> None:
+    for point in range(len(phase)):
+        row = field[point * ROW : (point + 1) * ROW]
+        p, q = phase[point, 0], phase[point, 1]
+        if sense < 0:
+            q = -q
+        for n in range(LANES):
+            m = LANES + n
+            x, y = row[n], row[m]
+            row[n], row[m] = p * x - q * y, p * y + q * x
+
+
+@njit(inline="always", error_model="numpy", fastmath={"contract"})
+def _times_i(field: Array, once: Array, twice: Array) -> None:
+    for point in range(0, len(field), ROW):
+        row = field[point : point + ROW]
+        i, square = once[point : point + ROW], twice[point : point + ROW]
+        for n in range(LANES):
+            m = LANES + n
+            i[n], i[m] = -row[m], row[n]
+            square[n], square[m] = -row[n], -row[m]
+
+
+@njit(inline="always", error_model="numpy", fastmath={"contract"})
+def _from_times_i(once: Array, twice: Array, field: Array) -> None:
+    for point in range(0, len(field), ROW):
+        row = field[point : point + ROW]
+        i, square = once[point : point + ROW], twice[point : point + ROW]
+        for n in range(LANES):
+            m = LANES + n
+            row[n], row[m] = i[m] - square[n], -i[n] - square[m]
+
+
+@njit(inline="always", error_model="numpy", fastmath={"contract"})
+def _square(factor: Any, field: Array, out: Array) -> None:
+    for point in range(0, len(field), ROW):
+        row, square = field[point : point + ROW], out[point : point + ROW]
+        for n in range(LANES):
+            m = LANES + n
+            x, y = row[n], row[m]
+            square[n] = factor * (x * x - y * y)
+            square[m] = factor * (x * y + x * y)
+
+
+@njit(inline="always", error_model="numpy", fastmath={"contract"})
+def _square_adjoint(factor: Any, field: Array, grad: Array, out: Array) -> None:
+    twice = factor + factor
+    for point in range(0, len(field), ROW):
+        row, g, to = field[point : point + ROW], grad[point : point + ROW], out[point : point + ROW]
+        for n in range(LANES):
+            m = LANES + n
+            to[n] += twice * (row[n] * g[n] + row[m] * g[m])
+            to[m] += twice * (row[n] * g[m] - row[m] * g[n])
+
+
+@njit(inline="always", error_model="numpy", fastmath={"contract"})
+def _cube(factor: Any, field: Array, out: Array) -> None:
+    for point in range(0, len(field), ROW):
+        row, cube = field[point : point + ROW], out[point : point + ROW]
+        for n in range(LANES):
+            m = LANES + n
+            power = factor * (row[n] * row[n] + row[m] * row[m])
+            cube[n], cube[m] = power * row[n], power * row[m]
+
+
+@njit(inline="always", error_model="numpy", fastmath={"contract"})
+def _cube_adjoint(field: Array, grad: Array, out: Array) -> None:
+    for point in range(0, len(field), ROW):
+        row, g, to = field[point : point + ROW], grad[point : point + ROW], out[point : point + ROW]
+        for n in range(LANES):
+            m = LANES + n
+            power = row[n] * row[n] + row[m] * row[m]
+            along = row[n] * g[n] + row[m] * g[m]
+            along += along
+            to[n] += power * g[n] + along * row[n]
+            to[m] += power * g[m] + along * row[m]
+
+
+@njit(inline="always", error_model="numpy", fastmath={"contract"})
+def _react(a: Array, b: Array, k: Array, on_a: Array, on_b: Array) -> None:
+    """What both waves do to each other, over the number of points; ``on_b`` also over i."""
+    kappa, kerr_1, kerr_2 = k[COUPLING] * k[SHARE], k[KERR_1] * k[SHARE], k[KERR_2] * k[SHARE]
+    c = k[CROSS]
+    for point in range(0, len(a), ROW):
+        f, h = a[point : point + ROW], b[point : point + ROW]
+        u, v = on_a[point : point + ROW], on_b[point : point + ROW]
+        for n in range(LANES):
+            m = LANES + n
+            fx, fy, hx, hy = f[n], f[m], h[n], h[m]
             ff, hh = fx * fx + fy * fy, hx * hx + hy * hy
-            p, q = kerr_1 * (ff + cross * hh), kerr_2 * (hh + cross * ff)
-            # How p and q themselves answer: d(|f|²) = 2 Re(f* df)
-            by_p = kerr_1 * (fx * uy - fy * ux)
-            by_q = kerr_2 * (hx * vx + hy * vy)
-            by_f, by_h = by_p + cross * by_q, by_q + cross * by_p
-            by_f, by_h = by_f + by_f, by_h + by_h
-            to_one[2 * n] = kappa * (hx * uy - hy * ux) + p * uy + by_f * fx
-            to_one[2 * n + 1] = kappa * (hx * ux + hy * uy) - p * ux + by_f * fy
-            to_two[2 * n] = kappa * (fx * uy + fy * ux) + q * vx + by_h * hx
-            to_two[2 * n + 1] = kappa * (fy * uy - fx * ux) + q * vy + by_h * hy
+            p, q = kerr_1 * (ff + c * hh), kerr_2 * (hh + c * ff)
+            u[n] = kappa * (hx * fy - hy * fx) - p * fy
+            u[m] = kappa * (hx * fx + hy * fy) + p * fx
+            v[n], v[m] = q * hx, q * hy
+
+
+@njit(inline="always", error_model="numpy", fastmath={"contract"})
+def _react_adjoint(
+    a: Array, b: Array, k: Array, on_a: Array, on_b: Array, to_a: Array, to_b: Array
+) -> None:
+    """Pull gradients of what `_react` gives, had it not divided, back to both waves."""
+    kappa, kerr_1, kerr_2, c = k[COUPLING], k[KERR_1], k[KERR_2], k[CROSS]
+    for point in range(0, len(a), ROW):
+        f, h = a[point : point + ROW], b[point : point + ROW]
+        u, v = on_a[point : point + ROW], on_b[point : point + ROW]
+        to_f, to_h = to_a[point : point + ROW], to_b[point : point + ROW]
+        # One wave after the other: the compiler compares so many slices and no more.
+        for n in range(LANES):
+            m = LANES + n
+            fx, fy, hx, hy, ux, uy, vx, vy = f[n], f[m], h[n], h[m], u[n], u[m], v[n], v[m]
+            ff, hh = fx * fx + fy * fy, hx * hx + hy * hy
+            p = kerr_1 * (ff + c * hh)
+            # d|f|² = 2 Re(f* df), in p and in q
+            by = kerr_1 * (fx * uy - fy * ux) + c * kerr_2 * (hx * vx + hy * vy)
+            by += by
+            to_f[n] = kappa * (hx * uy - hy * ux) + p * uy + by * fx
+            to_f[m] = kappa * (hx * ux + hy * uy) - p * ux + by * fy
+        for n in range(LANES):
+            m = LANES + n
+            fx, fy, hx, hy, ux, uy, vx, vy = f[n], f[m], h[n], h[m], u[n], u[m], v[n], v[m]
+            ff, hh = fx * fx + fy * fy, hx * hx + hy * hy
+            q = kerr_2 * (hh + c * ff)
+            by = kerr_2 * (hx * vx + hy * vy) + c * kerr_1 * (fx * uy - fy * ux)
+            by += by
+            to_h[n] = kappa * (fx * uy + fy * ux) + q * vx + by * hx
+            to_h[m] = kappa * (fy * uy - fx * ux) + q * vy + by * hy

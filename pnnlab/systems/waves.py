@@ -34,13 +34,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from pnnlab.errors import ShapeError
+from pnnlab.systems import fourier
 from pnnlab.systems import wavekernels as kernels
 
-GRID = 160  # points; fewer would let the harmonic's edges fold over
-SPACING_THZ = 0.14  # a window of 7 ps
-NODES = 7  # intervals along the crystal: 3e-4 of the converged spectrum
+GRID = 128  # points, 21.5 THz: the harmonic folds over only where nobody looks
+SPACING_THZ = 0.168  # a window of 6 ps
+NODES = 8  # intervals along the crystal: with the grid, 3e-4 of the converged spectrum
 DEGREE = 3  # of the polynomials through the nodes
-CHUNK = 64  # shots solved together, so that their fields stay in the cache
 QUADRATURE = 12  # points behind each weight and interval
 
 Array: TypeAlias = NDArray[Any]
@@ -122,24 +123,29 @@ def propagate(
     -------
     fundamental, harmonic : Tensor, (batch, grid)
         Spectra at the end face.
+
+    Raises
+    ------
+    ShapeError
+        The grid is no power of 2.
     """
-    plan = _plan(crystal, kerr or Kerr(), nodes, field.shape[1], spacing, field.dtype)
-    ends = [_Propagate.apply(part, plan) for part in field.split(CHUNK)]
-    first, second = zip(*ends, strict=True)
-    return torch.cat(first), torch.cat(second)
+    grid = field.shape[1]
+    if grid & (grid - 1):
+        raise ShapeError(f"a grid of {grid} points: it must be a power of 2, such as {GRID}.")
+    plan = _plan(crystal, kerr or Kerr(), nodes, grid, spacing, field.dtype)
+    ends: tuple[Tensor, Tensor] = _Propagate.apply(field, plan)
+    return ends
 
 
 @dataclass(frozen=True, eq=False)
 class _Plan:
-    """Everything known before the field is: of each node its phase and the weights behind it."""
+    """Everything known before the field is, as the kernels take it."""
 
-    nodes: int
-    kerr: bool
-    constants: Array  # in the order of the kernels
-    phases: list[Array]  # (2 * grid,): what the linear operator does to A₁ up to a node
-    returns: list[Array]  # (2 * grid,): and the way back
-    carried: list[Array]  # (node + 1,), none at the front face: weights of what changes A₁
-    driven: list[Array]  # (node + 1, 2, 2 * grid): weights of the sources of A₂
+    constants: Array
+    phase: Array
+    carried: Array
+    driven: Array
+    twiddles: Array
 
 
 @lru_cache(maxsize=64)
@@ -149,21 +155,28 @@ def _plan(
     number: Any = np.float32 if kind == torch.complex64 else np.float64
     first, second = propagators(crystal, frequencies(grid, spacing))
     places = crystal.length * np.arange(nodes + 1) / nodes
-    phases, returns, carried, driven = [], [], [], []
-    for j, place in enumerate(places):
-        complete = _source_weights(places[: j + 1], second)
-        driven.append(np.stack([complete.real, complete.imag], 1).repeat(2, axis=2).astype(number))
+    carried = np.zeros((nodes + 1, nodes + 1))
+    driven = np.zeros((nodes + 1, nodes + 1, grid), complex)
+    for j in range(1, nodes + 1):
+        driven[j, : j + 1] = 1j * _source_weights(places[: j + 1], second)
         # There is no harmonic yet at the front face: the product N(0) is all Kerr, N'(0) comes
         # of the harmonic's growth, iκ A₁², and both are multiples of |A₁|² A₁.
-        of_value, of_slope, *later = _product_weights(places[: j + 1])
-        start = kerr.fundamental * of_value, crystal.coupling**2 * of_slope
-        carried.append(np.array([*start, *later] if j else [], number))
-        line = np.exp(1j * first * place)
-        phases.append(np.stack([line.real, line.imag], 1).flatten().astype(number))
-        returns.append(np.stack([line.real, -line.imag], 1).flatten().astype(number))
-    constants = (crystal.coupling, kerr.fundamental, kerr.harmonic, kerr.cross)
-    vector = np.array(constants, number)
-    return _Plan(nodes, kerr != Kerr(), vector, phases, returns, carried, driven)
+        carried[j, : j + 1] = _product_weights(places[: j + 1])
+    carried[:, 0] *= kerr.fundamental
+    carried[:, 1] *= crystal.coupling**2
+    constants = crystal.coupling, kerr.fundamental, kerr.harmonic, kerr.cross, 1 / grid
+    return _Plan(
+        np.array(constants, number),
+        _parts(np.exp(1j * np.outer(places, first))).astype(number),
+        carried.astype(number),
+        _parts(driven).astype(number),
+        fourier.twiddles(grid, number),
+    )
+
+
+def _parts(numbers: Array) -> Real:
+    """Real and imaginary parts, one axis more."""
+    return np.stack([numbers.real, numbers.imag], -1)
 
 
 def _source_weights(places: Real, delta: Real) -> Array:
@@ -224,119 +237,50 @@ def _lagrange(places: Real, z: Real) -> Real:
     return np.array(rows)
 
 
-def _to_time(spectrum: Tensor) -> Tensor:
-    wave: Tensor = torch.fft.ifft(spectrum, norm="forward")
-    return wave
-
-
-def _to_frequency(wave: Tensor) -> Tensor:
-    spectrum: Tensor = torch.fft.fft(wave, norm="forward")
-    return spectrum
-
-
 def _reals(field: Tensor) -> Array:
     """The memory of a complex tensor, (batch, grid), as real numbers, (batch, 2 * grid)."""
-    memory: Array = field.view(field.real.dtype).numpy()
+    memory: Array = torch.view_as_real(field.contiguous()).flatten(1).numpy()
     return memory
 
 
 class _Propagate(torch.autograd.Function):
-    """The nodes one after the other, and their exact adjoint in the opposite order.
-
-    A gradient in time is kept times the number of grid points: then the same two transforms
-    carry gradients back.
-    """
+    """The kernels as one differentiable operation."""
 
     @staticmethod
     def forward(ctx: Any, field: Tensor, plan: _Plan) -> tuple[Tensor, Tensor]:
-        field = field.detach().contiguous()
-        start, last, kind = _reals(field), plan.nodes, plan.constants.dtype
-        sources = np.empty((last + 1, 2, *start.shape), kind)
-        # i |A₁|² A₁ at the front face and the same times i, then the product at each inner node.
-        products = np.empty((last + 1, *start.shape), kind)
-        a, b, on_a, on_b = (torch.empty_like(field) for _ in range(4))
-        early = None  # Kerr term of A₂ at the node before
-        path = []
-        for j in range(last + 1):
-            kernels.advance(start, products, plan.carried[j], plan.phases[j], _reals(a))
-            first = _to_time(a)
-            square = first * first
-            source = _to_frequency(square)
-            source *= float(plan.constants[kernels.COUPLING])
-            if early is not None:
-                # That of this node needs A₂ here; until then, the one before stands in.
-                source += early
-            kernels.turn(_reals(source), sources[j])
-            if j == 0:
-                kernels.turn(_reals(_to_frequency(square * first.conj())), products[:2])
-                path.append((first, first))
-                continue
-            kernels.gather(sources, plan.driven[j], _reals(b))
-            if j == last:
-                path.append((first, first))
-                break
-            second = _to_time(b)
-            path.append((first, second))
-            fields = _reals(first), _reals(second)
-            kernels.react(*fields, plan.constants, _reals(on_a), _reals(on_b))
-            product = _reals(_to_frequency(on_a))
-            kernels.advance(product, products, plan.carried[0], plan.returns[j], products[j + 1])
-            if plan.kerr:
-                own = _to_frequency(on_b)
-                source += own if early is None else own - early
-                kernels.turn(_reals(source), sources[j])
-                early = own
-        if ctx.needs_input_grad[0]:
-            ctx.kept = plan, path
-        return a, b
+        shots = _reals(field.detach())
+        first, second = torch.empty_like(field), torch.empty_like(field)
+        chunks = math.ceil(len(shots) / fourier.LANES) if ctx.needs_input_grad[0] else 0
+        size = shots.shape[1] * fourier.LANES
+        path = np.empty((chunks, len(plan.phase), 2, size), shots.dtype)
+        kernels.cross(
+            shots,
+            plan.constants,
+            plan.phase,
+            plan.carried,
+            plan.driven,
+            plan.twiddles,
+            _reals(first),
+            _reals(second),
+            path,
+        )
+        ctx.kept = plan, path
+        return first, second
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_a: Tensor, grad_b: Tensor) -> tuple[Tensor, None]:
         plan, path = ctx.kept
-        last, kind = plan.nodes, plan.constants.dtype
-        shape = len(grad_a), 2 * grad_a.shape[1]
-        sources = np.zeros((last + 1, *shape), kind)
-        products = np.zeros((last + 1, *shape), kind)
-        grad = torch.zeros_like(grad_a, memory_format=torch.contiguous_format)
-        on_a, to_first, to_second = (torch.empty_like(grad) for _ in range(3))
-        on_b = torch.zeros_like(grad)
-        harmonic = grad_b.contiguous()
-        for j in range(last, -1, -1):
-            first, second = path[j]
-            to_first = torch.zeros_like(grad)
-            if 0 < j < last:
-                none = plan.carried[0]
-                kernels.advance(products[j + 1], products, none, plan.phases[j], _reals(on_a))
-                if plan.kerr:
-                    early = np.zeros((1, *shape), kind)
-                    weights = plan.driven[j + 1][j + 1 :]
-                    kernels.gather_adjoint(_reals(harmonic), weights, early)
-                    on_b = _to_time(_complex(sources[j] + early[0])) * -1j
-                fields, grads = (
-                    (_reals(first), _reals(second)),
-                    (_reals(to_first), _reals(to_second)),
-                )
-                sent = _reals(_to_time(on_a)), _reals(on_b)
-                kernels.react_adjoint(*fields, plan.constants, *sent, *grads)
-                harmonic = _to_frequency(to_second)
-            if j > 0:
-                kernels.gather_adjoint(_reals(harmonic), plan.driven[j], sources)
-            else:
-                cube = _to_time(_complex(products[0]) * -1j - _complex(products[1]))
-                to_first = 2 * first.abs().square() * cube + first.square() * cube.conj()
-            factor = -2j * float(plan.constants[kernels.COUPLING])
-            to_first += _to_time(_complex(sources[j])) * first.conj() * factor
-            here = _to_frequency(to_first)
-            if j == last:
-                here += grad_a
-            kernels.advance_adjoint(
-                _reals(here), plan.carried[j], plan.phases[j], _reals(grad), products
-            )
+        grad = torch.empty_like(grad_a, memory_format=torch.contiguous_format)
+        kernels.cross_adjoint(
+            _reals(grad_a),
+            _reals(grad_b),
+            plan.constants,
+            plan.phase,
+            plan.carried,
+            plan.driven,
+            plan.twiddles,
+            path,
+            _reals(grad),
+        )
         return grad, None
-
-
-def _complex(reals: Array) -> Tensor:
-    """The complex tensor, (batch, grid), in the memory of real numbers, (batch, 2 * grid)."""
-    memory = torch.from_numpy(reals)
-    return memory.view(torch.complex64 if memory.dtype == torch.float32 else torch.complex128)
