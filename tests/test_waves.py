@@ -10,6 +10,7 @@ import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
+from pnnlab.errors import ShapeError
 from pnnlab.systems.pulses import shaper
 from pnnlab.systems.waves import (
     GRID,
@@ -181,6 +182,30 @@ def test_single_and_double_precision_agree():
     for one, other in zip(single, propagate(field, Crystal()), strict=True):
         assert one.dtype == torch.complex64
         assert relative(one.to(torch.complex128), other) < 1e-6
+
+
+def test_takes_and_gives_memory_laid_out_in_any_way():
+    field = pulses(6)
+    plain = propagate(field, Crystal())
+    turned = field.T.contiguous().T
+    assert not turned.is_contiguous()
+    mirrored = field.conj().resolve_conj().conj()
+    assert mirrored.is_conj()
+    for other in (turned, mirrored):
+        assert all(map(torch.equal, propagate(other, Crystal()), plain))
+    leaf = field.clone().requires_grad_()
+    first, second = propagate(leaf, Crystal())
+    (first.conj() * second).real.sum().backward()
+    ours = leaf.grad.clone()
+    leaf.grad = None
+    first, second = propagate(leaf, Crystal())
+    (first.real * second.real + first.imag * second.imag).sum().backward()
+    assert torch.allclose(leaf.grad, ours, atol=1e-14)
+
+
+def test_a_grid_that_cannot_be_halved_is_refused():
+    with pytest.raises(ShapeError, match="power of 2"):
+        propagate(torch.zeros(1, 100, dtype=torch.complex64), Crystal())
 
 
 def test_many_shots_are_solved_as_few_are():

@@ -239,7 +239,7 @@ def _lagrange(places: Real, z: Real) -> Real:
 
 def _reals(field: Tensor) -> Array:
     """The memory of a complex tensor, (batch, grid), as real numbers, (batch, 2 * grid)."""
-    memory: Array = torch.view_as_real(field.contiguous()).flatten(1).numpy()
+    memory: Array = torch.view_as_real(field.resolve_conj().contiguous()).flatten(1).numpy()
     return memory
 
 
@@ -249,7 +249,8 @@ class _Propagate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, field: Tensor, plan: _Plan) -> tuple[Tensor, Tensor]:
         shots = _reals(field.detach())
-        first, second = torch.empty_like(field), torch.empty_like(field)
+        # Plain memory, however that of the field is laid out: the kernels write into it.
+        first, second = (torch.empty(field.shape, dtype=field.dtype) for _ in range(2))
         chunks = math.ceil(len(shots) / fourier.LANES) if ctx.needs_input_grad[0] else 0
         size = shots.shape[1] * fourier.LANES
         path = np.empty((chunks, len(plan.phase), 2, size), shots.dtype)
@@ -271,7 +272,7 @@ class _Propagate(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_a: Tensor, grad_b: Tensor) -> tuple[Tensor, None]:
         plan, path = ctx.kept
-        grad = torch.empty_like(grad_a, memory_format=torch.contiguous_format)
+        grad = torch.empty(grad_a.shape, dtype=grad_a.dtype)
         kernels.cross_adjoint(
             _reals(grad_a),
             _reals(grad_b),
