@@ -117,13 +117,14 @@ def step(
 ) -> tuple[Tensor, Tensor | None]:
     r"""One step of the classical Runge-Kutta method for :math:`\ddot q = a(q)`.
 
-    The angles' derivative is the velocity, so only accelerations are computed: at rest two stages
-    fall together, and the last stage of the last step moves no angle.
+    The angles' derivative is the velocity, so only accelerations are computed, and in pairs: the
+    second stage does not need the first, nor the fourth the third. At rest the first two fall
+    together, and the last stage of the last step moves no angle.
 
     Parameters
     ----------
     accelerate : callable
-        Tells the accelerations at angles (batch, n).
+        Tells the accelerations at angles (stages, batch, n), for one or two stages.
     q, p : Tensor, (batch, n)
         Angles and velocities; ``p`` is None at rest.
     h : float
@@ -131,17 +132,23 @@ def step(
     last : bool
         Whether nobody asks for the velocities any more; they are None then.
     """
-    first = accelerate(q)
-    middle = q if p is None else torch.add(q, p, alpha=h / 2)
-    second = first if p is None else accelerate(middle)
-    third = accelerate(torch.add(middle, first, alpha=h * h / 4))
-    end = q if p is None else torch.add(q, p, alpha=h)
-    arrived = torch.add(end, first + second + third, alpha=h * h / 6)
+    if p is None:
+        middle = end = q
+        (first,) = accelerate(q.unsqueeze(0))
+        second = first
+    else:
+        middle, end = torch.add(q, p, alpha=h / 2), torch.add(q, p, alpha=h)
+        first, second = accelerate(torch.stack([q, middle]))
+    third_angle = torch.add(middle, first, alpha=h * h / 4)
     if last:
-        return arrived, None
-    fourth = accelerate(torch.add(end, second, alpha=h * h / 2))
-    push = (first + fourth).mul_(h / 6).add_(second + third, alpha=h / 3)
-    return arrived, push if p is None else push.add_(p)
+        (third,) = accelerate(third_angle.unsqueeze(0))
+        return torch.add(end, first + second + third, alpha=h * h / 6), None
+    fourth_angle = torch.add(end, second, alpha=h * h / 2)
+    third, fourth = accelerate(torch.stack([third_angle, fourth_angle]))
+    inner = second + third
+    push = torch.add(first, fourth).add(inner, alpha=2)
+    arrived = torch.add(end, inner.add(first), alpha=h * h / 6)
+    return arrived, push.mul(h / 6) if p is None else torch.add(p, push, alpha=h / 6)
 
 
 @final
@@ -156,58 +163,58 @@ class _Network:
     cosines: list[Tensor] | None = None
 
     def accelerate(self, q: Tensor) -> Tensor:
-        """The right side at angles ``q``, (batch, n)."""
+        """The right side at angles ``q``, (stages, batch, n)."""
         angle = q if self.scale == 1 else q * self.scale
         sine = angle.sin()
         if self.sines is not None and self.cosines is not None:
             self.sines.append(sine)
-            self.cosines.append(angle.cos().mul_(self.scale))
+            cosine = angle.cos()
+            self.cosines.append(cosine if self.scale == 1 else cosine.mul_(self.scale))
         if self.matrix.ndim == 2 and self.biases.ndim == 1:
-            return torch.addmm(self.biases, sine, self.matrix)
+            return torch.addmm(self.biases, sine.flatten(0, 1), self.matrix).view_as(sine)
         return self.multiply(sine) + self.biases
 
     def multiply(self, rows: Tensor) -> Tensor:
-        """Each row times its matrix."""
+        """Each row of (stages, batch, n) times its matrix."""
         if self.matrix.ndim == 2:
-            return rows @ self.matrix
-        return torch.bmm(rows.unsqueeze(1), self.matrix).squeeze(1)
+            return torch.mm(rows.flatten(0, 1), self.matrix).view_as(rows)
+        return torch.bmm(rows.transpose(0, 1), self.matrix).transpose(0, 1)
 
     def pull_back(self, grad: Tensor) -> Tensor:
-        """Gradient by the angles of the last stage on the tape, of one by its acceleration."""
+        """Gradient by the angles of the stages that the tape ends with, of one by their slopes."""
         assert self.cosines is not None
         return self.multiply(grad).mul_(self.cosines.pop())
 
     def step_back(
         self, grad_q: Tensor, grad_p: Tensor | None, h: float, *, at_rest: bool
     ) -> tuple[Tensor, Tensor | None, list[Tensor]]:
-        """Transpose of `step`: gradients before it, and by each stage, the last stage first."""
-        both = grad_q * (h * h / 6)
+        """Transpose of `step`: gradients before it, and by its accelerations, the last first."""
+        stages = grad_q.new_empty(4, *grad_q.shape)
+        first, second, third, fourth = stages
+        torch.mul(grad_q, h * h / 6, out=first)
         if grad_p is None:
-            by_first, by_second, by_third = both, both, both
-            by_stage: list[Tensor] = []
+            second.copy_(first)
+            third.copy_(first)
+            (back_3,) = self.pull_back(stages[2:3])
+            before, used = grad_q + back_3, [stages[2:3]]
+            back_4 = None
         else:
-            by_fourth = grad_p * (h / 6)
-            fourth = self.pull_back(by_fourth)
-            by_first = both + by_fourth
-            by_third = torch.add(both, by_fourth, alpha=2)
-            by_second = torch.add(by_third, fourth, alpha=h * h / 2)
-            by_stage = [by_fourth]
-        third = self.pull_back(by_third)
-        by_first = torch.add(by_first, third, alpha=h * h / 4)
-        by_stage.append(by_third)
-        before = grad_q + third
-        if grad_p is not None:
-            before += fourth
+            torch.mul(grad_p, h / 6, out=fourth)
+            first += fourth
+            torch.add(first, fourth, out=third)
+            back_3, back_4 = self.pull_back(stages[2:])
+            torch.add(third, back_4, alpha=h * h / 2, out=second)
+            before, used = back_3.add(grad_q).add_(back_4), [stages[2:]]
+        first.add_(back_3, alpha=h * h / 4)
         if at_rest:
-            together = by_first + by_second
-            return before + self.pull_back(together), None, [*by_stage, together]
-        second = self.pull_back(by_second)
-        before += second
-        before += self.pull_back(by_first)
-        speed = torch.add(grad_q, third + second, alpha=0.5).mul_(h)
-        if grad_p is not None:
-            speed.add_(grad_p).add_(fourth, alpha=h)
-        return before, speed, [*by_stage, by_second, by_first]
+            together = first.add_(second).unsqueeze(0)
+            return before.add_(self.pull_back(together)[0]), None, [*used, together]
+        back_1, back_2 = self.pull_back(stages[:2])
+        before.add_(back_1).add_(back_2)
+        speed = torch.add(grad_q, back_2.add_(back_3), alpha=0.5).mul_(h)
+        if grad_p is not None and back_4 is not None:
+            speed.add_(grad_p).add_(back_4, alpha=h)
+        return before, speed, [*used, stages[:2]]
 
 
 def _network(
@@ -259,17 +266,18 @@ class _Swing(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             by_couplings = _by_couplings(forward.sines[::-1], by_stage, network.matrix.ndim == 2)
         if ctx.needs_input_grad[2]:
-            total = torch.stack(by_stage).sum(0)
+            total = torch.cat(by_stage).sum(0)
             by_biases = total.sum(0) if network.biases.ndim == 1 else total
         return grad_q, by_couplings, by_biases, None, None, None, None
 
 
 def _by_couplings(sines: list[Tensor], by_stage: list[Tensor], shared: bool) -> Tensor:
     """Gradient by C: the sum over stages of sine times gradient, back through Q's symmetry."""
+    sine, grad = torch.cat(sines), torch.cat(by_stage).mul_(0.5)
     if shared:
-        half = torch.cat(sines).T @ torch.cat(by_stage).mul_(0.5)
+        half = sine.flatten(0, 1).T @ grad.flatten(0, 1)
     else:
-        half = torch.stack(sines, 2) @ torch.stack(by_stage, 1).mul_(0.5)
+        half = torch.bmm(sine.permute(1, 2, 0), grad.transpose(0, 1))
     diagonal = half.diagonal(dim1=-2, dim2=-1).clone()
     half -= diagonal.unsqueeze(-1)
     full = half + half.mT

@@ -143,7 +143,7 @@ class _LearntForces(Core):
             force: Tensor = q.sin() + self.correction(q.unsqueeze(-1)).squeeze(-1)
             if matrix.ndim == 2:
                 return force @ matrix + biases
-            return torch.baddbmm(biases.unsqueeze(1), force.unsqueeze(1), matrix).squeeze(1)
+            return torch.bmm(force.transpose(0, 1), matrix).transpose(0, 1) + biases
 
         q, p = release(x, design.n, design.low, design.high), None
         for number in range(design.steps):
