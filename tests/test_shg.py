@@ -178,7 +178,7 @@ def test_the_alignment_wanders_slowly_and_as_far_as_said():
     system = SHG(0, noise=False)
     values = []
     for _ in range(4000):
-        system._bench.wander(500_000)
+        system._bench.misalignment.wander(500_000)
         values.append(float(system.state()["misalignment"]))
     assert np.std(values) == pytest.approx(1.0, rel=0.1)
     assert np.corrcoef(values[:-1], values[1:])[0, 1] == pytest.approx(math.exp(-0.5), abs=0.06)

@@ -14,7 +14,6 @@ Source: the electronic PNN of Wright, Onodera et al., Nature 601, 549 (2022), a 
 RLC oscillator with a transistor, sampled at about 1 MS/s; the constants are ours.
 """
 
-import json
 import math
 from dataclasses import astuple, dataclass, replace
 from typing import Any
@@ -28,6 +27,7 @@ from torch.autograd.function import once_differentiable
 from pnnlab.errors import RangeError, ShapeError
 from pnnlab.protocols import SimulatedSystem, State
 from pnnlab.systems import kernels, multiplex
+from pnnlab.systems.randomness import Drift, Noise, saved_values
 
 FULL_SCALE_V = 5.0  # V, unit of voltage
 IMPEDANCE_OHM = 700.0  # Ω, sqrt(L/C) of the nominal loop
@@ -137,25 +137,18 @@ class Board:
         self.built = built
         self.imperfections = imperfections
         self.noise = noise
-        self.drift = drift
-        self.read_out = np.random.Generator(np.random.SFC64((*seed, 0)))
-        self.room = np.random.Generator(np.random.SFC64((*seed, 1)))
-        self.warmth = 0.0  # K above the temperature at which the bench was set up
-
-    def wander(self, shots: int) -> None:
-        """Let the room's temperature drift for a number of shots (Ornstein-Uhlenbeck, exact).
-
-        It is constant within one call: even the longest is short beside the drift.
-        """
-        if self.drift:
-            parts = self.imperfections
-            keep = math.exp(-shots / parts.temperature_time)
-            kick = self.room.standard_normal()
-            self.warmth = keep * self.warmth + parts.temperature * math.sqrt(1 - keep**2) * kick
+        self.read_out = Noise(*seed, 0)
+        # K above the temperature at which the bench was set up
+        self.warmth = Drift(
+            *(*seed, 1),
+            size=imperfections.temperature,
+            time=imperfections.temperature_time,
+            on=drift,
+        )
 
     def constants(self) -> Constants:
         """Constants at the present temperature, with the fixed parasitics."""
-        built, warmth = self.built, self.warmth
+        built, warmth = self.built, self.warmth.value
         return replace(
             built,
             w_l=built.w_l / (1 + 500e-6 * warmth),
@@ -245,16 +238,10 @@ class Circuit(SimulatedSystem):
 
     def _simulate(self, x: Tensor, theta: Tensor) -> Tensor:
         board, parts = self._board, self._board.imperfections
-        board.wander(len(x))
+        board.warmth.wander(len(x))
         kind = np.float32 if x.dtype == torch.float32 else np.float64
-        # One row of random numbers a shot, drawn in the order of the shots: a batch has the same
-        # noise, bit for bit, as its shots one by one.
-        shape = (len(x), self.replays * self.input_dim + 1)
-        rows = (
-            board.read_out.standard_normal(shape, dtype=kind)
-            if board.noise
-            else np.zeros(shape, kind)
-        )
+        shape = (len(x), self.replays * self.input_dim + 1)  # samples, and the trigger
+        rows = board.read_out.rows(*shape, kind) if board.noise else np.zeros(shape, kind)
         delay = parts.jitter * np.tanh(rows[:, -1])
         rows *= parts.noise
         u = multiplex.drive(x, theta, self.replays)
@@ -267,7 +254,7 @@ class Circuit(SimulatedSystem):
             heating=parts.heating,
             heating_time=parts.heating_time,
         )
-        gain = 1 + 0.002 * board.warmth
+        gain = 1 + 0.002 * board.warmth.value
         y: Tensor = _Acquire.apply(wave, rows, delay, gain, parts.codes, self.output_dim)
         return y
 
@@ -275,11 +262,10 @@ class Circuit(SimulatedSystem):
         """Noise generators and temperature, and whose they are."""
         board = self._board
         return {
-            "unit": self.unit,
-            "tolerance": self.tolerance,
-            "warmth": board.warmth,
-            "read_out": _put_away(board.read_out),
-            "room": _put_away(board.room),
+            **self._owner,
+            "warmth": board.warmth.value,
+            "read_out": board.read_out.put_away(),
+            "room": board.warmth.noise.put_away(),
         }
 
     def restore(self, state: State) -> None:
@@ -290,29 +276,15 @@ class Circuit(SimulatedSystem):
         RangeError
             The state is not one of a circuit, or that of another unit.
         """
-        try:
-            warmth, read_out, room = (state[key] for key in ("warmth", "read_out", "room"))
-            theirs = state["unit"], state["tolerance"]
-        except KeyError as error:
-            raise RangeError(f"this is no state of a circuit: {error} is missing.") from error
-        if theirs != (self.unit, self.tolerance):
-            raise RangeError(
-                f"this is the state of unit {theirs[0]} at tolerance {theirs[1]}, and here is unit "
-                f"{self.unit} at {self.tolerance}: make the circuit that the run began with."
-            )
-        _take_up(self._board.read_out, str(read_out))
-        _take_up(self._board.room, str(room))
-        self._board.warmth = float(warmth)
+        keys = ("warmth", "read_out", "room")
+        saved = saved_values(state, self._owner, "a circuit", *keys)
+        self._board.read_out.take_up(str(saved["read_out"]))
+        self._board.warmth.noise.take_up(str(saved["room"]))
+        self._board.warmth.value = float(saved["warmth"])
 
-
-def _put_away(random: np.random.Generator) -> str:
-    return json.dumps(random.bit_generator.state, default=np.ndarray.tolist)
-
-
-def _take_up(random: np.random.Generator, saved: str) -> None:
-    state = json.loads(saved)
-    state["state"]["state"] = np.array(state["state"]["state"], dtype=np.uint64)
-    random.bit_generator.state = state
+    @property
+    def _owner(self) -> dict[str, int | float]:
+        return {"unit": self.unit, "tolerance": self.tolerance}
 
 
 def oscillate(

@@ -24,7 +24,6 @@ a loudspeaker with a microphone; H. M. Berger, J. Appl. Mech. 22, 465 (1955); th
 ours.
 """
 
-import json
 import math
 from dataclasses import dataclass, replace
 from typing import Any
@@ -40,6 +39,7 @@ from pnnlab.errors import RangeError, ShapeError
 from pnnlab.protocols import SimulatedSystem, State
 from pnnlab.systems import multiplex
 from pnnlab.systems import plate_kernels as kernels
+from pnnlab.systems.randomness import Drift, Noise, saved_values
 
 MODES = 40
 TAIL = 64  # samples of silence at the end of a shot, in which the plate rings on
@@ -224,25 +224,18 @@ class Bench:
         self.built = built
         self.imperfections = imperfections
         self.noise = noise
-        self.drift = drift
-        self.read_out = np.random.Generator(np.random.SFC64((*seed, 0)))
-        self.room = np.random.Generator(np.random.SFC64((*seed, 1)))
-        self.warmth = 0.0  # K above the temperature at which the bench was set up
-
-    def wander(self, shots: int) -> None:
-        """Let the room's temperature drift for a number of shots (Ornstein-Uhlenbeck, exact).
-
-        It is constant within one call.
-        """
-        if self.drift:
-            parts = self.imperfections
-            keep = math.exp(-shots / parts.temperature_time)
-            kick = self.room.standard_normal()
-            self.warmth = keep * self.warmth + parts.temperature * math.sqrt(1 - keep**2) * kick
+        self.read_out = Noise(*seed, 0)
+        # K above the temperature at which the bench was set up
+        self.warmth = Drift(
+            *(*seed, 1),
+            size=imperfections.temperature,
+            time=imperfections.temperature_time,
+            on=drift,
+        )
 
     def modes(self) -> Modes:
         """Modes at the present temperature."""
-        built, warmth = self.built, self.warmth
+        built, warmth = self.built, self.warmth.value
         return replace(
             built,
             frequency=built.frequency * (1 - 250e-6 * warmth),
@@ -251,14 +244,10 @@ class Bench:
         )
 
     def hiss(self, shots: int, samples: int, kind: Any) -> NDArray[Any]:
-        """Noise of the microphone, one row a shot; empty without any.
-
-        Rows are drawn in the order of the shots: a batch has the same noise, bit for bit, as its
-        shots one by one.
-        """
+        """Noise of the microphone, one row a shot; empty without any."""
         if not self.noise or self.imperfections.noise == 0:
             return np.zeros((0, 0), kind)
-        rows = self.read_out.standard_normal((shots, samples), dtype=kind)
+        rows = self.read_out.rows(shots, samples, kind)
         rows *= self.imperfections.noise
         return rows
 
@@ -345,7 +334,7 @@ class Plate(SimulatedSystem):
 
     def _simulate(self, x: Tensor, theta: Tensor) -> Tensor:
         bench, parts = self._bench, self._bench.imperfections
-        bench.wander(len(x))
+        bench.warmth.wander(len(x))
         u = waveform(x, theta, self.replays)
         force = through_speaker(
             u,
@@ -368,11 +357,10 @@ class Plate(SimulatedSystem):
         """Noise generators and temperature, and whose they are."""
         bench = self._bench
         return {
-            "unit": self.unit,
-            "tolerance": self.tolerance,
-            "warmth": bench.warmth,
-            "read_out": _put_away(bench.read_out),
-            "room": _put_away(bench.room),
+            **self._owner,
+            "warmth": bench.warmth.value,
+            "read_out": bench.read_out.put_away(),
+            "room": bench.warmth.noise.put_away(),
         }
 
     def restore(self, state: State) -> None:
@@ -383,29 +371,15 @@ class Plate(SimulatedSystem):
         RangeError
             The state is not one of a plate, or that of another unit.
         """
-        try:
-            warmth, read_out, room = (state[key] for key in ("warmth", "read_out", "room"))
-            theirs = state["unit"], state["tolerance"]
-        except KeyError as error:
-            raise RangeError(f"this is no state of a plate: {error} is missing.") from error
-        if theirs != (self.unit, self.tolerance):
-            raise RangeError(
-                f"this is the state of unit {theirs[0]} at tolerance {theirs[1]}, and here is unit "
-                f"{self.unit} at {self.tolerance}: make the plate that the run began with."
-            )
-        _take_up(self._bench.read_out, str(read_out))
-        _take_up(self._bench.room, str(room))
-        self._bench.warmth = float(warmth)
+        keys = ("warmth", "read_out", "room")
+        saved = saved_values(state, self._owner, "a plate", *keys)
+        self._bench.read_out.take_up(str(saved["read_out"]))
+        self._bench.warmth.noise.take_up(str(saved["room"]))
+        self._bench.warmth.value = float(saved["warmth"])
 
-
-def _put_away(random: np.random.Generator) -> str:
-    return json.dumps(random.bit_generator.state, default=np.ndarray.tolist)
-
-
-def _take_up(random: np.random.Generator, saved: str) -> None:
-    state = json.loads(saved)
-    state["state"]["state"] = np.array(state["state"]["state"], dtype=np.uint64)
-    random.bit_generator.state = state
+    @property
+    def _owner(self) -> dict[str, int | float]:
+        return {"unit": self.unit, "tolerance": self.tolerance}
 
 
 def waveform(x: Tensor, theta: Tensor, replays: int) -> Tensor:

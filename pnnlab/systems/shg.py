@@ -12,11 +12,10 @@ Source: the optical PNN of Wright, Onodera et al., Nature 601, 549 (2022): a fem
 a pulse shaper and a BBO crystal. The constants are ours.
 """
 
-import json
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -27,6 +26,7 @@ from pnnlab.errors import RangeError
 from pnnlab.protocols import SimulatedSystem, State
 from pnnlab.systems import pulses
 from pnnlab.systems.pulses import BANDS, PIXELS, Programme
+from pnnlab.systems.randomness import Drift, Noise, saved_values
 from pnnlab.systems.waves import SPACING_THZ, Crystal, Kerr, frequencies, propagate
 
 # Squared field per THz, summed over the brightest pixel, on paper, when all bands are in phase at
@@ -130,10 +130,9 @@ class Bench:
         self.built = built
         self.imperfections = imperfections
         self.noise = noise
-        self.drift = drift
-        self.read_out = np.random.Generator(np.random.SFC64((*seed, 0)))
-        self.room = np.random.Generator(np.random.SFC64((*seed, 1)))
-        self.misalignment = 0.0  # in units of its rms
+        self.read_out = Noise(*seed, 0)
+        # In units of its rms.
+        self.misalignment = Drift(*seed, 1, size=1.0, time=imperfections.alignment_time, on=drift)
 
         parts, f = imperfections, frequencies()
         coupling = built.crystal.coupling
@@ -150,24 +149,13 @@ class Bench:
         step = 0.5 * parts.pointing * pulses.BAND_THZ
         self.shift = pulses.shaper(f, step) - pulses.shaper(f, -step)
 
-    def wander(self, shots: int) -> None:
-        """Let the alignment drift for a number of shots (Ornstein-Uhlenbeck, exact).
-
-        It is constant within one call: even the longest is short beside the drift.
-        """
-        if self.drift:
-            keep = math.exp(-shots / self.imperfections.alignment_time)
-            kick = self.room.standard_normal()
-            self.misalignment = keep * self.misalignment + math.sqrt(1 - keep**2) * kick
-
     def random(self, shots: int, kind: torch.dtype) -> Tensor:
-        """One row of random numbers a shot, in the order of the shots: pixels, then energy."""
+        """One row of random numbers a shot: pixels, then energy."""
         shape = (shots, PIXELS + 1)
         if not self.noise:
             return torch.zeros(shape, dtype=kind)
-        single = kind == torch.float32
-        number: Any = np.float32 if single else np.float64
-        return torch.from_numpy(self.read_out.standard_normal(shape, dtype=number)).to(kind)
+        number = np.float32 if kind == torch.float32 else np.float64
+        return torch.from_numpy(self.read_out.rows(*shape, number)).to(kind)
 
 
 class SHG(SimulatedSystem):
@@ -244,14 +232,15 @@ class SHG(SimulatedSystem):
 
     def _simulate(self, x: Tensor, theta: Tensor) -> Tensor:
         bench, parts = self._bench, self._bench.imperfections
-        bench.wander(len(x))
+        bench.misalignment.wander(len(x))
+        astray = bench.misalignment.value
         random = bench.random(len(x), x.dtype)
         amplitude, phase = self.programme.mask(x, theta)
         blur = torch.from_numpy(bench.crosstalk).to(x.dtype)
         gains = torch.from_numpy(bench.built.gains).to(x.dtype)
-        energy = (1 + parts.jitter * random[:, -1:]) * (1 + parts.power * bench.misalignment)
+        energy = (1 + parts.jitter * random[:, -1:]) * (1 + parts.power * astray)
         amplitude = (amplitude @ blur) * gains * energy.sqrt()
-        response = bench.shaper + bench.misalignment * bench.shift
+        response = bench.shaper + astray * bench.shift
         field = shaped(amplitude, phase @ blur, response)
         field = field * torch.from_numpy(bench.residual).to(field.dtype)
         _, harmonic = propagate(field, bench.built.crystal, kerr=bench.kerr)
@@ -263,10 +252,10 @@ class SHG(SimulatedSystem):
         """Noise generators and alignment, and whose they are."""
         bench = self._bench
         return {
-            "unit": self.unit,
-            "misalignment": bench.misalignment,
-            "read_out": _put_away(bench.read_out),
-            "room": _put_away(bench.room),
+            **self._owner,
+            "misalignment": bench.misalignment.value,
+            "read_out": bench.read_out.put_away(),
+            "room": bench.misalignment.noise.put_away(),
         }
 
     def restore(self, state: State) -> None:
@@ -277,20 +266,15 @@ class SHG(SimulatedSystem):
         RangeError
             The state is not one of this kind of bench, or that of another unit.
         """
-        try:
-            values = (state[key] for key in ("misalignment", "read_out", "room"))
-            misalignment, read_out, room = values
-            theirs = state["unit"]
-        except KeyError as error:
-            raise RangeError(f"this is no state of an SHG bench: {error} is missing.") from error
-        if theirs != self.unit:
-            raise RangeError(
-                f"this is the state of unit {theirs}, and here is unit {self.unit}: make the "
-                "system that the run began with."
-            )
-        _take_up(self._bench.read_out, str(read_out))
-        _take_up(self._bench.room, str(room))
-        self._bench.misalignment = float(misalignment)
+        keys = ("misalignment", "read_out", "room")
+        saved = saved_values(state, self._owner, "an SHG bench", *keys)
+        self._bench.read_out.take_up(str(saved["read_out"]))
+        self._bench.misalignment.noise.take_up(str(saved["room"]))
+        self._bench.misalignment.value = float(saved["misalignment"])
+
+    @property
+    def _owner(self) -> dict[str, int | float]:
+        return {"unit": self.unit}
 
 
 def respond(
@@ -340,13 +324,3 @@ def _paper_shaper() -> NDArray[np.float64]:
 @lru_cache(maxsize=1)
 def _spectrometer() -> NDArray[np.float64]:
     return pulses.spectrometer(frequencies()) / (FULL_SCALE * SPACING_THZ)
-
-
-def _put_away(random: np.random.Generator) -> str:
-    return json.dumps(random.bit_generator.state, default=np.ndarray.tolist)
-
-
-def _take_up(random: np.random.Generator, saved: str) -> None:
-    state = json.loads(saved)
-    state["state"]["state"] = np.array(state["state"]["state"], dtype=np.uint64)
-    random.bit_generator.state = state

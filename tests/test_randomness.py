@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+
+from pnnlab.errors import RangeError
+from pnnlab.systems.randomness import Drift, Noise, saved_values
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_a_batch_has_the_numbers_of_its_shots(kind):
+    together, one_by_one = Noise(3, 1), Noise(3, 1)
+    rows = together.rows(4, 7, kind)
+    assert rows.dtype == kind
+    assert np.array_equal(rows, np.concatenate([one_by_one.rows(1, 7, kind) for _ in range(4)]))
+    assert not np.array_equal(rows, Noise(3, 2).rows(4, 7, kind))
+
+
+def test_noise_goes_on_where_it_was_put_away():
+    noise = Noise(0)
+    noise.number()
+    saved = noise.put_away()
+    expected = noise.number()
+    other = Noise(5)
+    other.take_up(saved)
+    assert other.number() == expected
+
+
+def test_a_drift_has_its_size_and_forgets_in_its_time():
+    drift = Drift(0, size=2.0, time=100.0, on=True)
+    values = []
+    for _ in range(20_000):
+        drift.wander(20)
+        values.append(drift.value)
+    path = np.array(values[100:])
+    assert path.std() == pytest.approx(2.0, rel=0.06)
+    later = np.corrcoef(path[:-5], path[5:])[0, 1]  # a hundred shots apart
+    assert later == pytest.approx(np.exp(-1), abs=0.06)
+
+
+def test_many_small_steps_are_as_far_as_one_large():
+    def spread(steps: int) -> float:
+        ends = []
+        for seed in range(600):
+            drift = Drift(seed, size=1.0, time=100.0, on=True)
+            for _ in range(steps):
+                drift.wander(60 // steps)
+            ends.append(drift.value)
+        return float(np.std(ends))
+
+    expected = np.sqrt(1 - np.exp(-1.2))
+    assert spread(1) == pytest.approx(expected, rel=0.1)
+    assert spread(6) == pytest.approx(expected, rel=0.1)
+
+
+def test_a_drift_that_is_off_stays():
+    drift = Drift(0, size=1.0, time=10.0, on=False)
+    drift.wander(1000)
+    assert drift.value == 0
+
+
+def test_a_state_is_taken_from_its_owner_alone():
+    state = {"unit": 2, "tolerance": 0.1, "warmth": 0.3}
+    assert saved_values(state, {"unit": 2}, "a plate", "warmth") == {"warmth": 0.3}
+    with pytest.raises(RangeError, match="no state of a plate: room is missing"):
+        saved_values(state, {"unit": 2}, "a plate", "room")
+    with pytest.raises(RangeError, match="with unit 2, and here is one with unit 1"):
+        saved_values(state, {"unit": 1, "tolerance": 0.1}, "a plate", "warmth")
