@@ -270,7 +270,7 @@ def test_impossible_networks_are_refused():
         Oscillators(5, unit=-1)
     with pytest.raises(RangeError, match="above 0"):
         Oscillators(5, coupling_range=0.0)
-    with pytest.raises(RangeError, match="unit 1 of 5 pendula"):
+    with pytest.raises(RangeError, match="with unit 1, and here is one with unit 0"):
         Oscillators(5).restore(Oscillators(5, unit=1).state())
     with pytest.raises(RangeError, match="no state of oscillators"):
         Oscillators(5).restore({"something": 1})

@@ -13,7 +13,6 @@ Source: Wright, Onodera et al., Nature 601, 549 (2022), and its public code,
 https://github.com/mcmahon-lab/Physics-Aware-Training, examples 1 and 2.
 """
 
-import json
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +25,7 @@ from torch.autograd.function import once_differentiable
 from pnnlab.errors import RangeError, ShapeError
 from pnnlab.protocols import SimulatedSystem, State
 from pnnlab.systems.pendula import STEPS, coupling_matrix, swing
+from pnnlab.systems.randomness import Noise, saved_values
 
 COUPLING_RANGE = 4.0  # the authors' trained network for MNIST uses ±3.4
 BIAS_RANGE = 2.0  # and ±1.25 here
@@ -114,7 +114,7 @@ class Bench:
         self.errors = torch.from_numpy(errors * imperfections.coupling)
         self.imperfections = imperfections
         self.noise = noise
-        self.hand = np.random.Generator(np.random.SFC64((unit, n, seed)))
+        self.hand = Noise(unit, n, seed)
         self._matrices: dict[tuple[int, torch.dtype], Tensor] = {}
 
     def error_matrix(self, n: int, dtype: torch.dtype) -> Tensor:
@@ -126,8 +126,7 @@ class Bench:
     def tremble(self, shots: int, n: int, dtype: torch.dtype) -> Tensor:
         """Errors of release, (shots, n): one row of random numbers a shot, in order."""
         kind = np.float32 if dtype == torch.float32 else np.float64
-        rows = self.hand.standard_normal((shots, n), dtype=kind)
-        return torch.from_numpy(rows).mul_(self.imperfections.release)
+        return torch.from_numpy(self.hand.rows(shots, n, kind)).mul_(self.imperfections.release)
 
 
 class Oscillators(SimulatedSystem):
@@ -260,12 +259,7 @@ class Oscillators(SimulatedSystem):
 
     def state(self) -> State:
         """The noise generator, and whose it is."""
-        random = self._bench.hand.bit_generator.state
-        return {
-            "unit": self.unit,
-            "pendula": len(self._bench.errors),
-            "release": json.dumps(random, default=np.ndarray.tolist),
-        }
+        return {**self._owner, "release": self._bench.hand.put_away()}
 
     def restore(self, state: State) -> None:
         """Go back to a `state`.
@@ -275,16 +269,9 @@ class Oscillators(SimulatedSystem):
         RangeError
             The state is not one of such oscillators.
         """
-        try:
-            saved, theirs = str(state["release"]), (state["unit"], state["pendula"])
-        except KeyError as error:
-            raise RangeError(f"this is no state of oscillators: {error} is missing.") from error
-        if theirs != (self.unit, len(self._bench.errors)):
-            raise RangeError(
-                f"this is the state of unit {theirs[0]} of {theirs[1]} pendula, and here is unit "
-                f"{self.unit} of {len(self._bench.errors)}: make the network that the run began "
-                "with."
-            )
-        random = json.loads(saved)
-        random["state"]["state"] = np.array(random["state"]["state"], dtype=np.uint64)
-        self._bench.hand.bit_generator.state = random
+        saved = saved_values(state, self._owner, "oscillators", "release")
+        self._bench.hand.take_up(str(saved["release"]))
+
+    @property
+    def _owner(self) -> dict[str, int | float]:
+        return {"unit": self.unit, "pendula": len(self._bench.errors)}
