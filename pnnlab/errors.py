@@ -25,6 +25,14 @@ class InstrumentError(PnnlabError, RuntimeError):
     """An instrument did not answer, or answered with an error."""
 
 
+class LinkError(InstrumentError):
+    """The link to an instrument broke, or what came over it is not whole."""
+
+
+class LimitError(RangeError):
+    """A waveform exceeds what may be sent to a device; nothing was sent."""
+
+
 class TrainingError(PnnlabError, ArithmeticError):
     """Training cannot go on: its loss is no longer a finite number."""
 
