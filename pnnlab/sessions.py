@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple, Self, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from pnnlab.errors import PnnlabError, RunError
+from pnnlab.errors import InstrumentError, PnnlabError, RunError
 from pnnlab.training import Record
 
 Status: TypeAlias = Literal["ready", "running", "paused", "stopped", "finished", "failed"]
@@ -104,10 +104,12 @@ class Session:
 
     Parameters
     ----------
-    records : iterable of Record
+    records : iterable of Record, or callable that makes one
         What to drive: ``fit(training)``, or a run's records. If it can be closed, it is, when
         the session ends: a run writes its checkpoint then. A training that was stopped goes on in
-        a new session over the same training.
+        a new session over the same training. Given ``run.records`` itself, not called, an
+        instrument that fails pauses the session instead of ending it: `notice` says which and why,
+        and `resume` takes the step again.
     checkpoint : callable, optional
         Writes a checkpoint. It is called in the training's thread, between two steps.
 
@@ -116,15 +118,18 @@ class Session:
     latest : Record or None
         The last record.
     notice : str
-        What became of the last checkpoint asked for; empty before.
+        What became of the last checkpoint asked for, or what an instrument failed of; empty before.
     error : BaseException or None
         What a failed session failed of.
     """
 
     def __init__(
-        self, records: Iterable[Record], checkpoint: Callable[[], object] | None = None
+        self,
+        records: Iterable[Record] | Callable[[], Iterable[Record]],
+        checkpoint: Callable[[], object] | None = None,
     ) -> None:
-        self._records = iter(records)
+        self._begin = records if callable(records) else None
+        self._records = iter(records() if callable(records) else records)
         self._checkpoint = checkpoint
         self._gate = threading.Condition()
         self._thread = threading.Thread(target=self._work, name="pnnlab-training", daemon=True)
@@ -298,10 +303,24 @@ class Session:
         with ExitStack() as stack:
             stack.push(self._end)  # left last: it sees an error of the training and of closing it
             stack.callback(self._close)
-            while self._admitted() and (record := next(self._records, None)) is not None:
+            while self._admitted() and (record := self._next()) is not None:
                 with self._gate:
                     self._history.add(record)
                     self.latest = record
+
+    def _next(self) -> Record | None:
+        """Take a step; None after the last, or if the session is stopped while it waits."""
+        while True:
+            try:
+                return next(self._records, None)
+            except InstrumentError as error:
+                if self._begin is None:
+                    raise
+                self._records = iter(self._begin())
+                self.notice = f"Paused: {error}"
+                self.pause()
+            if not self._admitted():
+                return None
 
     def _admitted(self) -> bool:
         """Between two steps: do what was asked, wait while paused, and say whether to go on."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import os
 import subprocess
 import sys
@@ -15,12 +16,13 @@ import numpy as np
 import pytest
 import torch
 from records import record, wait_until
-from torch import nn
+from torch import Tensor, nn
 from toy import Toy, ToyTwin
 
-from pnnlab.errors import RunError, TrainingError
+from pnnlab.errors import InstrumentError, RunError, TrainingError
 from pnnlab.gradients import physics_aware
 from pnnlab.layers import PhysicalLayer, Rescale
+from pnnlab.runs import Run, read_journal
 from pnnlab.sessions import History, Session
 from pnnlab.training import FitSettings, Record, Training, fit
 
@@ -62,11 +64,11 @@ def session(steps: Steps) -> Iterator[Session]:
     session.join()
 
 
-def toy_training(epochs: int = 3) -> Training:
+def toy_training(epochs: int = 3, system: Toy | None = None) -> Training:
     torch.manual_seed(0)
     x = torch.rand(120, 6)
     split = SimpleNamespace(x=x, labels=(x.sum(1) > 3).long())
-    layer = PhysicalLayer(Toy(), ToyTwin(), physics_aware, encoding=Rescale(6))
+    layer = PhysicalLayer(system or Toy(), ToyTwin(), physics_aware, encoding=Rescale(6))
     network = nn.Sequential(layer, nn.Linear(6, 2))
     return Training(network, split, split, FitSettings(epochs=epochs, batch_size=20, evaluations=3))
 
@@ -222,6 +224,56 @@ def test_an_error_is_kept_and_raised_in_whoever_waits() -> None:
     assert isinstance(session.error, TrainingError)
     assert session.latest is not None
     assert session.latest.step == 1
+
+
+class LooseCable(Toy):
+    """A system whose cable slips out at one shot, and stays out until someone pushes it in."""
+
+    def __init__(self, slips_at: float = 200) -> None:
+        super().__init__()
+        self.slips_at, self.refused = slips_at, 0
+
+    def _simulate(self, x: Tensor, theta: Tensor) -> Tensor:
+        if self.shots >= self.slips_at:
+            self.refused += 1
+            raise InstrumentError("the oscilloscope does not answer: look at its cable.")
+        return super()._simulate(x, theta)
+
+
+def test_an_instrument_that_fails_pauses_the_run_and_resuming_loses_nothing(tmp_path: Path) -> None:
+    undisturbed = toy_training(system=LooseCable(slips_at=math.inf))
+    losses = [record.loss for record in fit(undisturbed)]
+
+    system = LooseCable()
+    run = Run.create(tmp_path, toy_training(system=system))
+    session = Session(run.records, checkpoint=run.checkpoint).start()
+    for refusals in (1, 2):  # resumed before anybody looked at the cable, it pauses again
+        wait_until(lambda n=refusals: system.refused == n and session.status == "paused")
+        assert session.notice == "Paused: the oscilloscope does not answer: look at its cable."
+        kept = [record.loss for record in read_journal(tmp_path)]
+        assert kept == losses[: len(kept)]
+        assert session.latest is not None
+        assert len(kept) == session.latest.step  # all of it is on disk already
+        system.slips_at = system.slips_at if refusals == 1 else math.inf
+        session.resume()
+    session.join()
+    assert [record.loss for record in read_journal(tmp_path)] == losses
+
+
+def test_without_a_way_to_begin_anew_a_failing_instrument_ends_the_session() -> None:
+    session = Session(fit(toy_training(system=LooseCable()))).start()
+    with pytest.raises(InstrumentError, match="cable"):
+        session.join()
+    assert session.status == "failed"
+
+
+def test_a_session_that_waits_for_an_instrument_can_be_stopped() -> None:
+    training = toy_training(system=LooseCable())
+    session = Session(lambda: fit(training)).start()
+    wait_until(lambda: session.status == "paused")
+    session.stop()
+    session.join()
+    assert session.status == "stopped"
 
 
 def test_an_error_of_closing_is_not_lost(steps: Steps) -> None:
@@ -397,6 +449,7 @@ def test_leaving_the_interpreter_closes_the_records() -> None:
     script = """
 import time
 from records import record
+from pnnlab.runs import Run, read_journal
 from pnnlab.sessions import Session
 
 class Steps:
