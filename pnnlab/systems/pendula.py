@@ -13,13 +13,15 @@ Arithmetic stays in the data type of the arguments. Time is in units of a pendul
 :math:`\sqrt{l/g}`, angles are in radians, s is 1 for a true pendulum.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 from typing import Any, final
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from pnnlab.systems import pendula_kernels as kernels
+from pnnlab.systems.pendula_kernels import Array
 
 DURATION = 0.5  # time from release to read-out, units of sqrt(l/g)
 STEPS = 5  # Runge-Kutta steps in that time, the authors' number
@@ -100,131 +102,67 @@ def trajectory(
     tuple of Tensor, each (steps + 1, batch, n)
     """
     with torch.no_grad():
-        network = _network(couplings, biases, None, scale)
-        angles, velocities = [start], [torch.zeros_like(start)]
-        for _ in range(steps):
-            q, p = step(
-                network.accelerate, angles[-1], velocities[-1], duration / steps, last=False
-            )
-            assert p is not None
-            angles.append(q)
-            velocities.append(p)
+        run = _Run(start, couplings, biases, None, scale, duration / steps)
+        angles, velocities = [run.q.T.clone()], [run.p.T.clone()]
+        batch = len(start)
+        for number in range(steps):
+            run.step((0, 2 * batch if number else batch), (0, 2 * batch))
+            angles.append(run.q.T.clone())
+            velocities.append(run.p.T.clone())
     return torch.stack(angles), torch.stack(velocities)
 
 
-def step(
-    accelerate: Callable[[Tensor], Tensor], q: Tensor, p: Tensor | None, h: float, *, last: bool
-) -> tuple[Tensor, Tensor | None]:
-    r"""One step of the classical Runge-Kutta method for :math:`\ddot q = a(q)`.
-
-    The angles' derivative is the velocity, so only accelerations are computed, and in pairs: the
-    second stage does not need the first, nor the fourth the third. At rest the first two fall
-    together, and the last stage of the last step moves no angle.
+@final
+class _Run:
+    """Programmed pendula on their way, pendulum-major; see `pnnlab.systems.pendula_kernels`.
 
     Parameters
     ----------
-    accelerate : callable
-        Tells the accelerations at angles (stages, batch, n), for one or two stages.
-    q, p : Tensor, (batch, n)
-        Angles and velocities; ``p`` is None at rest.
+    start, couplings, biases, errors, scale
+        As in `swing`.
     h : float
-        Length of the step.
-    last : bool
-        Whether nobody asks for the velocities any more; they are None then.
+        Length of a step.
+    stages : int
+        For how many there is room.
     """
-    if p is None:
-        middle = end = q
-        (first,) = accelerate(q.unsqueeze(0))
-        second = first
-    else:
-        middle, end = torch.add(q, p, alpha=h / 2), torch.add(q, p, alpha=h)
-        first, second = accelerate(torch.stack([q, middle]))
-    third_angle = torch.add(middle, first, alpha=h * h / 4)
-    if last:
-        (third,) = accelerate(third_angle.unsqueeze(0))
-        return torch.add(end, first + second + third, alpha=h * h / 6), None
-    fourth_angle = torch.add(end, second, alpha=h * h / 2)
-    third, fourth = accelerate(torch.stack([third_angle, fourth_angle]))
-    inner = second + third
-    push = torch.add(first, fourth).add(inner, alpha=2)
-    arrived = torch.add(end, inner.add(first), alpha=h * h / 6)
-    return arrived, push.mul(h / 6) if p is None else torch.add(p, push, alpha=h / 6)
 
+    def __init__(
+        self,
+        start: Tensor,
+        couplings: Tensor,
+        biases: Tensor,
+        errors: Tensor | None,
+        scale: float,
+        h: float,
+        stages: int = 2,
+    ) -> None:
+        self.matrix = coupling_matrix(couplings)  # G, (n, n) or (batch, n, n)
+        if errors is not None:
+            self.matrix += errors
+        self.matrix.diagonal(dim1=-2, dim2=-1).sub_(1)
+        self.biases = biases.detach().expand_as(start).T.contiguous().numpy()
+        self.q = start.detach().T.clone(memory_format=torch.contiguous_format)
+        self.p = torch.zeros_like(self.q)
+        self.sines = self.q.new_empty(len(self.q), stages * len(start))
+        self.cosines = torch.empty_like(self.sines)
+        self.k = kernels.constants(h, scale, self.biases.dtype)
 
-@final
-@dataclass(frozen=True)
-class _Network:
-    """A programmed network: the matrix, the torques, and what the adjoint needs of each stage."""
-
-    matrix: Tensor  # G, (n, n) or (batch, n, n)
-    biases: Tensor
-    scale: float
-    sines: list[Tensor] | None = None
-    cosines: list[Tensor] | None = None
-
-    def accelerate(self, q: Tensor) -> Tensor:
-        """The right side at angles ``q``, (stages, batch, n)."""
-        angle = q if self.scale == 1 else q * self.scale
-        sine = angle.sin()
-        if self.sines is not None and self.cosines is not None:
-            self.sines.append(sine)
-            cosine = angle.cos()
-            self.cosines.append(cosine if self.scale == 1 else cosine.mul_(self.scale))
-        if self.matrix.ndim == 2 and self.biases.ndim == 1:
-            return torch.addmm(self.biases, sine.flatten(0, 1), self.matrix).view_as(sine)
-        return self.multiply(sine) + self.biases
-
-    def multiply(self, rows: Tensor) -> Tensor:
-        """Each row of (stages, batch, n) times its matrix."""
+    def multiply(self, columns: Tensor) -> Array:
+        """Each column of (n, stages * batch) from the left with its matrix."""
         if self.matrix.ndim == 2:
-            return torch.mm(rows.flatten(0, 1), self.matrix).view_as(rows)
-        return torch.bmm(rows.transpose(0, 1), self.matrix).transpose(0, 1)
+            return torch.mm(self.matrix, columns).numpy()
+        each = columns.unflatten(1, (-1, len(self.matrix))).permute(2, 0, 1)
+        return torch.bmm(self.matrix, each).permute(1, 2, 0).flatten(1).numpy()
 
-    def pull_back(self, grad: Tensor) -> Tensor:
-        """Gradient by the angles of the stages that the tape ends with, of one by their slopes."""
-        assert self.cosines is not None
-        return self.multiply(grad).mul_(self.cosines.pop())
-
-    def step_back(
-        self, grad_q: Tensor, grad_p: Tensor | None, h: float, *, at_rest: bool
-    ) -> tuple[Tensor, Tensor | None, list[Tensor]]:
-        """Transpose of `step`: gradients before it, and by its accelerations, the last first."""
-        stages = grad_q.new_empty(4, *grad_q.shape)
-        first, second, third, fourth = stages
-        torch.mul(grad_q, h * h / 6, out=first)
-        if grad_p is None:
-            second.copy_(first)
-            third.copy_(first)
-            (back_3,) = self.pull_back(stages[2:3])
-            before, used = grad_q + back_3, [stages[2:3]]
-            back_4 = None
-        else:
-            torch.mul(grad_p, h / 6, out=fourth)
-            first += fourth
-            torch.add(first, fourth, out=third)
-            back_3, back_4 = self.pull_back(stages[2:])
-            torch.add(third, back_4, alpha=h * h / 2, out=second)
-            before, used = back_3.add(grad_q).add_(back_4), [stages[2:]]
-        first.add_(back_3, alpha=h * h / 4)
-        if at_rest:
-            together = first.add_(second).unsqueeze(0)
-            return before.add_(self.pull_back(together)[0]), None, [*used, together]
-        back_1, back_2 = self.pull_back(stages[:2])
-        before.add_(back_1).add_(back_2)
-        speed = torch.add(grad_q, back_2.add_(back_3), alpha=0.5).mul_(h)
-        if grad_p is not None and back_4 is not None:
-            speed.add_(grad_p).add_(back_4, alpha=h)
-        return before, speed, [*used, stages[:2]]
-
-
-def _network(
-    couplings: Tensor, biases: Tensor, errors: Tensor | None, scale: float, *, tape: bool = False
-) -> _Network:
-    matrix = coupling_matrix(couplings)
-    if errors is not None:
-        matrix += errors
-    matrix.diagonal(dim1=-2, dim2=-1).sub_(1)
-    return _Network(matrix, biases, scale, *(([], []) if tape else (None, None)))
+    def step(self, begun: tuple[int, int], gone_on: tuple[int, int]) -> None:
+        """Make a step; the responses of its two pairs of stages go where it is told."""
+        where = self.q.numpy(), self.p.numpy()
+        to = self.sines.numpy(), self.cosines.numpy()
+        kernels.begin(*where, self.k, *to, *begun)
+        early = self.multiply(self.sines[:, slice(*begun)])
+        kernels.halfway(*where, early, self.biases, self.k, *to, *gone_on)
+        late = self.multiply(self.sines[:, slice(*gone_on)])
+        kernels.arrive(*where, early, late, self.biases, self.k)
 
 
 class _Swing(torch.autograd.Function):
@@ -241,43 +179,52 @@ class _Swing(torch.autograd.Function):
         steps: int,
         duration: float,
     ) -> Tensor:
+        # At rest the first two stages fall together; the very last would move no angle.
+        stages, batch = [1, *(2 * steps - 2) * [2], 1], len(start)
         keep = any(ctx.needs_input_grad)
-        network = _network(couplings, biases, errors, scale, tape=keep)
-        h = duration / steps
-        q, p = start, None
-        for number in range(steps):
-            q, p = step(network.accelerate, q, p, h, last=number == steps - 1)
+        ends = accumulate(stages, initial=0)
+        spans = list(pairwise(ends)) if keep else [(0, count) for count in stages]
+        columns = [(batch * a, batch * b) for a, b in spans]
+        pairs = list(zip(columns[::2], columns[1::2], strict=True))
+        run = _Run(start, couplings, biases, errors, scale, duration / steps, max(spans)[1])
+        for pair in pairs:
+            run.step(*pair)
         if keep:
-            ctx.kept = network, h, steps
-        return q
+            ctx.kept = run, pairs, biases.ndim
+        return run.q.T.contiguous()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        forward, h, steps = ctx.kept
-        # A copy, for the tape is used up: a graph that is retained may be walked again.
-        network = replace(forward, cosines=list(forward.cosines))
-        by_stage: list[Tensor] = []
-        grad_q, grad_p = grad, None
-        for number in reversed(range(steps)):
-            grad_q, grad_p, found = network.step_back(grad_q, grad_p, h, at_rest=number == 0)
-            by_stage += found
+        run, pairs, bias_dim = ctx.kept
+        grad_q = grad.T.clone(memory_format=torch.contiguous_format)
+        by_q, by_p = grad_q.numpy(), torch.zeros_like(grad_q).numpy()
+        by_stages = torch.empty_like(run.sines)
+        to, cosines, k = by_stages.numpy(), run.cosines.numpy(), run.k
+        for begun, gone_on in reversed(pairs):
+            kernels.arrive_adjoint(by_q, by_p, k, to, *gone_on)
+            back = run.multiply(by_stages[:, slice(*gone_on)])
+            kernels.halfway_adjoint(by_q, by_p, k, cosines, back, to, *gone_on, begun[0])
+            if begun[0] or ctx.needs_input_grad[0]:
+                back = run.multiply(by_stages[:, slice(*begun)])
+                kernels.begin_adjoint(by_q, by_p, k, cosines, back, *begun)
         by_couplings = by_biases = None
         if ctx.needs_input_grad[1]:
-            by_couplings = _by_couplings(forward.sines[::-1], by_stage, network.matrix.ndim == 2)
+            by_couplings = _by_couplings(by_stages, run.sines, run.matrix)
         if ctx.needs_input_grad[2]:
-            total = torch.cat(by_stage).sum(0)
-            by_biases = total.sum(0) if network.biases.ndim == 1 else total
-        return grad_q, by_couplings, by_biases, None, None, None, None
+            by_biases = by_stages.unflatten(1, (-1, len(grad))).sum(1).T
+            by_biases = by_biases.sum(0) if bias_dim == 1 else by_biases
+        return grad_q.T, by_couplings, by_biases, None, None, None, None
 
 
-def _by_couplings(sines: list[Tensor], by_stage: list[Tensor], shared: bool) -> Tensor:
+def _by_couplings(by_stages: Tensor, sines: Tensor, matrix: Tensor) -> Tensor:
     """Gradient by C: the sum over stages of sine times gradient, back through Q's symmetry."""
-    sine, grad = torch.cat(sines), torch.cat(by_stage).mul_(0.5)
-    if shared:
-        half = sine.flatten(0, 1).T @ grad.flatten(0, 1)
+    if matrix.ndim == 2:
+        half = by_stages @ sines.T
     else:
-        half = torch.bmm(sine.permute(1, 2, 0), grad.transpose(0, 1))
+        each = [v.unflatten(1, (-1, len(matrix))).permute(2, 0, 1) for v in (by_stages, sines)]
+        half = torch.bmm(each[0], each[1].mT)
+    half *= 0.5
     diagonal = half.diagonal(dim1=-2, dim2=-1).clone()
     half -= diagonal.unsqueeze(-1)
     full = half + half.mT
