@@ -1,0 +1,252 @@
+"""A watchman who switches outputs off when the program that drives them is gone.
+
+A generator goes on playing after the notebook that started it has died, and no ``finally`` runs in
+a killed process. So a second process is started beside the first (`pnnlab.instruments.watchman`).
+It listens to a heartbeat on its standard input; when that ends without a goodbye, because the
+client was killed, or stops, because the client hangs, it opens VISA sessions of its own and
+switches off what it was told to.
+
+The heart beats in a thread: it stops with the process, not with a loop that has become slow. An
+instrument that takes one connection at a time, as many do over USB, can be reached once the client
+is dead, but not while it hangs.
+"""
+
+import contextlib
+import json
+import math
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, final
+
+from pnnlab.errors import InstrumentError, RangeError
+
+REFUSED = 2
+"""Exit status of a watchman that cannot do what it was asked to."""
+SWITCHED_OFF = 3
+"""Exit status after every output has been switched off."""
+NOT_OFF = 4
+"""Exit status after some output could not be switched off."""
+
+BEAT, GOODBYE = "beat", "goodbye"
+INSIST_S = 10.0  # how long an instrument that does not answer is tried again
+
+_START_S = 60.0  # from a slow network disk, pyvisa takes long to import
+_BEATS = 6  # in the time that the watchman is patient: a few may come late
+_MARGIN_S = 5.0
+
+
+@final
+@dataclass(frozen=True)
+class GuardTarget:
+    """An instrument, and the commands that make it harmless.
+
+    Attributes
+    ----------
+    resource : str
+        Its VISA address, such as ``"TCPIP::192.168.0.7::5025::SOCKET"``.
+    library : str
+        The VISA library to reach it by, ``"@py"`` for pyvisa-py.
+    off : tuple of str
+        What to send, such as ``("OUTPut1 OFF",)``; sent twice it must do no harm.
+    write_termination : str
+        What ends a message.
+    """
+
+    resource: str
+    library: str
+    off: tuple[str, ...]
+    write_termination: str = "\n"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.off, str) or not self.off or not all(self.off):
+            raise RangeError(
+                f"off is {self.off!r}; give the commands that switch the outputs of "
+                f'{self.resource} off, as in ("OUTPut1 OFF",).'
+            )
+
+
+@final
+class Guard:
+    """Keep watch over outputs for as long as this process lives.
+
+    As a context manager it says goodbye when it is left as usual, and trips when it is left by an
+    exception. A process that ends without either has the outputs switched off behind it.
+
+    Parameters
+    ----------
+    targets : sequence of GuardTarget
+    patience_s : float
+        How long the heart may be still, s. Shorter than a second, and a busy computer may be
+        taken for a dead one.
+    log : path, optional
+        A file to which the watchman appends what it did, and when.
+
+    Raises
+    ------
+    RangeError
+        There is nothing to guard, or no patience.
+    InstrumentError
+        The watchman could not be started: nothing is guarded then, so switch nothing on.
+    """
+
+    def __init__(
+        self,
+        targets: Sequence[GuardTarget],
+        *,
+        patience_s: float = 3.0,
+        log: Path | str | None = None,
+    ) -> None:
+        if not targets:
+            raise RangeError("there is nothing to guard; name at least one GuardTarget.")
+        if not 0 < patience_s < math.inf:
+            raise RangeError(f"patience_s is {patience_s}; give some seconds, such as 3.")
+        self.patience_s = patience_s
+        self._report: dict[str, Any] = {}
+        self._noise = ""
+        self._beaten = time.monotonic()
+        self._heard, self._stopped = threading.Event(), threading.Event()
+        # In a session of its own, neither Ctrl-C nor the end of a terminal or kernel reaches it.
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "pnnlab.instruments.watchman"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            bufsize=0,
+            start_new_session=os.name == "posix",
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+        )
+        self._listener = threading.Thread(target=self._listen, name="guard", daemon=True)
+        self._heart = threading.Thread(target=self._beat, name="heart", daemon=True)
+        self._listener.start()
+        self._say(
+            json.dumps(
+                {
+                    "targets": [asdict(target) for target in targets],
+                    "patience_s": patience_s,
+                    "log": None if log is None else str(Path(log).resolve()),
+                }
+            )
+        )
+        if not self._heard.wait(_START_S) or self._report.get("state") != "watching":
+            why = self._report.get("why") or self._noise or f"no answer within {_START_S:g} s"
+            self._process.kill()
+            self._end()
+            raise InstrumentError(
+                f"The process that guards the outputs could not be started ({why}). Nothing is "
+                "guarded: switch no output on before that is mended."
+            )
+        self._say(BEAT)
+        self._heart.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the outputs are watched over: ask before each drive."""
+        # Whoever was stopped for long has not been heard in that time, and must not believe that
+        # nothing was done about it.
+        recent = time.monotonic() - self._beaten < self.patience_s
+        watching = self._report.get("state") == "watching" and self._process.poll() is None
+        return recent and watching and not self._stopped.is_set()
+
+    @property
+    def pid(self) -> int:
+        """Process id of the watchman."""
+        return self._process.pid
+
+    def check(self) -> None:
+        """Raise `InstrumentError` if nobody watches: nothing may be driven then."""
+        if self.alive:
+            return
+        why = self._report.get("why")
+        raise InstrumentError(
+            (
+                f"The guard has switched the outputs off: {why}. "
+                if why
+                else "Nobody guards the outputs: the guard was closed, or its process has ended. "
+            )
+            + "Close the bench and make a new one before going on."
+        )
+
+    def trip(self, how: str = "on demand") -> None:
+        """Have every output switched off by the watchman now, and wait until that is done.
+
+        Raises
+        ------
+        InstrumentError
+            It could not be done, or nobody knows whether it was.
+        """
+        self._stopped.set()
+        self._say(f"tripped {how}")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(INSIST_S + _MARGIN_S)
+        self._listener.join(_MARGIN_S)
+        if self._process.poll() != SWITCHED_OFF:
+            failed = self._report.get("failed") or {"the guard": self._noise or "has ended"}
+            told = "; ".join(f"{name}: {error}" for name, error in failed.items())
+            raise InstrumentError(
+                f"Outputs may still be on, the guard could not switch them off ({told}). Switch "
+                "them off at the instrument itself."
+            )
+
+    def close(self) -> None:
+        """Say goodbye. The outputs are the client's business from here on."""
+        self._stopped.set()
+        self._say(GOODBYE)
+        self._end()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is not None:
+                self.trip(f"by {kind.__name__}")
+        finally:
+            self.close()
+
+    def _say(self, line: str) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError, ValueError):  # it has ended: `alive` tells
+            self._process.stdin.write(f"{line}\n".encode())
+            self._beaten = time.monotonic()
+
+    def _beat(self) -> None:
+        while not self._stopped.wait(self.patience_s / _BEATS):
+            self._say(BEAT)
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            try:
+                self._report = json.loads(line)
+            except ValueError:  # a warning, or a traceback
+                self._noise = line.decode(errors="replace").strip() or self._noise
+            else:
+                self._heard.set()
+        self._heard.set()
+
+    def _end(self) -> None:
+        """See the process off, and leave no thread or pipe behind."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(INSIST_S + _MARGIN_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._heart.ident is not None:
+            self._heart.join()
+        self._listener.join()
+        self._process.stdout.close()

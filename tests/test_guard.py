@@ -1,0 +1,310 @@
+"""The guard: whatever becomes of a client, its outputs end switched off."""
+
+import os
+import queue
+import signal
+import socketserver
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+import pyvisa
+
+from pnnlab.errors import InstrumentError, RangeError
+from pnnlab.instruments import watchman
+from pnnlab.instruments.guard import BEAT, GOODBYE, Guard, GuardTarget
+
+MANAGERS = {"@py": pyvisa.ResourceManager("@py")}
+LONG = 30.0  # s; nothing here takes so long, however busy the computer
+posix = pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
+
+
+class Output(socketserver.ThreadingTCPServer):
+    """An instrument with one output. It drops as many connections as it is told to."""
+
+    def __init__(self, drops: int = 0, mute: bool = False) -> None:
+        super().__init__(("127.0.0.1", 0), Commands)
+        self.resource = f"TCPIP::127.0.0.1::{self.server_address[1]}::SOCKET"
+        self.drops = drops
+        self.mute = mute
+        self.heard: list[str] = []
+        self.off = threading.Event()
+
+    def target(self) -> GuardTarget:
+        return GuardTarget(self.resource, "@py", ("OUTPut1 OFF", "OUTPut2 OFF"))
+
+
+class Commands(socketserver.StreamRequestHandler):
+    server: Output
+
+    def handle(self) -> None:
+        if self.server.drops:
+            self.server.drops -= 1
+            return
+        with suppress(ConnectionError):
+            for line in self.rfile:
+                self.server.heard.append(line.decode().strip())
+                if line == b"*OPC?\n" and not self.server.mute:
+                    self.wfile.write(b"1\n")
+                    self.server.off.set()
+
+
+@contextmanager
+def output(drops: int = 0, *, mute: bool = False) -> Iterator[Output]:
+    with Output(drops, mute) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture
+def instrument() -> Iterator[Output]:
+    with output() as server:
+        yield server
+
+
+CLIENT = """
+import os, sys, time
+from pnnlab.instruments.guard import Guard, GuardTarget
+
+resource, log, patience, then = sys.argv[1:]
+target = GuardTarget(resource, "@py", ("OUTPut1 OFF", "OUTPut2 OFF"))
+guard = Guard([target], patience_s=float(patience), log=log)
+print("guarded", flush=True)
+exec(then)
+"""
+WAIT = "sys.stdin.readline()"
+
+
+@contextmanager
+def client(
+    instrument: Output, log: Path, then: str = WAIT, patience_s: float = 60.0
+) -> Iterator["subprocess.Popen[str]"]:
+    """A process with a guard, in a process group of its own as a kernel is."""
+    arguments = [instrument.resource, str(log), str(patience_s), then]
+    with subprocess.Popen(
+        [sys.executable, "-W", "ignore::ResourceWarning", "-c", CLIENT, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "guarded\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_for_log(log: Path, text: str) -> None:
+    until = time.monotonic() + LONG
+    while text not in log.read_text():
+        assert time.monotonic() < until, log.read_text()
+        time.sleep(0.01)
+
+
+# --- the ends of a client -------------------------------------------------------------------------
+
+
+@posix
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_killed_client_leaves_no_output_on(instrument, tmp_path, end):
+    log = tmp_path / "guard.log"
+    with client(instrument, log) as process:
+        assert instrument.heard == []
+        os.killpg(process.pid, end)  # as a terminal does on Ctrl-C, and Jupyter to its kernels
+        assert instrument.off.wait(LONG)
+        assert process.wait(LONG) != 0
+    assert instrument.heard == ["OUTPut1 OFF", "OUTPut2 OFF", "*OPC?"]
+    wait_for_log(log, "the client is gone: all off")
+
+
+def test_an_exit_without_a_goodbye_is_none(instrument, tmp_path):
+    with client(instrument, tmp_path / "guard.log", "sys.exit()") as process:
+        assert instrument.off.wait(LONG)
+        assert process.wait(LONG) == 0
+
+
+@posix
+def test_a_client_that_hangs_finds_its_outputs_off_and_is_told_so(instrument, tmp_path):
+    then = f"""
+{WAIT}
+print(guard.alive, flush=True)
+for _ in sys.stdin:
+    try:
+        guard.check()
+    except Exception as error:
+        print(error, flush=True)
+        guard.close()
+"""
+    log = tmp_path / "guard.log"
+    with client(instrument, log, then, patience_s=1.0) as process:
+        os.kill(process.pid, signal.SIGSTOP)
+        assert instrument.off.wait(LONG)
+        wait_for_log(log, "no heartbeat for 1 s: all off")
+        os.kill(process.pid, signal.SIGCONT)
+        print("alive?", file=process.stdin, flush=True)
+        assert process.stdout.readline() == "False\n"
+        print("why?", file=process.stdin, flush=True)
+        assert "has switched the outputs off: no heartbeat for 1 s" in process.stdout.readline()
+
+
+@posix
+def test_a_child_that_holds_the_pipe_open_does_not_deceive_the_guard(instrument, tmp_path):
+    # A worker that was forked keeps the client's end of the pipe, but has no heart.
+    then = "if os.fork(): os.kill(os.getpid(), 9)\nelse: sys.stdin.readline()"
+    with client(instrument, tmp_path / "guard.log", then, patience_s=1.0) as process:
+        assert process.wait(LONG) == -signal.SIGKILL
+        assert instrument.off.wait(LONG)
+        wait_for_log(tmp_path / "guard.log", "no heartbeat for 1 s")
+
+
+# --- in the client's own process ------------------------------------------------------------------
+
+
+def test_a_goodbye_leaves_the_outputs_alone(instrument, tmp_path):
+    with Guard([instrument.target()], log=tmp_path / "guard.log") as guard:
+        assert guard.alive
+        guard.check()
+    assert not guard.alive
+    assert instrument.heard == []
+    with pytest.raises(InstrumentError, match="Nobody guards the outputs"):
+        guard.check()
+    guard.close()
+    assert "off" not in (tmp_path / "guard.log").read_text().split("SOCKET", 1)[1]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_exception_trips_it(instrument, error):
+    with pytest.raises(error), Guard([instrument.target()]) as guard:
+        raise error
+    assert instrument.off.is_set()
+    with pytest.raises(InstrumentError, match=f"off: tripped by {error.__name__}"):
+        guard.check()
+
+
+def test_tripped_on_demand_it_has_done_its_work_when_it_returns(instrument):
+    with Guard([instrument.target()]) as guard:
+        guard.trip()
+        assert instrument.off.is_set()
+        assert not guard.alive
+        guard.trip()
+    assert instrument.heard.count("*OPC?") == 1
+
+
+@posix
+def test_a_guard_that_is_killed_is_missed(instrument):
+    with Guard([instrument.target()]) as guard:
+        os.kill(guard.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, guard.pid, os.WEXITED | os.WNOWAIT)
+        assert not guard.alive
+        with pytest.raises(InstrumentError, match="its process has ended"):
+            guard.check()
+        with pytest.raises(InstrumentError, match="may still be on"):
+            guard.trip()
+
+
+@posix
+def test_a_computer_that_shuts_down_ends_the_guard_last(instrument):
+    with Guard([instrument.target()]) as guard:
+        os.kill(guard.pid, signal.SIGTERM)
+        assert instrument.off.wait(LONG)
+        guard.close()
+        with pytest.raises(InstrumentError, match="the guard was told to end"):
+            guard.check()
+
+
+@posix
+def test_a_guard_that_was_held_up_itself_does_not_blame_the_client(instrument):
+    with Guard([instrument.target()], patience_s=0.5) as guard:
+        os.kill(guard.pid, signal.SIGSTOP)
+        time.sleep(1.0)  # what is tested is that this time passes
+        os.kill(guard.pid, signal.SIGCONT)
+        assert guard.alive
+    assert instrument.heard == []
+
+
+def test_what_cannot_be_guarded_is_said_at_once(instrument, tmp_path):
+    for library, log, why in (
+        ("@nosuchbackend", None, "nosuchbackend"),
+        ("@py", tmp_path / "no" / "folder", "No such file"),
+    ):
+        target = GuardTarget(instrument.resource, library, ("OUTPut OFF",))
+        with pytest.raises(InstrumentError, match=f"{why}.*switch no output on"):
+            Guard([target], log=log)
+
+
+def test_nonsense_is_refused(instrument):
+    with pytest.raises(RangeError, match="nothing to guard"):
+        Guard([])
+    for patience_s in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(RangeError, match="patience_s"):
+            Guard([instrument.target()], patience_s=patience_s)
+    for off in ((), ("",), "OUTPut OFF"):
+        with pytest.raises(RangeError, match="commands that switch the outputs"):
+            GuardTarget(instrument.resource, "@py", off)
+
+
+@pytest.mark.slow  # as long as the guard insists
+def test_an_output_that_may_still_be_on_is_said_loudly():
+    with (
+        output(mute=True) as mute,
+        pytest.raises(InstrumentError, match=rf"may still be on.*{mute.resource}.*at the instr"),
+        Guard([mute.target()]),
+    ):
+        raise KeyboardInterrupt
+
+
+# --- the watchman's parts -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("word", ["tripped on demand", "bea", "", "{"])
+def test_all_but_beats_and_a_goodbye_is_a_reason_to_act(word):
+    words: queue.SimpleQueue[str] = queue.SimpleQueue()
+    for heard in (BEAT, BEAT, word, GOODBYE):
+        words.put(heard)
+    assert watchman.watch(words, LONG) == word
+    assert watchman.watch(words, LONG) is None
+
+
+def test_silence_is_a_reason_to_act():
+    words: queue.SimpleQueue[str] = queue.SimpleQueue()
+    words.put(BEAT)
+    started = time.monotonic()
+    assert watchman.watch(words, 0.3) == "no heartbeat for 0.3 s"
+    assert 0.3 <= time.monotonic() - started < LONG
+
+
+def test_it_insists_until_an_instrument_answers():
+    with output(drops=3) as instrument:
+        assert watchman.switch_off([instrument.target()], MANAGERS) == {}
+        assert instrument.heard == ["OUTPut1 OFF", "OUTPut2 OFF", "*OPC?"]
+
+
+def test_one_that_resists_does_not_hold_up_the_others(monkeypatch):
+    monkeypatch.setattr(watchman, "INSIST_S", 1.5)
+    with output(mute=True) as mute, output() as instrument:
+        failed = watchman.switch_off([mute.target(), instrument.target()], MANAGERS)
+        assert list(failed) == [mute.resource]
+        assert "timeout" in failed[mute.resource].lower()
+        assert instrument.heard == ["OUTPut1 OFF", "OUTPut2 OFF", "*OPC?"]
+        assert mute.heard.count("OUTPut1 OFF") >= 2
+
+
+def test_the_watchman_loads_little():
+    code = "import pnnlab.instruments.watchman, sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "pyvisa" in loaded
+    assert not loaded & {"torch", "numba", "xarray", "scipy"}
