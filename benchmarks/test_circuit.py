@@ -1,9 +1,5 @@
 """The compiled circuit beside a torch loop of the same integrator, in one run."""
 
-import statistics
-import time
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -32,33 +28,11 @@ def torch_loop(u: Tensor, k: Constants, substeps: int = 2) -> Tensor:
     return torch.stack(out)
 
 
-def forward_and_backward(integrate: Callable[[Tensor], Tensor], u: Tensor) -> Callable[[], Tensor]:
-    def step() -> Tensor:
-        leaf = u.clone().requires_grad_()
-        integrate(leaf).sum().backward()
-        assert leaf.grad is not None
-        return leaf.grad
-
-    return step
-
-
-def test_compiled_is_a_hundred_times_a_torch_loop(benchmark):
-    """196 samples, batch 64, one thread, interleaved."""
-    torch.set_num_threads(1)
+def test_compiled_is_a_hundred_times_a_torch_loop(times_faster):
+    """196 samples, batch 64."""
     u = 4 * torch.rand(196, 64, generator=torch.Generator().manual_seed(0)) - 2
     constants = Constants()
-    compiled = forward_and_backward(lambda leaf: oscillate(leaf, constants), u)
-    loop = forward_and_backward(lambda leaf: torch_loop(leaf, constants), u)
-    assert torch.allclose(oscillate(u, constants), torch_loop(u, constants), atol=1e-5)
-    assert torch.allclose(compiled(), loop(), atol=1e-4)
-    ratios = []
-    for _ in range(7):
-        start = time.perf_counter()
-        loop()
-        middle = time.perf_counter()
-        for _ in range(20):
-            compiled()
-        ratios.append((middle - start) / ((time.perf_counter() - middle) / 20))
-    benchmark.extra_info["times faster, forward and backward"] = round(statistics.median(ratios))
-    benchmark(compiled)
-    assert statistics.median(ratios) >= 100
+    ratio = times_faster(
+        lambda u: oscillate(u, constants), lambda u: torch_loop(u, constants), u, atol=1e-5
+    )
+    assert ratio >= 100

@@ -165,37 +165,6 @@ def test_a_circuit_without_noise_in_its_parts_still_answers():
     assert system(torch.rand(3, 4), torch.rand(32)).isfinite().all()
 
 
-def test_the_room_wanders_slowly_and_as_far_as_said():
-    system = Circuit(0, input_dim=4, replays=1, output_dim=4, noise=False)
-    x, theta = torch.rand(1, 4), torch.rand(8)
-    warmth = []
-    for _ in range(4000):
-        system._board.warmth.wander(500_000)
-        warmth.append(float(system.state()["warmth"]))
-    assert np.std(warmth) == pytest.approx(1.0, rel=0.1)
-    assert np.corrcoef(warmth[:-1], warmth[1:])[0, 1] == pytest.approx(math.exp(-0.5), abs=0.06)
-    system(x, theta)
-    assert abs(float(system.state()["warmth"]) - warmth[-1]) < 0.02
-
-
-def test_drift_moves_the_answer():
-    warm, cold = (Circuit(0, input_dim=16, replays=2, output_dim=8, noise=False) for _ in range(2))
-    x, theta = torch.rand(3, 16), torch.rand(64)
-    state = dict(cold.state())
-    state["warmth"] = 3.0
-    warm.restore(state)
-    assert (warm(x, theta) - cold(x, theta)).abs().max() > 1e-3
-
-
-def test_programmes_of_one_board_share_its_noise():
-    first = Circuit(0, input_dim=16, replays=2, output_dim=8)
-    second = first.reshaped(replays=3, output_dim=4)
-    x = torch.rand(3, 16)
-    before = first.state()
-    second(x, torch.rand(second.param_dim))
-    assert first.state() != before
-
-
 def test_impossible_circuits_are_refused():
     with pytest.raises(ShapeError, match="equal segments"):
         Circuit(0, input_dim=10, replays=3, output_dim=7)
@@ -203,7 +172,3 @@ def test_impossible_circuits_are_refused():
         Circuit(-1)
     with pytest.raises(RangeError, match="tolerance"):
         Circuit(0, tolerance=1.5)
-    with pytest.raises(RangeError, match="with unit 1, and here is one with unit 0"):
-        Circuit(0, input_dim=4, output_dim=4).restore(Circuit(1).state())
-    with pytest.raises(RangeError, match="no state of a circuit"):
-        Circuit(0, input_dim=4, output_dim=4).restore({"something": 1})

@@ -1,8 +1,23 @@
+"""Noise and drift, alone and in every built system that has both."""
+
+import math
+
 import numpy as np
 import pytest
+import torch
 
 from pnnlab.errors import RangeError
+from pnnlab.systems import SHG, Circuit, Plate
 from pnnlab.systems.randomness import Drift, Noise, saved_values
+
+each_built_system = pytest.mark.parametrize(
+    ("make", "what", "drifting", "half_a_memory"),
+    [
+        (Circuit, "a circuit", "warmth", 500_000),
+        (Plate, "a plate", "warmth", 25_000),
+        (SHG, "an SHG bench", "misalignment", 500_000),
+    ],
+)
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
@@ -64,3 +79,54 @@ def test_a_state_is_taken_from_its_owner_alone():
         saved_values(state, {"unit": 2}, "a plate", "room")
     with pytest.raises(RangeError, match="with unit 2, and here is one with unit 1"):
         saved_values(state, {"unit": 1, "tolerance": 0.1}, "a plate", "warmth")
+
+
+def drive(system):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(3, system.input_dim, generator=generator)
+    return system(x, torch.rand(system.param_dim, generator=generator))
+
+
+@each_built_system
+def test_a_unit_wanders_slowly_and_as_far_as_said(make, what, drifting, half_a_memory):
+    system = make(0, noise=False)
+    values = []
+    for _ in range(4000):
+        system._chances.drift.wander(half_a_memory)
+        values.append(float(system.state()[drifting]))
+    assert np.std(values) == pytest.approx(1.0, rel=0.1)
+    assert np.corrcoef(values[:-1], values[1:])[0, 1] == pytest.approx(math.exp(-0.5), abs=0.06)
+    drive(system)
+    step = abs(float(system.state()[drifting]) - values[-1])
+    assert 0 < step < 5 * math.sqrt(3 / half_a_memory)  # of three shots
+
+
+@each_built_system
+def test_drift_moves_the_answer(make, what, drifting, half_a_memory):
+    astray, straight = (make(0, noise=False) for _ in range(2))
+    astray.restore({**astray.state(), drifting: 3.0})
+    assert (drive(astray) - drive(straight)).abs().max() > 1e-3
+
+
+@each_built_system
+def test_programmes_of_one_unit_share_its_noise_and_its_drift(make, what, drifting, half_a_memory):
+    first = make(0)
+    replays = {} if make is SHG else {"replays": 2}  # which light does not need
+    second = first.reshaped(input_dim=12, output_dim=4, **replays)
+    before = first.state()
+    drive(second)
+    after = first.state()
+    assert after == second.state()
+    assert all(after[key] != before[key] for key in (drifting, "read_out", "room"))
+    assert first.passes == 0
+
+
+@each_built_system
+def test_a_state_of_another_unit_is_refused(make, what, drifting, half_a_memory):
+    system = make(0)
+    before = system.state()
+    with pytest.raises(RangeError, match="with unit 1, and here is one with unit 0"):
+        system.restore(make(1).state())
+    with pytest.raises(RangeError, match=f"no state of {what}: unit"):
+        system.restore({"something": 1})
+    assert system.state() == before

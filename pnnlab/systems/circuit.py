@@ -14,9 +14,10 @@ Source: the electronic PNN of Wright, Onodera et al., Nature 601, 549 (2022), a 
 RLC oscillator with a transistor, sampled at about 1 MS/s; the constants are ours.
 """
 
+import copy
 import math
 from dataclasses import astuple, dataclass, replace
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -25,9 +26,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from pnnlab.errors import RangeError, ShapeError
-from pnnlab.protocols import SimulatedSystem, State
 from pnnlab.systems import kernels, multiplex
-from pnnlab.systems.randomness import Drift, Noise, saved_values
+from pnnlab.systems.units import BuiltSystem, Chances
 
 FULL_SCALE_V = 5.0  # V, unit of voltage
 IMPEDANCE_OHM = 700.0  # Ω, sqrt(L/C) of the nominal loop
@@ -119,36 +119,20 @@ def fabricate(unit: int, tolerance: float) -> Constants:
     )
 
 
+@final
+@dataclass(frozen=True)
 class Board:
-    """One circuit on a bench: its parts, its temperature and its noise.
+    """One circuit on a bench.
 
     The abilities of a bench stop at `Circuit`: nothing outside this file reads a board.
     """
 
-    def __init__(
-        self,
-        built: Constants,
-        imperfections: Imperfections,
-        *,
-        noise: bool,
-        drift: bool,
-        seed: tuple[int, int],
-    ) -> None:
-        self.built = built
-        self.imperfections = imperfections
-        self.noise = noise
-        self.read_out = Noise(*seed, 0)
-        # K above the temperature at which the bench was set up
-        self.warmth = Drift(
-            *(*seed, 1),
-            size=imperfections.temperature,
-            time=imperfections.temperature_time,
-            on=drift,
-        )
+    built: Constants
+    imperfections: Imperfections
 
-    def constants(self) -> Constants:
-        """Constants at the present temperature, with the fixed parasitics."""
-        built, warmth = self.built, self.warmth.value
+    def constants(self, warmth: float) -> Constants:
+        """Constants ``warmth`` K above where it was set up, with the fixed parasitics."""
+        built = self.built
         return replace(
             built,
             w_l=built.w_l / (1 + 500e-6 * warmth),
@@ -159,7 +143,7 @@ class Board:
         )
 
 
-class Circuit(SimulatedSystem):
+class Circuit(BuiltSystem):
     """The simulated electronic PNN layer: replays its input through one fabricated circuit.
 
     Parameters
@@ -189,6 +173,8 @@ class Circuit(SimulatedSystem):
         No such unit or tolerance.
     """
 
+    _what, _drifting = "a circuit", "warmth"
+
     def __init__(
         self,
         unit: int = 0,
@@ -202,15 +188,12 @@ class Circuit(SimulatedSystem):
         imperfections: Imperfections | None = None,
         seed: int = 0,
     ) -> None:
-        self.unit = unit
-        self.tolerance = tolerance
-        self._board = Board(
-            fabricate(unit, tolerance),
-            imperfections or Imperfections(),
-            noise=noise,
-            drift=drift,
-            seed=(unit, seed),
-        )
+        self.unit, self.tolerance = unit, tolerance
+        self._owner = {"unit": unit, "tolerance": tolerance}
+        parts = imperfections or Imperfections()
+        self._board = Board(fabricate(unit, tolerance), parts)
+        size, time = parts.temperature, parts.temperature_time
+        self._chances = Chances(unit, seed, noise=noise, drift=drift, size=size, time=time)
         self._shape(input_dim, replays, output_dim)
 
     def _shape(self, input_dim: int, replays: int, output_dim: int) -> None:
@@ -224,67 +207,29 @@ class Circuit(SimulatedSystem):
 
     def reshaped(self, *, replays: int, output_dim: int, input_dim: int | None = None) -> "Circuit":
         """Programme the same board otherwise: parts, temperature and noise are shared."""
-        other = object.__new__(Circuit)
-        other.unit = self.unit
-        other.tolerance = self.tolerance
-        other._board = self._board
+        other = copy.copy(self)
         other._shape(input_dim or self.input_dim, replays, output_dim)
         return other
 
-    @property
-    def name(self) -> str:
-        """The word for this system in reports."""
-        return "circuit"
-
     def _simulate(self, x: Tensor, theta: Tensor) -> Tensor:
-        board, parts = self._board, self._board.imperfections
-        board.warmth.wander(len(x))
-        kind = np.float32 if x.dtype == torch.float32 else np.float64
-        shape = (len(x), self.replays * self.input_dim + 1)  # samples, and the trigger
-        rows = board.read_out.rows(*shape, kind) if board.noise else np.zeros(shape, kind)
+        parts, warmth = self._board.imperfections, self._chances.drift.wander(len(x))
+        samples = self.replays * self.input_dim
+        rows = self._chances.rows(len(x), samples + 1, x.dtype)  # and the trigger
         delay = parts.jitter * np.tanh(rows[:, -1])
         rows *= parts.noise
         u = multiplex.drive(x, theta, self.replays)
         wave = oscillate(
             u,
-            board.constants(),
+            self._board.constants(warmth),
             drive_codes=parts.drive_codes,
             drive_time_constant=parts.drive_time_constant,
             channel_capacitance=parts.channel_capacitance,
             heating=parts.heating,
             heating_time=parts.heating_time,
         )
-        gain = 1 + 0.002 * board.warmth.value
+        gain = 1 + 0.002 * warmth
         y: Tensor = _Acquire.apply(wave, rows, delay, gain, parts.codes, self.output_dim)
         return y
-
-    def state(self) -> State:
-        """Noise generators and temperature, and whose they are."""
-        board = self._board
-        return {
-            **self._owner,
-            "warmth": board.warmth.value,
-            "read_out": board.read_out.put_away(),
-            "room": board.warmth.noise.put_away(),
-        }
-
-    def restore(self, state: State) -> None:
-        """Go back to a `state`.
-
-        Raises
-        ------
-        RangeError
-            The state is not one of a circuit, or that of another unit.
-        """
-        keys = ("warmth", "read_out", "room")
-        saved = saved_values(state, self._owner, "a circuit", *keys)
-        self._board.read_out.take_up(str(saved["read_out"]))
-        self._board.warmth.noise.take_up(str(saved["room"]))
-        self._board.warmth.value = float(saved["warmth"])
-
-    @property
-    def _owner(self) -> dict[str, int | float]:
-        return {"unit": self.unit, "tolerance": self.tolerance}
 
 
 def oscillate(

@@ -24,9 +24,10 @@ a loudspeaker with a microphone; H. M. Berger, J. Appl. Mech. 22, 465 (1955); th
 ours.
 """
 
+import copy
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -36,10 +37,9 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from pnnlab.errors import RangeError, ShapeError
-from pnnlab.protocols import SimulatedSystem, State
 from pnnlab.systems import multiplex
 from pnnlab.systems import plate_kernels as kernels
-from pnnlab.systems.randomness import Drift, Noise, saved_values
+from pnnlab.systems.units import BuiltSystem, Chances
 
 MODES = 40
 TAIL = 64  # samples of silence at the end of a shot, in which the plate rings on
@@ -206,36 +206,20 @@ def fabricate(unit: int, tolerance: float) -> Modes:
     )
 
 
+@final
+@dataclass(frozen=True, eq=False)
 class Bench:
-    """One plate on a bench: its modes, its temperature and its noise.
+    """One plate on a bench.
 
     The abilities of a bench stop at `Plate`: nothing outside this file reads one.
     """
 
-    def __init__(
-        self,
-        built: Modes,
-        imperfections: Imperfections,
-        *,
-        noise: bool,
-        drift: bool,
-        seed: tuple[int, int],
-    ) -> None:
-        self.built = built
-        self.imperfections = imperfections
-        self.noise = noise
-        self.read_out = Noise(*seed, 0)
-        # K above the temperature at which the bench was set up
-        self.warmth = Drift(
-            *(*seed, 1),
-            size=imperfections.temperature,
-            time=imperfections.temperature_time,
-            on=drift,
-        )
+    built: Modes
+    imperfections: Imperfections
 
-    def modes(self) -> Modes:
-        """Modes at the present temperature."""
-        built, warmth = self.built, self.warmth.value
+    def modes(self, warmth: float) -> Modes:
+        """Modes ``warmth`` K above where it was set up."""
+        built = self.built
         return replace(
             built,
             frequency=built.frequency * (1 - 250e-6 * warmth),
@@ -243,16 +227,8 @@ class Bench:
             driven=built.driven * (1 - 0.0039 * warmth),
         )
 
-    def hiss(self, shots: int, samples: int, kind: Any) -> NDArray[Any]:
-        """Noise of the microphone, one row a shot; empty without any."""
-        if not self.noise or self.imperfections.noise == 0:
-            return np.zeros((0, 0), kind)
-        rows = self.read_out.rows(shots, samples, kind)
-        rows *= self.imperfections.noise
-        return rows
 
-
-class Plate(SimulatedSystem):
+class Plate(BuiltSystem):
     """The simulated mechanical PNN layer: replays its input through one plate.
 
     Parameters
@@ -283,6 +259,8 @@ class Plate(SimulatedSystem):
         No such unit or tolerance.
     """
 
+    _what, _drifting = "a plate", "warmth"
+
     def __init__(
         self,
         unit: int = 0,
@@ -296,15 +274,12 @@ class Plate(SimulatedSystem):
         imperfections: Imperfections | None = None,
         seed: int = 0,
     ) -> None:
-        self.unit = unit
-        self.tolerance = tolerance
-        self._bench = Bench(
-            fabricate(unit, tolerance),
-            imperfections or Imperfections(),
-            noise=noise,
-            drift=drift,
-            seed=(unit, seed),
-        )
+        self.unit, self.tolerance = unit, tolerance
+        self._owner = {"unit": unit, "tolerance": tolerance}
+        parts = imperfections or Imperfections()
+        self._bench = Bench(fabricate(unit, tolerance), parts)
+        size, time = parts.temperature, parts.temperature_time
+        self._chances = Chances(unit, seed, noise=noise, drift=drift, size=size, time=time)
         self._shape(input_dim, replays, output_dim)
 
     def _shape(self, input_dim: int, replays: int, output_dim: int) -> None:
@@ -320,21 +295,12 @@ class Plate(SimulatedSystem):
 
     def reshaped(self, *, replays: int, output_dim: int, input_dim: int | None = None) -> "Plate":
         """Programme the same bench otherwise: plate, temperature and noise are shared."""
-        other = object.__new__(Plate)
-        other.unit = self.unit
-        other.tolerance = self.tolerance
-        other._bench = self._bench
+        other = copy.copy(self)
         other._shape(input_dim or self.input_dim, replays, output_dim)
         return other
 
-    @property
-    def name(self) -> str:
-        """The word for this system in reports."""
-        return "plate"
-
     def _simulate(self, x: Tensor, theta: Tensor) -> Tensor:
-        bench, parts = self._bench, self._bench.imperfections
-        bench.warmth.wander(len(x))
+        parts, warmth = self._bench.imperfections, self._chances.drift.wander(len(x))
         u = waveform(x, theta, self.replays)
         force = through_speaker(
             u,
@@ -343,43 +309,18 @@ class Plate(SimulatedSystem):
             sag=parts.sag,
             codes=parts.codes,
         )
-        pressure = vibrate(force, bench.modes())
-        kind = np.float32 if x.dtype == torch.float32 else np.float64
+        pressure = vibrate(force, self._bench.modes(warmth))
+        hiss = None
+        if self._chances.noise and parts.noise:
+            hiss = self._chances.rows(len(x), len(u), x.dtype)
+            hiss *= parts.noise
         return log_energy(
             pressure,
             self.output_dim,
-            noise=bench.hiss(len(x), len(u), kind),
+            noise=hiss,
             microphone_time=parts.microphone_time,
             codes=parts.codes,
         )
-
-    def state(self) -> State:
-        """Noise generators and temperature, and whose they are."""
-        bench = self._bench
-        return {
-            **self._owner,
-            "warmth": bench.warmth.value,
-            "read_out": bench.read_out.put_away(),
-            "room": bench.warmth.noise.put_away(),
-        }
-
-    def restore(self, state: State) -> None:
-        """Go back to a `state`.
-
-        Raises
-        ------
-        RangeError
-            The state is not one of a plate, or that of another unit.
-        """
-        keys = ("warmth", "read_out", "room")
-        saved = saved_values(state, self._owner, "a plate", *keys)
-        self._bench.read_out.take_up(str(saved["read_out"]))
-        self._bench.warmth.noise.take_up(str(saved["room"]))
-        self._bench.warmth.value = float(saved["warmth"])
-
-    @property
-    def _owner(self) -> dict[str, int | float]:
-        return {"unit": self.unit, "tolerance": self.tolerance}
 
 
 def waveform(x: Tensor, theta: Tensor, replays: int) -> Tensor:

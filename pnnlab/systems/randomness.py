@@ -69,12 +69,13 @@ class Drift:
         self.size, self.time, self.on = size, time, on
         self.noise = Noise(*seed)
 
-    def wander(self, shots: int) -> None:
-        """Let a number of shots pass."""
+    def wander(self, shots: int) -> float:
+        """Let a number of shots pass, and tell where it is then."""
         if self.on:
             keep = math.exp(-shots / self.time)
             kick = self.size * math.sqrt(1 - keep**2) * self.noise.number()
             self.value = keep * self.value + kick
+        return self.value
 
 
 def saved_values(state: State, owner: Mapping[str, int | float], what: str, *keys: str) -> State:

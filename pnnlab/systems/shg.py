@@ -12,10 +12,11 @@ Source: the optical PNN of Wright, Onodera et al., Nature 601, 549 (2022): a fem
 a pulse shaper and a BBO crystal. The constants are ours.
 """
 
+import copy
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, final
 
 import numpy as np
 import torch
@@ -23,10 +24,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pnnlab.errors import RangeError
-from pnnlab.protocols import SimulatedSystem, State
 from pnnlab.systems import pulses
 from pnnlab.systems.pulses import BANDS, PIXELS, Programme
-from pnnlab.systems.randomness import Drift, Noise, saved_values
+from pnnlab.systems.units import BuiltSystem, Chances
 from pnnlab.systems.waves import SPACING_THZ, Crystal, Kerr, frequencies, propagate
 
 # Squared field per THz, summed over the brightest pixel, on paper, when all bands are in phase at
@@ -112,28 +112,13 @@ def fabricate(unit: int, imperfections: Imperfections) -> Built:
     return Built(crystal, gains, (chirp, cubic))
 
 
+@final
 class Bench:
-    """One laser, shaper, crystal and spectrometer: their parts, their alignment and their noise.
+    """One laser, shaper, crystal and spectrometer. Nothing outside this file reads a bench."""
 
-    Nothing outside this file reads a bench.
-    """
-
-    def __init__(
-        self,
-        built: Built,
-        imperfections: Imperfections,
-        *,
-        noise: bool,
-        drift: bool,
-        seed: tuple[int, int],
-    ) -> None:
+    def __init__(self, built: Built, imperfections: Imperfections) -> None:
         self.built = built
         self.imperfections = imperfections
-        self.noise = noise
-        self.read_out = Noise(*seed, 0)
-        # In units of its rms.
-        self.misalignment = Drift(*seed, 1, size=1.0, time=imperfections.alignment_time, on=drift)
-
         parts, f = imperfections, frequencies()
         coupling = built.crystal.coupling
         gamma = parts.kerr * coupling**2
@@ -149,16 +134,8 @@ class Bench:
         step = 0.5 * parts.pointing * pulses.BAND_THZ
         self.shift = pulses.shaper(f, step) - pulses.shaper(f, -step)
 
-    def random(self, shots: int, kind: torch.dtype) -> Tensor:
-        """One row of random numbers a shot: pixels, then energy."""
-        shape = (shots, PIXELS + 1)
-        if not self.noise:
-            return torch.zeros(shape, dtype=kind)
-        number = np.float32 if kind == torch.float32 else np.float64
-        return torch.from_numpy(self.read_out.rows(*shape, number)).to(kind)
 
-
-class SHG(SimulatedSystem):
+class SHG(BuiltSystem):
     """Second-harmonic generation, built.
 
     Parameters
@@ -191,6 +168,8 @@ class SHG(SimulatedSystem):
         A negative unit, or a phase range outside (0, π].
     """
 
+    _what, _drifting = "an SHG bench", "misalignment"
+
     def __init__(
         self,
         unit: int = 0,
@@ -207,9 +186,11 @@ class SHG(SimulatedSystem):
         self.unit = unit
         self.programme = Programme(trained, phase_range)
         parts = imperfections or Imperfections()
-        self._bench = Bench(
-            fabricate(unit, parts), parts, noise=noise, drift=drift, seed=(unit, seed)
-        )
+        self._owner = {"unit": unit}
+        self._bench = Bench(fabricate(unit, parts), parts)
+        # The alignment is in units of its rms.
+        size, time = 1.0, parts.alignment_time
+        self._chances = Chances(unit, seed, noise=noise, drift=drift, size=size, time=time)
         self._shape(input_dim, output_dim)
 
     def _shape(self, input_dim: int, output_dim: int) -> None:
@@ -218,23 +199,15 @@ class SHG(SimulatedSystem):
 
     def reshaped(self, *, input_dim: int | None = None, output_dim: int | None = None) -> "SHG":
         """Programme the same bench otherwise: parts, alignment and noise are shared."""
-        other = object.__new__(SHG)
-        other.unit = self.unit
-        other.programme = self.programme
-        other._bench = self._bench
+        other = copy.copy(self)
         other._shape(input_dim or self.input_dim, output_dim or self.output_dim)
         return other
 
-    @property
-    def name(self) -> str:
-        """The word for this system in reports."""
-        return "shg"
-
     def _simulate(self, x: Tensor, theta: Tensor) -> Tensor:
         bench, parts = self._bench, self._bench.imperfections
-        bench.misalignment.wander(len(x))
-        astray = bench.misalignment.value
-        random = bench.random(len(x), x.dtype)
+        astray = self._chances.drift.wander(len(x))
+        # Pixels, then energy.
+        random = torch.from_numpy(self._chances.rows(len(x), PIXELS + 1, x.dtype)).to(x.dtype)
         amplitude, phase = self.programme.mask(x, theta)
         blur = torch.from_numpy(bench.crosstalk).to(x.dtype)
         gains = torch.from_numpy(bench.built.gains).to(x.dtype)
@@ -247,34 +220,6 @@ class SHG(SimulatedSystem):
         light = read(harmonic)
         signal = light / (1 + parts.saturation * light)
         return pulses.bands_of_pixels(signal + parts.noise * random[:, :-1], self.output_dim)
-
-    def state(self) -> State:
-        """Noise generators and alignment, and whose they are."""
-        bench = self._bench
-        return {
-            **self._owner,
-            "misalignment": bench.misalignment.value,
-            "read_out": bench.read_out.put_away(),
-            "room": bench.misalignment.noise.put_away(),
-        }
-
-    def restore(self, state: State) -> None:
-        """Go back to a `state`.
-
-        Raises
-        ------
-        RangeError
-            The state is not one of this kind of bench, or that of another unit.
-        """
-        keys = ("misalignment", "read_out", "room")
-        saved = saved_values(state, self._owner, "an SHG bench", *keys)
-        self._bench.read_out.take_up(str(saved["read_out"]))
-        self._bench.misalignment.noise.take_up(str(saved["room"]))
-        self._bench.misalignment.value = float(saved["misalignment"])
-
-    @property
-    def _owner(self) -> dict[str, int | float]:
-        return {"unit": self.unit}
 
 
 def respond(
