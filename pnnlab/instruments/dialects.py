@@ -1,0 +1,374 @@
+"""What each make of instrument calls the same things: data alone, read by the drivers.
+
+Sources: Keysight *Trueform Series Operating and Service Guide* (33500/33600); Tektronix *AFG3000
+Series Programmer Manual*; Keysight *InfiniiVision 3000 X-Series Oscilloscopes Programmer's Guide*;
+Rigol *DS1000Z Programming Guide*. A model with more memory is `dataclasses.replace(KEYSIGHT_33500,
+most_points=16_000_000)`, another make a new set of strings.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import final
+
+
+@final
+@dataclass(frozen=True)
+class Setting:
+    """One setting: sent as ``header value``, read back with ``header?``.
+
+    Attributes
+    ----------
+    header, value : str
+        Templates; what stands in braces is filled in by the driver.
+    tolerance : float
+        By how much a number that is read back may differ, relative to the one sent.
+    verified : bool
+        Whether its answer means anything before the first acquisition.
+    """
+
+    header: str
+    value: str
+    tolerance: float = 1e-3
+    verified: bool = True
+
+
+@final
+@dataclass(frozen=True)
+class Encoding:
+    """How a generator takes the samples of a waveform.
+
+    Attributes
+    ----------
+    header : str
+        Command before the block.
+    dtype : str
+        Of one sample, in numpy's notation, with the byte order.
+    lowest, highest : int
+        The codes of the lowest and of the highest voltage.
+    """
+
+    header: str
+    dtype: str
+    lowest: int
+    highest: int
+
+
+@final
+@dataclass(frozen=True)
+class GeneratorDialect:
+    """How to talk to an arbitrary waveform generator.
+
+    Braces stand for `channel`, `load` (ohm), `rate` (samples a second), `span` (V, peak to peak),
+    `offset` (V), `points` and `frequency` (waveforms a second).
+
+    Attributes
+    ----------
+    models : tuple of str
+        One of these is in the answer to ``*IDN?``.
+    before : tuple of str
+        Sent before the settings, so that none conflicts with an earlier one.
+    settings : tuple of Setting
+        Once for each trigger, the arbitrary waveform is played, from memory to connector.
+    output : Setting
+        Switches the output; `value` is replaced by ON or OFF.
+    encodings : mapping
+        By name, "int16" first.
+    before_upload : tuple of str
+        Makes room.
+    waveform : tuple of Setting
+        Select what was uploaded.
+    points_query : str
+        How many points the selected waveform has.
+    trigger : str
+        Play once.
+    fewest_points, most_points : int
+        Lengths of a waveform.
+    """
+
+    name: str
+    models: tuple[str, ...]
+    before: tuple[str, ...]
+    settings: tuple[Setting, ...]
+    output: Setting
+    encodings: Mapping[str, Encoding]
+    before_upload: tuple[str, ...]
+    waveform: tuple[Setting, ...]
+    points_query: str
+    trigger: str
+    fewest_points: int
+    most_points: int
+
+
+KEYSIGHT_33500 = GeneratorDialect(
+    name="Keysight 33500/33600",
+    models=(",335", ",336"),
+    before=("SOUR{channel}:VOLT:OFFS 0",),
+    settings=(
+        Setting("SOUR{channel}:FUNC", "ARB"),
+        Setting("SOUR{channel}:FUNC:ARB:FILT", "OFF"),  # else it rounds off every step
+        Setting("SOUR{channel}:FUNC:ARB:SRAT", "{rate}"),
+        Setting("OUTP{channel}:LOAD", "{load}"),
+        Setting("SOUR{channel}:VOLT:UNIT", "VPP"),
+        Setting("SOUR{channel}:VOLT", "{span}"),
+        Setting("SOUR{channel}:VOLT:OFFS", "{offset}"),
+        Setting("SOUR{channel}:BURS:MODE", "TRIG"),
+        Setting("SOUR{channel}:BURS:NCYC", "1"),
+        Setting("SOUR{channel}:BURS:STAT", "ON"),
+        Setting("TRIG{channel}:SOUR", "BUS"),
+        Setting("OUTP:SYNC:SOUR", "CH{channel}"),
+        Setting("OUTP:SYNC", "ON"),
+    ),
+    output=Setting("OUTP{channel}", ""),
+    encodings={
+        "int16": Encoding("SOUR{channel}:DATA:ARB:DAC PNNLAB,", "<i2", -32767, 32767),
+        "float32": Encoding("SOUR{channel}:DATA:ARB PNNLAB,", "<f4", -1, 1),
+    },
+    before_upload=("SOUR{channel}:DATA:VOL:CLE", "FORM:BORD SWAP"),
+    waveform=(Setting("SOUR{channel}:FUNC:ARB", "PNNLAB"),),
+    points_query="SOUR{channel}:DATA:ATTR:POIN? PNNLAB",
+    trigger="*TRG",
+    fewest_points=8,
+    most_points=1_000_000,
+)
+
+# Its edit memory is played as it is: the user memories are flash, which uploads would wear out.
+TEKTRONIX_AFG3000 = GeneratorDialect(
+    name="Tektronix AFG3000",
+    models=(",AFG3",),
+    before=("SOUR{channel}:VOLT:OFFS 0",),
+    settings=(
+        Setting("SOUR{channel}:FUNC", "EMEM"),
+        Setting("OUTP{channel}:IMP", "{load}"),
+        Setting("SOUR{channel}:VOLT:UNIT", "VPP"),
+        Setting("SOUR{channel}:VOLT", "{span}"),
+        Setting("SOUR{channel}:VOLT:OFFS", "{offset}"),
+        Setting("SOUR{channel}:BURS:MODE", "TRIG"),
+        Setting("SOUR{channel}:BURS:NCYC", "1"),
+        Setting("SOUR{channel}:BURS:STAT", "ON"),
+        Setting("TRIG:SOUR", "EXT"),  # otherwise a timer triggers as well
+        Setting("OUTP:TRIG:MODE", "TRIG"),
+    ),
+    output=Setting("OUTP{channel}", ""),
+    encodings={"int16": Encoding("DATA EMEM,", ">u2", 0, 16382)},
+    before_upload=(),
+    # It knows no sample rate, only how often the whole waveform is played in a second.
+    waveform=(Setting("SOUR{channel}:FREQ", "{frequency}", tolerance=1e-6),),
+    points_query="DATA:POIN? EMEM",
+    trigger="*TRG",
+    fewest_points=2,
+    most_points=131_072,
+)
+
+
+@final
+@dataclass(frozen=True)
+class Poll:
+    """A question, and the answers that mean yes.
+
+    Attributes
+    ----------
+    query : str
+        The question.
+    words : tuple of str
+        Answers that mean yes.
+    mask, value : int
+        If there are no words: yes where ``answer & mask == value``.
+    """
+
+    query: str
+    words: tuple[str, ...] = ()
+    mask: int = 0
+    value: int = 0
+
+
+@final
+@dataclass(frozen=True)
+class BlockFormat:
+    """How an oscilloscope gives the samples of a trace.
+
+    Attributes
+    ----------
+    code : int
+        What the first field of its preamble is.
+    dtype : str
+        Of one sample, in numpy's notation, with the byte order.
+    low, high : int
+        At and beyond these the signal was outside the range.
+    hole : int or None
+        Nothing was acquired there.
+    most_points : int
+        More are not given in one block.
+    """
+
+    code: int
+    dtype: str
+    low: int
+    high: int
+    hole: int | None
+    most_points: int
+
+
+@final
+@dataclass(frozen=True)
+class ScopeDialect:
+    """How to talk to an oscilloscope.
+
+    Braces stand for `channel`, `window` (V, the whole screen), `division` (V), `centre` and
+    `minus_centre` (V), `record` (points), `record_s`, `division_s` and `middle_s` (s), `source`
+    and `level` (V) of the trigger, `format`, `first` and `last` (points, from 1).
+
+    The ten fields of the preamble are in both makes: format, type, points, count, x increment, x
+    origin, x reference, y increment, y origin, y reference.
+
+    Attributes
+    ----------
+    models : tuple of str
+        One of these is in the answer to ``*IDN?``.
+    before : tuple of str
+        Sent before the settings.
+    settings : tuple of Setting
+        Its own time base, range, trigger and transfer.
+    external : str
+        The trigger input; ``channel2`` and so on are called ``CHAN2``.
+    divisions : int
+        In which the screen's width is divided; its height is divided in eight.
+    records : tuple of int
+        Lengths of a record, rising.
+    formats : mapping
+        Block formats by name, the most precise first.
+    part : tuple of str
+        Selects a part of the record; empty: it is always given whole.
+    arm_clear : str or None
+        A question that empties the register that `armed` asks for.
+    arm, stop : str
+        Wait for one trigger; stop waiting.
+    armed, done : Poll
+        Whether a trigger would be seen now; whether the record is complete.
+    origin_in_volts : bool
+        V = (code - reference) * increment + origin, or else
+        V = (code - reference - origin) * increment.
+    """
+
+    name: str
+    models: tuple[str, ...]
+    before: tuple[str, ...]
+    settings: tuple[Setting, ...]
+    external: str
+    divisions: int
+    records: tuple[int, ...]
+    formats: Mapping[str, BlockFormat]
+    part: tuple[str, ...]
+    arm_clear: str | None
+    arm: str
+    stop: str
+    armed: Poll
+    done: Poll
+    origin_in_volts: bool
+    preamble: str = ":WAV:PRE?"
+    data: str = ":WAV:DATA?"
+
+
+INFINIIVISION = ScopeDialect(
+    name="Keysight InfiniiVision",
+    models=("DSO-X", "MSO-X", "DSOX", "MSOX", "EDUX"),
+    before=(":STOP",),
+    settings=(
+        Setting(":CHAN{channel}:DISP", "ON"),
+        Setting(":CHAN{channel}:COUP", "DC"),
+        Setting(":CHAN{channel}:PROB", "1"),
+        Setting(":CHAN{channel}:RANG", "{window}", tolerance=0.02),
+        Setting(":CHAN{channel}:OFFS", "{centre}", tolerance=0.02),
+        Setting(":TIM:MODE", "MAIN"),
+        Setting(":TIM:REF", "CENT"),
+        Setting(":TIM:RANG", "{record_s}"),
+        Setting(":TIM:POS", "{middle_s}"),
+        Setting(":TRIG:MODE", "EDGE"),
+        Setting(":TRIG:SOUR", "{source}"),
+        Setting(":TRIG:SLOP", "POS"),
+        Setting(":TRIG:LEV", "{level}", tolerance=0.05),
+        Setting(":TRIG:SWE", "NORM"),
+        Setting(":ACQ:TYPE", "NORM"),
+        Setting(":WAV:SOUR", "CHAN{channel}"),
+        Setting(":WAV:FORM", "{format}"),
+        Setting(":WAV:BYT", "LSBF"),
+        Setting(":WAV:UNS", "ON"),
+        Setting(":WAV:POIN:MODE", "RAW"),
+        Setting(":WAV:POIN", "{record}", verified=False),
+    ),
+    external="EXT",
+    divisions=10,
+    # fmt: off
+    records=(
+        100,
+        250,
+        500,
+        1_000,
+        2_000,
+        5_000,
+        10_000,
+        20_000,
+        50_000,
+        100_000,
+        200_000,
+        500_000,
+        1_000_000,
+        2_000_000,
+        4_000_000,
+    ),
+    # fmt: on
+    formats={
+        # Eight bits in the high byte, or more of them with high resolution; then the last steps
+        # before the codes of clipping are out of range all the same.
+        "WORD": BlockFormat(1, "<u2", low=0x0100, high=0xFF00, hole=0, most_points=4_000_000),
+        "BYTE": BlockFormat(0, "u1", low=0x01, high=0xFF, hole=0, most_points=4_000_000),
+    },
+    part=(),
+    arm_clear=":AER?",
+    arm=":SING",
+    stop=":STOP",
+    armed=Poll(":AER?", mask=1, value=1),
+    done=Poll(":OPER:COND?", mask=8, value=0),  # bit 3: running
+    origin_in_volts=True,
+)
+
+RIGOL_DS1000Z = ScopeDialect(
+    name="Rigol DS1000Z",
+    models=(",DS1", ",MSO1"),
+    before=(":RUN",),  # stopped, it refuses another memory depth
+    settings=(
+        Setting(":CHAN{channel}:DISP", "ON"),
+        Setting(":CHAN{channel}:COUP", "DC"),
+        Setting(":CHAN{channel}:PROB", "1"),
+        Setting(":CHAN{channel}:VERN", "ON"),
+        Setting(":CHAN{channel}:SCAL", "{division}", tolerance=0.02),
+        Setting(":CHAN{channel}:OFFS", "{minus_centre}", tolerance=0.02),
+        Setting(":TIM:MODE", "MAIN"),
+        Setting(":TIM:SCAL", "{division_s}"),
+        Setting(":TIM:OFFS", "{middle_s}"),
+        Setting(":ACQ:TYPE", "NORM"),
+        Setting(":ACQ:MDEP", "{record}"),
+        Setting(":TRIG:MODE", "EDGE"),
+        Setting(":TRIG:EDG:SOUR", "{source}"),
+        Setting(":TRIG:EDG:SLOP", "POS"),
+        Setting(":TRIG:EDG:LEV", "{level}", tolerance=0.05),
+        Setting(":TRIG:SWE", "NORM"),
+        Setting(":WAV:SOUR", "CHAN{channel}"),
+        Setting(":WAV:MODE", "RAW"),
+        Setting(":WAV:FORM", "{format}"),
+    ),
+    external="EXT",
+    divisions=12,
+    records=(12_000, 120_000, 1_200_000, 12_000_000),
+    formats={
+        "BYTE": BlockFormat(0, "u1", low=0, high=255, hole=None, most_points=250_000),
+        # The same eight bits, in the low byte.
+        "WORD": BlockFormat(1, "<u2", low=0, high=255, hole=None, most_points=125_000),
+    },
+    part=(":WAV:STAR {first}", ":WAV:STOP {last}"),
+    arm_clear=None,
+    arm=":SING",
+    stop=":STOP",
+    armed=Poll(":TRIG:STAT?", words=("WAIT",)),
+    done=Poll(":TRIG:STAT?", words=("STOP",)),
+    origin_in_volts=False,
+)
