@@ -27,9 +27,12 @@ from torch.autograd.function import once_differentiable
 
 from pnnlab.errors import RangeError, ShapeError
 from pnnlab.systems import kernels, multiplex
+from pnnlab.systems.terminals import Terminals, Volts
 from pnnlab.systems.units import BuiltSystem, Chances
 
 FULL_SCALE_V = 5.0  # V, unit of voltage
+SAMPLE_S = 1e-6  # s
+SHOT_S = 1e-3  # s, the pace at which drift counts shots
 IMPEDANCE_OHM = 700.0  # Ω, sqrt(L/C) of the nominal loop
 DRIVE_RANGE = 2.0  # the generator reaches from minus to plus this, units of voltage
 SCREEN = (-0.05, 1.05)  # what the oscilloscope's converter spans
@@ -142,6 +145,19 @@ class Board:
             a=built.a * (1 - 0.005 * warmth),
         )
 
+    def follow(self, u: Tensor, warmth: float, codes: int = 0) -> Tensor:
+        """What comes out ``warmth`` K above where it was set up; see `oscillate`."""
+        parts = self.imperfections
+        return oscillate(
+            u,
+            self.constants(warmth),
+            drive_codes=codes,
+            drive_time_constant=parts.drive_time_constant,
+            channel_capacitance=parts.channel_capacitance,
+            heating=parts.heating,
+            heating_time=parts.heating_time,
+        )
+
 
 class Circuit(BuiltSystem):
     """The simulated electronic PNN layer: replays its input through one fabricated circuit.
@@ -211,6 +227,10 @@ class Circuit(BuiltSystem):
         other._shape(input_dim or self.input_dim, replays, output_dim)
         return other
 
+    def terminals(self) -> Terminals:
+        """Tell how the same board looks from two cables; its temperature is shared."""
+        return _Leads(self._board, self._chances)
+
     def _simulate(self, x: Tensor, theta: Tensor) -> Tensor:
         parts, warmth = self._board.imperfections, self._chances.drift.wander(len(x))
         samples = self.replays * self.input_dim
@@ -218,18 +238,26 @@ class Circuit(BuiltSystem):
         delay = parts.jitter * np.tanh(rows[:, -1])
         rows *= parts.noise
         u = multiplex.drive(x, theta, self.replays)
-        wave = oscillate(
-            u,
-            self._board.constants(warmth),
-            drive_codes=parts.drive_codes,
-            drive_time_constant=parts.drive_time_constant,
-            channel_capacitance=parts.channel_capacitance,
-            heating=parts.heating,
-            heating_time=parts.heating_time,
-        )
+        wave = self._board.follow(u, warmth, parts.drive_codes)
         gain = 1 + 0.002 * warmth
         y: Tensor = _Acquire.apply(wave, rows, delay, gain, parts.codes, self.output_dim)
         return y
+
+
+@final
+class _Leads(Terminals):
+    """A board with the generator's filter; converters and noise are those of the instruments."""
+
+    sample_s = SAMPLE_S
+
+    def __init__(self, board: Board, chances: Chances) -> None:
+        self._board, self._chances = board, chances
+
+    def respond(self, volts: Volts) -> Volts:
+        warmth = self._chances.drift.wander(len(volts) * SAMPLE_S / SHOT_S)
+        u = torch.from_numpy(np.asarray(volts, np.float64) / FULL_SCALE_V)
+        wave = self._board.follow(u.unsqueeze(1), warmth).squeeze(1).numpy()
+        return wave * ((1 + 0.002 * warmth) * FULL_SCALE_V)
 
 
 def oscillate(

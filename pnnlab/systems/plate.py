@@ -39,12 +39,15 @@ from torch.nn import functional
 from pnnlab.errors import RangeError, ShapeError
 from pnnlab.systems import multiplex
 from pnnlab.systems import plate_kernels as kernels
+from pnnlab.systems.terminals import Terminals, Volts
 from pnnlab.systems.units import BuiltSystem, Chances
 
 MODES = 40
 TAIL = 64  # samples of silence at the end of a shot, in which the plate rings on
 FLOOR = 1e-4  # mean square, of full scale, from which on the logarithm is one: 40 dB are shown
 SAMPLE_S = 20e-6  # s
+SHOT_S = 18e-3  # s, the pace at which drift counts shots
+DRIVE_V, FULL_SCALE_V = 1.0, 1.0  # V, units of the drive and of the microphone
 DRIVE_RANGE = 2.0  # the generator reaches from minus to plus this
 SUBSTEPS = 2  # of the integrator, a sample
 
@@ -227,6 +230,14 @@ class Bench:
             driven=built.driven * (1 - 0.0039 * warmth),
         )
 
+    def sound(self, u: Tensor, warmth: float, codes: int = 0) -> Tensor:
+        """Sound pressure over the plate, ``warmth`` K above where it was set up."""
+        parts = self.imperfections
+        force = through_speaker(
+            u, resonance=parts.resonance, quality=parts.quality, sag=parts.sag, codes=codes
+        )
+        return vibrate(force, self.modes(warmth))
+
 
 class Plate(BuiltSystem):
     """The simulated mechanical PNN layer: replays its input through one plate.
@@ -299,17 +310,14 @@ class Plate(BuiltSystem):
         other._shape(input_dim or self.input_dim, replays, output_dim)
         return other
 
+    def terminals(self) -> Terminals:
+        """Tell how the same plate looks from two cables; its temperature is shared."""
+        return _Leads(self._bench, self._chances)
+
     def _simulate(self, x: Tensor, theta: Tensor) -> Tensor:
         parts, warmth = self._bench.imperfections, self._chances.drift.wander(len(x))
         u = waveform(x, theta, self.replays)
-        force = through_speaker(
-            u,
-            resonance=parts.resonance,
-            quality=parts.quality,
-            sag=parts.sag,
-            codes=parts.codes,
-        )
-        pressure = vibrate(force, self._bench.modes(warmth))
+        pressure = self._bench.sound(u, warmth, parts.codes)
         hiss = None
         if self._chances.noise and parts.noise:
             hiss = self._chances.rows(len(x), len(u), x.dtype)
@@ -321,6 +329,27 @@ class Plate(BuiltSystem):
             microphone_time=parts.microphone_time,
             codes=parts.codes,
         )
+
+
+@final
+class _Leads(Terminals):
+    """A plate with its speaker and microphone; the converters are those of the instruments."""
+
+    sample_s = SAMPLE_S
+
+    def __init__(self, bench: Bench, chances: Chances) -> None:
+        self._bench, self._chances = bench, chances
+
+    def respond(self, volts: Volts) -> Volts:
+        samples, parts = len(volts), self._bench.imperfections
+        warmth = self._chances.drift.wander(samples * SAMPLE_S / SHOT_S)
+        u = torch.from_numpy(np.asarray(volts, np.float64) / DRIVE_V)
+        pressure = self._bench.sound(u.unsqueeze(1), warmth).numpy()
+        hiss = self._chances.rows(1, samples, u.dtype) * parts.noise
+        keep = math.exp(-1 / parts.microphone_time) if parts.microphone_time > 0 else 0.0
+        heard, energy = np.empty_like(pressure), np.empty((1, 1))
+        kernels.listen(pressure, hiss, keep, 0, window_edges(samples, 1), heard, energy)
+        return heard[:, 0] * FULL_SCALE_V
 
 
 def waveform(x: Tensor, theta: Tensor, replays: int) -> Tensor:

@@ -69,7 +69,7 @@ class Drift:
         self.size, self.time, self.on = size, time, on
         self.noise = Noise(*seed)
 
-    def wander(self, shots: int) -> float:
+    def wander(self, shots: float) -> float:
         """Let a number of shots pass, and tell where it is then."""
         if self.on:
             keep = math.exp(-shots / self.time)

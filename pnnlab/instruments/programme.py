@@ -1,0 +1,253 @@
+"""How shots become waveforms, and records become read-outs: the computer's part of a bench.
+
+A programme turns inputs and parameters into volts for the generator, and volts from the
+oscilloscope into read-outs. It also knows what an ideal device would answer, so that a self-check
+can tell a device from an open cable.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pnnlab.errors import ShapeError
+from pnnlab.systems import circuit, multiplex, plate
+from pnnlab.systems.terminals import Volts
+
+
+class Programme(ABC):
+    """What a bench drives its device with.
+
+    Attributes
+    ----------
+    name : str
+        The word for the device in reports.
+    input_dim, param_dim, output_dim : int
+        Lengths of one x, one theta and one y.
+    sample_rate_hz : float
+    samples : int
+        Of the waveform of one shot.
+    rest : int
+        Silent samples before the next shot, in which the device forgets the last one.
+    drive_v : float
+        Largest voltage of the drive, either way.
+    low_v, high_v : float
+        What the oscilloscope must be able to show.
+    """
+
+    name: str
+    input_dim: int
+    sample_rate_hz: float
+    rest: int
+    drive_v: float
+    low_v: float
+    high_v: float
+
+    @property
+    @abstractmethod
+    def param_dim(self) -> int:
+        """Length of theta."""
+
+    @property
+    @abstractmethod
+    def output_dim(self) -> int:
+        """Length of y."""
+
+    @property
+    @abstractmethod
+    def samples(self) -> int:
+        """Samples of a shot."""
+
+    @abstractmethod
+    def encode(self, x: Tensor, theta: Tensor) -> Tensor:
+        """Waveforms of shots, (batch, samples), V."""
+
+    @abstractmethod
+    def decode(self, volts: Tensor) -> Tensor:
+        """Read-outs (batch, output_dim) of recorded shots, (batch, samples), V."""
+
+    @abstractmethod
+    def expected(self, volts: Volts) -> Volts:
+        """What a device with nominal constants answers to a waveform, (samples,), V."""
+
+
+@final
+@dataclass(frozen=True)
+class CircuitProgramme(Programme):
+    """The drive and read-out of `pnnlab.systems.Circuit`.
+
+    Parameters
+    ----------
+    input_dim, replays, outputs : int
+        As of a `Circuit`, whose ``output_dim`` is ``outputs``.
+    sample_rate_hz : float
+        One sample of the drive is 1 µs with the circuit's own parts.
+
+    Raises
+    ------
+    ShapeError
+        The outputs do not divide the samples.
+    """
+
+    input_dim: int = 196
+    replays: int = 4
+    outputs: int = 196
+    sample_rate_hz: float = 1 / circuit.SAMPLE_S
+    rest: int = 100  # the loop's current has fallen to 5e-6
+    drive_v: float = circuit.DRIVE_RANGE * circuit.FULL_SCALE_V
+    low_v: float = circuit.SCREEN[0] * circuit.FULL_SCALE_V
+    high_v: float = circuit.SCREEN[1] * circuit.FULL_SCALE_V
+    name: str = "circuit"
+
+    def __post_init__(self) -> None:
+        if min(self.input_dim, self.replays, self.outputs) < 1 or self.samples % self.outputs:
+            raise ShapeError(
+                f"{self.replays} replays of {self.input_dim} samples cannot be read out as "
+                f"{self.outputs} equal segments: choose outputs that divide their product."
+            )
+
+    @property
+    def param_dim(self) -> int:
+        """A scale and an offset for each sample."""
+        return multiplex.param_dim(self.input_dim, self.replays)
+
+    @property
+    def output_dim(self) -> int:
+        """Segment means."""
+        return self.outputs
+
+    @property
+    def samples(self) -> int:
+        """Samples of all replays."""
+        return self.replays * self.input_dim
+
+    def encode(self, x: Tensor, theta: Tensor) -> Tensor:
+        """Scale and shift each sample of each replay."""
+        return multiplex.drive(x, theta, self.replays).T * circuit.FULL_SCALE_V
+
+    def decode(self, volts: Tensor) -> Tensor:
+        """Average segments."""
+        return multiplex.segment_means(volts.T.contiguous(), self.outputs) / circuit.FULL_SCALE_V
+
+    def expected(self, volts: Volts) -> Volts:
+        """Solve the nominal equations."""
+        u = torch.from_numpy(np.asarray(volts, np.float64) / circuit.FULL_SCALE_V)
+        return (
+            circuit.oscillate(u[:, None], circuit.Constants())[:, 0].numpy() * circuit.FULL_SCALE_V
+        )
+
+
+@final
+@dataclass(frozen=True)
+class PlateProgramme(Programme):
+    """The drive and read-out of `pnnlab.systems.Plate`.
+
+    Parameters
+    ----------
+    input_dim, replays, outputs : int
+        As of a `Plate`, whose ``output_dim`` is ``outputs``.
+    sample_rate_hz : float
+        One sample of the drive is 20 µs.
+
+    Raises
+    ------
+    ShapeError
+        There are fewer samples than windows.
+    """
+
+    input_dim: int = 196
+    replays: int = 1
+    outputs: int = 10
+    sample_rate_hz: float = 1 / plate.SAMPLE_S
+    rest: int = 800  # the slowest mode's energy has fallen to 1e-5
+    drive_v: float = plate.DRIVE_RANGE * plate.DRIVE_V
+    low_v: float = -1.25 * plate.FULL_SCALE_V
+    high_v: float = 1.25 * plate.FULL_SCALE_V
+    name: str = "plate"
+
+    def __post_init__(self) -> None:
+        if min(self.input_dim, self.replays) < 1 or not 1 <= self.outputs <= self.samples:
+            raise ShapeError(
+                f"{self.replays} replays of {self.input_dim} samples with their tail cannot be "
+                f"read out in {self.outputs} windows."
+            )
+
+    @property
+    def param_dim(self) -> int:
+        """A scale and an offset for each sample."""
+        return multiplex.param_dim(self.input_dim, self.replays)
+
+    @property
+    def output_dim(self) -> int:
+        """Windows."""
+        return self.outputs
+
+    @property
+    def samples(self) -> int:
+        """Samples of all replays, and of the tail."""
+        return self.replays * self.input_dim + plate.TAIL
+
+    def encode(self, x: Tensor, theta: Tensor) -> Tensor:
+        """Scale and shift each sample of each replay; the tail is silent."""
+        return plate.waveform(x, theta, self.replays).T * plate.DRIVE_V
+
+    def decode(self, volts: Tensor) -> Tensor:
+        """Logarithms of energies in windows."""
+        return plate.log_energy(volts.T.contiguous() / plate.FULL_SCALE_V, self.outputs)
+
+    def expected(self, volts: Volts) -> Volts:
+        """Solve the equations of the nominal plate."""
+        force = torch.from_numpy(np.asarray(volts, np.float64) / plate.DRIVE_V)
+        modes = plate.solve_modes(plate.Constants())
+        return plate.vibrate(force.unsqueeze(1), modes).squeeze(1).numpy() * plate.FULL_SCALE_V
+
+
+@final
+@dataclass(frozen=True)
+class CableProgramme(Programme):
+    """A cable in the device's place: read-outs are the inputs. To check a bench with.
+
+    Parameters
+    ----------
+    input_dim : int
+        Samples of a shot.
+    """
+
+    input_dim: int = 100
+    sample_rate_hz: float = 1e6
+    rest: int = 0
+    drive_v: float = 1.0
+    low_v: float = -1.25
+    high_v: float = 1.25
+    name: str = "cable"
+
+    @property
+    def param_dim(self) -> int:
+        """None."""
+        return 0
+
+    @property
+    def output_dim(self) -> int:
+        """As many as inputs."""
+        return self.input_dim
+
+    @property
+    def samples(self) -> int:
+        """One an input."""
+        return self.input_dim
+
+    def encode(self, x: Tensor, theta: Tensor) -> Tensor:
+        """From minus to plus a volt."""
+        del theta
+        return x * 2 - 1
+
+    def decode(self, volts: Tensor) -> Tensor:
+        """Back again."""
+        return (volts + 1) / 2
+
+    def expected(self, volts: Volts) -> Volts:
+        """What went in."""
+        return volts
