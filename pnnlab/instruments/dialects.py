@@ -297,7 +297,6 @@ INFINIIVISION = ScopeDialect(
     ),
     external="EXT",
     divisions=10,
-    # fmt: off
     records=(
         100,
         250,
@@ -315,7 +314,6 @@ INFINIIVISION = ScopeDialect(
         2_000_000,
         4_000_000,
     ),
-    # fmt: on
     formats={
         # Eight bits in the high byte, or more of them with high resolution; then the last steps
         # before the codes of clipping are out of range all the same.

@@ -104,6 +104,11 @@ class Link:
     ) -> None:
         self.close()
 
+    @property
+    def broken(self) -> bool:
+        """Whether the session was lost; the next use opens another."""
+        return self._wire is None
+
     def send(self, *messages: str) -> None:
         """Send a command group and read the error queue to its end. Never repeated.
 
@@ -119,9 +124,14 @@ class Link:
             self._report(wire, "; ".join(messages))
 
     def send_block(
-        self, header: str, payload: bytes | bytearray | memoryview, *messages: str
+        self,
+        header: str,
+        payload: bytes | bytearray | memoryview,
+        *,
+        before: Sequence[str] = (),
+        after: Sequence[str] = (),
     ) -> None:
-        """Send a definite-length block (IEEE 488.2, 7.7.6), and commands after it, as one group.
+        """Send a definite-length block (IEEE 488.2, 7.7.6), with commands around it, as one group.
 
         Parameters
         ----------
@@ -129,8 +139,8 @@ class Link:
             Command and what stands before the block, such as ``"DATA:ARB:DAC name,"``.
         payload : bytes-like
             The data.
-        *messages : str
-            Commands that follow it.
+        before, after : sequence of str
+            Commands that go before it and after it.
 
         Raises
         ------
@@ -138,10 +148,10 @@ class Link:
             As `send` does.
         """
         data = memoryview(payload).cast("B")
-        head = f"{header}#{len(str(len(data)))}{len(data)}".encode("ascii")
+        head = f"{header}#{len(str(len(data)))}{len(data)}"
         with self._session(header) as wire:
-            wire.write_block(head, data, *messages, _ERRORS)
-            self._report(wire, "; ".join((f"{header}({len(data)} bytes)", *messages)))
+            wire.write_block(before, head, data, (*after, _ERRORS))
+            self._report(wire, "; ".join((*before, f"{header}({len(data)} bytes)", *after)))
 
     def ask(self, message: str) -> str:
         """Ask what may be asked twice; after a failure of the link it is, up to two times.

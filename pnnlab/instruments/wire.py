@@ -9,6 +9,7 @@ everywhere else PyVISA itself.
 import select
 import socket
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import final
 
 import pyvisa
@@ -31,8 +32,10 @@ class Wire(ABC):
         """Send program messages, one after the other."""
 
     @abstractmethod
-    def write_block(self, head: bytes, payload: memoryview, *messages: str) -> None:
-        """Send a message that ends in binary data, then further messages."""
+    def write_block(
+        self, before: Sequence[str], head: str, payload: memoryview, after: Sequence[str]
+    ) -> None:
+        """Send messages, then one that ends in binary data, then further ones."""
 
     @abstractmethod
     def read_line(self) -> str:
@@ -112,13 +115,15 @@ class SocketWire(Wire):
         # In one packet: a message and the question that follows it cost one round trip.
         self._socket.sendall("".join(f"{message}\n" for message in messages).encode("ascii"))
 
-    def write_block(self, head: bytes, payload: memoryview, *messages: str) -> None:
-        """Send a message that ends in binary data, then further messages."""
+    def write_block(
+        self, before: Sequence[str], head: str, payload: memoryview, after: Sequence[str]
+    ) -> None:
+        """Send messages, then one that ends in binary data, then further ones."""
         self._expect_silence()
-        self._socket.sendall(head)
+        self._socket.sendall("\n".join((*before, head)).encode("ascii"))
         for start in range(0, len(payload), _PIECE):
             self._socket.sendall(payload[start : start + _PIECE])
-        self._socket.sendall("\n".join(("", *messages, "")).encode("ascii"))
+        self._socket.sendall("\n".join(("", *after, "")).encode("ascii"))
 
     def read_line(self) -> str:
         """Read one answer, without the end of its line."""
@@ -181,10 +186,13 @@ class VisaWire(Wire):
             # One by one: over USB and GPIB the end of a transfer is the end of a message.
             self._session.write_raw(f"{message}\n".encode("ascii"))
 
-    def write_block(self, head: bytes, payload: memoryview, *messages: str) -> None:
-        """Send a message that ends in binary data, then further messages."""
-        self._session.write_raw(b"".join((head, payload, b"\n")))
-        self.write(*messages)
+    def write_block(
+        self, before: Sequence[str], head: str, payload: memoryview, after: Sequence[str]
+    ) -> None:
+        """Send messages, then one that ends in binary data, then further ones."""
+        self.write(*before)
+        self._session.write_raw(b"".join((head.encode("ascii"), payload, b"\n")))
+        self.write(*after)
 
     def read_line(self) -> str:
         """Read one answer, without the end of its line."""

@@ -1,0 +1,315 @@
+"""An arbitrary waveform generator that plays a waveform once for each trigger."""
+
+import math
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pnnlab.errors import InstrumentError, LimitError, LinkError, RangeError, ShapeError
+from pnnlab.instruments import readback
+from pnnlab.instruments.blocks import encode, step
+from pnnlab.instruments.dialects import KEYSIGHT_33500, Encoding, GeneratorDialect
+from pnnlab.instruments.limits import Limits
+from pnnlab.instruments.link import Link
+from pnnlab.instruments.readback import agrees, number
+
+_INSISTENCE = 3  # how often switching off is tried
+
+
+@final
+@dataclass(frozen=True)
+class GeneratorSettings:
+    """Settings of the output.
+
+    Attributes
+    ----------
+    sample_rate_hz : float
+        Samples a second.
+    amplitude_v : float
+        The converter spans ``offset_v - amplitude_v`` to ``offset_v + amplitude_v``, V. (Front
+        panels show twice this, from peak to peak.)
+    offset_v : float
+        The voltage in the middle, V.
+    load_ohm : float
+        What the generator is told it drives; infinite: an oscilloscope or amplifier.
+    """
+
+    sample_rate_hz: float
+    amplitude_v: float
+    offset_v: float = 0.0
+    load_ohm: float = math.inf
+
+
+@final
+class Generator:
+    """A channel of a generator. Use it in a ``with`` statement, or close it.
+
+    Parameters
+    ----------
+    link : Link
+        The instrument; closed with the generator.
+    dialect : GeneratorDialect
+        What it calls things.
+    channel : int
+        Which output.
+    limits : Limits
+        What the device may be driven with.
+    encoding : str
+        ``"int16"``, or ``"float32"`` where the dialect has it: twice the bytes, no rounding here.
+
+    Raises
+    ------
+    RangeError
+        If the dialect has no such encoding.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        dialect: GeneratorDialect = KEYSIGHT_33500,
+        *,
+        channel: int = 1,
+        limits: Limits,
+        encoding: str = "int16",
+    ) -> None:
+        if encoding not in dialect.encodings:
+            raise RangeError(
+                f"{dialect.name} has no encoding {encoding!r}; choose from "
+                f"{', '.join(dialect.encodings)}."
+            )
+        self.link = link
+        self.dialect = dialect
+        self.channel = channel
+        self.limits = limits
+        self._encoding: Encoding = dialect.encodings[encoding]
+        self._settings: GeneratorSettings | None = None
+        self._points = 0
+        self._on = False
+        self._session = -1  # of the link, in which the waveform was loaded
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def memory(self) -> int:
+        """The longest waveform, in samples."""
+        return self.dialect.most_points
+
+    def apply(self, settings: GeneratorSettings) -> None:
+        """Switch the output off, send all settings, and read them back.
+
+        Raises
+        ------
+        LimitError
+            If the converter's span exceeds the limits: then a wrong waveform could, too.
+        RangeError
+            If a setting makes no sense.
+        InstrumentError
+            If the instrument refuses a setting, or reads back another value.
+        """
+        self._check(settings)
+        with self.link.lock:
+            self.output(False)
+            self._settings, self._points = None, 0
+            values = self._values(settings)
+            readback.apply(self.link, self.dialect.settings, values, self.dialect.before)
+            self._settings = settings
+
+    def load(self, volts: NDArray[np.floating[Any]]) -> None:
+        """Check a waveform against the limits, and only then upload and select it.
+
+        While it loads, the output may be anywhere in the converter's span; afterwards it rests at
+        the first sample. A trigger plays the waveform once.
+
+        Parameters
+        ----------
+        volts : array, (samples,), floating point
+            What the output shall be, V.
+
+        Raises
+        ------
+        LimitError
+            If it exceeds the limits, or the converter's span. Nothing is sent then.
+        ShapeError, RangeError
+            If it is no waveform, or too long or too short for the instrument.
+        InstrumentError
+            If the instrument refuses it, or reads back another one.
+        """
+        settings = self._applied()
+        codes = self._encode(volts, settings)
+        values = self._values(settings, len(codes))
+        dialect = self.dialect
+        with self.link.lock:
+            self._points = 0
+            self.link.send_block(
+                self._encoding.header.format_map(values),
+                codes.data,
+                before=[command.format_map(values) for command in dialect.before_upload],
+                after=[
+                    f"{setting.header} {setting.value}".format_map(values)
+                    for setting in dialect.waveform
+                ],
+            )
+            self._verify_waveform(values, len(codes))
+            self._points = len(codes)
+            self._session = self.link.reopened
+
+    def output(self, on: bool) -> None:
+        """Switch the output on or off, and read back whether it is.
+
+        Switching off is insisted upon when the link breaks.
+
+        Raises
+        ------
+        InstrumentError
+            If it cannot be done.
+        """
+        if on:
+            self._applied()
+            self._switch("ON")
+            self._on = True
+            return
+        for attempt in range(1, _INSISTENCE + 1):
+            try:
+                self._switch("OFF")
+                break
+            except LinkError:
+                if attempt == _INSISTENCE:
+                    raise
+        self._on = False
+
+    def trigger(self) -> None:
+        """Play the waveform once.
+
+        Raises
+        ------
+        InstrumentError
+            If none is loaded, or the instrument refuses.
+        LinkError
+            If the link broke since: nobody knows in which state the instrument is now.
+        """
+        if not self._points:
+            raise InstrumentError(f"{self.link} has no waveform to play; load one first.")
+        if self.link.broken or self.link.reopened != self._session:
+            self._points = 0
+            raise LinkError(
+                f"The link to {self.link} broke after the waveform was loaded. Apply the settings "
+                "and load it again."
+            )
+        self.link.send(self.dialect.trigger)
+
+    def verify(self) -> None:
+        """Read everything back.
+
+        Raises
+        ------
+        InstrumentError
+            If anything is not as it was set.
+        """
+        settings = self._applied()
+        values = self._values(settings, self._points or self.dialect.fewest_points)
+        with self.link.lock:
+            readback.verify(self.link, self.dialect.settings, values)
+            self._verify_output("ON" if self._on else "OFF")
+            if self._points:
+                self._verify_waveform(values, self._points)
+
+    def close(self) -> None:
+        """Switch the output off and let the instrument go, whatever else fails."""
+        try:
+            self.output(False)
+        finally:
+            self.link.close()
+
+    def _check(self, settings: GeneratorSettings) -> None:
+        if not (math.isfinite(settings.sample_rate_hz) and settings.sample_rate_hz > 0):
+            raise RangeError(f"sample_rate_hz is {settings.sample_rate_hz}, not above 0.")
+        if not (math.isfinite(settings.amplitude_v) and settings.amplitude_v > 0):
+            raise RangeError(f"amplitude_v is {settings.amplitude_v}, not above 0.")
+        if not settings.load_ohm > 0:
+            raise RangeError(f"load_ohm is {settings.load_ohm}, not above 0.")
+        ends = settings.offset_v + settings.amplitude_v * np.array([-1.0, 1.0])
+        try:
+            limits = Limits(self.limits.low_v, self.limits.high_v, rest_v=self.limits.rest_v)
+            limits.check(ends, settings.sample_rate_hz, step_v=1e-9 * settings.amplitude_v)
+        except LimitError as error:
+            raise LimitError(
+                f"With an amplitude of {settings.amplitude_v} V about {settings.offset_v} V the "
+                f"converter could exceed the limits, {self.limits.low_v} to "
+                f"{self.limits.high_v} V. Choose a smaller amplitude; nothing was sent."
+            ) from error
+
+    def _applied(self) -> GeneratorSettings:
+        if self._settings is None:
+            raise InstrumentError(f"{self.link} is not set up; apply settings first.")
+        return self._settings
+
+    def _encode(
+        self, volts: NDArray[np.floating[Any]], settings: GeneratorSettings
+    ) -> NDArray[Any]:
+        if volts.ndim != 1 or volts.dtype.kind != "f":
+            raise ShapeError(
+                f"A waveform is (samples,) of floating point, not {volts.shape} of {volts.dtype}."
+            )
+        if not self.dialect.fewest_points <= len(volts) <= self.dialect.most_points:
+            raise RangeError(
+                f"The waveform has {len(volts)} samples; {self.dialect.name} takes "
+                f"{self.dialect.fewest_points} to {self.dialect.most_points}."
+            )
+        resolution = step(self._encoding, settings.amplitude_v)
+        self.limits.check(volts, settings.sample_rate_hz, step_v=resolution / 2)
+        low = settings.offset_v - settings.amplitude_v - resolution / 2
+        high = settings.offset_v + settings.amplitude_v + resolution / 2
+        if volts.min() < low or volts.max() > high:
+            raise LimitError(
+                f"The waveform goes from {volts.min():.6g} to {volts.max():.6g} V, but the "
+                f"converter from {low:.6g} to {high:.6g} V. Nothing was sent. Apply a larger "
+                "amplitude, or scale the drive."
+            )
+        return encode(volts, self._encoding, settings.offset_v, settings.amplitude_v)
+
+    def _values(self, settings: GeneratorSettings, points: int = 1) -> dict[str, str]:
+        return {
+            "channel": str(self.channel),
+            "rate": number(settings.sample_rate_hz),
+            "span": number(2 * settings.amplitude_v),
+            "offset": number(settings.offset_v),
+            "load": number(settings.load_ohm),
+            "points": str(points),
+            "frequency": number(settings.sample_rate_hz / points),
+        }
+
+    def _switch(self, state: str) -> None:
+        header = self.dialect.output.header.format(channel=self.channel)
+        with self.link.lock:
+            self.link.send(f"{header} {state}")
+            self._verify_output(state)
+
+    def _verify_output(self, state: str) -> None:
+        header = self.dialect.output.header.format(channel=self.channel)
+        answer = self.link.ask(f"{header}?")
+        if not agrees(state, answer, 0.0):
+            raise InstrumentError(
+                f"{self.link}: the output was switched {state} but is {answer}. An overload may "
+                "have switched it off; look at the instrument before you go on."
+            )
+
+    def _verify_waveform(self, values: dict[str, str], points: int) -> None:
+        readback.verify(self.link, self.dialect.waveform, values)
+        answer = self.link.ask(self.dialect.points_query.format_map(values))
+        if not agrees(str(points), answer, 0.0):
+            raise InstrumentError(
+                f"{self.link} says that its waveform has {answer} points; {points} were sent. "
+                "Load it again."
+            )

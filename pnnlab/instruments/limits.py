@@ -1,0 +1,151 @@
+"""What may be sent to a device. A waveform beyond it is refused as a whole, and never clipped."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pnnlab.errors import LimitError, RangeError
+
+_AT_REST = 1e-3  # of the permitted range, either way
+
+
+@final
+@dataclass(frozen=True)
+class Limits:
+    """Limits of a waveform.
+
+    Attributes
+    ----------
+    low_v, high_v : float
+        Lowest and highest voltage.
+    slew_v_per_s : float
+        Largest change from one sample to the next, and from the last to the first.
+    duty : float
+        Largest fraction of the samples that may be away from rest.
+    power_w : float
+        Largest mean power in the load.
+    load_ohm : float
+        The load.
+    rest_v : float
+        The voltage at rest.
+
+    Raises
+    ------
+    RangeError
+        If these limits make no sense, such as ``low_v >= high_v``.
+    """
+
+    low_v: float
+    high_v: float
+    slew_v_per_s: float = math.inf
+    duty: float = 1.0
+    power_w: float = math.inf
+    load_ohm: float = math.inf
+    rest_v: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require(
+            math.isfinite(self.low_v) and math.isfinite(self.high_v) and self.low_v < self.high_v,
+            f"low_v is {self.low_v} and high_v {self.high_v}; give two voltages, the lower first.",
+        )
+        _require(
+            self.low_v <= self.rest_v <= self.high_v,
+            f"rest_v is {self.rest_v}, outside [{self.low_v}, {self.high_v}].",
+        )
+        _require(self.slew_v_per_s > 0, f"slew_v_per_s is {self.slew_v_per_s}, not above 0.")
+        _require(0 < self.duty <= 1, f"duty is {self.duty}; a fraction lies in (0, 1].")
+        _require(self.power_w > 0, f"power_w is {self.power_w}, not above 0.")
+        _require(self.load_ohm > 0, f"load_ohm is {self.load_ohm}, not above 0.")
+        _require(
+            math.isinf(self.power_w) or math.isfinite(self.load_ohm),
+            f"power_w is {self.power_w}, but there is no load_ohm that it could be computed with.",
+        )
+
+    def check(
+        self, volts: NDArray[np.floating[Any]], sample_rate_hz: float, *, step_v: float = 0.0
+    ) -> None:
+        """Raise unless a waveform is within the limits.
+
+        Between two triggers a generator rests at the first sample.
+
+        Parameters
+        ----------
+        volts : array, (samples,), floating point
+            The waveform, V.
+        sample_rate_hz : float
+            Samples a second.
+        step_v : float
+            Step of the converter, V: by so much rounding may exceed a limit.
+
+        Raises
+        ------
+        LimitError
+            If a sample is NaN or infinite, or a limit is exceeded.
+        """
+        self._check_range(volts, step_v)
+        if math.isfinite(self.slew_v_per_s):
+            self._check_slew(volts, sample_rate_hz, step_v)
+        if self.duty < 1:
+            self._check_duty(volts)
+        if math.isfinite(self.power_w):
+            self._check_power(volts)
+
+    def _check_range(self, volts: NDArray[np.floating[Any]], step_v: float) -> None:
+        if volts.ndim != 1 or len(volts) == 0:
+            raise LimitError(f"A waveform is (samples,), not {volts.shape}; nothing was sent.")
+        low, high = float(volts.min()), float(volts.max())
+        if low >= self.low_v - step_v and high <= self.high_v + step_v:  # false of NaN too
+            return
+        if not (math.isfinite(low) and math.isfinite(high)):
+            count = int(np.count_nonzero(~np.isfinite(volts)))
+            raise LimitError(
+                f"{count} of {len(volts)} samples are NaN or infinite; nothing was sent. Look for "
+                "a division by zero, or a training step that diverged."
+            )
+        raise LimitError(
+            f"The waveform goes from {low:.6g} to {high:.6g} V; permitted are {self.low_v:.6g} to "
+            f"{self.high_v:.6g} V. Nothing was sent. Scale the drive."
+        )
+
+    def _check_slew(
+        self, volts: NDArray[np.floating[Any]], sample_rate_hz: float, step_v: float
+    ) -> None:
+        jump = max(float(np.abs(np.diff(volts)).max(initial=0.0)), abs(float(volts[0] - volts[-1])))
+        if (jump - step_v) * sample_rate_hz > self.slew_v_per_s:
+            raise LimitError(
+                f"The waveform changes by {jump * sample_rate_hz:.6g} V/s; permitted are "
+                f"{self.slew_v_per_s:.6g} V/s. Nothing was sent. Smooth the drive, end it where "
+                "it begins, or lower its sample rate."
+            )
+
+    def _check_duty(self, volts: NDArray[np.floating[Any]]) -> None:
+        away = np.abs(volts - self.rest_v) > _AT_REST * (self.high_v - self.low_v)
+        if bool(away[0]):
+            raise LimitError(
+                f"The first sample is {float(volts[0]):.6g} V, where the generator stays between "
+                f"triggers, but with a duty of {self.duty} it must be at rest, {self.rest_v:.6g} "
+                "V. Nothing was sent. Begin with rest."
+            )
+        duty = float(np.count_nonzero(away)) / len(volts)
+        if duty > self.duty:
+            raise LimitError(
+                f"The waveform is away from rest for {duty:.4g} of its length; permitted are "
+                f"{self.duty:.4g}. Nothing was sent. Put longer rests between the shots."
+            )
+
+    def _check_power(self, volts: NDArray[np.floating[Any]]) -> None:
+        mean_square = float(np.mean(np.square(volts, dtype=np.float64)))
+        power = max(mean_square, float(volts[0]) ** 2) / self.load_ohm
+        if power > self.power_w:
+            raise LimitError(
+                f"The waveform puts {power:.4g} W into {self.load_ohm:.6g} ohm; permitted are "
+                f"{self.power_w:.4g} W. Nothing was sent. Lower the drive, or let it rest longer."
+            )
+
+
+def _require(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise RangeError(otherwise)

@@ -1,0 +1,363 @@
+"""An oscilloscope that takes one record for each trigger."""
+
+import math
+import time
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pnnlab.errors import InstrumentError, RangeError
+from pnnlab.instruments import readback
+from pnnlab.instruments.blocks import Preamble, decode, read_preamble
+from pnnlab.instruments.dialects import INFINIIVISION, BlockFormat, Poll, ScopeDialect
+from pnnlab.instruments.link import Link
+from pnnlab.instruments.readback import number
+
+_PAUSE_S = 2e-4, 1e-2  # between two looks at the state, at first and at last
+
+
+@final
+@dataclass(frozen=True)
+class ScopeSettings:
+    """Settings of a record.
+
+    Attributes
+    ----------
+    low_v, high_v : float
+        What the screen must show, V.
+    sample_rate_hz : float
+        Points a second, at least.
+    points : int
+        At this rate; a record that is sampled faster has more of them.
+    delay_s : float
+        Of the first point after the trigger, s; negative: before it.
+    trigger : str
+        ``"external"``, or a channel such as ``"channel2"``; its rising edge.
+    level_v : float
+        Voltage at which it triggers; 1 V suits the outputs that generators make for this.
+    """
+
+    low_v: float
+    high_v: float
+    sample_rate_hz: float
+    points: int
+    delay_s: float
+    trigger: str = "external"
+    level_v: float = 1.0
+
+
+@final
+@dataclass(frozen=True)
+class Trace:
+    """A record.
+
+    Attributes
+    ----------
+    volts : array, (points,), float32
+        V; NaN where nothing was acquired.
+    saturated, missing : int
+        Points out of the instrument's range, and points that were not acquired.
+    start_s, step_s : float
+        Time of the first point after the trigger, and between two points, s.
+    """
+
+    volts: NDArray[np.float32]
+    saturated: int
+    missing: int
+    start_s: float
+    step_s: float
+
+
+@final
+class Oscilloscope:
+    """A channel of an oscilloscope. Use it in a ``with`` statement, or close it.
+
+    Parameters
+    ----------
+    link : Link
+        The instrument; closed with the oscilloscope.
+    dialect : ScopeDialect
+        What it calls things.
+    channel : int
+        Which input.
+    transfer : str, optional
+        Format of the blocks, ``"WORD"`` or ``"BYTE"``; by default the dialect's first one.
+
+    Raises
+    ------
+    RangeError
+        If the dialect has no such format.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        dialect: ScopeDialect = INFINIIVISION,
+        *,
+        channel: int = 1,
+        transfer: str | None = None,
+    ) -> None:
+        transfer = transfer or next(iter(dialect.formats))
+        if transfer not in dialect.formats:
+            raise RangeError(
+                f"{dialect.name} has no format {transfer!r}; choose from "
+                f"{', '.join(dialect.formats)}."
+            )
+        self.link = link
+        self.dialect = dialect
+        self.channel = channel
+        self._transfer = transfer
+        self._settings: ScopeSettings | None = None
+        self._record = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def memory(self) -> int:
+        """The longest record, in points."""
+        return self.dialect.records[-1]
+
+    def apply(self, settings: ScopeSettings) -> None:
+        """Send all settings, and read them back.
+
+        Raises
+        ------
+        RangeError
+            If a setting makes no sense, or the record is longer than the memory.
+        InstrumentError
+            If the instrument refuses a setting, or reads back another value.
+        """
+        _check(settings)
+        fitting = [record for record in self.dialect.records if record >= settings.points]
+        if not fitting:
+            raise RangeError(
+                f"{settings.points} points are more than the {self.memory} of {self.dialect.name}; "
+                "take fewer at once."
+            )
+        self._settings = None
+        values = self._values(settings, fitting[0])
+        with self.link.lock:
+            readback.apply(self.link, self.dialect.settings, values, self.dialect.before)
+            self._settings, self._record = settings, fitting[0]
+
+    def arm(self) -> None:
+        """Wait for one trigger; return once the instrument would see it.
+
+        Raises
+        ------
+        InstrumentError
+            If the instrument refuses, or does not become ready.
+        """
+        self._applied()
+        with self.link.lock:
+            if self.dialect.arm_clear is not None:
+                self.link.ask(self.dialect.arm_clear)
+            self.link.send(self.dialect.arm)
+            if not self._poll(self.dialect.armed, self.link.timeout_s):
+                raise InstrumentError(
+                    f"{self.link} did not become ready for a trigger within {self.link.timeout_s} "
+                    "s. Check that its trigger is not already there, and its time base."
+                )
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait until the record is complete.
+
+        Raises
+        ------
+        InstrumentError
+            If it is not in time; the instrument no longer waits for a trigger then.
+        """
+        if self._poll(self.dialect.done, timeout_s):
+            return
+        self.link.send(self.dialect.stop)
+        raise InstrumentError(
+            f"{self.link} saw no trigger within {timeout_s:.3g} s. Check the cable from the "
+            "generator's trigger or sync output, the trigger's source and its level."
+        )
+
+    def read(self) -> Trace:
+        """Read the record that was taken.
+
+        Raises
+        ------
+        InstrumentError
+            If the record does not cover what was asked for, or its parts do not agree.
+        LinkError
+            If it did not come over whole.
+        """
+        settings = self._applied()
+        with self.link.lock:
+            preamble = self._preamble()
+            try:
+                first, count = _window(settings, preamble, self._available(preamble))
+            except ValueError as error:
+                raise InstrumentError(
+                    f"{self.link} took {preamble.points} points of {preamble.step_s:.6g} s from "
+                    f"{preamble.start_s:.6g} s on ({error}): not the {settings.points} points of "
+                    f"{1 / settings.sample_rate_hz:.6g} s from {settings.delay_s:.6g} s on. "
+                    "Choose a sample rate and a length that it has."
+                ) from error
+            data = self._data(first, count, preamble.points)
+        volts, saturated, missing = decode(data, self._format, preamble)
+        start_s = preamble.start_s + first * preamble.step_s
+        return Trace(volts, saturated, missing, start_s, preamble.step_s)
+
+    def verify(self) -> None:
+        """Read all settings back.
+
+        Raises
+        ------
+        InstrumentError
+            If one is not as it was set.
+        """
+        values = self._values(self._applied(), self._record)
+        with self.link.lock:
+            readback.verify(self.link, self.dialect.settings, values)
+
+    def close(self) -> None:
+        """Let the instrument go, as it is."""
+        self.link.close()
+
+    @property
+    def _format(self) -> BlockFormat:
+        return self.dialect.formats[self._transfer]
+
+    def _applied(self) -> ScopeSettings:
+        if self._settings is None:
+            raise InstrumentError(f"{self.link} is not set up; apply settings first.")
+        return self._settings
+
+    def _values(self, settings: ScopeSettings, record: int) -> dict[str, str]:
+        window = _three_digits_up(settings.high_v - settings.low_v)
+        centre = (settings.high_v + settings.low_v) / 2
+        record_s = record / settings.sample_rate_hz
+        source = settings.trigger.lower()
+        return {
+            "channel": str(self.channel),
+            "window": number(window),
+            "division": number(window / 8),
+            "centre": number(centre),
+            "minus_centre": number(-centre),
+            "record": str(record),
+            "record_s": number(record_s),
+            "division_s": number(record_s / self.dialect.divisions),
+            "middle_s": number(settings.delay_s + record_s / 2),
+            "source": self.dialect.external if source == "external" else f"CHAN{source[7:]}",
+            "level": number(settings.level_v),
+            "format": self._transfer,
+        }
+
+    def _poll(self, poll: Poll, timeout_s: float) -> bool:
+        """Ask until the answer is yes; False if it was not in time."""
+        deadline = time.monotonic() + timeout_s
+        pause, longest = _PAUSE_S
+        while not _says_yes(poll, self.link.ask(poll.query)):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(pause)
+            pause = min(2 * pause, longest)
+        return True
+
+    def _preamble(self) -> Preamble:
+        answer = self.link.ask(self.dialect.preamble)
+        try:
+            preamble = read_preamble(answer, origin_in_volts=self.dialect.origin_in_volts)
+        except ValueError as error:
+            raise InstrumentError(
+                f"{self.link}: the preamble {answer[:200]!r} cannot be read ({error}). Check that "
+                "its channel is on and has taken a record."
+            ) from error
+        if preamble.code != self._format.code:
+            raise InstrumentError(
+                f"{self.link} gives its data in format {preamble.code}, not as {self._transfer}. "
+                "Apply the settings again."
+            )
+        return preamble
+
+    def _available(self, preamble: Preamble) -> int:
+        # Where parts are selected, the preamble may tell of the part.
+        return self._record if self.dialect.part else preamble.points
+
+    def _data(self, first: int, count: int, points: int) -> memoryview:
+        """Codes of a part of the record, which has so many points."""
+        size = np.dtype(self._format.dtype).itemsize
+        if not self.dialect.part:
+            return memoryview(self._block(points))[first * size : (first + count) * size]
+        data = bytearray()
+        most = self._format.most_points
+        for start in range(first, first + count, most):
+            stop = min(start + most, first + count)
+            part = {"first": str(start + 1), "last": str(stop)}
+            self.link.send(*(command.format_map(part) for command in self.dialect.part))
+            data += self._block(stop - start)
+        return memoryview(data)
+
+    def _block(self, points: int) -> bytearray:
+        expected = points * np.dtype(self._format.dtype).itemsize
+        data = self.link.ask_block(self.dialect.data, expected)
+        if len(data) != expected:
+            raise InstrumentError(
+                f"{self.link} gave {len(data)} bytes for {points} points, not {expected}. Take "
+                "the record again."
+            )
+        return data
+
+
+def _check(settings: ScopeSettings) -> None:
+    for label, value in (
+        ("sample_rate_hz", settings.sample_rate_hz),
+        ("points", settings.points),
+        ("high_v - low_v", settings.high_v - settings.low_v),
+    ):
+        if not (math.isfinite(value) and value > 0):
+            raise RangeError(f"{label} is {value}; it must be above 0.")
+    if not math.isfinite(settings.delay_s):
+        raise RangeError(f"delay_s is {settings.delay_s}, not a time.")
+    if settings.trigger.lower() not in ("external", *(f"channel{n}" for n in range(1, 5))):
+        raise RangeError(
+            f"trigger is {settings.trigger!r}; give 'external' or a channel such as 'channel2'."
+        )
+
+
+def _three_digits_up(value: float) -> float:
+    """Rounded up to what instruments show of a range."""
+    unit = 10.0 ** (math.floor(math.log10(value)) - 2)
+    return math.ceil(value / unit - 1e-6) * unit
+
+
+def _says_yes(poll: Poll, answer: str) -> bool:
+    if poll.words:
+        return answer.upper() in poll.words
+    try:
+        return int(float(answer)) & poll.mask == poll.value
+    except ValueError as error:
+        raise InstrumentError(
+            f"{poll.query!r} was answered with {answer[:60]!r}, not a number. Choose the dialect "
+            "that this instrument speaks."
+        ) from error
+
+
+def _window(settings: ScopeSettings, preamble: Preamble, available: int) -> tuple[int, int]:
+    """First point and number of points that cover what was asked for, or ValueError."""
+    step = preamble.step_s
+    if step * settings.sample_rate_hz > 1.001:
+        raise ValueError("too slow")
+    first = round((settings.delay_s - preamble.start_s) / step)
+    count = round(settings.points / settings.sample_rate_hz / step)
+    # One point may be missing at either end, where the grids are shifted.
+    if first < -1 or first + count > available + 1:
+        raise ValueError("elsewhere")
+    first = max(first, 0)
+    return first, min(count, available - first)

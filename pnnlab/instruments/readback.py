@@ -1,0 +1,85 @@
+"""Settings that are sent, read back, and compared: an instrument may round, adjust or ignore."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from pnnlab.errors import InstrumentError
+from pnnlab.instruments.dialects import Setting
+from pnnlab.instruments.link import Link
+
+Values = Mapping[str, str]
+
+_INFINITY = 9.9e37  # how SCPI writes it (SCPI-99, volume 1, 7.2.1)
+_SWITCH = {"ON": "1", "OFF": "0"}
+
+
+def number(value: float) -> str:
+    """A number as a command takes it, with nine digits."""
+    return "INF" if value == math.inf else f"{value:.9G}"
+
+
+def apply(link: Link, settings: Sequence[Setting], values: Values, before: Sequence[str]) -> None:
+    """Send settings as one group, and read each back.
+
+    Parameters
+    ----------
+    link : Link
+        The instrument.
+    settings : sequence of Setting
+        In this order.
+    values : mapping
+        What stands for the names in braces.
+    before : sequence of str
+        Commands that go before them.
+
+    Raises
+    ------
+    InstrumentError
+        If the instrument refuses one, or says another value than the one sent.
+    """
+    commands = [_filled(f"{setting.header} {setting.value}", values) for setting in settings]
+    link.send(*(_filled(command, values) for command in before), *commands)
+    verify(link, settings, values)
+
+
+def verify(link: Link, settings: Sequence[Setting], values: Values) -> None:
+    """Read settings back.
+
+    Raises
+    ------
+    InstrumentError
+        If one is not what it was set to.
+    """
+    for setting in settings:
+        if not setting.verified:
+            continue
+        header, value = _filled(setting.header, values), _filled(setting.value, values)
+        answer = link.ask(f"{header}?")
+        if not agrees(value, answer, setting.tolerance):
+            raise InstrumentError(
+                f"{link}: {header} was set to {value} but is {answer}. Choose a value that the "
+                "instrument can take, and keep hands off its front panel."
+            )
+
+
+def agrees(sent: str, answer: str, tolerance: float) -> bool:
+    """Whether an answer means what was sent: short or long form, ON or 1, rounded numbers."""
+    sent, answer = (_plain(text) for text in (sent, answer))
+    try:
+        return math.isclose(_value(sent), _value(answer), rel_tol=tolerance, abs_tol=1e-12)
+    except ValueError:
+        return answer == sent or (sent.isalpha() and answer.startswith(sent))
+
+
+def _plain(text: str) -> str:
+    text = text.strip().strip('"').upper()
+    return _SWITCH.get(text, text)
+
+
+def _value(text: str) -> float:
+    value = float(text)
+    return math.inf if value >= _INFINITY else value
+
+
+def _filled(template: str, values: Values) -> str:
+    return template.format_map(values)
