@@ -1,0 +1,168 @@
+"""Out through the generator and back through the oscilloscope: one waveform, one record."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pnnlab.errors import LinkError
+from pnnlab.instruments.generator import Generator, GeneratorSettings
+from pnnlab.instruments.guard import Guard
+from pnnlab.instruments.oscilloscope import Oscilloscope, ScopeSettings
+
+Volts = NDArray[np.floating[Any]]
+
+PATIENCE_S = 5.0  # beyond the length of a record: instruments think, and networks wait
+
+
+@final
+@dataclass(frozen=True)
+class Record:
+    """What came back for one waveform.
+
+    Attributes
+    ----------
+    volts : array, (points,), float32
+        One value for each sample of the waveform, at its end.
+    missing, saturated : int
+        Points that the oscilloscope did not take, or that left its screen.
+    step_s : float
+        Between two points as they were taken, s.
+    """
+
+    volts: Volts
+    missing: int
+    saturated: int
+    step_s: float
+
+
+@final
+class Loop:
+    """A generator and an oscilloscope with a device between them.
+
+    Parameters
+    ----------
+    generator : Generator
+    oscilloscope : Oscilloscope
+    output : GeneratorSettings
+    low_v, high_v : float
+        Range that the oscilloscope shows.
+    guard : callable, optional
+        Starts a process that switches the output off should this one die or hang.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        oscilloscope: Oscilloscope,
+        output: GeneratorSettings,
+        *,
+        low_v: float,
+        high_v: float,
+        guard: Callable[[], Guard] | None = None,
+    ) -> None:
+        self.generator = generator
+        self.oscilloscope = oscilloscope
+        self.output = output
+        self.screen = ScopeSettings(
+            low_v=low_v, high_v=high_v, sample_rate_hz=output.sample_rate_hz, points=0, delay_s=0.0
+        )
+        self._start_guard = guard
+        self._guard: Guard | None = None
+        self._live = False  # both are set up, the output is on, and somebody watches over it
+
+    def seen_by(self, oscilloscope: Oscilloscope) -> "Loop":
+        """The same generator, seen by another oscilloscope or by another channel."""
+        self.recover()  # the two would not know of each other's settings
+        screen = self.screen
+        return Loop(
+            self.generator, oscilloscope, self.output, low_v=screen.low_v, high_v=screen.high_v
+        )
+
+    @property
+    def memory(self) -> int:
+        """The longest waveform, in samples."""
+        return min(self.generator.memory, self.oscilloscope.memory)
+
+    @property
+    def reopened(self) -> int:
+        """How often a link had to be opened anew."""
+        return self.generator.link.reopened + self.oscilloscope.link.reopened
+
+    def take(self, volts: Volts, delay_s: float) -> Record:
+        """Play a waveform once and take down what comes back.
+
+        Parameters
+        ----------
+        volts : array, (samples,)
+        delay_s : float
+            How late the answer to a sample arrives.
+
+        Raises
+        ------
+        LimitError
+            The waveform must not be sent; nothing was.
+        InstrumentError
+            Something went wrong on the way; nothing that came back can be trusted then.
+        """
+        before = self.reopened
+        if self._guard is not None and self._live:
+            self._guard.check()
+        self._set_up(len(volts), delay_s)
+        self.generator.load(volts)
+        self.oscilloscope.arm()
+        self.generator.trigger()
+        self.oscilloscope.wait(len(volts) / self.output.sample_rate_hz + PATIENCE_S)
+        trace = self.oscilloscope.read()
+        if self.reopened != before:
+            raise LinkError("a link was lost and opened anew while a record was taken")
+        period = 1 / self.output.sample_rate_hz
+        times = delay_s + period * np.arange(1, len(volts) + 1)
+        taken = trace.start_s + trace.step_s * np.arange(len(trace.volts))
+        # To a thousandth of a sample it is the grid that was asked for, and no work.
+        same = len(taken) == len(times) and np.abs(taken - times)[[0, -1]].max() < 1e-3 * period
+        on_grid = trace.volts if same else np.interp(times, taken, trace.volts).astype(np.float32)
+        return Record(on_grid, trace.missing, trace.saturated, trace.step_s)
+
+    def recover(self) -> None:
+        """Forget what the instruments were told; the next record begins with telling them all."""
+        self._live = False
+
+    def rest(self) -> None:
+        """Switch the output off, whatever else fails."""
+        self._live = False
+        self.generator.output(False)
+
+    def _set_up(self, points: int, delay_s: float) -> None:
+        screen = replace(
+            self.screen, points=points, delay_s=delay_s + 1 / self.output.sample_rate_hz
+        )
+        if not self._live:
+            self.generator.apply(self.output)
+        if not self._live or screen != self.screen:
+            self.oscilloscope.apply(screen)
+            self.screen = screen
+        if not self._live:
+            self._be_watched()
+            self.generator.output(True)
+            self._live = True
+
+    def _be_watched(self) -> None:
+        """Have a guard before the output is on; one that has tripped has left."""
+        if self._start_guard is None or (self._guard is not None and self._guard.alive):
+            return
+        if self._guard is not None:
+            self._guard.close()
+        self._guard = self._start_guard()
+
+    def close(self) -> None:
+        """Switch the output off, let both instruments go, and then the guard."""
+        self._live = False
+        with ExitStack() as stack:
+            if self._guard is not None:
+                stack.callback(self._guard.close)
+            stack.callback(self.oscilloscope.close)
+            stack.callback(self.generator.close)

@@ -1,0 +1,211 @@
+"""Shots that can be trusted: taken again until they can, and counted.
+
+Every waveform begins with the pilot of the self-check. A record that is not whole, or whose pilot
+does not come back as it did then, is not one of the device: its shots are taken again.
+"""
+
+import atexit
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pnnlab.errors import InstrumentError, LinkError, RangeError
+from pnnlab.instruments.alignment import align
+from pnnlab.instruments.loop import Loop, Record
+from pnnlab.instruments.programme import Programme
+from pnnlab.instruments.selfcheck import LEAD, PILOT, SelfCheck, pilot, self_check
+
+Volts = NDArray[np.floating[Any]]
+
+ATTEMPTS = 8
+LIKENESS = 0.9  # of a pilot with the self-check's; less is another device, or none
+GAIN_STEP = 0.05  # a device's gain may wander; one that jumps so far did not do it by itself
+OFFSET_STEP = 2e-3  # of the screen, beyond what the noise explains
+WINDOW = slice(LEAD, LEAD + PILOT + LEAD)  # of a record, where its pilot is
+
+logger = logging.getLogger(__name__)
+
+
+@final
+class Untrusted(InstrumentError):
+    """A record that came back, and cannot be one of this device."""
+
+
+@final
+@dataclass(frozen=True)
+class Tally:
+    """What a bench did.
+
+    Attributes
+    ----------
+    shots : int
+        Taken and trusted.
+    retaken : Mapping
+        Shots that were taken again, by what was wrong: ``"link"``, ``"instrument"``, ``"record"``.
+    drifts : int
+        How often the oscilloscope's zero had moved, and was followed.
+    """
+
+    shots: int
+    retaken: Mapping[str, int]
+    drifts: int
+
+
+@final
+class Trust:
+    """A loop whose records are checked.
+
+    The output is on from the first shot to `close`, and off after anything that went wrong.
+
+    Parameters
+    ----------
+    loop : Loop
+    programme : Programme
+        Of the device; benches with other programmes of the same device share this trust.
+    check : SelfCheck, optional
+        One made before; made now by default.
+
+    Raises
+    ------
+    InstrumentError
+        An instrument does not answer, or the self-check found something.
+    """
+
+    def __init__(self, loop: Loop, programme: Programme, check: SelfCheck | None = None) -> None:
+        self.loop = loop
+        self.rest = programme.rest
+        self._pilot = pilot(programme).astype(np.float32)
+        self._shots = self._drifts = 0
+        self._retaken: Counter[str] = Counter()
+        self._offset = 0.0
+        self._suspected: float | None = None
+        atexit.register(self.close)
+        try:
+            self.check = check or self_check(loop, programme)
+            if self.check.problems:
+                raise InstrumentError(str(self.check))
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def tally(self) -> Tally:
+        """What was done so far."""
+        return Tally(self._shots, dict(self._retaken), self._drifts)
+
+    def at_once(self, samples: int) -> int:
+        """How many shots of so many samples the instruments' memories hold.
+
+        Raises
+        ------
+        RangeError
+            Not even one.
+        """
+        most = (self.loop.memory - len(self._pilot)) // (samples + self.rest)
+        if most < 1:
+            raise RangeError(
+                f"a shot of {samples} samples does not fit into the instruments' memory of "
+                f"{self.loop.memory}: use fewer replays."
+            )
+        return most
+
+    def take(self, waves: Volts) -> Volts:
+        """Play waveforms one after the other, with a rest after each, until all are sound.
+
+        Parameters
+        ----------
+        waves : array, (shots, samples)
+            V; no more than `at_once` shots.
+
+        Returns
+        -------
+        array, (shots, samples), float32
+            What came back, V, from where the oscilloscope's zero was in the self-check.
+
+        Raises
+        ------
+        LimitError
+            A waveform must not be sent; nothing was.
+        InstrumentError
+            They cannot be had. The output is off then.
+        """
+        shots, samples = waves.shape
+        head, each = len(self._pilot), samples + self.rest
+        waveform = np.zeros(head + shots * each, np.float32)
+        waveform[:head] = self._pilot
+        waveform[head:].reshape(shots, each)[:, :samples] = waves
+        record = self._sound(waveform, shots)
+        self._shots += shots
+        return record[head:].reshape(shots, each)[:, :samples] - np.float32(self._offset)
+
+    def close(self) -> None:
+        """Switch the output off and let the instruments go."""
+        atexit.unregister(self.close)
+        self.loop.close()
+
+    def _sound(self, waveform: Volts, shots: int) -> Volts:
+        try:
+            for _ in range(ATTEMPTS):
+                try:
+                    record = self.loop.take(waveform, self.check.delay_s)
+                    self._examine(record)
+                    return record.volts
+                except InstrumentError as error:
+                    failure = error
+                    self._retaken[_kind(error)] += shots
+                    logger.info("%d shots are taken again: %s", shots, error)
+                    self.loop.recover()
+            raise InstrumentError(
+                f"{shots} shots were taken {ATTEMPTS} times, and none can be trusted. The last "
+                f"time: {failure} The output is off. Mend it, then go on; nothing is lost."
+            ) from failure
+        except BaseException:
+            self._switch_off()
+            raise
+
+    def _examine(self, record: Record) -> None:
+        """Raise `Untrusted` unless the record is whole and its pilot as it was."""
+        if record.missing or record.saturated or not np.isfinite(record.volts).all():
+            raise Untrusted(
+                f"{record.missing} points are missing from the record, and {record.saturated} are "
+                "off the screen."
+            )
+        found = align(record.volts[WINDOW], self.check.pilot[WINDOW])
+        if found.likeness < LIKENESS or abs(found.gain - 1) > GAIN_STEP:
+            raise Untrusted(
+                f"the pilot comes back {found.gain:.2f} times as strong as in the self-check, and "
+                f"resembles it by {found.likeness:.2f}: look at the cables and the device's supply."
+            )
+        self._follow(found.offset)
+
+    def _follow(self, offset: float) -> None:
+        """Let the zero move if two records in a row say so; one alone is not trusted."""
+        screen = self.loop.screen
+        noise = 6 * self.check.noise_v / np.sqrt(PILOT)
+        step = noise + OFFSET_STEP * (screen.high_v - screen.low_v)
+        if abs(offset - self._offset) < step:
+            self._suspected = None
+        elif self._suspected is None or abs(offset - self._suspected) > step:
+            self._suspected = offset
+            raise Untrusted(f"the oscilloscope's zero seems to be at {offset * 1e3:.3g} mV.")
+        else:
+            logger.info("the oscilloscope's zero moved from %g to %g V", self._offset, offset)
+            self._offset, self._suspected = offset, None
+            self._drifts += 1
+
+    def _switch_off(self) -> None:
+        try:
+            self.loop.rest()
+        except InstrumentError as error:  # what went wrong first is what to tell
+            logger.warning("the output could not be switched off: %s", error)
+
+
+def _kind(error: InstrumentError) -> str:
+    if isinstance(error, Untrusted):
+        return "record"
+    return "link" if isinstance(error, LinkError) else "instrument"
