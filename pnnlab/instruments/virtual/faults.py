@@ -1,0 +1,151 @@
+"""What goes wrong on a bench, on purpose and reproducibly."""
+
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from typing import Literal, TypeAlias, final, get_args
+
+import numpy as np
+
+from pnnlab.errors import RangeError
+from pnnlab.instruments.virtual.instrument import Instrument
+from pnnlab.instruments.virtual.oscilloscope import Oscilloscope
+from pnnlab.instruments.virtual.scpi import Message, ScpiError
+
+FaultKind: TypeAlias = Literal[
+    "drop", "stall", "truncate", "late", "error", "hole", "saturate", "drift"
+]
+KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
+_WORTH_CUTTING = 64  # bytes of an answer
+
+
+class Dropped(Exception):
+    """The connection is to be closed at once."""
+
+
+@final
+class Faults:
+    """A seeded schedule of faults, counted in messages that either instrument gets.
+
+    ======== =====================================================================================
+    drop     the connection is closed; the message may or may not have been carried out
+    stall    the message is lost, and the instrument deaf to its client for ``stall_s``
+    truncate half of a long answer, such as a block, is sent, and then nothing
+    late     the answer comes after ``stall_s``
+    error    an error -240 stands in the queue, and nothing else is wrong
+    hole     a part of the next record is missing
+    saturate a part of the next record is beyond the converter's range
+    drift    the oscilloscope's input is off by ``drift_v`` from now on, either way
+    ======== =====================================================================================
+
+    Parameters
+    ----------
+    seed : int
+        The same seed gives the same faults to the same messages.
+    mean_messages : float
+        Mean distance of two faults, in messages.
+    kinds : sequence of str
+        Which.
+    stall_s : float
+        For "stall" and "late"; longer than the client's timeout, or it is none.
+    drift_v : float
+        Size of the step.
+    most : int, optional
+        No more than these.
+
+    Attributes
+    ----------
+    injected : Counter
+        How many of each kind have happened.
+    """
+
+    def __init__(
+        self,
+        seed: int = 0,
+        *,
+        mean_messages: float = 100.0,
+        kinds: Sequence[FaultKind] = KINDS,
+        stall_s: float = 0.5,
+        drift_v: float = 0.01,
+        most: int | None = None,
+    ) -> None:
+        unknown = [kind for kind in kinds if kind not in KINDS]
+        if unknown or not kinds:
+            raise RangeError(f"kinds is {tuple(kinds)!r}; choose from {', '.join(KINDS)}.")
+        if not mean_messages >= 1 or stall_s < 0:
+            raise RangeError(
+                f"mean_messages is {mean_messages} and stall_s {stall_s}; a fault comes at most "
+                "once a message, and a stall takes no less than no time."
+            )
+        self.injected: Counter[str] = Counter()
+        self.closing = threading.Event()
+        self._kinds = tuple(kinds)
+        self._mean = mean_messages
+        self._stall_s = stall_s
+        self._drift_v = drift_v
+        self._most = most
+        self._rng = np.random.default_rng(seed)
+        self._lock = threading.Lock()
+        self._due: FaultKind | None = None
+        self._left = self._gap()
+
+    def _gap(self) -> int:
+        return int(self._rng.geometric(1 / self._mean))
+
+    def execute(self, instrument: Instrument, message: Message) -> bytes:
+        """Carry out a message, or not quite.
+
+        Raises
+        ------
+        Dropped
+            The connection is to be closed.
+        """
+        before = self._take(("drop", "stall", "error"))
+        if before == "drop":
+            if self._coin():
+                instrument.execute(message)
+            raise Dropped
+        if before == "stall":
+            self.closing.wait(self._stall_s)
+            return b""
+        if before == "error":
+            instrument.report(ScpiError(-240))
+        if isinstance(instrument, Oscilloscope):
+            self._spoil(instrument)
+        answer = instrument.execute(message)
+        if len(answer) >= _WORTH_CUTTING and self._take(("truncate",)):
+            return answer[: len(answer) // 2]
+        if answer and self._take(("late",)):
+            self.closing.wait(self._stall_s)
+        return answer
+
+    def _spoil(self, scope: Oscilloscope) -> None:
+        with scope.lock:
+            if scope.fault:  # the one before still waits for its record
+                return
+            match self._take(("hole", "saturate", "drift")):
+                case "drift":
+                    scope.drift_v += self._drift_v if self._coin() else -self._drift_v
+                case None:
+                    pass
+                case kind:
+                    scope.fault = kind
+
+    def _coin(self) -> bool:
+        with self._lock:
+            return bool(self._rng.integers(2))
+
+    def _take(self, kinds: Sequence[str]) -> FaultKind | None:
+        """The fault that is due, if it is one of these."""
+        with self._lock:
+            if self._due is None and "drop" in kinds:  # asked once for each message
+                self._left -= 1
+                exhausted = self._most is not None and self.injected.total() >= self._most
+                if self._left <= 0 and not exhausted:
+                    self._due = self._kinds[self._rng.integers(len(self._kinds))]
+                    self._left = self._gap()
+            if self._due is None or self._due not in kinds:
+                return None
+            due, self._due = self._due, None
+            self.injected[due] += 1
+            return due

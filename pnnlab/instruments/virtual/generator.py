@@ -1,0 +1,177 @@
+"""What a function generator puts out, whatever its dialect."""
+
+import math
+import threading
+from abc import abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeAlias, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pnnlab.instruments.virtual.instrument import Entry, Instrument
+from pnnlab.instruments.virtual.scpi import ScpiError
+from pnnlab.instruments.virtual.values import Kind, Number, Value
+
+Points: TypeAlias = NDArray[np.float64]
+
+_PERIOD = 4096  # points of one period of a built-in shape
+_PHASE = np.arange(_PERIOD) / _PERIOD
+
+SHAPES: dict[str, Points] = {  # one period each, between -1 and 1
+    "SIN": np.sin(2 * np.pi * _PHASE),
+    "SQU": np.where(_PHASE < 0.5, 1.0, -1.0),
+    "RAMP": 2 * _PHASE - 1,
+    "TRI": 1 - np.abs(4 * ((_PHASE + 0.25) % 1) - 2),
+    "PULS": np.where(_PHASE < 0.1, 1.0, -1.0),
+    "DC": np.zeros(_PERIOD),
+}
+
+
+@final
+@dataclass(frozen=True)
+class Emission:
+    """What a channel puts out from a trigger on.
+
+    Attributes
+    ----------
+    volts : array, (points,), float64
+        One cycle, V into a high impedance, each point held for ``1 / rate_hz``.
+    rate_hz : float
+        Points a second.
+    cycles : float
+        How many cycles; infinite for ever. Then the first point is held.
+    """
+
+    volts: Points
+    rate_hz: float
+    cycles: float = math.inf
+
+    @property
+    def seconds(self) -> float:
+        """How long it plays."""
+        return len(self.volts) * self.cycles / self.rate_hz
+
+    def held(self, samples: int, sample_s: float) -> Points:
+        """What it holds in the middle of each of so many samples of another clock.
+
+        Returns
+        -------
+        array, (samples,), float64
+            V.
+        """
+        if math.isclose(self.rate_hz * sample_s, 1, rel_tol=1e-9):
+            index = np.arange(samples)
+        else:
+            index = np.floor((np.arange(samples) + 0.5) * (sample_s * self.rate_hz)).astype(np.intp)
+        points = len(self.volts)
+        if self.cycles * points >= samples and samples <= points:
+            return self.volts[index] if samples else np.zeros(0)
+        volts = self.volts[index % points]
+        volts[index >= self.cycles * points] = self.volts[0]
+        return volts
+
+
+Plug: TypeAlias = Callable[[int, Emission | None, bool], None]
+"""What a trigger sets off: the channel, what it emits (none: output off), whether it was synced."""
+
+
+class Generator(Instrument):
+    """A function generator; a subclass supplies a model and its commands.
+
+    Attributes
+    ----------
+    plug : callable
+        Called at each trigger; whoever wires the bench sets it.
+    """
+
+    def __init__(
+        self,
+        identity: str,
+        entries: Iterable[Entry],
+        *,
+        channels: int,
+        memory_bytes: int,
+        lock: "threading.RLock | None" = None,
+    ) -> None:
+        self.plug: Plug = lambda *_: None
+        super().__init__(identity, entries, channels=channels, memory_bytes=memory_bytes, lock=lock)
+
+    @abstractmethod
+    def emission(self, channel: int) -> Emission | None:
+        """What a channel emits when triggered, or all the time; none while its output is off."""
+
+    @abstractmethod
+    def waits(self, channel: int) -> bool:
+        """Whether a channel waits for a trigger from the bus."""
+
+    @abstractmethod
+    def plays_freely(self, channel: int) -> bool:
+        """Whether a channel plays all the time, or on a clock of its own."""
+
+    @abstractmethod
+    def synced(self, channel: int) -> bool:
+        """Whether a trigger of this channel leaves the instrument as a pulse."""
+
+    @abstractmethod
+    def load(self, channel: int) -> float:
+        """What a volt into an open circuit is called at the load that was set."""
+
+    @final
+    def trigger(self) -> None:
+        """``*TRG``: play on all channels that wait for it."""
+        waiting = [channel for channel in range(1, self.channels + 1) if self.waits(channel)]
+        if not waiting:
+            raise ScpiError(-211)
+        for channel in waiting:
+            self.play(channel)
+
+    @final
+    def play(self, channel: int) -> None:
+        """Play on a channel, as its trigger key does."""
+        self.plug(channel, self.emission(channel), self.synced(channel))
+
+
+@final
+@dataclass(frozen=True)
+class Level(Kind):
+    """A voltage, kept as it is into an open circuit and called by what the set load makes of it.
+
+    Attributes
+    ----------
+    number : Number
+        Its value after ``*RST``, V into an open circuit, and its bounds, V into the set load.
+    """
+
+    number: Number
+
+    def start(self) -> float:
+        """V into an open circuit."""
+        return self.number.initial
+
+    def read(self, text: str, instrument: Any, channel: int) -> float:
+        """Read V into the set load."""
+        return self.number.read(text, instrument, channel) / float(instrument.load(channel))
+
+    def limit(self, text: str, instrument: Any, channel: int) -> float | None:
+        """The bound that is named, V into an open circuit."""
+        bound = self.number.limit(text, instrument, channel)
+        return None if bound is None else bound / float(instrument.load(channel))
+
+    def show(self, value: Value, instrument: Any, channel: int) -> str:
+        """V into the set load."""
+        return self.number.show(float(value) * instrument.load(channel), instrument, channel)
+
+
+def converted(points: Points, bits: int) -> Points:
+    """Points between -1 and 1 as a converter of so many bits gives them."""
+    codes = 2 ** (bits - 1) - 1
+    return np.asarray(np.round(points * codes) / codes)
+
+
+def numbers(values: tuple[Any, ...], read: Callable[[str], float]) -> Points:
+    """Points that were written as numbers."""
+    if any(isinstance(value, bytes) for value in values):
+        raise ScpiError(-168)
+    return np.array([read(value) for value in values], dtype=np.float64)

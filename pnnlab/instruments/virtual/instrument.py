@@ -1,0 +1,341 @@
+"""What every instrument that speaks SCPI has: a table of commands, status, an error queue.
+
+The commands of a model are a table of data: `Setting` for what is merely kept, `Command` for the
+rest. Sources: IEEE 488.2 for the common commands and the status byte, SCPI-99, volume 2,
+section 21.8, for the error queue.
+"""
+
+import itertools
+import re
+import threading
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeAlias, final
+
+from pnnlab.instruments.virtual.scpi import Message, ScpiError, Unit, units
+from pnnlab.instruments.virtual.values import Kind, Number, Value, nr1, short
+
+QUEUE_DEPTH = 20
+_OPERATION_COMPLETE, _QUERY, _DEVICE, _EXECUTION, _COMMAND, _POWER_ON = 1, 4, 8, 16, 32, 128
+
+
+@final
+@dataclass(frozen=True)
+class Command:
+    """A command, a query, or both.
+
+    Attributes
+    ----------
+    pattern : str
+        As manuals write it: ``"[SOURce#:]FUNCtion:ARBitrary:SRATe"``. Brackets: may be left out;
+        # : takes a numeric suffix, that of a channel.
+    do, ask : callable, optional
+        What the command does, and what the query answers; each takes the instrument, the channel
+        and the parameters.
+    takes : (int, int)
+        Least and greatest number of parameters of ``do``.
+    asks : (int, int)
+        The same of ``ask``.
+    """
+
+    pattern: str
+    do: Callable[[Any, int, tuple[str | bytes, ...]], None] | None = None
+    ask: Callable[[Any, int, tuple[str | bytes, ...]], str | bytes] | None = None
+    takes: tuple[int, int] = (0, 0)
+    asks: tuple[int, int] = (0, 0)
+
+
+@final
+@dataclass(frozen=True)
+class Setting:
+    """A value that is kept, for the whole instrument or for each channel.
+
+    Attributes
+    ----------
+    pattern : str
+        As for `Command`.
+    name : str
+        Under which `Instrument.get` finds it.
+    kind : Kind
+        Which values it takes.
+    then : callable, optional
+        What follows, given the instrument, the channel and the value before; it may raise, and
+        then that value is put back.
+    """
+
+    pattern: str
+    name: str
+    kind: Kind
+    then: Callable[[Any, int, Value], None] | None = None
+
+    def command(self) -> Command:
+        """The command that sets it and the query that shows it."""
+        return Command(self.pattern, self._set, self._show, takes=(1, 2), asks=(0, 2))
+
+    def _set(self, instrument: Any, channel: int, parameters: tuple[str | bytes, ...]) -> None:
+        value = self.kind.read(as_text(parameters[0]), instrument, channel)
+        before = instrument.get(self.name, channel)
+        instrument.put(self.name, value, channel)
+        if self.then is not None:
+            try:
+                self.then(instrument, channel, before)
+            except ScpiError:
+                instrument.put(self.name, before, channel)
+                raise
+
+    def _show(self, instrument: Any, channel: int, parameters: tuple[str | bytes, ...]) -> str:
+        value = instrument.get(self.name, channel)
+        if parameters:
+            limit = self.kind.limit(as_text(parameters[0]), instrument, channel)
+            value = value if limit is None else limit
+        return self.kind.show(value, instrument, channel)
+
+
+Entry: TypeAlias = Command | Setting
+
+
+def as_text(parameter: str | bytes) -> str:
+    """A parameter that must not be a block."""
+    if isinstance(parameter, bytes):
+        raise ScpiError(-168)
+    return parameter
+
+
+_NODES = re.compile(r"(\[?):?(\*?[A-Za-z]+)(#?):?(\]?)")
+Route: TypeAlias = tuple[Command, tuple[bool, ...]]
+
+
+def routes(entries: Iterable[Entry]) -> dict[tuple[str, ...], Route]:
+    """Every spelling of every header, with which of its nodes take a suffix."""
+    found: dict[tuple[str, ...], Route] = {}
+    for entry in entries:
+        command = entry.command() if isinstance(entry, Setting) else entry
+        choices: list[list[tuple[str, bool] | None]] = []
+        for optional, name, numbered, _ in _NODES.findall(command.pattern):
+            spellings: list[tuple[str, bool] | None] = [
+                (word, bool(numbered))
+                for word in dict.fromkeys((short(name.lstrip("*")), name.upper().lstrip("*")))
+            ]
+            if name.startswith("*"):
+                spellings = [(name.upper(), False)]
+            choices.append([*spellings, None] if optional else spellings)
+        for chosen in itertools.product(*choices):
+            nodes = [node for node in chosen if node is not None]
+            key = tuple(word for word, _ in nodes)
+            if key in found:
+                raise ValueError(f"{':'.join(key)} stands twice in the table.")
+            found[key] = (command, tuple(numbered for _, numbered in nodes))
+    return found
+
+
+class Instrument(ABC):
+    """An instrument behind a socket; a subclass supplies the model.
+
+    Parameters
+    ----------
+    identity : str
+        What ``*IDN?`` answers.
+    entries : sequence of Setting and Command
+        The model's table.
+    channels : int
+        How many it has.
+    memory_bytes : int
+        Longest block it takes.
+    lock : threading.RLock, optional
+        Held while a command is carried out; two instruments that are wired share one.
+    """
+
+    def __init__(
+        self,
+        identity: str,
+        entries: Iterable[Entry],
+        *,
+        channels: int,
+        memory_bytes: int,
+        lock: "threading.RLock | None" = None,
+    ) -> None:
+        table = (*COMMON, *entries)
+        self.identity = identity
+        self.channels = channels
+        self.memory_bytes = memory_bytes
+        self.lock = lock or threading.RLock()
+        self._settings = [entry for entry in table if isinstance(entry, Setting)]
+        self._routes = routes(table)
+        self._values: dict[tuple[str, int], Value] = {}
+        self._errors: deque[ScpiError] = deque()
+        self._events = _POWER_ON
+        self._enabled = {"ese": 0, "sre": 0}
+        self.reset()
+
+    # --- what a model supplies ---
+
+    @abstractmethod
+    def clear_state(self) -> None:
+        """Forget what ``*RST`` forgets besides the settings."""
+
+    @abstractmethod
+    def trigger(self) -> None:
+        """Act on ``*TRG``, or raise -211."""
+
+    # --- settings ---
+
+    def get(self, name: str, channel: int = 1) -> Any:
+        """The value of a setting."""
+        return self._values[name, channel]
+
+    def put(self, name: str, value: Value, channel: int = 1) -> None:
+        """Change a setting without asking whether it may be."""
+        self._values[name, channel] = value
+
+    @final
+    def reset(self) -> None:
+        """All settings as ``*RST`` leaves them."""
+        for setting in self._settings:
+            for channel in range(1, self.channels + 1):
+                self.put(setting.name, setting.kind.start(), channel)
+        self.clear_state()
+
+    # --- messages ---
+
+    @final
+    def execute(self, message: Message) -> bytes:
+        """Carry out a message.
+
+        Returns
+        -------
+        bytes
+            What its queries answer, ended by a line feed; empty without a query. Errors go into
+            the queue: one of the syntax drops the rest of its message, any other does not.
+        """
+        answers: list[bytes] = []
+        with self.lock:
+            stream = units(message)
+            while True:
+                try:
+                    unit = next(stream, None)
+                    if unit is None:
+                        break
+                    answer = self._carry_out(unit)
+                except ScpiError as error:
+                    self.report(error)
+                    if -200 < error.code <= -100:
+                        break
+                else:
+                    if answer is not None:
+                        answers.append(answer if isinstance(answer, bytes) else answer.encode())
+        return b";".join(answers) + b"\n" if answers else b""
+
+    def _carry_out(self, unit: Unit) -> str | bytes | None:
+        route = self._routes.get(tuple(name for name, _ in unit.nodes))
+        if route is None:
+            raise ScpiError(-113)
+        command, numbered = route
+        channel = 1
+        for (_, suffix), takes in zip(unit.nodes, numbered, strict=True):
+            if suffix is None:
+                continue
+            if not takes:
+                raise ScpiError(-113)
+            channel = suffix
+            if not 1 <= suffix <= self.channels:
+                raise ScpiError(-114)
+        act = command.ask if unit.query else command.do
+        if act is None:
+            raise ScpiError(-113)
+        least, most = command.asks if unit.query else command.takes
+        if len(unit.parameters) < least:
+            raise ScpiError(-109)
+        if len(unit.parameters) > most:
+            raise ScpiError(-108)
+        return act(self, channel, unit.parameters)
+
+    # --- errors and status ---
+
+    @final
+    def report(self, error: ScpiError) -> None:
+        """Put an error into the queue; one too many becomes -350, and the rest are lost."""
+        with self.lock:
+            self._events |= _event_bit(error.code)
+            if len(self._errors) < QUEUE_DEPTH:
+                self._errors.append(error)
+            else:
+                self._errors[-1] = ScpiError(-350)
+
+    def next_error(self, *_: object) -> str:
+        """Take the oldest error out of the queue."""
+        error = self._errors.popleft() if self._errors else ScpiError(0)
+        return self.show_error(error)
+
+    def show_error(self, error: ScpiError) -> str:
+        """How this maker writes an error."""
+        return f'{error.code:+d},"{error.text}"'
+
+    def clear_status(self, *_: object) -> None:
+        """Empty the queue and the event registers."""
+        self._errors.clear()
+        self._events = 0
+
+    def status(self) -> int:
+        """The status byte: errors queued, standard events, request for service."""
+        byte = 4 * bool(self._errors) + 32 * bool(self._events & self._enabled["ese"])
+        return byte + 64 * bool(byte & self._enabled["sre"] & ~64)
+
+    def take_events(self, *_: object) -> str:
+        """The standard event register, which reading clears."""
+        events, self._events = self._events, 0
+        return nr1(events)
+
+    def complete(self) -> None:
+        """Set the operation complete bit; nothing here is ever pending when it is asked."""
+        self._events |= _OPERATION_COMPLETE
+
+    def enable(self, register: str, parameters: tuple[str | bytes, ...]) -> None:
+        """Set ``*ESE`` or ``*SRE``."""
+        mask = Number(0, (0, 255)).read(as_text(parameters[0]), self, 1)
+        self._enabled[register] = round(mask)
+
+    def enabled(self, register: str) -> str:
+        """What ``*ESE?`` or ``*SRE?`` answers."""
+        return nr1(self._enabled[register])
+
+
+def _event_bit(code: int) -> int:
+    match -code // 100:
+        case 1:
+            return _COMMAND
+        case 2:
+            return _EXECUTION
+        case 4:
+            return _QUERY
+        case _:
+            return _DEVICE
+
+
+COMMON: tuple[Entry, ...] = (
+    Command("*IDN", ask=lambda i, *_: i.identity),
+    Command("*RST", do=lambda i, *_: i.reset()),
+    Command("*CLS", do=Instrument.clear_status),
+    Command(
+        "*ESE",
+        do=lambda i, _, p: i.enable("ese", p),
+        ask=lambda i, *_: i.enabled("ese"),
+        takes=(1, 1),
+    ),
+    Command("*ESR", ask=Instrument.take_events),
+    Command(
+        "*SRE",
+        do=lambda i, _, p: i.enable("sre", p),
+        ask=lambda i, *_: i.enabled("sre"),
+        takes=(1, 1),
+    ),
+    Command("*STB", ask=lambda i, *_: nr1(i.status())),
+    Command("*OPC", do=lambda i, *_: i.complete(), ask=lambda *_: "1"),
+    Command("*OPT", ask=lambda *_: "0"),
+    Command("*TST", ask=lambda *_: "+0"),
+    Command("*WAI", do=lambda *_: None),
+    Command("*TRG", do=lambda i, *_: i.trigger()),
+    Command("SYSTem:ERRor[:NEXT]", ask=Instrument.next_error, asks=(0, 1)),
+    Command("SYSTem:VERSion", ask=lambda *_: "1999.0"),
+)
