@@ -58,7 +58,8 @@ class Encoding:
 class GeneratorDialect:
     """How to talk to an arbitrary waveform generator.
 
-    Braces stand for `channel`, `load` (ohm), `rate` (samples a second), `span` (V, peak to peak),
+    Braces stand for `channel`, `load` (ohm), `rate` (samples a second), `span` (V, from the lowest
+    code to the highest), `extent` (V, from the lowest point of the waveform to its highest),
     `offset` (V), `points` and `frequency` (waveforms a second).
 
     Attributes
@@ -77,10 +78,14 @@ class GeneratorDialect:
         Makes room.
     waveform : tuple of Setting
         Select what was uploaded.
+    least_extent_v : float
+        The least peak-to-peak voltage of a waveform, V.
     points_query : str
         How many points the selected waveform has.
     trigger : str
         Play once.
+    compound : bool
+        Whether several questions may be asked in one message.
     fewest_points, most_points : int
         Lengths of a waveform.
     """
@@ -95,21 +100,26 @@ class GeneratorDialect:
     waveform: tuple[Setting, ...]
     points_query: str
     trigger: str
+    least_extent_v: float
     fewest_points: int
     most_points: int
+    compound: bool = True
 
 
+# It stretches points to the amplitude that is set: the amplitude is that of the waveform, from
+# its own lowest point to its highest, and belongs to each waveform. Set before the waveform is
+# selected it never stretches one beyond the span, and emptied memory holds one of full span.
 KEYSIGHT_33500 = GeneratorDialect(
     name="Keysight 33500/33600",
     models=(",335", ",336"),
-    before=("SOUR{channel}:VOLT:OFFS 0",),
+    before=("SOUR{channel}:VOLT:OFFS 0", "SOUR{channel}:DATA:VOL:CLE"),
     settings=(
         Setting("SOUR{channel}:FUNC", "ARB"),
         Setting("SOUR{channel}:FUNC:ARB:FILT", "OFF"),  # else it rounds off every step
         Setting("SOUR{channel}:FUNC:ARB:SRAT", "{rate}"),
         Setting("OUTP{channel}:LOAD", "{load}"),
         Setting("SOUR{channel}:VOLT:UNIT", "VPP"),
-        Setting("SOUR{channel}:VOLT", "{span}"),
+        Setting("SOUR{channel}:VOLT", "{extent}"),
         Setting("SOUR{channel}:VOLT:OFFS", "{offset}"),
         Setting("SOUR{channel}:BURS:MODE", "TRIG"),
         Setting("SOUR{channel}:BURS:NCYC", "1"),
@@ -124,9 +134,13 @@ KEYSIGHT_33500 = GeneratorDialect(
         "float32": Encoding("SOUR{channel}:DATA:ARB PNNLAB,", "<f4", -1, 1),
     },
     before_upload=("SOUR{channel}:DATA:VOL:CLE", "FORM:BORD SWAP"),
-    waveform=(Setting("SOUR{channel}:FUNC:ARB", "PNNLAB"),),
+    waveform=(
+        Setting("SOUR{channel}:VOLT", "{extent}"),
+        Setting("SOUR{channel}:FUNC:ARB", "PNNLAB"),
+    ),
     points_query="SOUR{channel}:DATA:ATTR:POIN? PNNLAB",
     trigger="*TRG",
+    least_extent_v=2e-3,
     fewest_points=8,
     most_points=1_000_000,
 )
@@ -155,6 +169,7 @@ TEKTRONIX_AFG3000 = GeneratorDialect(
     waveform=(Setting("SOUR{channel}:FREQ", "{frequency}", tolerance=1e-6),),
     points_query="DATA:POIN? EMEM",
     trigger="*TRG",
+    least_extent_v=0.0,
     fewest_points=2,
     most_points=131_072,
 )
@@ -247,6 +262,8 @@ class ScopeDialect:
     origin_in_volts : bool
         V = (code - reference) * increment + origin, or else
         V = (code - reference - origin) * increment.
+    compound : bool
+        Whether several questions may be asked in one message.
     """
 
     name: str
@@ -264,6 +281,7 @@ class ScopeDialect:
     armed: Poll
     done: Poll
     origin_in_volts: bool
+    compound: bool
     preamble: str = ":WAV:PRE?"
     data: str = ":WAV:DATA?"
 
@@ -327,6 +345,7 @@ INFINIIVISION = ScopeDialect(
     armed=Poll(":AER?", mask=1, value=1),
     done=Poll(":OPER:COND?", mask=8, value=0),  # bit 3: running
     origin_in_volts=True,
+    compound=True,
 )
 
 RIGOL_DS1000Z = ScopeDialect(
@@ -369,4 +388,5 @@ RIGOL_DS1000Z = ScopeDialect(
     armed=Poll(":TRIG:STAT?", words=("WAIT",)),
     done=Poll(":TRIG:STAT?", words=("STOP",)),
     origin_in_volts=False,
+    compound=False,
 )

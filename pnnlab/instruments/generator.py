@@ -87,6 +87,7 @@ class Generator:
         self._encoding: Encoding = dialect.encodings[encoding]
         self._settings: GeneratorSettings | None = None
         self._points = 0
+        self._extent_v = 0.0
         self._on = False
         self._session = -1  # of the link, in which the waveform was loaded
 
@@ -122,8 +123,14 @@ class Generator:
         with self.link.lock:
             self.output(False)
             self._settings, self._points = None, 0
-            values = self._values(settings)
-            readback.apply(self.link, self.dialect.settings, values, self.dialect.before)
+            self._extent_v = 2 * settings.amplitude_v
+            readback.apply(
+                self.link,
+                self.dialect.settings,
+                self._values(settings),
+                before=self.dialect.before,
+                compound=self.dialect.compound,
+            )
             self._settings = settings
 
     def load(self, volts: NDArray[np.floating[Any]]) -> None:
@@ -148,10 +155,12 @@ class Generator:
         """
         settings = self._applied()
         codes = self._encode(volts, settings)
-        values = self._values(settings, len(codes))
+        extent_v = self._extent(codes, settings)
         dialect = self.dialect
         with self.link.lock:
             self._points = 0
+            self._extent_v = extent_v
+            values = self._values(settings, len(codes))
             self.link.send_block(
                 self._encoding.header.format_map(values),
                 codes.data,
@@ -220,7 +229,9 @@ class Generator:
         settings = self._applied()
         values = self._values(settings, self._points or self.dialect.fewest_points)
         with self.link.lock:
-            readback.verify(self.link, self.dialect.settings, values)
+            readback.verify(
+                self.link, self.dialect.settings, values, compound=self.dialect.compound
+            )
             self._verify_output("ON" if self._on else "OFF")
             if self._points:
                 self._verify_waveform(values, self._points)
@@ -279,11 +290,23 @@ class Generator:
             )
         return encode(volts, self._encoding, settings.offset_v, settings.amplitude_v)
 
+    def _extent(self, codes: NDArray[Any], settings: GeneratorSettings) -> float:
+        """Peak-to-peak voltage of a waveform."""
+        span = self._encoding.highest - self._encoding.lowest
+        extent = (float(codes.max()) - float(codes.min())) / span * 2 * settings.amplitude_v
+        if extent < self.dialect.least_extent_v:
+            raise RangeError(
+                f"The waveform varies by {extent:.3g} V; {self.dialect.name} plays nothing below "
+                f"{self.dialect.least_extent_v:.3g} V. Nothing was sent."
+            )
+        return extent
+
     def _values(self, settings: GeneratorSettings, points: int = 1) -> dict[str, str]:
         return {
             "channel": str(self.channel),
             "rate": number(settings.sample_rate_hz),
             "span": number(2 * settings.amplitude_v),
+            "extent": number(self._extent_v),
             "offset": number(settings.offset_v),
             "load": number(settings.load_ohm),
             "points": str(points),
@@ -306,7 +329,7 @@ class Generator:
             )
 
     def _verify_waveform(self, values: dict[str, str], points: int) -> None:
-        readback.verify(self.link, self.dialect.waveform, values)
+        readback.verify(self.link, self.dialect.waveform, values, compound=self.dialect.compound)
         answer = self.link.ask(self.dialect.points_query.format_map(values))
         if not agrees(str(points), answer, 0.0):
             raise InstrumentError(

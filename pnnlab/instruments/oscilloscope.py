@@ -149,7 +149,13 @@ class Oscilloscope:
         self._settings = None
         values = self._values(settings, fitting[0])
         with self.link.lock:
-            readback.apply(self.link, self.dialect.settings, values, self.dialect.before)
+            readback.apply(
+                self.link,
+                self.dialect.settings,
+                values,
+                before=self.dialect.before,
+                compound=self.dialect.compound,
+            )
             self._settings, self._record = settings, fitting[0]
 
     def arm(self) -> None:
@@ -224,7 +230,9 @@ class Oscilloscope:
         """
         values = self._values(self._applied(), self._record)
         with self.link.lock:
-            readback.verify(self.link, self.dialect.settings, values)
+            readback.verify(
+                self.link, self.dialect.settings, values, compound=self.dialect.compound
+            )
 
     def close(self) -> None:
         """Let the instrument go, as it is."""

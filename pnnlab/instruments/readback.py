@@ -18,7 +18,14 @@ def number(value: float) -> str:
     return "INF" if value == math.inf else f"{value:.9G}"
 
 
-def apply(link: Link, settings: Sequence[Setting], values: Values, before: Sequence[str]) -> None:
+def apply(
+    link: Link,
+    settings: Sequence[Setting],
+    values: Values,
+    *,
+    before: Sequence[str],
+    compound: bool,
+) -> None:
     """Send settings as one group, and read each back.
 
     Parameters
@@ -31,6 +38,8 @@ def apply(link: Link, settings: Sequence[Setting], values: Values, before: Seque
         What stands for the names in braces.
     before : sequence of str
         Commands that go before them.
+    compound : bool
+        Whether several questions may be asked in one message.
 
     Raises
     ------
@@ -39,27 +48,37 @@ def apply(link: Link, settings: Sequence[Setting], values: Values, before: Seque
     """
     commands = [_filled(f"{setting.header} {setting.value}", values) for setting in settings]
     link.send(*(_filled(command, values) for command in before), *commands)
-    verify(link, settings, values)
+    verify(link, settings, values, compound=compound)
 
 
-def verify(link: Link, settings: Sequence[Setting], values: Values) -> None:
-    """Read settings back.
+def verify(link: Link, settings: Sequence[Setting], values: Values, *, compound: bool) -> None:
+    """Read settings back, as `apply` does.
 
     Raises
     ------
     InstrumentError
         If one is not what it was set to.
     """
-    for setting in settings:
-        if not setting.verified:
-            continue
-        header, value = _filled(setting.header, values), _filled(setting.value, values)
-        answer = link.ask(f"{header}?")
+    settings = [setting for setting in settings if setting.verified]
+    headers = [_filled(setting.header, values) for setting in settings]
+    answers = _ask(link, [f"{header}?" for header in headers], compound=compound)
+    for setting, header, answer in zip(settings, headers, answers, strict=True):
+        value = _filled(setting.value, values)
         if not agrees(value, answer, setting.tolerance):
             raise InstrumentError(
                 f"{link}: {header} was set to {value} but is {answer}. Choose a value that the "
                 "instrument can take, and keep hands off its front panel."
             )
+
+
+def _ask(link: Link, questions: Sequence[str], *, compound: bool) -> list[str]:
+    if not compound:
+        return [link.ask(question) for question in questions]
+    message = ";".join(f":{question.lstrip(':')}" for question in questions)
+    answers = link.ask(message).split(";")
+    if len(answers) != len(questions):
+        raise InstrumentError(f"{link} gave {len(answers)} answers to {message!r}.")
+    return answers
 
 
 def agrees(sent: str, answer: str, tolerance: float) -> bool:
