@@ -51,6 +51,8 @@ class Recorder(PhysicalSystem):
     DataError
         The file cannot be written, or is a recording of something else. By a call: its shots were
         taken, and those before it are in the file.
+    RangeError
+        The settings hold what JSON cannot.
     """
 
     def __init__(
@@ -70,7 +72,7 @@ class Recorder(PhysicalSystem):
             param_dim=system.param_dim,
             output_dim=system.output_dim,
             identity=identity,
-            settings=json.loads(json.dumps(dict(settings or {}))),
+            settings=_as_json(settings or {}),
         )
         with shotfile.explained(self.path):
             self._connection = shotfile.connect(self.path, create=True)
@@ -243,6 +245,17 @@ class Replay(PhysicalSystem):
         if not answers:
             return x.new_empty(0, self.output_dim)
         return torch.from_numpy(np.stack(answers)).to(x.dtype)
+
+
+def _as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        kept: dict[str, Any] = json.loads(json.dumps(dict(settings)))
+    except (TypeError, ValueError) as error:
+        raise RangeError(
+            f"settings cannot be written down ({error}); give numbers, text, lists and mappings, "
+            "as dataclasses.asdict does."
+        ) from error
+    return kept
 
 
 def recording_dataset(path: Path | str, *, repeats: int | None = None) -> xr.Dataset:

@@ -169,20 +169,18 @@ def digests(x: Rows, theta: Rows) -> tuple[list[bytes], list[bytes]]:
 def nearest(connection: sqlite3.Connection, x: Rows, theta: Rows) -> tuple[int, float, float]:
     """Find the recorded shot that differs least, and how much: row, rms of x and rms of theta."""
     best, found = np.inf, (0, np.inf, np.inf)
-    rows = connection.execute(
-        "SELECT shot.id, shot.x, theta.value FROM shot JOIN theta ON theta.digest = shot.theta"
-    )
+    rows = connection.execute("SELECT id, theta, x FROM shot")
     while some := rows.fetchmany(CHUNK):
-        in_x = _squares([row[1] for row in some], x)
-        in_theta = _squares([row[2] for row in some], theta)
+        distinct = list({of for _, of, _ in some})
+        settings = [_setting(connection, of, len(theta)) for of in distinct]
+        apart = dict(zip(distinct, _squares(settings, theta), strict=True))
+        in_x = _squares([array(row, len(x)) for _, _, row in some], x)
+        in_theta = np.array([apart[of] for _, of, _ in some])
         n = int(np.argmin(in_x + in_theta))
         if in_x[n] + in_theta[n] < best:
             best = in_x[n] + in_theta[n]
-            found = (
-                int(some[n][0]),
-                float(np.sqrt(in_x[n] / max(len(x), 1))),
-                float(np.sqrt(in_theta[n] / max(len(theta), 1))),
-            )
+            rms = (np.sqrt(in_x[n] / len(x)), np.sqrt(in_theta[n] / max(len(theta), 1)))
+            found = (int(some[n][0]), float(rms[0]), float(rms[1]))
     return found
 
 
@@ -232,7 +230,6 @@ def _digest(row: NDArray[np.float64], before: bytes = b"") -> bytes:
     return hashlib.blake2b(before + row.tobytes(), digest_size=16).digest()
 
 
-def _squares(blobs: Sequence[bytes], asked: Rows) -> NDArray[np.float64]:
-    rows = np.stack([array(blob, len(asked)) for blob in blobs])
-    squares: NDArray[np.float64] = np.square(rows - asked.astype(np.float64)).sum(1)
+def _squares(rows: Sequence[Rows], asked: Rows) -> NDArray[np.float64]:
+    squares: NDArray[np.float64] = np.square(np.stack(rows) - asked.astype(np.float64)).sum(1)
     return squares
