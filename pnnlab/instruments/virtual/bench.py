@@ -8,6 +8,8 @@ from typing import Literal, Self, final
 import numpy as np
 
 from pnnlab.errors import RangeError
+from pnnlab.instruments.virtual.afg3000 import Afg3000
+from pnnlab.instruments.virtual.ds1000z import Ds1000z
 from pnnlab.instruments.virtual.faults import Faults
 from pnnlab.instruments.virtual.generator import Emission, Generator
 from pnnlab.instruments.virtual.infiniivision import InfiniiVision
@@ -191,10 +193,14 @@ class VirtualBench:
 def _generator(make: str, lock: "threading.RLock") -> Generator:
     if make == "keysight":
         return Keysight33500(lock=lock)
+    if make == "tektronix":
+        return Afg3000(lock=lock)
     raise RangeError(f"generator is {make!r}; there are 'keysight' and 'tektronix'.")
 
 
 def _oscilloscope(make: str, noise: bool, seed: int, lock: "threading.RLock") -> Oscilloscope:
     if make == "keysight":
         return InfiniiVision(noise=noise, seed=seed, lock=lock)
+    if make == "rigol":
+        return Ds1000z(noise=noise, seed=seed, lock=lock)
     raise RangeError(f"oscilloscope is {make!r}; there are 'keysight' and 'rigol'.")

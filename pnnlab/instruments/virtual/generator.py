@@ -10,12 +10,14 @@ from typing import Any, TypeAlias, final
 import numpy as np
 from numpy.typing import NDArray
 
-from pnnlab.instruments.virtual.instrument import Entry, Instrument
+from pnnlab.instruments.virtual.instrument import Command, Entry, Instrument, Setting, as_text
 from pnnlab.instruments.virtual.scpi import ScpiError
-from pnnlab.instruments.virtual.values import Kind, Number, Value
+from pnnlab.instruments.virtual.values import INFINITY, Bounds, Kind, Number, Value, nr3
 
 Points: TypeAlias = NDArray[np.float64]
 
+SOURCE_OHM = 50.0
+OPEN_V = 20.0  # Vpp into an open circuit, at most
 _PERIOD = 4096  # points of one period of a built-in shape
 _PHASE = np.arange(_PERIOD) / _PERIOD
 
@@ -115,8 +117,13 @@ class Generator(Instrument):
         """Whether a trigger of this channel leaves the instrument as a pulse."""
 
     @abstractmethod
+    def check(self, channel: int) -> None:
+        """Raise -221 if the output stage cannot do what is set."""
+
     def load(self, channel: int) -> float:
         """What a volt into an open circuit is called at the load that was set."""
+        ohm = self.get("load", channel)
+        return 1.0 if ohm >= INFINITY else float(ohm / (ohm + SOURCE_OHM))
 
     @final
     def trigger(self) -> None:
@@ -162,6 +169,66 @@ class Level(Kind):
     def show(self, value: Value, instrument: Any, channel: int) -> str:
         """V into the set load."""
         return self.number.show(float(value) * instrument.load(channel), instrument, channel)
+
+
+def checked(generator: Generator, channel: int, *_: object) -> None:
+    """Have a setting put back if the output stage cannot do it."""
+    generator.check(channel)
+
+
+def offset_bounds(generator: Generator, channel: int) -> tuple[float, float]:
+    """What the offset may be, V into the set load."""
+    most = OPEN_V / 2 * generator.load(channel)
+    return -most, most
+
+
+def levels(root: str, amplitude: Bounds, form: Callable[[float], str] = nr3) -> tuple[Entry, ...]:
+    """Amplitude and offset, and the same as upper and lower level.
+
+    Parameters
+    ----------
+    root : str
+        Header before AMPLitude, OFFSet, HIGH and LOW.
+    amplitude : (float, float) or callable
+        Bounds of the amplitude, Vpp into the set load.
+    form : callable
+        How numbers are shown.
+    """
+    swing, offset = Number(0.2, amplitude, "V", form), Number(0.0, offset_bounds, "V", form)
+    return (
+        Setting(f"{root}[:AMPLitude]", "amplitude", Level(swing), checked),
+        Setting(f"{root}:OFFSet", "offset", Level(offset), checked),
+        *(_edge(f"{root}:{name}", edge, offset) for edge, name in enumerate(("LOW", "HIGH"))),
+    )
+
+
+def _edge(pattern: str, edge: int, number: Number) -> Command:
+    def now(generator: Generator, channel: int) -> list[float]:
+        load = generator.load(channel)
+        middle, half = generator.get("offset", channel), generator.get("amplitude", channel) / 2
+        return [(middle - half) * load, (middle + half) * load]
+
+    def do(generator: Generator, channel: int, parameters: tuple[str | bytes, ...]) -> None:
+        edges, load = now(generator, channel), generator.load(channel)
+        edges[edge] = number.read(as_text(parameters[0]), generator, channel)
+        names = ("amplitude", "offset")
+        before = [generator.get(name, channel) for name in names]
+        low, high = edges
+        try:
+            if high <= low:
+                raise ScpiError(-221)
+            for name, volts in zip(names, (high - low, (high + low) / 2), strict=True):
+                generator.put(name, volts / load, channel)
+            generator.check(channel)
+        except ScpiError:
+            for name, volts in zip(names, before, strict=True):
+                generator.put(name, volts, channel)
+            raise
+
+    def ask(generator: Generator, channel: int, _: tuple[str | bytes, ...]) -> str:
+        return number.show(now(generator, channel)[edge], generator, channel)
+
+    return Command(pattern, do, ask, takes=(1, 1))
 
 
 def converted(points: Points, bits: int) -> Points:

@@ -23,12 +23,14 @@ from typing import Any, final
 import numpy as np
 
 from pnnlab.instruments.virtual.generator import (
+    OPEN_V,
     SHAPES,
     Emission,
     Generator,
-    Level,
     Points,
+    checked,
     converted,
+    levels,
     numbers,
 )
 from pnnlab.instruments.virtual.instrument import Command, Entry, Setting, as_text
@@ -49,10 +51,8 @@ IDENTITY = "Agilent Technologies,33522B,MY00000001,4.00-1.19-2.00-52-00"
 LEAST_POINTS, MOST_POINTS = 8, 1_000_000
 MOST_LETTERS = 80  # of a name
 BITS = 16
-SOURCE_OHM = 50.0
-OPEN_V = 20.0  # Vpp into an open circuit
 BUILT_IN = "EXP_RISE"
-LEAST_V = 2e-3  # the same
+LEAST_V = 2e-3  # Vpp into an open circuit
 
 _NO_SUCH_ARB = (785, "Specified arb waveform does not exist")
 _ARB_EXISTS = (786, "Specified arb waveform already exists")
@@ -113,11 +113,6 @@ class Keysight33500(Generator):
 
     # --- output ---
 
-    def load(self, channel: int) -> float:
-        """What a volt into an open circuit is called at the load that was set."""
-        ohm = self.get("load", channel)
-        return 1.0 if ohm >= INFINITY else float(ohm / (ohm + SOURCE_OHM))
-
     def points(self, channel: int) -> Points:
         """One cycle of what the channel plays, between -1 and 1."""
         shape = self.get("function", channel)
@@ -140,6 +135,16 @@ class Keysight33500(Generator):
 
     def _shape_rate(self, channel: int) -> float:
         return float(self.get("frequency", channel) * len(self.points(channel)))
+
+    def check(self, channel: int) -> None:
+        """Neither the amplitude nor its peak beyond what the output stage can do."""
+        points = self.points(channel)
+        span = float(np.ptp(points))
+        amplitude, offset = self.get("amplitude", channel), self.get("offset", channel)
+        gain = amplitude / span if span else 0.0
+        peak = max(abs(offset + gain * points.min()), abs(offset + gain * points.max()))
+        if max(amplitude / _greatest(self, channel), peak / (OPEN_V / 2)) > 1 + 1e-9:
+            raise ScpiError(-221)
 
     def waits(self, channel: int) -> bool:
         """Whether ``*TRG`` starts it."""
@@ -179,47 +184,6 @@ def _amplitude_bounds(generator: Keysight33500, channel: int) -> tuple[float, fl
     return LEAST_V * load, _greatest(generator, channel) * load
 
 
-def _offset_bounds(generator: Keysight33500, channel: int) -> tuple[float, float]:
-    most = OPEN_V / 2 * generator.load(channel)
-    return -most, most
-
-
-def _within(generator: Keysight33500, channel: int, *_: object) -> None:
-    """Refuse what the output stage cannot do."""
-    points = generator.points(channel)
-    span = float(np.ptp(points))
-    amplitude, offset = generator.get("amplitude", channel), generator.get("offset", channel)
-    gain = amplitude / span if span else 0.0
-    peak = max(abs(offset + gain * points.min()), abs(offset + gain * points.max()))
-    if max(amplitude / _greatest(generator, channel), peak / (OPEN_V / 2)) > 1 + 1e-9:
-        raise ScpiError(-221)
-
-
-def _edges(generator: Keysight33500, channel: int) -> list[float]:
-    load = generator.load(channel)
-    middle, half = generator.get("offset", channel), generator.get("amplitude", channel) / 2
-    return [(middle - half) * load, (middle + half) * load]
-
-
-def _set_edge(edge: int, generator: Keysight33500, channel: int, text: str) -> None:
-    low_high, load = _edges(generator, channel), generator.load(channel)
-    low_high[edge] = _EDGE.read(text, generator, channel)
-    low, high = low_high
-    before = generator.get("amplitude", channel), generator.get("offset", channel)
-    generator.put("amplitude", (high - low) / load, channel)
-    generator.put("offset", (high + low) / 2 / load, channel)
-    try:
-        if high <= low:
-            raise ScpiError(-221)
-        _within(generator, channel)
-    except ScpiError:
-        generator.put("amplitude", before[0], channel)
-        generator.put("offset", before[1], channel)
-        raise
-
-
-_EDGE = Number(0.0, _offset_bounds, "V")
-
 # --- uploads ---
 
 _Parameters = tuple[str | bytes, ...]
@@ -244,7 +208,7 @@ def _select(generator: Keysight33500, channel: int, parameters: _Parameters) -> 
     before = generator.get("arb", channel)
     generator.put("arb", arb_key(name), channel)
     try:
-        _within(generator, channel)
+        generator.check(channel)
     except ScpiError:
         generator.put("arb", before, channel)
         raise
@@ -290,7 +254,7 @@ COMMANDS: tuple[Entry, ...] = (
         "[SOURce#:]FUNCtion",
         "function",
         Choice(("SINusoid", "SQUare", "TRIangle", "RAMP", "PULSe", "PRBS", "NOISe", "ARB", "DC")),
-        _within,
+        checked,
     ),
     Setting("[SOURce#:]FUNCtion:ARBitrary:SRATe", "rate", Number(40e3, _rate_bounds, "SA/S")),
     Setting("[SOURce#:]FUNCtion:ARBitrary:FILTer", "filter", Choice(("NORMal", "STEP", "OFF"))),
@@ -307,30 +271,7 @@ COMMANDS: tuple[Entry, ...] = (
     Setting("[SOURce#:]FREQuency[:CW]", "frequency", Number(1e3, (1e-6, 30e6), "HZ")),
     Setting("[SOURce#:]PHASe", "phase", Number(0, (-360, 360), "DEG")),
     Command("[SOURce#:]PHASe:SYNChronize", do=lambda *_: None),
-    Setting(
-        "[SOURce#:]VOLTage[:LEVel][:IMMediate][:AMPLitude]",
-        "amplitude",
-        Level(Number(0.2, _amplitude_bounds, "V")),
-        _within,
-    ),
-    Setting(
-        "[SOURce#:]VOLTage[:LEVel][:IMMediate]:OFFSet",
-        "offset",
-        Level(Number(0.0, _offset_bounds, "V")),
-        _within,
-    ),
-    Command(
-        "[SOURce#:]VOLTage[:LEVel][:IMMediate]:LOW",
-        do=lambda g, c, p: _set_edge(0, g, c, as_text(p[0])),
-        ask=lambda g, c, _: nr3(_edges(g, c)[0]),
-        takes=(1, 1),
-    ),
-    Command(
-        "[SOURce#:]VOLTage[:LEVel][:IMMediate]:HIGH",
-        do=lambda g, c, p: _set_edge(1, g, c, as_text(p[0])),
-        ask=lambda g, c, _: nr3(_edges(g, c)[1]),
-        takes=(1, 1),
-    ),
+    *levels("[SOURce#:]VOLTage[:LEVel][:IMMediate]", _amplitude_bounds),
     Setting("[SOURce#:]VOLTage:UNIT", "unit", Choice(("VPP", "VRMS", "DBM"))),
     Setting("[SOURce#:]VOLTage:RANGe:AUTO", "range", Switch(True)),
     Setting("[SOURce#:]BURSt:STATe", "burst", Switch()),

@@ -191,6 +191,10 @@ class Oscilloscope(Instrument):
             self.run_state = "STOP"
             self.changed.notify_all()
 
+    def forget(self, *_: object) -> None:
+        """Throw the record away."""
+        self.capture = None
+
     def arm(self, state: Literal["SING", "RUN"]) -> None:
         """Wait for a trigger, once (SING) or again and again (RUN)."""
         self.run_state = state
