@@ -13,6 +13,7 @@ holes and clipped points.
 """
 
 import threading
+from collections.abc import Callable, Mapping
 from typing import Any, final
 
 import numpy as np
@@ -127,6 +128,36 @@ def _scaled(pattern: str, name: str, number: Number, divisions: int) -> Command:
 
     return Command(pattern, do, ask, takes=(1, 2))
 
+
+def _summary(root: str, names: Mapping[str, str]) -> Callable[..., str]:
+    """A query of a whole subsystem: what its settings are, as they would be sent."""
+
+    def ask(scope: InfiniiVision, channel: int, _: tuple[str | bytes, ...]) -> str:
+        kinds = {entry.name: entry.kind for entry in COMMANDS if isinstance(entry, Setting)}
+        shown = (
+            f"{header} {kinds[name].show(scope.get(name, channel), scope, channel)}"
+            for header, name in names.items()
+        )
+        return f":{root.replace('#', str(channel))}:{';'.join(shown)}"
+
+    return ask
+
+
+_CHANNEL = {
+    "RANG": "range",
+    "OFFS": "offset",
+    "COUP": "coupling",
+    "IMP": "impedance",
+    "DISP": "display",
+    "BWL": "bandwidth",
+    "INV": "invert",
+    "LAB": "label",
+    "UNIT": "units",
+    "PROB": "probe",
+    "PROB:SKEW": "skew",
+    "STYP": "signal type",
+}
+_TIMEBASE = {"MODE": "timebase mode", "REF": "reference", "MAIN:RANG": "width", "POS": "position"}
 
 # --- waveform ---
 
@@ -281,6 +312,7 @@ COMMANDS: tuple[Entry, ...] = (
         takes=(1, 1),
     ),
     Command("ACQuire:SRATe[:ANALog]", do=_rate, ask=lambda s, *_: _number(s.rate()), takes=(1, 1)),
+    Command("CHANnel#", ask=_summary("CHAN#", _CHANNEL)),
     Setting("CHANnel#:DISPlay", "display", Switch(True)),
     Setting("CHANnel#:COUPling", "coupling", Choice(("DC", "AC"))),
     Setting("CHANnel#:IMPedance", "impedance", Choice(("ONEMeg", "FIFTy"))),
@@ -289,11 +321,14 @@ COMMANDS: tuple[Entry, ...] = (
     Setting("CHANnel#:LABel", "label", Text(most=32)),
     Setting("CHANnel#:UNITs", "units", Choice(("VOLT", "AMPere"))),
     Setting("CHANnel#:PROBe", "probe", Number(1.0, (1e-3, 1e4), form=_number), _probed),
+    Setting("CHANnel#:PROBe:SKEW", "skew", Number(0.0, (-1e-7, 1e-7), "S", _number)),
+    Setting("CHANnel#:PROBe:STYPe", "signal type", Choice(("SINGle", "DIFFerential"))),
     Setting("CHANnel#:RANGe", "range", _RANGE),
     _scaled("CHANnel#:SCALe", "range", _SCALE, 8),
     Setting("CHANnel#:OFFSet", "offset", Number(0.0, _per_probe(-40, 40), "V", _number)),
     Setting("EXTernal:RANGe", "external range", Number(8.0, (1.6, 8.0), "V", _number)),
     Setting("EXTernal:PROBe", "external probe", Number(1.0, (1e-3, 1e4), form=_number)),
+    Command("TIMebase", ask=_summary("TIM", _TIMEBASE)),
     Setting("TIMebase:MODE", "timebase mode", Choice(("MAIN",))),
     Setting("TIMebase:RANGe", "width", _WIDTH),
     _scaled("TIMebase:SCALe", "width", Number(1e-4, (2e-9, 50.0), "S"), 10),
