@@ -73,6 +73,10 @@ class _Script(threading.Thread):
         self.join()
 
     def run(self) -> None:
+        with self._server:  # a client that went wrong need not wait for its timeouts
+            self._play()
+
+    def _play(self) -> None:
         self._server.settimeout(_TICK_S)
         while not self.problem:
             try:

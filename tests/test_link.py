@@ -43,9 +43,9 @@ def test_nobody_there() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     with pytest.raises(LinkError, match=r"Check that the instrument is on|cannot be opened"):
-        Link(f"TCPIP::127.0.0.1::{port}::SOCKET", timeout_s=0.2)
+        Link(f"TCPIP::127.0.0.1::{port}::SOCKET", timeout_s=0.4)
     with pytest.raises(LinkError, match="cannot be opened"):
-        Link("no such thing", timeout_s=0.2)
+        Link("no such thing", timeout_s=0.4)
     with pytest.raises(LinkError, match="@nothing"):
         Link(f"TCPIP::127.0.0.1::{port}::SOCKET", library="@nothing")
 
@@ -112,7 +112,7 @@ def test_any_bytes_come_back_in_a_block(data: bytes) -> None:
 )
 def test_what_is_no_block_is_refused_and_the_link_opened_anew(answer: bytes, match: str) -> None:
     script = (*hello(IDENTITY), (b":WAV:DATA?\n", answer), *hello(IDENTITY), question("X?", "1"))
-    with expected_protocol(*script) as name, Link(name, timeout_s=0.2) as link:
+    with expected_protocol(*script) as name, Link(name, timeout_s=0.4) as link:
         with pytest.raises(LinkError, match=match):
             link.ask_block(":WAV:DATA?", 99)
         assert link.broken
@@ -129,7 +129,7 @@ def test_a_lost_connection_is_mended_for_a_question() -> None:
         *hello(IDENTITY),
         question("X?", "7"),
     )
-    with expected_protocol(*script) as name, Link(name, timeout_s=0.2) as link:
+    with expected_protocol(*script) as name, Link(name, timeout_s=0.4) as link:
         assert link.ask("X?") == "7"
         assert link.reopened == 2
 
@@ -137,7 +137,7 @@ def test_a_lost_connection_is_mended_for_a_question() -> None:
 def test_a_question_is_repeated_twice_at_most() -> None:
     lost = (b"X?\n", HANG_UP)
     script = (*hello(IDENTITY), lost, *hello(IDENTITY), lost, *hello(IDENTITY), lost)
-    with expected_protocol(*script) as name, Link(name, timeout_s=0.2) as link:
+    with expected_protocol(*script) as name, Link(name, timeout_s=0.4) as link:
         with pytest.raises(LinkError):
             link.ask("X?")
         assert link.broken
@@ -145,7 +145,7 @@ def test_a_question_is_repeated_twice_at_most() -> None:
 
 def test_a_command_is_never_repeated() -> None:
     script = (*hello(IDENTITY), (b"*TRG\n:SYST:ERR?\n", HANG_UP), *hello(IDENTITY), *group("*TRG"))
-    with expected_protocol(*script) as name, Link(name, timeout_s=0.2) as link:
+    with expected_protocol(*script) as name, Link(name, timeout_s=0.4) as link:
         with pytest.raises(LinkError, match=r"\*TRG"):
             link.send("*TRG")
         assert link.reopened == 0
@@ -162,7 +162,7 @@ def test_a_late_answer_is_never_taken_for_the_next() -> None:
         question("A?", "answer to A"),
         question("B?", "answer to B"),
     )
-    with expected_protocol(*script) as name, Link(name, timeout_s=0.15) as link:
+    with expected_protocol(*script) as name, Link(name, timeout_s=0.4) as link:
         assert link.ask("A?") == "answer to A"
         assert link.ask("B?") == "answer to B"
         assert link.reopened == 1
@@ -177,7 +177,7 @@ def test_an_unknown_question_is_told_from_a_slow_one() -> None:
         *hello(IDENTITY),
         question("X?", "1"),
     )
-    with expected_protocol(*script) as name, Link(name, timeout_s=0.15) as link:
+    with expected_protocol(*script) as name, Link(name, timeout_s=0.4) as link:
         with pytest.raises(InstrumentError, match=r"'NONSENSE\?'.*-113.*choose the dialect") as why:
             link.ask("NONSENSE?")
         assert not isinstance(why.value, LinkError)
@@ -193,7 +193,7 @@ def test_a_block_that_is_refused_says_why() -> None:
     )
     with (
         expected_protocol(*script) as name,
-        Link(name, timeout_s=0.15) as link,
+        Link(name, timeout_s=0.4) as link,
         pytest.raises(InstrumentError, match=r"-230"),
     ):
         link.ask_block(":WAV:DATA?", 100)
@@ -203,7 +203,7 @@ def test_another_instrument_at_the_same_address_is_not_accepted() -> None:
     script = (*hello(IDENTITY), (b"X?\n", HANG_UP), *hello(OTHER))
     with (
         expected_protocol(*script) as name,
-        Link(name, timeout_s=0.2) as link,
+        Link(name, timeout_s=0.4) as link,
         pytest.raises(InstrumentError, match=r"MY52800001.*instead of.*MY52800000"),
     ):
         link.ask("X?")

@@ -350,7 +350,7 @@ INFINIIVISION = ScopeDialect(
 
 RIGOL_DS1000Z = ScopeDialect(
     name="Rigol DS1000Z",
-    models=(",DS1", ",MSO1"),
+    models=(",DS1054Z", ",DS1074Z", ",DS1104Z", ",DS1202Z", ",MSO1074Z", ",MSO1104Z"),
     before=(":RUN",),  # stopped, it refuses another memory depth
     settings=(
         Setting(":CHAN{channel}:DISP", "ON"),

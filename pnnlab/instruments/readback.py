@@ -15,7 +15,7 @@ _SWITCH = {"ON": "1", "OFF": "0"}
 
 def number(value: float) -> str:
     """A number as a command takes it, with nine digits."""
-    return "INF" if value == math.inf else f"{value:.9G}"
+    return "INF" if value == math.inf else f"{value + 0.0:.9G}"  # without the sign of -0
 
 
 def apply(
