@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 from conformance import SystemConformance
@@ -11,6 +12,7 @@ from torch import Tensor
 from pnnlab.characterize import collect, nmse
 from pnnlab.characterize import shots as shots_of
 from pnnlab.errors import RangeError, ShapeError, TwinError
+from pnnlab.systems import pendula_kernels
 from pnnlab.systems.oscillators import Imperfections, Oscillators, release, split
 from pnnlab.systems.pendula import coupling_matrix, swing, trajectory
 from pnnlab.twins import NeuralSettings, NeuralTwin, PhysicsTwin, fit_neural, fit_physics
@@ -140,6 +142,18 @@ def test_single_and_double_precision_agree(network):
     single = swing(*(value.float() for value in network))
     assert single.dtype == torch.float32
     assert torch.allclose(single.double(), swing(*network), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("reach", [1.0, 10.0, 1e4])
+def test_sines_are_right_to_the_last_places(kind, reach):
+    angles = np.linspace(-reach, reach, 100_001, dtype=kind).reshape(-1, 1)
+    sines, cosines = np.empty_like(angles), np.empty_like(angles)
+    k = pendula_kernels.constants(0.1, 1.0, kind)
+    pendula_kernels.begin(angles, np.zeros_like(angles), k, sines, cosines, 0, 1)
+    exact = angles.astype(np.longdouble)
+    for found, expected in ((sines, np.sin(exact)), (cosines, np.cos(exact))):
+        assert np.abs(found - expected).max() < np.finfo(kind).eps
 
 
 class TestAuthorsCode:

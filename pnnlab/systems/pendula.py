@@ -149,7 +149,7 @@ class _Run:
         self.padded = start.new_empty(-(-n // 16) * 16, columns)
         self.padded[n:] = 0
         self.sines = self.padded[:n]
-        self.cosines = np.empty((n, columns), self.q.dtype)
+        self.responses = self.sines.numpy(), np.empty((n, columns), self.q.dtype)
         self.k = kernels.constants(h, scale, self.q.dtype)
 
     def multiply(self, columns: Tensor) -> Array:
@@ -161,7 +161,8 @@ class _Run:
 
     def by_shot(self, columns: Tensor) -> Tensor:
         """Bring (n, stages * batch) to (batch, n, stages)."""
-        return columns.unflatten(1, (-1, len(self.biases[0]))).permute(2, 0, 1)
+        by_stage: Tensor = columns.unflatten(1, (-1, self.q.shape[1]))
+        return by_stage.permute(2, 0, 1)
 
     def by_couplings(self, by_stages: Tensor) -> Tensor:
         """Gradient by C: the sum over stages of gradient times sine, back through Q's symmetry."""
@@ -172,17 +173,16 @@ class _Run:
         half *= 0.5
         diagonal = half.diagonal(dim1=-2, dim2=-1).clone()
         half -= diagonal.unsqueeze(-1)
-        full = half + half.mT
+        full: Tensor = half + half.mT
         full.diagonal(dim1=-2, dim2=-1).copy_(-2 * diagonal)
         return full
 
     def step(self, begun: tuple[int, int], gone_on: tuple[int, int]) -> None:
         """Make a step; the responses of its two pairs of stages go where it is told."""
         q, p, k, biases = self.q, self.p, self.k, self.biases
-        responses = self.sines.numpy(), self.cosines
-        kernels.begin(q, p, k, *responses, *begun)
+        kernels.begin(q, p, k, *self.responses, *begun)
         early = self.multiply(self.sines[:, slice(*begun)])
-        kernels.halfway(q, p, early, biases, k, *responses, *gone_on)
+        kernels.halfway(q, p, early, biases, k, *self.responses, *gone_on)
         late = self.multiply(self.sines[:, slice(*gone_on)])
         kernels.arrive(q, p, early, late, biases, k)
 
@@ -222,14 +222,14 @@ class _Swing(torch.autograd.Function):
         by_q = grad.numpy().T.copy()
         by_p = np.zeros_like(by_q)
         by_stages = torch.empty_like(run.sines)
-        to, cosines, k = by_stages.numpy(), run.cosines, run.k
-        for begun, gone_on in reversed(pairs):
-            kernels.arrive_adjoint(by_q, by_p, k, to, *gone_on)
-            back = run.multiply(by_stages[:, slice(*gone_on)])
-            kernels.halfway_adjoint(by_q, by_p, k, cosines, back, to, *gone_on, begun[0])
-            if begun[0] or ctx.needs_input_grad[0]:
-                back = run.multiply(by_stages[:, slice(*begun)])
-                kernels.begin_adjoint(by_q, by_p, k, cosines, back, *begun)
+        to, (_, cosines), k = by_stages.numpy(), run.responses, run.k
+        for (begun, half), (_, end) in reversed(pairs):
+            kernels.arrive_adjoint(by_q, by_p, k, to, half, end)
+            back = run.multiply(by_stages[:, half:end])
+            kernels.halfway_adjoint(by_q, by_p, k, cosines, back, to, begun, half, end)
+            if begun or ctx.needs_input_grad[0]:
+                back = run.multiply(by_stages[:, begun:half])
+                kernels.begin_adjoint(by_q, by_p, k, cosines, back, begun, half)
         by_couplings = by_biases = None
         if ctx.needs_input_grad[1]:
             by_couplings = run.by_couplings(by_stages)

@@ -226,9 +226,9 @@ def halfway_adjoint(
     cosines: Array,
     back: Array,
     by_stages: Array,
+    begun: int,
     first: int,
     last: int,
-    begun: int,
 ) -> None:
     """Pull gradients back through `halfway`, and through all of a step but its stages.
 
@@ -240,9 +240,9 @@ def halfway_adjoint(
     back : array, (n, last - first), used up
         Gradients by the sines of the last two stages.
     by_stages : array, (n, columns), changed
-        Gradients by all accelerations; those of the first two stages end where ``first`` is.
+        Gradients by all accelerations.
     begun : int
-        Where those begin.
+        Where those of the first two stages begin, which end at ``first``.
     """
     batch = by_q.shape[1]
     h, half, sixth = k[H], k[H] * k.dtype.type(0.5), k[H] * k.dtype.type(1 / 6)
