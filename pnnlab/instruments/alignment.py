@@ -1,12 +1,11 @@
 """Where and how strongly a known waveform stands in a record: delay, gain and offset."""
 
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 import numpy as np
-from numpy.typing import NDArray
 
-Volts = NDArray[np.floating[Any]]
+from pnnlab.systems.terminals import Volts
 
 
 @final

@@ -7,6 +7,7 @@ allow: then the link is the limit, and not the round trip.
 from types import TracebackType
 from typing import Self, final
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from pnnlab.instruments.programme import Programme
 from pnnlab.instruments.selfcheck import SelfCheck
 from pnnlab.instruments.trust import Tally, Trust
 from pnnlab.protocols import PhysicalSystem
+from pnnlab.systems.terminals import Volts
 
 
 @final
@@ -69,13 +71,31 @@ class Bench(PhysicalSystem):
         """Switch the output off and let the instruments go, for all programmes."""
         self._trust.close()
 
+    def waveforms(self, volts: Volts) -> Volts:
+        """Play waveforms of your own, as shots.
+
+        Parameters
+        ----------
+        volts : array, (shots, samples), floating point
+            V.
+
+        Returns
+        -------
+        array, (shots, samples), float32
+            What the device answers at the end of each sample, V.
+
+        Raises
+        ------
+        LimitError
+            They exceed the limits; nothing was sent.
+        InstrumentError
+            They cannot be had.
+        """
+        most = self._trust.at_once(volts.shape[1])
+        parts = range(0, len(volts), most)
+        taken = [self._trust.take(volts[start : start + most]) for start in parts]
+        return np.concatenate([np.empty((0, volts.shape[1]), np.float32), *taken])
+
     def _measure(self, x: Tensor, theta: Tensor) -> Tensor:
-        programme = self.programme
-        most = self._trust.at_once(programme.samples)
-        y = [x.new_zeros(0, self.output_dim)]
-        for start in range(0, len(x), most):
-            part = slice(start, start + most)
-            waves = programme.encode(x[part], theta if theta.ndim == 1 else theta[part])
-            volts = self._trust.take(waves.numpy())
-            y.append(programme.decode(torch.from_numpy(volts)).to(x.dtype))
-        return torch.cat(y)
+        volts = self.waveforms(self.programme.encode(x, theta).numpy())
+        return self.programme.decode(torch.from_numpy(volts)).to(x.dtype)

@@ -3,17 +3,15 @@
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any, final
+from typing import final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pnnlab.errors import LinkError
 from pnnlab.instruments.generator import Generator, GeneratorSettings
 from pnnlab.instruments.guard import Guard
 from pnnlab.instruments.oscilloscope import Oscilloscope, ScopeSettings
-
-Volts = NDArray[np.floating[Any]]
+from pnnlab.systems.terminals import Volts
 
 PATIENCE_S = 5.0  # beyond the length of a record: instruments think, and networks wait
 

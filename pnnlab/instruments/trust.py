@@ -9,18 +9,16 @@ import logging
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pnnlab.errors import InstrumentError, LinkError, RangeError
 from pnnlab.instruments.alignment import align
 from pnnlab.instruments.loop import Loop, Record
 from pnnlab.instruments.programme import Programme
 from pnnlab.instruments.selfcheck import LEAD, PILOT, SelfCheck, pilot, self_check
-
-Volts = NDArray[np.floating[Any]]
+from pnnlab.systems.terminals import Volts
 
 ATTEMPTS = 8
 LIKENESS = 0.9  # of a pilot with the self-check's; less is another device, or none
