@@ -8,8 +8,8 @@ import asyncio
 import atexit
 import logging
 import threading
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Literal, NamedTuple, Self, TypeAlias
 
@@ -268,14 +268,9 @@ class Session:
         BaseException
             Whatever the training failed of.
         """
-        self._check_started()
-        try:
+        with self._waiting():
             while self._thread.is_alive():
                 self._thread.join(POLL_SECONDS)  # in short waits, Ctrl-C works on every platform
-        except BaseException:
-            self._leave()
-            raise
-        self._raise()
 
     async def done(self) -> None:
         """Wait, as a notebook's cell does, until the session has ended.
@@ -283,21 +278,11 @@ class Session:
         The kernel answers buttons meanwhile. Interrupting the kernel stops the session, waits for
         its last step and is raised again.
 
-        Raises
-        ------
-        RunError
-            The session was never started.
-        BaseException
-            Whatever the training failed of.
+        Errors as of `join`.
         """
-        self._check_started()
-        try:
+        with self._waiting():
             while self._thread.is_alive():
                 await asyncio.sleep(POLL_SECONDS)
-        except BaseException:
-            self._leave()
-            raise
-        self._raise()
 
     def _work(self) -> None:
         with ExitStack() as stack:
@@ -397,10 +382,15 @@ class Session:
         self.stop()
         self._thread.join()
 
-    def _check_started(self) -> None:
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        """Whoever is interrupted while waiting stops the session; the others hear of its error."""
         if self._status == "ready":
             raise RunError("this session was not started: call session.start() first.")
-
-    def _raise(self) -> None:
+        try:
+            yield
+        except BaseException:
+            self._leave()
+            raise
         if self.error is not None:
             raise self.error

@@ -127,15 +127,20 @@ class Twin(nn.Module, ABC):
             )
 
 
-def check_programme(system: Described, replays: int) -> None:
+def check_replays(system: Described, replays: int) -> None:
     """Raise `TwinError` unless ``system`` can be a device that replays its input so often."""
-    samples = replays * system.input_dim
     if replays < 1 or system.param_dim != multiplex.param_dim(system.input_dim, replays):
         raise TwinError(
             f"{replays} replays of {system.input_dim} samples have "
             f"{multiplex.param_dim(system.input_dim, replays)} parameters, but {system.name} has "
             f"{system.param_dim}: give the number of replays that it is programmed with."
         )
+
+
+def check_programme(system: Described, replays: int) -> None:
+    """Raise `TwinError` unless, besides, it can be read out in equal segments."""
+    check_replays(system, replays)
+    samples = replays * system.input_dim
     if samples % system.output_dim:
         raise TwinError(f"{samples} samples cannot be read out as {system.output_dim} equal means.")
 

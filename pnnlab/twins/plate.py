@@ -6,9 +6,8 @@ from typing import ClassVar, final
 from torch import Tensor
 
 from pnnlab.errors import TwinError
-from pnnlab.systems import multiplex
 from pnnlab.systems.plate import TAIL, Constants, log_energy, solve_modes, vibrate, waveform
-from pnnlab.twins.base import Described
+from pnnlab.twins.base import Described, check_replays
 from pnnlab.twins.physics import Equations
 
 
@@ -34,13 +33,7 @@ class PlateEquations(Equations):
 
     def check(self, system: Described) -> None:
         """Raise `TwinError` if the system is not programmed with so many replays."""
-        expected = multiplex.param_dim(system.input_dim, self.replays)
-        if self.replays < 1 or system.param_dim != expected:
-            raise TwinError(
-                f"{self.replays} replays of {system.input_dim} samples have {expected} parameters, "
-                f"but {system.name} has {system.param_dim}: give the number of replays that it is "
-                "programmed with."
-            )
+        check_replays(system, self.replays)
         samples = self.replays * system.input_dim + TAIL
         if system.output_dim > samples:
             raise TwinError(f"{samples} samples have no {system.output_dim} windows.")
