@@ -84,11 +84,13 @@ print("guarded", flush=True)
 exec(then)
 """
 WAIT = "sys.stdin.readline()"
+# A signal that comes just before a blocking read would be heeded only after it.
+WORK = "while True: time.sleep(0.01)"
 
 
 @contextmanager
 def client(
-    instrument: Output, log: Path, then: str = WAIT, patience_s: float = 60.0
+    instrument: Output, log: Path, then: str, patience_s: float = 60.0
 ) -> Iterator["subprocess.Popen[str]"]:
     """A process with a guard, in a process group of its own as a kernel is."""
     arguments = [instrument.resource, str(log), str(patience_s), then]
@@ -122,7 +124,7 @@ def wait_for_log(log: Path, text: str) -> None:
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_killed_client_leaves_no_output_on(instrument, tmp_path, end):
     log = tmp_path / "guard.log"
-    with client(instrument, log) as process:
+    with client(instrument, log, WORK) as process:
         assert instrument.heard == []
         os.killpg(process.pid, end)  # as a terminal does on Ctrl-C, and Jupyter to its kernels
         assert instrument.off.wait(LONG)
@@ -259,12 +261,12 @@ def test_nonsense_is_refused(instrument):
 
 @pytest.mark.slow  # as long as the guard insists
 def test_an_output_that_may_still_be_on_is_said_loudly():
-    with (
-        output(mute=True) as mute,
-        pytest.raises(InstrumentError, match=rf"may still be on.*{mute.resource}.*at the instr"),
-        Guard([mute.target()]),
-    ):
-        raise KeyboardInterrupt
+    with output(mute=True) as mute:
+        still_on = rf"may still be on.*{mute.resource}: .*at the instrument"
+        with pytest.raises(InstrumentError, match=still_on), Guard([mute.target()]) as guard:
+            raise KeyboardInterrupt
+        with pytest.raises(InstrumentError, match=still_on):
+            guard.check()
 
 
 # --- the watchman's parts -------------------------------------------------------------------------

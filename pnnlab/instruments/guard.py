@@ -40,6 +40,7 @@ INSIST_S = 10.0  # how long an instrument that does not answer is tried again
 _START_S = 60.0  # from a slow network disk, pyvisa takes long to import
 _BEATS = 6  # in the time that the watchman is patient: a few may come late
 _MARGIN_S = 5.0
+_A_MOMENT_S = 1.0
 
 
 @final
@@ -142,17 +143,15 @@ class Guard:
                 f"The process that guards the outputs could not be started ({why}). Nothing is "
                 "guarded: switch no output on before that is mended."
             )
+        self._beaten = time.monotonic()
         self._say(BEAT)
         self._heart.start()
 
     @property
     def alive(self) -> bool:
         """Whether the outputs are watched over: ask before each drive."""
-        # Whoever was stopped for long has not been heard in that time, and must not believe that
-        # nothing was done about it.
-        recent = time.monotonic() - self._beaten < self.patience_s
         watching = self._report.get("state") == "watching" and self._process.poll() is None
-        return recent and watching and not self._stopped.is_set()
+        return self._recent() and watching and not self._stopped.is_set()
 
     @property
     def pid(self) -> int:
@@ -163,14 +162,20 @@ class Guard:
         """Raise `InstrumentError` if nobody watches: nothing may be driven then."""
         if self.alive:
             return
+        self._listener.join(_A_MOMENT_S)  # the watchman may be about to say why
+        if self._report.get("failed"):
+            raise self._still_on()
         why = self._report.get("why")
-        raise InstrumentError(
-            (
-                f"The guard has switched the outputs off: {why}. "
-                if why
-                else "Nobody guards the outputs: the guard was closed, or its process has ended. "
+        if why:
+            what = f"The guard has switched the outputs off: {why}."
+        else:
+            what = (
+                "Nobody guards the outputs: the guard was closed, its process has ended, or this "
+                "one was held up for long."
             )
-            + "Close the bench and make a new one before going on."
+        raise InstrumentError(
+            f"{what} Nothing may be driven before there is a new guard and the instruments are set "
+            "up anew; a bench sees to both when it goes on."
         )
 
     def trip(self, how: str = "on demand") -> None:
@@ -187,12 +192,7 @@ class Guard:
             self._process.wait(INSIST_S + _MARGIN_S)
         self._listener.join(_MARGIN_S)
         if self._process.poll() != SWITCHED_OFF:
-            failed = self._report.get("failed") or {"the guard": self._noise or "has ended"}
-            told = "; ".join(f"{name}: {error}" for name, error in failed.items())
-            raise InstrumentError(
-                f"Outputs may still be on, the guard could not switch them off ({told}). Switch "
-                "them off at the instrument itself."
-            )
+            raise self._still_on()
 
     def close(self) -> None:
         """Say goodbye. The outputs are the client's business from here on."""
@@ -215,11 +215,25 @@ class Guard:
         finally:
             self.close()
 
+    def _still_on(self) -> InstrumentError:
+        failed = self._report.get("failed") or {"the guard": self._noise or "its process has ended"}
+        told = "; ".join(f"{name}: {error}" for name, error in failed.items())
+        return InstrumentError(
+            f"Outputs may still be on, the guard could not switch them off ({told}). Switch them "
+            "off at the instrument itself."
+        )
+
     def _say(self, line: str) -> None:
         assert self._process.stdin is not None
         with contextlib.suppress(OSError, ValueError):  # it has ended: `alive` tells
             self._process.stdin.write(f"{line}\n".encode())
-            self._beaten = time.monotonic()
+            if self._recent():
+                self._beaten = time.monotonic()
+
+    def _recent(self) -> bool:
+        # Whoever was stopped for long has not been heard in that time, and must not believe that
+        # nothing was done about it: a heart that was still once does not count again.
+        return time.monotonic() - self._beaten < self.patience_s
 
     def _beat(self) -> None:
         while not self._stopped.wait(self.patience_s / _BEATS):
