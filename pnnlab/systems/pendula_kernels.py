@@ -29,7 +29,7 @@ Array = NDArray[Any]
 # Order of the constants: length of the step; what the sine's angle is multiplied with; for sine and
 # cosine 2/pi, pi/2 in three parts, the first two so short that a multiple of them is exact, and the
 # Taylor series of both in the square of an angle within ±pi/4, the highest power first.
-H, SCALE, TURNS, PART_1, PART_2, PART_3, SINE, COSINE, END = 0, 1, 2, 3, 4, 5, 6, 13, 20
+H, SCALE, TURNS, PART_1, PART_2, PART_3, SINE, COSINE = 0, 1, 2, 3, 4, 5, 6, 13
 _SERIES = (
     *(2 / math.pi, 1.5703125, 4.837512969970703125e-4, 7.54978995489188216e-8),
     *((-1) ** m / math.factorial(2 * m + 1) for m in range(7, 0, -1)),
