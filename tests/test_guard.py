@@ -230,9 +230,9 @@ def test_a_computer_that_shuts_down_ends_the_guard_last(instrument):
 
 @posix
 def test_a_guard_that_was_held_up_itself_does_not_blame_the_client(instrument):
-    with Guard([instrument.target()], patience_s=0.5) as guard:
+    with Guard([instrument.target()], patience_s=1.5) as guard:
         os.kill(guard.pid, signal.SIGSTOP)
-        time.sleep(1.0)  # what is tested is that this time passes
+        time.sleep(2.0)  # what is tested is that this time passes
         os.kill(guard.pid, signal.SIGCONT)
         assert guard.alive
     assert instrument.heard == []
