@@ -368,7 +368,6 @@ RIGOL_DS1000Z = ScopeDialect(
         Setting(":TRIG:EDG:SOUR", "{source}"),
         Setting(":TRIG:EDG:SLOP", "POS"),
         Setting(":TRIG:EDG:LEV", "{level}", tolerance=0.05),
-        Setting(":TRIG:SWE", "NORM"),
         Setting(":WAV:SOUR", "CHAN{channel}"),
         Setting(":WAV:MODE", "RAW"),
         Setting(":WAV:FORM", "{format}"),
@@ -383,7 +382,7 @@ RIGOL_DS1000Z = ScopeDialect(
     },
     part=(":WAV:STAR {first}", ":WAV:STOP {last}"),
     arm_clear=None,
-    arm=":SING",
+    arm=":SING",  # sets the sweep as well
     stop=":STOP",
     armed=Poll(":TRIG:STAT?", words=("WAIT",)),
     done=Poll(":TRIG:STAT?", words=("STOP",)),

@@ -1,0 +1,215 @@
+"""The drivers against the virtual bench: what one sends through a cable, the other gets back."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pnnlab.errors import InstrumentError
+from pnnlab.instruments.dialects import (
+    INFINIIVISION,
+    KEYSIGHT_33500,
+    RIGOL_DS1000Z,
+    TEKTRONIX_AFG3000,
+)
+from pnnlab.instruments.generator import Generator, GeneratorSettings
+from pnnlab.instruments.limits import Limits
+from pnnlab.instruments.link import Link
+from pnnlab.instruments.oscilloscope import Oscilloscope, ScopeSettings, Trace
+from pnnlab.instruments.virtual.bench import VirtualBench, Wiring
+from pnnlab.instruments.virtual.faults import FaultKind, Faults
+from pnnlab.systems.terminals import Cable
+
+GENERATORS = {"keysight": KEYSIGHT_33500, "tektronix": TEKTRONIX_AFG3000}
+SCOPES = {"keysight": INFINIIVISION, "rigol": RIGOL_DS1000Z}
+
+SAMPLE_S = 1e-6
+DELAY_S = 4e-8  # of the virtual bench
+POINTS = 2000
+OUTPUT = GeneratorSettings(sample_rate_hz=1 / SAMPLE_S, amplitude_v=0.9)
+SCREEN = ScopeSettings(
+    low_v=-1.0, high_v=1.0, sample_rate_hz=1 / SAMPLE_S, points=POINTS, delay_s=SAMPLE_S + DELAY_S
+)
+HALF_A_CODE_V = 2.0 / 199 / 2 + 2 * 0.9 / 2**14  # of the oscilloscope, and one of the generator
+
+
+def wave(points: int = POINTS) -> np.ndarray:
+    volts = 0.8 * np.sin(np.arange(points) / 50) * np.cos(np.arange(points) / 331)
+    volts[[0, -1]] = 0.0
+    return volts
+
+
+@contextmanager
+def bench(
+    generator: str = "keysight",
+    oscilloscope: str = "keysight",
+    *,
+    encoding: str = "int16",
+    transfer: str | None = None,
+    timeout_s: float = 5.0,
+    faults: Faults | None = None,
+    wiring: Wiring | None = None,
+) -> Iterator[tuple[Generator, Oscilloscope]]:
+    speaks, shows = GENERATORS[generator], SCOPES[oscilloscope]
+    with ExitStack() as opened:
+        there = opened.enter_context(
+            VirtualBench(
+                Cable(SAMPLE_S),
+                generator=generator,
+                oscilloscope=oscilloscope,
+                noise=False,
+                delay_s=DELAY_S,
+                faults=faults,
+                wiring=wiring or Wiring(),
+            )
+        )
+        player = opened.enter_context(
+            Link(there.generator, timeout_s=timeout_s, models=speaks.models)
+        )
+        viewer = opened.enter_context(
+            Link(there.oscilloscope, timeout_s=timeout_s, models=shows.models)
+        )
+        yield (
+            Generator(player, speaks, limits=Limits(-1, 1), encoding=encoding),
+            Oscilloscope(viewer, shows, transfer=transfer),
+        )
+
+
+def shoot(generator: Generator, scope: Oscilloscope, volts: np.ndarray) -> Trace:
+    generator.load(volts)
+    scope.arm()
+    generator.trigger()
+    scope.wait(5.0)
+    return scope.read()
+
+
+@pytest.mark.parametrize("transfer", ["WORD", "BYTE"])
+@pytest.mark.parametrize("oscilloscope", ["keysight", "rigol"])
+@pytest.mark.parametrize(
+    ("generator", "encoding"),
+    [("keysight", "int16"), ("keysight", "float32"), ("tektronix", "int16")],
+)
+def test_volts_come_back(generator: str, encoding: str, oscilloscope: str, transfer: str) -> None:
+    with bench(generator, oscilloscope, encoding=encoding, transfer=transfer) as (player, viewer):
+        player.apply(OUTPUT)
+        viewer.apply(SCREEN)
+        player.output(True)
+        for scale in (1.0, 0.3, -1.0):  # of part of the span, too
+            trace = shoot(player, viewer, scale * wave())
+            assert len(trace.volts) == POINTS
+            assert np.abs(trace.volts - scale * wave()).max() < HALF_A_CODE_V
+            assert (trace.saturated, trace.missing) == (0, 0)
+            assert trace.start_s == pytest.approx(SCREEN.delay_s, abs=1e-9)
+            assert trace.step_s == pytest.approx(SAMPLE_S)
+        player.verify()
+        viewer.verify()
+        assert player.link.reopened == viewer.link.reopened == 0
+        player.close()
+
+
+@pytest.mark.parametrize("oscilloscope", ["keysight", "rigol"])
+def test_long_records(oscilloscope: str) -> None:
+    points = 300_000  # more than the second make gives at once
+    with bench("keysight", oscilloscope) as (player, viewer):
+        player.apply(OUTPUT)
+        viewer.apply(replace(SCREEN, points=points))
+        player.output(True)
+        trace = shoot(player, viewer, wave(points))
+        assert len(trace.volts) == points
+        assert np.abs(trace.volts - wave(points)).max() < HALF_A_CODE_V
+
+
+@pytest.mark.parametrize("oscilloscope", ["keysight", "rigol"])
+def test_what_leaves_the_screen_is_counted(oscilloscope: str) -> None:
+    with bench("keysight", oscilloscope) as (player, viewer):
+        player.apply(OUTPUT)
+        viewer.apply(replace(SCREEN, low_v=-0.1, high_v=0.1))
+        player.output(True)
+        trace = shoot(player, viewer, wave())
+        reached = 0.1 * 256 / 200 + 0.001  # the converter sees a little more than the screen
+        assert trace.saturated >= int(np.count_nonzero(np.abs(wave()) > reached)) > 0
+        assert trace.missing == 0
+
+
+def test_offset_and_amplitude_and_an_output_that_is_off() -> None:
+    with bench() as (player, viewer):
+        player.apply(replace(OUTPUT, amplitude_v=0.25, offset_v=0.5))
+        viewer.apply(SCREEN)
+        player.output(True)
+        volts = 0.5 + 0.25 * wave() / 0.9
+        assert np.abs(shoot(player, viewer, volts).volts - volts).max() < HALF_A_CODE_V
+        player.output(False)
+        assert np.abs(shoot(player, viewer, volts).volts).max() < HALF_A_CODE_V
+
+
+def test_a_missing_trigger_cable_is_told() -> None:
+    with bench(wiring=Wiring(trigger=False)) as (player, viewer):
+        player.apply(OUTPUT)
+        viewer.apply(SCREEN)
+        player.output(True)
+        player.load(wave())
+        viewer.arm()
+        player.trigger()
+        with pytest.raises(InstrumentError, match="no trigger within"):
+            viewer.wait(0.1)
+
+
+def test_what_the_instrument_refuses_is_told() -> None:
+    with bench() as (player, _):
+        player.limits = Limits(-50, 50)
+        with pytest.raises(InstrumentError, match=r"-22[12]"):
+            player.apply(replace(OUTPUT, amplitude_v=20))  # it has 10 V into an open circuit
+        with pytest.raises(InstrumentError, match=r"-222"):
+            player.apply(replace(OUTPUT, sample_rate_hz=1e9))
+        with pytest.raises(InstrumentError, match="-113"):
+            player.link.send("MAKE:COFFEE")
+
+
+@pytest.mark.parametrize("kind", ["drop", "stall", "truncate", "late", "error"])
+def test_a_fault_of_the_link_is_mended_or_reported(kind: FaultKind) -> None:
+    """Never does a wrong trace come back as if nothing had happened."""
+    faults = Faults(seed=1, mean_messages=12, kinds=(kind,), stall_s=0.5, most=6)
+    reported = taken = 0
+    ready = False
+    with bench(faults=faults, timeout_s=0.3) as (player, viewer):
+        while faults.injected[kind] < 6 or not taken:
+            try:
+                if not ready:
+                    player.apply(OUTPUT)
+                    viewer.apply(SCREEN)
+                    player.output(True)
+                    ready = True
+                sign = (-1) ** (reported + taken)  # so that no old trace can pass for a new one
+                trace = shoot(player, viewer, sign * wave())
+            except InstrumentError:
+                reported += 1
+                ready = False
+                continue
+            assert np.abs(trace.volts - sign * wave()).max() < HALF_A_CODE_V
+            taken += 1
+        mended = player.link.reopened + viewer.link.reopened
+        player.close()
+    assert reported + mended > 0
+    assert mended > 0 or kind == "error"
+    assert reported > 0 or kind != "error"
+
+
+@pytest.mark.parametrize("kind", ["hole", "saturate"])
+def test_a_fault_of_the_record_is_counted(kind: FaultKind) -> None:
+    faults = Faults(seed=2, mean_messages=40, kinds=(kind,), most=3)
+    with bench(faults=faults) as (player, viewer):
+        player.apply(OUTPUT)
+        viewer.apply(SCREEN)
+        player.output(True)
+        spoiled = 0
+        for _ in range(200):
+            trace = shoot(player, viewer, wave())
+            sound = np.abs(trace.volts - wave()) < HALF_A_CODE_V
+            assert np.count_nonzero(~sound) == trace.missing + trace.saturated
+            assert int(np.isnan(trace.volts).sum()) == trace.missing
+            spoiled += not sound.all()
+            if spoiled == 3:
+                break
+        assert spoiled == faults.injected[kind] == 3
