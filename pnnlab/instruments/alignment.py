@@ -60,8 +60,8 @@ def align(record: Volts, expected: Volts) -> Alignment:
     scale = np.sqrt(np.maximum(energy, 1e-30) * (shape @ shape))
     best = int(np.abs(dots / scale).argmax())
 
-    fits = [_between(record, expected, lag) for lag in (best - 1, best) if 0 <= lag < lags - 1]
-    return min(fits or [_between(record, expected, best)], key=lambda fit: fit.residual)
+    fits = [_between(record, expected, lag) for lag in {best, max(best - 1, 0)}]
+    return min(fits, key=lambda fit: fit.residual)
 
 
 def _between(record: Volts, expected: Volts, lag: int) -> Alignment:

@@ -77,7 +77,12 @@ class Loop:
         self.recover()  # the two would not know of each other's settings
         screen = self.screen
         return Loop(
-            self.generator, oscilloscope, self.output, low_v=screen.low_v, high_v=screen.high_v
+            self.generator,
+            oscilloscope,
+            self.output,
+            low_v=screen.low_v,
+            high_v=screen.high_v,
+            guard=self._start_guard,
         )
 
     @property
@@ -161,6 +166,6 @@ class Loop:
         self._live = False
         with ExitStack() as stack:
             if self._guard is not None:
-                stack.callback(self._guard.close)
+                stack.push(self._guard)  # trips if the output cannot be switched off
             stack.callback(self.oscilloscope.close)
             stack.callback(self.generator.close)

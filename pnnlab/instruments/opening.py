@@ -80,6 +80,7 @@ def open_bench(
     library: str = "@py",
     channels: tuple[int, int] = (1, 1),
     timeout_s: float = 10.0,
+    delay_s: float = 0.0,
     guarded: bool = True,
 ) -> Bench:
     """Open both instruments and check the cabling between them.
@@ -101,6 +102,9 @@ def open_bench(
         Of generator and oscilloscope.
     timeout_s : float
         The longest silence of an instrument, s.
+    delay_s : float
+        How late an answer arrives: what `SelfCheck.late_s` says of a `CableProgramme`, with a cable
+        in the device's place.
     guarded : bool
         Whether a second process switches the output off should this one die or hang.
 
@@ -126,7 +130,7 @@ def open_bench(
         timeout_s=timeout_s,
         guarded=guarded,
     )
-    return Bench(Trust(loop, programme), programme)
+    return Bench(Trust(loop, programme, delay_s), programme)
 
 
 def spoken_by(link: Link, dialects: Sequence[Spoken]) -> Spoken:

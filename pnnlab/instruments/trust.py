@@ -65,8 +65,8 @@ class Trust:
     loop : Loop
     programme : Programme
         Of the device; benches with other programmes of the same device share this trust.
-    check : SelfCheck, optional
-        One made before; made now by default.
+    delay_s : float
+        How late the answer to a sample arrives, s.
 
     Raises
     ------
@@ -74,8 +74,9 @@ class Trust:
         An instrument does not answer, or the self-check found something.
     """
 
-    def __init__(self, loop: Loop, programme: Programme, check: SelfCheck | None = None) -> None:
+    def __init__(self, loop: Loop, programme: Programme, delay_s: float = 0.0) -> None:
         self.loop = loop
+        self.delay_s = delay_s
         self.rest = programme.rest
         self._pilot = pilot(programme).astype(np.float32)
         self._shots = self._drifts = 0
@@ -84,7 +85,7 @@ class Trust:
         self._suspected: float | None = None
         atexit.register(self.close)
         try:
-            self.check = check or self_check(loop, programme)
+            self.check: SelfCheck = self_check(loop, programme, delay_s)
             if self.check.problems:
                 raise InstrumentError(str(self.check))
         except BaseException:
@@ -150,7 +151,7 @@ class Trust:
         try:
             for _ in range(ATTEMPTS):
                 try:
-                    record = self.loop.take(waveform, self.check.delay_s)
+                    record = self.loop.take(waveform, self.delay_s)
                     self._examine(record)
                     return record.volts
                 except InstrumentError as error:

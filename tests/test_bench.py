@@ -1,0 +1,153 @@
+"""A bench over real sockets is a physical system like any other, and trusts no shot blindly."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+import torch
+from conformance import SystemConformance
+from torch import Tensor
+
+from pnnlab.errors import InstrumentError, LimitError
+from pnnlab.instruments.bench import Bench
+from pnnlab.instruments.limits import Limits
+from pnnlab.instruments.opening import open_bench
+from pnnlab.instruments.programme import CableProgramme, CircuitProgramme, PlateProgramme, Programme
+from pnnlab.instruments.virtual import VirtualBench, Wiring
+from pnnlab.protocols import PhysicalSystem
+from pnnlab.systems import Circuit, Plate
+from pnnlab.systems.terminals import Cable, Terminals
+
+LIMITS = Limits(low_v=-10, high_v=10)
+
+
+@contextmanager
+def bench_of(
+    terminals: Terminals, programme: Programme, limits: Limits = LIMITS, **virtual
+) -> Iterator[Bench]:
+    with (
+        VirtualBench(terminals, **virtual) as there,
+        open_bench(
+            there.generator, there.oscilloscope, programme, limits=limits, guarded=False
+        ) as bench,
+    ):
+        yield bench
+
+
+def circuit(**options) -> Circuit:
+    return Circuit(3, input_dim=16, replays=2, output_dim=8, drift=False, **options)
+
+
+class OnABench(SystemConformance):
+    simulated = False
+
+    @pytest.fixture(autouse=True)
+    def _closing(self):
+        self.opened = []
+        yield
+        for context in reversed(self.opened):
+            context.__exit__(None, None, None)
+
+    def enter(self, context):
+        self.opened.append(context)
+        return context.__enter__()
+
+
+class TestCircuit(OnABench):
+    def make_system(self) -> PhysicalSystem:
+        return self.enter(bench_of(circuit().terminals(), CircuitProgramme(16, 2, 8)))
+
+
+class TestPlate(OnABench):
+    def moved(self, theta: Tensor) -> Tensor:
+        return theta.flip(0)  # energies do not tell a drive from its opposite
+
+    def make_system(self) -> PhysicalSystem:
+        plate = Plate(3, input_dim=16, replays=1, output_dim=4, drift=False)
+        return self.enter(bench_of(plate.terminals(), PlateProgramme(16, 1, 4)))
+
+
+@pytest.mark.parametrize("generator", ["keysight", "tektronix"])
+@pytest.mark.parametrize("oscilloscope", ["keysight", "rigol"])
+def test_a_circuit_on_a_bench_answers_as_the_simulated_one(generator, oscilloscope):
+    system = circuit()
+    with bench_of(
+        circuit().terminals(),
+        CircuitProgramme(16, 2, 8),
+        generator=generator,
+        oscilloscope=oscilloscope,
+    ) as bench:
+        x, theta = torch.rand(40, 16), torch.rand(system.param_dim)
+        there, here, again = bench(x, theta), system(x, theta), system(x, theta)
+    assert (there - here).std() < 1.3 * (again - here).std()  # of one circuit and its noise
+    assert (there - here).mean().abs() < 1e-3
+
+
+def test_several_programmes_share_one_bench():
+    with bench_of(circuit().terminals(), CircuitProgramme(16, 2, 8)) as first:
+        second = first.reshaped(CircuitProgramme(16, 4, 4))
+        second(torch.rand(3, 16), torch.rand(second.param_dim))
+        first(torch.rand(2, 16), torch.rand(first.param_dim))
+        assert first.tally.shots == second.tally.shots == 5
+        assert (first.passes, second.passes) == (2, 3)
+
+
+def test_a_batch_that_memory_cannot_hold_goes_out_in_parts():
+    with bench_of(Cable(), CableProgramme(12)) as bench:
+        generator = bench._trust.loop.generator
+        generator.dialect = replace(generator.dialect, most_points=300)
+        assert bench._trust.at_once(12) < 20
+        x = torch.rand(100, 12)
+        assert (bench(x, torch.zeros(0)) - x).abs().max() < 0.05
+        assert bench.tally.shots == 100
+
+
+@pytest.mark.parametrize(
+    ("wiring", "told"),
+    [
+        (Wiring(connected=False), "nothing comes back"),
+        (Wiring(inverted=True), "upside down"),
+        (Wiring(probe=10.0), "0.1 times as strong"),
+        (Wiring(trigger=False), "trigger"),
+        (Wiring(swapped=True), "nothing comes back"),
+    ],
+)
+def test_the_self_check_says_what_is_wrong(wiring, told):
+    with (
+        pytest.raises(InstrumentError, match=told),
+        bench_of(circuit().terminals(), CircuitProgramme(16, 2, 8), wiring=wiring),
+    ):
+        pass
+
+
+def test_the_self_check_looks_at_the_other_channel():
+    programme = CircuitProgramme(16, 2, 8)
+    with (
+        VirtualBench(circuit().terminals()) as there,
+        pytest.raises(InstrumentError, match="the signal is on channel 1"),
+    ):
+        open_bench(
+            there.generator,
+            there.oscilloscope,
+            programme,
+            limits=LIMITS,
+            channels=(1, 2),
+            guarded=False,
+        )
+
+
+@pytest.mark.parametrize("delay_s", [0.04e-6, 0.37e-6, 2.2e-6])
+def test_a_cable_tells_the_delay_and_given_it_nothing_is_late(delay_s):
+    with bench_of(Cable(), CableProgramme(12), delay_s=delay_s, noise=False) as bench:
+        found = bench.self_check
+    assert found.late_s == pytest.approx(delay_s, abs=3e-9)
+    assert found.gain == pytest.approx(1, abs=0.01)
+
+
+def test_what_the_device_does_not_bear_is_never_sent():
+    with (
+        pytest.raises(LimitError),
+        bench_of(circuit().terminals(), CircuitProgramme(16, 2, 8), Limits(-5, 5)),
+    ):
+        pass
