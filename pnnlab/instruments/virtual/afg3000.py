@@ -85,6 +85,7 @@ class Afg3000(Generator):
 
     def check(self, channel: int) -> None:
         """Neither too often nor beyond what the output stage can do."""
+        self.points(channel)  # refused while the memory is empty
         arbitrary = self.get("function", channel) not in SHAPES
         if arbitrary and self.get("frequency", channel) > FASTEST_HZ:
             raise ScpiError(-221)

@@ -63,13 +63,13 @@ class Emission:
         array, (samples,), float64
             V.
         """
+        points = len(self.volts)
         if math.isclose(self.rate_hz * sample_s, 1, rel_tol=1e-9):
+            if samples <= points:
+                return self.volts[:samples]
             index = np.arange(samples)
         else:
             index = np.floor((np.arange(samples) + 0.5) * (sample_s * self.rate_hz)).astype(np.intp)
-        points = len(self.volts)
-        if self.cycles * points >= samples and samples <= points:
-            return self.volts[index] if samples else np.zeros(0)
         volts = self.volts[index % points]
         volts[index >= self.cycles * points] = self.volts[0]
         return volts

@@ -161,7 +161,7 @@ class Instrument(ABC):
         self.channels = channels
         self.memory_bytes = memory_bytes
         self.lock = lock or threading.RLock()
-        self._settings = [entry for entry in table if isinstance(entry, Setting)]
+        self.entries = table
         self._routes = routes(table)
         self._values: dict[tuple[str, int], Value] = {}
         self._errors: deque[ScpiError] = deque()
@@ -192,7 +192,7 @@ class Instrument(ABC):
     @final
     def reset(self) -> None:
         """All settings as ``*RST`` leaves them."""
-        for setting in self._settings:
+        for setting in (entry for entry in self.entries if isinstance(entry, Setting)):
             for channel in range(1, self.channels + 1):
                 self.put(setting.name, setting.kind.start(), channel)
         self.clear_state()

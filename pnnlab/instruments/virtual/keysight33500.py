@@ -143,7 +143,7 @@ class Keysight33500(Generator):
         amplitude, offset = self.get("amplitude", channel), self.get("offset", channel)
         gain = amplitude / span if span else 0.0
         peak = max(abs(offset + gain * points.min()), abs(offset + gain * points.max()))
-        if max(amplitude / _greatest(self, channel), peak / (OPEN_V / 2)) > 1 + 1e-9:
+        if max(amplitude / _greatest(self, channel), peak / (OPEN_V / 2)) > 1 + 1e-6:
             raise ScpiError(-221)
 
     def waits(self, channel: int) -> bool:
@@ -162,7 +162,7 @@ class Keysight33500(Generator):
         return bool(sync or (self.get("trigger out") and self.waits(channel)))
 
 
-_EXP_RISE = converted(2 * (1 - np.exp(-5 * np.arange(1000) / 1000)) / (1 - np.exp(-5)) - 1, BITS)
+_EXP_RISE = converted(2 * (1 - np.exp(-5 * np.linspace(0, 1, 1000))) / (1 - np.exp(-5)) - 1, BITS)
 
 
 def arb_key(name: str) -> str:

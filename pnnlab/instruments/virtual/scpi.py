@@ -273,7 +273,7 @@ def units(message: Message) -> Iterator[Unit]:
             continue
         found = _PATH.fullmatch(header)
         if found is None:
-            raise ScpiError(-113 if header.isascii() and header.isalnum() else -102)
+            raise ScpiError(-102)
         nodes = tuple(_node(name) for name in found[2].split(":"))
         nodes = nodes if found[1] else path + nodes
         path = nodes[:-1]

@@ -1,0 +1,264 @@
+"""The virtual bench over real sockets: from the generator through the device to the trace."""
+
+import itertools
+import socket
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeAlias
+
+import numpy as np
+import pytest
+import pyvisa
+from numpy.typing import NDArray
+from pyvisa.resources import MessageBasedResource
+
+from pnnlab.errors import InstrumentError, RangeError
+from pnnlab.instruments.virtual import VirtualBench, Wiring
+from pnnlab.instruments.virtual.keysight33500 import Keysight33500
+from pnnlab.instruments.virtual.server import InstrumentServer
+from pnnlab.systems.terminals import Cable, Terminals, Volts
+
+Trace: TypeAlias = NDArray[np.float64]
+WAVE = np.concatenate([np.linspace(-1, 1, 50), np.full(50, 0.5), np.linspace(1, -1, 50)])
+AMPLITUDE_V, OFFSET_V = 4.0, 0.25
+
+KEYSIGHT_GENERATOR = (
+    "FORM:BORD SWAP",
+    "DATA:VOL:CLE",
+    "DATA:ARB:DAC wave,{block}",
+    "FUNC:ARB wave",
+    "FUNC ARB",
+    "FUNC:ARB:SRAT 1E6",
+    "OUTP:LOAD INF",
+    "TRIG:SOUR BUS",
+)
+TEKTRONIX_GENERATOR = (
+    "OUTP1:IMP INF",
+    "DATA EMEM,{block}",
+    "FUNC EMEM",
+    f"FREQ {1e6 / len(WAVE)!r}",
+    "TRIG:SOUR EXT",
+)
+PLAY = (f"VOLT {AMPLITUDE_V}", f"VOLT:OFFS {OFFSET_V}", "BURS:NCYC 1", "BURS:STAT ON", "OUTP1 ON")
+KEYSIGHT_SCOPE = (
+    ":CHAN1:RANG 8;OFFS 0",
+    ":TIM:REF LEFT;RANG 2E-4;POS 0",  # from a tenth of the screen before the trigger
+    ":TRIG:SOUR EXT;LEV 1;:TRIG:SWE NORM",
+    ":WAV:BYT LSBF;FORM WORD;POIN:MODE RAW;:WAV:POIN 2000",
+    ":SING",
+)
+RIGOL_SCOPE = (
+    ":RUN",
+    ":CHAN1:PROB 1;VERN ON;SCAL 1;OFFS 0",
+    ":TIM:SCAL 2E-5;OFFS 1E-4",  # a sixth of the screen
+    ":ACQ:MDEP 12000",
+    ":TRIG:EDG:SOUR EXT;LEV 1;:TRIG:SWE NORM",
+    ":WAV:FORM WORD;MODE RAW;STAR 1;STOP 12000",
+    ":STOP;:SING",
+)
+
+
+class Smooth(Terminals):
+    """One pole: a device with memory."""
+
+    sample_s = 1e-6
+
+    def respond(self, volts: Volts) -> Volts:
+        out, state = np.empty(len(volts)), 0.0
+        for index, value in enumerate(volts):
+            state += 0.2 * (value - state)
+            out[index] = state
+        return out
+
+
+@contextmanager
+def session(name: str) -> Iterator[MessageBasedResource]:
+    manager = pyvisa.ResourceManager("@py")
+    with manager.open_resource(
+        name, read_termination="\n", write_termination="\n", timeout=5000
+    ) as resource:
+        assert isinstance(resource, MessageBasedResource)
+        yield resource
+
+
+def tell(instrument: MessageBasedResource, commands: tuple[str, ...], block: bytes = b"") -> None:
+    for command in commands:
+        instrument.write_raw(command.encode().replace(b"{block}", block) + b"\n")
+        assert "No error" in instrument.query("SYST:ERR?"), command
+
+
+def waveform(make: str) -> bytes:
+    code, kind = (np.round(WAVE * 32767), "<i2")
+    if make == "tektronix":
+        code, kind = np.round((WAVE + 1) * 8191), ">u2"
+    data = code.astype(kind).tobytes()
+    return f"#{len(str(len(data)))}{len(data)}".encode() + data
+
+
+def trace(
+    scope: MessageBasedResource, make: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    fields = [float(field) for field in scope.query(":WAV:PRE?").split(",")]
+    data = scope.query_binary_values(":WAV:DATA?", datatype="H", container=np.array)
+    times = fields[5] + fields[4] * np.arange(len(data))
+    if make == "keysight":
+        return times, (data - fields[9]) * fields[7] + fields[8]
+    return times, (data - fields[9] - fields[8]) * fields[7]
+
+
+@contextmanager
+def both(bench: VirtualBench) -> Iterator[tuple[MessageBasedResource, MessageBasedResource]]:
+    with bench, session(bench.generator) as source, session(bench.oscilloscope) as screen:
+        yield source, screen
+
+
+def shot(
+    bench: VirtualBench, generator: str = "keysight", scope: str = "keysight"
+) -> tuple[Trace, Trace]:
+    with both(bench) as (source, screen):
+        commands = KEYSIGHT_GENERATOR if generator == "keysight" else TEKTRONIX_GENERATOR
+        tell(source, (*commands, *PLAY), waveform(generator))
+        tell(screen, KEYSIGHT_SCOPE if scope == "keysight" else RIGOL_SCOPE)
+        tell(source, ("*TRG",))
+        return trace(screen, scope)
+
+
+def expected(times: Trace, response: Volts, delay_s: float) -> Trace:
+    nodes = np.concatenate(([0.0], response))
+    return np.interp((times - delay_s) / 1e-6, np.arange(len(nodes)), nodes)
+
+
+@pytest.mark.parametrize(
+    ("generator", "scope"),
+    list(itertools.product(("keysight", "tektronix"), ("keysight", "rigol"))),
+)
+def test_a_waveform_goes_through_the_device(generator: str, scope: str) -> None:
+    delay_s = 3e-6
+    bench = VirtualBench(
+        Smooth(), generator=generator, oscilloscope=scope, noise=False, delay_s=delay_s
+    )
+    times, volts = shot(bench, generator, scope)
+    drive = AMPLITUDE_V / 2 * np.concatenate([WAVE, np.full(100, WAVE[0])]) + OFFSET_V
+    wanted = expected(times, Smooth().respond(drive), delay_s)
+    step = 8 / 199
+    np.testing.assert_allclose(volts, wanted, atol=step / 2 + 2e-3)
+    assert times[0] < -1e-5
+    assert times[-1] > 1.7e-4
+    assert np.ptp(volts) > 3
+
+
+def test_noise_is_that_of_the_data_sheet() -> None:
+    times, volts = shot(VirtualBench(Cable(), noise=True, seed=3))
+    before = volts[times < 0]
+    assert before.std() == pytest.approx(0.006 * 8, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("wiring", "gain"),
+    [(Wiring(inverted=True), -1.0), (Wiring(probe=10), 0.1), (Wiring(connected=False), 0.0)],
+)
+def test_what_is_wrong_with_the_cables_shows(wiring: Wiring, gain: float) -> None:
+    times, volts = shot(VirtualBench(Cable(), noise=False, wiring=wiring))
+    playing = (times > 2e-6) & (times < 148e-6)
+    drive = AMPLITUDE_V / 2 * WAVE + OFFSET_V
+    wanted = gain * expected(times, drive, 0.04e-6)
+    np.testing.assert_allclose(volts[playing], wanted[playing], atol=0.03)
+
+
+@pytest.mark.parametrize("wiring", [Wiring(trigger=False), Wiring(swapped=True)])
+def test_without_a_trigger_or_a_drive(wiring: Wiring) -> None:
+    with both(VirtualBench(Cable(), noise=False, wiring=wiring)) as (source, screen):
+        tell(source, (*KEYSIGHT_GENERATOR, *PLAY), waveform("keysight"))
+        tell(screen, KEYSIGHT_SCOPE)
+        tell(source, ("*TRG",))
+        if not wiring.trigger:
+            assert screen.query(":OPER:COND?") == "+40"
+            return
+        assert np.abs(trace(screen, "keysight")[1]).max() < 0.03
+
+
+def test_an_output_that_is_off_drives_nothing() -> None:
+    with both(VirtualBench(Cable(), noise=False)) as (source, screen):
+        tell(source, (*KEYSIGHT_GENERATOR, *PLAY, "OUTP OFF"), waveform("keysight"))
+        tell(screen, KEYSIGHT_SCOPE)
+        tell(source, ("*TRG",))
+        assert np.abs(trace(screen, "keysight")[1]).max() < 0.03
+
+
+def test_a_generator_that_runs_freely_is_seen_at_once() -> None:
+    with both(VirtualBench(Cable(), noise=False)) as (source, screen):
+        tell(source, ("OUTP:LOAD INF", "VOLT 2", "FREQ 10E3", "OUTP ON"))
+        tell(screen, KEYSIGHT_SCOPE)
+        times, volts = trace(screen, "keysight")
+    playing = times > 0
+    sine = np.sin(2 * np.pi * 1e4 * times)
+    assert np.corrcoef(sine[playing], volts[playing])[0, 1] > 0.99
+    assert np.ptp(volts) == pytest.approx(2, abs=0.05)
+
+
+def test_a_command_that_waits_lets_the_trigger_in() -> None:
+    bench = VirtualBench(Cable(), noise=False)
+    with both(bench) as (source, screen):
+        tell(source, (*KEYSIGHT_GENERATOR, *PLAY), waveform("keysight"))
+        tell(screen, KEYSIGHT_SCOPE[:-1])
+        screen.write(":AER?;:DIG CHAN1;*OPC?")
+        with session(bench.oscilloscope) as other:
+            while other.query(":OPER:COND?") != "+40":
+                pass  # every question lets the other conversation run
+            tell(source, ("*TRG",))
+        assert screen.read() == "+0;1"
+        assert np.ptp(trace(screen, "keysight")[1]) > 3
+
+
+def test_closing_ends_conversations_and_waiting() -> None:
+    bench = VirtualBench(Cable())
+    threads = threading.active_count()
+    port = int(bench.oscilloscope.split("::")[2])
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+        client.sendall(b":TRIG:SWE NORM;:TRIG:SOUR EXT;:DIG\n")
+        started = time.monotonic()
+        bench.close()
+        assert time.monotonic() - started < 4
+        assert client.recv(100) == b""
+    assert threading.active_count() < threads
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(("127.0.0.1", port), timeout=1)
+
+
+def test_ports_can_be_chosen_and_may_be_taken() -> None:
+    with VirtualBench(Cable()) as first:
+        port = int(first.generator.split("::")[2])
+        with pytest.raises(InstrumentError, match=f"port {port}.*Port 0"):
+            VirtualBench(Cable(), port=port)
+    with VirtualBench(Cable(), port=port) as bench:
+        assert bench.generator == f"TCPIP::127.0.0.1::{port}::SOCKET"
+        assert bench.oscilloscope == f"TCPIP::127.0.0.1::{port + 1}::SOCKET"
+
+
+def test_a_server_that_others_can_reach_warns() -> None:
+    with pytest.warns(UserWarning, match=r"0\.0\.0\.0.*whoever"):
+        server = InstrumentServer(Keysight33500(), host="0.0.0.0")
+    assert socket.gethostname() in server.resource
+    server.close()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        InstrumentServer(Keysight33500(), host="localhost").close()
+
+
+@pytest.mark.parametrize("argument", ["generator", "oscilloscope"])
+def test_unknown_instruments_are_named(argument: str) -> None:
+    with pytest.raises(RangeError, match="'keysight'"):
+        VirtualBench(Cable(), **{argument: "lecroy"})
+
+
+def test_a_client_that_vanishes_leaves_the_others_alone() -> None:
+    with VirtualBench(Cable()) as bench:
+        port = int(bench.generator.split("::")[2])
+        with session(bench.generator) as source:
+            for _ in range(5):
+                with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+                    client.sendall(b"DATA:ARB x,#49999half")
+            assert "33522B" in source.query("*IDN?")

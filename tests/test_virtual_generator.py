@@ -1,0 +1,212 @@
+"""The virtual generators: what they take, what they refuse, what they put out."""
+
+import math
+
+import numpy as np
+import pytest
+from half_formed import errors, said
+
+from pnnlab.instruments.virtual.afg3000 import Afg3000
+from pnnlab.instruments.virtual.generator import Emission, Generator
+from pnnlab.instruments.virtual.keysight33500 import Keysight33500
+
+POINTS = np.array([0.0, 0.25, 0.5, 1.0, 0.5, 0.25, 0.0, 0.0])
+
+
+def ask(generator: Generator, text: str) -> str:
+    return said(generator, f"{text}\n".encode(), []).decode().rstrip("\n")
+
+
+def codes(generator: Generator) -> list[int]:
+    return [int(error.split(",")[0]) for error in errors(generator)]
+
+
+def block(data: bytes) -> bytes:
+    return f"#{len(str(len(data)))}{len(data)}".encode() + data
+
+
+def emitted(generator: Generator, channel: int = 1) -> Emission:
+    emission = generator.emission(channel)
+    assert emission is not None
+    return emission
+
+
+@pytest.fixture
+def keysight() -> Keysight33500:
+    return Keysight33500()
+
+
+@pytest.fixture
+def tektronix() -> Afg3000:
+    return Afg3000()
+
+
+# --- Keysight ---
+
+
+@pytest.mark.parametrize(
+    ("order", "dac", "kind"),
+    [
+        ("SWAP", True, "<i2"),
+        ("NORM", True, ">i2"),
+        ("SWAP", False, "<f4"),
+        ("NORM", False, ">f4"),
+    ],
+)
+def test_keysight_takes_points_in_either_form_and_order(
+    keysight: Keysight33500, order: str, dac: bool, kind: str
+) -> None:
+    points = np.round(POINTS * 32767) if dac else POINTS
+    header = f"FORM:BORD {order};:SOUR2:DATA:ARB{':DAC' if dac else ''} saw,".encode()
+    said(keysight, header + block(points.astype(kind).tobytes()) + b"\n", [])
+    assert ask(keysight, "SOUR2:DATA:ATTR:POIN? saw;PTP? saw") == "+8;+1.000000000000000E+00"
+    assert codes(keysight) == []
+    np.testing.assert_allclose(keysight.arb(2, "SAW"), POINTS, atol=1 / 32767)
+
+
+def test_keysight_takes_points_that_are_written_out(keysight: Keysight33500) -> None:
+    ask(keysight, "DATA:ARB saw, " + ", ".join(map(str, POINTS)))
+    ask(keysight, "DATA:ARB:DAC saw2, " + ", ".join(f"{32767 * point:.0f}" for point in POINTS))
+    assert codes(keysight) == []
+    np.testing.assert_array_equal(keysight.arb(1, "saw"), keysight.arb(1, "saw2"))
+
+
+def test_keysight_refuses_waveforms(keysight: Keysight33500) -> None:
+    ask(keysight, "FORM:BORD SWAP")
+    for data in (POINTS[:7], 1.01 * POINTS, np.full(8, np.nan), np.full(8, np.inf)):
+        said(keysight, b"DATA:ARB x," + block(data.astype("<f4").tobytes()) + b"\n", [])
+        assert codes(keysight) == [-222]
+    said(keysight, b"DATA:ARB x," + block(b"123") + b"\n", [])
+    assert codes(keysight) == [-161]
+    ask(keysight, "FUNC:ARB x")
+    assert codes(keysight) == [785]
+    half = b"DATA:ARB:DAC %s," + block(bytes(2 * 600_000)) + b"\n"
+    said(keysight, half % b"x" + half % b"x" + half % b"y", [])
+    assert codes(keysight) == [786, 781]
+    assert ask(keysight, "DATA:VOL:FREE?;CAT?") == '+400000;"EXP_RISE","X"'
+    assert ask(keysight, "DATA:VOL:CLE;FREE?;:FUNC:ARB?") == '+1000000;"EXP_RISE"'
+
+
+def prepared(keysight: Keysight33500, points: np.ndarray) -> None:
+    said(
+        keysight,
+        b"FORM:BORD SWAP;:DATA:VOL:CLE;:DATA:ARB x,"
+        + block(points.astype("<f4").tobytes())
+        + b";:FUNC:ARB x;:FUNC ARB;:FUNC:ARB:SRAT 2e6;:BURS:STAT ON;:OUTP:LOAD INF;:OUTP ON\n",
+        [],
+    )
+
+
+def test_keysight_amplitude_is_that_of_the_points(keysight: Keysight33500) -> None:
+    prepared(keysight, POINTS)
+    ask(keysight, "VOLT 3;VOLT:OFFS 0.5")
+    assert codes(keysight) == []
+    emission = emitted(keysight)
+    np.testing.assert_allclose(emission.volts, 0.5 + 3 * POINTS, atol=1e-4)
+    assert (emission.rate_hz, emission.cycles, emission.seconds) == (2e6, 1, 4e-6)
+    assert ask(keysight, "VOLT:LOW?;HIGH?") == "-1.000000000000000E+00;+2.000000000000000E+00"
+
+
+def test_keysight_limits_the_amplitude_with_the_points(keysight: Keysight33500) -> None:
+    prepared(keysight, POINTS)  # half the range: 10 V at most into an open circuit
+    assert float(ask(keysight, "VOLT? MAX")) == pytest.approx(10)
+    ask(keysight, "VOLT 10.1")
+    assert codes(keysight) == [-222]
+    ask(keysight, "VOLT 8;VOLT:OFFS 4")
+    assert codes(keysight) == [-221]
+    ask(keysight, "FUNC SIN;VOLT 20;FUNC ARB")
+    assert codes(keysight) == [-221]
+    assert ask(keysight, "FUNC?") == "SIN"
+    ask(keysight, "VOLT:HIGH -11")
+    assert codes(keysight) == [-222]
+    ask(keysight, "VOLT:LOW 10;LOW 10")
+    assert codes(keysight) == [-221, -221]
+
+
+def test_a_load_changes_what_volts_are_called_and_not_what_they_are(
+    keysight: Keysight33500,
+) -> None:
+    prepared(keysight, 2 * POINTS - 1)
+    ask(keysight, "OUTP:LOAD 50;:VOLT 1")
+    assert np.ptp(emitted(keysight).volts) == pytest.approx(2)
+    ask(keysight, "OUTP:LOAD INF")
+    assert float(ask(keysight, "VOLT?")) == pytest.approx(2)
+    assert ask(keysight, "OUTP:LOAD?") == "+9.9E+37"
+
+
+def test_the_sample_rate_depends_on_the_filter(keysight: Keysight33500) -> None:
+    ask(keysight, "FUNC:ARB:SRAT 200e6")
+    assert codes(keysight) == []
+    ask(keysight, "FUNC:ARB:FILT OFF;:FUNC:ARB:SRAT 200e6")
+    assert codes(keysight) == [-222]
+
+
+def test_it_plays_when_it_is_asked_and_waits(keysight: Keysight33500) -> None:
+    played: list[tuple[int, bool, bool]] = []
+    keysight.plug = lambda channel, emission, synced: played.append(
+        (channel, emission is not None, synced)
+    )
+    ask(keysight, "*TRG;:BURS:STAT ON;*TRG")  # it plays all the time, then on a clock of its own
+    assert (codes(keysight), played) == ([-211, -211], [])
+    ask(keysight, "TRIG:SOUR BUS;*TRG;:OUTP ON;*TRG;:OUTP:SYNC OFF;*TRG;:TRIG1")
+    assert played == [(1, False, True), (1, True, True), (1, True, False), (1, True, False)]
+    assert codes(keysight) == []
+
+
+# --- Tektronix ---
+
+
+def test_tektronix_amplitude_is_that_of_all_codes(tektronix: Afg3000) -> None:
+    data = np.array([0, 8191, 16382, 12286, 8191], ">u2")
+    said(tektronix, b"TRAC EMEM," + block(data.tobytes()) + b"\n", [])
+    ask(tektronix, "FUNC EMEM;FREQ 2e5;VOLT 2;VOLT:OFFS 1;:OUTP:STAT ON")
+    assert codes(tektronix) == []
+    emission = emitted(tektronix)
+    np.testing.assert_allclose(emission.volts, 2 * np.array([0, 1, 2, 1.5, 1]), atol=3e-4)
+    assert emission.rate_hz == pytest.approx(1e6)
+    assert math.isinf(emission.seconds)
+    assert ask(tektronix, "DATA:POIN? EMEM") == "5"
+    assert said(tektronix, b"DATA? EMEM\n", []) == block(data.tobytes()) + b"\n"
+
+
+def test_tektronix_refuses(tektronix: Afg3000) -> None:
+    said(tektronix, b"DATA EMEM,#12ab\nDATA EMEM,#13abc\nDATA USER1,#14abcd\n", [])
+    assert codes(tektronix) == [-222, -161, -224]
+    ask(tektronix, "DATA EMEM,12;:FUNC USER1;:FUNC EMEM;FREQ 20e6;:DATA:DEL EMEM")
+    assert codes(tektronix) == [-104]
+    ask(tektronix, "FUNC USER1;FUNC EMEM;FREQ 20e6;:DATA:DEL EMEM;:VOLT 6;:VOLT:OFFS 2.1")
+    assert codes(tektronix) == [-221, -221, -221, -221]
+
+
+def test_tektronix_memories_are_copied_cleared_and_listed(tektronix: Afg3000) -> None:
+    ask(tektronix, "DATA:DEF EMEM,100;COPY USER2,EMEM;:FUNC USER2;:DATA:DEL USER2")
+    assert codes(tektronix) == [-221]
+    assert ask(tektronix, "DATA:CAT?;POIN? USER2;DATA:VAL? USER2,7") == '"EMEM","USER2";100;8191'
+
+
+def test_tektronix_waits_whatever_its_clock_does(tektronix: Afg3000) -> None:
+    ask(tektronix, "OUTP ON;:SOUR1:BURS ON")
+    assert (tektronix.waits(1), tektronix.plays_freely(1)) == (True, True)
+    ask(tektronix, "TRIG:SOUR EXT")
+    assert (tektronix.waits(1), tektronix.plays_freely(1)) == (True, False)
+    assert tektronix.synced(1)
+
+
+# --- what is held ---
+
+
+def test_points_are_held_and_then_the_first_one() -> None:
+    emission = Emission(np.arange(4.0), 1e6, cycles=2)
+    np.testing.assert_array_equal(emission.held(10, 1e-6), [0, 1, 2, 3, 0, 1, 2, 3, 0, 0])
+    np.testing.assert_array_equal(emission.held(5, 2e-6), [1, 3, 1, 3, 0])
+    np.testing.assert_array_equal(emission.held(5, 0.5e-6), [0, 0, 1, 1, 2])
+    np.testing.assert_array_equal(emission.held(3, 1e-6), [0, 1, 2])
+    np.testing.assert_array_equal(emission.held(3, 4e-6), [2, 2, 0])
+    assert Emission(np.arange(4.0), 1e6).held(9, 1e-6)[-1] == 0
+
+
+def test_the_clock_does_not_slip_over_a_long_waveform() -> None:
+    emission = Emission(np.arange(1_000_000.0), 1 / 1e-6, cycles=1)
+    np.testing.assert_array_equal(emission.held(1_000_000, 1e-6), emission.volts)
+    almost = Emission(np.arange(1_000_000.0), 1e6 * (1 + 1e-12), cycles=1)
+    np.testing.assert_array_equal(almost.held(1_000_000, 1e-6), emission.volts)

@@ -1,0 +1,246 @@
+"""Framing, parsing and status: what every virtual instrument does with a message."""
+
+import tracemalloc
+
+import pytest
+from half_formed import MODELS, anything, errors, malformed, said
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pnnlab.instruments.virtual import scpi
+from pnnlab.instruments.virtual.instrument import QUEUE_DEPTH, Command, Instrument, routes
+from pnnlab.instruments.virtual.keysight33500 import Keysight33500
+from pnnlab.instruments.virtual.scpi import Framer, Message, ScpiError
+from pnnlab.instruments.virtual.server import Conversation
+from pnnlab.instruments.virtual.values import nr3, read_number
+
+
+def heard(stream: bytes, most: int = 100) -> list[Message | int]:
+    """Messages, and the codes of errors."""
+    return [one.code if isinstance(one, ScpiError) else one for one in Framer(most).feed(stream)]
+
+
+def ask(instrument: Instrument, text: str) -> str:
+    return said(instrument, f"{text}\n".encode(), []).decode().rstrip("\n")
+
+
+@pytest.fixture
+def generator() -> Keysight33500:
+    return Keysight33500()
+
+
+# --- framing ---
+
+
+def test_messages_end_with_lines_but_not_in_blocks() -> None:
+    assert heard(b"*RST\r\nDATA a,#13\n\n\n;VOLT 1\n*ID") == [
+        Message("*RST"),
+        Message("DATA a,\0;VOLT 1", (b"\n\n\n",)),
+    ]
+
+
+def test_a_hash_in_quotes_or_before_a_letter_starts_no_block() -> None:
+    assert heard(b"A \"#15\"\nB '#1'\nC #H1F\nD #0ab\n") == [
+        Message('A "#15"'),
+        Message("B '#1'"),
+        Message("C #H1F"),
+        Message("D #0ab"),
+    ]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_it_does_not_matter_how_a_stream_arrives(size: int) -> None:
+    stream = b"A #15\n;#\"x,'#';B\n#10\n\"\n'\nC #9000000002ab\n#2x\nD\n"
+    framer = Framer(100)
+    pieces = [stream[start : start + size] for start in range(0, len(stream), size)]
+    found = [one for piece in pieces for one in framer.feed(piece)]
+    assert [getattr(one, "code", one) for one in found] == heard(stream)
+
+
+def test_a_block_longer_than_the_memory_is_skipped_whole() -> None:
+    assert heard(b"DATA #211*RST\n*RST\n\n*RST\n*CLS\n", most=10) == [-223, Message("*CLS")]
+
+
+def test_so_are_many_blocks_that_are_too_long_together() -> None:
+    assert heard(b"A #16aaaaaa,#16bbbbbb\nB\n", most=10) == [-223, Message("B")]
+    assert heard(b"A " + b"#10" * 100 + b"\nB\n") == [-223, Message("B")]
+
+
+def test_an_endless_line_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scpi, "MOST_TEXT", 50)
+    assert heard(b"A" * 200 + b"#13xyz\nB\n") == [-363, Message("B")]
+
+
+def test_what_never_ends_takes_no_memory() -> None:
+    framer = Framer(1000)
+    flood = b"#9999999999" + 10**6 * b"x"
+    tracemalloc.start()
+    try:
+        for _ in range(50):
+            for _ in framer.feed(flood):
+                pass
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 100_000
+
+
+@pytest.mark.parametrize(
+    ("stream", "code"),
+    [(b"DATA #3", -161), (b"DATA #3100ab", -161), (b"VOLT 1", -102), (b"DATA #", -161)],
+)
+def test_a_client_that_goes_away_in_a_message_leaves_an_error(
+    generator: Keysight33500, stream: bytes, code: int
+) -> None:
+    assert said(generator, stream, []) == b""
+    assert errors(generator)[0].startswith(str(code))
+
+
+# --- headers and parameters ---
+
+
+def test_headers_have_a_short_and_a_long_form_and_a_path(generator: Keysight33500) -> None:
+    said(generator, b"sour1:func:arb:srat 2e6;FILTER OFF;*WAI;filt?;:OUTP:LOAD 75;LOAD?\n", [])
+    assert ask(generator, "SOURCE1:FUNCtion:ARBitrary:SRATe?") == nr3(2e6)
+    assert ask(generator, "OUTP:LOAD?") == nr3(75)
+    assert errors(generator) == []
+    ask(generator, "FUNC:ARB:SRAT 1e6;VOLT 1")  # below FUNC:ARB there is no VOLT
+    assert errors(generator) == ['-113,"Undefined header"\n']
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        ("VOLTA 1", -113),
+        ("FRE 1", -113),
+        ("OUTP1:SYNC7 ON", -113),
+        ("SOUR3:VOLT 1", -114),
+        ("SOUR99999:VOLT 1", -114),
+        ("VOLT", -109),
+        ("VOLT 1,,2", -109),
+        ("FREQ 1,2,3", -108),
+        ("FREQ 1 QQ", -131),
+        ("BURS:NCYC 1 HZ", -138),
+        ("FREQ one", -104),
+        ("FREQ 1.2.3", -120),
+        ("FREQ 1e999", -123),
+        (f"FREQ {'1' * 300}", -124),
+        ("FREQ #HXY", -120),
+        ("FREQ 1e9", -222),
+        ("FUNC SAW", -224),
+        ("FUNC:ARB 'x", -151),
+        ("FREQ \x7f", -101),
+        ("FREQ #13abc", -168),
+        ("FREQ x#13abc", -161),
+        ("FREQ #1x", -161),
+        ("*TRG", -211),
+        ("*FOO", -113),
+        ("7up", -102),
+    ],
+)
+def test_errors_have_their_standard_codes(
+    generator: Keysight33500, message: str, code: int
+) -> None:
+    assert ask(generator, message) == ""
+    assert [int(error.split(",")[0]) for error in errors(generator)] == [code]
+
+
+def test_a_syntax_error_loses_its_message_and_others_do_not(generator: Keysight33500) -> None:
+    assert ask(generator, "FREQ 1e9;*IDN?") == generator.identity
+    assert ask(generator, "FREQ;*IDN?") == ""
+    assert len(errors(generator)) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "unit", "value"),
+    [
+        ("+1.5E-3", "", 1.5e-3),
+        (".5", "", 0.5),
+        ("3.", "", 3.0),
+        ("2 kHz", "HZ", 2e3),
+        ("2MHZ", "HZ", 2e6),
+        ("5 mV", "V", 5e-3),
+        ("20 us", "S", 20e-6),
+        ("#HfF", "", 255.0),
+        ("#B101", "", 5.0),
+        ("#Q17", "", 15.0),
+    ],
+)
+def test_numbers_have_many_forms(text: str, unit: str, value: float) -> None:
+    assert read_number(text, unit) == pytest.approx(value, rel=1e-12)
+
+
+def test_limits_can_be_asked_for_and_set(generator: Keysight33500) -> None:
+    assert ask(generator, "FREQ? MAX;FREQ? MIN") == f"{nr3(30e6)};{nr3(1e-6)}"
+    assert ask(generator, "FREQ MAX;FREQ?;FREQ DEF;FREQ?") == f"{nr3(30e6)};{nr3(1e3)}"
+
+
+def test_a_table_may_not_name_a_header_twice() -> None:
+    with pytest.raises(ValueError, match="VOLT"):
+        routes([Command("VOLTage[:AMPLitude]"), Command("VOLT")])
+
+
+# --- status ---
+
+
+def test_status_is_that_of_ieee_488(generator: Keysight33500) -> None:
+    assert ask(generator, "*ESR?;*ESR?;*STB?") == "+128;+0;+0"
+    ask(generator, "*ESE 48;*SRE 36;FREQ 1e9;FOO")
+    assert ask(generator, "*STB?;*ESE?;*SRE?") == "+100;+48;+36"  # errors, events, service
+    assert ask(generator, "*ESR?") == "+48"  # command and execution
+    assert ask(generator, "*OPC;*ESR?;*OPC?;*TST?") == "+1;1;+0"
+    assert ask(generator, "*CLS;*STB?;SYST:ERR?") == '+0;+0,"No error"'
+
+
+def test_the_queue_overflows_into_one_error(generator: Keysight33500) -> None:
+    for _ in range(QUEUE_DEPTH + 5):
+        ask(generator, "FOO")
+    found = errors(generator)
+    assert len(found) == QUEUE_DEPTH
+    assert {error.split(",")[0] for error in found[:-1]} == {"-113"}
+    assert found[-1] == '-350,"Queue overflow"\n'
+
+
+def test_rst_brings_back_the_settings_and_leaves_the_status(generator: Keysight33500) -> None:
+    ask(generator, "FREQ 5;OUTP ON;FOO;*RST")
+    ask(generator, "*RST")
+    assert ask(generator, "FREQ?;:OUTP?") == f"{nr3(1e3)};0"
+    assert len(errors(generator)) == 1
+
+
+# --- whatever comes ---
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", MODELS)
+@settings(deadline=None, max_examples=30)
+@given(data=st.data())
+def test_any_stream_in_any_pieces(model: str, data: st.DataObject) -> None:
+    make = MODELS[model]
+    messages = data.draw(st.lists(anything(make), min_size=20, max_size=20))
+    pieces = data.draw(st.lists(st.integers(1, 60), max_size=60))
+    stream = b"".join(messages)
+    whole, cut = make(), make()
+    assert said(whole, stream, []) == said(cut, stream, pieces)
+    assert errors(whole) == errors(cut)
+    assert ask(whole, "*IDN?") == whole.identity
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", MODELS)
+@settings(deadline=None, max_examples=30)
+@given(data=st.data())
+def test_whatever_is_malformed_leaves_an_error(model: str, data: st.DataObject) -> None:
+    instrument = MODELS[model]()
+    for message in data.draw(st.lists(malformed(MODELS[model]), min_size=20, max_size=20)):
+        said(instrument, message, [])
+        assert errors(instrument), message
+    assert ask(instrument, "*IDN?") == instrument.identity
+
+
+def test_two_clients_talk_to_one_instrument(generator: Keysight33500) -> None:
+    one, other = Conversation(generator), Conversation(generator)
+    assert list(one.hear(b"FREQ 7;DATA:ARB x,#3")) == []
+    assert list(other.hear(b"FREQ?\n")) == [f"{nr3(1e3)}\n".encode()]  # not yet
+    other.close()
+    assert errors(generator) == []
