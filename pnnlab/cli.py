@@ -1,10 +1,11 @@
-"""The ``pnnlab`` command: run the notebooks, open them, look the installation over."""
+"""The ``pnnlab`` command: run the notebooks, open them, look around, serve a bench."""
 
 import argparse
 import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -17,6 +18,7 @@ from pnnlab.errors import PnnlabError
 if TYPE_CHECKING:
     from pnnlab.results import Gathered
     from pnnlab.series import Notebook, Outcome
+    from pnnlab.systems.terminals import Terminals
 
 # Everything slow (papermill, torch, pyvisa) is imported by the command that needs it, so that
 # `pnnlab --help` answers at once.
@@ -147,7 +149,46 @@ def _parser() -> argparse.ArgumentParser:
     )
     doctor.add_argument("--json", action="store_true", help="print one JSON document instead")
     doctor.set_defaults(command=_doctor)
+    _add_virtual_bench(commands)
     return parser
+
+
+def _add_virtual_bench(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    bench = commands.add_parser(
+        "virtual-bench",
+        allow_abbrev=False,
+        help="serve a generator, a simulated device and an oscilloscope",
+        description="Serve a waveform generator and an oscilloscope, with a simulated device "
+        "between them, until Ctrl-C. Their addresses are printed; any VISA library reaches them.",
+        epilog="Example: pnnlab virtual-bench --system plate --unit 3 --port 5025",
+    )
+    makes = {"generator": ("keysight", "tektronix"), "oscilloscope": ("keysight", "rigol")}
+    bench.add_argument(
+        "--system",
+        choices=("circuit", "plate", "cable"),
+        default="circuit",
+        help="what hangs between them (%(default)s)",
+    )
+    bench.add_argument(
+        "--unit", type=int, default=0, metavar="N", help="which fabricated copy (%(default)s)"
+    )
+    bench.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="where to listen (%(default)s: nobody but this machine reaches it)",
+    )
+    bench.add_argument(
+        "--port",
+        type=int,
+        default=0,
+        help="the generator's port; the oscilloscope has the next (0: any that are free)",
+    )
+    bench.add_argument("--no-noise", action="store_true", help="neither noise nor drift")
+    for name, choices in makes.items():
+        bench.add_argument(
+            f"--{name}", choices=choices, default=choices[0], help="its make (%(default)s)"
+        )
+    bench.set_defaults(command=_virtual_bench)
 
 
 def _run(arguments: argparse.Namespace, _: list[str]) -> int:
@@ -339,6 +380,40 @@ def _doctor(arguments: argparse.Namespace, _: list[str]) -> int:
     else:
         print(doctor.report(findings))
     return OK if doctor.healthy(findings) else FAILED
+
+
+def _virtual_bench(arguments: argparse.Namespace, _: list[str]) -> int:
+    from pnnlab.instruments.virtual import VirtualBench
+
+    with VirtualBench(
+        _device(arguments.system, arguments.unit, noise=not arguments.no_noise),
+        generator=arguments.generator,
+        oscilloscope=arguments.oscilloscope,
+        noise=not arguments.no_noise,
+        host=arguments.host,
+        port=arguments.port,
+    ) as bench:
+        print(f"generator     {bench.generator}\noscilloscope  {bench.oscilloscope}", flush=True)
+        print("Ctrl-C ends it.", file=sys.stderr)
+        try:
+            while True:
+                time.sleep(3600)  # on Windows, of all that waits only this lets Ctrl-C through
+        except KeyboardInterrupt:
+            return OK
+
+
+def _device(name: str, unit: int, *, noise: bool) -> "Terminals":
+    from pnnlab.systems.terminals import Cable
+
+    if name == "cable":
+        return Cable()
+    if name == "plate":
+        from pnnlab.systems.plate import Plate
+
+        return Plate(unit, noise=noise, drift=noise).terminals()
+    from pnnlab.systems.circuit import Circuit
+
+    return Circuit(unit, noise=noise, drift=noise).terminals()
 
 
 if __name__ == "__main__":

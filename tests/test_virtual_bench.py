@@ -15,6 +15,7 @@ import pyvisa
 from numpy.typing import NDArray
 from pyvisa.resources import MessageBasedResource
 
+from pnnlab import cli
 from pnnlab.errors import InstrumentError, RangeError
 from pnnlab.instruments.virtual import VirtualBench, Wiring
 from pnnlab.instruments.virtual.keysight33500 import Keysight33500
@@ -262,3 +263,47 @@ def test_a_client_that_vanishes_leaves_the_others_alone() -> None:
                 with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
                     client.sendall(b"DATA:ARB x,#49999half")
             assert "33522B" in source.query("*IDN?")
+
+
+# --- pnnlab virtual-bench ---
+
+
+@pytest.mark.parametrize(
+    ("words", "models"),
+    [
+        (["--system", "circuit", "--unit", "1"], ("33522B", "DSO-X 3034T")),
+        (["--system", "plate", "--no-noise"], ("33522B", "DSO-X 3034T")),
+        (
+            ["--system", "cable", "--generator", "tektronix", "--oscilloscope", "rigol"],
+            ("AFG3022B", "DS1104Z"),
+        ),
+    ],
+)
+def test_the_command_serves_until_ctrl_c(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    models: tuple[str, str],
+) -> None:
+    met: list[str] = []
+
+    def press_ctrl_c(_: float) -> None:
+        shown = capsys.readouterr()
+        assert shown.err == "Ctrl-C ends it.\n"
+        lines = shown.out.splitlines()
+        assert [line.split()[0] for line in lines] == ["generator", "oscilloscope"]
+        for line in lines:
+            with session(line.split()[1]) as instrument:
+                met.append(instrument.query("*IDN?").split(",")[1])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.time, "sleep", press_ctrl_c)
+    assert cli.main(["virtual-bench", *words]) == cli.OK
+    assert tuple(met) == models
+
+
+def test_the_command_says_what_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["virtual-bench", "--system", "cable", "--port", "99999"]) == cli.BAD_ARGUMENTS
+    assert "port 99999" in capsys.readouterr().err
+    assert cli.main(["virtual-bench", "--unit", "-1"]) == cli.BAD_ARGUMENTS
+    assert "numbered from 0" in capsys.readouterr().err
