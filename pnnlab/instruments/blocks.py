@@ -38,6 +38,16 @@ def encode(
     return sent
 
 
+def sent_volts(codes: Array, encoding: Encoding, centre_v: float, amplitude_v: float) -> Array:
+    """Voltages that codes mean, (samples,), float64, V."""
+    middle = (encoding.highest + encoding.lowest) / 2
+    volts = codes.astype(np.float64)
+    volts -= middle
+    volts *= 2 * amplitude_v / (encoding.highest - encoding.lowest)
+    volts += centre_v
+    return volts
+
+
 def step(encoding: Encoding, amplitude_v: float) -> float:
     """Voltage between two neighbouring codes, V."""
     if np.dtype(encoding.dtype).kind == "f":

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pnnlab.errors import InstrumentError, LimitError, LinkError, RangeError, ShapeError
 from pnnlab.instruments import readback
-from pnnlab.instruments.blocks import encode, step
+from pnnlab.instruments.blocks import encode, sent_volts, step
 from pnnlab.instruments.dialects import KEYSIGHT_33500, Encoding, GeneratorDialect
 from pnnlab.instruments.limits import Limits
 from pnnlab.instruments.link import Link
@@ -288,7 +288,12 @@ class Generator:
                 f"converter from {low:.6g} to {high:.6g} V. Nothing was sent. Apply a larger "
                 "amplitude, or scale the drive."
             )
-        return encode(volts, self._encoding, settings.offset_v, settings.amplitude_v)
+        scale = settings.offset_v, settings.amplitude_v
+        codes = encode(volts, self._encoding, *scale)
+        # What is limited is what will be sent, not what was meant to be.
+        sent = sent_volts(codes, self._encoding, *scale)
+        self.limits.check(sent, settings.sample_rate_hz, step_v=resolution)
+        return codes
 
     def _extent(self, codes: NDArray[Any], settings: GeneratorSettings) -> float:
         """Peak-to-peak voltage of a waveform."""

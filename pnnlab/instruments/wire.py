@@ -16,7 +16,8 @@ import pyvisa
 from pyvisa.constants import StatusCode
 from pyvisa.resources import MessageBasedResource
 
-_PIECE = 1 << 20  # bytes that must pass within one timeout
+_PIECE = 1 << 21  # bytes that must pass within one timeout
+_PACKET = 1 << 16
 _LONGEST_LINE = 1 << 16
 
 
@@ -120,8 +121,9 @@ class SocketWire(Wire):
     ) -> None:
         """Send messages, then one that ends in binary data, then further ones."""
         self._expect_silence()
-        self._socket.sendall("\n".join((*before, head)).encode("ascii"))
-        for start in range(0, len(payload), _PIECE):
+        opening = "\n".join((*before, head)).encode("ascii")
+        self._socket.sendall(b"".join((opening, payload[:_PACKET])))
+        for start in range(_PACKET, len(payload), _PIECE):
             self._socket.sendall(payload[start : start + _PIECE])
         self._socket.sendall("\n".join(("", *after, "")).encode("ascii"))
 
@@ -130,15 +132,17 @@ class SocketWire(Wire):
         while (end := self._received.find(b"\n")) < 0:
             if len(self._received) > _LONGEST_LINE:
                 raise OSError(f"an answer of more than {_LONGEST_LINE} bytes has no end")
-            self._received += self._receive()
+            self._receive()
         line = bytes(self._received[:end])
         del self._received[: end + 1]
         return line.decode("latin-1").strip()
 
     def read_exactly(self, count: int) -> bytearray:
         """Read so many bytes, whatever they are."""
-        data = bytearray(count)
+        while len(self._received) < min(count, _PACKET):
+            self._receive()
         ready = min(count, len(self._received))
+        data = bytearray(count)
         data[:ready] = self._received[:ready]
         del self._received[:ready]
         rest = memoryview(data)[ready:]
@@ -153,17 +157,18 @@ class SocketWire(Wire):
         """End the session."""
         self._session.close()
 
-    def _receive(self) -> bytes:
-        data = self._socket.recv(4096)
+    def _receive(self) -> None:
+        data = self._socket.recv(_PACKET)
         if not data:
             raise ConnectionResetError("it hung up")
-        return data
+        self._received += data
 
     def _expect_silence(self) -> None:
         """Bytes before a question would be taken for its answer."""
         if self._received or select.select([self._socket], [], [], 0)[0]:
-            waiting = bytes(self._received) or self._receive()
-            raise OSError(f"it says what nobody asked for: {waiting[:40]!r}")
+            if not self._received:
+                self._receive()
+            raise OSError(f"it says what nobody asked for: {bytes(self._received[:40])!r}")
 
 
 @final
