@@ -5,7 +5,7 @@ Tektronix AFG3000 Series, Programmer Manual.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -334,7 +334,12 @@ def test_an_output_that_stays_off_is_told() -> None:
             generator.output(True)
 
 
-def test_a_trigger_after_a_lost_link_is_refused() -> None:
+@pytest.mark.parametrize(
+    "use",
+    [Generator.trigger, lambda g: g.output(True), lambda g: g.load(VOLTS), Generator.verify],
+    ids=["trigger", "output", "load", "verify"],
+)
+def test_nothing_goes_on_after_a_lost_link(use: Callable[[Generator], None]) -> None:
     """The instrument may have been switched off and on again: who knows what it would play."""
     script = (
         *KEYSIGHT_LOADED,
@@ -352,8 +357,8 @@ def test_a_trigger_after_a_lost_link_is_refused() -> None:
         with pytest.raises(LinkError):
             generator.trigger()
         assert generator.link.ask("SOUR1:FUNC?") == "SIN"  # opened anew
-        with pytest.raises(LinkError, match="load it again"):
-            generator.trigger()
+        with pytest.raises(LinkError, match="Apply the settings again"):
+            use(generator)
 
 
 def test_the_output_goes_off_after_an_exception_even_over_a_lost_link() -> None:

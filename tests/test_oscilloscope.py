@@ -458,3 +458,5 @@ def test_a_lost_link_while_waiting_is_mended() -> None:
         scope.arm()
         scope.wait(1.0)
         assert scope.link.reopened == 1  # for whoever must know
+        with pytest.raises(LinkError, match="Apply the settings again"):
+            scope.arm()  # it may be set to anything

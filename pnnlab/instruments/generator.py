@@ -89,7 +89,7 @@ class Generator:
         self._points = 0
         self._extent_v = 0.0
         self._on = False
-        self._session = -1  # of the link, in which the waveform was loaded
+        self._session = -1  # of the link, in which the settings were applied
 
     def __enter__(self) -> Self:
         return self
@@ -124,6 +124,7 @@ class Generator:
             self.output(False)
             self._settings, self._points = None, 0
             self._extent_v = 2 * settings.amplitude_v
+            session = self.link.reopened
             readback.apply(
                 self.link,
                 self.dialect.settings,
@@ -132,6 +133,7 @@ class Generator:
                 compound=self.dialect.compound,
             )
             self._settings = settings
+            self._session = session
 
     def load(self, volts: NDArray[np.floating[Any]]) -> None:
         """Check a waveform against the limits, and only then upload and select it.
@@ -172,7 +174,6 @@ class Generator:
             )
             self._verify_waveform(values, len(codes))
             self._points = len(codes)
-            self._session = self.link.reopened
 
     def output(self, on: bool) -> None:
         """Switch the output on or off, and read back whether it is.
@@ -208,14 +209,9 @@ class Generator:
         LinkError
             If the link broke since: nobody knows in which state the instrument is now.
         """
+        self._applied()
         if not self._points:
             raise InstrumentError(f"{self.link} has no waveform to play; load one first.")
-        if self.link.broken or self.link.reopened != self._session:
-            self._points = 0
-            raise LinkError(
-                f"The link to {self.link} broke after the waveform was loaded. Apply the settings "
-                "and load it again."
-            )
         self.link.send(self.dialect.trigger)
 
     def verify(self) -> None:
@@ -264,6 +260,13 @@ class Generator:
     def _applied(self) -> GeneratorSettings:
         if self._settings is None:
             raise InstrumentError(f"{self.link} is not set up; apply settings first.")
+        if self.link.broken or self.link.reopened != self._session:
+            # It may have been switched off and on again, and be set to anything.
+            self._settings, self._points = None, 0
+            raise LinkError(
+                f"The link to {self.link} broke after it was set up. Apply the settings again, and "
+                "load the waveform."
+            )
         return self._settings
 
     def _encode(

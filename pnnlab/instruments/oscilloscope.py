@@ -9,7 +9,7 @@ from typing import Self, final
 import numpy as np
 from numpy.typing import NDArray
 
-from pnnlab.errors import InstrumentError, RangeError
+from pnnlab.errors import InstrumentError, LinkError, RangeError
 from pnnlab.instruments import readback
 from pnnlab.instruments.blocks import Preamble, decode, read_preamble
 from pnnlab.instruments.dialects import INFINIIVISION, BlockFormat, Poll, ScopeDialect
@@ -112,6 +112,7 @@ class Oscilloscope:
         self._transfer = transfer
         self._settings: ScopeSettings | None = None
         self._record = 0
+        self._session = -1  # of the link, in which the settings were applied
 
     def __enter__(self) -> Self:
         return self
@@ -149,6 +150,7 @@ class Oscilloscope:
         self._settings = None
         values = self._values(settings, fitting[0])
         with self.link.lock:
+            session = self.link.reopened + self.link.broken  # a broken one is opened anew now
             readback.apply(
                 self.link,
                 self.dialect.settings,
@@ -156,7 +158,7 @@ class Oscilloscope:
                 before=self.dialect.before,
                 compound=self.dialect.compound,
             )
-            self._settings, self._record = settings, fitting[0]
+            self._settings, self._record, self._session = settings, fitting[0], session
 
     def arm(self) -> None:
         """Wait for one trigger; return once the instrument would see it.
@@ -165,8 +167,14 @@ class Oscilloscope:
         ------
         InstrumentError
             If the instrument refuses, or does not become ready.
+        LinkError
+            If the link broke since the settings were applied: they may be others now.
         """
         self._applied()
+        if self.link.broken or self.link.reopened != self._session:
+            raise LinkError(
+                f"The link to {self.link} broke after it was set up. Apply the settings again."
+            )
         with self.link.lock:
             if self.dialect.arm_clear is not None:
                 self.link.ask(self.dialect.arm_clear)
