@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from pnnlab.instruments.virtual.afg3000 import Afg3000
 from pnnlab.instruments.virtual.ds1000z import Ds1000z
 from pnnlab.instruments.virtual.infiniivision import InfiniiVision
-from pnnlab.instruments.virtual.instrument import Command, Instrument, Setting
+from pnnlab.instruments.virtual.instrument import Instrument
 from pnnlab.instruments.virtual.keysight33500 import Keysight33500
 from pnnlab.instruments.virtual.server import Conversation
+from pnnlab.instruments.virtual.table import Command, Setting
 from pnnlab.instruments.virtual.values import Choice, Number
 
 MODELS: dict[str, Callable[[], Instrument]] = {

@@ -6,7 +6,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeAlias
 
 import numpy as np
@@ -229,14 +229,25 @@ def test_closing_ends_conversations_and_waiting() -> None:
         socket.create_connection(("127.0.0.1", port), timeout=1)
 
 
+def free_pair() -> int:
+    """The first of two ports that nobody uses."""
+    for _ in range(100):
+        with socket.create_server(("127.0.0.1", 0)) as first, suppress(OSError, OverflowError):
+            port = int(first.getsockname()[1])
+            socket.create_server(("127.0.0.1", port + 1)).close()
+            return port
+    raise AssertionError("no two ports beside each other are free")
+
+
 def test_ports_can_be_chosen_and_may_be_taken() -> None:
     with VirtualBench(Cable()) as first:
         port = int(first.generator.split("::")[2])
         with pytest.raises(InstrumentError, match=f"port {port}.*Port 0"):
             VirtualBench(Cable(), port=port)
-    with VirtualBench(Cable(), port=port) as bench:
-        assert bench.generator == f"TCPIP::127.0.0.1::{port}::SOCKET"
-        assert bench.oscilloscope == f"TCPIP::127.0.0.1::{port + 1}::SOCKET"
+    with VirtualBench(Cable(), port=free_pair()) as bench:
+        _, host, port, kind = bench.generator.split("::")
+        assert (host, kind) == ("127.0.0.1", "SOCKET")
+        assert bench.oscilloscope == f"TCPIP::127.0.0.1::{int(port) + 1}::SOCKET"
 
 
 def test_a_server_that_others_can_reach_warns() -> None:

@@ -13,7 +13,7 @@ from pnnlab.errors import RangeError
 from pnnlab.instruments.virtual import Faults, VirtualBench
 from pnnlab.instruments.virtual.faults import KINDS, Dropped
 from pnnlab.instruments.virtual.infiniivision import InfiniiVision
-from pnnlab.instruments.virtual.oscilloscope import Signal
+from pnnlab.instruments.virtual.record import Signal
 from pnnlab.instruments.virtual.scpi import Message
 from pnnlab.systems.terminals import Cable
 

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from pnnlab.instruments.virtual.ds1000z import Ds1000z
 from pnnlab.instruments.virtual.infiniivision import InfiniiVision
-from pnnlab.instruments.virtual.oscilloscope import NOISE, Oscilloscope, Signal
+from pnnlab.instruments.virtual.oscilloscope import Oscilloscope
+from pnnlab.instruments.virtual.record import NOISE, Signal
 
 KEYSIGHT = (
     ":CHAN1:RANG 8;OFFS 1;:TIM:REF LEFT;RANG 1E-3;POS 1E-4;:TRIG:SOUR EXT;LEV 1;:TRIG:SWE NORM;"

@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pnnlab.instruments.virtual import scpi
-from pnnlab.instruments.virtual.instrument import QUEUE_DEPTH, Command, Instrument, routes
+from pnnlab.instruments.virtual.instrument import QUEUE_DEPTH, Instrument
 from pnnlab.instruments.virtual.keysight33500 import Keysight33500
 from pnnlab.instruments.virtual.scpi import Framer, Message, ScpiError
 from pnnlab.instruments.virtual.server import Conversation
+from pnnlab.instruments.virtual.table import Command, routes
 from pnnlab.instruments.virtual.values import nr3, read_number
 
 

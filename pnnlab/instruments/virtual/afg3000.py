@@ -25,8 +25,8 @@ from pnnlab.instruments.virtual.generator import (
     checked,
     levels,
 )
-from pnnlab.instruments.virtual.instrument import Command, Entry, Setting, as_text
 from pnnlab.instruments.virtual.scpi import ScpiError
+from pnnlab.instruments.virtual.table import Command, Entry, Setting, as_text
 from pnnlab.instruments.virtual.values import (
     INFINITY,
     Choice,

@@ -14,7 +14,8 @@ from pnnlab.instruments.virtual.faults import Faults
 from pnnlab.instruments.virtual.generator import Emission, Generator
 from pnnlab.instruments.virtual.infiniivision import InfiniiVision
 from pnnlab.instruments.virtual.keysight33500 import Keysight33500
-from pnnlab.instruments.virtual.oscilloscope import Oscilloscope, Signal
+from pnnlab.instruments.virtual.oscilloscope import Oscilloscope
+from pnnlab.instruments.virtual.record import Signal
 from pnnlab.instruments.virtual.server import InstrumentServer
 from pnnlab.systems.terminals import Terminals
 
@@ -163,6 +164,8 @@ class VirtualBench:
         source = _generator(generator, lock)
         scope = _oscilloscope(oscilloscope, noise, seed, lock)
         self._scope, self._faults = scope, faults
+        if faults is not None:
+            faults.closing.clear()
         _Wires(source, scope, terminals, wiring or Wiring(), delay_s)
         self._servers = [InstrumentServer(source, host=host, port=port, faults=faults)]
         try:

@@ -52,6 +52,8 @@ class Faults:
         Size of the step.
     most : int, optional
         No more than these.
+    waiting : bool
+        Whether nothing goes wrong before `start` is called.
 
     Attributes
     ----------
@@ -68,6 +70,7 @@ class Faults:
         stall_s: float = 0.5,
         drift_v: float = 0.01,
         most: int | None = None,
+        waiting: bool = False,
     ) -> None:
         unknown = [kind for kind in kinds if kind not in KINDS]
         if unknown or not kinds:
@@ -84,10 +87,15 @@ class Faults:
         self._stall_s = stall_s
         self._drift_v = drift_v
         self._most = most
+        self._waiting = waiting
         self._rng = np.random.default_rng(seed)
         self._lock = threading.Lock()
         self._due: FaultKind | None = None
         self._left = self._gap()
+
+    def start(self) -> None:
+        """Begin, if waiting."""
+        self._waiting = False
 
     def _gap(self) -> int:
         return int(self._rng.geometric(1 / self._mean))
@@ -138,6 +146,8 @@ class Faults:
     def _take(self, kinds: Sequence[str]) -> FaultKind | None:
         """The fault that is due, if it is one of these."""
         with self._lock:
+            if self._waiting:
+                return None
             if self._due is None and "drop" in kinds:  # asked once for each message
                 self._left -= 1
                 exhausted = self._most is not None and self.injected.total() >= self._most

@@ -10,8 +10,9 @@ from typing import Any, TypeAlias, final
 import numpy as np
 from numpy.typing import NDArray
 
-from pnnlab.instruments.virtual.instrument import Command, Entry, Instrument, Setting, as_text
+from pnnlab.instruments.virtual.instrument import Instrument
 from pnnlab.instruments.virtual.scpi import ScpiError
+from pnnlab.instruments.virtual.table import Command, Entry, Setting, as_text
 from pnnlab.instruments.virtual.values import INFINITY, Bounds, Kind, Number, Value, nr3
 
 Points: TypeAlias = NDArray[np.float64]

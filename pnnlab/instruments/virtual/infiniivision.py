@@ -19,9 +19,10 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from pnnlab.instruments.virtual.instrument import Command, Entry, Setting, as_text
-from pnnlab.instruments.virtual.oscilloscope import Oscilloscope, Screen
+from pnnlab.instruments.virtual.oscilloscope import Oscilloscope
+from pnnlab.instruments.virtual.record import Screen
 from pnnlab.instruments.virtual.scpi import ScpiError
+from pnnlab.instruments.virtual.table import Command, Entry, Setting, as_text
 from pnnlab.instruments.virtual.values import (
     Choice,
     Number,
