@@ -20,6 +20,11 @@ _PAUSE_S = 2e-4, 1e-2  # between two looks at the state, at first and at last
 
 
 @final
+class TriggerError(InstrumentError):
+    """The oscilloscope was ready, and saw no trigger."""
+
+
+@final
 @dataclass(frozen=True)
 class ScopeSettings:
     """Settings of a record.
@@ -190,13 +195,13 @@ class Oscilloscope:
 
         Raises
         ------
-        InstrumentError
+        TriggerError
             If it is not in time; the instrument no longer waits for a trigger then.
         """
         if self._poll(self.dialect.done, timeout_s):
             return
         self.link.send(self.dialect.stop)
-        raise InstrumentError(
+        raise TriggerError(
             f"{self.link} saw no trigger within {timeout_s:.3g} s. Check the cable from the "
             "generator's trigger or sync output, the trigger's source and its level."
         )

@@ -6,6 +6,7 @@ does not come back as it did then, is not one of the device: its shots are taken
 
 import atexit
 import logging
+import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,11 +17,14 @@ import numpy as np
 from pnnlab.errors import InstrumentError, LinkError, RangeError
 from pnnlab.instruments.alignment import align
 from pnnlab.instruments.loop import Loop, Record
+from pnnlab.instruments.oscilloscope import TriggerError
 from pnnlab.instruments.programme import Programme
 from pnnlab.instruments.selfcheck import LEAD, PILOT, SelfCheck, pilot, self_check
 from pnnlab.systems.terminals import Volts
 
-ATTEMPTS = 8
+ATTEMPTS = 12  # for each waveform
+CHECKS = 3
+WAITS_S = 0.01, 0.5  # before a lost link is tried again: first, and at most; doubled in between
 LIKENESS = 0.9  # of a pilot with the self-check's; less is another device, or none
 GAIN_STEP = 0.05  # a device's gain may wander; one that jumps so far did not do it by itself
 OFFSET_STEP = 2e-3  # of the screen, beyond what the noise explains
@@ -85,9 +89,7 @@ class Trust:
         self._suspected: float | None = None
         atexit.register(self.close)
         try:
-            self.check: SelfCheck = self_check(loop, programme, delay_s)
-            if self.check.problems:
-                raise InstrumentError(str(self.check))
+            self.check = self._checked(programme)
         except BaseException:
             self.close()
             raise
@@ -147,9 +149,23 @@ class Trust:
         atexit.unregister(self.close)
         self.loop.close()
 
+    def _checked(self, programme: Programme) -> SelfCheck:
+        """A self-check without problems; one bad record does not condemn a bench."""
+        for attempt in range(1, CHECKS + 1):
+            try:
+                check = self_check(self.loop, programme, self.delay_s)
+                if not check.problems:
+                    return check
+                raise InstrumentError(str(check))
+            except InstrumentError as error:
+                if attempt == CHECKS or isinstance(error, TriggerError):
+                    raise
+                self.loop.recover()
+        raise AssertionError
+
     def _sound(self, waveform: Volts, shots: int) -> Volts:
         try:
-            for _ in range(ATTEMPTS):
+            for attempt in range(ATTEMPTS):
                 try:
                     record = self.loop.take(waveform, self.delay_s)
                     self._examine(record)
@@ -159,13 +175,15 @@ class Trust:
                     self._retaken[_kind(error)] += shots
                     logger.info("%d shots are taken again: %s", shots, error)
                     self.loop.recover()
-            raise InstrumentError(
-                f"{shots} shots were taken {ATTEMPTS} times, and none can be trusted. The last "
-                f"time: {failure} The output is off. Mend it, then go on; nothing is lost."
-            ) from failure
+                    if isinstance(error, LinkError):
+                        time.sleep(min(WAITS_S[0] * 2**attempt, WAITS_S[1]))
         except BaseException:
             self._switch_off()
             raise
+        raise InstrumentError(
+            f"{shots} shots were taken {ATTEMPTS} times, and none can be trusted. The last time: "
+            f"{failure} {self._switch_off()} Mend it, then go on; nothing is lost."
+        ) from failure
 
     def _examine(self, record: Record) -> None:
         """Raise `Untrusted` unless the record is whole and its pilot as it was."""
@@ -197,11 +215,14 @@ class Trust:
             self._offset, self._suspected = offset, None
             self._drifts += 1
 
-    def _switch_off(self) -> None:
+    def _switch_off(self) -> str:
+        """Switch the output off, and say whether it is."""
         try:
             self.loop.rest()
         except InstrumentError as error:  # what went wrong first is what to tell
             logger.warning("the output could not be switched off: %s", error)
+            return "The output may still be ON: switch it off at the generator itself."
+        return "The output is off."
 
 
 def _kind(error: InstrumentError) -> str:

@@ -1,0 +1,143 @@
+"""Training through a bench on which everything goes wrong that can."""
+
+import socket
+from contextlib import suppress
+from itertools import islice, takewhile
+from types import SimpleNamespace
+
+import pytest
+import torch
+from records import wait_until
+from torch import nn
+
+from pnnlab.errors import InstrumentError, LinkError
+from pnnlab.gradients import physics_aware
+from pnnlab.instruments.bench import Bench
+from pnnlab.instruments.limits import Limits
+from pnnlab.instruments.opening import open_bench
+from pnnlab.instruments.programme import CircuitProgramme
+from pnnlab.instruments.virtual import Faults, VirtualBench
+from pnnlab.layers import PhysicalLayer, Rescale
+from pnnlab.runs import Run, read_journal
+from pnnlab.sessions import Session
+from pnnlab.systems import Circuit
+from pnnlab.training import FitSettings, Training, fit
+from pnnlab.twins import CircuitEquations, PhysicsTwin
+
+PROGRAMME = CircuitProgramme(input_dim=16, replays=2, outputs=8)
+LIMITS = Limits(low_v=-10, high_v=10)
+MENDABLE = ("drop", "stall", "truncate", "late", "error", "hole", "saturate")
+
+
+def bench_on(there: VirtualBench, faults: Faults | None = None) -> Bench:
+    """Open a bench; faults that wait begin when it is open."""
+    bench = open_bench(
+        there.generator,
+        there.oscilloscope,
+        PROGRAMME,
+        limits=LIMITS,
+        timeout_s=0.1,
+        guarded=False,
+    )
+    if faults is not None:
+        faults.start()
+    return bench
+
+
+def virtual(*, noise: bool, faults: Faults | None = None) -> VirtualBench:
+    circuit = Circuit(0, noise=noise, drift=False)
+    return VirtualBench(circuit.terminals(), noise=noise, faults=faults)
+
+
+def training(bench: Bench, epochs: int) -> Training:
+    torch.manual_seed(0)
+    x = torch.rand(400, 16)
+    split = SimpleNamespace(x=x, labels=(x[:, :8].sum(1) > x[:, 8:].sum(1)).long())
+    twin = PhysicsTwin(bench, CircuitEquations(replays=2))
+    layer = PhysicalLayer(bench, twin, physics_aware, encoding=Rescale(16))
+    network = nn.Sequential(layer, nn.BatchNorm1d(8), nn.Linear(8, 2))
+    settings = FitSettings(epochs=epochs, batch_size=20, learning_rate=0.02, evaluations=2)
+    return Training(network, split, split, settings)
+
+
+@pytest.mark.slow
+def test_two_hundred_faults_change_no_weight():
+    """Read-out noise off: every shot that was taken is the one that should have been."""
+    faults = Faults(1, mean_messages=200, kinds=MENDABLE, stall_s=0.15, most=200, waiting=True)
+    with virtual(noise=False, faults=faults) as there, bench_on(there, faults) as bench:
+        disturbed = training(bench, 200)
+        steps = sum(1 for _ in takewhile(lambda _: faults.injected.total() < 200, fit(disturbed)))
+        tally = bench.tally
+    with virtual(noise=False) as there, bench_on(there) as bench:
+        sound = training(bench, 200)
+        for _ in islice(fit(sound), steps + 1):  # the one that ended the other is taken too
+            pass
+    assert set(faults.injected) == set(MENDABLE)
+    assert sum(tally.retaken.values()) > 1000
+    assert steps > 500
+    ours, theirs = disturbed.network.state_dict(), sound.network.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+@pytest.mark.parametrize("kind", MENDABLE)
+def test_each_fault_alone_is_mended(kind):
+    faults = Faults(seed=0, mean_messages=12, kinds=[kind], stall_s=0.15, most=3, waiting=True)
+    x, theta = torch.rand(12, 16), torch.rand(PROGRAMME.param_dim)
+    with virtual(noise=False) as there, bench_on(there) as bench:
+        expected = bench(x, theta)
+    with virtual(noise=False, faults=faults) as there, bench_on(there, faults) as bench:
+        found = torch.cat([bench(part, theta) for part in x.split(1)])
+        assert faults.injected[kind] == 3
+    assert torch.equal(found, expected)
+
+
+def test_a_zero_that_moves_is_followed_and_told():
+    faults = Faults(seed=0, mean_messages=80, kinds=["drift"], drift_v=0.1, most=1, waiting=True)
+    x, theta = torch.rand(12, 16), torch.rand(PROGRAMME.param_dim)
+    with virtual(noise=False, faults=faults) as there, bench_on(there, faults) as bench:
+        answers = [bench(x, theta) for _ in range(20)]
+        assert bench.tally.drifts == 1
+        assert bench.tally.retaken == {"record": 12}
+    assert all((answer - answers[0]).abs().max() < 0.005 for answer in answers)  # 0.1 V is 0.02
+
+
+def two_free_ports() -> int:
+    """The first of two that follow each other."""
+    while True:
+        with socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", 0))
+            port: int = first.getsockname()[1]
+            with suppress(OSError):
+                second.bind(("127.0.0.1", port + 1))
+                return port
+
+
+def test_what_cannot_be_mended_pauses_the_run_and_says_why(tmp_path):
+    circuit, port = Circuit(0, noise=False, drift=False), two_free_ports()
+    with VirtualBench(circuit.terminals(), noise=False, port=port) as there:
+        bench = bench_on(there)
+        run = Run.create(tmp_path, training(bench, 20))
+        session = Session(run.records, checkpoint=run.checkpoint).start()
+        wait_until(lambda: session.latest is not None)
+    # The instruments are gone. Later they are back, at their old addresses.
+    wait_until(lambda: session.status == "paused", 30)
+    assert f"127.0.0.1::{port}" in session.notice
+    assert "switch it off at the generator itself" in session.notice
+    assert session.latest is not None
+    taken = session.latest.step
+    assert len(read_journal(tmp_path)) == taken
+    with VirtualBench(circuit.terminals(), noise=False, port=port):
+        session.resume()
+        wait_until(lambda: session.latest.step > taken + 5)
+        session.stop()
+        session.join()
+        bench.close()
+
+
+def test_an_instrument_that_never_answers_is_given_up_with_its_name():
+    with virtual(noise=False) as there:
+        bench = bench_on(there)
+    with pytest.raises(InstrumentError, match=r"none can be trusted.*127\.0\.0\.1"):
+        bench(torch.rand(1, 16), torch.rand(PROGRAMME.param_dim))
+    with pytest.raises(LinkError):  # nobody knows whether its output is off
+        bench.close()
