@@ -85,7 +85,8 @@ notebooks: $(READY) ##   the notebooks still give their stored outputs (nbval)
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT INT TERM && \
 	  tar --exclude results --exclude .ipynb_checkpoints -cf - notebooks | tar -xf - -C "$$scratch" && \
 	  $(BIN)/python -m pytest -q --nbval-lax --nbval-current-env --nbval-cell-timeout=600 \
-	    -c pyproject.toml --rootdir "$$scratch" -p no:cacheprovider "$$scratch/notebooks"
+	    -c pyproject.toml --rootdir "$$scratch" -p no:cacheprovider -n 2 --dist loadfile \
+	    "$$scratch/notebooks"
 
 smoke: $(READY) ##   every notebook from top to bottom in seconds (pnnlab run -p scale smoke)
 	@echo "→ every notebook at scale = smoke"
