@@ -1,0 +1,103 @@
+"""Whatever ends the program that drives a bench, the generator's output goes off."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+import torch
+from records import wait_until
+
+from pnnlab.errors import LimitError
+from pnnlab.instruments.limits import Limits
+from pnnlab.instruments.link import Link
+from pnnlab.instruments.opening import open_bench
+from pnnlab.instruments.programme import CableProgramme
+from pnnlab.instruments.virtual import VirtualBench
+from pnnlab.systems.terminals import Cable
+
+LIMITS = Limits(low_v=-2, high_v=2)
+CLIENT = """
+import sys, time
+import torch
+from pnnlab.instruments.limits import Limits
+from pnnlab.instruments.opening import open_bench
+from pnnlab.instruments.programme import CableProgramme
+
+bench = open_bench(*sys.argv[1:3], CableProgramme(12), limits=Limits(-2, 2))
+print("open", flush=True)
+while True:
+    bench(torch.rand(4, 12), torch.zeros(0))
+"""
+
+
+@pytest.fixture
+def there() -> Iterator[VirtualBench]:
+    with VirtualBench(Cable()) as there:
+        yield there
+
+
+def is_on(there: VirtualBench) -> bool:
+    with Link(there.generator) as link:
+        return link.ask("OUTP1?") == "1"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM", "SIGINT", "SIGSTOP"])
+def test_the_output_goes_off_however_the_client_ends(there, how):
+    """Killed, told to end, interrupted, or hung: then nothing beats any more."""
+    with subprocess.Popen(
+        [sys.executable, "-c", CLIENT, there.generator, there.oscilloscope],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as client:
+        try:
+            assert client.stdout is not None
+            assert client.stdout.readline() == "open\n"
+            assert is_on(there)
+            client.send_signal(getattr(signal, how))
+            wait_until(lambda: not is_on(there), 15)
+        finally:
+            client.kill()
+
+
+def test_an_exception_switches_the_output_off(there):
+    with open_bench(
+        there.generator, there.oscilloscope, CableProgramme(12), limits=LIMITS, guarded=False
+    ) as bench:
+        assert is_on(there)
+        with pytest.raises(LimitError, match="Nothing was sent"):
+            bench.waveforms(torch.full((1, 12), 3.0).numpy())
+        assert not is_on(there)
+        bench(torch.rand(1, 12), torch.zeros(0))
+        assert is_on(there)
+    assert not is_on(there)
+
+
+def test_ctrl_c_in_the_middle_of_a_record_switches_the_output_off(there, monkeypatch):
+    with open_bench(
+        there.generator, there.oscilloscope, CableProgramme(12), limits=LIMITS, guarded=False
+    ) as bench:
+        with monkeypatch.context() as patch:
+            scope = type(bench._trust.loop.oscilloscope)
+            patch.setattr(scope, "wait", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                bench(torch.rand(1, 12), torch.zeros(0))
+        assert not is_on(there)
+        assert bench.passes == 0
+
+
+def test_what_leaves_the_limits_in_one_sample_of_a_batch_is_refused_as_a_whole(there):
+    with open_bench(
+        there.generator, there.oscilloscope, CableProgramme(12), limits=LIMITS, guarded=False
+    ) as bench:
+        volts = torch.zeros(5, 12)
+        for bad in (2.5, float("nan"), float("inf")):
+            volts[3, 7] = bad
+            with pytest.raises(LimitError):
+                bench.waveforms(volts.numpy())
+        assert bench.tally.shots == 0
