@@ -147,6 +147,13 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument(
         "--out", default="results", metavar="DIR", help="folder of the results (%(default)s)"
     )
+    doctor.add_argument(
+        "--instrument",
+        action="append",
+        default=[],
+        metavar="ADDRESS",
+        help="a VISA address to ask too; one that ends with SOCKET is never found by itself",
+    )
     doctor.add_argument("--json", action="store_true", help="print one JSON document instead")
     doctor.set_defaults(command=_doctor)
     _add_virtual_bench(commands)
@@ -370,7 +377,7 @@ def _opening(folder: Path) -> list[str]:
 def _doctor(arguments: argparse.Namespace, _: list[str]) -> int:
     from pnnlab import doctor
 
-    findings = doctor.examine(arguments.out, arguments.notebooks)
+    findings = doctor.examine(arguments.out, arguments.notebooks, arguments.instrument)
     if arguments.json:
         document = {
             "healthy": doctor.healthy(findings),

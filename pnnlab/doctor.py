@@ -92,7 +92,9 @@ _IDX = (
 
 
 def examine(
-    out: str | Path = "results", notebooks: str | Path | None = None
+    out: str | Path = "results",
+    notebooks: str | Path | None = None,
+    instruments: Sequence[str] = (),
 ) -> tuple[Finding, ...]:
     """Look at everything; nothing is changed, and instruments only hear ``*IDN?``.
 
@@ -102,12 +104,14 @@ def examine(
         The folder where results would go.
     notebooks : path, optional
         The folder of the notebooks, if not the usual one.
+    instruments : sequence of str
+        VISA addresses to ask besides those that are found; a SOCKET never is.
     """
     return (
         *_versions(),
         *_machine(),
         *_accelerator(),
-        *_instruments(),
+        *_instruments(instruments),
         *_data(),
         *_folders(Path(out), notebooks),
     )
@@ -245,12 +249,12 @@ def _accelerator() -> Iterator[Finding]:
         )
 
 
-def _instruments() -> Iterator[Finding]:
+def _instruments(named: Sequence[str]) -> Iterator[Finding]:
     section = "Instruments"
     try:
         from pnnlab.instruments.visa import list_resources
 
-        resources = list_resources()
+        resources = (*list_resources(), *(list_resources(names=named) if named else ()))
     except (ImportError, InstrumentError) as error:
         yield Finding(
             section, "VISA", "no VISA library", "absent", f"talks to instruments. {error}"
@@ -266,8 +270,8 @@ def _instruments() -> Iterator[Finding]:
             "instruments",
             "none found",
             "absent",
-            "the notebooks do not need any; connect one by USB or network, or name it by its "
-            "address (a SOCKET is never found by itself)",
+            "the notebooks do not need any; connect one by USB or network, or name it: "
+            "pnnlab doctor --instrument TCPIP::192.168.0.7::5025::SOCKET",
         )
 
 

@@ -115,6 +115,15 @@ def test_instruments_are_listed_with_their_answers(
     assert healthy(findings)
 
 
+def test_an_instrument_that_is_named_is_asked_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def listed(names: Sequence[str] = ()) -> tuple[Resource, ...]:
+        return tuple(Resource(name, identity="Bench") for name in names)
+
+    monkeypatch.setattr(visa, "list_resources", listed)
+    findings = doctor.examine(instruments=["TCPIP::127.0.0.1::5025::SOCKET"])
+    assert [found.value for found in findings if found.name.endswith("SOCKET")] == ["Bench"]
+
+
 @pytest.mark.parametrize("error", [InstrumentError("no library; install one"), ImportError("gone")])
 def test_a_broken_visa_is_told_and_is_not_fatal(
     notebooks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception

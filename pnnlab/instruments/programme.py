@@ -7,7 +7,7 @@ can tell a device from an open cable.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import numpy as np
 import torch
@@ -74,55 +74,87 @@ class Programme(ABC):
         """What a device with nominal constants answers to a waveform, (samples,), V."""
 
 
-@final
 @dataclass(frozen=True)
-class CircuitProgramme(Programme):
-    """The drive and read-out of `pnnlab.systems.Circuit`.
+class Multiplexed(Programme):
+    """The drive of `pnnlab.systems.multiplex`: the input, replayed with other scales and offsets.
 
     Parameters
     ----------
     input_dim, replays, outputs : int
-        As of a `Circuit`, whose ``output_dim`` is ``outputs``.
-    sample_rate_hz : float
-        One sample of the drive is 1 µs with the circuit's own parts.
+        As of the simulated device, whose ``output_dim`` is ``outputs``.
 
     Raises
     ------
     ShapeError
-        The outputs do not divide the samples.
+        So many samples have no so many outputs.
+    """
+
+    input_dim: int
+    replays: int
+    outputs: int
+
+    tail: ClassVar[int] = 0  # silent samples of a shot that are still read
+    of_outputs: ClassVar[str]  # what the outputs are
+
+    def __post_init__(self) -> None:
+        if min(self.input_dim, self.replays, self.outputs) < 1 or not self._readable:
+            raise ShapeError(
+                f"{self.replays} replays of {self.input_dim} samples cannot be read out as "
+                f"{self.outputs} {self.of_outputs}: choose another number of outputs."
+            )
+
+    @property
+    @abstractmethod
+    def _readable(self) -> bool:
+        """Whether the samples can be read out so."""
+
+    @final
+    @property
+    def param_dim(self) -> int:
+        """A scale and an offset for each sample."""
+        return multiplex.param_dim(self.input_dim, self.replays)
+
+    @final
+    @property
+    def output_dim(self) -> int:
+        """As given."""
+        return self.outputs
+
+    @final
+    @property
+    def samples(self) -> int:
+        """Samples of all replays, and of the tail."""
+        return self.replays * self.input_dim + self.tail
+
+
+@final
+@dataclass(frozen=True)
+class CircuitProgramme(Multiplexed):
+    """The drive and read-out of `pnnlab.systems.Circuit`; see `Multiplexed`.
+
+    Parameters
+    ----------
+    sample_rate_hz : float
+        A million samples a second with the circuit's own parts.
+    rest : int
+        After 100 samples the loop's current has fallen to 5e-6.
     """
 
     input_dim: int = 196
     replays: int = 4
     outputs: int = 196
     sample_rate_hz: float = 1 / circuit.SAMPLE_S
-    rest: int = 100  # the loop's current has fallen to 5e-6
+    rest: int = 100
     drive_v: float = circuit.DRIVE_RANGE * circuit.FULL_SCALE_V
     low_v: float = circuit.SCREEN[0] * circuit.FULL_SCALE_V
     high_v: float = circuit.SCREEN[1] * circuit.FULL_SCALE_V
     name: str = "circuit"
 
-    def __post_init__(self) -> None:
-        if min(self.input_dim, self.replays, self.outputs) < 1 or self.samples % self.outputs:
-            raise ShapeError(
-                f"{self.replays} replays of {self.input_dim} samples cannot be read out as "
-                f"{self.outputs} equal segments: choose outputs that divide their product."
-            )
+    of_outputs: ClassVar[str] = "equal segments"
 
     @property
-    def param_dim(self) -> int:
-        """A scale and an offset for each sample."""
-        return multiplex.param_dim(self.input_dim, self.replays)
-
-    @property
-    def output_dim(self) -> int:
-        """Segment means."""
-        return self.outputs
-
-    @property
-    def samples(self) -> int:
-        """Samples of all replays."""
-        return self.replays * self.input_dim
+    def _readable(self) -> bool:
+        return self.samples % self.outputs == 0
 
     def encode(self, x: Tensor, theta: Tensor) -> Tensor:
         """Scale and shift each sample of each replay."""
@@ -135,60 +167,39 @@ class CircuitProgramme(Programme):
     def expected(self, volts: Volts) -> Volts:
         """Solve the nominal equations."""
         u = torch.from_numpy(np.asarray(volts, np.float64) / circuit.FULL_SCALE_V)
-        return (
-            circuit.oscillate(u[:, None], circuit.Constants())[:, 0].numpy() * circuit.FULL_SCALE_V
-        )
+        wave = circuit.oscillate(u.unsqueeze(1), circuit.Constants()).squeeze(1)
+        return wave.numpy() * circuit.FULL_SCALE_V
 
 
 @final
 @dataclass(frozen=True)
-class PlateProgramme(Programme):
-    """The drive and read-out of `pnnlab.systems.Plate`.
+class PlateProgramme(Multiplexed):
+    """The drive and read-out of `pnnlab.systems.Plate`; see `Multiplexed`.
 
     Parameters
     ----------
-    input_dim, replays, outputs : int
-        As of a `Plate`, whose ``output_dim`` is ``outputs``.
     sample_rate_hz : float
         One sample of the drive is 20 µs.
-
-    Raises
-    ------
-    ShapeError
-        There are fewer samples than windows.
+    rest : int
+        After 800 samples the slowest mode's energy has fallen to 1e-5.
     """
 
     input_dim: int = 196
     replays: int = 1
     outputs: int = 10
     sample_rate_hz: float = 1 / plate.SAMPLE_S
-    rest: int = 800  # the slowest mode's energy has fallen to 1e-5
+    rest: int = 800
     drive_v: float = plate.DRIVE_RANGE * plate.DRIVE_V
     low_v: float = -1.25 * plate.FULL_SCALE_V
     high_v: float = 1.25 * plate.FULL_SCALE_V
     name: str = "plate"
 
-    def __post_init__(self) -> None:
-        if min(self.input_dim, self.replays) < 1 or not 1 <= self.outputs <= self.samples:
-            raise ShapeError(
-                f"{self.replays} replays of {self.input_dim} samples with their tail cannot be "
-                f"read out in {self.outputs} windows."
-            )
+    tail: ClassVar[int] = plate.TAIL
+    of_outputs: ClassVar[str] = "windows"
 
     @property
-    def param_dim(self) -> int:
-        """A scale and an offset for each sample."""
-        return multiplex.param_dim(self.input_dim, self.replays)
-
-    @property
-    def output_dim(self) -> int:
-        """Windows."""
-        return self.outputs
-
-    @property
-    def samples(self) -> int:
-        """Samples of all replays, and of the tail."""
-        return self.replays * self.input_dim + plate.TAIL
+    def _readable(self) -> bool:
+        return self.outputs <= self.samples
 
     def encode(self, x: Tensor, theta: Tensor) -> Tensor:
         """Scale and shift each sample of each replay; the tail is silent."""
