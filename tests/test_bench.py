@@ -94,12 +94,13 @@ def test_several_programmes_share_one_bench():
 
 
 def test_a_batch_that_memory_cannot_hold_goes_out_in_parts():
-    with bench_of(Cable(), CableProgramme(12)) as bench:
+    with bench_of(Cable(), CableProgramme(12), noise=False, delay_s=0.0) as bench:
         generator = bench._trust.loop.generator
         generator.dialect = replace(generator.dialect, most_points=300)
         assert bench._trust.at_once(12) < 20
         x = torch.rand(100, 12)
-        assert (bench(x, torch.zeros(0)) - x).abs().max() < 0.05
+        half_a_code = 2.5 / 200 / 2 / 2  # of 200 on a screen of 2.5 V, where 2 V are 1
+        assert (bench(x, torch.zeros(0)) - x).abs().max() < half_a_code + 1e-4
         assert bench.tally.shots == 100
 
 

@@ -10,6 +10,8 @@ from pnnlab.instruments.dialects import BlockFormat, Encoding
 
 Array = NDArray[Any]
 
+_PIECE = 1 << 15  # samples; doubles of so many stay in the processor's cache
+
 
 def encode(
     volts: NDArray[np.floating[Any]], encoding: Encoding, centre_v: float, amplitude_v: float
@@ -28,23 +30,25 @@ def encode(
     """
     middle = (encoding.highest + encoding.lowest) / 2
     scale = (encoding.highest - encoding.lowest) / (2 * amplitude_v)
-    codes = np.multiply(volts, scale, dtype=np.float64)
-    codes += middle - centre_v * scale
-    if np.dtype(encoding.dtype).kind != "f":
-        np.rint(codes, out=codes)
-    # Only what rounding of doubles adds; a waveform out of range was refused before.
-    np.clip(codes, encoding.lowest, encoding.highest, out=codes)
-    sent: Array = codes.astype(encoding.dtype)
+    sent: Array = np.empty(len(volts), encoding.dtype)
+    for start in range(0, len(volts), _PIECE):
+        piece = slice(start, start + _PIECE)
+        codes = np.multiply(volts[piece], scale, dtype=np.float64)
+        codes += middle - centre_v * scale
+        if sent.dtype.kind != "f":
+            np.rint(codes, out=codes)
+        # Only what rounding of doubles adds; a waveform out of range was refused before.
+        np.clip(codes, encoding.lowest, encoding.highest, out=codes)
+        sent[piece] = codes
     return sent
 
 
 def sent_volts(codes: Array, encoding: Encoding, centre_v: float, amplitude_v: float) -> Array:
     """Voltages that codes mean, (samples,), float64, V."""
     middle = (encoding.highest + encoding.lowest) / 2
-    volts = codes.astype(np.float64)
-    volts -= middle
-    volts *= 2 * amplitude_v / (encoding.highest - encoding.lowest)
-    volts += centre_v
+    scale = 2 * amplitude_v / (encoding.highest - encoding.lowest)
+    volts: Array = np.multiply(codes, scale, dtype=np.float64)
+    volts += centre_v - middle * scale
     return volts
 
 

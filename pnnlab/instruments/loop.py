@@ -10,7 +10,7 @@ import numpy as np
 from pnnlab.errors import LinkError
 from pnnlab.instruments.generator import Generator, GeneratorSettings
 from pnnlab.instruments.guard import Guard
-from pnnlab.instruments.oscilloscope import Oscilloscope, ScopeSettings
+from pnnlab.instruments.oscilloscope import Oscilloscope, ScopeSettings, Trace
 from pnnlab.systems.terminals import Volts
 
 PATIENCE_S = 5.0  # beyond the length of a record: instruments think, and networks wait
@@ -122,12 +122,7 @@ class Loop:
         trace = self.oscilloscope.read()
         if self.reopened != before:
             raise LinkError("a link was lost and opened anew while a record was taken")
-        period = 1 / self.output.sample_rate_hz
-        times = delay_s + period * np.arange(1, len(volts) + 1)
-        taken = trace.start_s + trace.step_s * np.arange(len(trace.volts))
-        # To a thousandth of a sample it is the grid that was asked for, and no work.
-        same = len(taken) == len(times) and np.abs(taken - times)[[0, -1]].max() < 1e-3 * period
-        on_grid = trace.volts if same else np.interp(times, taken, trace.volts).astype(np.float32)
+        on_grid = _on_grid(trace, len(volts), delay_s, 1 / self.output.sample_rate_hz)
         return Record(on_grid, trace.missing, trace.saturated, trace.step_s)
 
     def recover(self) -> None:
@@ -169,3 +164,17 @@ class Loop:
                 stack.push(self._guard)  # trips if the output cannot be switched off
             stack.callback(self.oscilloscope.close)
             stack.callback(self.generator.close)
+
+
+def _on_grid(trace: Trace, samples: int, delay_s: float, period_s: float) -> Volts:
+    """A record at the ends of so many samples, (samples,), float32, V."""
+    points = len(trace.volts)
+    first = trace.start_s - (delay_s + period_s)
+    last = first + (points - 1) * (trace.step_s - period_s)
+    # To a thousandth of a sample it is the grid that was asked for, and no work.
+    if points == samples and max(abs(first), abs(last)) < 1e-3 * period_s:
+        return trace.volts
+    times = delay_s + period_s * np.arange(1, samples + 1)
+    taken = trace.start_s + trace.step_s * np.arange(points)
+    on_grid: Volts = np.interp(times, taken, trace.volts).astype(np.float32)
+    return on_grid

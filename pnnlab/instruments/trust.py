@@ -140,9 +140,10 @@ class Trust:
         waveform = np.zeros(head + shots * each, np.float32)
         waveform[:head] = self._pilot
         waveform[head:].reshape(shots, each)[:, :samples] = waves
-        record = self._sound(waveform, shots)
+        record = self._sound(waveform, shots)[head:]
         self._shots += shots
-        return record[head:].reshape(shots, each)[:, :samples] - np.float32(self._offset)
+        record -= np.float32(self._offset)
+        return record.reshape(shots, each)[:, :samples]
 
     def close(self) -> None:
         """Switch the output off and let the instruments go."""

@@ -1,0 +1,259 @@
+"""What a bench adds to the blocks that it moves, and what is left of it after long use.
+
+For times the virtual instruments are in another process, as real ones are in another box.
+"""
+
+import statistics
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from time import perf_counter
+from types import SimpleNamespace
+
+import psutil
+import pytest
+import torch
+from torch import nn
+
+from pnnlab.gradients import physics_aware
+from pnnlab.instruments.bench import Bench
+from pnnlab.instruments.limits import Limits
+from pnnlab.instruments.link import Link
+from pnnlab.instruments.opening import open_bench
+from pnnlab.instruments.programme import CableProgramme, CircuitProgramme
+from pnnlab.instruments.virtual import Faults, VirtualBench
+from pnnlab.instruments.virtual.faults import KINDS
+from pnnlab.layers import PhysicalLayer, Rescale
+from pnnlab.summary import wilson_interval
+from pnnlab.systems import Circuit
+from pnnlab.training import FitSettings, Training, accuracy, fit
+from pnnlab.twins import CircuitEquations, PhysicsTwin
+
+LIMITS = Limits(low_v=-10, high_v=10)
+CABLE = CableProgramme(100)
+DELAY_S = 0.04e-6  # of the virtual bench
+NOTHING = torch.zeros(0)
+
+HALF_A_CODE = 0.0032  # of 200 on a screen of 2.5 V, where 2 V are 1
+
+LARGEST = 0  # stands for as many shots as memory holds
+LEAST = 0.8  # of the rate at which the blocks alone go over the same links
+
+SAMPLES = 10_000_000
+SHOTS = 100  # in a batch
+MORE_MEMORY = 1.05  # at most, in the last tenth, times that of the first
+MORE_TIME = 1.3
+
+FAULTS = 200
+TESTED = 2000
+EPOCHS = 15
+
+
+@pytest.fixture
+def instruments() -> Iterator[psutil.Process]:
+    """A virtual bench with a cable in it; its addresses are what it prints."""
+    command = [sys.executable, "-m", "pnnlab.cli", "virtual-bench", "--system=cable", "--no-noise"]
+    with psutil.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+
+
+@pytest.fixture
+def bench(instruments: psutil.Process) -> Iterator[Bench]:
+    addresses = [instruments.stdout.readline().split()[-1] for _ in range(2)]
+    with open_bench(*addresses, CABLE, limits=LIMITS, delay_s=DELAY_S, guarded=False) as opened:
+        yield opened
+
+
+def seconds(call: Callable[[], object]) -> float:
+    start = perf_counter()
+    call()
+    return perf_counter() - start
+
+
+def commands_and_blocks(take: Callable[[], object]) -> list[tuple[bool, Callable[[], object]]]:
+    """What a batch says over its links without its questions, to be said again.
+
+    Returns
+    -------
+    list of (bool, callable)
+        Whether it moves a block, and how to do it.
+    """
+    said: list[tuple[bool, Callable[[], object]]] = []
+
+    def noted(name: str) -> Callable[..., object]:
+        through = getattr(Link, name)
+
+        def say(*args: object, **options: object) -> object:
+            said.append((name != "send", partial(through, *args, **options)))
+            return through(*args, **options)
+
+        return say
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("send", "send_block", "ask_block"):
+            patch.setattr(Link, name, noted(name))
+        take()
+    return said
+
+
+@pytest.mark.parametrize("shots", [1, 16, 256, LARGEST])
+def test_a_batch_moves_as_fast_as_its_blocks(benchmark, bench: Bench, shots: int):
+    """Between two blocks a record has to be taken, else the second would be the last one again."""
+    shots = shots or bench._trust.at_once(CABLE.samples)
+    x = torch.rand(shots, CABLE.input_dim)
+    assert (bench(x, NOTHING) - x).abs().max() < HALF_A_CODE
+    said = commands_and_blocks(lambda: bench(x, NOTHING))
+    assert [moves for moves, _ in said] == [True, False, False, True]  # up, arm, play, down
+
+    blocks: list[float] = []
+    alone: list[float] = []
+    batches: list[float] = []
+
+    def prepare() -> None:
+        taken = [(moves, seconds(say)) for moves, say in said]
+        blocks.append(sum(time for moves, time in taken if moves))
+        alone.append(sum(time for _, time in taken))
+
+    benchmark.pedantic(
+        lambda: batches.append(seconds(lambda: bench(x, NOTHING))),
+        setup=prepare,
+        rounds=30 if shots > 1000 else 200,
+        warmup_rounds=2,
+    )
+    rates = [least / most for least, most in zip(alone, batches, strict=True)]
+    rate = statistics.median(rates)
+    playing = 1 - statistics.median(blocks) / statistics.median(alone)
+    note = benchmark.extra_info
+    note["shots in a batch"] = shots
+    note["shots per second"] = round(shots / statistics.median(batches))
+    note["rate relative to the blocks alone"] = round(rate, 3)
+    note["of these, the virtual instruments' arming and playing"] = round(playing, 3)
+    assert rate >= (LEAST if shots > 1000 else 0)
+    assert bench.tally.retaken == {}
+
+
+def test_ten_million_samples_leave_nothing_behind(
+    benchmark, bench: Bench, instruments: psutil.Process
+):
+    batches = -(-SAMPLES // (SHOTS * CABLE.samples))
+    x = torch.rand(SHOTS, CABLE.input_dim)
+    processes = psutil.Process(), psutil.Process(instruments.pid)
+    first, last = Tenth(), Tenth()
+
+    def run() -> None:
+        for number in range(batches):
+            tenth = first if number < batches / 10 else last if number >= batches * 0.9 else None
+            if number in (0, -(-batches * 9 // 10)):
+                tracemalloc.reset_peak()
+            time = seconds(lambda: bench(x, NOTHING))
+            if tenth is not None:
+                tenth.times.append(time)
+                tenth.traced = max(tenth.traced, tracemalloc.get_traced_memory()[1])
+                tenth.resident = [
+                    max(most, process.memory_info().rss)
+                    for most, process in zip(tenth.resident, processes, strict=True)
+                ]
+
+    for _ in range(5):
+        bench(x, NOTHING)
+    tracemalloc.start()
+    try:
+        benchmark.pedantic(run, rounds=1)
+    finally:
+        tracemalloc.stop()
+    ratios = {
+        "memory that Python holds": last.traced / first.traced,
+        "memory of this process": last.resident[0] / first.resident[0],
+        "memory of the instruments": last.resident[1] / first.resident[1],
+        "time of a batch": last.time / first.time,
+    }
+    note = benchmark.extra_info
+    note["samples"] = batches * SHOTS * CABLE.samples
+    for label, ratio in ratios.items():
+        note[f"{label}, last tenth to first"] = round(ratio, 3)
+        assert ratio < (MORE_TIME if label.startswith("time") else MORE_MEMORY)
+
+
+class Tenth:
+    """The most memory and the times of a tenth of the batches."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+        self.traced = 0
+        self.resident = [0, 0]
+
+    @property
+    def time(self) -> float:
+        """Of the fastest batches, as what else the machine does can only add to it."""
+        return statistics.quantiles(self.times, n=10)[0]
+
+
+def trained(bench: Bench, faults: Faults | None = None) -> float:
+    """Accuracy in the end; faults that wait begin with the training."""
+    torch.manual_seed(0)
+    split, test = examples(2000), examples(TESTED)
+    twin = PhysicsTwin(bench, CircuitEquations(replays=2))
+    layer = PhysicalLayer(bench, twin, physics_aware, encoding=Rescale(16))
+    network = nn.Sequential(layer, nn.BatchNorm1d(8), nn.Linear(8, 2))
+    settings = FitSettings(epochs=EPOCHS, batch_size=20, learning_rate=0.02, evaluations=1)
+    if faults is not None:
+        faults.start()
+    for _ in fit(Training(network, split, split, settings)):
+        pass
+    return accuracy(network, test)[0]
+
+
+def examples(count: int) -> SimpleNamespace:
+    """Which half has the larger sum?"""
+    x = torch.rand(count, 16)
+    return SimpleNamespace(x=x, labels=(x[:, :8].sum(1) > x[:, 8:].sum(1)).long())
+
+
+@contextmanager
+def circuit_on_a_bench(faults: Faults | None = None) -> Iterator[Bench]:
+    programme = CircuitProgramme(input_dim=16, replays=2, outputs=8)
+    with (
+        VirtualBench(Circuit(0, drift=False).terminals(), faults=faults) as there,
+        open_bench(
+            there.generator,
+            there.oscilloscope,
+            programme,
+            limits=LIMITS,
+            timeout_s=0.1,
+            guarded=False,
+        ) as bench,
+    ):
+        yield bench
+
+
+def test_two_hundred_faults_cost_no_accuracy(benchmark):
+    """With noise, and with an oscilloscope whose zero moves."""
+    faults = Faults(1, mean_messages=180, stall_s=0.15, drift_v=0.02, most=FAULTS, waiting=True)
+    with circuit_on_a_bench(faults) as bench:
+        disturbed = trained(bench, faults)
+        tally = bench.tally
+    with circuit_on_a_bench() as bench:
+        sound = benchmark.pedantic(lambda: trained(bench), rounds=1)
+    low, high = wilson_interval(sound, TESTED)
+    note = benchmark.extra_info
+    note["faults"] = dict(faults.injected)
+    note["shots, shots taken again, drifts"] = (
+        tally.shots,
+        sum(tally.retaken.values()),
+        tally.drifts,
+    )
+    note["accuracy with and without"] = (disturbed, sound)
+    note["95 % interval without"] = (round(low, 4), round(high, 4))
+    assert set(faults.injected) == set(KINDS)
+    assert faults.injected.total() == FAULTS
+    assert sum(tally.retaken.values()) > 1000
+    assert sound > 0.9
+    assert low <= disturbed <= high
