@@ -4,7 +4,6 @@ A batch goes out as one waveform and comes back as one record, wherever the inst
 allow: then the link is the limit, and not the round trip.
 """
 
-from types import TracebackType
 from typing import Self, final
 
 import numpy as np
@@ -59,12 +58,7 @@ class Bench(PhysicalSystem):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Self, final
 
 import numpy as np
@@ -94,12 +93,7 @@ class Generator:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property

@@ -3,7 +3,6 @@
 import math
 import time
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Self, final
 
 import numpy as np
@@ -122,12 +121,7 @@ class Oscilloscope:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property
