@@ -10,7 +10,7 @@ import pytest
 import torch
 from records import wait_until
 
-from pnnlab.errors import LimitError
+from pnnlab.errors import InstrumentError, LimitError
 from pnnlab.instruments.limits import Limits
 from pnnlab.instruments.link import Link
 from pnnlab.instruments.opening import open_bench
@@ -76,6 +76,9 @@ def test_an_exception_switches_the_output_off(there):
         bench(torch.rand(1, 12), torch.zeros(0))
         assert is_on(there)
     assert not is_on(there)
+    bench.close()  # once more does no harm
+    with pytest.raises(InstrumentError, match="closed"):
+        bench(torch.rand(1, 12), torch.zeros(0))
 
 
 def test_ctrl_c_in_the_middle_of_a_record_switches_the_output_off(there, monkeypatch):

@@ -87,6 +87,7 @@ class Trust:
         self._retaken: Counter[str] = Counter()
         self._offset = 0.0
         self._suspected: float | None = None
+        self._closed = False
         atexit.register(self.close)
         try:
             self.check = self._checked(programme)
@@ -146,9 +147,11 @@ class Trust:
         return record.reshape(shots, each)[:, :samples]
 
     def close(self) -> None:
-        """Switch the output off and let the instruments go."""
+        """Switch the output off and let the instruments go; again, it does nothing."""
         atexit.unregister(self.close)
-        self.loop.close()
+        if not self._closed:
+            self._closed = True
+            self.loop.close()
 
     def _checked(self, programme: Programme) -> SelfCheck:
         """A self-check without problems; one bad record does not condemn a bench."""
