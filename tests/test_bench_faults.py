@@ -29,6 +29,11 @@ LIMITS = Limits(low_v=-10, high_v=10)
 MENDABLE = ("drop", "stall", "truncate", "late", "error", "hole", "saturate")
 
 
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
 def bench_on(there: VirtualBench, faults: Faults | None = None) -> Bench:
     """Open a bench; faults that wait begin when it is open."""
     bench = open_bench(
@@ -98,7 +103,8 @@ def test_a_zero_that_moves_is_followed_and_told():
         answers = [bench(x, theta) for _ in range(20)]
         assert bench.tally.drifts == 1
         assert bench.tally.retaken == {"record": 12}
-    assert all((answer - answers[0]).abs().max() < 0.005 for answer in answers)  # 0.1 V is 0.02
+    code = 1.1 / 256  # of the converter; a shifted sample may be rounded to the next
+    assert all((answer - answers[0]).abs().max() < 1.5 * code for answer in answers)
 
 
 def two_free_ports() -> int:

@@ -20,12 +20,13 @@ from pnnlab.systems.terminals import Cable
 
 LIMITS = Limits(low_v=-2, high_v=2)
 CLIENT = """
-import sys, time
+import signal, sys
 import torch
 from pnnlab.instruments.limits import Limits
 from pnnlab.instruments.opening import open_bench
 from pnnlab.instruments.programme import CableProgramme
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a test in the background ignores it
 bench = open_bench(*sys.argv[1:3], CableProgramme(12), limits=Limits(-2, 2))
 print("open", flush=True)
 while True:
