@@ -3,6 +3,7 @@
 For times the virtual instruments are in another process, as real ones are in another box.
 """
 
+import math
 import statistics
 import subprocess
 import sys
@@ -48,7 +49,7 @@ MORE_MEMORY = 1.05  # at most, in the last tenth, times that of the first
 MORE_TIME = 1.3
 
 FAULTS = 200
-TESTED = 2000
+TESTED = 1000
 EPOCHS = 15
 
 
@@ -76,6 +77,11 @@ def seconds(call: Callable[[], object]) -> float:
     start = perf_counter()
     call()
     return perf_counter() - start
+
+
+def undisturbed(times: list[float]) -> float:
+    """The first decile: what else the machine does can only add to a time."""
+    return statistics.quantiles(times, n=10)[0]
 
 
 def commands_and_blocks(take: Callable[[], object]) -> list[tuple[bool, Callable[[], object]]]:
@@ -125,17 +131,18 @@ def test_a_batch_moves_as_fast_as_its_blocks(benchmark, bench: Bench, shots: int
     benchmark.pedantic(
         lambda: batches.append(seconds(lambda: bench(x, NOTHING))),
         setup=prepare,
-        rounds=30 if shots > 1000 else 200,
+        rounds=40 if shots > 1000 else 200,
         warmup_rounds=2,
     )
-    rates = [least / most for least, most in zip(alone, batches, strict=True)]
-    rate = statistics.median(rates)
+    pairs = [least / most for least, most in zip(alone, batches, strict=True)]
+    rate = statistics.median(pairs)
     playing = 1 - statistics.median(blocks) / statistics.median(alone)
     note = benchmark.extra_info
     note["shots in a batch"] = shots
     note["shots per second"] = round(shots / statistics.median(batches))
     note["rate relative to the blocks alone"] = round(rate, 3)
-    note["of these, the virtual instruments' arming and playing"] = round(playing, 3)
+    note["the same, of the fastest tenth"] = round(undisturbed(alone) / undisturbed(batches), 3)
+    note["arming and playing, part of the blocks' time"] = round(playing, 3)
     assert rate >= (LEAST if shots > 1000 else 0)
     assert bench.tally.retaken == {}
 
@@ -192,8 +199,8 @@ class Tenth:
 
     @property
     def time(self) -> float:
-        """Of the fastest batches, as what else the machine does can only add to it."""
-        return statistics.quantiles(self.times, n=10)[0]
+        """Of a batch."""
+        return undisturbed(self.times)
 
 
 def trained(bench: Bench, faults: Faults | None = None) -> float:
@@ -203,7 +210,7 @@ def trained(bench: Bench, faults: Faults | None = None) -> float:
     twin = PhysicsTwin(bench, CircuitEquations(replays=2))
     layer = PhysicalLayer(bench, twin, physics_aware, encoding=Rescale(16))
     network = nn.Sequential(layer, nn.BatchNorm1d(8), nn.Linear(8, 2))
-    settings = FitSettings(epochs=EPOCHS, batch_size=20, learning_rate=0.02, evaluations=1)
+    settings = FitSettings(epochs=EPOCHS, batch_size=20, learning_rate=0.005, evaluations=1)
     if faults is not None:
         faults.start()
     for _ in fit(Training(network, split, split, settings)):
@@ -215,6 +222,15 @@ def examples(count: int) -> SimpleNamespace:
     """Which half has the larger sum?"""
     x = torch.rand(count, 16)
     return SimpleNamespace(x=x, labels=(x[:, :8].sum(1) > x[:, 8:].sum(1)).long())
+
+
+def difference(first: float, second: float) -> tuple[float, float]:
+    """95 % interval of the difference of two accuracies: Newcombe's, from those of Wilson."""
+    (low, high), (least, most) = wilson_interval(first, TESTED), wilson_interval(second, TESTED)
+    return (
+        first - second - math.hypot(first - low, most - second),
+        first - second + math.hypot(high - first, second - least),
+    )
 
 
 @contextmanager
@@ -242,7 +258,7 @@ def test_two_hundred_faults_cost_no_accuracy(benchmark):
         tally = bench.tally
     with circuit_on_a_bench() as bench:
         sound = benchmark.pedantic(lambda: trained(bench), rounds=1)
-    low, high = wilson_interval(sound, TESTED)
+    low, high = difference(disturbed, sound)
     note = benchmark.extra_info
     note["faults"] = dict(faults.injected)
     note["shots, shots taken again, drifts"] = (
@@ -251,9 +267,9 @@ def test_two_hundred_faults_cost_no_accuracy(benchmark):
         tally.drifts,
     )
     note["accuracy with and without"] = (disturbed, sound)
-    note["95 % interval without"] = (round(low, 4), round(high, 4))
+    note["95 % interval of the difference"] = (round(low, 4), round(high, 4))
     assert set(faults.injected) == set(KINDS)
     assert faults.injected.total() == FAULTS
     assert sum(tally.retaken.values()) > 1000
     assert sound > 0.9
-    assert low <= disturbed <= high
+    assert low <= 0 <= high

@@ -1,7 +1,7 @@
 """An arbitrary waveform generator that plays a waveform once for each trigger."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self, final
 
 import numpy as np
@@ -287,8 +287,11 @@ class Generator:
             )
         scale = settings.offset_v, settings.amplitude_v
         codes = encode(volts, self._encoding, *scale)
-        # What is limited is what will be sent, not what was meant to be.
-        sent = sent_volts(codes, self._encoding, *scale)
+        # What is limited is what will be sent, not what was meant to be. Volts rise with codes:
+        # where nothing but the range is limited, the extremes tell as much as the whole.
+        range_alone = replace(self.limits, slew_v_per_s=math.inf, duty=1.0, power_w=math.inf)
+        judged = np.array([codes.min(), codes.max()]) if self.limits == range_alone else codes
+        sent = sent_volts(judged, self._encoding, *scale)
         self.limits.check(sent, settings.sample_rate_hz, step_v=resolution)
         return codes
 
