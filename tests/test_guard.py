@@ -74,8 +74,10 @@ def instrument() -> Iterator[Output]:
 
 
 CLIENT = """
-import os, sys, time
+import os, signal, sys, time
 from pnnlab.instruments.guard import Guard, GuardTarget
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a test in the background ignores it
 
 resource, log, patience, then = sys.argv[1:]
 target = GuardTarget(resource, "@py", ("OUTPut1 OFF", "OUTPut2 OFF"))
