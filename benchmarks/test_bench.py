@@ -261,10 +261,10 @@ def test_two_hundred_faults_cost_no_accuracy(benchmark):
     low, high = difference(disturbed, sound)
     note = benchmark.extra_info
     note["faults"] = dict(faults.injected)
-    note["shots, shots taken again, drifts"] = (
+    note["shots, shots taken again, zero in V"] = (
         tally.shots,
         sum(tally.retaken.values()),
-        tally.drifts,
+        round(tally.zero_v, 3),
     )
     note["accuracy with and without"] = (disturbed, sound)
     note["95 % interval of the difference"] = (round(low, 4), round(high, 4))

@@ -17,6 +17,7 @@ from pnnlab.instruments.limits import Limits
 from pnnlab.instruments.opening import open_bench
 from pnnlab.instruments.programme import CircuitProgramme
 from pnnlab.instruments.virtual import Faults, VirtualBench
+from pnnlab.instruments.virtual.faults import FaultKind
 from pnnlab.layers import PhysicalLayer, Rescale
 from pnnlab.runs import Run, read_journal
 from pnnlab.sessions import Session
@@ -96,15 +97,20 @@ def test_each_fault_alone_is_mended(kind):
     assert torch.equal(found, expected)
 
 
-def test_a_zero_that_moves_is_followed_and_told():
-    faults = Faults(seed=0, mean_messages=80, kinds=["drift"], drift_v=0.1, most=1, waiting=True)
+@pytest.mark.parametrize("noise", [False, True])
+def test_a_zero_that_moves_is_taken_off_each_record(noise):
+    kinds: tuple[FaultKind, ...] = ("drift",)
+    faults = Faults(seed=0, mean_messages=20, kinds=kinds, drift_v=0.05, most=1, waiting=True)
     x, theta = torch.rand(12, 16), torch.rand(PROGRAMME.param_dim)
-    with virtual(noise=False, faults=faults) as there, bench_on(there, faults) as bench:
-        answers = [bench(x, theta) for _ in range(20)]
-        assert bench.tally.drifts == 1
-        assert bench.tally.retaken == {"record": 12}
-    code = 1.1 / 256  # of the converter; a shifted sample may be rounded to the next
-    assert all((answer - answers[0]).abs().max() < 1.5 * code for answer in answers)
+    with virtual(noise=noise, faults=faults) as there, bench_on(there) as bench:
+        before = torch.stack([bench(x, theta) for _ in range(10)]).mean(0)
+        faults.start()
+        answers = torch.stack([bench(x, theta) for _ in range(30)])
+        assert faults.injected["drift"] == 1
+        assert abs(bench.tally.zero_v) == pytest.approx(0.05, abs=0.01)
+        assert not bench.tally.retaken
+    # All of a record moves together: what is left of 0.05 V, 0.01 of the read-outs, in their mean.
+    assert (answers - before).mean((1, 2)).abs().max() < 0.002
 
 
 def two_free_ports() -> int:

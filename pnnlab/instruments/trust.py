@@ -1,7 +1,8 @@
 """Shots that can be trusted: taken again until they can, and counted.
 
 Every waveform begins with the pilot of the self-check. A record that is not whole, or whose pilot
-does not come back as it did then, is not one of the device: its shots are taken again.
+does not come back as it did then, is not one of the device: its shots are taken again. While the
+device rests, between two shots, the oscilloscope's own zero shows: it is taken off each record.
 """
 
 import atexit
@@ -27,7 +28,6 @@ CHECKS = 3
 WAITS_S = 0.01, 0.5  # before a lost link is tried again: first, and at most; doubled in between
 LIKENESS = 0.9  # of a pilot with the self-check's; less is another device, or none
 GAIN_STEP = 0.05  # a device's gain may wander; one that jumps so far did not do it by itself
-OFFSET_STEP = 2e-3  # of the screen, beyond what the noise explains
 WINDOW = slice(LEAD, LEAD + PILOT + LEAD)  # of a record, where its pilot is
 
 logger = logging.getLogger(__name__)
@@ -49,13 +49,13 @@ class Tally:
         Taken and trusted.
     retaken : Mapping
         Shots that were taken again, by what was wrong: ``"link"``, ``"instrument"``, ``"record"``.
-    drifts : int
-        How often the oscilloscope's zero had moved, and was followed.
+    zero_v : float
+        How far the oscilloscope's zero has moved since the self-check, V; it is taken off.
     """
 
     shots: int
     retaken: Mapping[str, int]
-    drifts: int
+    zero_v: float
 
 
 @final
@@ -83,14 +83,14 @@ class Trust:
         self.delay_s = delay_s
         self.rest = programme.rest
         self._pilot = pilot(programme).astype(np.float32)
-        self._shots = self._drifts = 0
+        self._shots = 0
         self._retaken: Counter[str] = Counter()
-        self._offset = 0.0
-        self._suspected: float | None = None
+        self._zero = 0.0
         self._closed = False
         atexit.register(self.close)
         try:
             self.check = self._checked(programme)
+            self._at_rest = float(self._quiet(self.check.pilot).mean(dtype=np.float64))
         except BaseException:
             self.close()
             raise
@@ -98,7 +98,7 @@ class Trust:
     @property
     def tally(self) -> Tally:
         """What was done so far."""
-        return Tally(self._shots, dict(self._retaken), self._drifts)
+        return Tally(self._shots, dict(self._retaken), self._zero)
 
     def at_once(self, samples: int) -> int:
         """How many shots of so many samples the instruments' memories hold.
@@ -141,10 +141,14 @@ class Trust:
         waveform = np.zeros(head + shots * each, np.float32)
         waveform[:head] = self._pilot
         waveform[head:].reshape(shots, each)[:, :samples] = waves
-        record = self._sound(waveform, shots)[head:]
+        record = self._sound(waveform, shots)
+        rows = record[head:].reshape(shots, each)
+        quiet = self._quiet(record[:head]), rows[:, samples + (self.rest + 1) // 2 :]
+        total = sum(part.sum(dtype=np.float64) for part in quiet)
+        self._zero = float(total / sum(part.size for part in quiet) - self._at_rest)
         self._shots += shots
-        record -= np.float32(self._offset)
-        return record.reshape(shots, each)[:, :samples]
+        rows -= np.float32(self._zero)
+        return rows[:, :samples]
 
     def close(self) -> None:
         """Switch the output off and let the instruments go; again, it does nothing."""
@@ -202,22 +206,10 @@ class Trust:
                 f"the pilot comes back {found.gain:.2f} times as strong as in the self-check, and "
                 f"resembles it by {found.likeness:.2f}: look at the cables and the device's supply."
             )
-        self._follow(found.offset)
 
-    def _follow(self, offset: float) -> None:
-        """Let the zero move if two records in a row say so; one alone is not trusted."""
-        screen = self.loop.screen
-        noise = 6 * self.check.noise_v / np.sqrt(PILOT)
-        step = noise + OFFSET_STEP * (screen.high_v - screen.low_v)
-        if abs(offset - self._offset) < step:
-            self._suspected = None
-        elif self._suspected is None or abs(offset - self._suspected) > step:
-            self._suspected = offset
-            raise Untrusted(f"the oscilloscope's zero seems to be at {offset * 1e3:.3g} mV.")
-        else:
-            logger.info("the oscilloscope's zero moved from %g to %g V", self._offset, offset)
-            self._offset, self._suspected = offset, None
-            self._drifts += 1
+    def _quiet(self, head: Volts) -> Volts:
+        """The end of the silence after a pilot, in which the device is at rest."""
+        return head[-(2 * LEAD + self.rest) // 2 :]
 
     def _switch_off(self) -> str:
         """Switch the output off, and say whether it is."""
