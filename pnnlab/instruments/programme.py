@@ -253,11 +253,11 @@ class CableProgramme(Programme):
     def encode(self, x: Tensor, theta: Tensor) -> Tensor:
         """From minus to plus a volt."""
         del theta
-        return x * 2 - 1
+        return x.mul(2).sub_(1)
 
     def decode(self, volts: Tensor) -> Tensor:
         """Back again."""
-        return (volts + 1) / 2
+        return volts.add(1).div_(2)
 
     def expected(self, volts: Volts) -> Volts:
         """What went in."""

@@ -195,7 +195,7 @@ class Trust:
 
     def _examine(self, record: Record) -> None:
         """Raise `Untrusted` unless the record is whole and its pilot as it was."""
-        if record.missing or record.saturated or not np.isfinite(record.volts).all():
+        if record.missing or record.saturated or not np.isfinite(record.volts.sum()):
             raise Untrusted(
                 f"{record.missing} points are missing from the record, and {record.saturated} are "
                 "off the screen."

@@ -65,6 +65,7 @@ class Keysight33500(Generator):
 
     def __init__(self, *, lock: "threading.RLock | None" = None) -> None:
         self._arbs: dict[int, dict[str, Points]] = {}
+        self._measured: tuple[Points, float, float] | None = None
         super().__init__(IDENTITY, COMMANDS, channels=2, memory_bytes=4 * MOST_POINTS, lock=lock)
 
     def clear_state(self) -> None:
@@ -118,13 +119,19 @@ class Keysight33500(Generator):
         shape = self.get("function", channel)
         return self.arb(channel) if shape == "ARB" else SHAPES.get(shape, SHAPES["DC"])
 
+    def extent(self, channel: int) -> tuple[float, float]:
+        """Lowest and highest point of what the channel plays."""
+        points = self.points(channel)
+        if self._measured is None or self._measured[0] is not points:  # a million take a while
+            self._measured = points, float(points.min()), float(points.max())
+        return self._measured[1:]
+
     def emission(self, channel: int) -> Emission | None:
         """What the channel puts out."""
         if not self.get("output", channel):
             return None
-        points = self.points(channel)
-        span = float(np.ptp(points))
-        gain = self.get("amplitude", channel) / span if span else 0.0
+        points, (low, high) = self.points(channel), self.extent(channel)
+        gain = self.get("amplitude", channel) / (high - low) if high > low else 0.0
         volts = points * gain + self.get("offset", channel)
         if self.get("polarity", channel) == "INV":
             volts = 2 * self.get("offset", channel) - volts
@@ -138,11 +145,10 @@ class Keysight33500(Generator):
 
     def check(self, channel: int) -> None:
         """Neither the amplitude nor its peak beyond what the output stage can do."""
-        points = self.points(channel)
-        span = float(np.ptp(points))
+        low, high = self.extent(channel)
         amplitude, offset = self.get("amplitude", channel), self.get("offset", channel)
-        gain = amplitude / span if span else 0.0
-        peak = max(abs(offset + gain * points.min()), abs(offset + gain * points.max()))
+        gain = amplitude / (high - low) if high > low else 0.0
+        peak = max(abs(offset + gain * low), abs(offset + gain * high))
         if max(amplitude / _greatest(self, channel), peak / (OPEN_V / 2)) > 1 + 1e-6:
             raise ScpiError(-221)
 
@@ -175,8 +181,8 @@ def arb_key(name: str) -> str:
 
 def _greatest(generator: Keysight33500, channel: int) -> float:
     """Greatest amplitude of what plays, Vpp into an open circuit."""
-    span = float(np.ptp(generator.points(channel)))
-    return OPEN_V * span / 2 if span else OPEN_V
+    low, high = generator.extent(channel)
+    return OPEN_V * (high - low) / 2 if high > low else OPEN_V
 
 
 def _amplitude_bounds(generator: Keysight33500, channel: int) -> tuple[float, float]:
