@@ -73,16 +73,14 @@ class Loop:
         self._live = False  # both are set up, the output is on, and somebody watches over it
 
     def seen_by(self, oscilloscope: Oscilloscope) -> "Loop":
-        """The same generator, seen by another oscilloscope or by another channel."""
+        """The same generator, seen by another oscilloscope or by another channel, to be left open.
+
+        Once this loop has taken a record its guard watches over the generator, for both.
+        """
         self.recover()  # the two would not know of each other's settings
         screen = self.screen
         return Loop(
-            self.generator,
-            oscilloscope,
-            self.output,
-            low_v=screen.low_v,
-            high_v=screen.high_v,
-            guard=self._start_guard,
+            self.generator, oscilloscope, self.output, low_v=screen.low_v, high_v=screen.high_v
         )
 
     @property

@@ -36,41 +36,6 @@ class _Dialect(Protocol):
 Spoken = TypeVar("Spoken", bound=_Dialect)
 
 
-def open_loop(
-    generator: str,
-    oscilloscope: str,
-    programme: Programme,
-    *,
-    limits: Limits,
-    library: str = "@py",
-    channels: tuple[int, int] = (1, 1),
-    timeout_s: float = 10.0,
-    guarded: bool = True,
-) -> Loop:
-    """Open both instruments, each with the dialect that its identity asks for.
-
-    Arguments, returns and errors as in `open_bench`, without a self-check.
-    """
-    with ExitStack() as opened:
-        player = opened.enter_context(Link(generator, library=library, timeout_s=timeout_s))
-        viewer = opened.enter_context(Link(oscilloscope, library=library, timeout_s=timeout_s))
-        dialect = spoken_by(player, GENERATORS)
-        off = f"{dialect.output.header.format(channel=channels[0])} OFF"
-        target = GuardTarget(generator, library, (off,))
-        loop = Loop(
-            Generator(player, dialect, channel=channels[0], limits=limits),
-            Oscilloscope(viewer, spoken_by(viewer, OSCILLOSCOPES), channel=channels[1]),
-            GeneratorSettings(
-                sample_rate_hz=programme.sample_rate_hz, amplitude_v=programme.drive_v
-            ),
-            low_v=programme.low_v,
-            high_v=programme.high_v,
-            guard=partial(Guard, [target]) if guarded else None,
-        )
-        opened.pop_all()
-    return loop
-
-
 def open_bench(
     generator: str,
     oscilloscope: str,
@@ -120,16 +85,23 @@ def open_bench(
     LimitError
         The programme's drive exceeds the limits.
     """
-    loop = open_loop(
-        generator,
-        oscilloscope,
-        programme,
-        limits=limits,
-        library=library,
-        channels=channels,
-        timeout_s=timeout_s,
-        guarded=guarded,
-    )
+    with ExitStack() as opened:
+        player = opened.enter_context(Link(generator, library=library, timeout_s=timeout_s))
+        viewer = opened.enter_context(Link(oscilloscope, library=library, timeout_s=timeout_s))
+        dialect = spoken_by(player, GENERATORS)
+        off = f"{dialect.output.header.format(channel=channels[0])} OFF"
+        target = GuardTarget(generator, library, (off,))
+        loop = Loop(
+            Generator(player, dialect, channel=channels[0], limits=limits),
+            Oscilloscope(viewer, spoken_by(viewer, OSCILLOSCOPES), channel=channels[1]),
+            GeneratorSettings(
+                sample_rate_hz=programme.sample_rate_hz, amplitude_v=programme.drive_v
+            ),
+            low_v=programme.low_v,
+            high_v=programme.high_v,
+            guard=partial(Guard, [target]) if guarded else None,
+        )
+        opened.pop_all()  # the loop closes them from here on
     return Bench(Trust(loop, programme, delay_s), programme)
 
 

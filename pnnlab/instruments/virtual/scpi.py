@@ -283,7 +283,10 @@ def units(message: Message) -> Iterator[Unit]:
 
 
 def _node(name: str) -> tuple[str, int | None]:
-    mnemonic, digits = _NODE.fullmatch(name.upper()).groups()  # type: ignore[union-attr] # \w only
+    found = _NODE.fullmatch(name.upper())
+    if found is None:
+        raise ScpiError(-102)
+    mnemonic, digits = found.groups()
     if len(digits) > 4:
         raise ScpiError(-114)
     return mnemonic, int(digits) if digits else None
