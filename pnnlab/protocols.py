@@ -140,7 +140,7 @@ def check_unit_range(label: str, value: Tensor) -> None:
     """Raise `RangeError` unless every element is a number in [0, 1]."""
     if value.numel() == 0:
         return
-    low, high = value.aminmax()
+    low, high = _extremes(value)
     if low >= 0 and high <= 1:  # false of NaN too
         return
     if bool(value.isnan().any()):
@@ -154,3 +154,14 @@ def check_unit_range(label: str, value: Tensor) -> None:
         f"{float(value.min()):.4g} to {float(value.max()):.4g}); nothing was driven. Scale it "
         "first; a PhysicalLayer does so and counts what it clamps."
     )
+
+
+def _extremes(value: Tensor) -> tuple[float, float]:
+    """Smallest and largest element; NaN where there is one."""
+    if value.is_cpu and value.dtype != torch.bfloat16:  # which NumPy does not have
+        # torch would divide a large batch among threads, which then spin for milliseconds beside
+        # whatever drives the device.
+        array = value.detach().numpy()
+        return float(array.min()), float(array.max())
+    low, high = value.aminmax()
+    return float(low), float(high)

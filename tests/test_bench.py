@@ -152,3 +152,13 @@ def test_what_the_device_does_not_bear_is_never_sent():
         bench_of(circuit().terminals(), CircuitProgramme(16, 2, 8), Limits(-5, 5)),
     ):
         pass
+
+
+def test_waveforms_of_your_own_come_back_and_stay():
+    waves = torch.rand(5, 12).mul(2).sub(1).numpy()
+    with bench_of(Cable(), CableProgramme(12), delay_s=0.0, noise=False) as bench:
+        first = bench.waveforms(waves)
+        kept = first.copy()
+        bench.waveforms(-waves)  # the memory in which the record lies is used again
+    assert (first == kept).all()
+    assert abs(first - waves).max() < 0.02

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -19,6 +19,7 @@ ENCODINGS = [*KEYSIGHT_33500.encodings.values(), *TEKTRONIX_AFG3000.encodings.va
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS, ids=lambda e: e.header)
+@settings(deadline=None)  # the first call compiles
 @given(
     arrays(np.float64, st.integers(1, 30), elements=st.floats(-1, 1)),
     st.floats(-5, 5),
@@ -68,12 +69,18 @@ def test_the_preamble_of_the_rigol_guide() -> None:
     assert (saturated, missing) == (0, 0)
 
 
+def test_volts_that_no_number_holds_are_refused() -> None:
+    with pytest.raises(ValueError, match="more volts"):
+        read_preamble("0,0,10,1,1e-6,0,0,1e34,0,128", origin_in_volts=True)
+
+
 def test_time_begins_at_the_reference() -> None:
     preamble = read_preamble("+1,+0,+10,+1,+1E-6,+2E-5,+5,+1E-3,+0.5,+32768", origin_in_volts=True)
     assert preamble.start_s == pytest.approx(15e-6)
     assert preamble.zero_v == pytest.approx(0.5 - 32.768)
 
 
+@settings(deadline=None)  # the first call compiles
 @given(arrays(np.uint8, st.integers(1, 50)))
 def test_special_codes_are_counted_each_once(codes: np.ndarray) -> None:
     preamble = read_preamble("0,0,10,1,1e-6,0,0,0.01,0,128", origin_in_volts=True)

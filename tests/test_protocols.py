@@ -61,3 +61,13 @@ def test_messages_say_where_the_range_was_left():
         Bench()(torch.tensor([[0.0, 0, 0, 2], [0, 0, 0, 0]]), torch.full((8,), 0.5))
     with pytest.raises(ShapeError, match=r"x\[None\]"):
         Bench()(torch.zeros(4), torch.full((8,), 0.5))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_every_floating_type_is_checked(dtype: torch.dtype):
+    sound = torch.full((2, 4), 0.5, dtype=dtype)
+    Bench().check(sound, torch.full((8,), 0.5))
+    for wrong, told in ((2.0, "outside"), (float("nan"), "NaN")):
+        sound[1, 2] = wrong
+        with pytest.raises(RangeError, match=told):
+            Bench().check(sound, torch.full((8,), 0.5))

@@ -1,7 +1,7 @@
 """An arbitrary waveform generator that plays a waveform once for each trigger."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Self, final
 
 import numpy as np
@@ -14,6 +14,7 @@ from pnnlab.instruments.dialects import KEYSIGHT_33500, Encoding, GeneratorDiale
 from pnnlab.instruments.limits import Limits
 from pnnlab.instruments.link import Link
 from pnnlab.instruments.readback import agrees, number
+from pnnlab.instruments.scratch import Scratch
 
 _INSISTENCE = 3  # how often switching off is tried
 
@@ -89,6 +90,7 @@ class Generator:
         self._extent_v = 0.0
         self._on = False
         self._session = -1  # of the link, in which the settings were applied
+        self._codes = Scratch()
 
     def __enter__(self) -> Self:
         return self
@@ -150,8 +152,7 @@ class Generator:
             If the instrument refuses it, or reads back another one.
         """
         settings = self._applied()
-        codes = self._encode(volts, settings)
-        extent_v = self._extent(codes, settings)
+        codes, extent_v = self._encode(volts, settings)
         dialect = self.dialect
         with self.link.lock:
             self._points = 0
@@ -265,7 +266,8 @@ class Generator:
 
     def _encode(
         self, volts: NDArray[np.floating[Any]], settings: GeneratorSettings
-    ) -> NDArray[Any]:
+    ) -> tuple[NDArray[Any], float]:
+        """Codes that may be sent, and their extent in V."""
         if volts.ndim != 1 or volts.dtype.kind != "f":
             raise ShapeError(
                 f"A waveform is (samples,) of floating point, not {volts.shape} of {volts.dtype}."
@@ -276,29 +278,30 @@ class Generator:
                 f"{self.dialect.fewest_points} to {self.dialect.most_points}."
             )
         resolution = step(self._encoding, settings.amplitude_v)
-        self.limits.check(volts, settings.sample_rate_hz, step_v=resolution / 2)
         low = settings.offset_v - settings.amplitude_v - resolution / 2
         high = settings.offset_v + settings.amplitude_v + resolution / 2
-        if volts.min() < low or volts.max() > high:
+        if not (volts.min() >= low and volts.max() <= high):  # or NaN
+            self.limits.check(volts, settings.sample_rate_hz, step_v=resolution / 2)
             raise LimitError(
                 f"The waveform goes from {volts.min():.6g} to {volts.max():.6g} V, but the "
                 f"converter from {low:.6g} to {high:.6g} V. Nothing was sent. Apply a larger "
                 "amplitude, or scale the drive."
             )
+        # What is limited is what will be sent, not what was meant to be.
         scale = settings.offset_v, settings.amplitude_v
-        codes = encode(volts, self._encoding, *scale)
-        # What is limited is what will be sent, not what was meant to be. Volts rise with codes:
-        # where nothing but the range is limited, the extremes tell as much as the whole.
-        range_alone = replace(self.limits, slew_v_per_s=math.inf, duty=1.0, power_w=math.inf)
-        judged = np.array([codes.min(), codes.max()]) if self.limits == range_alone else codes
+        codes = encode(volts, self._encoding, *scale, self._codes)
+        # Volts rise with codes: where nothing but the range is limited, the extremes tell as much
+        # as the whole.
+        extremes = np.array([codes.min(), codes.max()])
+        judged = extremes if self.limits.range_alone else codes
         sent = sent_volts(judged, self._encoding, *scale)
         self.limits.check(sent, settings.sample_rate_hz, step_v=resolution)
-        return codes
+        return codes, self._extent(extremes, settings)
 
-    def _extent(self, codes: NDArray[Any], settings: GeneratorSettings) -> float:
-        """Peak-to-peak voltage of a waveform."""
+    def _extent(self, extremes: NDArray[Any], settings: GeneratorSettings) -> float:
+        """Peak-to-peak voltage of a waveform with these codes."""
         span = self._encoding.highest - self._encoding.lowest
-        extent = (float(codes.max()) - float(codes.min())) / span * 2 * settings.amplitude_v
+        extent = float(np.ptp(extremes.astype(np.float64))) / span * 2 * settings.amplitude_v
         if extent < self.dialect.least_extent_v:
             raise RangeError(
                 f"The waveform varies by {extent:.3g} V; {self.dialect.name} plays nothing below "

@@ -64,6 +64,11 @@ class Limits:
             f"power_w is {self.power_w}, but there is no load_ohm that it could be computed with.",
         )
 
+    @property
+    def range_alone(self) -> bool:
+        """Whether nothing else is limited."""
+        return self.duty == 1 and math.isinf(self.slew_v_per_s) and math.isinf(self.power_w)
+
     def check(
         self, volts: NDArray[np.floating[Any]], sample_rate_hz: float, *, step_v: float = 0.0
     ) -> None:

@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Self, TypeVar, final
 
+import numpy as np
 import pyvisa
 
 from pnnlab.errors import InstrumentError, LinkError
+from pnnlab.instruments.scratch import Scratch
 from pnnlab.instruments.wire import Wire, open_wire
 
 _ERRORS = ":SYST:ERR?"
@@ -165,7 +167,9 @@ class Link:
                     continue
             return self._ask(message)
 
-    def ask_block(self, message: str, most_bytes: int) -> bytearray:
+    def ask_block(
+        self, message: str, most_bytes: int, scratch: Scratch | None = None
+    ) -> memoryview:
         """Ask for a definite-length block. Not repeated: what is read may be gone by then.
 
         Parameters
@@ -174,10 +178,12 @@ class Link:
             The question.
         most_bytes : int
             More than this is not believed.
+        scratch : Scratch, optional
+            Where the data may lie.
 
         Returns
         -------
-        bytearray
+        memoryview
             The data alone.
 
         Raises
@@ -198,10 +204,11 @@ class Link:
                     f"{self} answered {message!r} with a block of {bytes(digits)!r} bytes; at most "
                     f"{most_bytes} were expected."
                 )
-            data = wire.read_exactly(int(digits) + 1)
-            if data.pop() != ord("\n"):
+            data = (scratch or Scratch()).array(int(digits) + 1, np.uint8).data
+            wire.read_into(data)
+            if data[-1] != ord("\n"):
                 raise LinkError(f"{self}: the block that {message!r} asked for does not end.")
-            return data
+            return data[:-1]
 
     def reopen(self) -> None:
         """Close the session, open another, and make sure that the same instrument answers.

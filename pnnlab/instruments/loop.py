@@ -11,6 +11,7 @@ from pnnlab.errors import LinkError
 from pnnlab.instruments.generator import Generator, GeneratorSettings
 from pnnlab.instruments.guard import Guard
 from pnnlab.instruments.oscilloscope import Oscilloscope, ScopeSettings, Trace
+from pnnlab.instruments.scratch import Scratch
 from pnnlab.systems.terminals import Volts
 
 PATIENCE_S = 5.0  # beyond the length of a record: instruments think, and networks wait
@@ -93,7 +94,7 @@ class Loop:
         """How often a link had to be opened anew."""
         return self.generator.link.reopened + self.oscilloscope.link.reopened
 
-    def take(self, volts: Volts, delay_s: float) -> Record:
+    def take(self, volts: Volts, delay_s: float, scratch: Scratch | None = None) -> Record:
         """Play a waveform once and take down what comes back.
 
         Parameters
@@ -101,6 +102,8 @@ class Loop:
         volts : array, (samples,)
         delay_s : float
             How late the answer to a sample arrives.
+        scratch : Scratch, optional
+            Where the record may lie.
 
         Raises
         ------
@@ -117,7 +120,7 @@ class Loop:
         self.oscilloscope.arm()
         self.generator.trigger()
         self.oscilloscope.wait(len(volts) / self.output.sample_rate_hz + PATIENCE_S)
-        trace = self.oscilloscope.read()
+        trace = self.oscilloscope.read(scratch)
         if self.reopened != before:
             raise LinkError("a link was lost and opened anew while a record was taken")
         on_grid = _on_grid(trace, len(volts), delay_s, 1 / self.output.sample_rate_hz)

@@ -14,6 +14,7 @@ from pnnlab.instruments.blocks import Preamble, decode, read_preamble
 from pnnlab.instruments.dialects import INFINIIVISION, BlockFormat, Poll, ScopeDialect
 from pnnlab.instruments.link import Link
 from pnnlab.instruments.readback import number
+from pnnlab.instruments.scratch import Scratch
 
 _PAUSE_S = 2e-4, 1e-2  # between two looks at the state, at first and at last
 
@@ -117,6 +118,7 @@ class Oscilloscope:
         self._settings: ScopeSettings | None = None
         self._record = 0
         self._session = -1  # of the link, in which the settings were applied
+        self._received = Scratch()
 
     def __enter__(self) -> Self:
         return self
@@ -200,8 +202,13 @@ class Oscilloscope:
             "generator's trigger or sync output, the trigger's source and its level."
         )
 
-    def read(self) -> Trace:
+    def read(self, scratch: Scratch | None = None) -> Trace:
         """Read the record that was taken.
+
+        Parameters
+        ----------
+        scratch : Scratch, optional
+            Where its volts may lie.
 
         Raises
         ------
@@ -223,7 +230,7 @@ class Oscilloscope:
                     "Choose a sample rate and a length that it has."
                 ) from error
             data = self._data(first, count, preamble.points)
-        volts, saturated, missing = decode(data, self._format, preamble)
+        volts, saturated, missing = decode(data, self._format, preamble, scratch)
         start_s = preamble.start_s + first * preamble.step_s
         return Trace(volts, saturated, missing, start_s, preamble.step_s)
 
@@ -309,7 +316,7 @@ class Oscilloscope:
         """Codes of a part of the record, which has so many points."""
         size = np.dtype(self._format.dtype).itemsize
         if not self.dialect.part:
-            return memoryview(self._block(points))[first * size : (first + count) * size]
+            return self._block(points)[first * size : (first + count) * size]
         data = bytearray()
         most = self._format.most_points
         for start in range(first, first + count, most):
@@ -319,9 +326,9 @@ class Oscilloscope:
             data += self._block(stop - start)
         return memoryview(data)
 
-    def _block(self, points: int) -> bytearray:
+    def _block(self, points: int) -> memoryview:
         expected = points * np.dtype(self._format.dtype).itemsize
-        data = self.link.ask_block(self.dialect.data, expected)
+        data = self.link.ask_block(self.dialect.data, expected, self._received)
         if len(data) != expected:
             raise InstrumentError(
                 f"{self.link} gave {len(data)} bytes for {points} points, not {expected}. Take "
@@ -372,7 +379,7 @@ def _window(settings: ScopeSettings, preamble: Preamble, available: int) -> tupl
     first = round((settings.delay_s - preamble.start_s) / step)
     count = round(settings.points / settings.sample_rate_hz / step)
     # One point may be missing at either end, where the grids are shifted.
-    if first < -1 or first + count > available + 1:
+    if first < -1 or first + count > available + 1 or first >= available:
         raise ValueError("elsewhere")
     first = max(first, 0)
     return first, min(count, available - first)

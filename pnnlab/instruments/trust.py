@@ -7,9 +7,10 @@ device rests, between two shots, the oscilloscope's own zero shows: it is taken 
 
 import atexit
 import logging
+import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import final
 
@@ -20,6 +21,7 @@ from pnnlab.instruments.alignment import align
 from pnnlab.instruments.loop import Loop, Record
 from pnnlab.instruments.oscilloscope import TriggerError
 from pnnlab.instruments.programme import Programme
+from pnnlab.instruments.scratch import Scratch
 from pnnlab.instruments.selfcheck import LEAD, PILOT, SelfCheck, pilot, self_check
 from pnnlab.systems.terminals import Volts
 
@@ -76,6 +78,11 @@ class Trust:
     ------
     InstrumentError
         An instrument does not answer, or the self-check found something.
+
+    Attributes
+    ----------
+    lock : threading.RLock
+        To be held from `take` until the record is no longer needed.
     """
 
     def __init__(self, loop: Loop, programme: Programme, delay_s: float = 0.0) -> None:
@@ -86,6 +93,9 @@ class Trust:
         self._shots = 0
         self._retaken: Counter[str] = Counter()
         self._zero = 0.0
+        self.lock = threading.RLock()
+        self._waveform = Scratch()
+        self._record = Scratch()
         self._closed = False
         atexit.register(self.close)
         try:
@@ -116,18 +126,21 @@ class Trust:
             )
         return most
 
-    def take(self, waves: Volts) -> Volts:
+    def take(self, shots: int, samples: int, write: Callable[[Volts], None]) -> Volts:
         """Play waveforms one after the other, with a rest after each, until all are sound.
 
         Parameters
         ----------
-        waves : array, (shots, samples)
-            V; no more than `at_once` shots.
+        shots, samples : int
+            How many, no more than `at_once`, and of which length.
+        write : callable
+            Writes the waveforms, V, into the array (shots, samples) that it is called with.
 
         Returns
         -------
         array, (shots, samples), float32
-            What came back, V, from where the oscilloscope's zero was in the self-check.
+            What came back, V, from where the oscilloscope's zero was in the self-check. It lasts
+            until the next call.
 
         Raises
         ------
@@ -136,11 +149,12 @@ class Trust:
         InstrumentError
             They cannot be had. The output is off then.
         """
-        shots, samples = waves.shape
         head, each = len(self._pilot), samples + self.rest
-        waveform = np.zeros(head + shots * each, np.float32)
+        waveform = self._waveform.array(head + shots * each, np.float32)
         waveform[:head] = self._pilot
-        waveform[head:].reshape(shots, each)[:, :samples] = waves
+        played = waveform[head:].reshape(shots, each)
+        write(played[:, :samples])
+        played[:, samples:] = 0
         record = self._sound(waveform, shots)
         rows = record[head:].reshape(shots, each)
         quiet = self._quiet(record[:head]), rows[:, samples + (self.rest + 1) // 2 :]
@@ -175,7 +189,7 @@ class Trust:
         try:
             for attempt in range(ATTEMPTS):
                 try:
-                    record = self.loop.take(waveform, self.delay_s)
+                    record = self.loop.take(waveform, self.delay_s, self._record)
                     self._examine(record)
                     return record.volts
                 except InstrumentError as error:
@@ -195,7 +209,7 @@ class Trust:
 
     def _examine(self, record: Record) -> None:
         """Raise `Untrusted` unless the record is whole and its pilot as it was."""
-        if record.missing or record.saturated or not np.isfinite(record.volts.sum()):
+        if record.missing or record.saturated:
             raise Untrusted(
                 f"{record.missing} points are missing from the record, and {record.saturated} are "
                 "off the screen."

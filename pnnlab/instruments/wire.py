@@ -43,8 +43,15 @@ class Wire(ABC):
         """Read one answer, without the end of its line."""
 
     @abstractmethod
+    def read_into(self, data: memoryview) -> None:
+        """Read as many bytes as there is room for, whatever they are."""
+
+    @final
     def read_exactly(self, count: int) -> bytearray:
         """Read so many bytes, whatever they are."""
+        data = bytearray(count)
+        self.read_into(memoryview(data))
+        return data
 
     @abstractmethod
     def close(self) -> None:
@@ -137,21 +144,19 @@ class SocketWire(Wire):
         del self._received[: end + 1]
         return line.decode("latin-1").strip()
 
-    def read_exactly(self, count: int) -> bytearray:
-        """Read so many bytes, whatever they are."""
-        while len(self._received) < min(count, _PACKET):
+    def read_into(self, data: memoryview) -> None:
+        """Read as many bytes as there is room for, whatever they are."""
+        while len(self._received) < min(len(data), _PACKET):
             self._receive()
-        ready = min(count, len(self._received))
-        data = bytearray(count)
+        ready = min(len(data), len(self._received))
         data[:ready] = self._received[:ready]
         del self._received[:ready]
-        rest = memoryview(data)[ready:]
+        rest = data[ready:]
         while rest:
             got = self._socket.recv_into(rest)
             if not got:
                 raise ConnectionResetError(f"it hung up {len(rest)} bytes before the end")
             rest = rest[got:]
-        return data
 
     def close(self) -> None:
         """End the session."""
@@ -206,12 +211,12 @@ class VisaWire(Wire):
         except pyvisa.VisaIOError as error:
             raise _as_timeout(error) from error
 
-    def read_exactly(self, count: int) -> bytearray:
-        """Read so many bytes, whatever they are."""
+    def read_into(self, data: memoryview) -> None:
+        """Read as many bytes as there is room for, whatever they are."""
         # Each byte 0x0A would end a read of the library, were it told of a termination.
         self._session.read_termination = None
         try:
-            return bytearray(self._session.read_bytes(count, chunk_size=min(count, _PIECE)))
+            data[:] = self._session.read_bytes(len(data), chunk_size=min(len(data), _PIECE))
         except pyvisa.VisaIOError as error:
             raise _as_timeout(error) from error
         finally:
