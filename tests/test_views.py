@@ -23,10 +23,11 @@ from pnnlab.errors import RangeError, ShapeError
 from pnnlab.sessions import Session
 from pnnlab.training import Record
 from pnnlab.views import Line, LinePlot, Panel, Picture, TrainingDashboard, use_style
-from pnnlab.views import dashboard as dashboard_module
-from pnnlab.views.dashboard import count, duration, error_html, tiles_html, training_panels
+from pnnlab.views.dashboard import board as dashboard_module
+from pnnlab.views.dashboard import error_html, tiles_html, training_panels
 from pnnlab.views.lineplot import number
 from pnnlab.views.style import DARK_PALETTE, PALETTE
+from pnnlab.views.words import count, duration
 
 TESTS = Path(__file__).parent
 

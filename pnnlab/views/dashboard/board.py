@@ -1,0 +1,173 @@
+"""A live view of a session, with the buttons that command it."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import ipywidgets as widgets
+from IPython.display import display
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from pnnlab.sessions import Session
+from pnnlab.views.dashboard.panels import training_panels
+from pnnlab.views.dashboard.says import error_html, state_html, summary, tiles_html
+from pnnlab.views.lineplot import LinePlot
+from pnnlab.views.parts import button, style_sheet
+from pnnlab.views.style import STYLE, Picture
+
+INTERVAL = 0.1  # seconds between two updates while it runs, or more:
+LOAD = 0.01  # the part of a processor that updates may take; sending them takes a third more
+SHORTEST = 0.05  # seconds between two updates, however often something is asked
+show: Callable[[object], object] = display  # which carries no types
+
+
+class TrainingDashboard:
+    """A live view of a session, with the buttons that command it.
+
+    At the end of a cell it shows itself. It reads the session at most ten times a second, in a
+    thread of its own, and takes at most a fiftieth of a processor: no training step waits for it
+    or for a browser.
+
+    Parameters
+    ----------
+    session : Session
+        What to observe. It is changed only by the buttons, and started by `watch`.
+
+    Attributes
+    ----------
+    widget : ipywidgets.VBox
+        The whole dashboard, to be placed in a layout of your own.
+
+    Examples
+    --------
+    In one cell, that ends when the training does, with its picture:
+
+    >>> await TrainingDashboard(session).watch()  # doctest: +SKIP
+
+    Or in two, with work of your own between them:
+
+    >>> dashboard = TrainingDashboard(session.start())  # doctest: +SKIP
+    >>> dashboard  # doctest: +SKIP
+    >>> await session.done(); dashboard.figure()  # doctest: +SKIP
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self._state = widgets.HTML()
+        self._error = widgets.HTML()
+        self._tiles = widgets.HTML()
+        self.toggle = button("Start", "play", self._on_toggle)
+        self.stop = button("Stop", "stop", session.stop)
+        self.checkpoint = button("Checkpoint", "save", self._on_checkpoint)
+        self.plots = tuple(LinePlot() for _ in range(4))
+        bar = widgets.HBox([self.toggle, self.stop, self.checkpoint, self._state])
+        grid = widgets.Box(self.plots)
+        self.widget = widgets.VBox([style_sheet("dashboard"), bar, self._error, self._tiles, grid])
+        self.widget.add_class("pnn-dashboard")
+        bar.add_class("pnn-bar")
+        grid.add_class("pnn-plots")
+        self._lock = threading.Lock()
+        self._changed = threading.Event()
+        self._closed = False
+        self._painting = threading.Lock()  # taken once, by the thread that paints
+        self._forget = session.on_change(self._on_change)
+        self._on_change()
+        self.refresh()
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        bundle: dict[str, Any] = self.widget._repr_mimebundle_(**kwargs)
+        # The same words in every run; they stand in for the dashboard where no widget can live.
+        return bundle | {"text/plain": "Training dashboard (alive in Jupyter)"}
+
+    async def watch(self) -> None:
+        """Show the dashboard, start the session if need be, and wait until it has ended.
+
+        The final picture is shown in the end, also of a training that was stopped, interrupted
+        or failed.
+
+        Raises
+        ------
+        BaseException
+            Whatever the training failed of.
+        """
+        show(self)
+        if self.session.status == "ready":
+            self.session.start()
+        try:
+            await self.session.done()
+        finally:
+            show(self.figure())
+
+    def figure(self) -> Picture:
+        """What the dashboard shows now, as a still picture that every viewer can show."""
+        self.refresh()
+        panels = training_panels(self.session)
+        rows = (len(panels) + 1) // 2
+        with rc_context(dict(STYLE)):
+            figure = Figure(figsize=(9.6, 0.6 + 2.9 * rows), layout="constrained")
+            for panel, axes in zip(panels, figure.subplots(rows, 2).flat, strict=True):
+                panel.draw(axes)
+            figure.suptitle(summary(self.session), fontsize=11, x=0.01, ha="left")
+        return Picture(figure)
+
+    def refresh(self) -> None:
+        """Show the session as it is now. While it is active this happens by itself."""
+        session = self.session
+        panels = training_panels(session)
+        with self._lock:
+            self._state.value = state_html(session)
+            self._error.value = error_html(session)
+            self._error.layout.display = None if self._error.value else "none"
+            self._tiles.value = tiles_html(session)
+            running = session.status == "running" and "pause" not in session.asked
+            name = {"ready": "Start", "paused": "Resume"}.get(session.status, "Pause")
+            name = "Resume" if "pause" in session.asked else name
+            self.toggle.description = name
+            self.toggle.icon = "pause" if running else "play"
+            self.toggle.disabled = not (session.active or session.status == "ready")
+            self.stop.disabled = not session.active or "stop" in session.asked
+            self.checkpoint.disabled = not (session.active and session.can_checkpoint)
+            if not session.can_checkpoint:
+                self.checkpoint.tooltip = "This session was given no place for checkpoints"
+            for plot, panel in zip(self.plots, panels, strict=False):
+                plot.show(panel)
+            for place, plot in enumerate(self.plots):
+                plot.layout.display = None if place < len(panels) else "none"
+
+    def close(self) -> None:
+        """Stop observing, and take the widgets off the page. The session goes on."""
+        self._closed = True
+        self._forget()
+        self._changed.set()
+        self.widget.close_all()
+
+    def _on_toggle(self) -> None:
+        if self.session.status == "ready":
+            self.session.start()
+        elif self.session.status == "paused" or "pause" in self.session.asked:
+            self.session.resume()
+        else:
+            self.session.pause()
+
+    def _on_checkpoint(self) -> None:
+        if self.session.active:
+            self.session.request_checkpoint()
+
+    def _on_change(self) -> None:
+        self._changed.set()
+        if self.session.active and self._painting.acquire(blocking=False):
+            threading.Thread(target=self._paint, name="pnnlab-dashboard", daemon=True).start()
+
+    def _paint(self) -> None:
+        """Refresh while the session is active; at once when something was asked."""
+        while self.session.active and not self._closed:
+            self._changed.clear()
+            began = time.thread_time()
+            self.refresh()
+            rest = max(INTERVAL, (time.thread_time() - began) / LOAD)
+            time.sleep(SHORTEST)
+            self._changed.wait(None if self.session.status == "paused" else rest - SHORTEST)
+        if not self._closed:
+            self.refresh()

@@ -1,0 +1,136 @@
+"""What a training shows as plots."""
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pnnlab.sessions import Floats, Session
+from pnnlab.training import Record
+from pnnlab.views.lineplot import Line, Panel
+
+LAYER_COLORS = ("green", "purple", "orange", "sky", "vermillion", "blue")
+LAYER_DASHES = ((), (6, 3), (2, 2), (8, 3, 2, 3))
+
+
+def training_panels(session: Session) -> list[Panel]:
+    """What a session shows as plots: loss, accuracy and, of physical layers, gap and clamping."""
+    # Each is read once: the training goes on meanwhile.
+    latest, curves, evaluated = session.latest, session.curves(), session.evaluations
+    where = "validation" if latest is not None and not latest.clamped else "device"
+    x_range = (0.0, _axis_end(latest))
+    # Smooth over a tenth of the way so far: at least five steps, at most a fiftieth of the run.
+    bin_steps = float(curves.step[1] - curves.step[0]) if len(curves.step) > 1 else 1.0
+    most = max(5.0, latest.steps / 50 if latest is not None else 0)
+    widths = np.ceil(np.clip(curves.step / 10, 5, most) / bin_steps).astype(int)
+    columns = np.column_stack((curves.loss, 100 * curves.batch_accuracy, 100 * curves.clamped))
+    loss, right, *clamped = _running_mean(columns, widths).T
+    device_loss, twin_loss = _column(evaluated, "device_loss"), _column(evaluated, "twin_loss")
+    device = 100 * _column(evaluated, "device_accuracy")
+    twin = 100 * _column(evaluated, "twin_accuracy")
+
+    x = curves.step
+    highest = [values.max() for values in (loss[len(loss) // 10 :], device_loss) if len(values)]
+    lowest = 10 * math.floor(np.nanmin([*device, *twin]) / 10) if len(device) else 0
+    panels = [
+        Panel(
+            title="Loss",
+            y_label="cross-entropy (nat)",
+            lines=[
+                Line(label="each batch", x=x, y=curves.loss, color="grey", faint=True),
+                Line(label="batch", x=x, y=loss, color="grey"),
+                *_evaluation_lines(where, evaluated, device_loss, twin_loss),
+            ],
+            x_range=x_range,
+            y_range=(0.0, 1.06 * max(highest, default=1.0) or 1.0),
+            note="waiting for the first step",
+        ),
+        Panel(
+            title="Accuracy",
+            y_label="right answers (%)",
+            unit="%",
+            lines=[
+                Line(label="batch", x=x, y=right, color="grey"),
+                *_evaluation_lines(where, evaluated, device, twin),
+            ],
+            x_range=x_range,
+            y_range=(lowest, 100.0 if lowest else 102.0),
+            note="waiting for the first step",
+        ),
+    ]
+    if latest is not None and not latest.clamped:
+        return panels  # a digital network: no device, no gap, nothing clamped
+    return [
+        *panels,
+        Panel(
+            title="Gap to the twin",
+            y_label="gap² / variance (%)",
+            unit="%",
+            lines=_layer_lines(
+                np.array([r.step for r in evaluated if r.gap], dtype=float),
+                100 * np.array([r.gap for r in evaluated if r.gap], dtype=float).T,
+                markers=True,
+            ),
+            x_range=x_range,
+            log=True,
+            note="no twin to compare with" if evaluated else "shown at the first evaluation",
+        ),
+        Panel(
+            title="Clamped inputs",
+            y_label="clamped (%)",
+            unit="%",
+            lines=_layer_lines(x, clamped),
+            x_range=x_range,
+            note="waiting for the first step",
+        ),
+    ]
+
+
+def _evaluation_lines(
+    where: str, evaluated: Sequence[Record], device: Floats, twin: Floats
+) -> list[Line]:
+    """On the device and, where there is one, on the twin."""
+    x = np.array([record.step for record in evaluated], dtype=float)
+    lines = [Line(label=where, x=x, y=device, color="blue", markers=True)]
+    if not np.isnan(twin).all():
+        dashed = Line(label="twin", x=x, y=twin, color="vermillion", dash=(6, 3), markers=True)
+        lines.append(dashed)
+    return lines
+
+
+def _layer_lines(x: Floats, layers: Iterable[Floats], *, markers: bool = False) -> list[Line]:
+    """One line a physical layer."""
+    return [
+        Line(
+            label=f"layer {number + 1}",
+            x=x,
+            y=values,
+            color=LAYER_COLORS[number % len(LAYER_COLORS)],
+            dash=LAYER_DASHES[number % len(LAYER_DASHES)],
+            markers=markers,
+        )
+        for number, values in enumerate(layers)
+    ]
+
+
+def _column(records: Sequence[Record], name: str) -> Floats:
+    """One field of the records; NaN where it is None."""
+    return np.array([getattr(record, name) for record in records], dtype=float)
+
+
+def _running_mean(columns: Floats, widths: NDArray[np.int_]) -> Floats:
+    """Down each column, (n, columns), the mean of the last ``widths``, (n,), values."""
+    sums = np.zeros((len(columns) + 1, columns.shape[1]))
+    np.cumsum(columns, axis=0, out=sums[1:])
+    last = np.arange(1, len(columns) + 1)
+    first = np.maximum(0, last - widths)
+    means: Floats = (sums[last] - sums[first]) / (last - first)[:, None]
+    return means
+
+
+def _axis_end(latest: Record | None) -> float:
+    """A power of two beyond the present step, at most the whole run: axes that seldom move."""
+    if latest is None:
+        return 1.0
+    return float(min(latest.steps, max(64, 2 ** math.ceil(math.log2(1.1 * latest.step)))))

@@ -1,0 +1,26 @@
+"""Small parts that views share: buttons, and the style sheets that come with them."""
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import ipywidgets as widgets
+
+HERE = Path(__file__).parent
+
+
+@cache
+def _sheet(name: str) -> str:
+    return (HERE / f"{name}.css").read_text()
+
+
+def style_sheet(name: str) -> widgets.HTML:
+    """The style sheet ``name.css`` of this folder, as a widget that takes no room."""
+    return widgets.HTML(f"<style>{_sheet(name)}</style>", layout={"display": "none"})
+
+
+def button(description: str, icon: str, act: Callable[[], object]) -> widgets.Button:
+    """A button that calls ``act`` when it is clicked."""
+    made = widgets.Button(description=description, icon=icon)
+    made.on_click(lambda _: act())
+    return made
