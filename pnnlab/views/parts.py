@@ -24,3 +24,8 @@ def button(description: str, icon: str, act: Callable[[], object]) -> widgets.Bu
     made = widgets.Button(description=description, icon=icon)
     made.on_click(lambda _: act())
     return made
+
+
+def script(name: str) -> str:
+    """The code ``name.js`` of this folder as a page runs it, after what all of it shares."""
+    return "\n".join((HERE / f"{part}.js").read_text() for part in ("dark", name))

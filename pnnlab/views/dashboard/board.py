@@ -1,25 +1,20 @@
 """A live view of a session, with the buttons that command it."""
 
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
 import ipywidgets as widgets
 from IPython.display import display
-from matplotlib import rc_context
-from matplotlib.figure import Figure
 
 from pnnlab.sessions import Session
 from pnnlab.views.dashboard.panels import training_panels
 from pnnlab.views.dashboard.says import error_html, state_html, summary, tiles_html
-from pnnlab.views.lineplot import LinePlot
+from pnnlab.views.follower import Follower
 from pnnlab.views.parts import button, style_sheet
-from pnnlab.views.style import STYLE, Picture
+from pnnlab.views.plotgrid import PlotGrid, still
+from pnnlab.views.style import Picture
 
-INTERVAL = 0.1  # seconds between two updates while it runs, or more:
-LOAD = 0.01  # the part of a processor that updates may take; sending them takes a third more
-SHORTEST = 0.05  # seconds between two updates, however often something is asked
 show: Callable[[object], object] = display  # which carries no types
 
 
@@ -61,19 +56,22 @@ class TrainingDashboard:
         self.toggle = button("Start", "play", self._on_toggle)
         self.stop = button("Stop", "stop", session.stop)
         self.checkpoint = button("Checkpoint", "save", self._on_checkpoint)
-        self.plots = tuple(LinePlot() for _ in range(4))
+        self._grid = PlotGrid(4)
+        self.plots = self._grid.plots
         bar = widgets.HBox([self.toggle, self.stop, self.checkpoint, self._state])
-        grid = widgets.Box(self.plots)
-        self.widget = widgets.VBox([style_sheet("dashboard"), bar, self._error, self._tiles, grid])
+        self.widget = widgets.VBox(
+            [style_sheet("dashboard"), bar, self._error, self._tiles, self._grid.widget]
+        )
         self.widget.add_class("pnn-dashboard")
         bar.add_class("pnn-bar")
-        grid.add_class("pnn-plots")
         self._lock = threading.Lock()
-        self._changed = threading.Event()
-        self._closed = False
-        self._painting = threading.Lock()  # taken once, by the thread that paints
-        self._forget = session.on_change(self._on_change)
-        self._on_change()
+        self._follower = Follower(
+            self.refresh,
+            lambda: session.active,
+            resting=lambda: session.status == "paused",
+        )
+        self._forget = session.on_change(self._follower.wake)
+        self._follower.wake()
         self.refresh()
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
@@ -103,14 +101,7 @@ class TrainingDashboard:
     def figure(self) -> Picture:
         """What the dashboard shows now, as a still picture that every viewer can show."""
         self.refresh()
-        panels = training_panels(self.session)
-        rows = (len(panels) + 1) // 2
-        with rc_context(dict(STYLE)):
-            figure = Figure(figsize=(9.6, 0.6 + 2.9 * rows), layout="constrained")
-            for panel, axes in zip(panels, figure.subplots(rows, 2).flat, strict=True):
-                panel.draw(axes)
-            figure.suptitle(summary(self.session), fontsize=11, x=0.01, ha="left")
-        return Picture(figure)
+        return still(training_panels(self.session), summary(self.session))
 
     def refresh(self) -> None:
         """Show the session as it is now. While it is active this happens by itself."""
@@ -131,16 +122,12 @@ class TrainingDashboard:
             self.checkpoint.disabled = not (session.active and session.can_checkpoint)
             if not session.can_checkpoint:
                 self.checkpoint.tooltip = "This session was given no place for checkpoints"
-            for plot, panel in zip(self.plots, panels, strict=False):
-                plot.show(panel)
-            for place, plot in enumerate(self.plots):
-                plot.layout.display = None if place < len(panels) else "none"
+            self._grid.show(panels)
 
     def close(self) -> None:
         """Stop observing, and take the widgets off the page. The session goes on."""
-        self._closed = True
         self._forget()
-        self._changed.set()
+        self._follower.close()
         self.widget.close_all()
 
     def _on_toggle(self) -> None:
@@ -154,20 +141,3 @@ class TrainingDashboard:
     def _on_checkpoint(self) -> None:
         if self.session.active:
             self.session.request_checkpoint()
-
-    def _on_change(self) -> None:
-        self._changed.set()
-        if self.session.active and self._painting.acquire(blocking=False):
-            threading.Thread(target=self._paint, name="pnnlab-dashboard", daemon=True).start()
-
-    def _paint(self) -> None:
-        """Refresh while the session is active; at once when something was asked."""
-        while self.session.active and not self._closed:
-            self._changed.clear()
-            began = time.thread_time()
-            self.refresh()
-            rest = max(INTERVAL, (time.thread_time() - began) / LOAD)
-            time.sleep(SHORTEST)
-            self._changed.wait(None if self.session.status == "paused" else rest - SHORTEST)
-        if not self._closed:
-            self.refresh()

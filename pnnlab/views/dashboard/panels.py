@@ -6,15 +6,16 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pnnlab.sessions import Floats, Session
+from pnnlab.sessions import Floats
 from pnnlab.training import Record
 from pnnlab.views.lineplot import Line, Panel
+from pnnlab.views.past import Watched
 
 LAYER_COLORS = ("green", "purple", "orange", "sky", "vermillion", "blue")
 LAYER_DASHES = ((), (6, 3), (2, 2), (8, 3, 2, 3))
 
 
-def training_panels(session: Session) -> list[Panel]:
+def training_panels(session: Watched) -> list[Panel]:
     """What a session shows as plots: loss, accuracy and, of physical layers, gap and clamping."""
     # Each is read once: the training goes on meanwhile.
     latest, curves, evaluated = session.latest, session.curves(), session.evaluations

@@ -1,0 +1,285 @@
+"""Several trainings in one picture: what each has reached, and at what cost."""
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, final
+
+import ipywidgets as widgets
+import numpy as np
+
+from pnnlab.errors import RunError
+from pnnlab.runs import Run
+from pnnlab.sessions import Session
+from pnnlab.training import Record
+from pnnlab.views.dashboard.says import TITLES
+from pnnlab.views.follower import Follower
+from pnnlab.views.lineplot import Line, Panel
+from pnnlab.views.parts import button, style_sheet
+from pnnlab.views.past import Kept, Past, Watched
+from pnnlab.views.plotgrid import PlotGrid, still
+from pnnlab.views.style import Picture
+from pnnlab.views.table import Column, Look, Table, TableRow, look
+from pnnlab.views.words import count, duration, percent
+
+Against: TypeAlias = Literal["steps", "passes", "time"]
+Source: TypeAlias = Session | Run | str | Path | Sequence[Record]
+
+AXES: Mapping[Against, str] = {
+    "steps": "step",
+    "passes": "device passes",
+    "time": "training time",
+}
+INTERVAL = 0.5  # seconds between two updates
+PATIENCE = 60.0  # seconds that a journal may stand still before it is no longer looked at
+COLUMNS = (
+    Column(name="Training"),
+    Column(name="State"),
+    Column(name="Step", numeric=True),
+    Column(name="Accuracy on device", numeric=True),
+    Column(name="best", numeric=True),
+    Column(name="Accuracy on twin", numeric=True),
+    Column(name="Device passes", numeric=True),
+    Column(name="Training time", numeric=True),
+)
+
+
+@final
+class Comparison:
+    """Accuracy and loss on the device of several trainings, over steps, device passes or time.
+
+    Sessions are followed while they run, and run folders while they grow, also from another
+    process. At the end of a cell it shows itself; it changes none of the trainings.
+
+    Parameters
+    ----------
+    runs : mapping of str to Session, Run, path or sequence of Record
+        What each is called, and where it is found: a path is that of a run folder.
+    against : {"steps", "passes", "time"}
+        The axis to begin with.
+
+    Attributes
+    ----------
+    widget : ipywidgets.VBox
+    against : ipywidgets.ToggleButtons
+    table : Table
+        Its chosen rows are drawn.
+
+    Raises
+    ------
+    RunError
+        There is nothing to compare, or no run where a path leads.
+    """
+
+    def __init__(self, runs: Mapping[str, Source], *, against: Against = "steps") -> None:
+        if not runs:
+            raise RunError("there is nothing to compare: give at least one session or run folder.")
+        self.trainings = {name: watched(source) for name, source in runs.items()}
+        self._sessions = [run for run in self.trainings.values() if isinstance(run, Session)]
+        self._kept = [run for run in self.trainings.values() if isinstance(run, Kept)]
+        self._grew = time.monotonic()
+        self._problem = ""
+        self._lock = threading.Lock()
+        self._looks = {name: look(place) for place, name in enumerate(runs)}
+        self.against = widgets.ToggleButtons(
+            options=[("steps", "steps"), ("device passes", "passes"), ("time", "time")],
+            value=against,
+            description="Against",
+        )
+        self.again = button("Read again", "refresh", self.read)
+        self.table = Table(label="Trainings compared", choosing="Show", chosen=list(runs))
+        self._said = widgets.HTML()
+        self._grid = PlotGrid(2)
+        bar = widgets.HBox([self.against, *([self.again] if self._kept else [])])
+        bar.add_class("pnn-bar")
+        self.widget = widgets.VBox(
+            [style_sheet("dashboard"), bar, self._grid.widget, self._said, self.table]
+        )
+        self.widget.add_class("pnn-dashboard")
+        self._follower = Follower(self.refresh, self._going, interval=INTERVAL)
+        self._forget = [session.on_change(self._follower.wake) for session in self._sessions]
+        self.against.observe(lambda _: self.refresh(), "value")
+        self.table.observe(lambda _: self.refresh(), "chosen")
+        self.refresh()
+        self._follower.wake()
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        bundle: dict[str, Any] = self.widget._repr_mimebundle_(**kwargs)
+        # The same words in every run; they stand in for the view where no widget can live.
+        return bundle | {"text/plain": "Comparison of trainings (alive in Jupyter)"}
+
+    def figure(self) -> Picture:
+        """What is shown now, as a still picture."""
+        self.refresh()
+        panels = comparison_panels(self._shown(), self.against.value, self._looks)
+        return still(panels, f"{len(self.trainings)} trainings compared")
+
+    def refresh(self) -> None:
+        """Show the trainings as they are now. While any of them goes on this happens by itself."""
+        with self._lock:
+            self._read()
+            panels = comparison_panels(self._shown(), self.against.value, self._looks)
+            self._grid.show(panels)
+            self.table.show(COLUMNS, [self._row(name) for name in self.trainings])
+            self._said.value = self._words()
+
+    def read(self) -> None:
+        """Look at the run folders again, and follow those that grow."""
+        self._grew = time.monotonic()
+        self.refresh()
+        self._follower.wake()
+
+    def close(self) -> None:
+        """Stop observing, and take the widgets off the page. The trainings go on."""
+        self._follower.close()
+        for forget in self._forget:
+            forget()
+        self.widget.close_all()
+
+    def _going(self) -> bool:
+        waiting = any(not run.whole for run in self._kept)
+        growing = waiting and time.monotonic() - self._grew < PATIENCE
+        return growing or any(session.active for session in self._sessions)
+
+    def _read(self) -> None:
+        self._problem = ""
+        for run in self._kept:
+            try:
+                if not run.whole and run.read():
+                    self._grew = time.monotonic()
+            except RunError as error:
+                self._problem = str(error)
+
+    def _shown(self) -> dict[str, Watched]:
+        return {name: run for name, run in self.trainings.items() if name in self.table.chosen}
+
+    def _words(self) -> str:
+        alert = f'<div role="alert" class="pnn-error">{self._problem}</div>'
+        said = [alert] if self._problem else []
+        free = [name for name, run in self._shown().items() if not _passes(run)]
+        if self.against.value == "passes" and free:
+            said.append(f"Without a device, and so not in these plots: {', '.join(free)}.")
+        return "".join(said)
+
+    def _row(self, name: str) -> TableRow:
+        run = self.trainings[name]
+        latest, evaluated = run.latest, run.evaluations
+        last = evaluated[-1] if evaluated else None
+        best = max((r.device_accuracy or 0.0 for r in evaluated), default=None)
+        on_device = last.device_accuracy if last else None
+        on_twin = last.twin_accuracy if last else None
+        step = latest.step if latest else 0
+        passes = latest.device_passes if latest else 0
+        seconds = latest.seconds if latest else 0.0
+        return TableRow(
+            key=name,
+            look=self._looks[name],
+            cells=[
+                (name, name),
+                (state := _state(run), state),
+                (f"{count(step)} of {count(latest.steps)}" if latest else "–", step),
+                (percent(on_device), on_device),
+                (percent(best), best),
+                (percent(on_twin), on_twin),
+                (count(passes) if passes else "–", passes or None),
+                (duration(seconds), round(seconds, 1)),
+            ],
+        )
+
+
+def watched(source: Source) -> Session | Kept | Past:
+    """What a view can watch of ``source``.
+
+    Raises
+    ------
+    RunError
+        There is no run where a path leads, or ``source`` is nothing of what is named.
+    """
+    if isinstance(source, Session):
+        return source
+    if isinstance(source, Run):
+        return Kept(source.folder)
+    if isinstance(source, str | Path):
+        return Kept(source)
+    if all(isinstance(one, Record) for one in source):
+        return Past(source)
+    raise RunError(
+        f"{type(source).__name__} cannot be compared: give a Session, a Run, the path of a run "
+        "folder, or a list of Records."
+    )
+
+
+def comparison_panels(
+    trainings: Mapping[str, Watched], against: Against, looks: Mapping[str, Look]
+) -> list[Panel]:
+    """Accuracy and loss on the device, one line a training, over what ``against`` says."""
+    seen = [
+        (name, [record for record in run.evaluations if against != "passes" or _passes(run)])
+        for name, run in trainings.items()
+    ]
+    unit, scale = _unit(against, [record for _, records in seen for record in records])
+
+    def lines(field: str, factor: float) -> list[Line]:
+        return [
+            Line(
+                label=name,
+                x=np.array([_cost(record, against) / scale for record in records], dtype=float),
+                y=np.array([getattr(record, field) for record in records], dtype=float) * factor,
+                color=looks[name].color,
+                dash=looks[name].dash,
+                markers=True,
+            )
+            for name, records in seen
+        ]
+
+    x_label = AXES[against] + unit
+    note = "no training is chosen" if not trainings else "shown at the first evaluation"
+    accuracy = lines("device_accuracy", 100.0)
+    lowest = min((float(np.nanmin(line.y)) for line in accuracy if np.size(line.y)), default=0.0)
+    return [
+        Panel(
+            title="Accuracy on the device",
+            y_label="right answers (%)",
+            x_label=x_label,
+            unit="%",
+            lines=accuracy,
+            y_range=(10 * (lowest // 10), 100.0 if lowest >= 10 else 102.0),
+            note=note,
+        ),
+        Panel(
+            title="Loss on the device",
+            y_label="cross-entropy (nat)",
+            x_label=x_label,
+            lines=lines("device_loss", 1.0),
+            note=note,
+        ),
+    ]
+
+
+def _cost(record: Record, against: Against) -> float:
+    costs = {"steps": record.step, "passes": record.device_passes, "time": record.seconds}
+    return costs[against]
+
+
+def _unit(against: Against, records: Sequence[Record]) -> tuple[str, float]:
+    """The unit of the axis, as it follows its name, and its size."""
+    if against != "time":
+        return "", 1.0
+    longest = max((record.seconds for record in records), default=0.0)
+    if longest < 180:
+        return " (s)", 1.0
+    return (" (min)", 60.0) if longest < 3 * 3600 else (" (h)", 3600.0)
+
+
+def _passes(run: Watched) -> int:
+    return run.latest.device_passes if run.latest is not None else 0
+
+
+def _state(run: Session | Kept | Past) -> str:
+    if isinstance(run, Session):
+        return TITLES[run.status]
+    latest = run.latest
+    if latest is None:
+        return "Begun"
+    return "Finished" if latest.step >= latest.steps else "Unfinished"

@@ -1,0 +1,167 @@
+"""Past runs: what the folders hold, and the curves of those that are opened."""
+
+import threading
+from html import escape
+from pathlib import Path
+from typing import Any, final
+
+import ipywidgets as widgets
+
+from pnnlab.errors import RunError
+from pnnlab.origin import commit_name
+from pnnlab.runs import RunInfo, list_runs, read_provenance
+from pnnlab.views.comparison import Comparison
+from pnnlab.views.dashboard.panels import training_panels
+from pnnlab.views.parts import button, style_sheet
+from pnnlab.views.past import Kept
+from pnnlab.views.plotgrid import PlotGrid, still
+from pnnlab.views.style import Picture
+from pnnlab.views.table import Column, Table, TableRow
+from pnnlab.views.words import count, percent
+
+COLUMNS = (
+    Column(name="Run"),
+    Column(name="Description"),
+    Column(name="Began (UTC)"),
+    Column(name="Step", numeric=True),
+    Column(name="Accuracy on device", numeric=True),
+)
+
+
+@final
+class PastRuns:
+    """A table of all runs in a folder; open one to see its curves, or several to compare them.
+
+    It only reads: runs that are going on, here or in another process, are not disturbed.
+
+    Parameters
+    ----------
+    root : path
+        Where to look for run folders, at any depth.
+
+    Attributes
+    ----------
+    widget : ipywidgets.VBox
+    table : Table
+        Its chosen rows are open; the key of a row is the path of its folder below ``root``.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+        self._lock = threading.RLock()
+        self._open: tuple[str, ...] = ()
+        self._kept: Kept | None = None
+        self._comparison: Comparison | None = None
+        self.again = button("Read again", "refresh", self.refresh)
+        self.table = Table(label="Past runs", choosing="Open")
+        self._said = widgets.HTML()
+        self._below = widgets.VBox()
+        bar = widgets.HBox([self.again, self._said])
+        bar.add_class("pnn-bar")
+        self.widget = widgets.VBox([style_sheet("dashboard"), bar, self.table, self._below])
+        self.widget.add_class("pnn-dashboard")
+        self.table.observe(lambda _: self._show(), "chosen")
+        self.refresh()
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        bundle: dict[str, Any] = self.widget._repr_mimebundle_(**kwargs)
+        # The same words in every run; they stand in for the view where no widget can live.
+        return bundle | {"text/plain": "Past runs (alive in Jupyter)"}
+
+    def figure(self) -> Picture:
+        """The curves of the opened runs, as a still picture.
+
+        Raises
+        ------
+        RunError
+            No run is open.
+        """
+        with self._lock:
+            if self._comparison is not None:
+                return self._comparison.figure()
+            if self._kept is not None:
+                return still(training_panels(self._kept), self._open[0])
+        raise RunError("no run is open: choose one in the table, or set table.chosen.")
+
+    def refresh(self) -> None:
+        """Look into the folder again, and read what came to the opened runs since."""
+        with self._lock:
+            runs = list_runs(self.root)
+            self.table.show(COLUMNS, [run_row(run, self._name(run.folder)) for run in runs])
+            found = count(len(runs)) if runs else "no"
+            self._said.value = (
+                f'<div role="status" class="pnn-said">{found} run{"s" * (len(runs) != 1)} in '
+                f"<code>{escape(str(self.root))}</code></div>"
+            )
+            there = {row["key"] for row in self.table.rows}
+            self.table.chosen = [key for key in self.table.chosen if key in there]
+            self._open = ()
+            self._show()
+
+    def close(self) -> None:
+        """Take the widgets off the page."""
+        with self._lock:
+            self._clear()
+            self.widget.close_all()
+
+    def _name(self, folder: Path) -> str:
+        return folder.relative_to(self.root).as_posix()
+
+    def _clear(self) -> None:
+        if self._comparison is not None:
+            self._comparison.close()
+        self._comparison = self._kept = None
+        for child in self._below.children:
+            child.close_all()
+        self._below.children = ()
+
+    def _show(self) -> None:
+        """Open what is chosen, and nothing else."""
+        with self._lock:
+            chosen = tuple(self.table.chosen)
+            if chosen == self._open:
+                return
+            self._clear()
+            self._open = chosen
+            try:
+                if len(chosen) == 1:
+                    self._below.children = self._one(chosen[0])
+                elif chosen:
+                    self._comparison = Comparison({name: self.root / name for name in chosen})
+                    self._below.children = (self._comparison.widget,)
+            except RunError as error:
+                said = f'<div role="alert" class="pnn-error">{escape(str(error))}</div>'
+                self._below.children = (widgets.HTML(said),)
+
+    def _one(self, name: str) -> tuple[widgets.Widget, ...]:
+        self._kept = Kept(self.root / name)
+        panels = training_panels(self._kept)
+        grid = PlotGrid(len(panels))
+        grid.show(panels)
+        return widgets.HTML(origin_html(name, read_provenance(self._kept.folder))), grid.widget
+
+
+def run_row(run: RunInfo, name: str) -> TableRow:
+    """A run as a row of the table."""
+    accuracy = run.device_accuracy
+    return TableRow(
+        key=name,
+        note=run.problem,
+        cells=[
+            (name, name),
+            (run.description or "–", run.description or None),
+            (run.began[:19].replace("T", " "), run.began),
+            (f"{count(run.step)} of {count(run.steps)}" if run.steps else "–", run.step),
+            (percent(accuracy), accuracy),
+        ],
+    )
+
+
+def origin_html(name: str, provenance: dict[str, Any]) -> str:
+    """Where a run came from, in a line."""
+    revision = commit_name(provenance.get("source"))
+    parts = [f"pnnlab {provenance['pnnlab']}"] if "pnnlab" in provenance else []
+    parts += [f"torch {provenance['torch']}"] if "torch" in provenance else []
+    parts += [f"source {revision}"] if revision is not None else []
+    parts += [str(provenance["platform"])] if "platform" in provenance else []
+    return f'<div class="pnn-said"><b>{escape(name)}</b> &nbsp; {escape("  ·  ".join(parts))}</div>'

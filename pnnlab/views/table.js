@@ -1,0 +1,104 @@
+// A table that can be sorted by its headings and whose rows can be chosen.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+function swatch(row) {
+  const svg = document.createElementNS(SVG, "svg");
+  const path = document.createElementNS(SVG, "path");
+  svg.setAttribute("aria-hidden", "true");
+  path.setAttribute("d", "M0,4H26");
+  path.setAttribute("stroke-dasharray", row.dash.join(" "));
+  path.setAttribute("style", `--light:${row.light};--dark:${row.dark}`);
+  svg.append(path);
+  return svg;
+}
+
+function compare([, a], [, b]) {
+  if (a === b) return 0;
+  if (a === null) return 1; // what is missing comes last, in either order
+  if (b === null) return -1;
+  return a < b ? -1 : 1;
+}
+
+function render({ model, el }) {
+  el.classList.add("pnn-table");
+  const caption = element("caption");
+  const head = element("thead");
+  const body = element("tbody");
+  const scroll = element("div", {}, element("table", {}, caption, head, body));
+  el.append(scroll);
+  let by = null; // the column that it is sorted by
+  let falling = false;
+
+  function choose(key, on) {
+    const kept = model.get("chosen").filter((other) => other !== key);
+    model.set("chosen", on ? [...kept, key] : kept);
+    model.save_changes();
+  }
+
+  function headings() {
+    const cells = model.get("columns").map((column, place) => {
+      const order = by === place ? (falling ? "descending" : "ascending") : null;
+      const button = element("button", { type: "button" }, column.name,
+        element("span", { "aria-hidden": "true" }, { ascending: " ▲", descending: " ▼" }[order] ?? ""));
+      button.addEventListener("click", () => {
+        falling = by === place ? !falling : column.numeric;
+        by = place;
+        paint();
+        head.querySelectorAll("button")[place].focus();
+      });
+      return element("th", { scope: "col", class: column.numeric && "number", "aria-sort": order },
+        button);
+    });
+    const first = model.get("choosing") ? [element("th", { scope: "col" },
+      element("span", { class: "unseen" }, model.get("choosing")))] : [];
+    head.replaceChildren(element("tr", {}, ...first, ...cells));
+  }
+
+  function line(row) {
+    const columns = model.get("columns");
+    const cells = row.note
+      ? [element("th", { scope: "row" }, row.cells[0][0]),
+        element("td", { class: "note", colspan: columns.length - 1 }, row.note)]
+      : row.cells.map(([text], place) => (place
+        ? element("td", { class: columns[place].numeric && "number" }, text)
+        : element("th", { scope: "row" }, ...(row.light ? [swatch(row)] : []), text)));
+    if (model.get("choosing")) {
+      const on = model.get("chosen").includes(row.key);
+      const box = element("input", { type: "checkbox", "data-key": row.key,
+        "aria-label": `${model.get("choosing")} ${row.cells[0][0]}` });
+      box.checked = on;
+      box.disabled = Boolean(row.note);
+      box.addEventListener("change", () => choose(row.key, box.checked));
+      cells.unshift(element("td", { class: "choice" }, box));
+    }
+    const made = element("tr", { class: row.note && "broken" }, ...cells);
+    made.addEventListener("click", (event) => {
+      if (event.target.tagName !== "INPUT") made.querySelector("input:enabled")?.click();
+    });
+    return made;
+  }
+
+  function paint() {
+    const focused = body.contains(document.activeElement) ? document.activeElement.dataset.key : null;
+    caption.textContent = model.get("label");
+    headings();
+    const rows = [...model.get("rows")];
+    if (by !== null) {
+      rows.sort((a, b) => {
+        const [one, other] = [a.cells[by] ?? ["", null], b.cells[by] ?? ["", null]];
+        const missing = one[1] === null || other[1] === null;
+        return falling && !missing ? -compare(one, other) : compare(one, other);
+      });
+    }
+    body.replaceChildren(...rows.map(line));
+    if (focused) body.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus();
+  }
+
+  model.on("change", paint);
+  paint();
+  const undress = followTheme(el);
+  return () => { model.off("change", paint); undress(); };
+}
+
+export default { render };
