@@ -95,6 +95,8 @@ class Record:
         Shots taken by all systems of the network since the run began, evaluations included.
     seconds, seconds_left, steps_per_second : float
         Wall time spent in steps so far, and what it promises.
+    learning_rate : float
+        Adam's, of this step; NaN in journals from before it was kept.
     gap : tuple of float
         By physical layer, mean squared difference of device and twin at the device's inputs,
         relative to the variance of the device's output.
@@ -110,6 +112,7 @@ class Record:
     seconds: float
     seconds_left: float
     steps_per_second: float
+    learning_rate: float = math.nan
     device_accuracy: float | None = None
     device_loss: float | None = None
     twin_accuracy: float | None = None
@@ -127,6 +130,14 @@ class Training:
     train, validation : Examples
         What to learn from, and what the records are evaluated on. Never the test split.
     settings : FitSettings
+
+    Attributes
+    ----------
+    rate_scale : float
+        Multiplies the learning rate of the settings; see `scale_rate`.
+    notes : list of (int, str)
+        What a person should know later, with the step after which it happened. A run writes it
+        into its journal.
     """
 
     def __init__(
@@ -149,6 +160,8 @@ class Training:
         self.passes_before = self._passes()
         self.step = 0
         self.seconds = 0.0
+        self.rate_scale = 1.0
+        self.notes: list[tuple[int, str]] = []
 
     @property
     def steps(self) -> int:
@@ -182,6 +195,7 @@ class Training:
             "steps": self.steps,
             "seconds": self.seconds,
             "device_passes": self.device_passes,
+            "rate_scale": self.rate_scale,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -213,6 +227,30 @@ class Training:
         self.step = state["step"]
         self.seconds = state["seconds"]
         self.passes_before = self._passes() - state["device_passes"]
+        self.rate_scale = state.get("rate_scale", 1.0)  # older checkpoints know of none
+
+    def note(self, message: str) -> None:
+        """Keep something that a person should know later."""
+        self.notes.append((self.step, message))
+
+    def scale_rate(self, factor: float) -> None:
+        """Multiply the learning rate of all steps to come, on top of earlier changes.
+
+        Raises
+        ------
+        RangeError
+            ``factor`` is not a finite number above 0, or brings the rate out of all numbers.
+        """
+        if not (0 < factor < math.inf and 0 < self.rate_scale * factor < math.inf):
+            raise RangeError(
+                f"the learning rate cannot be multiplied by {factor}: give a finite number above "
+                "0, such as 0.5; to hold the weights still, pause."
+            )
+        self.rate_scale *= factor
+        self.note(
+            f"learning rate × {factor:g}: {self.rate_scale:g} times that of the settings from "
+            f"step {self.step + 1} on"
+        )
 
     def batch(self) -> Tensor:
         """Indices of this step's examples: each epoch in a new order, set by the seed alone."""
@@ -234,8 +272,9 @@ class Training:
         settings, network = self.settings, self.network
         chosen = self.batch()
         x, labels = self.train.x[chosen], self.train.labels[chosen]
+        rate = self.rate_scale * settings.rate(self.step, self.steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = settings.rate(self.step, self.steps)
+            group["lr"] = rate
         network.train()
         self.optimizer.zero_grad()
         logits = network(x)
@@ -244,8 +283,8 @@ class Training:
         if not math.isfinite(value):
             raise TrainingError(
                 f"the loss of step {self.step + 1} is {value}; the weights are those of the step "
-                f"before. Lower the learning rate ({settings.learning_rate:g}) and begin anew, or "
-                "look at what the device returned."
+                f"before. Lower the learning rate ({rate:g} now) and begin anew, or look at what "
+                "the device returned."
             )
         loss.backward()
         self.optimizer.step()
@@ -268,6 +307,7 @@ class Training:
             seconds=self.seconds,
             seconds_left=(self.steps - self.step) / speed,
             steps_per_second=speed,
+            learning_rate=rate,
             device_accuracy=evaluation.device_accuracy,
             device_loss=evaluation.device_loss,
             twin_accuracy=evaluation.twin_accuracy,

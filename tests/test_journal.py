@@ -29,6 +29,7 @@ RECORD = Record(
     seconds=1e-300,
     seconds_left=float("inf"),
     steps_per_second=3.0,
+    learning_rate=0.01,
 )
 
 

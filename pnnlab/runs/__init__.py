@@ -5,7 +5,24 @@ any moment; `Run.resume` goes on from the newest checkpoint, and a simulated run
 one that was never interrupted.
 """
 
-from pnnlab.runs.archive import RunInfo, export, list_runs, read_journal, read_provenance
+from pnnlab.runs.archive import (
+    RunInfo,
+    export,
+    list_runs,
+    read_events,
+    read_journal,
+    read_provenance,
+)
+from pnnlab.runs.journal import EventRow
 from pnnlab.runs.run import Run
 
-__all__ = ["Run", "RunInfo", "export", "list_runs", "read_journal", "read_provenance"]
+__all__ = [
+    "EventRow",
+    "Run",
+    "RunInfo",
+    "export",
+    "list_runs",
+    "read_events",
+    "read_journal",
+    "read_provenance",
+]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pnnlab.errors import RunError
 from pnnlab.runs.files import write_whole
-from pnnlab.runs.journal import JOURNAL, RunRow, SessionRow, reading
+from pnnlab.runs.journal import JOURNAL, EventRow, RunRow, SessionRow, reading
 from pnnlab.training import Record
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ _MEANINGS = {
     "seconds": "wall time spent in steps",
     "seconds_left": "wall time to the end, at the speed so far",
     "steps_per_second": "mean speed since the run began",
+    "learning_rate": "Adam's rate in this step",
     "device_accuracy": "accuracy on the validation split, on the device",
     "device_loss": "cross-entropy on the validation split, on the device",
     "twin_accuracy": "accuracy on the validation split, on the twin",
@@ -92,6 +93,18 @@ def read_provenance(folder: str | Path) -> dict[str, Any]:
     """
     with reading(Path(folder)) as (journal, _):
         return journal.sessions()[0].provenance
+
+
+def read_events(folder: str | Path) -> list[EventRow]:
+    """Read what a person should know of a run: changed learning rates, refitted twins, warnings.
+
+    Raises
+    ------
+    RunError
+        There is no run in ``folder``, or its journal cannot be read.
+    """
+    with reading(Path(folder)) as (journal, _):
+        return journal.events()
 
 
 def list_runs(root: str | Path) -> list[RunInfo]:

@@ -2,6 +2,9 @@
 
 Tables: ``run`` (one row), ``session`` (one row each time the run was begun or resumed), ``record``
 (one row a training step), ``superseded`` (rows that a resumed run measured again), ``event``.
+
+A journal written before a field of `Record` came to be lacks its column. It is read with the
+field's default, and given the column when its run goes on.
 """
 
 import json
@@ -20,6 +23,7 @@ from pnnlab.training import Record
 JOURNAL = "journal.sqlite"
 FORMAT = 1
 COLUMNS = tuple(field.name for field in fields(Record))
+TABLES = ("record", "superseded")  # those that hold records
 
 _RECORD = ", ".join(column for column in COLUMNS if column != "step")
 _SCHEMA = f"""
@@ -69,6 +73,25 @@ class SessionRow:
     step: int
     process: int
     provenance: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventRow:
+    """Something that a person should know later of a run.
+
+    Attributes
+    ----------
+    session : int
+    time : str
+        UTC, ISO 8601.
+    step : int
+        After which it happened.
+    """
+
+    session: int
+    time: str
+    step: int
+    message: str
 
 
 class Journal:
@@ -155,6 +178,7 @@ class Journal:
             (utc_now(), step, process, json.dumps(provenance)),
         ).lastrowid
         assert session is not None
+        self._add_columns()
         names = ", ".join(COLUMNS)
         self.connection.execute(
             f"INSERT INTO superseded (before_session, {names})"
@@ -183,6 +207,11 @@ class Journal:
             (session, utc_now(), step, message),
         )
 
+    def events(self) -> list[EventRow]:
+        """All that was noted, oldest first."""
+        rows = self.connection.execute("SELECT session, time, step, message FROM event")
+        return [EventRow(session=r[0], time=r[1], step=r[2], message=r[3]) for r in rows]
+
     def write(self, records: Sequence[Record]) -> None:
         """Add records, replacing those of the same step."""
         self.connection.executemany(
@@ -193,20 +222,28 @@ class Journal:
 
     def records(self, after: int = 0) -> Iterator[Record]:
         """The records of the steps beyond ``after``, in order."""
-        yield from map(
-            _record,
-            self.connection.execute(
-                f"SELECT {', '.join(COLUMNS)} FROM record WHERE step > ? ORDER BY step", (after,)
-            ),
-        )
+        yield from self._records("WHERE step > ? ORDER BY step", after)
 
     def last(self, column: str) -> Record | None:
         """The last record in which ``column`` is not None."""
-        row = self.connection.execute(
-            f"SELECT {', '.join(COLUMNS)} FROM record WHERE {column} IS NOT NULL"
-            " ORDER BY step DESC LIMIT 1"
-        ).fetchone()
-        return None if row is None else _record(row)
+        return next(self._records(f"WHERE {column} IS NOT NULL ORDER BY step DESC LIMIT 1"), None)
+
+    def _records(self, which: str, *given: int) -> Iterator[Record]:
+        present = self._columns("record")
+        names = [name for name in COLUMNS if name in present]
+        query = f"SELECT {', '.join(names)} FROM record {which}"
+        for row in self.connection.execute(query, given):
+            yield _record(names, row)
+
+    def _columns(self, table: str) -> set[str]:
+        return {row[1] for row in self.connection.execute(f"PRAGMA table_info({table})")}
+
+    def _add_columns(self) -> None:
+        for table in TABLES:
+            present = self._columns(table)
+            for name in COLUMNS:
+                if name not in present:
+                    self.connection.execute(f"ALTER TABLE {table} ADD COLUMN {name}")
 
 
 @contextmanager
@@ -248,8 +285,10 @@ def _cell(value: Any) -> Any:
     return value
 
 
-def _record(row: Sequence[Any]) -> Record:
-    return Record(**{name: _value(cell) for name, cell in zip(COLUMNS, row, strict=True)})
+def _record(names: Sequence[str], row: Sequence[Any]) -> Record:
+    """A row as a record. A field younger than the row is absent from it, and takes its default."""
+    cells = {name: _value(cell) for name, cell in zip(names, row, strict=True)}
+    return Record(**{name: value for name, value in cells.items() if value is not None})
 
 
 def _value(cell: Any) -> Any:

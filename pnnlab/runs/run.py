@@ -53,6 +53,7 @@ class Run:
         self._session = session
         self._journal: Journal | None = None
         self._pending: list[Record] = []
+        self._noted = len(training.notes)  # how many of the training's are in the journal
         self._before: dict[str, Any] | None = None
         self._committed = self._checkpointed = time.monotonic()
 
@@ -227,8 +228,12 @@ class Run:
 
     def _commit(self, journal: Journal) -> None:
         records = tuple(self._pending)
+        notes = self.training.notes[self._noted :]
         with journal.transaction():
             journal.write(records)
+            for step, message in notes:
+                journal.note(self._session, step, message)
+        self._noted += len(notes)
         del self._pending[: len(records)]
         self._committed = time.monotonic()
 

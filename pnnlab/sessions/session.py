@@ -1,106 +1,36 @@
-"""Background sessions: a training that runs in a thread, and can be paused, saved and stopped.
-
-A session drives any iterator of records, as `fit` or a run makes them. Between two steps it does
-what was asked of it; nobody who watches can hold up a step.
-"""
+"""`Session`: a training in a background thread, and whoever else needs its device."""
 
 import asyncio
 import atexit
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
-from typing import Literal, NamedTuple, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias, TypeVar, final
 
-import numpy as np
-from numpy.typing import NDArray
+import torch
 
 from pnnlab.errors import InstrumentError, PnnlabError, RunError
-from pnnlab.training import Record
+from pnnlab.sessions.history import Curves, History
+from pnnlab.sessions.task import POLL_SECONDS, Task
+from pnnlab.training import Record, Training
 
 Status: TypeAlias = Literal["ready", "running", "paused", "stopped", "finished", "failed"]
 Request: TypeAlias = Literal["pause", "stop", "checkpoint"]
-Floats: TypeAlias = NDArray[np.float64]
-
-BINS = 1024  # points kept of a curve, however long the run
-EVALUATIONS = 1000  # evaluations kept
-POLL_SECONDS = 0.05
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
 
-class Curves(NamedTuple):
-    """Means over bins of steps; the bins widen as a run grows.
-
-    Attributes
-    ----------
-    step : ndarray, shape (bins,)
-        Mean step of each bin.
-    loss, batch_accuracy : ndarray, shape (bins,)
-    clamped : ndarray, shape (bins, layers)
-        Fractions, by physical layer.
-    """
-
-    step: Floats
-    loss: Floats
-    batch_accuracy: Floats
-    clamped: Floats
-
-
-class History:
-    """What is remembered of the records, in bounded memory.
-
-    Every step counts in the curves: when they are full, neighbouring bins are merged. Of the
-    evaluations, the older half is thinned when there are too many; the latest are always whole.
-
-    Parameters
-    ----------
-    bins, evaluations : int
-        How many are kept at most; both even.
-    """
-
-    def __init__(self, bins: int = BINS, evaluations: int = EVALUATIONS) -> None:
-        self.evaluations: list[Record] = []
-        self._most_evaluations = evaluations
-        self._rows = np.zeros((bins, 3))
-        self._full = 0  # complete bins
-        self._width = 1  # steps in a complete bin
-        self._inside = 0  # steps in the bin that is being filled
-
-    def add(self, record: Record) -> None:
-        """Remember a record."""
-        row = np.array((record.step, record.loss, record.batch_accuracy, *record.clamped))
-        if self._full == self._inside == 0:
-            self._rows = np.zeros((len(self._rows), len(row)))
-        if self._full == len(self._rows):
-            self._merge()
-        self._inside += 1
-        self._rows[self._full] += (row - self._rows[self._full]) / self._inside
-        if self._inside == self._width:
-            self._full, self._inside = self._full + 1, 0
-        if record.device_accuracy is not None:
-            self.evaluations.append(record)
-            if len(self.evaluations) > self._most_evaluations:
-                del self.evaluations[1 : self._most_evaluations // 2 : 2]
-
-    def curves(self) -> Curves:
-        """Copy the curves; a bin that is still being filled is their last point."""
-        rows = self._rows[: self._full + (self._inside > 0)].copy()
-        return Curves(rows[:, 0], rows[:, 1], rows[:, 2], rows[:, 3:])
-
-    def _merge(self) -> None:
-        half = len(self._rows) // 2
-        self._rows[:half] = (self._rows[0::2] + self._rows[1::2]) / 2
-        self._rows[half:] = 0
-        self._full, self._width = half, 2 * self._width
-
-
+@final
 class Session:
     """A training in a background thread.
 
     Every method may be called from any thread, and returns at once unless it says that it waits.
-    While a session is running, leave its network alone; pause it first.
+    While a session is active, leave its network and its device alone: what needs them is handed
+    to `do`, which carries it out between two steps.
 
     Parameters
     ----------
@@ -112,13 +42,17 @@ class Session:
         and `resume` takes the step again.
     checkpoint : callable, optional
         Writes a checkpoint. It is called in the training's thread, between two steps.
+    training : Training, optional
+        What ``records`` drive: its network for those who look into it, its learning rate for
+        `scale_rate`.
 
     Attributes
     ----------
     latest : Record or None
         The last record.
     notice : str
-        What became of the last checkpoint asked for, or what an instrument failed of; empty before.
+        What became of the last checkpoint asked for, or what an instrument or a task failed of;
+        empty before.
     error : BaseException or None
         What a failed session failed of.
     """
@@ -127,7 +61,10 @@ class Session:
         self,
         records: Iterable[Record] | Callable[[], Iterable[Record]],
         checkpoint: Callable[[], object] | None = None,
+        *,
+        training: Training | None = None,
     ) -> None:
+        self.training = training
         self._begin = records if callable(records) else None
         self._records = iter(records() if callable(records) else records)
         self._checkpoint = checkpoint
@@ -135,6 +72,9 @@ class Session:
         self._thread = threading.Thread(target=self._work, name="pnnlab-training", daemon=True)
         self._status: Status = "ready"
         self._asked: set[Request] = set()
+        self._queue: deque[Task[Any]] = deque()  # the first may be running
+        self._device = threading.Lock()  # held by the one thread that may drive the device
+        self._helped = False  # a thread of their own carries the tasks out
         self._history = History()
         self._observers: list[Callable[[], None]] = []
         self.latest: Record | None = None
@@ -159,6 +99,12 @@ class Session:
             return frozenset(self._asked - done)
 
     @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the tasks that wait or run, the next or running one first."""
+        with self._gate:
+            return tuple(task.name for task in self._queue)
+
+    @property
     def can_checkpoint(self) -> bool:
         """Whether this session was given a way to write checkpoints."""
         return self._checkpoint is not None
@@ -175,7 +121,7 @@ class Session:
             return self._history.curves()
 
     def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call ``callback`` whenever the status, a request or the notice has changed.
+        """Call ``callback`` whenever the status, a request, the tasks or the notice have changed.
 
         It is called by the thread that made the change, not for each record, and must be quick.
 
@@ -256,6 +202,48 @@ class Session:
             raise RunError(f"this session is {self._status}; only an active one is checkpointed.")
         self._ask("checkpoint")
 
+    def do(self, name: str, action: Callable[[], T]) -> Task[T]:
+        """Carry ``action`` out when nothing else drives the device or changes the network.
+
+        That is between two steps of the training, in its thread, also while it is paused; in a
+        thread of its own, at once, if the session is not active. One task after the other. An
+        action that fails never ends the training: its task has the error, and `notice` says it.
+        What it draws from torch's global generator leaves the training's numbers as they were.
+
+        A training that is stopped, or fails, refuses the tasks that have not begun; one that
+        finishes leaves them to be carried out.
+
+        Parameters
+        ----------
+        name : str
+            What a person reads while it waits or runs.
+        action : callable
+            Takes nothing; what it returns is the result of the task.
+        """
+        task = Task(name, action)
+        with self._gate:
+            self._queue.append(task)
+            self._gate.notify_all()
+        self._tell()
+        self._help()
+        return task
+
+    def scale_rate(self, factor: float) -> Task[None]:
+        """Multiply the learning rate of all steps to come, see `Training.scale_rate`.
+
+        Raises
+        ------
+        RunError
+            The session was made without its training.
+        """
+        training = self.training
+        if training is None:
+            raise RunError(
+                "this session does not know its training: make it with "
+                "Session(fit(training), training=training)."
+            )
+        return self.do(f"learning rate × {factor:g}", lambda: training.scale_rate(factor))
+
     def join(self) -> None:
         """Wait, as a script does, until the session has ended.
 
@@ -286,7 +274,9 @@ class Session:
 
     def _work(self) -> None:
         with ExitStack() as stack:
-            stack.push(self._end)  # left last: it sees an error of the training and of closing it
+            stack.callback(self._help)  # with what was asked for in the last step
+            stack.enter_context(self._device)
+            stack.push(self._end)  # it sees an error of the training and of closing it
             stack.callback(self._close)
             while self._admitted() and (record := self._next()) is not None:
                 with self._gate:
@@ -319,6 +309,8 @@ class Session:
                 elif held != (self._status == "paused"):
                     self._status = "paused" if held else "running"
                     act = self._tell
+                elif self._queue:
+                    act = self._carry_out_next
                 elif held:
                     self._gate.wait()
                     continue
@@ -338,6 +330,43 @@ class Session:
             self._asked.discard("checkpoint")
         self._tell()
 
+    def _carry_out_next(self) -> None:
+        task = self._queue[0]
+        self._tell()
+        with torch.random.fork_rng(devices=[]):
+            task.act()
+        self._dismiss(task)
+
+    def _dismiss(self, task: Task[Any]) -> None:
+        """Take a task that was carried out or refused off the list, and say so."""
+        with self._gate:
+            self._queue.remove(task)
+            if task.error is not None:
+                self.notice = f"{task.name}: {_said(task.error)}"
+        task.end()
+        self._tell()
+
+    def _help(self) -> None:
+        """Unless the training does it, see to it that the tasks are carried out."""
+        with self._gate:
+            if self._helped or self.active or not self._queue:
+                return
+            self._helped = True
+        # Not a daemon: a script ends when what it asked for is done.
+        threading.Thread(target=self._carry_out_alone, name="pnnlab-task").start()
+
+    def _carry_out_alone(self) -> None:
+        with self._device:
+            while True:
+                with self._gate:
+                    if self.active or not self._queue:
+                        self._helped = False
+                        return
+                    task = self._queue[0]
+                self._tell()
+                task.act()
+                self._dismiss(task)
+
     def _end(
         self,
         _kind: type[BaseException] | None,
@@ -350,8 +379,13 @@ class Session:
             stopped = "stop" in self._asked and not complete
             self.error = error
             self._status = "failed" if error else "stopped" if stopped else "finished"
+            refused = tuple(self._queue) if error or "stop" in self._asked else ()
             self._asked.clear()
         atexit.unregister(self._leave)
+        for task in refused:
+            how = "failed" if error else "was stopped"
+            task.error = RunError(f"the training {how} before this began; ask for it again.")
+            self._dismiss(task)
         self._tell()
         return True
 
@@ -394,3 +428,11 @@ class Session:
             raise
         if self.error is not None:
             raise self.error
+
+
+def _said(error: BaseException) -> str:
+    """What a person is told of an error: its own words, if it was raised on purpose."""
+    if isinstance(error, PnnlabError | OSError):
+        return str(error)
+    logger.error("a task of a session failed", exc_info=error)
+    return f"{type(error).__name__}: {error}"
