@@ -3,10 +3,12 @@
 import math
 from dataclasses import dataclass, field
 
+import torch
 import xarray as xr
 from torch import Tensor
 
 from pnnlab import characterize
+from pnnlab.characterize import Shots
 from pnnlab.protocols import PhysicalSystem
 from pnnlab.twins.agreement import DepthGap, GradientAgreement, gap_by_depth, gradient_agreement
 from pnnlab.twins.base import Twin, predict
@@ -37,8 +39,10 @@ class TwinReport:
     gradient : GradientAgreement
     gap : DepthGap or None
         None if the system cannot be chained.
-    device, modelled : Tensor, (shots, outputs)
-        Read-outs of the held-out shots, the first repeat, and what the twin says.
+    held : Shots
+        The held-out shots, with all of their repeats.
+    modelled : Tensor, (shots, outputs)
+        What the twin says to them.
     """
 
     system: str
@@ -49,8 +53,21 @@ class TwinReport:
     verdict: str
     gradient: GradientAgreement
     gap: DepthGap | None
-    device: Tensor = field(repr=False, compare=False)
+    held: Shots = field(repr=False, compare=False)
     modelled: Tensor = field(repr=False, compare=False)
+
+    @property
+    def device(self) -> Tensor:
+        """Read-outs of the held-out shots, (shots, outputs): the first repeat."""
+        return self.held.y[0]
+
+    @property
+    def noise(self) -> Tensor:
+        """Standard deviation of one read-out, (outputs,), rms over the shots; NaN if unknown."""
+        y = self.held.y.double()
+        if len(y) < 2:  # a single repeat tells nothing about noise
+            return torch.full_like(y[0, 0], math.nan)
+        return y.var(0).mean(0).sqrt()
 
     @property
     def ratio(self) -> float:
@@ -127,7 +144,7 @@ def report(
         verdict=_verdict(twin.fault, error, ceiling, gradient),
         gradient=gradient,
         gap=gap_by_depth(twin, system, held, depth=depth) if chained else None,
-        device=held.y[0],
+        held=held,
         modelled=modelled,
     )
 
