@@ -1,0 +1,165 @@
+"""What a hand meets besides the curves: a response, a map of a sweep, and code to take along."""
+
+from pathlib import Path
+from typing import Any, final
+
+import anywidget
+import matplotlib as mpl
+import numpy as np
+import traitlets
+import xarray as xr
+from numpy.typing import NDArray
+
+from pnnlab.characterize.probe import Response
+
+HERE = Path(__file__).parent
+BAND = 2  # standard deviations in a noise band
+CODES = 65535  # a map is sent in 16 bits
+STOPS = 33  # colours of a scale
+Range = tuple[float, float]
+
+
+def assets(name: str) -> tuple[str, str]:
+    """Script and style of one of the things to touch: what all have in common, then its own.
+
+    A notebook stores them with each widget, so they go without indents and lines of comment.
+    """
+    scripts = [HERE / f"{part}.js" for part in ("dark", "touch", name)]
+    styles = [HERE / f"{part}.css" for part in ("touch", name)]
+    return _short(scripts), _short(styles)
+
+
+def _short(paths: list[Path]) -> str:
+    lines = [line.strip() for path in paths for line in path.read_text().splitlines()]
+    return "\n".join(line for line in lines if line and not line.startswith(("//", "/**")))
+
+
+@final
+class ResponsePlot(anywidget.AnyWidget):
+    """What a device answered: the mean, its noise band, the twin, and below the difference."""
+
+    _esm, _css = assets("response")
+    spec = traitlets.Dict().tag(sync=True)
+    points = traitlets.Bytes(b"").tag(sync=True)
+    old = traitlets.Bool(False).tag(sync=True)
+    """Whether the drive has changed since."""
+
+    def wait(self, note: str) -> None:
+        """Show nothing yet, and say why."""
+        self.spec = {"title": "Response", "n": 0, "shots": 0, "twin": False, "note": note}
+
+    def show(self, response: Response) -> None:
+        """Show a response from now on; the axes move only where they must."""
+        mean, twin = response.mean.numpy(), response.modelled
+        spread = BAND * response.deviation.numpy()
+        rows = [mean, response.deviation.numpy()]
+        edges = [mean - spread, mean + spread]
+        difference: Range = (-1.0, 1.0)
+        if twin is not None:
+            rows.append(twin.numpy())
+            edges.append(twin.numpy())
+            beyond = max(float(np.abs(twin.numpy() - mean).max()), float(spread.max()))
+            reach = steady(self.spec.get("difference_range"), -beyond, beyond)
+            difference = (-max(-reach[0], reach[1]), max(-reach[0], reach[1]))
+        low, high = float(np.min(edges)), float(np.max(edges))
+        with self.hold_sync():
+            self.spec = {
+                "title": "Response",
+                "n": len(mean),
+                "shots": response.shots,
+                "band": BAND,
+                "twin": twin is not None,
+                "y_label": "read-out y",
+                "y_range": list(steady(self.spec.get("y_range"), low, high)),
+                "difference_range": list(difference),
+                "summary": summary(response),
+                "note": "",
+            }
+            self.points = np.concatenate(rows).astype("<f4").tobytes()
+            self.old = False
+
+
+@final
+class HeatMap(anywidget.AnyWidget):
+    """All outputs against one swept control: device, twin, and the difference of the two."""
+
+    _esm, _css = assets("heatmap")
+    spec = traitlets.Dict().tag(sync=True)
+    codes = traitlets.Bytes(b"").tag(sync=True)
+    now = traitlets.Float(0.0).tag(sync=True)
+    """Where the control stands."""
+
+    def show(self, seen: xr.Dataset) -> None:
+        """Show a sweep of `Probe.sweep` from now on."""
+        mean = seen["mean"].values[0]
+        layers = [("device", "Response", mean, "cividis")]
+        if "modelled" in seen:
+            twin = seen["modelled"].values[0]
+            layers.append(("twin", "Twin's response", twin, "cividis"))
+            layers.append(("twin − device", "Twin − device", twin - mean, "RdBu_r"))
+        measured = [values for _, _, values, _ in layers[:2]]
+        shared = _wide(float(np.min(measured)), float(np.max(measured)))
+        ranges = [shared, shared]
+        if len(layers) > 1:
+            most = float(np.abs(layers[2][2]).max())
+            ranges.append(_wide(-most, most))
+        change = np.ptp(mean, 0)
+        most_moved = int(change.argmax())
+        with self.hold_sync():
+            self.spec = {
+                "control": str(seen.element.values[0]),
+                "rows": mean.shape[0],
+                "columns": mean.shape[1],
+                "summary": f"output {most_moved} changes most, by {change[most_moved]:.2g}",
+                "layers": [
+                    {"name": name, "title": title, "range": list(span), "colors": _scale(colors)}
+                    for (name, title, _, colors), span in zip(layers, ranges, strict=False)
+                ],
+            }
+            self.codes = b"".join(
+                _coded(values, span)
+                for (_, _, values, _), span in zip(layers, ranges, strict=False)
+            )
+
+
+@final
+class CodeBox(anywidget.AnyWidget):
+    """Code to copy, and in JupyterLab to put into a cell below; nothing is shown of no code."""
+
+    _esm, _css = assets("codebox")
+    code = traitlets.Unicode("").tag(sync=True)
+
+
+def summary(response: Response) -> str:
+    """Noise, and the twin's distance, in words."""
+    noise = f"noise {100 * response.noise:.2g} %"
+    if response.modelled is None:
+        return f"{noise} of full scale"
+    return f"twin off by {100 * response.gap:.2g} %, {noise} of full scale"
+
+
+def steady(before: Range | None, low: float, high: float) -> Range:
+    """Round limits around low and high, or those of before, if these still fit well."""
+    low, high = _wide(low, high)
+    if before is not None:
+        holds = before[0] <= low and high <= before[1]
+        if holds and high - low > 0.4 * (before[1] - before[0]):
+            return before[0], before[1]
+    step = 10 ** np.floor(np.log10(high - low))
+    step *= 0.5 if high - low > 5 * step else 0.2 if high - low > 2 * step else 0.1
+    return float(np.floor(low / step) * step), float(np.ceil(high / step) * step)
+
+
+def _wide(low: float, high: float) -> Range:
+    """Limits that are apart, also of values that are all the same."""
+    return (low, high) if high - low > 1e-9 else (low - 1e-3, high + 1e-3)
+
+
+def _coded(values: NDArray[np.float64], span: Range) -> bytes:
+    fractions = (values - span[0]) / (span[1] - span[0])
+    return np.rint(CODES * np.clip(fractions, 0, 1)).astype("<u2").tobytes()
+
+
+def _scale(name: str) -> list[list[int]]:
+    colors: Any = mpl.colormaps[name](np.linspace(0, 1, STOPS))
+    return [[int(part) for part in np.rint(255 * color[:3])] for color in colors]
