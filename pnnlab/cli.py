@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # `pnnlab --help` answers at once.
 
 OK, FAILED, BAD_ARGUMENTS, INTERRUPTED = 0, 1, 2, 130
+APP = Path(__file__).parent / "app" / "lab.ipynb"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -131,9 +132,18 @@ def _parser() -> argparse.ArgumentParser:
         "lab",
         parents=[folder],
         allow_abbrev=False,
-        help="open the notebooks in JupyterLab",
-        description="Open the notebooks in JupyterLab. What follows -- is passed on to it.",
-        epilog="Example: pnnlab lab -- --no-browser --port 8890",
+        help="open the notebooks in JupyterLab, or the lab as an app",
+        description="Open the notebooks in JupyterLab, or with --app one page with the whole lab. "
+        "What follows -- is passed on to JupyterLab, or to Voila.",
+        epilog="Examples: pnnlab lab -- --no-browser --port 8890; pnnlab lab --app -- --port 8891",
+    )
+    lab.add_argument(
+        "--app",
+        nargs="?",
+        const=str(APP),
+        metavar="NOTEBOOK",
+        help="serve what a notebook shows as an app, without its code: one kernel for all pages, "
+        "in this folder (default: device, training, inference and past runs of a simulated board)",
     )
     lab.set_defaults(command=_lab)
 
@@ -351,6 +361,8 @@ def _told(found: "Gathered", file: Path) -> str:
 
 
 def _lab(arguments: argparse.Namespace, passed_on: list[str]) -> int:
+    if arguments.app is not None:
+        return _served(_app(Path(arguments.app), passed_on), _with_templates())
     from pnnlab.series import notebooks_folder
 
     folder = notebooks_folder(arguments.notebooks)
@@ -359,12 +371,34 @@ def _lab(arguments: argparse.Namespace, passed_on: list[str]) -> int:
         *_opening(folder),
         *passed_on,
     ]
-    with subprocess.Popen(command) as process:
+    return _served(command, dict(os.environ))
+
+
+def _served(command: list[str], environment: dict[str, str]) -> int:
+    with subprocess.Popen(command, env=environment) as process:
         while True:
             try:
                 return process.wait()
-            except KeyboardInterrupt:  # JupyterLab heard it too, and asks whether to stop
+            except KeyboardInterrupt:  # it heard that too, and JupyterLab asks whether to stop
                 continue
+
+
+def _app(notebook: Path, passed_on: list[str]) -> list[str]:
+    if not notebook.is_file():
+        raise PnnlabError(f"no notebook {notebook}: give --app the path of one, or nothing.")
+    return [
+        *(sys.executable, "-m", "voila", str(notebook.resolve()), "--template=pnnlab"),
+        "--VoilaConfiguration.multi_kernel_manager_class=pnnlab.views.serving.OneKernel",
+        # Whoever can reach the port could drive the device; a token of one's own is as good.
+        *([] if any("token" in word for word in passed_on) else ["--Voila.auto_token=True"]),
+        *passed_on,
+    ]
+
+
+def _with_templates() -> dict[str, str]:
+    """Let Voila find the page of the app, which asks for nothing from outside."""
+    places = (str(APP.parent), os.environ.get("JUPYTER_PATH", ""))
+    return os.environ | {"JUPYTER_PATH": os.pathsep.join(place for place in places if place)}
 
 
 def _opening(folder: Path) -> list[str]:

@@ -1,6 +1,7 @@
 """The journal: what goes in comes out, for pnnlab, the sqlite3 shell and xarray."""
 
 import json
+import math
 import sqlite3
 import time
 from contextlib import closing
@@ -14,8 +15,9 @@ from torch import nn
 from pnnlab.errors import RunError
 from pnnlab.runs import Run, RunInfo, export, list_runs, read_journal
 from pnnlab.runs.archive import EXPORT
+from pnnlab.runs.checkpoints import NEWEST, load_checkpoint, save_checkpoint
 from pnnlab.runs.files import aside
-from pnnlab.runs.journal import JOURNAL, Journal
+from pnnlab.runs.journal import JOURNAL, TABLES, Journal, reading
 from pnnlab.training import FitSettings, Record, Training
 
 RECORD = Record(
@@ -103,6 +105,39 @@ def test_journal_of_another_version(finished: Path) -> None:
         journal.connection.execute("UPDATE run SET format = 99")
     with pytest.raises(RunError, match="with the version that wrote it"):
         read_journal(finished)
+
+
+def test_a_journal_without_the_youngest_column_is_read_and_goes_on(tmp_path: Path) -> None:
+    """Made as a pnnlab that knew of no learning rates made it."""
+    run = Run.create(tmp_path / "run", toy_training(), checkpoint_every=10)
+    records = run.records()
+    for _ in range(13):
+        next(records)
+    records.close()
+    with reading(run.folder) as (journal, row):
+        for table in TABLES:
+            journal.connection.execute(f"ALTER TABLE {table} DROP COLUMN learning_rate")
+    state = load_checkpoint(run.folder / NEWEST, row.id, row.identity)
+    state["step"] = 10
+    del state["rate_scale"]
+    save_checkpoint(run.folder, row.id, row.identity, state)
+
+    read = read_journal(run.folder)
+    assert [record.step for record in read] == list(range(1, 14))
+    assert all(math.isnan(record.learning_rate) for record in read)
+    assert list_runs(tmp_path)[0].step == 13
+    with xr.open_dataset(export(run.folder), engine="h5netcdf") as dataset:
+        assert bool(dataset["learning_rate"].isnull().all())
+
+    resumed = Run.resume(run.folder, toy_training())
+    assert resumed.training.rate_scale == 1.0
+    made = list(resumed.records())
+    assert read_journal(run.folder) == read[:10] + made
+    rates = [resumed.training.settings.rate(step, STEPS) for step in range(10, STEPS)]
+    assert [record.learning_rate for record in made] == rates
+    with closing(sqlite3.connect(run.folder / JOURNAL)) as connection:
+        superseded = connection.execute("SELECT step, learning_rate FROM superseded").fetchall()
+    assert superseded == [(11, None), (12, None), (13, None)]
 
 
 # --- netCDF ---------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from runners import (
 
 from pnnlab.errors import RangeError, RunError, TrainingError
 from pnnlab.gradients import in_silico
-from pnnlab.runs import Run, read_journal, run
+from pnnlab.runs import Run, read_events, read_journal, run
 from pnnlab.runs.checkpoints import DAMAGED, NEWEST, PREVIOUS, load_checkpoint
 from pnnlab.runs.files import aside
 from pnnlab.runs.journal import JOURNAL, reading
@@ -172,6 +172,23 @@ def test_stopped_and_resumed_run_ends_like_an_undisturbed_one(
     assert_equal(lasting(resumed.training), end[0])
     assert untimed(read_journal(begun.folder)) == end[1]
     assert rows(begun.folder, "SELECT * FROM superseded") == []
+
+
+def test_what_a_training_notes_stands_in_the_journal_once(begun: Run) -> None:
+    records = begun.records()
+    take(records, 3)
+    begun.training.scale_rate(0.5)
+    take(records, 1)
+    records.close()
+    resumed = Run.resume(begun.folder, begun.training)
+    resumed.training.note("the twin of physical layer 1 was refitted")
+    rates = [record.learning_rate for record in resumed.records()]
+    assert rates[0] == 0.5 * resumed.training.settings.rate(4, STEPS)
+    first, second = read_events(begun.folder)
+    assert (first.session, first.step) == (1, 3)
+    assert first.message.startswith("learning rate × 0.5")
+    assert (second.session, second.step) == (2, 4)
+    assert second.message == "the twin of physical layer 1 was refitted"
 
 
 def test_stopped_run_goes_on_in_place(begun: Run, end: End) -> None:

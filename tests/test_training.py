@@ -105,6 +105,34 @@ def test_the_rate_rises_then_falls_to_nothing():
     assert all(a > b for a, b in itertools.pairwise(rates[10:]))
 
 
+def test_the_rate_can_be_scaled_and_the_scale_is_put_away_and_back():
+    training, settings = make_training(), make_training().settings
+    first = training.advance()
+    assert first.learning_rate == settings.rate(0, 54)
+    training.scale_rate(0.5)
+    training.scale_rate(0.5)
+    assert training.advance().learning_rate == 0.25 * settings.rate(1, 54)
+    assert [step for step, _ in training.notes] == [1, 1]
+    assert "0.25 times that of the settings from step 2 on" in training.notes[1][1]
+
+    again = make_training()
+    again.restore(copy.deepcopy(training.state()))
+    assert again.advance().learning_rate == 0.25 * settings.rate(2, 54)
+    old = training.state()
+    del old["rate_scale"]  # as checkpoints were before it
+    again.restore(old)
+    assert again.rate_scale == 1.0
+
+
+@pytest.mark.parametrize("factor", [0.0, -1.0, float("nan"), float("inf"), 1e-308])
+def test_a_rate_that_is_no_rate_is_refused(factor):
+    training = make_training()
+    training.scale_rate(1e-100)
+    with pytest.raises(RangeError, match="give a finite number above 0"):
+        training.scale_rate(factor)
+    assert training.rate_scale == 1e-100
+
+
 @pytest.mark.parametrize("at", [1, 20, 37])
 def test_restored_in_mid_run_it_ends_bit_equal(at):
     whole = make_training()
