@@ -1,0 +1,221 @@
+"""Live inference: draw or say something, and watch it travel through the physical layers."""
+
+import threading
+from functools import partial
+from html import escape
+from typing import Any
+
+import ipywidgets as widgets
+from torch import nn
+
+from pnnlab.errors import DataError, PnnlabError
+from pnnlab.inference import Journey, journey
+from pnnlab.layers import physical_layers
+from pnnlab.protocols import SimulatedSystem
+from pnnlab.sessions import Session
+from pnnlab.tasks import Task
+from pnnlab.tasks.drawing import Drawing
+from pnnlab.views.errands import Errands
+from pnnlab.views.inputs import Given, input_for
+from pnnlab.views.parts import button, style_sheet
+from pnnlab.views.plotgrid import PlotGrid
+from pnnlab.views.style import Picture
+from pnnlab.views.travel import (
+    drive_panel,
+    odds_html,
+    read_out_panel,
+    travel_figure,
+    verdict_html,
+    waiting_panel,
+)
+from pnnlab.views.words import count
+
+NOTHING = '<div role="status" class="pnn-verdict"><span>Nothing sent yet.</span></div>'
+SHOWN = (("Read-outs", read_out_panel), ("Drives", drive_panel))
+
+
+class LiveInference:
+    """A trained network under a visitor's hands: what goes in, what each layer does, what it reads.
+
+    At the end of a cell it shows itself. A digit is drawn or chosen, a vowel said or chosen; then
+    it goes through the devices of the network, and the twins show beside them. Nothing is driven
+    before something is asked for. A device that is real, or that a training uses, is driven when
+    a stroke has ended; a simulated one already while it is drawn.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Trained on ``task``. It is used and never changed.
+    task : Task
+        Says how examples look, what the classes are called, and offers its test split.
+    drawing : Drawing, optional
+        How strokes become features, if the task's pixels are subsampled or in an order of their
+        own; by default as `pnnlab.tasks.drawing.drawing_for` says.
+    speakers : str
+        Who speaks, ``"women"``, ``"men"`` or ``"children"``, as the task was made: of vowels alone.
+    session : Session, optional
+        A training that uses the same devices; it is asked for a moment between two steps.
+
+    Attributes
+    ----------
+    widget : ipywidgets.VBox
+        The whole view, to be placed in a layout of your own.
+    source : Input
+        Pad or microphone, and the examples to choose from.
+    journey : Journey or None
+        The last one.
+    passes : int
+        Device passes that all journeys of this view have cost.
+
+    Examples
+    --------
+    >>> LiveInference(training.network, task).choose(0)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        task: Task,
+        *,
+        drawing: Drawing | None = None,
+        speakers: str = "women",
+        session: Session | None = None,
+    ) -> None:
+        self.network = network
+        self.session = session
+        self.journey: Journey | None = None
+        self.passes = 0
+        self.errands = Errands()
+        layers = physical_layers(network)
+        simulated = all(isinstance(layer.system, SimulatedSystem) for layer in layers)
+        self.source = input_for(
+            task,
+            self._ask,
+            drawing=drawing,
+            speakers=speakers,
+            continuous=simulated and session is None,
+        )
+        self._given: Given | None = None
+        self._travelling = threading.Lock()
+        self.again = button("Send again", "refresh", self._on_again)
+        self.again.disabled = True
+        self.shown = widgets.ToggleButtons(
+            options=[name for name, _ in SHOWN], style={"button_width": "auto"}
+        )
+        self.shown.observe(lambda _: self._show_stages(), "value")
+        self.plots = PlotGrid(len(layers))
+        self.plots.show([waiting_panel(number) for number in range(1, len(layers) + 1)])
+        self._verdict, self._odds = widgets.HTML(), widgets.HTML()
+        self._cost, self._refusal = widgets.HTML(), widgets.HTML()
+        self._verdict.value = (
+            '<div role="status" class="pnn-verdict"><span>Nothing sent yet.</span></div>'
+        )
+        self.widget = self._laid_out()
+        self._refuse("")
+        self._count()
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        bundle: dict[str, Any] = self.widget._repr_mimebundle_(**kwargs)
+        # The same words in every run; they stand in for the view where no widget can live.
+        return bundle | {"text/plain": "Live inference (alive in Jupyter)"}
+
+    def choose(self, row: int) -> "LiveInference":
+        """Send a test example through, and wait until it has arrived.
+
+        Raises
+        ------
+        DataError
+            The test split has no such row.
+        PnnlabError
+            Whatever a device refused.
+        """
+        test = self.source.task.test
+        if not 0 <= row < len(test):
+            raise DataError(f"row is {row}; the test split has rows 0 to {len(test) - 1}.")
+        self._travel(self.source.example(row))
+        return self
+
+    def figure(self) -> Picture:
+        """What the view shows now, as a still picture that every viewer can show.
+
+        Raises
+        ------
+        DataError
+            Nothing has been sent yet.
+        """
+        if self.journey is None or self._given is None:
+            raise DataError("nothing has been sent yet: choose(0) sends the first test example.")
+        return travel_figure(self.source, self._given, self.journey, self.passes)
+
+    def close(self) -> None:
+        """Take the widgets off the page. The network stays as it is."""
+        self.errands.forget()
+        self.widget.close_all()
+
+    def _ask(self, given: Given) -> None:
+        """Send an example soon; of several that wait, only the newest is sent."""
+        self.errands.ask("journey", partial(self._try, given))
+
+    def _on_again(self) -> None:
+        if self._given is not None:
+            self._ask(self._given)
+
+    def _try(self, given: Given) -> None:
+        """Send an example, or say in place why that is refused."""
+        try:
+            self._travel(given)
+        except (PnnlabError, OSError, RuntimeError) as error:  # torch's own are RuntimeErrors
+            self._refuse(str(error))
+
+    def _travel(self, given: Given) -> None:
+        with self._travelling:
+            act = partial(journey, self.network, given.x)
+            if self.session is None:
+                went = act()
+            else:
+                went = self.session.do(f"{given.what} through the network", act).wait()
+            self._given, self.journey = given, went
+            self.passes += went.device_passes
+            self._show(given, went)
+
+    def _show(self, given: Given, went: Journey) -> None:
+        self.source.show(given)
+        self._verdict.value = verdict_html(went, given, self.source.name)
+        self._odds.value = odds_html(went, self.source.name)
+        self.again.disabled = False
+        self._refuse("")
+        self._show_stages()
+        self._count()
+
+    def _show_stages(self) -> None:
+        if self.journey is not None:
+            panel = dict(SHOWN)[self.shown.value]
+            self.plots.show([panel(stage) for stage in self.journey.stages])
+
+    def _count(self) -> None:
+        if not physical_layers(self.network):
+            self._cost.value = "A digital network: no device is driven."
+        elif self.journey is not None:
+            each = count(self.journey.device_passes)
+            spent = f"{each} device passes for this one, {count(self.passes)} so far"
+            self._cost.value = f"<span>{spent}</span>"
+        else:
+            self._cost.value = "<span>0 device passes so far</span>"
+
+    def _refuse(self, words: str) -> None:
+        said = f'<div role="alert" class="pnn-refusal">{escape(words)}</div>'
+        self._refusal.value = said if words else ""
+        self._refusal.layout.display = None if words else "none"
+
+    def _laid_out(self) -> widgets.VBox:
+        bar = widgets.HBox([self._verdict, self.shown, self.again])
+        middle = widgets.VBox([bar, self._refusal, self.plots.widget])
+        right = widgets.VBox([self._odds, self._cost])
+        left = self.source.widget
+        for part, name in ((left, "give"), (middle, "way"), (right, "read"), (bar, "bar")):
+            part.add_class(f"pnn-{name}")
+        columns = widgets.Box([left, middle, right])
+        columns.add_class("pnn-columns")
+        whole = widgets.VBox([style_sheet("inference"), columns])
+        whole.add_class("pnn-inference")
+        return whole

@@ -1,0 +1,111 @@
+"""What a hand gives, without a browser: strokes, choices, and sounds; and what is said of them."""
+
+import base64
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pnnlab.errors import DataError
+from pnnlab.tasks.drawing import OPTICAL_FRAME
+from pnnlab.views.choice import Choice, Item, picture
+from pnnlab.views.microphone import Microphone
+from pnnlab.views.sketchpad import Sketchpad
+
+
+def message(widget, content, buffers=()):
+    """What the page sends."""
+    data = {"method": "custom", "content": content}
+    widget.comm.handle_msg({"content": {"data": data}, "buffers": list(buffers)})
+
+
+def stroke(widget, strokes):
+    """What the page sends when strokes were drawn."""
+    data = {"method": "update", "state": {"strokes": strokes}, "buffer_paths": []}
+    widget.comm.handle_msg({"content": {"data": data}, "buffers": []})
+
+
+def test_strokes_of_the_page_become_an_image_of_the_frame():
+    pad = Sketchpad()
+    with pytest.raises(DataError, match="draw a stroke first"):
+        _ = pad.image
+    stroke(pad, [[100, 100, 100, 500], [300, 300]])
+    assert [line.tolist() for line in pad.lines] == [[[0.1, 0.1], [0.1, 0.5]], [[0.3, 0.3]]]
+    assert pad.image.shape == (28, 28)
+    assert pad.image.max() == 1
+    fine = Sketchpad("Draw a digit", frame=OPTICAL_FRAME, continuous=False)
+    stroke(fine, [[0, 0, 900, 900]])
+    assert fine.image.shape == (32, 32)
+    assert not fine.continuous
+    assert fine.title == "Draw a digit"
+
+
+def test_strokes_are_taken_back_one_by_one_or_all():
+    pad = Sketchpad()
+    stroke(pad, [[0, 0], [500, 500], [900, 900]])
+    pad.undo()
+    assert pad.strokes == [[0, 0], [500, 500]]
+    pad.clear()
+    assert pad.strokes == []
+    pad.undo()
+    assert pad.strokes == []
+
+
+def test_two_pads_do_not_share_their_strokes():
+    one, other = Sketchpad(), Sketchpad()
+    stroke(one, [[1, 2]])
+    assert other.strokes == []
+
+
+def test_a_choice_tells_what_was_chosen_and_marks_nothing_itself():
+    chosen, more = [], []
+    choice = Choice("Which", "Others", on_choose=chosen.append, on_more=lambda: more.append(1))
+    choice.offer([Item("a three", picture=picture(np.eye(3))), Item("a four", text="4")])
+    message(choice, {"chosen": 1})
+    message(choice, {"more": True})
+    message(choice, {"chosen": 2})
+    assert chosen == [1]
+    assert more == [1]
+    assert choice.chosen == -1
+    choice.chosen = 1
+    choice.offer([Item("a five", text="5")])
+    assert choice.chosen == -1
+    assert choice.items == [{"name": "a five", "text": "5", "picture": ""}]
+
+
+def test_a_picture_is_the_image_in_a_few_bytes():
+    values = np.linspace(0, 1, 784).reshape(28, 28)
+    address = picture(values)
+    head, data = address.split(",")
+    assert head == "data:image/png;base64"
+    with Image.open(BytesIO(base64.b64decode(data))) as image:
+        np.testing.assert_array_equal(np.asarray(image), np.rint(255 * values))
+    assert len(address) < 1500
+
+
+def test_a_sound_reaches_its_listener_and_a_refusal_is_said_in_place():
+    heard = []
+
+    def listen(samples, rate):
+        heard.append((samples, rate))
+        if rate < 8000:
+            raise DataError("nothing was heard: speak up.")
+
+    microphone = Microphone("Say 'heed'", listen)
+    samples = np.linspace(-0.5, 0.5, 50, dtype="<f4")
+    message(microphone, {"rate": 4000}, [memoryview(samples.tobytes())])
+    assert microphone.refused == "nothing was heard: speak up."
+    message(microphone, {"rate": 48000}, [memoryview(samples.tobytes())])
+    assert microphone.refused == ""
+    np.testing.assert_array_equal(heard[1][0], samples)
+    assert heard[1][1] == 48000
+    assert samples.tobytes() not in str(microphone.get_state()).encode(), "no voice is stored"
+
+
+def test_a_sound_to_play_is_sent_and_kept_nowhere(monkeypatch):
+    sent = []
+    microphone = Microphone("Say", lambda *_: None)
+    monkeypatch.setattr(microphone, "send", lambda *message: sent.append(message))
+    microphone.play(np.array([0.0, 0.25]), 16000)
+    assert sent == [({"rate": 16000}, [np.array([0, 0.25], dtype="<f4").tobytes()])]
