@@ -45,6 +45,7 @@ LEAST = 0.8  # of the rate at which the blocks alone go over the same links
 
 SAMPLES = 10_000_000
 SHOTS = 100  # in a batch
+WARMING = 300  # batches, in which the interpreter's own free lists fill up
 MORE_MEMORY = 1.05  # at most, in the last tenth, times that of the first
 MORE_TIME = 1.3
 
@@ -169,10 +170,10 @@ def test_ten_million_samples_leave_nothing_behind(
                     for most, process in zip(tenth.resident, processes, strict=True)
                 ]
 
-    for _ in range(5):
-        bench(x, NOTHING)
     tracemalloc.start()
     try:
+        for _ in range(WARMING):
+            bench(x, NOTHING)
         benchmark.pedantic(run, rounds=1)
     finally:
         tracemalloc.stop()
