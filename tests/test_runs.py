@@ -230,7 +230,7 @@ def test_step_cut_short_is_taken_again(
         elif moment == "weights":
             patch.setattr(training, "_evaluation_due", cut)
         else:
-            patch.setattr("pnnlab.training.on_twin", cut)
+            patch.setattr("pnnlab.training.evaluation.on_twin", cut)
         with pytest.raises(Interrupted):
             next(records)
     assert training.step == 16

@@ -4,7 +4,15 @@ Each measurement drives any `PhysicalSystem`, real or simulated, and returns wha
 `xarray.Dataset` with named dimensions, units, and a record of how it was made.
 """
 
-from pnnlab.characterize.drives import Shots, collect, collecting, join, random_drives, shots
+from pnnlab.characterize.drives import (
+    Shots,
+    collect,
+    collecting,
+    join,
+    measured,
+    random_drives,
+    shots,
+)
 from pnnlab.characterize.measuring import (
     drift,
     memory,
@@ -22,6 +30,7 @@ __all__ = [
     "drift",
     "join",
     "load",
+    "measured",
     "memory",
     "nmse",
     "noise_ceiling",

@@ -67,20 +67,45 @@ def collecting(
         given = theta
         if given is None:
             given = random_drives(size, system.param_dim, smooth, generator)
-        before = system.passes
-        y = torch.stack([system(x, given) for _ in range(repeats)])
-        numbers = np.arange(start, start + size)
-        yield xr.Dataset(
-            {
-                "x": (("shot", "input"), x.numpy(), UNITS),
-                "theta": (("shot", "parameter")[2 - given.ndim :], given.numpy(), UNITS),
-                "y": (("repeat", "shot", "output"), y.numpy(), UNITS),
-            },
-            {"shot": numbers, "split": ("shot", [SPLITS[i % len(SPLITS)] for i in numbers])},
-            provenance(
-                system, before, "random drives", repeats=repeats, smooth=smooth, seed=seed, asked=n
-            ),
+        yield measured(
+            system, x, given, repeats=repeats, first=start, smooth=smooth, seed=seed, asked=n
         )
+
+
+def measured(
+    system: PhysicalSystem,
+    x: Tensor,
+    theta: Tensor,
+    *,
+    repeats: int = 2,
+    first: int = 0,
+    **settings: float,
+) -> xr.Dataset:
+    """Measure drives that were drawn, in the form that `collect` returns.
+
+    Parameters
+    ----------
+    x : Tensor, (shots, input_dim)
+    theta : Tensor, (param_dim,) or (shots, param_dim)
+    repeats : int
+        Read-outs of each drive.
+    first : int
+        Number of the first shot; of every ten in turn, two are held out.
+    settings
+        How the drives were drawn, for the record.
+    """
+    before = system.passes
+    y = torch.stack([system(x, theta) for _ in range(repeats)])
+    numbers = np.arange(first, first + len(x))
+    return xr.Dataset(
+        {
+            "x": (("shot", "input"), x.numpy(), UNITS),
+            "theta": (("shot", "parameter")[2 - theta.ndim :], theta.numpy(), UNITS),
+            "y": (("repeat", "shot", "output"), y.numpy(), UNITS),
+        },
+        {"shot": numbers, "split": ("shot", [SPLITS[i % len(SPLITS)] for i in numbers])},
+        provenance(system, before, "random drives", repeats=repeats, **settings),
+    )
 
 
 def collect(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 EXPORT = "journal.nc"
 
-_LAYERED = ("clamped", "gap")
+_LAYERED = ("clamped", "gap", "theta_at_limits", "stuck")
 _COUNTS = ("step", "epoch", "device_passes")
 _UNITS = {"seconds": "s", "seconds_left": "s", "steps_per_second": "1/s"}
 _MEANINGS = {
@@ -35,6 +35,8 @@ _MEANINGS = {
     "twin_accuracy": "accuracy on the validation split, on the twin",
     "twin_loss": "cross-entropy on the validation split, on the twin",
     "gap": "mean squared difference of device and twin over the variance of the device",
+    "theta_at_limits": "fraction of parameters at or beyond 0 or 1",
+    "stuck": "fraction of read-outs that stick at an end of their range",
 }
 
 

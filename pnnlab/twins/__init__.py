@@ -3,6 +3,7 @@
 from pnnlab.twins.agreement import (
     DepthGap,
     GradientAgreement,
+    agreement_at,
     gap_by_depth,
     gradient_agreement,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "Temporal",
     "Twin",
     "TwinReport",
+    "agreement_at",
     "fit_neural",
     "fit_physics",
     "fitting_neural",

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pnnlab import characterize
 from pnnlab.characterize import Shots
@@ -57,9 +57,48 @@ def gradient_agreement(
     repeats: int = 8,
     seed: int = 0,
 ) -> GradientAgreement:
-    """Compare gradients at the first ``points`` of ``shots``, moved inside the range by ``step``.
+    """Compare gradients at the first ``points`` of ``shots``; see `agreement_at`."""
+    return agreement_at(
+        twin,
+        system,
+        shots.x[:points],
+        shots.theta[:points],
+        directions=directions,
+        cotangents=COTANGENTS,
+        step=step,
+        repeats=repeats,
+        seed=seed,
+    )
 
-    Costs ``2 * directions * repeats * points`` device passes.
+
+def agreement_at(
+    twin: nn.Module,
+    system: PhysicalSystem,
+    x: Tensor,
+    theta: Tensor,
+    *,
+    directions: int,
+    cotangents: int = COTANGENTS,
+    step: float = 0.02,
+    repeats: int = 8,
+    seed: int = 0,
+) -> GradientAgreement:
+    """Compare gradients at working points, moved inside the range by ``step``.
+
+    Costs ``2 * directions * repeats * len(x)`` device passes.
+
+    Parameters
+    ----------
+    twin : nn.Module
+        Called like the system, and differentiable.
+    x : Tensor, (points, input_dim), in [0, 1]
+    theta : Tensor, (param_dim,) or (points, param_dim), in [0, 1]
+    directions, cotangents : int
+        Random directions in the inputs and parameters, and random signs in the outputs for each.
+    step : float
+        How far the device's inputs and parameters move either way.
+    repeats : int
+        Shots averaged at each end; two or more tell the noise.
     """
     if not 0 < step < 0.5 or repeats < 2:
         raise RangeError(
@@ -67,8 +106,8 @@ def gradient_agreement(
         )
     before = system.passes
     generator = torch.Generator().manual_seed(seed)
-    x = shots.x[:points].clamp(step, 1 - step)
-    theta = shots.theta[:points].clamp(step, 1 - step)
+    x = x.clamp(step, 1 - step)
+    theta = theta.expand(len(x), -1).clamp(step, 1 - step)
     device, modelled, noise = [], [], []
     for _ in range(directions):
         dx, dtheta = _signs(x.shape, generator), _signs(theta.shape, generator)
@@ -79,8 +118,8 @@ def gradient_agreement(
         slope = (ends[0] - ends[1]) / (2 * step)
         # Through random signs v, independent errors of the outputs add up in variance.
         noise.append(slope.var(0).sum(1).mean() / repeats)
-        for _ in range(COTANGENTS):
-            v = _signs((len(x), twin.output_dim), generator)
+        for _ in range(cotangents):
+            v = _signs((len(x), system.output_dim), generator)
             device.append((slope.mean(0) * v).sum(1))
             by_x, by_theta = _pull_back(twin, x, theta, v)
             modelled.append(((by_x * dx).sum(1) + (by_theta * dtheta).sum(1)).double())
@@ -100,7 +139,7 @@ def gradient_agreement(
     )
 
 
-def _pull_back(twin: Twin, x: Tensor, theta: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+def _pull_back(twin: nn.Module, x: Tensor, theta: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     at = x.clone().requires_grad_(), theta.clone().requires_grad_()
     by_x, by_theta = torch.autograd.grad(twin(*at), at, v)
     return by_x, by_theta

@@ -3,121 +3,18 @@
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import asdict
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from pnnlab.errors import RangeError, RunError, ShapeError, TrainingError
-from pnnlab.gradients import Response
-from pnnlab.layers import PhysicalLayer, on_device, on_twin, physical_layers, range_penalty
-
-EVALUATION_BATCH = 500
-
-
-class Examples(Protocol):
-    """Inputs with their classes, as `pnnlab.tasks.Split` holds them."""
-
-    @property
-    def x(self) -> Tensor:
-        """Inputs, (n, features), in [0, 1]."""
-
-    @property
-    def labels(self) -> Tensor:
-        """Classes, (n,), int64."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FitSettings:
-    """How to train. Every number here belongs to the record of a run.
-
-    Parameters
-    ----------
-    epochs : int
-    batch_size : int
-        What does not fill a batch is left out of an epoch; each epoch shuffles anew.
-    learning_rate : float
-        Peak of Adam's rate; it falls to zero along a cosine over the run.
-    warmup : float
-        Fraction of the steps in which the rate rises linearly from zero.
-    penalty : float
-        Weight of the soft range penalty.
-    evaluations : int
-        Evaluations on the validation split, spread evenly; the last is at the last step.
-    seed : int
-        Of the order of the examples.
-    """
-
-    epochs: int = 10
-    batch_size: int = 64
-    learning_rate: float = 0.01
-    warmup: float = 0.02
-    penalty: float = 1.0
-    evaluations: int = 10
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "evaluations"):
-            if getattr(self, name) < 1:
-                raise RangeError(f"{name} is {getattr(self, name)}; it must be at least 1.")
-        for name in ("learning_rate", "penalty"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise RangeError(f"{name} is {getattr(self, name)}; it must be a number >= 0.")
-        if not 0 <= self.warmup <= 1:
-            raise RangeError(f"warmup is {self.warmup}; it is a fraction of the steps, 0 to 1.")
-
-    def rate(self, step: int, steps: int) -> float:
-        """Learning rate of ``step`` (from 0) of ``steps``."""
-        warmup = self.warmup * steps
-        rising = (step + 1) / warmup if step + 1 < warmup else 1.0
-        return self.learning_rate * rising * 0.5 * (1 + math.cos(math.pi * step / steps))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Record:
-    """What one training step showed.
-
-    The fields from ``device_accuracy`` on are None in steps without an evaluation; those of the
-    twin also where there is none. A network without physical layers runs on the computer itself,
-    and its accuracy is the ``device_accuracy``.
-
-    Attributes
-    ----------
-    step, steps : int
-        Steps done, this one included, and steps of the whole run.
-    loss, batch_accuracy : float
-        Cross-entropy with range penalty, and accuracy, of this batch.
-    clamped : tuple of float
-        Fraction of clamped inputs, by physical layer.
-    device_passes : int
-        Shots taken by all systems of the network since the run began, evaluations included.
-    seconds, seconds_left, steps_per_second : float
-        Wall time spent in steps so far, and what it promises.
-    learning_rate : float
-        Adam's, of this step; NaN in journals from before it was kept.
-    gap : tuple of float
-        By physical layer, mean squared difference of device and twin at the device's inputs,
-        relative to the variance of the device's output.
-    """
-
-    step: int
-    steps: int
-    epoch: int
-    loss: float
-    batch_accuracy: float
-    clamped: tuple[float, ...]
-    device_passes: int
-    seconds: float
-    seconds_left: float
-    steps_per_second: float
-    learning_rate: float = math.nan
-    device_accuracy: float | None = None
-    device_loss: float | None = None
-    twin_accuracy: float | None = None
-    twin_loss: float | None = None
-    gap: tuple[float, ...] | None = None
+from pnnlab.layers import physical_layers, range_penalty
+from pnnlab.training.evaluation import Evaluation, Examples, evaluate
+from pnnlab.training.record import Record
+from pnnlab.training.settings import FitSettings
 
 
 class Training:
@@ -308,11 +205,7 @@ class Training:
             seconds_left=(self.steps - self.step) / speed,
             steps_per_second=speed,
             learning_rate=rate,
-            device_accuracy=evaluation.device_accuracy,
-            device_loss=evaluation.device_loss,
-            twin_accuracy=evaluation.twin_accuracy,
-            twin_loss=evaluation.twin_loss,
-            gap=evaluation.gap,
+            **asdict(evaluation),
         )
 
     def _evaluation_due(self) -> bool:
@@ -328,78 +221,3 @@ def fit(training: Training) -> Iterator[Record]:
     """
     while training.step < training.steps:
         yield training.advance()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """Accuracy and loss of a network on its devices and on their twins; None where not had."""
-
-    device_accuracy: float | None = None
-    device_loss: float | None = None
-    twin_accuracy: float | None = None
-    twin_loss: float | None = None
-    gap: tuple[float, ...] | None = None
-
-
-def accuracy(network: nn.Module, examples: Examples) -> tuple[float, float]:
-    """Fraction of right answers and mean cross-entropy, with the layers as they stand."""
-    right, loss = 0, 0.0
-    was_training = network.training
-    network.eval()
-    with torch.no_grad():
-        for x, labels in _batches(examples):
-            logits = network(x)
-            right += int((logits.argmax(1) == labels).sum())
-            loss += float(functional.cross_entropy(logits, labels, reduction="sum"))
-    network.train(was_training)
-    return right / len(examples.x), loss / len(examples.x)
-
-
-def evaluate(network: nn.Module, examples: Examples) -> Evaluation:
-    """Run ``examples`` through the devices and, where every layer has one, through the twins.
-
-    The gap of each layer is taken at the inputs that its device really saw.
-    """
-    layers = physical_layers(network)
-    squares = torch.zeros(len(layers), 3, dtype=torch.float64)
-    hooks = [
-        layer.register_forward_hook(_gap_hook(squares[number]))
-        for number, layer in enumerate(layers)
-        if layer.twin is not None
-    ]
-    try:
-        with on_device(network):
-            device_accuracy, device_loss = accuracy(network, examples)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    if not layers or any(layer.twin is None for layer in layers):
-        return Evaluation(device_accuracy=device_accuracy, device_loss=device_loss)
-    with on_twin(network):
-        twin_accuracy, twin_loss = accuracy(network, examples)
-    return Evaluation(
-        device_accuracy=device_accuracy,
-        device_loss=device_loss,
-        twin_accuracy=twin_accuracy,
-        twin_loss=twin_loss,
-        gap=tuple((squares[:, 0] / squares[:, 1]).tolist()),
-    )
-
-
-def _gap_hook(sums: Tensor) -> Any:
-    """Add up, over the batches, the squared gap and the output's variance."""
-
-    def compare(layer: PhysicalLayer, inputs: tuple[Tensor], measured: Tensor) -> None:
-        assert layer.twin is not None
-        twin: Response = layer.twin
-        modelled = twin(layer.drive(inputs[0]), layer.theta.clamp(0, 1))
-        sums[0] += (measured - modelled).square().sum()
-        sums[1] += (measured - measured.mean(0)).square().sum()
-
-    return compare
-
-
-def _batches(examples: Examples) -> Iterator[tuple[Tensor, Tensor]]:
-    for start in range(0, len(examples.x), EVALUATION_BATCH):
-        rows = slice(start, start + EVALUATION_BATCH)
-        yield examples.x[rows], examples.labels[rows]

@@ -1,0 +1,96 @@
+"""Gradient alignment: whether the twins' gradients still point where the devices' own do."""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from pnnlab.errors import RangeError, TwinError
+from pnnlab.layers import physical_layers
+from pnnlab.monitoring.seeing import passes_so_far, seeing_passes, seen
+from pnnlab.twins import agreement_at
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alignment:
+    """Agreement of the twins' gradients with the devices', by physical layer.
+
+    Attributes
+    ----------
+    cosine, ceiling, relative_error : tuple of float
+        See `pnnlab.twins.GradientAgreement`. A cosine at its ceiling is as good as the noise of
+        the devices lets anyone see.
+    device_passes : int
+        What it cost.
+    """
+
+    cosine: tuple[float, ...]
+    ceiling: tuple[float, ...]
+    relative_error: tuple[float, ...]
+    device_passes: int
+
+
+def alignment(
+    network: nn.Module,
+    x: Tensor,
+    *,
+    directions: int = 2,
+    cotangents: int = 8,
+    step: float = 0.02,
+    repeats: int = 2,
+    seed: int = 0,
+) -> Alignment:
+    """Compare, layer by layer, the twin's vector-Jacobian products with the device's differences.
+
+    Every layer is looked at where it works: with its present parameters, at the inputs that reach
+    its device when ``x`` is sent through the devices before it, ``len(x)`` of them.
+
+    Parameters
+    ----------
+    network : nn.Module
+    x : Tensor, (points, features)
+        A few examples; the cost grows with them, see `alignment_passes`.
+    directions, cotangents, step, repeats, seed
+        See `pnnlab.twins.agreement_at`.
+
+    Raises
+    ------
+    TwinError
+        A physical layer has no twin, or there is no physical layer.
+    RangeError
+        There are no examples, or a setting is out of range.
+    """
+    if not len(x):
+        raise RangeError("alignment is taken at examples; give at least one.")
+    twins = [layer.twin for layer in physical_layers(network)]
+    if not twins or None in twins:
+        raise TwinError("gradients of twins are compared, and a physical layer has none.")
+    before = passes_so_far(network)
+    found = [
+        agreement_at(
+            where.layer.twin,
+            where.layer.system,
+            where.spread(len(x)),
+            where.theta,
+            directions=directions,
+            cotangents=cotangents,
+            step=step,
+            repeats=repeats,
+            seed=seed + number,
+        )
+        for number, where in enumerate(seen(network, x))
+        if where.layer.twin is not None
+    ]
+    return Alignment(
+        cosine=tuple(one.cosine for one in found),
+        ceiling=tuple(one.ceiling for one in found),
+        relative_error=tuple(one.relative_error for one in found),
+        device_passes=passes_so_far(network) - before,
+    )
+
+
+def alignment_passes(
+    network: nn.Module, points: int, *, directions: int = 2, repeats: int = 2
+) -> int:
+    """Device passes that `alignment` costs at so many examples, known before it begins."""
+    layers = len(physical_layers(network))
+    return seeing_passes(network, points) + 2 * directions * repeats * points * layers
