@@ -5,14 +5,8 @@ stored notebook stays small. Of each there is a still one, with the same name an
 points, in `pnnlab.views.reports`.
 """
 
-from pnnlab.views.explorable.measured import (
-    drift_figure,
-    memory_figure,
-    noise_figure,
-    repeatability_figure,
-    response_figure,
-    surface_figure,
-)
+from pnnlab.views.explorable.answering import memory_figure, response_figure, surface_figure
+from pnnlab.views.explorable.repeating import drift_figure, noise_figure, repeatability_figure
 from pnnlab.views.explorable.twins import (
     fitting_figure,
     gap_figure,

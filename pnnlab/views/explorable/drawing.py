@@ -16,15 +16,21 @@ from pnnlab.views.numbers import BAND
 from pnnlab.views.style import PALETTE
 
 HEIGHT = 430  # pixels
+OFTEN = 250  # points of a line; more of them show nothing more
 BUDGET = 42_000  # characters of JSON that the data of one figure may take
 NUMBER = 16 / 3  # characters a number: float32 in base64
 TRACE = 450  # characters around the data of a line
 INK, RULE = "#222222", "#E4E4E4"
 
+FULL = "of full scale<extra></extra>"  # the end of what is said under the pointer
+Y, SD = "y = %{y:.4g}", f"%{{customdata:.2g}} {FULL}"
+
 COLOURS = tuple(PALETTE[name] for name in ("blue", "vermillion", "green", "purple", "orange"))
-DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
-SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross")
-BOX = MappingProxyType({"orientation": "h", "y": -0.2, "yanchor": "top", "x": 0})
+DASHES = ("solid", "dash", "dot", "dashdot")  # one fewer than colours: twenty pairs
+SYMBOLS = ("circle", "square", "diamond", "cross")
+BOX = MappingProxyType(
+    {"orientation": "h", "y": -0.2, "yanchor": "top", "x": 0, "traceorder": "normal"}
+)
 
 AXIS: MappingProxyType[str, Any] = MappingProxyType(
     {
@@ -35,7 +41,7 @@ AXIS: MappingProxyType[str, Any] = MappingProxyType(
         "ticks": "outside",
         "tickcolor": "#8A8A8A",
         "automargin": True,
-        "title": {"standoff": 8},
+        "title": {"standoff": 8, "font": {"size": 13}},
     }
 )
 LAYOUT: MappingProxyType[str, Any] = MappingProxyType(
@@ -44,7 +50,7 @@ LAYOUT: MappingProxyType[str, Any] = MappingProxyType(
         "paper_bgcolor": "#FFFFFF",
         "plot_bgcolor": "#FFFFFF",
         "font": {"family": "system-ui, sans-serif", "size": 13, "color": INK},
-        "title": {"x": 0, "xref": "paper", "xanchor": "left", "font": {"size": 16}},
+        "title": {"x": 0, "xref": "paper", "xanchor": "left", "font": {"size": 15, "weight": 600}},
         "hoverlabel": {"font": {"size": 13}, "align": "left", "namelength": -1},
         "legend": dict(BOX),
         "xaxis": dict(AXIS),
@@ -56,7 +62,12 @@ LAYOUT: MappingProxyType[str, Any] = MappingProxyType(
 
 
 def sheet(
-    title: str, titles: Sequence[str] = ("",), *, height: int = HEIGHT, shared: bool = False
+    title: str,
+    titles: Sequence[str] = ("",),
+    *,
+    height: int = HEIGHT,
+    shared: bool = False,
+    space: float = 0.1,
 ) -> go.Figure:
     """An empty figure with plots side by side, each below its own title.
 
@@ -64,9 +75,11 @@ def sheet(
     ----------
     shared : bool
         Do the plots share the y axis?
+    space : float
+        Between two plots, as a fraction of the whole width.
     """
     figure = make_subplots(
-        1, len(titles), subplot_titles=titles, shared_yaxes=shared, horizontal_spacing=0.1
+        1, len(titles), subplot_titles=titles, shared_yaxes=shared, horizontal_spacing=space
     )
     # A template of a few lines: plotly's own would be stored with every figure, at 7 KB.
     figure.update_layout(template=go.layout.Template(layout=dict(LAYOUT)), title_text=title)
@@ -80,7 +93,7 @@ def axes(figure: go.Figure, column: int, x: str, y: str = "", *, log: bool = Fal
     figure.update_xaxes(title_text=x, col=column)
     figure.update_yaxes(title_text=y, col=column)
     if log:
-        figure.update_yaxes(type="log", exponentformat="power", dtick=1, col=column)
+        figure.update_yaxes(type="log", exponentformat="power", col=column)
 
 
 def thin(values: ArrayLike) -> NDArray[np.float32]:
@@ -147,16 +160,13 @@ def faint(shade: str, opacity: float = 0.3) -> str:
     return f"rgba({red},{green},{blue},{opacity})"
 
 
-def rule(
-    figure: go.Figure, at: float, name: str, shade: str, column: int, *, upright: bool = False
-) -> None:
-    """A straight line across one plot, with its name beside it."""
-    draw = figure.add_vline if upright else figure.add_hline
-    draw(
-        at,
-        col=column,
-        row=1,
+def rule(x: ArrayLike, y: ArrayLike, name: str, shade: str) -> go.Scatter:
+    """A thin straight line that the legend names: a limit, a level."""
+    return go.Scatter(
+        x=x,
+        y=y,
+        mode="lines",
         line={"color": shade, "width": 1.5, "dash": "dot"},
-        annotation={"text": name, "font": {"color": shade, "size": 12}},
-        annotation_position="top right",
+        name=name,
+        hovertemplate=f"{name}<extra></extra>",
     )

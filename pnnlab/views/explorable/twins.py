@@ -1,5 +1,6 @@
 """Figures to explore of what a twin is worth."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,14 +10,23 @@ from torch import Tensor
 
 from pnnlab.twins import NeuralRecord, TwinReport
 from pnnlab.views import numbers
-from pnnlab.views.explorable.drawing import INK, SYMBOLS, axes, faint, line, rule, sheet, thin
-from pnnlab.views.numbers import BAND, DEVIATION, RESIDUAL, Indices
+from pnnlab.views.explorable.drawing import (
+    FULL,
+    INK,
+    OFTEN,
+    SYMBOLS,
+    axes,
+    faint,
+    line,
+    rule,
+    sheet,
+    thin,
+)
+from pnnlab.views.numbers import BAND, RESIDUAL, Indices
 from pnnlab.views.style import PALETTE
 
 POINTS = 2000  # in the scatter plots of one figure
 CELLS = 2400  # in its maps
-OFTEN = 250  # points of a line
-FULL = "of full scale<extra></extra>"
 
 
 def fitting_figure(records: Sequence[NeuralRecord], ceiling: float | None = None) -> go.Figure:
@@ -40,7 +50,8 @@ def fitting_figure(records: Sequence[NeuralRecord], ceiling: float | None = None
         hover = f"{name}, epoch %{{x}}<br>NMSE %{{y:.4g}}<extra></extra>"
         figure.add_trace(line(errors, name, place, hover, x=epochs, marks=True), 1, 1)
     if ceiling:
-        rule(figure, ceiling, "noise ceiling", INK, 1)
+        ends = [epochs[0], epochs[-1]]
+        figure.add_trace(rule(ends, [ceiling] * 2, f"noise ceiling: {ceiling:.3g}", INK), 1, 1)
     axes(figure, 1, "epoch", "NMSE", log=True)
     return figure
 
@@ -48,7 +59,7 @@ def fitting_figure(records: Sequence[NeuralRecord], ceiling: float | None = None
 def parity_figure(*reports: TwinReport) -> go.Figure:
     """Twin against device on held-out shots, one plot a twin, with the noise of one read-out."""
     count = numbers.given(reports)
-    figure = sheet("Twin and device on held-out shots", [_error(r) for r in reports], shared=True)
+    figure = sheet(f"Parity on {_held(reports)}", [_error(r) for r in reports], shared=True)
     for column, report in enumerate(reports, 1):
         points = numbers.some(report.device.numel(), POINTS // count)
         device, modelled = report.device.flatten()[points], report.modelled.flatten()[points]
@@ -57,6 +68,7 @@ def parity_figure(*reports: TwinReport) -> go.Figure:
         band = go.Scatter(
             x=np.append(ends, ends[::-1]),
             y=np.append(ends - noise, (ends + noise)[::-1]),
+            mode="lines",
             fill="toself",
             fillcolor=faint(PALETTE["orange"], 0.5),
             line={"width": 0},
@@ -78,7 +90,7 @@ def parity_figure(*reports: TwinReport) -> go.Figure:
 def residual_figure(*reports: TwinReport) -> go.Figure:
     """Distribution of twin minus device, beside that of noise alone."""
     numbers.given(reports)
-    figure = sheet("Residuals on held-out shots", [_error(report) for report in reports])
+    figure = sheet(f"Residuals on {_held(reports)}", [_error(report) for report in reports])
     for column, report in enumerate(reports, 1):
         seen = numbers.distribution(report)
         bars = go.Bar(
@@ -120,7 +132,7 @@ def residual_output_figure(*reports: TwinReport) -> go.Figure:
         add(report.twin, numbers.residual_by_output(report), place)
     if numbers.noise(first) > 0:
         add("device: noise", first.noise.numpy(), 2, color=INK, width=1)
-    axes(figure, 1, "output", DEVIATION, log=True)
+    axes(figure, 1, "output", "rms " + RESIDUAL, log=True)
     figure.update_layout(showlegend=True)
     return figure
 
@@ -137,7 +149,7 @@ def residual_input_figure(*reports: TwinReport) -> go.Figure:
             x=thin((np.arange(bins) + 0.5) / bins),
             y=rows,
             z=thin(rms[rows]),
-            customdata=shots[rows].astype(np.int32),
+            customdata=shots[rows],
             colorscale="Cividis",
             colorbar={"thickness": 10, "len": 0.9, "title": {"text": "rms"}},
             hovertemplate=(
@@ -197,18 +209,24 @@ def gap_figure(*reports: TwinReport) -> go.Figure:
 
 
 def _error(report: TwinReport) -> str:
-    return f"{report.twin}: NMSE {report.nmse:.1e} (noise {report.ceiling:.0e})"
+    return f"{report.twin}: NMSE {report.nmse:.1e}"
+
+
+def _held(reports: Sequence[TwinReport]) -> str:
+    first = reports[0]
+    known = not math.isnan(first.ceiling)
+    return f"{first.shots} held-out shots" + known * f"; noise ceiling: NMSE {first.ceiling:.1e}"
 
 
 def _ends(*values: Tensor) -> NDArray[np.float32]:
     return thin([min(float(v.min()) for v in values), max(float(v.max()) for v in values)])
 
 
-def _where(points: Indices, width: int) -> NDArray[np.int16]:
-    return np.column_stack(np.divmod(points, width)).astype(np.int16)
+def _where(points: Indices, width: int) -> Indices:
+    return np.column_stack(np.divmod(points, width))
 
 
-def _dots(x: Tensor, y: Tensor, named: NDArray[np.int16]) -> go.Scatter:
+def _dots(x: Tensor, y: Tensor, named: Indices) -> go.Scatter:
     return go.Scatter(
         x=thin(x),
         y=thin(y),
@@ -221,11 +239,7 @@ def _dots(x: Tensor, y: Tensor, named: NDArray[np.int16]) -> go.Scatter:
 
 def _diagonal(ends: NDArray[np.float32]) -> go.Scatter:
     """Where twin and device agree."""
-    return go.Scatter(
-        x=ends,
-        y=ends,
-        mode="lines",
-        line={"color": INK, "width": 1},
-        hoverinfo="skip",
-        showlegend=False,
+    drawn = rule(ends, ends, "twin = device", INK)
+    return drawn.update(
+        line={"width": 1, "dash": "solid"}, showlegend=False, hoverinfo="skip", hovertemplate=None
     )

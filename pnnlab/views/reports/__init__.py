@@ -4,14 +4,8 @@ Each function takes the data set or the reports and gives back a `Picture`. Of e
 to explore, with the same name, in `pnnlab.views.explorable`.
 """
 
-from pnnlab.views.reports.measured import (
-    drift_figure,
-    memory_figure,
-    noise_figure,
-    repeatability_figure,
-    response_figure,
-    surface_figure,
-)
+from pnnlab.views.reports.answering import memory_figure, response_figure, surface_figure
+from pnnlab.views.reports.repeating import drift_figure, noise_figure, repeatability_figure
 from pnnlab.views.reports.twins import (
     fitting_figure,
     gap_figure,

@@ -13,6 +13,7 @@ from pnnlab.views.numbers import BAND
 from pnnlab.views.style import PALETTE, STYLE, Picture
 
 COLUMN = 3.4  # inches
+SHOWN = 4000  # points in a scatter plot; more of them show nothing more
 P = ParamSpec("P")
 
 

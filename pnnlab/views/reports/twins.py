@@ -8,11 +8,10 @@ from matplotlib.ticker import MaxNLocator
 
 from pnnlab.twins import NeuralRecord, TwinReport
 from pnnlab.views import numbers
-from pnnlab.views.numbers import BAND, DEVIATION, RESIDUAL
-from pnnlab.views.reports.drawing import panels, styled
+from pnnlab.views.numbers import BAND, RESIDUAL
+from pnnlab.views.reports.drawing import SHOWN, panels, styled
 from pnnlab.views.style import PALETTE
 
-SHOWN = 4000  # points in a scatter plot; more of them show nothing more
 DASHES = ("-", "--", "-.", ":")
 
 
@@ -67,7 +66,7 @@ def residual_figure(*reports: TwinReport) -> Figure:
 def residual_output_figure(*reports: TwinReport) -> Figure:
     """Rms residual of each output, between the device's noise and its signal."""
     numbers.given(reports)
-    figure, (axes,) = panels(1, 3.4, 7.5)
+    figure, (axes,) = panels(1, 3.4, 9.6)
     first, outputs = reports[0], np.arange(reports[0].device.shape[1])
     signal = first.device.double().std(0)
     axes.semilogy(outputs, signal, color=PALETTE["grey"], label="device: signal")
@@ -76,8 +75,8 @@ def residual_output_figure(*reports: TwinReport) -> Figure:
         axes.semilogy(outputs, rms, ls=dashes, label=report.twin)
     if numbers.noise(first) > 0:
         axes.semilogy(outputs, first.noise, color=PALETTE["grey"], ls=":", label="device: noise")
-    axes.set(title="Residuals by output", xlabel="output", ylabel=DEVIATION)
-    axes.legend(fontsize="small")
+    axes.set(title="Residuals by output", xlabel="output", ylabel="rms " + RESIDUAL)
+    figure.legend(loc="outside right upper", fontsize="small")
     return figure
 
 
