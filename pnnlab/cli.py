@@ -389,6 +389,8 @@ def _app(notebook: Path, passed_on: list[str]) -> list[str]:
     return [
         *(sys.executable, "-m", "voila", str(notebook.resolve()), "--template=pnnlab"),
         "--VoilaConfiguration.multi_kernel_manager_class=pnnlab.views.serving.OneKernel",
+        # Its button opens notebooks as apps; here it would load half of JupyterLab for nothing.
+        "--VoilaConfiguration.extension_denylist=@voila-dashboards/jupyterlab-preview",
         # Whoever can reach the port could drive the device; a token of one's own is as good.
         *([] if any("token" in word for word in passed_on) else ["--Voila.auto_token=True"]),
         *passed_on,

@@ -1,5 +1,6 @@
 import copy
 import itertools
+import math
 
 import pytest
 import torch
@@ -8,10 +9,18 @@ from toy import Toy, ToyTwin
 
 from pnnlab.errors import RangeError, RunError, ShapeError, TrainingError
 from pnnlab.gradients import ideal, in_silico, physics_aware
-from pnnlab.layers import PhysicalLayer, Rescale, calibrate, deep_pnn
+from pnnlab.layers import PhysicalLayer, Rescale, calibrate, deep_pnn, physical_layers
 from pnnlab.systems import Circuit
 from pnnlab.tasks import Split
-from pnnlab.training import FitSettings, Training, accuracy, evaluate, fit
+from pnnlab.training import (
+    FitSettings,
+    Training,
+    accuracy,
+    at_limits,
+    evaluate,
+    fit,
+    stuck,
+)
 from pnnlab.twins import CircuitEquations, PhysicsTwin
 
 
@@ -229,6 +238,54 @@ def test_the_gap_is_that_of_the_known_error():
         layer_out - layer_out.mean(0)
     ).square().sum()
     assert found.gap[0] == pytest.approx(float(expected), rel=0.3)
+
+
+def test_parameters_at_their_limits_are_counted():
+    assert at_limits(torch.tensor([0.0, -0.1, 0.5, 1.0, 0.99])) == 3 / 5
+    assert at_limits(torch.zeros(0)) == 0.0
+
+
+def test_readouts_that_stick_are_counted_and_extremes_as_such_are_not():
+    rising = torch.linspace(0, 1, 102)[:, None]
+    assert stuck(rising) == 0.0
+    clipped = rising.clamp(0.25, 0.75)
+    outside = int(((rising <= 0.25) | (rising >= 0.75)).sum())
+    assert stuck(clipped) == (outside - 2) / 100
+    dead = torch.full((102, 1), 0.3)
+    assert stuck(dead) == 1.0
+    assert stuck(torch.cat([rising, dead], 1)) == 0.5
+    assert math.isnan(stuck(rising[:2]))
+
+
+def test_an_evaluation_tells_limits_and_saturation_of_each_layer():
+    network = make_network()
+    network[0].theta.data[:9] = 1.5
+    training = Training(network, make_split(), make_split(100, seed=1), FitSettings(evaluations=1))
+    record = list(fit(training))[-1]
+    first, second = physical_layers(network)
+    assert record.theta_at_limits == (at_limits(first.theta), at_limits(second.theta))
+    assert record.theta_at_limits[0] > 0
+    assert len(record.stuck) == 2
+    assert max(record.stuck) < 0.1  # tanh of small weights is far from its ends
+    steep = nn.Sequential(
+        PhysicalLayer(Toy(6, 1, noise=0.0), None, ideal, theta=torch.ones(6)), Rescale(1)
+    )
+    far = Split(make_split().x * 0.001 + 0.999, make_split().labels)
+    assert evaluate(steep, far).stuck[0] < 0.05  # near 1 throughout, and yet moving
+    steep[0].system = Clipping()
+    assert evaluate(steep, make_split()).stuck[0] > 0.9
+    assert evaluate(steep, make_split()).gap is None
+    assert evaluate(nn.Linear(6, 2), make_split()).stuck is None
+
+
+class Clipping(Toy):
+    """A toy whose read-out does not fit into its converter."""
+
+    def __init__(self):
+        super().__init__(6, 1)
+
+    def _simulate(self, x, theta):
+        return super()._simulate(x, theta).clamp(0.0, 0.1)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol, final
 
 import ipywidgets as widgets
+import torch
 
 from pnnlab.characterize.probe import Probe
 from pnnlab.comparison import calibration_inputs
@@ -21,6 +22,7 @@ from pnnlab.tasks import digits
 from pnnlab.training import FitSettings, Record, Training
 from pnnlab.twins import CircuitEquations, PhysicsTwin
 from pnnlab.views.dashboard import TrainingDashboard
+from pnnlab.views.inference import LiveInference
 from pnnlab.views.panel import DevicePanel
 from pnnlab.views.parts import style_sheet
 from pnnlab.views.pastruns import PastRuns
@@ -167,15 +169,18 @@ def circuit_lab(
     # The same board, counted by itself: what a visitor asks of it is no cost of the training.
     touched = board.reshaped(replays=4, output_dim=64)
     images = {f"Digit {task.test.labels[i]}": task.test.x[i] for i in range(3)}
+    first = torch.rand(board.param_dim, generator=torch.Generator().manual_seed(seed))
 
     def panel() -> DevicePanel:
+        probe = Probe(touched, twins[0], x=task.test.x[0], theta=first)
         other = partial(Circuit, input_dim=64, replays=4, output_dim=64)
-        return DevicePanel(Probe(touched, twins[0]), units=other, presets=images, session=session)
+        return DevicePanel(probe, units=other, presets=images, session=session)
 
     return LabApp(
         {
             "Device": panel,
             "Training": lambda: TrainingDashboard(session),
+            "Live inference": lambda: LiveInference(network, task, session=session),
             "Past runs": lambda: PastRuns(root),
         },
         about=f"{board.name}, unit {unit}, simulated: touch it, train it, look at what it learned.",

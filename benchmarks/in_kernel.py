@@ -1,0 +1,102 @@
+"""What is measured inside a kernel, where widgets have a page to talk to: see test_views.py."""
+
+import asyncio
+import statistics
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from torch import nn
+from toy import Toy, ToyTwin
+
+from pnnlab.gradients import physics_aware
+from pnnlab.layers import PhysicalLayer, Rescale
+from pnnlab.sessions import Session
+from pnnlab.training import FitSettings, Training, fit
+from pnnlab.views import Line, LinePlot, Panel, TrainingDashboard
+
+POINTS = 1000
+UPDATES = 200
+PAIRS = 20
+BLOCK = 3.0  # seconds; many updates, few enough that the machine stays as it is
+SETTLED = 0.3  # seconds after a dashboard was made or closed
+
+
+def training() -> Training:
+    """Three small physical layers: steps of milliseconds, far shorter than a device's."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    x = torch.rand(200, 6)
+    split = SimpleNamespace(x=x, labels=(x[:, :3].sum(1) > x[:, 3:].sum(1)).long())
+    layers = [PhysicalLayer(Toy(), ToyTwin(), physics_aware, encoding=Rescale(6)) for _ in range(3)]
+    settings = FitSettings(epochs=200_000, batch_size=20, evaluations=20_000)
+    return Training(nn.Sequential(*layers, nn.Linear(6, 2)), split, split, settings)
+
+
+def update_cost() -> dict[str, float]:
+    """Processor time of an update of two traces, its way to the page included, in ms."""
+    plot, x = LinePlot(), np.arange(float(POINTS))
+    values = np.random.default_rng(0).random((2, UPDATES, POINTS))
+
+    def update(number: int) -> None:
+        lines = [
+            Line(label=label, x=x, y=traces[number])
+            for label, traces in zip(("device", "twin"), values, strict=True)
+        ]
+        plot.show(Panel(title="Response", y_label="y (V)", lines=lines))
+
+    threads: list[float] = []
+    processes: list[float] = []
+    for number in range(UPDATES):
+        thread, process = time.thread_time(), time.process_time()
+        update(number)
+        threads.append(time.thread_time() - thread)
+        time.sleep(0.01)  # the thread that sends has sent
+        processes.append(time.process_time() - process)
+    return {
+        "in its thread": 1e3 * statistics.median(threads),
+        "in the process": 1e3 * statistics.median(processes),
+    }
+
+
+async def slowdown(pairs: int = PAIRS, block: float = BLOCK) -> dict[str, float]:
+    """A running training with a dashboard and without, in turn: ratios of the time of a step."""
+    running = training()
+    session = Session(fit(running)).start()
+    while running.step < 300:
+        await asyncio.sleep(0.01)
+
+    async def step_times() -> tuple[float, float]:
+        await asyncio.sleep(SETTLED)
+        wall, processor, step = time.perf_counter(), time.process_time(), running.step
+        await asyncio.sleep(block)
+        steps = max(1, running.step - step)
+        return (time.perf_counter() - wall) / steps, (time.process_time() - processor) / steps
+
+    async def watched() -> tuple[float, float]:
+        dashboard = TrainingDashboard(session)
+        taken = await step_times()
+        dashboard.close()
+        return taken
+
+    with_it: list[tuple[float, float]] = []
+    alone: list[tuple[float, float]] = []
+    for pair in range(pairs):
+        for is_watched in (True, False) if pair % 2 else (False, True):
+            (with_it if is_watched else alone).append(
+                await (watched() if is_watched else step_times())
+            )
+    session.stop()
+    await session.done()
+    return {
+        "wall time": ratio(with_it, alone, 0),
+        "processor time": ratio(with_it, alone, 1),
+        "part of a core that the kernel got": statistics.median(p / w for w, p in alone),
+    }
+
+
+def ratio(ones: list[tuple[float, float]], others: list[tuple[float, float]], which: int) -> float:
+    return statistics.median(
+        one[which] / other[which] for one, other in zip(ones, others, strict=True)
+    )

@@ -1,0 +1,235 @@
+"""The lab on one page: each view a tab, made when it is looked at; one kernel for all pages."""
+
+import asyncio
+import base64
+import json
+import os
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import ipywidgets as widgets
+import nbformat
+import pytest
+import torch
+from ipywidgets.embed import dependency_state
+from records import wait_until
+from torch import nn
+from toy import Toy, ToyTwin
+
+from pnnlab import cli
+from pnnlab.errors import InstrumentError, RunError, ShapeError
+from pnnlab.gradients import physics_aware
+from pnnlab.layers import PhysicalLayer, Rescale
+from pnnlab.runs import list_runs
+from pnnlab.training import FitSettings, Training
+from pnnlab.views.app import LabApp, circuit_lab, kept_session
+from pnnlab.views.serving import AsyncMappingKernelManager, OneKernel
+
+STORED = 200_000  # bytes of all widgets of the app in a notebook, at most
+
+
+class View:
+    def __init__(self) -> None:
+        self.widget = widgets.HTML("seen")
+        self.closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+# --- tabs -----------------------------------------------------------------------------
+
+
+def test_a_view_is_made_when_its_tab_is_first_looked_at() -> None:
+    made: list[str] = []
+
+    def maker(name: str) -> Callable[[], View]:
+        return lambda: made.append(name) or View()  # type: ignore[func-returns-value]
+
+    app = LabApp({"Device": maker("Device"), "Training": maker("Training")}, title="A <lab>")
+    assert made == ["Device"]
+    assert app.tabs.titles == ("Device", "Training")
+    app.tabs.selected_index = 1
+    assert made == ["Device", "Training"]
+    assert app.tabs.children[1].children == (app.views["Training"].widget,)
+    app.tabs.selected_index = 0
+    assert app.show("Training") is app.views["Training"]
+    assert app.tabs.selected_index == 1
+    assert made == ["Device", "Training"]
+    assert "A &lt;lab&gt;" in app.widget.children[1].value
+    app.close()
+    assert all(view.closed for view in app.views.values() if isinstance(view, View))
+
+
+def test_a_view_that_cannot_be_made_says_why_and_is_tried_again() -> None:
+    errors = [InstrumentError("no answer from <scope>; is it switched on?")]
+
+    def maker() -> View:
+        if errors:
+            raise errors.pop()
+        return View()
+
+    app = LabApp({"Device": maker, "Other": View})
+    [said] = app.tabs.children[0].children
+    assert 'role="alert"' in said.value
+    assert "no answer from &lt;scope&gt;; is it switched on?" in said.value
+    app.tabs.selected_index = 1
+    app.tabs.selected_index = 0
+    assert app.tabs.children[0].children == (app.views["Device"].widget,)
+
+
+def test_what_is_no_tab_is_refused() -> None:
+    with pytest.raises(ShapeError, match="at least one view"):
+        LabApp({})
+    with pytest.raises(ShapeError, match="no tab 'Devcie'; there are Device"):
+        LabApp({"Device": View}).show("Devcie")
+
+
+def test_the_text_that_stands_in_for_it_is_always_the_same() -> None:
+    bundle = LabApp({"Device": View})._repr_mimebundle_()
+    assert bundle["text/plain"] == "The lab on one page (alive in Jupyter)"
+
+
+# --- the lab that is served --------------------------------------------------------------
+
+
+def toy_training() -> Training:
+    layer = PhysicalLayer(Toy(), ToyTwin(), physics_aware, encoding=Rescale(6))
+    split = SimpleNamespace(x=torch.rand(20, 6), labels=torch.randint(0, 2, (20,)))
+    settings = FitSettings(epochs=2, batch_size=10, evaluations=1)
+    return Training(nn.Sequential(layer, nn.Linear(6, 2)), split, split, settings)
+
+
+def test_a_run_gets_a_folder_of_its_own_once_it_is_started(tmp_path: Path) -> None:
+    root = tmp_path / "results"
+    sessions = [kept_session(root, toy_training(), "toy") for _ in range(3)]
+    assert not root.exists()
+    for session in sessions[:2]:
+        session.start().join()
+    assert {run.folder.name for run in list_runs(root)} == {"toy-001", "toy-002"}
+    assert sessions[0].can_checkpoint
+    assert sessions[2]._checkpoint is not None
+    with pytest.raises(RunError, match="before its first step"):
+        sessions[2]._checkpoint()
+
+
+def test_the_lab_of_the_circuit_trains_and_stays_small(tmp_path: Path) -> None:
+    app = circuit_lab(tmp_path, epochs=1)
+    for name in app.tabs.titles:
+        app.show(name)
+    session = app.views["Training"].session  # type: ignore[attr-defined]
+    session.start()
+    wait_until(lambda: session.latest is not None, 60)
+    session.stop()
+    session.join()
+    assert [run.folder.name for run in list_runs(tmp_path)] == ["digits-001"]
+
+    state = dependency_state(app.widget, drop_defaults=True)
+    sizes = {model: len(json.dumps(kept, default=_encoded)) for model, kept in state.items()}
+    assert sum(sizes.values()) <= STORED, sorted(sizes.values())[-5:]
+
+
+def _encoded(value: object) -> str:
+    return base64.b64encode(bytes(value)).decode()  # type: ignore[call-overload, no-any-return]
+
+
+def test_the_notebook_of_the_app_is_three_lines_that_find_the_lab_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    notebook = nbformat.read(cli.APP, 4)
+    lines = [line for cell in notebook.cells for line in cell.source.splitlines()]
+    assert len([line for line in lines if not line.startswith("#")]) == 3
+    assert all(cell.outputs == [] for cell in notebook.cells)
+    monkeypatch.setattr("pnnlab.views.app.circuit_lab", lambda root: [root])
+    names: dict[str, Any] = {}
+    exec("\n".join(lines), names)
+    first = names["lab"]
+    exec("\n".join(lines), names)
+    assert names["lab"] is first
+
+
+def test_the_page_asks_for_nothing_from_outside() -> None:
+    template = cli.APP.parent / "voila" / "templates" / "pnnlab"
+    for file in template.iterdir():
+        assert "//" not in file.read_text(), file
+
+
+# --- serving ----------------------------------------------------------------------------
+
+
+def test_every_page_gets_the_kernel_that_the_first_one_started(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    started: list[dict[str, Any]] = []
+
+    async def start(self: OneKernel, **asked: Any) -> str:
+        await asyncio.sleep(0)
+        started.append(asked)
+        name = f"kernel {len(started)}"
+        self._kernels[name] = SimpleNamespace()
+        return name
+
+    async def pages() -> None:
+        manager = OneKernel()
+        asked = {"kernel_name": "python3", "path": "pnnlab/app"}
+        both = await asyncio.gather(manager.start_kernel(**asked), manager.start_kernel(**asked))
+        assert both == ["kernel 1", "kernel 1"]
+        await manager.shutdown_kernel("kernel 1")
+        assert "kernel 1" in manager
+        manager._kernels.clear()  # it died
+        assert await manager.start_kernel(**asked) == "kernel 2"
+        manager._kernels.clear()
+
+    monkeypatch.setattr(AsyncMappingKernelManager, "start_kernel", start)
+    monkeypatch.chdir(tmp_path)
+    asyncio.run(pages())
+    expected = {"kernel_name": "python3", "path": None, "cwd": str(tmp_path)}
+    assert started == [expected, expected]
+
+
+class Started:
+    """A process that never was: what it would have been."""
+
+    asked: list[str]
+    environment: dict[str, str]
+
+    def __init__(self, command: list[str], env: dict[str, str]) -> None:
+        Started.asked, Started.environment = command, env
+
+    def __enter__(self) -> "Started":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def wait(self) -> int:
+        return 0
+
+
+def test_lab_app_serves_its_notebook_or_another(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(subprocess, "Popen", Started)
+    monkeypatch.setenv("JUPYTER_PATH", "elsewhere")
+    assert cli.main(["lab", "--app", "--", "--port", "8891"]) == cli.OK
+    assert Started.asked[2:4] == ["voila", str(cli.APP)]
+    assert Started.asked[-3:] == ["--Voila.auto_token=True", "--port", "8891"]
+    assert "--VoilaConfiguration.multi_kernel_manager_class=pnnlab.views.serving.OneKernel" in (
+        Started.asked
+    )
+    assert Started.environment["JUPYTER_PATH"].split(os.pathsep) == [
+        str(cli.APP.parent),
+        "elsewhere",
+    ]
+    mine = tmp_path / "mine.ipynb"
+    mine.touch()
+    assert cli.main(["lab", "--app", str(mine), "--", "--Voila.token=x"]) == cli.OK
+    assert Started.asked[3] == str(mine)
+    assert not any("auto_token" in word for word in Started.asked)
+
+    assert cli.main(["lab", "--app", "none.ipynb"]) == cli.BAD_ARGUMENTS
+    assert re.search("no notebook none.ipynb: give --app", capsys.readouterr().err)
