@@ -215,8 +215,9 @@ def comparison_panels(
 ) -> list[Panel]:
     """Accuracy and loss on the device, one line a training, over what ``against`` says."""
     seen = [
-        (name, [record for record in run.evaluations if against != "passes" or _passes(run)])
+        (name, run.evaluations)
         for name, run in trainings.items()
+        if against != "passes" or _passes(run)
     ]
     unit, scale = _unit(against, [record for _, records in seen for record in records])
 
@@ -234,6 +235,8 @@ def comparison_panels(
         ]
 
     x_label = AXES[against] + unit
+    most = max((_cost(record, against) for _, records in seen for record in records), default=0)
+    x_range = (0.0, most / scale or 1.0)
     note = "no training is chosen" if not trainings else "shown at the first evaluation"
     accuracy = lines("device_accuracy", 100.0)
     lowest = min((float(np.nanmin(line.y)) for line in accuracy if np.size(line.y)), default=0.0)
@@ -244,6 +247,7 @@ def comparison_panels(
             x_label=x_label,
             unit="%",
             lines=accuracy,
+            x_range=x_range,
             y_range=(10 * (lowest // 10), 100.0 if lowest >= 10 else 102.0),
             note=note,
         ),
@@ -252,6 +256,7 @@ def comparison_panels(
             y_label="cross-entropy (nat)",
             x_label=x_label,
             lines=lines("device_loss", 1.0),
+            x_range=x_range,
             note=note,
         ),
     ]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import cache
+from html import escape
 from pathlib import Path
 
 import ipywidgets as widgets
@@ -29,3 +30,8 @@ def button(description: str, icon: str, act: Callable[[], object]) -> widgets.Bu
 def script(name: str) -> str:
     """The code ``name.js`` of this folder as a page runs it, after what all of it shares."""
     return "\n".join((HERE / f"{part}.js").read_text() for part in ("dark", name))
+
+
+def alert(error: BaseException) -> str:
+    """A refusal in its own words, as a screen reader announces it."""
+    return f'<div role="alert" class="pnn-error">{escape(str(error))}</div>'

@@ -1,13 +1,16 @@
 """A live view of a session, with the buttons that command it."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ipywidgets as widgets
 from IPython.display import display
 
+from pnnlab.monitoring import Reference
 from pnnlab.sessions import Session
+from pnnlab.views.dashboard.closer import Looked
+from pnnlab.views.dashboard.looking import Looking
 from pnnlab.views.dashboard.panels import training_panels
 from pnnlab.views.dashboard.says import error_html, state_html, summary, tiles_html
 from pnnlab.views.follower import Follower
@@ -28,10 +31,20 @@ class TrainingDashboard:
     Parameters
     ----------
     session : Session
-        What to observe. It is changed only by the buttons, and started by `watch`.
+        What to observe. It is changed only by the buttons, and started by `watch`. If it knows
+        its training, ``Session(fit(training), training=training)``, there is more to unfold below
+        the plots: confusion, gradients, drift and refit, limits, and the learning rate.
+    classes : sequence of str, optional
+        Names of the classes, for the confusion matrix.
+    image : (int, int), optional
+        Height and width of an input that is an image; by default a square, if it makes one.
+    references : sequence of Reference, optional
+        Taken of the physical layers when their twins were fitted: drift is told from there on.
 
     Attributes
     ----------
+    looking : Looking or None
+        What unfolds below the plots.
     widget : ipywidgets.VBox
         The whole dashboard, to be placed in a layout of your own.
 
@@ -48,8 +61,25 @@ class TrainingDashboard:
     >>> await session.done(); dashboard.figure()  # doctest: +SKIP
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(
+        self,
+        session: Session,
+        *,
+        classes: Sequence[str] | None = None,
+        image: tuple[int, int] | None = None,
+        references: Sequence[Reference] = (),
+    ) -> None:
         self.session = session
+        self.looking: Looking | None = None
+        if session.training is not None:
+            looked = Looked(
+                session=session,
+                training=session.training,
+                classes=classes,
+                image=image,
+                references=tuple(references),
+            )
+            self.looking = Looking(looked)
         self._state = widgets.HTML()
         self._error = widgets.HTML()
         self._tiles = widgets.HTML()
@@ -59,9 +89,9 @@ class TrainingDashboard:
         self._grid = PlotGrid(4)
         self.plots = self._grid.plots
         bar = widgets.HBox([self.toggle, self.stop, self.checkpoint, self._state])
-        self.widget = widgets.VBox(
-            [style_sheet("dashboard"), bar, self._error, self._tiles, self._grid.widget]
-        )
+        seen = [style_sheet("dashboard"), bar, self._error, self._tiles, self._grid.widget]
+        seen += [self.looking.widget] if self.looking is not None else []
+        self.widget = widgets.VBox(seen)
         self.widget.add_class("pnn-dashboard")
         bar.add_class("pnn-bar")
         self._lock = threading.Lock()
@@ -71,8 +101,8 @@ class TrainingDashboard:
             resting=lambda: session.status == "paused",
         )
         self._forget = session.on_change(self._follower.wake)
-        self._follower.wake()
         self.refresh()
+        self._follower.wake()
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         bundle: dict[str, Any] = self.widget._repr_mimebundle_(**kwargs)
@@ -123,6 +153,8 @@ class TrainingDashboard:
             if not session.can_checkpoint:
                 self.checkpoint.tooltip = "This session was given no place for checkpoints"
             self._grid.show(panels)
+            if self.looking is not None:
+                self.looking.refresh()
 
     def close(self) -> None:
         """Stop observing, and take the widgets off the page. The session goes on."""

@@ -68,7 +68,7 @@ def training_panels(session: Watched) -> list[Panel]:
             title="Gap to the twin",
             y_label="gap² / variance (%)",
             unit="%",
-            lines=_layer_lines(
+            lines=layer_lines(
                 np.array([r.step for r in evaluated if r.gap], dtype=float),
                 100 * np.array([r.gap for r in evaluated if r.gap], dtype=float).T,
                 markers=True,
@@ -81,7 +81,7 @@ def training_panels(session: Watched) -> list[Panel]:
             title="Clamped inputs",
             y_label="clamped (%)",
             unit="%",
-            lines=_layer_lines(x, clamped),
+            lines=layer_lines(x, clamped),
             x_range=x_range,
             note="waiting for the first step",
         ),
@@ -100,7 +100,7 @@ def _evaluation_lines(
     return lines
 
 
-def _layer_lines(x: Floats, layers: Iterable[Floats], *, markers: bool = False) -> list[Line]:
+def layer_lines(x: Floats, layers: Iterable[Floats], *, markers: bool = False) -> list[Line]:
     """One line a physical layer."""
     return [
         Line(

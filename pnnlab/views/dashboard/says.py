@@ -39,9 +39,11 @@ def state_html(session: Session) -> str:
     """Status, what is asked and what became of the last checkpoint; spoken by screen readers."""
     asked = [text for request, text in REQUESTS.items() if request in session.asked]
     title = asked[-1] if asked else TITLES[session.status]
+    tasks = session.tasks  # read once: the training goes on meanwhile
+    doing = f"{tasks[0]} …" if tasks else session.notice
     return (
         f'<div role="status" class="pnn-state pnn-{session.status}"><i aria-hidden="true"></i>'
-        f"<b>{title}</b><span>{escape(session.notice)}</span></div>"
+        f"<b>{title}</b><span>{escape(doing)}</span></div>"
     )
 
 

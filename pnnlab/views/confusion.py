@@ -1,0 +1,169 @@
+"""The confusion matrix: which classes are taken for which, and the inputs behind each cell."""
+
+import math
+from typing import Any, final
+
+import anywidget
+import numpy as np
+import traitlets
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from pnnlab.errors import ShapeError
+from pnnlab.monitoring import Confusion
+from pnnlab.views.parts import HERE, script
+from pnnlab.views.style import STYLE, Picture
+
+SHOWN = 24  # inputs behind a cell that are shown
+SMALLEST_IMAGE = 8  # pixels a side, from which on a square of inputs is taken for an image
+
+
+@final
+class ConfusionView(anywidget.AnyWidget):
+    """A confusion matrix whose cells are buttons: each shows the inputs behind it.
+
+    At the end of a cell it shows itself. Arrow keys move from cell to cell, Enter opens one.
+
+    Parameters
+    ----------
+    confusion : Confusion
+    x : Tensor, (n, features), in [0, 1]
+        The examples that were named, in the same order.
+    shape : (int, int), optional
+        Height and width of an example that is an image. By default a square, if the features make
+        one of at least 8 by 8 pixels; other examples are drawn as curves.
+    where : str
+        On what they were named.
+
+    Attributes
+    ----------
+    cell : list of int
+        The open cell, true and named class; empty if none is.
+
+    Raises
+    ------
+    ShapeError
+        Other examples than were named, or a shape that they do not have.
+    """
+
+    _esm = script("confusion")
+    _css = HERE / "confusion.css"
+    title = traitlets.Unicode().tag(sync=True)
+    classes = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    matrix: traitlets.List[list[int]] = traitlets.List().tag(sync=True)
+    cell = traitlets.List(traitlets.Int()).tag(sync=True)
+    picked = traitlets.Dict().tag(sync=True)
+    values = traitlets.Bytes(b"").tag(sync=True)
+
+    def __init__(
+        self,
+        confusion: Confusion,
+        x: Tensor,
+        *,
+        shape: tuple[int, int] | None = None,
+        where: str = "device",
+    ) -> None:
+        super().__init__()
+        self._image = image_shape(x.shape[1], shape)
+        self._where = where
+        self.show(confusion, x)
+        self.observe(lambda _: self._pick(), "cell")
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        bundle = super()._repr_mimebundle_(**kwargs)
+        if bundle is not None:  # the same words in every run, where no widget can live
+            bundle[0]["text/plain"] = "Confusion matrix (alive in Jupyter)"
+        return bundle
+
+    def show(self, confusion: Confusion, x: Tensor, where: str | None = None) -> None:
+        """Show another matrix; the open cell stays open.
+
+        Raises
+        ------
+        ShapeError
+            ``x`` holds other examples than were named.
+        """
+        if len(x) != len(confusion.labels):
+            raise ShapeError(
+                f"{len(confusion.labels)} examples were named and x holds {len(x)}; give those "
+                "that the confusion was taken of."
+            )
+        self._where = where or self._where
+        self._confusion, self._x = confusion, x
+        with self.hold_sync():
+            self.title = f"{100 * confusion.accuracy:.1f} % of {len(x)} right on the {self._where}"
+            self.classes = list(confusion.classes)
+            self.matrix = confusion.matrix.tolist()
+            self._pick()
+
+    def figure(self) -> Picture:
+        """The matrix as a still picture."""
+        return confusion_figure(self._confusion, self.title)
+
+    def _pick(self) -> None:
+        """Show the inputs behind the open cell."""
+        if len(self.cell) != 2 or max(self.cell) >= len(self._confusion.classes):
+            self.picked, self.values = {}, b""
+            return
+        true, named = self.cell
+        members = self._confusion.members(true, named)
+        chosen = members[:SHOWN]
+        levels = (self._x[chosen].detach().clamp(0, 1) * 255).round().byte()
+        with self.hold_sync():
+            self.picked = {
+                "title": cell_title(self._confusion, true, named),
+                "examples": chosen.tolist(),
+                "of": len(members),
+                "width": self._x.shape[1] if self._image is None else self._image[1],
+                "height": 0 if self._image is None else self._image[0],
+            }
+            self.values = levels.numpy().tobytes()
+
+
+def image_shape(features: int, shape: tuple[int, int] | None) -> tuple[int, int] | None:
+    """Height and width of an example, or None if it is no image.
+
+    Raises
+    ------
+    ShapeError
+        ``shape`` has another number of pixels.
+    """
+    if shape is not None:
+        if shape[0] * shape[1] != features:
+            raise ShapeError(
+                f"an image of {shape[0]} by {shape[1]} has {shape[0] * shape[1]} pixels, and an "
+                f"example {features} values; give height and width whose product is {features}."
+            )
+        return shape
+    side = math.isqrt(features)
+    return (side, side) if side * side == features and side >= SMALLEST_IMAGE else None
+
+
+def cell_title(confusion: Confusion, true: int, named: int) -> str:
+    """What a cell holds, in words."""
+    count = int(confusion.matrix[true, named])
+    examples = f"{count} example{'s' * (count != 1)}"
+    if true == named:
+        return f"{examples} of {confusion.classes[true]}, named rightly"
+    return f"{examples} of {confusion.classes[true]}, taken for {confusion.classes[named]}"
+
+
+def confusion_figure(confusion: Confusion, title: str = "Confusion") -> Picture:
+    """A confusion matrix, still: counts, on a shade that says which part of the row they are."""
+    size = len(confusion.classes)
+    part = confusion.matrix / np.maximum(confusion.matrix.sum(1, keepdims=True), 1)
+    with rc_context(dict(STYLE)):
+        side = 2.2 + 0.42 * size
+        figure = Figure(figsize=(side, side), layout="constrained")
+        axes = figure.subplots()
+        axes.imshow(part, cmap="Blues", vmin=0, vmax=1)
+        for (true, named), count in np.ndenumerate(confusion.matrix):
+            if count:
+                ink = "#FFFFFF" if part[true, named] > 0.5 else "#222222"
+                axes.text(named, true, str(count), ha="center", va="center", color=ink)
+        axes.set(title=title, xlabel="named class", ylabel="true class")
+        axes.set_xticks(range(size), confusion.classes)
+        axes.set_yticks(range(size), confusion.classes)
+        axes.grid(visible=False)
+    return Picture(figure)

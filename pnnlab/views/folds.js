@@ -1,0 +1,27 @@
+// A row of buttons of which one at a time unfolds something.
+
+function render({ model, el }) {
+  el.classList.add("pnn-folds");
+  const paint = () => {
+    const focused = [...el.querySelectorAll("button")].indexOf(document.activeElement);
+    const buttons = model.get("names").map((name) => {
+      const open = name === model.get("unfolded");
+      const mark = element("span", { "aria-hidden": "true" }, open ? "▾" : "▸");
+      const button = element("button", { type: "button", "aria-expanded": String(open) }, mark, name);
+      button.addEventListener("click", () => {
+        model.set("unfolded", name === model.get("unfolded") ? "" : name);
+        model.save_changes();
+      });
+      return button;
+    });
+    el.replaceChildren(element("span", {}, model.get("label")), ...buttons);
+    if (focused >= 0) buttons[focused]?.focus();
+  };
+  el.setAttribute("role", "group");
+  el.setAttribute("aria-label", model.get("label"));
+  model.on("change", paint);
+  paint();
+  return () => model.off("change", paint);
+}
+
+export default { render };
