@@ -23,7 +23,7 @@ endif
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # the checks of `make test` run in their order, and stop at the first that fails
-.PHONY: help setup run results lab test bench lint types imports unit notebooks smoke stored format hooks clean
+.PHONY: help setup run results lab test bench lint types imports unit notebooks smoke stored pictures format hooks clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -95,6 +95,9 @@ smoke: $(READY) ##   every notebook from top to bottom in seconds (pnnlab run -p
 
 stored: $(READY) ## run the notebooks at their stored scale and keep the outputs (ARGS="03 04" for some)
 	@$(BIN)/python tests/store_notebooks.py $(ARGS)
+
+pictures: $(READY) ## make the pictures of README.md and the notebooks anew, in headless Chromium
+	@$(BIN)/python tests/pictures.py $(ARGS)
 
 format: $(READY) ## format the code and mend what can be mended by itself
 	@$(BIN)/ruff check --fix --quiet .

@@ -2,19 +2,13 @@
 
 import os
 import re
-import socket
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
-from browser import chromium, free_port, lab_page
+from browser import chromium, lab_page
 from playwright.sync_api import Page, expect
-from records import wait_until
+from served import served
 
 pytestmark = [
     pytest.mark.browser,
@@ -86,34 +80,6 @@ HIDDEN_FOCUS = """
   return [el.outerHTML.slice(0, 120), same];
 }
 """
-
-
-@contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """The address of the app, served from ``folder``; all that Jupyter writes stays in it."""
-    port = free_port()
-    command = [sys.executable, "-m", "pnnlab.cli", "lab", "--app", "--", "--no-browser"]
-    command += [f"--port={port}", "--Voila.ip=127.0.0.1", "--Voila.auto_token=False"]
-    own = {f"JUPYTER_{name}_DIR": str(folder / name) for name in ("CONFIG", "RUNTIME")}
-    environment = os.environ | own | {"IPYTHONDIR": str(folder / "ipython")}
-    log = folder / "server.log"
-    address = f"http://127.0.0.1:{port}"
-    with log.open("w") as out:
-        server = subprocess.Popen(command, cwd=folder, env=environment, stdout=out, stderr=out)
-        try:
-            # Not by asking for a page: that would start the kernel.
-            wait_until(lambda: listening(port) or server.poll() is not None, 120)
-            assert server.poll() is None, log.read_text()[-3000:]
-            yield address
-        finally:
-            for process in psutil.Process(server.pid).children():
-                process.terminate()
-            server.wait(timeout=60)
-
-
-def listening(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def look_at(page: Page, tab: str) -> None:

@@ -1,0 +1,47 @@
+"""The app as ``pnnlab lab --app`` serves it, for tests and for pictures."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+from browser import free_port
+from records import wait_until
+
+
+@contextmanager
+def served(folder: Path, *notebook: str) -> Iterator[str]:
+    """The address of the app, or of another notebook; all that is written stays in ``folder``."""
+    port = free_port()
+    command = [sys.executable, "-m", "pnnlab.cli", "lab", "--app", *notebook]
+    command += [
+        "--",
+        "--no-browser",
+        f"--port={port}",
+        "--Voila.ip=127.0.0.1",
+        "--Voila.auto_token=False",
+    ]
+    own = {f"JUPYTER_{name}_DIR": str(folder / name) for name in ("CONFIG", "RUNTIME")}
+    environment = os.environ | own | {"IPYTHONDIR": str(folder / "ipython")}
+    log = folder / "server.log"
+    address = f"http://127.0.0.1:{port}"
+    with log.open("w") as out:
+        server = subprocess.Popen(command, cwd=folder, env=environment, stdout=out, stderr=out)
+        try:
+            # Not by asking for a page: that would start the kernel.
+            wait_until(lambda: listening(port) or server.poll() is not None, 120)
+            assert server.poll() is None, log.read_text()[-3000:]
+            yield address
+        finally:
+            for process in psutil.Process(server.pid).children():
+                process.terminate()
+            server.wait(timeout=60)
+
+
+def listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
