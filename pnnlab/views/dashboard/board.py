@@ -7,7 +7,7 @@ from typing import Any
 import ipywidgets as widgets
 from IPython.display import display
 
-from pnnlab.monitoring import Reference
+from pnnlab.monitoring import Cost, Reference
 from pnnlab.sessions import Session
 from pnnlab.views.dashboard.closer import Looked
 from pnnlab.views.dashboard.looking import Looking
@@ -40,6 +40,8 @@ class TrainingDashboard:
         Height and width of an input that is an image; by default a square, if it makes one.
     references : sequence of Reference, optional
         Taken of the physical layers when their twins were fitted: drift is told from there on.
+    costs : sequence of Cost, optional
+        Of a shot of each physical layer; by default what is known of such machines.
 
     Attributes
     ----------
@@ -68,6 +70,7 @@ class TrainingDashboard:
         classes: Sequence[str] | None = None,
         image: tuple[int, int] | None = None,
         references: Sequence[Reference] = (),
+        costs: Sequence[Cost] = (),
     ) -> None:
         self.session = session
         self.looking: Looking | None = None
@@ -78,6 +81,7 @@ class TrainingDashboard:
                 classes=classes,
                 image=image,
                 references=tuple(references),
+                costs=tuple(costs),
             )
             self.looking = Looking(looked)
         self._state = widgets.HTML()

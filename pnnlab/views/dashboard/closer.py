@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import ipywidgets as widgets
 
-from pnnlab.monitoring import Reference
+from pnnlab.monitoring import Cost, Reference
 from pnnlab.sessions import Session
 from pnnlab.training import Training
 
@@ -26,6 +26,8 @@ class Looked:
         Height and width of an input that is an image.
     references : tuple of Reference
         Taken of the physical layers' systems when their twins were fitted; may be empty.
+    costs : tuple of Cost
+        Of a shot of each physical layer; may be empty.
     """
 
     session: Session
@@ -33,6 +35,7 @@ class Looked:
     classes: Sequence[str] | None = None
     image: tuple[int, int] | None = None
     references: tuple[Reference, ...] = ()
+    costs: tuple[Cost, ...] = ()
 
 
 class Closer(ABC):

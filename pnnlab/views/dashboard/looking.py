@@ -10,6 +10,7 @@ from pnnlab.layers import physical_layers
 from pnnlab.views.dashboard.aligning import AlignmentCloser
 from pnnlab.views.dashboard.closer import Closer, Looked
 from pnnlab.views.dashboard.confusing import ConfusionCloser
+from pnnlab.views.dashboard.costing import CostCloser
 from pnnlab.views.dashboard.drift import DriftCloser
 from pnnlab.views.dashboard.limits import LimitsCloser
 from pnnlab.views.dashboard.rate import RateCloser
@@ -62,5 +63,9 @@ def closers(looked: Looked) -> Mapping[str, Callable[[Looked], Closer]]:
     if layers and all(layer.twin is not None for layer in layers):
         found["Gradients"] = AlignmentCloser
     if layers:
-        found |= {"Drift and refit": DriftCloser, "Limits": LimitsCloser}
+        found |= {
+            "Drift and refit": DriftCloser,
+            "Limits": LimitsCloser,
+            "Time and energy": CostCloser,
+        }
     return found | {"Learning rate": RateCloser}
