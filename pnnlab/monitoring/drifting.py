@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from pnnlab import characterize
 from pnnlab.characterize import Shots
 from pnnlab.errors import RangeError, TwinError
-from pnnlab.layers import PhysicalLayer
+from pnnlab.layers import PhysicalLayer, physical_layers
+from pnnlab.monitoring.seeing import seeing_passes, seen
 from pnnlab.protocols import PhysicalSystem
 from pnnlab.twins import (
     NeuralSettings,
@@ -108,6 +109,22 @@ class Reference:
             nmse=float(change.clamp_min(0) / then.mean(0).var(0, correction=0).mean()),
             device_passes=self.system.passes - before,
         )
+
+
+def remember(network: nn.Module, x: Tensor, repeats: int = 4) -> tuple[Reference, ...]:
+    """Take a reference of every physical layer, where it works when the network is given ``x``.
+
+    Costs `remembering_passes`.
+    """
+    return tuple(
+        Reference.take(where.layer.system, where.spread(len(x)), where.theta, repeats)
+        for where in seen(network, x)
+    )
+
+
+def remembering_passes(network: nn.Module, points: int, repeats: int = 4) -> int:
+    """Device passes that `remember` costs with so many examples."""
+    return seeing_passes(network, points) + repeats * points * len(physical_layers(network))
 
 
 @dataclass(frozen=True, kw_only=True)

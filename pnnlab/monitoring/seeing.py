@@ -63,10 +63,15 @@ def passes_so_far(network: nn.Module) -> int:
 
 
 def seeing_passes(network: nn.Module, examples: int) -> int:
-    """Device passes that so many examples cost: one a layer, `Shots` of it as many as it says."""
+    """Device passes that so many examples cost."""
+    return examples * sum(shots_per_example(network).values())
+
+
+def shots_per_example(network: nn.Module) -> dict[PhysicalLayer, int]:
+    """How often each physical layer is driven for one example: once, or as `Shots` of it say."""
     shots = dict.fromkeys(physical_layers(network), 1)
     for module in network.modules():
         if isinstance(module, Shots):
             for layer in physical_layers(module):
                 shots[layer] *= module.shots
-    return examples * sum(shots.values())
+    return shots
