@@ -1,7 +1,7 @@
 // A curve to draw, with mouse, finger or keys. What is drawn is shown at once and sent to the model
 // (curve.py), one message at a time; the model answers each with the values that count.
 
-const SPACE = { top: 16, right: 8, bottom: 34, left: 32 };
+const SPACE = { top: 16, right: 8, bottom: 32, left: 32 };
 const HEIGHT = 158;
 const BEYOND = 13; // pixels on either side of the limits
 const SNAP = 4; // pixels beyond a limit that still mean the limit
@@ -22,17 +22,17 @@ function render({ model, el }) {
 
   // --- what stands around the curve ---------------------------------------------------
   const title = html("b");
-  const parts = html("select", { "aria-label": "Part shown" });
+  const parts = html("select");
   const buttons = html("div", { role: "group" });
-  const examples = html("select", { "aria-label": "Examples" });
+  const examples = html("select");
   const svg = node("svg", { height: HEIGHT, tabindex: 0, role: "slider" });
   const element = html("input", { type: "number", min: 0, step: 1 });
   const slider = html("input", { type: "range", min: 0, max: 1, step: 0.001 });
   const exact = html("input", { type: "number", step: 0.01 });
   const said = html("div", { role: "alert" });
   el.append(
-    html("header", {}, title, parts, buttons, examples), svg,
-    html("div", { class: "row" }, html("label", {}, "element", element), slider, exact), said);
+    html("header", {}, title, buttons, examples), svg,
+    html("div", { class: "row" }, parts, html("label", {}, "element", element), slider, exact), said);
 
   const shown = () => model.get("spec").parts[model.get("part")];
   const chosen = () => bounded(model.get("chosen"), 0, values.length - 1);
@@ -44,6 +44,8 @@ function render({ model, el }) {
     el.style.setProperty("--dark", spec.dark);
     parts.replaceChildren(...spec.parts.map(([name], i) => html("option", { value: i }, name)));
     parts.hidden = spec.parts.length < 2;
+    parts.setAttribute("aria-label", `${spec.title}: part shown`);
+    examples.setAttribute("aria-label", `${spec.title}: examples`);
     buttons.setAttribute("aria-label", `Presets of ${spec.title}`);
     buttons.replaceChildren(...spec.presets.map((name) => {
       const button = html("button", { type: "button" }, name);
@@ -236,11 +238,11 @@ function render({ model, el }) {
         node("text", { x: SPACE.left - 5, y: sy(at) + 4, "text-anchor": "end" }, String(at)));
     }
     for (const [at, text] of ticks(low, high - 1, bounded(across() / 70, 2, 8), 1)) {
-      svg.append(node("text", { x: sx(at + 0.5), y: bottom + BEYOND + 12, "text-anchor": "middle" }, text));
+      if (sx(at + 0.5) < sx(high) - 64) svg.append(node("text", { x: sx(at + 0.5), y: bottom + BEYOND + 12, "text-anchor": "middle" }, text));
     }
-    svg.append(node("text", { class: "limit", x: sx(high), y: HEIGHT - 9, "text-anchor": "end" }, "element"));
+    svg.append(node("text", { x: sx(high), y: bottom + BEYOND + 12, "text-anchor": "end" }, "element"));
     svg.append(node("path", { class: "body", d: gap ? body : `${body}V${bottom}Z` }),
-      node("path", { class: "tops", d: tops }));
+      node("path", { class: "tops", d: tops, "stroke-width": bounded(step, 1, 2.5) }));
     if (low <= now && now < high) {
       svg.append(node("path", { class: "chosen", d: `M${sx(now)},${bottom}V${SPACE.top}H${sx(now + 1)}V${bottom}` }),
         node("circle", { cx: sx(now + 0.5), cy: sy(values[now]), r: 4.5 }));

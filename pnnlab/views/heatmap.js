@@ -80,7 +80,8 @@ function render({ model, el }) {
       node("text", { x: SPACE.left + across() / 2, y: HEIGHT - 5, "text-anchor": "middle" }, "output"),
       node("text", { transform: `translate(12 ${middle}) rotate(-90)`, "text-anchor": "middle" },
         `${spec.control} (of range)`),
-      node("path", { class: "now", d: `M${SPACE.left},${sy(model.get("now"))}h${across()}` }),
+      ...["under", "now"].map((name) =>
+        node("path", { class: name, d: `M${SPACE.left},${sy(model.get("now"))}h${across()}` })),
       node("text", { x: SPACE.left + across() + 4, y: sy(model.get("now")) + 4 }, "now"));
     bar(shown, width);
     if (cell) {

@@ -84,7 +84,7 @@ function render({ model, el }) {
       node("path", { class: "device", d: line(data.mean, sx, sy) }));
     if (data.modelled) {
       const top = SPACE.top + MAIN + BETWEEN;
-      const dy = scale(top, BELOW, spec.difference_range, "difference", 2);
+      const dy = scale(top, BELOW, spec.difference_range, "difference", 4);
       const difference = data.modelled.map((value, i) => value - data.mean[i]);
       const nothing = difference.map(() => 0);
       drawn.append(node("path", { class: "twin", d: line(data.modelled, sx, sy) }),

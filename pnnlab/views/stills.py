@@ -31,7 +31,9 @@ def panel_figure(probe: Probe, response: Response | None, seen: xr.Dataset | Non
                 _difference(figure.add_subplot(grid[1, 1]), response)
         if seen is not None:
             _map(figure, figure.add_subplot(grid[rows - 1, :]), seen)
-        figure.suptitle(f"{probe.system.name}", fontsize=11, x=0.01, ha="left")
+        said = [] if response is None else [summary(response)]
+        words = "   ·   ".join([probe.system.name, *said, f"{probe.passes} device passes"])
+        figure.suptitle(words, fontsize=11, x=0.01, ha="left")
     return Picture(figure)
 
 
@@ -60,20 +62,24 @@ def _difference(axes: Axes, response: Response) -> None:
     axes.fill_between(at, -spread, spread, color=PALETTE["grey"], alpha=0.25, lw=0, label="noise")
     axes.plot(at, response.modelled - response.mean, color=PALETTE["vermillion"], lw=1.3)
     axes.set(title="Twin − device", xlabel="output", ylabel="fraction of full scale")
-    axes.set_title(summary(response), loc="right", fontsize=9, fontweight="normal")
     axes.legend(fontsize="small")
 
 
 def _map(figure: Figure, axes: Axes, seen: xr.Dataset) -> None:
     name, mean = str(seen.element.values[0]), seen["mean"].values[0]
     half = 0.5 / (len(mean) - 1)
+    change = mean - mean[0]
+    most = max(float(np.abs(change).max()), 1e-9)
     image = axes.imshow(
-        mean,
+        change,
+        cmap=mpl.colormaps["RdBu_r"].resampled(31),  # few colours: a picture is stored with 256
+        vmin=-most,
+        vmax=most,
         origin="lower",
         aspect="auto",
         interpolation="nearest",
         extent=(-0.5, mean.shape[1] - 0.5, -half, 1 + half),
     )
     axes.grid(visible=False)
-    axes.set(title=f"Response while {name} goes from 0 to 1", xlabel="output", ylabel=name)
-    figure.colorbar(image, ax=axes, label="y")
+    axes.set(title=f"Change from {name} = 0", xlabel="output", ylabel=f"{name} (of range)")
+    figure.colorbar(image, ax=axes, label="change of y")

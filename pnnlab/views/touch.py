@@ -81,7 +81,7 @@ class ResponsePlot(anywidget.AnyWidget):
 
 @final
 class HeatMap(anywidget.AnyWidget):
-    """All outputs against one swept control: device, twin, and the difference of the two."""
+    """All outputs against one control: what changes, what is read, and what the twin misses."""
 
     _esm, _css = assets("heatmap")
     spec = traitlets.Dict().tag(sync=True)
@@ -91,34 +91,30 @@ class HeatMap(anywidget.AnyWidget):
 
     def show(self, seen: xr.Dataset) -> None:
         """Show a sweep of `Probe.sweep` from now on."""
-        mean = seen["mean"].values[0]
-        layers = [("device", "Response", mean, "cividis")]
+        name, mean = str(seen.element.values[0]), seen["mean"].values[0]
+        layers = [
+            ("change", "Change", mean - mean[0], "RdBu_r"),
+            ("response", "Response", mean, "cividis"),
+        ]
         if "modelled" in seen:
-            twin = seen["modelled"].values[0]
-            layers.append(("twin", "Twin's response", twin, "cividis"))
-            layers.append(("twin − device", "Twin − device", twin - mean, "RdBu_r"))
-        measured = [values for _, _, values, _ in layers[:2]]
-        shared = _wide(float(np.min(measured)), float(np.max(measured)))
-        ranges = [shared, shared]
-        if len(layers) > 1:
-            most = float(np.abs(layers[2][2]).max())
-            ranges.append(_wide(-most, most))
+            difference = seen["modelled"].values[0] - mean
+            layers.append(("twin − device", "Twin − device", difference, "RdBu_r"))
+        ranges = [_around(values, colors == "RdBu_r") for _, _, values, colors in layers]
         change = np.ptp(mean, 0)
         most_moved = int(change.argmax())
         with self.hold_sync():
             self.spec = {
-                "control": str(seen.element.values[0]),
+                "control": name,
                 "rows": mean.shape[0],
                 "columns": mean.shape[1],
                 "summary": f"output {most_moved} changes most, by {change[most_moved]:.2g}",
                 "layers": [
                     {"name": name, "title": title, "range": list(span), "colors": _scale(colors)}
-                    for (name, title, _, colors), span in zip(layers, ranges, strict=False)
+                    for (name, title, _, colors), span in zip(layers, ranges, strict=True)
                 ],
             }
             self.codes = b"".join(
-                _coded(values, span)
-                for (_, _, values, _), span in zip(layers, ranges, strict=False)
+                _coded(values, span) for (_, _, values, _), span in zip(layers, ranges, strict=True)
             )
 
 
@@ -153,6 +149,14 @@ def steady(before: Range | None, low: float, high: float) -> Range:
 def _wide(low: float, high: float) -> Range:
     """Limits that are apart, also of values that are all the same."""
     return (low, high) if high - low > 1e-9 else (low - 1e-3, high + 1e-3)
+
+
+def _around(values: NDArray[np.float64], signed: bool) -> Range:
+    """Limits of a scale of colours; of what has a sign, as far below zero as above."""
+    if not signed:
+        return _wide(float(values.min()), float(values.max()))
+    most = float(np.abs(values).max())
+    return _wide(-most, most)
 
 
 def _coded(values: NDArray[np.float64], span: Range) -> bytes:

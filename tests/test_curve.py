@@ -1,0 +1,178 @@
+"""A curve and what else a hand meets, without a browser: what a page sends, and what it is told."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from torch import Tensor
+
+from pnnlab.characterize.probe import Response
+from pnnlab.errors import RangeError
+from pnnlab.views.curve import Curve
+from pnnlab.views.touch import CODES, HeatMap, ResponsePlot, steady
+
+
+class Owner:
+    """Of the numbers under a curve."""
+
+    def __init__(self) -> None:
+        self.values = torch.full((10,), 0.5)
+        self.lifted = 0
+        self.curve = Curve(
+            "Input x",
+            color="green",
+            on_draw=self.draw,
+            on_lift=self.lift,
+            on_preset=self.preset,
+            presets=["Flat"],
+        )
+        self.curve.show(self.values)
+
+    def draw(self, start: int, values: Tensor) -> None:
+        if bool((values > 1).any()):
+            raise RangeError("x is above its limit")
+        self.values[start : start + len(values)] = values
+        self.curve.show(self.values)
+
+    def lift(self) -> None:
+        self.lifted += 1
+
+    def preset(self, name: str) -> None:
+        assert name == "Flat"
+        self.values = torch.zeros(10)
+        self.curve.show(self.values)
+
+    def sent(self, *runs: tuple[int, list[float]], count: int = 1, **content: Any) -> None:
+        """What a page sends of a stroke."""
+        packed = np.array([value for _, run in runs for value in run], "<f4").tobytes()
+        given = {"kind": "draw", "view": "page", "count": count, "begins": True, "done": False}
+        places = {"runs": [[start, len(run)] for start, run in runs]}
+        self.curve._handle_custom_msg(given | places | content, [packed])
+
+    @property
+    def shown(self) -> list[float]:
+        return [round(float(v), 3) for v in np.frombuffer(self.curve.values, "<f4")]
+
+
+@pytest.fixture
+def owner() -> Owner:
+    return Owner()
+
+
+def test_a_stroke_is_handed_on_and_answered(owner: Owner) -> None:
+    owner.sent((2, [0.1, 0.2]), (7, [0.9]), count=5)
+    assert owner.shown == [0.5, 0.5, 0.1, 0.2, 0.5, 0.5, 0.5, 0.9, 0.5, 0.5]
+    assert owner.curve.answered == ["page", 5]
+    assert owner.curve.refused == ""
+    assert owner.lifted == 0
+
+
+def test_an_answer_is_one_message(owner: Owner, monkeypatch: pytest.MonkeyPatch) -> None:
+    messages: list[dict[str, Any]] = []
+    monkeypatch.setattr(owner.curve, "_send", lambda message, **_: messages.append(message))
+    owner.sent((0, [0.1]))
+    states = [message["state"] for message in messages if message["method"] == "update"]
+    assert len(states) == 1
+    assert "answered" in states[0]
+
+
+def test_a_refusal_is_said_in_its_own_words_and_the_rest_is_kept(owner: Owner) -> None:
+    owner.sent((0, [0.9]), (1, [1.2]), count=2)
+    assert owner.curve.refused == "x is above its limit"
+    assert owner.shown[:2] == [0.9, 0.5]
+    owner.sent((3, [0.4]), begins=False, done=True, count=3)
+    assert owner.curve.refused == "x is above its limit", "until the next stroke begins"
+    assert owner.lifted == 1
+    owner.sent((3, [0.3]), count=4)
+    assert owner.curve.refused == ""
+
+
+def test_a_lifted_hand_without_a_stroke_is_told(owner: Owner) -> None:
+    owner.sent(begins=False, done=True)
+    assert owner.lifted == 1
+
+
+def test_a_preset_is_handed_on(owner: Owner) -> None:
+    owner.curve._handle_custom_msg(
+        {"kind": "preset", "view": "p", "count": 1, "name": "Flat", "begins": True, "done": True},
+        [],
+    )
+    assert owner.shown == [0.0] * 10
+    assert owner.lifted == 1
+
+
+def test_a_fault_that_is_no_refusal_is_not_hidden(owner: Owner) -> None:
+    told = {"kind": "preset", "view": "p", "count": 1, "name": "?", "begins": True, "done": True}
+    with pytest.raises(AssertionError):
+        owner.curve._take(None, told, [])
+
+
+def response(mean: list[float], *, twin: bool) -> Response:
+    values = torch.tensor(mean, dtype=torch.float64)
+    modelled = values + 0.1 if twin else None
+    return Response(
+        torch.rand(2), torch.rand(2), values, torch.full_like(values, 0.05), modelled, 8
+    )
+
+
+@pytest.mark.parametrize("twin", [False, True])
+def test_a_response_is_sent_as_one_buffer_inside_its_axes(twin: bool) -> None:
+    plot = ResponsePlot()
+    plot.wait("not yet")
+    assert plot.spec["note"] == "not yet"
+    assert plot.spec["shots"] == 0
+    plot.show(response([0.2, 0.4, 0.6], twin=twin))
+    rows = np.frombuffer(plot.points, "<f4").reshape(-1, 3)
+    assert len(rows) == 2 + twin
+    np.testing.assert_allclose(rows[0], [0.2, 0.4, 0.6], rtol=1e-6)
+    low, high = plot.spec["y_range"]
+    assert low <= 0.1
+    assert high >= 0.7, "the band is inside"
+    assert ("twin off by 10 %" in plot.spec["summary"]) == twin
+    assert "noise 5 % of full scale" in plot.spec["summary"]
+    if twin:
+        assert plot.spec["difference_range"][1] >= 0.1
+        assert plot.spec["difference_range"][0] == -plot.spec["difference_range"][1]
+
+
+def test_axes_stay_until_they_no_longer_fit() -> None:
+    first = steady(None, 0.1, 0.93)
+    assert first[0] <= 0.1
+    assert first[1] >= 0.93
+    assert steady(first, 0.2, 0.8) == first
+    assert steady(first, 0.2, 1.8)[1] >= 1.8
+    small = steady(first, 0.4, 0.5)
+    assert small[1] - small[0] < 0.5 * (first[1] - first[0])
+    assert steady(None, 0.3, 0.3)[1] > steady(None, 0.3, 0.3)[0]
+
+
+def sweep(twin: bool) -> xr.Dataset:
+    mean = np.array([[[0.0, 0.5, 0.2], [0.1, 0.25, 0.2]]])
+    dims = ("element", "value", "output")
+    names = ("mean", "deviation", "modelled")[: 2 + twin]
+    return xr.Dataset(
+        {name: (dims, mean * (1.1 if name == "modelled" else 1)) for name in names},
+        {"element": ["x[3]"], "value": [0.0, 1.0], "output": [0, 1, 2]},
+    )
+
+
+def test_a_map_holds_what_changes_what_is_read_and_what_the_twin_misses() -> None:
+    heat = HeatMap()
+    heat.show(sweep(twin=True))
+    assert [layer["name"] for layer in heat.spec["layers"]] == [
+        "change",
+        "response",
+        "twin − device",
+    ]
+    assert (heat.spec["rows"], heat.spec["columns"]) == (2, 3)
+    codes = np.frombuffer(heat.codes, "<u2").reshape(3, 2, 3) / CODES
+    low, high = np.array([layer["range"] for layer in heat.spec["layers"]]).T[:, :, None, None]
+    values = low + codes * (high - low)
+    np.testing.assert_allclose(values[0], [[0, 0, 0], [0.1, -0.25, 0]], atol=1e-5)
+    np.testing.assert_allclose(values[1], [[0, 0.5, 0.2], [0.1, 0.25, 0.2]], atol=1e-5)
+    np.testing.assert_allclose(values[2], 0.1 * values[1], atol=1e-4)
+    assert heat.spec["summary"] == "output 1 changes most, by 0.25"
+    heat.show(sweep(twin=False))
+    assert len(heat.spec["layers"]) == 2
