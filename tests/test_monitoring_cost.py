@@ -63,7 +63,7 @@ def test_the_machines_cost_what_their_sources_say_and_no_more() -> None:
     assert "784 samples at 1 µs" in circuit.assumptions
     plate = cost_of(Plate(0, input_dim=196, replays=1, output_dim=10))
     assert plate.seconds_per_pass == pytest.approx((196 + 64) * 20e-6)
-    for system in (SHG(0), Oscillators(0), Toy()):
+    for system in (SHG(0), Oscillators(8), Toy()):
         unknown = cost_of(system)
         assert unknown.seconds_per_pass is None
         assert f"a shot of {system.name} takes is not known" in unknown.assumptions
