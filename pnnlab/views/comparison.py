@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, final
 
@@ -16,7 +17,7 @@ from pnnlab.training import Record
 from pnnlab.views.dashboard.says import TITLES
 from pnnlab.views.follower import Follower
 from pnnlab.views.lineplot import Line, Panel
-from pnnlab.views.parts import button, style_sheet
+from pnnlab.views.parts import button, discard, style_sheet
 from pnnlab.views.past import Kept, Past, Watched
 from pnnlab.views.plotgrid import PlotGrid, still
 from pnnlab.views.style import Picture
@@ -135,7 +136,7 @@ class Comparison:
         self._follower.close()
         for forget in self._forget:
             forget()
-        self.widget.close_all()
+        discard(self.widget)
 
     def _going(self) -> bool:
         waiting = any(not run.whole for run in self._kept)
@@ -155,11 +156,11 @@ class Comparison:
         return {name: run for name, run in self.trainings.items() if name in self.table.chosen}
 
     def _words(self) -> str:
-        alert = f'<div role="alert" class="pnn-error">{self._problem}</div>'
+        alert = f'<div role="alert" class="pnn-error">{escape(self._problem)}</div>'
         said = [alert] if self._problem else []
         free = [name for name, run in self._shown().items() if not _passes(run)]
         if self.against.value == "passes" and free:
-            said.append(f"Without a device, and so not in these plots: {', '.join(free)}.")
+            said.append(f"No device passes, and so not in these plots: {escape(', '.join(free))}.")
         return "".join(said)
 
     def _row(self, name: str) -> TableRow:

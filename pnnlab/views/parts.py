@@ -27,6 +27,13 @@ def button(description: str, icon: str, act: Callable[[], object]) -> widgets.Bu
     return made
 
 
+def discard(widget: widgets.Widget) -> None:
+    """Close a widget and all that it holds; ``close_all`` would close every widget there is."""
+    for child in getattr(widget, "children", ()):
+        discard(child)
+    widget.close()
+
+
 def script(name: str) -> str:
     """The code ``name.js`` of this folder as a page runs it, after what all of it shares."""
     return "\n".join((HERE / f"{part}.js").read_text() for part in ("dark", name))

@@ -12,7 +12,7 @@ from pnnlab.origin import commit_name
 from pnnlab.runs import RunInfo, list_runs, read_provenance
 from pnnlab.views.comparison import Comparison
 from pnnlab.views.dashboard.panels import training_panels
-from pnnlab.views.parts import button, style_sheet
+from pnnlab.views.parts import alert, button, discard, style_sheet
 from pnnlab.views.past import Kept
 from pnnlab.views.plotgrid import PlotGrid, still
 from pnnlab.views.style import Picture
@@ -102,7 +102,7 @@ class PastRuns:
         """Take the widgets off the page."""
         with self._lock:
             self._clear()
-            self.widget.close_all()
+            discard(self.widget)
 
     def _name(self, folder: Path) -> str:
         return folder.relative_to(self.root).as_posix()
@@ -111,9 +111,9 @@ class PastRuns:
         if self._comparison is not None:
             self._comparison.close()
         self._comparison = self._kept = None
-        for child in self._below.children:
-            child.close_all()
-        self._below.children = ()
+        shown, self._below.children = self._below.children, ()
+        for child in shown:
+            discard(child)
 
     def _show(self) -> None:
         """Open what is chosen, and nothing else."""
@@ -130,8 +130,7 @@ class PastRuns:
                     self._comparison = Comparison({name: self.root / name for name in chosen})
                     self._below.children = (self._comparison.widget,)
             except RunError as error:
-                said = f'<div role="alert" class="pnn-error">{escape(str(error))}</div>'
-                self._below.children = (widgets.HTML(said),)
+                self._below.children = (widgets.HTML(alert(error)),)
 
     def _one(self, name: str) -> tuple[widgets.Widget, ...]:
         self._kept = Kept(self.root / name)

@@ -1,5 +1,6 @@
 """Line plots side by side, alive and still."""
 
+import threading
 from collections.abc import Sequence
 from typing import final
 
@@ -27,16 +28,18 @@ class PlotGrid:
     """
 
     def __init__(self, most: int) -> None:
+        self._lock = threading.Lock()  # a task and the dashboard may draw at once
         self.plots = tuple(LinePlot() for _ in range(most))
         self.widget = widgets.Box(self.plots)
         self.widget.add_class("pnn-plots")
 
     def show(self, panels: Sequence[Panel]) -> None:
         """Show ``panels``, as many as there are."""
-        for plot, panel in zip(self.plots, panels, strict=False):
-            plot.show(panel)
-        for place, plot in enumerate(self.plots):
-            plot.layout.display = None if place < len(panels) else "none"
+        with self._lock:
+            for plot, panel in zip(self.plots, panels, strict=False):
+                plot.show(panel)
+            for place, plot in enumerate(self.plots):
+                plot.layout.display = None if place < len(panels) else "none"
 
 
 def still(panels: Sequence[Panel], title: str) -> Picture:

@@ -14,7 +14,7 @@ from pnnlab.views.dashboard.looking import Looking
 from pnnlab.views.dashboard.panels import training_panels
 from pnnlab.views.dashboard.says import error_html, state_html, summary, tiles_html
 from pnnlab.views.follower import Follower
-from pnnlab.views.parts import button, style_sheet
+from pnnlab.views.parts import button, discard, style_sheet
 from pnnlab.views.plotgrid import PlotGrid, still
 from pnnlab.views.style import Picture
 
@@ -164,7 +164,9 @@ class TrainingDashboard:
         """Stop observing, and take the widgets off the page. The session goes on."""
         self._forget()
         self._follower.close()
-        self.widget.close_all()
+        discard(self.widget)
+        if self.looking is not None:
+            self.looking.close()
 
     def _on_toggle(self) -> None:
         if self.session.status == "ready":

@@ -15,6 +15,7 @@ from pnnlab.views.dashboard.drift import DriftCloser
 from pnnlab.views.dashboard.limits import LimitsCloser
 from pnnlab.views.dashboard.rate import RateCloser
 from pnnlab.views.folds import Folds
+from pnnlab.views.parts import discard
 
 
 @final
@@ -47,6 +48,12 @@ class Looking:
         """Show the session as it is now."""
         for closer in tuple(self.made.values()):
             closer.refresh()
+
+    def close(self) -> None:
+        """Take everything off the page, folded or not."""
+        with self._lock:
+            for closer in self.made.values():
+                discard(closer.widget)
 
     def _turn(self) -> None:
         name = self.folds.unfolded
