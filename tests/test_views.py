@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
-import ipywidgets
 import matplotlib as mpl
 import nbformat
 import numpy as np
 import pytest
+from hands import click
 from matplotlib.figure import Figure
 from nbclient import NotebookClient
 from PIL import Image
@@ -74,13 +74,6 @@ def dashboard(session: Session) -> Iterator[TrainingDashboard]:
     dashboard = TrainingDashboard(session)
     yield dashboard
     dashboard.close()
-
-
-def click(button: ipywidgets.Button) -> None:
-    """What the page sends when a button is clicked; a disabled one sends nothing."""
-    assert not button.disabled, f"{button.description} cannot be clicked"
-    content = {"method": "custom", "content": {"event": "click"}}
-    button.comm.handle_msg({"content": {"data": content}, "buffers": []})
 
 
 # --- the line plot -------------------------------------------------------------
@@ -351,8 +344,9 @@ def test_updates_take_at_most_a_fiftieth_of_a_processor(monkeypatch: pytest.Monk
             yield record(step, 4000)
 
     session = Session(slowly())
-    TrainingDashboard(session)
     monkeypatch.setattr(TrainingDashboard, "refresh", timed)
+    TrainingDashboard(session)
+    spent.clear()
     began = time.perf_counter()
     session.start()
     time.sleep(2)

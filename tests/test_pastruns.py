@@ -1,0 +1,202 @@
+"""Run folders seen again, and trainings beside each other, without a browser."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hands import click, turn
+from records import EVALUATED, record, wait_until
+from test_dashboard import made
+
+from pnnlab.errors import RunError
+from pnnlab.runs import Run, read_journal
+from pnnlab.sessions import Session
+from pnnlab.views import past
+from pnnlab.views.comparison import Comparison, comparison_panels, watched
+from pnnlab.views.past import Kept, Past
+from pnnlab.views.pastruns import PastRuns
+from pnnlab.views.style import Picture
+from pnnlab.views.table import LINE_COLORS, look
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("results")
+    whole = Run.create(root / "whole", made(), description="all <of> it")
+    assert len(list(whole.records())) == 6
+    half = Run.create(root / "deep" / "half", made())
+    records = half.records()
+    for _ in range(4):
+        next(records)
+    records.close()
+    (root / "broken").mkdir()
+    (root / "broken" / "journal.sqlite").write_text("no journal")
+    return root
+
+
+# --- a folder that is read again ---------------------------------------------------
+
+
+def test_a_run_folder_is_watched_like_a_session(root: Path) -> None:
+    kept = Kept(root / "whole")
+    assert kept.whole
+    assert kept.latest is not None
+    assert kept.latest.step == 6
+    assert [r.step for r in kept.evaluations] == [2, 4, 6]
+    assert len(kept.curves().step) == 6
+    assert not kept.read()
+    assert not Kept(root / "deep" / "half").whole
+    with pytest.raises(RunError, match="no run in"):
+        Kept(root / "nowhere")
+
+
+def test_what_is_written_since_is_read_and_what_is_taken_anew_replaces(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = [record(s) for s in range(1, 6)]
+    monkeypatch.setattr(
+        past, "read_journal", lambda _, after=0: [r for r in journal if r.step > after]
+    )
+    kept = Kept(root)
+    assert len(kept.curves().step) == 5
+    journal.append(record(6))
+    assert kept.read()
+    assert len(kept.curves().step) == 6
+    journal[3:] = [record(4, loss=7.0), record(5, loss=7.0), record(6, loss=7.0)]
+    assert kept.read(), "resumed from step 3"
+    np.testing.assert_allclose(kept.curves().loss, [2, 1, 2 / 3, 7, 7, 7])
+    journal[:] = journal[:2]
+    assert kept.read()
+    assert kept.latest == journal[-1]
+
+
+# --- comparison -------------------------------------------------------------------------
+
+
+def test_trainings_are_drawn_over_steps_passes_or_time() -> None:
+    runs = {
+        "one": Past([record(s, **EVALUATED) for s in (10, 20)]),
+        "digital": Past([record(30, **EVALUATED, clamped=(), device_passes=0)]),
+    }
+    looks = {"one": look(0), "digital": look(1)}
+    accuracy, loss = comparison_panels(runs, "steps", looks)
+    assert [line.label for line in accuracy.lines] == ["one", "digital"]
+    assert accuracy.lines[0].dash != accuracy.lines[1].dash, "not by colour alone"
+    assert accuracy.lines[0].x.tolist() == [10, 20]
+    assert accuracy.lines[0].y.tolist() == pytest.approx([91.2, 91.2])
+    assert loss.lines[0].y.tolist() == [0.31, 0.31]
+    assert loss.x_range == (0, 30)
+    passes, _ = comparison_panels(runs, "passes", looks)
+    assert [line.label for line in passes.lines] == ["one"]
+    assert passes.lines[0].x.tolist() == [12_010, 12_020]
+    time, _ = comparison_panels(runs, "time", looks)
+    assert time.x_label == "training time (s)"
+    assert time.lines[0].x.tolist() == [5, 10]
+    hours = {"long": Past([record(100, seconds=7.2e4, **EVALUATED)])}
+    time, _ = comparison_panels(hours, "time", {"long": look(0)})
+    assert (time.x_label, time.lines[0].x.tolist()) == ("training time (h)", [20])
+    assert comparison_panels({}, "steps", {})[0].note == "no training is chosen"
+
+
+def test_thirty_lines_all_differ() -> None:
+    looks = [look(place) for place in range(30)]
+    assert len(set(looks)) == 30
+    assert all(
+        one.color != next_.color and one.dash != next_.dash for one, next_ in pairwise(looks)
+    )
+    assert len(LINE_COLORS) == 6
+
+
+def test_sessions_runs_folders_and_records_are_compared(root: Path) -> None:
+    training = made()
+    session = Session([record(5, **EVALUATED)]).start()
+    session.join()
+    view = Comparison(
+        {
+            "session": session,
+            "run": Run.create(root.parent / "run", training),
+            "folder": root / "whole",
+            "records": read_journal(root / "whole"),
+        },
+        against="passes",
+    )
+    rows = {row["key"]: [text for text, _ in row["cells"]] for row in view.table.rows}
+    assert rows["session"][:4] == ["session", "Finished", "5 of 100", "91.2 %"]
+    assert rows["run"][1:4] == ["Begun", "–", "–"]
+    assert rows["folder"][1:] == rows["records"][1:]
+    assert rows["folder"][2] == "6 of 6"
+    assert "run" in view._said.value, "no passes yet, and so not drawn"
+    turn(view.table, chosen=["folder"])
+    assert [line["label"] for line in view._grid.plots[0].panel["lines"]] == ["folder"]
+    turn(view.against, index=0)
+    assert view._grid.plots[0].panel["x_label"] == "step"
+    picture = view.figure()
+    assert isinstance(picture, Picture)
+    assert len(picture.figure.axes) == 2
+    view.close()
+
+
+def test_a_running_session_is_followed_in_the_comparison() -> None:
+    session = Session(record(s, **EVALUATED) for s in range(1, 101))
+    view = Comparison({"it": session})
+    assert view.table.rows[0]["cells"][1][0] == "Ready"
+    session.start()
+    wait_until(lambda: view.table.rows[0]["cells"][1][0] == "Finished", 20)
+    assert view.table.rows[0]["cells"][2][0] == "100 of 100"
+    view.close()
+
+
+def test_what_cannot_be_compared_says_so(root: Path) -> None:
+    with pytest.raises(RunError, match="nothing to compare"):
+        Comparison({})
+    with pytest.raises(RunError, match="no run in"):
+        Comparison({"a": root / "nowhere"})
+    with pytest.raises(RunError, match="list cannot be compared"):
+        watched([1, 2])  # type: ignore[list-item]
+
+
+# --- past runs ---------------------------------------------------------------------------
+
+
+def test_the_table_lists_what_the_folder_holds(root: Path) -> None:
+    view = PastRuns(root)
+    rows = {row["key"]: row for row in view.table.rows}
+    assert set(rows) == {"whole", "deep/half", "broken"}
+    assert [text for text, _ in rows["whole"]["cells"]][1] == "all <of> it"
+    assert rows["deep/half"]["cells"][3] == ["4 of 6", 4]
+    assert "cannot be read" in rows["broken"]["note"]
+    assert "3 runs in" in view._said.value
+    with pytest.raises(RunError, match="no run is open"):
+        view.figure()
+
+
+def test_one_run_opens_its_curves_and_two_a_comparison(root: Path) -> None:
+    view = PastRuns(root)
+    turn(view.table, chosen=["whole"])
+    origin, grid = view._below.children
+    assert "pnnlab" in origin.value
+    assert grid.children[0].panel["lines"][0]["n"] == 6
+    assert len(view.figure().figure.axes) == 4
+    turn(view.table, chosen=["whole", "deep/half"])
+    assert view._comparison is not None
+    assert set(view._comparison.trainings) == {"whole", "deep/half"}
+    assert len(view.figure().figure.axes) == 2
+    turn(view.table, chosen=["broken"])
+    assert 'role="alert"' in view._below.children[0].value
+    turn(view.table, chosen=[])
+    assert view._below.children == ()
+    other = PastRuns(root)
+    view.close()
+    assert view.table.comm is None
+    assert other.table.comm is not None, "it closes what is its own, and nothing else"
+
+
+def test_reading_again_finds_new_runs(root: Path, tmp_path: Path) -> None:
+    view = PastRuns(tmp_path)
+    assert "no runs" in view._said.value
+    Run.create(tmp_path / "new", made())
+    click(view.again)
+    assert [row["key"] for row in view.table.rows] == ["new"]
+    turn(view.table, chosen=["new"])
+    assert len(view._below.children) == 2
