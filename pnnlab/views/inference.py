@@ -180,7 +180,7 @@ class LiveInference:
 
     def _show(self, given: Given, went: Journey) -> None:
         self.source.show(given)
-        self._verdict.value = verdict_html(went, given, self.source.name)
+        self._verdict.value = verdict_html(went, given, self.source)
         self._odds.value = odds_html(went, self.source.name)
         self.again.disabled = False
         self._refuse("")

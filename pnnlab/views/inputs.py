@@ -96,9 +96,13 @@ class Input(ABC):
         test = self.task.test
         return Given(test.x[row], f"test example {row}", int(test.labels[row]))
 
+    def short(self, label: int) -> str:
+        """A class, as the task calls it."""
+        return self.task.class_names[label] if self.task.class_names else str(label)
+
     def name(self, label: int) -> str:
         """A class, as people call it."""
-        return self.task.class_names[label] if self.task.class_names else str(label)
+        return self.short(label)
 
     def _on_choose(self, place: int) -> None:
         self.give(self.example(self._rows[place]))
@@ -209,7 +213,7 @@ class VowelInput(Input):
 
     def name(self, label: int) -> str:
         """A vowel and a word that has it."""
-        vowel = super().name(label)
+        vowel = self.short(label)
         return f"{vowel} ({WORDS[VOWELS.index(vowel)]})" if vowel in VOWELS else vowel
 
     def _item(self, row: int) -> Item:
@@ -287,7 +291,7 @@ def _formant_panel(hz: NDArray[np.float64] | None) -> Panel:
         y_label="frequency (Hz)",
         unit="Hz",
         lines=lines,
-        x_range=(15, 85),
+        x_range=(0, 100),
         note="say or choose a vowel",
     )
 

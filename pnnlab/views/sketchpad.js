@@ -28,6 +28,7 @@ function render({ model, el }) {
   let drawing = null; // the pointer that draws
   let pen = [SIZE / 2, SIZE / 2]; // of the keys
   let lowered = false;
+  let keys = false; // whether the pen is moved by keys
   let timer = 0;
 
   const send = () => { clearTimeout(timer); timer = 0; model.save_changes(); };
@@ -57,7 +58,7 @@ function render({ model, el }) {
     svg.focus({ preventScroll: true });
     svg.setPointerCapture(event.pointerId);
     drawing = event.pointerId;
-    lowered = false;
+    lowered = keys = false;
     pen = place(event);
     begin(...pen);
   });
@@ -82,6 +83,7 @@ function render({ model, el }) {
     } else if (event.key === "Escape" || event.key === "Delete") {
       drop([]);
     } else return;
+    keys = true;
     event.preventDefault();
     event.stopPropagation();
     paint();
@@ -100,7 +102,7 @@ function render({ model, el }) {
     if (!strokes.length) {
       svg.append(node("text", { x: SIZE / 2, y: SIZE / 2, "text-anchor": "middle" }, "draw here"));
     }
-    if (document.activeElement === svg && svg.matches(":focus-visible")) {
+    if (document.activeElement === svg && keys) {
       svg.append(node("circle", { cx: pen[0], cy: pen[1], r: 26, class: lowered ? "down" : "" }));
     }
     const count = strokes.length === 1 ? "1 stroke" : `${strokes.length} strokes`;

@@ -15,6 +15,7 @@ from pnnlab.views.lineplot import Line, Panel, number
 from pnnlab.views.style import PALETTE, STYLE, Picture
 from pnnlab.views.words import percent
 
+READ_OUT = "read-out y (full scale)"
 FEW = 60  # points that are marked one by one
 Name = Callable[[int], str]
 
@@ -28,7 +29,7 @@ def read_out_panel(stage: Stage) -> Panel:
     return Panel(
         title=f"Layer {stage.name}{gap}",
         x_label=f"output{_of_shots(stage)}",
-        y_label="read-out y",
+        y_label=READ_OUT,
         lines=lines,
     )
 
@@ -50,7 +51,7 @@ def waiting_panel(number_of_layer: int) -> Panel:
     return Panel(
         title=f"Layer {number_of_layer}",
         x_label="output",
-        y_label="read-out y",
+        y_label=READ_OUT,
         note="nothing sent yet",
     )
 
@@ -70,13 +71,13 @@ def verdict(went: Journey, given: Given, name: Name) -> str:
     return f"{said}. Its twin alone would read {name(best)}, {alone} sure."
 
 
-def verdict_html(went: Journey, given: Given, name: Name) -> str:
+def verdict_html(went: Journey, given: Given, source: Input) -> str:
     """`verdict`, spoken by screen readers, with the winner large."""
     mark = "" if given.label is None else ("✓" if given.label == went.winner else "✗")
     return (
         f'<div role="status" class="pnn-verdict"><b aria-hidden="true">'
-        f"{escape(name(went.winner))} {mark}</b>"
-        f"<span>{escape(verdict(went, given, name))}</span></div>"
+        f"{escape(source.short(went.winner))} {mark}</b>"
+        f"<span>{escape(verdict(went, given, source.name))}</span></div>"
     )
 
 
@@ -106,7 +107,7 @@ def travel_figure(source: Input, given: Given, went: Journey, passes: int) -> Pi
         figure = Figure(figsize=(9.6, 0.6 + 2.7 * rows), layout="constrained")
         grid = figure.subplots(rows, 2, squeeze=False)
         source.draw(grid[0, 0], given)
-        _odds(grid[0, 1], went, source.name)
+        _odds(grid[0, 1], went, source.short)
         for place, axes in enumerate(grid[1:].flat):
             if place < len(went.stages):
                 read_out_panel(went.stages[place]).draw(axes)
@@ -126,9 +127,8 @@ def _odds(axes: Axes, went: Journey, name: Name) -> None:
     if went.twin_probabilities is not None:
         twin = 100 * went.twin_probabilities.numpy()
         axes.plot(labels, twin, "_", ms=14, mew=2, color=PALETTE["vermillion"], label="twin alone")
-    names = [name(label).split(" ")[0] for label in labels.tolist()]
     axes.set(title="Out: class probabilities", ylabel="probability (%)", ylim=(0, 105))
-    axes.set_xticks(labels, names)
+    axes.set_xticks(labels, [name(label) for label in labels.tolist()])
     axes.legend(fontsize="small")
 
 
