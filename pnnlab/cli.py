@@ -362,7 +362,8 @@ def _told(found: "Gathered", file: Path) -> str:
 
 def _lab(arguments: argparse.Namespace, passed_on: list[str]) -> int:
     if arguments.app is not None:
-        return _served(_app(Path(arguments.app), passed_on), _with_templates())
+        command = _app(Path(arguments.app), passed_on)
+        return _served(subprocess.Popen(command, env=_with_templates()))
     from pnnlab.series import notebooks_folder
 
     folder = notebooks_folder(arguments.notebooks)
@@ -371,11 +372,11 @@ def _lab(arguments: argparse.Namespace, passed_on: list[str]) -> int:
         *_opening(folder),
         *passed_on,
     ]
-    return _served(command, dict(os.environ))
+    return _served(subprocess.Popen(command))
 
 
-def _served(command: list[str], environment: dict[str, str]) -> int:
-    with subprocess.Popen(command, env=environment) as process:
+def _served(server: "subprocess.Popen[bytes]") -> int:
+    with server as process:
         while True:
             try:
                 return process.wait()
