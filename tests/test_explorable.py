@@ -2,13 +2,18 @@
 
 import inspect
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import plotly
 import pytest
 import torch
 import xarray as xr
+from browser import CHROMIUM_FLAGS, Lab, chromium
+from playwright.sync_api import sync_playwright
 from plotly import graph_objects as go
 from toy import Toy
 
@@ -296,3 +301,49 @@ def test_a_report_without_a_ceiling_can_be_drawn() -> None:
     assert "ceiling" not in explorable.parity_figure(report).layout.title.text
     assert not named(explorable.residual_figure(report), "noise alone")
     assert not named(explorable.residual_output_figure(report), "device: noise")
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(
+    chromium() is None and os.environ.get("PNNLAB_REQUIRE_BROWSER") != "1",
+    reason="no Chromium found: apt-get install chromium, or set PNNLAB_CHROMIUM to one",
+)
+def test_a_visitor_chooses_and_points(toy: Measured, tmp_path: Path) -> None:
+    script = (Path(plotly.__file__).parent / "package_data" / "plotly.min.js").as_uri()
+    drawn = [
+        figure.to_html(full_html=False, include_plotlyjs=False)
+        for figure in (
+            explorable.repeatability_figure(toy.repeated, shot=2),
+            explorable.response_figure(toy.swept),
+        )
+    ]
+    path = tmp_path / "page.html"
+    head = f"<!doctype html><meta charset=utf-8><title>Figures</title><script src={script}>"
+    path.write_text(head + "</script>" + "".join(drawn))
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium(), args=list(CHROMIUM_FLAGS))
+        try:
+            page = browser.new_page(viewport={"width": 1366, "height": 768})
+            page.set_default_timeout(120_000)
+            lab = Lab(page, path.as_uri())
+            page.goto(lab.address)
+            shots, sweeps = (
+                page.locator(".js-plotly-plot").nth(0),
+                page.locator(".js-plotly-plot").nth(1),
+            )
+
+            shots.locator(".slider-rail-touch-rect").click(position={"x": 2, "y": 5})
+            shots.locator(".slider-current-value, .slider-label", has_text="shot 0").wait_for()
+            shots.evaluate("plot => Plotly.Fx.hover(plot, [{curveNumber: 0, pointNumber: 3}])")
+            said = shots.locator(".hoverlayer").text_content()
+            assert said is not None
+            assert said.startswith("output 3y = ")
+            assert said.endswith("of full scale")
+
+            sweeps.locator(".updatemenu-header").click()
+            sweeps.locator(".updatemenu-dropdown-button").nth(1).click()
+            sweeps.locator(".xtitle", has_text="theta[7] (fraction of range)").wait_for()
+            assert not lab.errors
+            assert not lab.outside
+        finally:
+            browser.close()

@@ -17,6 +17,7 @@ Indices = NDArray[np.intp]
 READ_OUT = "read-out y (fraction of full scale)"
 DEVIATION = "SD of y (fraction of full scale)"
 RESIDUAL = "residual (fraction of full scale)"
+SLOPE = "rms |dy/dx| (full scale per range)"
 BAND = 2.0  # standard deviations in a noise band
 BINS = 8  # of an input's range, for residuals by input
 

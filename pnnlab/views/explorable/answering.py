@@ -19,6 +19,7 @@ from pnnlab.views.explorable.drawing import (
 from pnnlab.views.numbers import (
     BAND,
     READ_OUT,
+    SLOPE,
     liveliest,
     spread,
     swept,
@@ -136,7 +137,11 @@ def memory_figure(seen: xr.Dataset) -> go.Figure:
         y=[str(name) for name in felt.element.values],
         z=thin(felt.values),
         colorscale="Cividis",
-        colorbar={"title": {"text": "rms |dy/dx|"}, "x": 0.41, "thickness": 12},
+        colorbar={
+            "title": {"text": "rms |dy/dx|", "font": {"size": 13}},
+            "x": 0.41,
+            "thickness": 12,
+        },
         hovertemplate=(
             "input element %{y}, output %{x}<br>rms |dy/dx| = %{z:.3g}, full scale per range"
             "<extra></extra>"
@@ -146,7 +151,7 @@ def memory_figure(seen: xr.Dataset) -> go.Figure:
     lags = spread(seen.sizes["lag"], OFTEN)
     part = seen.isel(lag=lags)
     x = part.lag.values
-    hover = "lag %{x} input elements<br>rms |dy/dx| = %{y:.3g}<extra></extra>"
+    hover = "lag %{x} input elements<br>rms |dy/dx| = %{y:.3g}, full scale per range<extra></extra>"
     heard = part["response"].where(part["response"] > 0)
     figure.add_trace(line(heard, "response", 0, hover, x=x, marks=True), 1, 2)
     if float(seen["certain"].max()) > 0:
@@ -161,7 +166,7 @@ def memory_figure(seen: xr.Dataset) -> go.Figure:
     )
     figure.add_traces(limits, rows=1, cols=2)
     axes(figure, 1, "output", "moved input element")
-    axes(figure, 2, "lag (input elements)", "rms |dy/dx|", log=True)
+    axes(figure, 2, "lag (input elements)", SLOPE, log=True)
     last = min(4 * max(length, 2), seen.sizes["lag"]) + 0.5
     figure.update_xaxes(range=[-0.5, last], col=2)
     figure.update_yaxes(type="category", autorange="reversed", col=1)  # as in the still one

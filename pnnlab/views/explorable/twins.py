@@ -53,6 +53,7 @@ def fitting_figure(records: Sequence[NeuralRecord], ceiling: float | None = None
         ends = [epochs[0], epochs[-1]]
         figure.add_trace(rule(ends, [ceiling] * 2, f"noise ceiling: {ceiling:.3g}", INK), 1, 1)
     axes(figure, 1, "epoch", "NMSE", log=True)
+    figure.update_xaxes(dtick=math.ceil(len(records) / 12))  # whole epochs
     return figure
 
 
@@ -110,7 +111,7 @@ def residual_figure(*reports: TwinReport) -> go.Figure:
             normal.update(legendgroup="noise", showlegend=column == 1)
             figure.add_trace(normal, 1, column)
         axes(figure, column, RESIDUAL)
-    figure.update_yaxes(title_text="density", col=1)
+    figure.update_yaxes(title_text="density (per full scale)", col=1)
     figure.update_layout(bargap=0)
     return figure
 
@@ -140,7 +141,8 @@ def residual_output_figure(*reports: TwinReport) -> go.Figure:
 def residual_input_figure(*reports: TwinReport) -> go.Figure:
     """Rms residual by input element and by the value that it had: where a twin goes wrong."""
     count = numbers.given(reports)
-    figure = sheet("Residuals by input element and its value", [r.twin for r in reports])
+    titles = [report.twin for report in reports]
+    figure = sheet("Residuals by input element and its value", titles, shared=True)
     for column, report in enumerate(reports, 1):
         rms, shots = numbers.residual_by_input(report)
         bins = rms.shape[1]
@@ -151,7 +153,7 @@ def residual_input_figure(*reports: TwinReport) -> go.Figure:
             z=thin(rms[rows]),
             customdata=shots[rows],
             colorscale="Cividis",
-            colorbar={"thickness": 10, "len": 0.9, "title": {"text": "rms"}},
+            colorbar={"thickness": 10, "len": 0.9, "title": {"text": "rms", "font": {"size": 13}}},
             hovertemplate=(
                 "input element %{y} near %{x:.2f}, in %{customdata} shots<br>"
                 f"rms residual %{{z:.3g}} {FULL}"
@@ -160,7 +162,7 @@ def residual_input_figure(*reports: TwinReport) -> go.Figure:
         figure.add_trace(image, 1, column)
         right = figure.layout[f"xaxis{column if column > 1 else ''}"].domain[1]
         figure.data[-1].colorbar.x = right
-        axes(figure, column, "value of the input element (fraction of range)")
+        axes(figure, column, "its value (fraction of range)")
     figure.update_yaxes(title_text="input element", col=1)
     return figure
 
@@ -169,7 +171,7 @@ def gradient_figure(*reports: TwinReport) -> go.Figure:
     """Vector-Jacobian products of twin and device along the same random directions."""
     count = numbers.given(reports)
     titles = [f"{r.twin}: {r.gradient.cosine:.3f} of {r.gradient.ceiling:.3f}" for r in reports]
-    figure = sheet("Gradients: cosine of twin and device, and its ceiling", titles)
+    figure = sheet("Gradients: cosine of twin and device, of the best possible", titles)
     for column, report in enumerate(reports, 1):
         gradient = report.gradient
         points = numbers.some(gradient.device.numel(), POINTS // count)
@@ -180,8 +182,8 @@ def gradient_figure(*reports: TwinReport) -> go.Figure:
             "device %{x:.4g}, twin %{y:.4g}, full scale per range<extra></extra>"
         )
         figure.add_traces([dots, _diagonal(_ends(device, device))], rows=1, cols=column)
-        axes(figure, column, "device, finite differences (full scale per range)")
-    figure.update_yaxes(title_text="twin, backpropagation", col=1)
+        axes(figure, column, "device, finite differences")
+    figure.update_yaxes(title_text="twin, backpropagation (full scale per range)", col=1)
     return figure
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import xarray as xr
 from matplotlib.figure import Figure
 
-from pnnlab.views.numbers import BAND, READ_OUT, liveliest, swept
+from pnnlab.views.numbers import BAND, READ_OUT, SLOPE, liveliest, swept
 from pnnlab.views.reports.drawing import band, panels, styled
 from pnnlab.views.style import PALETTE
 
@@ -49,7 +49,7 @@ def memory_figure(seen: xr.Dataset) -> Figure:
     """Which output feels which input element, and how the response fades with the lag."""
     figure, (left, right) = panels(2, width=9.6)
     image = left.imshow(seen["jacobian"], aspect="auto", interpolation="nearest")
-    figure.colorbar(image, ax=left, label="rms |dy/dx|")
+    figure.colorbar(image, ax=left, label=SLOPE)
     left.set(title="Sensitivity", xlabel="output", ylabel="moved input element")
     left.set_yticks(range(seen.sizes["element"]), [str(e) for e in seen.element.values])
     left.grid(visible=False)
@@ -64,7 +64,7 @@ def memory_figure(seen: xr.Dataset) -> Figure:
     right.set(
         title="Fading",
         xlabel="lag (input elements)",
-        ylabel="rms |dy/dx|",
+        ylabel=SLOPE,
         xlim=(-0.5, min(4 * max(length, 2), seen.sizes["lag"]) + 0.5),
     )
     right.legend(fontsize="small")

@@ -42,7 +42,7 @@ def parity_figure(*reports: TwinReport) -> Figure:
         panel.plot(device, modelled, ".", markersize=2, alpha=0.4, rasterized=True)
         panel.plot(ends, ends, color="#222222", lw=1)
         panel.fill_between(ends, ends - noise, ends + noise, color=PALETTE["orange"], alpha=0.5)
-        panel.set(title=_title(report), xlabel="device y", aspect="equal")
+        panel.set(title=_title(report), xlabel="device y (fraction of full scale)", aspect="equal")
     axes[0].set_ylabel("twin y (fraction of full scale)")
     return figure
 
@@ -90,7 +90,7 @@ def residual_input_figure(*reports: TwinReport) -> Figure:
         rows = np.arange(len(rms) + 1) - 0.5
         image = panel.pcolormesh(edges, rows, rms, rasterized=True)
         figure.colorbar(image, ax=panel, label="rms " + RESIDUAL if report is reports[-1] else "")
-        panel.set(title=report.twin, xlabel="value of the input element")
+        panel.set(title=report.twin, xlabel="its value (fraction of range)")
         panel.grid(visible=False)
     axes[0].set_ylabel("input element")
     return figure
@@ -111,7 +111,7 @@ def gradient_figure(*reports: TwinReport) -> Figure:
             title=f"{report.twin}\ncosine {gradient.cosine:.3f} of {gradient.ceiling:.3f}",
             xlabel="device, finite differences",
         )
-    axes[0].set_ylabel("twin, backpropagation")
+    axes[0].set_ylabel("twin, backpropagation\n(full scale per range)")
     return figure
 
 
