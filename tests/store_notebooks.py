@@ -1,24 +1,35 @@
 """Run the notebooks at their stored scale and keep their outputs: ``make stored``.
 
 What only a live kernel can show, widgets, is taken out; the still picture that each view leaves
-stays. Execution metadata goes too, so that a stored notebook changes only when its outputs do.
+stays, with 64 colours. Execution metadata goes too, so that a stored notebook changes only when its outputs do.
 """
 
 import sys
 import tempfile
+from base64 import b64decode, b64encode
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
+from pnnlab.views.style import lean
+
 WIDGET = "application/vnd.jupyter.widget-view+json"
+PNG = "image/png"
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 
 
 def is_still(output: NotebookNode) -> bool:
     """Whether an output means something without a kernel; progress bars on stderr do not."""
     return WIDGET not in output.get("data", {}) and output.get("name") != "stderr"
+
+
+def slim(cell: NotebookNode) -> None:
+    """Store the pictures of a cell with fewer colours."""
+    for output in cell.outputs:
+        if PNG in output.get("data", {}):
+            output.data[PNG] = b64encode(lean(b64decode(output.data[PNG]))).decode("ascii")
 
 
 def store(path: Path) -> None:
@@ -35,6 +46,7 @@ def store(path: Path) -> None:
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if is_still(output)]
+            slim(cell)
     nbformat.write(notebook, path)
 
 

@@ -65,7 +65,7 @@ def use_style() -> None:
 class Picture:
     """A still picture that shows itself at the end of a cell, whether pyplot is loaded or not.
 
-    It is stored with 256 colours, plenty for lines and letters: a third of the usual size.
+    It is stored with 64 colours, plenty for lines and letters: a third of the usual size.
 
     Parameters
     ----------
@@ -79,10 +79,16 @@ class Picture:
         return f"Picture of {len(self.figure.axes)} plots"  # the same in every run
 
     def _repr_png_(self) -> bytes:
-        drawn, small = BytesIO(), BytesIO()
+        drawn = BytesIO()
         self.figure.savefig(drawn, format="png")
-        with Image.open(drawn) as image:
-            image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(
-                small, "PNG", optimize=True
-            )
-        return small.getvalue()
+        return lean(drawn.getvalue())
+
+
+def lean(png: bytes) -> bytes:
+    """The same picture with 64 colours, if that is smaller: a third of the size, as a rule."""
+    small = BytesIO()
+    with Image.open(BytesIO(png)) as image:
+        image.convert("RGB").quantize(64, dither=Image.Dither.NONE).save(
+            small, "PNG", optimize=True
+        )
+    return min(small.getvalue(), png, key=len)

@@ -1,0 +1,32 @@
+"""How pictures are stored."""
+
+from io import BytesIO
+
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+
+from pnnlab.views.style import lean
+
+
+def drawn() -> bytes:
+    figure, png = Figure(), BytesIO()
+    figure.subplots().plot(np.sin(np.arange(100)), "o-")
+    figure.savefig(png, format="png")
+    return png.getvalue()
+
+
+def test_a_lean_picture_is_smaller_and_looks_the_same():
+    png = drawn()
+    small = lean(png)
+    assert len(small) < 0.6 * len(png)
+    before, after = (
+        np.asarray(Image.open(BytesIO(data)).convert("RGB"), float) for data in (png, small)
+    )
+    assert before.shape == after.shape
+    assert np.abs(before - after).mean() < 1  # of 255
+
+
+def test_what_is_lean_already_stays_as_it_is():
+    small = lean(drawn())
+    assert lean(small) == small
