@@ -1,7 +1,8 @@
 """Run the notebooks at their stored scale and keep their outputs: ``make stored``.
 
 What only a live kernel can show, widgets, is taken out; the still picture that each view leaves
-stays, with 64 colours. Execution metadata goes too, so that a stored notebook changes only when its outputs do.
+stays, with 64 colours. Execution metadata goes too, so that a stored notebook changes only when
+its outputs do.
 """
 
 import sys
