@@ -23,6 +23,7 @@ pytestmark = [
 
 logger = logging.getLogger(__name__)
 TESTS = Path(__file__).parent
+PLOTS = 6  # of the dashboard and of a comparison
 PROMPT = 0.3  # seconds within which a button acts
 
 SETUP = f"""
@@ -53,7 +54,18 @@ def slowly(records):
         time.sleep(0.01)
         yield record
 
-session = Session(slowly(fit(training)), checkpoint=lambda: saved.append(training.step))
+session = Session(
+    slowly(fit(training)), checkpoint=lambda: saved.append(training.step), training=training
+)
+"""
+PAST = """
+from pnnlab.runs import Run
+from pnnlab.views.pastruns import PastRuns
+for number in range(2):
+    short = Training(network, split, split, FitSettings(epochs=1, batch_size=20))
+    for _ in Run.create(f"runs/digits-{number}", short, description="two <layers>").records():
+        pass
+PastRuns("runs")
 """
 AFTER = "print('after:', session.status, len(saved))"
 AWAITING = ["await TrainingDashboard(session).watch()", AFTER]
@@ -69,7 +81,7 @@ WATCH = """
   window.seen = [];
   const note = () => {
     const step = document.querySelector('.pnn-dashboard .pnn-tiles div');
-    const state = document.querySelector('.pnn-dashboard [role=status]');
+    const state = document.querySelector('.pnn-dashboard .pnn-state');
     if (!step || !state) return;
     const now = { step: Number(step.innerText.match(/\\d+/)[0]), state: state.innerText };
     const last = seen.at(-1);
@@ -168,21 +180,62 @@ def test_buttons_act_while_the_training_runs(
     picture = lab.page.locator(".jp-OutputArea-output img")
     assert picture.count() == 1
     assert picture.evaluate("img => img.naturalWidth") > 900
-    buttons = lab.page.locator(".pnn-dashboard").get_by_role("button").all()
+    buttons = lab.page.locator(".pnn-dashboard > .pnn-bar").get_by_role("button").all()
     assert len(buttons) == 3
     assert all(button.is_disabled() for button in buttons)
     assert lab.errors == []
     assert lab.outside == []
 
 
+def look_closer(lab: Lab) -> None:
+    """Unfold the confusion matrix, ask for it, and go through its cells by keyboard alone."""
+    page = lab.page
+    row = page.locator(".pnn-folds").get_by_role("button")
+    assert row.count() == 6
+    row.first.focus()
+    page.keyboard.press("Enter")
+    expect(row.first).to_have_attribute("aria-expanded", "true")
+    asking = page.get_by_role("button", name="examples on the device (600 device passes)")
+    asking.focus()
+    page.keyboard.press("Enter")
+    cells = page.locator(".pnn-confusion td button")
+    expect(cells).to_have_count(4)
+    cells.first.focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowRight")
+    expect(cells.last).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(cells.last).to_have_attribute("aria-pressed", "true")
+    count = int((cells.last.get_attribute("aria-label") or "").split()[0])
+    expect(page.locator(".pnn-confusion figure")).to_have_count(min(24, count))
+    row.first.click()
+    expect(page.locator(".pnn-confusion")).to_have_count(0)
+
+
+def look_back(lab: Lab) -> None:
+    """Open one past run, then another beside it."""
+    past = lab.page.locator(".pnn-dashboard").first
+    boxes = past.locator(".pnn-table").first.get_by_role("checkbox")
+    expect(boxes).to_have_count(2)
+    expect(past.get_by_text("two <layers>")).to_have_count(2)
+    boxes.first.check()
+    expect(past.locator(".pnn-plot")).to_have_count(4)
+    boxes.last.check()
+    expect(past.get_by_text("Accuracy on the device")).to_have_count(1)
+    past.get_by_role("button", name="device passes", exact=True).click()
+    expect(past.locator(".pnn-plot text", has_text="device passes")).to_have_count(2)
+
+
 def test_the_plots_are_read_pointed_at_and_follow_the_theme(
     lab: Lab, server: tuple[str, Path], tmp_path: Path
 ) -> None:
     page = lab.page
-    start(lab, server[1], "looking.ipynb", RETURNING)
+    start(lab, server[1], "looking.ipynb", [PAST, *RETURNING])
     page.wait_for_function("seen.at(-1).step > 60")
     click(lab, "Pause")
-    plots = page.locator(".pnn-plot > svg")
+    look_closer(lab)
+    look_back(lab)
+    plots = page.locator(".pnn-plots").last.locator(".pnn-plot > svg")
     assert plots.count() == 4
     labels = [plots.nth(i).get_attribute("aria-label") or "" for i in range(4)]
     for label, title in zip(labels, ("Loss", "Accuracy", "Gap", "Clamped"), strict=True):
@@ -203,12 +256,14 @@ def test_the_plots_are_read_pointed_at_and_follow_the_theme(
     assert page.locator(".pnn-plot[data-dark]").count() == 0
     dark = {"theme": "JupyterLab Dark"}
     page.evaluate("theme => jupyterapp.commands.execute('apputils:change-theme', theme)", dark)
-    expect(page.locator(".pnn-plot[data-dark]")).to_have_count(4)
+    expect(page.locator(".pnn-plot")).to_have_count(PLOTS)
+    expect(page.locator(".pnn-plot[data-dark]")).to_have_count(PLOTS)
+    expect(page.locator(".pnn-table[data-dark]")).to_have_count(2)
     page.screenshot(path=tmp_path / "dark.png")
 
     resume(lab)
     page.evaluate("jupyterapp.commands.execute('notebook:interrupt-kernel')")
-    expect(page.locator(".pnn-dashboard [role=status]")).to_have_text("Stopped")
+    expect(page.locator(".pnn-dashboard .pnn-state")).to_have_text("Stopped")
     said = page.locator(".jp-OutputArea-output").filter(has_text="CancelledError")
     expect(said.first).to_be_visible()
     assert lab.errors == []

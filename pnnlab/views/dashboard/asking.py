@@ -50,10 +50,15 @@ class Asking(Generic[T]):
         self._session, self._name = session, name
         self._action, self._show = action, show
         self._lock = threading.Lock()  # held from the asking to the end
-        self.button = button(f"{name} ({price(passes)})", icon, self.ask)
+        self.button = button("", icon, self.ask)
+        self.cost(passes)
         self.said = widgets.HTML()
         self.widget = widgets.HBox([self.button, self.said])
         self.widget.add_class("pnn-bar")
+
+    def cost(self, passes: int) -> None:
+        """Say another cost on the button."""
+        self.button.description = f"{self._name} ({price(passes)})"
 
     def ask(self) -> bool:
         """Ask, unless it has been asked and is not done yet; says whether it was asked now."""

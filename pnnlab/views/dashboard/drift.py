@@ -15,6 +15,8 @@ from pnnlab.monitoring import (
     Refit,
     refit,
     refit_passes,
+    remember,
+    remembering_passes,
     seeing_passes,
     seen,
 )
@@ -26,8 +28,8 @@ from pnnlab.views.plotgrid import PlotGrid
 
 SHOTS = 16  # remembered of each layer
 REPEATS = 4
-REFIT = 200  # fresh shots for a refit
-EXAMPLES = 64  # validation examples whose drives are taken
+REFIT = 200  # fresh shots for a refit, and
+DRIVES = 64  # validation examples whose drives are among them
 MOST = 500  # looks kept
 WHAT = (
     "Some shots of every layer are remembered and, later, taken again: what has changed beyond "
@@ -58,17 +60,20 @@ class DriftCloser(Closer):
         layers = physical_layers(network)
         self._references: Sequence[Reference] = looked.references
         self._looks: list[Look] = []
-        cost = SHOTS * REPEATS * len(layers)
         self.remember = Asking(
             session,
             "Remember how the device is now",
             self._take,
             self._taken,
-            passes=cost + seeing_passes(network, min(EXAMPLES, self._examples)),
+            passes=remembering_passes(network, self._examples(SHOTS)),
             icon="bookmark",
         )
         self.compare = Asking(
-            session, "Compare with what is remembered", self._compare, self._show, passes=cost
+            session,
+            "Compare with what is remembered",
+            self._compare,
+            self._show,
+            passes=self._comparing(),
         )
         self.compare.button.disabled = not self._references
         self.refits = tuple(
@@ -77,7 +82,7 @@ class DriftCloser(Closer):
                 f"Refit the twin of layer {number + 1}",
                 partial(self._refit, number),
                 str,
-                passes=refit_passes(REFIT) + seeing_passes(network, min(EXAMPLES, self._examples)),
+                passes=refit_passes(REFIT) + seeing_passes(network, self._examples(DRIVES)),
                 icon="refresh",
             )
             for number, layer in enumerate(layers)
@@ -89,23 +94,28 @@ class DriftCloser(Closer):
         self.widget = widgets.VBox([said, *asked, self._grid.widget])
         self._draw()
 
-    @property
-    def _examples(self) -> int:
-        return len(self._looked.training.validation.x)
+    def _examples(self, most: int) -> int:
+        return min(most, len(self._looked.training.validation.x))
+
+    def _comparing(self) -> int:
+        """Device passes that it takes to compare."""
+        if not self._references:
+            layers = physical_layers(self._looked.training.network)
+            return len(layers) * REPEATS * self._examples(SHOTS)
+        return sum(len(one.y) * len(one.x) for one in self._references)
 
     def refresh(self) -> None:
         """Nothing follows by itself here: it would cost passes."""
 
     def _take(self) -> int:
         training = self._looked.training
-        where = seen(training.network, training.validation.x[:EXAMPLES])
-        self._references = [
-            Reference.take(one.layer.system, one.spread(SHOTS), one.theta, REPEATS) for one in where
-        ]
+        x = training.validation.x[:SHOTS]
+        self._references = remember(training.network, x, REPEATS)
         return training.step
 
     def _taken(self, step: int) -> str:
         self._looks.clear()
+        self.compare.cost(self._comparing())
         self.compare.button.disabled = False
         self._draw()
         return f"remembered at step {step}"
@@ -124,7 +134,7 @@ class DriftCloser(Closer):
     def _refit(self, number: int) -> Refit:
         training = self._looked.training
         layer = physical_layers(training.network)[number]
-        drives = seen(training.network, training.validation.x[:EXAMPLES])[number].x
+        drives = seen(training.network, training.validation.x[:DRIVES])[number].x
         return refit(layer, shots=REFIT, x=drives, seed=training.step)
 
     def _draw(self) -> None:
