@@ -99,7 +99,7 @@ class Curve(anywidget.AnyWidget):
             if content["kind"] == "preset":
                 self._try(self._on_preset, content["name"])
             else:
-                for start, values in _runs(content["runs"], buffers[0]):
+                for start, values in _runs(content["runs"], buffers[0] if buffers else b""):
                     self._try(self._on_draw, start, values)
             if content["done"]:
                 self._try(self._on_lift)
