@@ -103,7 +103,8 @@ class Comparison:
         self.against.observe(lambda _: self.refresh(), "value")
         self.table.observe(lambda _: self.refresh(), "chosen")
         self.refresh()
-        self._follower.wake()
+        if self._going():
+            self._follower.wake()
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         bundle: dict[str, Any] = self.widget._repr_mimebundle_(**kwargs)

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import final
 
 INTERVAL = 0.1  # seconds between two updates while something happens, or more:
-LOAD = 0.01  # the part of a processor that updates may take; sending them takes a third more
+LOAD = 0.01  # the part that updates may take of what the process uses of its processors
+SENDING = 1.4  # times what an update takes in its own thread: the kernel's sends it off
+LATEST = 0.8  # seconds between two updates, at most: who waits for a device uses no processor
 SHORTEST = 0.05  # seconds between two updates, however often something is asked
 
 
@@ -43,9 +45,9 @@ class Follower:
         self._following = threading.Lock()  # held by the thread that follows, if there is one
 
     def wake(self) -> None:
-        """Refresh soon, and follow from now on if there is something to follow."""
+        """Refresh soon, at least once more, and follow as long as there is something to follow."""
         self._changed.set()
-        if not self._closed and self._active() and self._following.acquire(blocking=False):
+        if not self._closed and self._following.acquire(blocking=False):
             threading.Thread(target=self._follow, name="pnnlab-dashboard", daemon=True).start()
 
     def close(self) -> None:
@@ -55,16 +57,32 @@ class Follower:
 
     def _follow(self) -> None:
         try:
-            while self._active() and not self._closed:
+            while not self._closed:
                 self._changed.clear()
+                going = self._active()  # asked before: what ends meanwhile is shown once more
                 began = time.thread_time()
                 self._refresh()
-                rest = max(self._interval, (time.thread_time() - began) / LOAD)
+                if not going:
+                    break
+                share = SENDING * (time.thread_time() - began) / LOAD
                 time.sleep(SHORTEST)
-                self._changed.wait(None if self._resting() else rest - SHORTEST)
-            if not self._closed:
-                self._refresh()
+                if self._resting():
+                    self._changed.wait()
+                else:
+                    self._rest(share)
         finally:
             self._following.release()
-        if self._active():
-            self.wake()  # there was something new to follow before the lock was free
+        if self._changed.is_set():
+            self.wake()  # something has changed since that refresh, before the lock was free
+
+    def _rest(self, share: float) -> None:
+        """Wait until the process has used ``share`` seconds of its processors, or was asked.
+
+        Not until so much time has passed: where others use the machine too, a training gets but a
+        part of it, and would lose several times as large a part to its views.
+        """
+        enough = time.process_time() + share
+        latest = time.monotonic() + max(LATEST, share)
+        while not self._changed.wait(self._interval):
+            if time.process_time() >= enough or time.monotonic() >= latest:
+                return

@@ -106,7 +106,8 @@ class TrainingDashboard:
         )
         self._forget = session.on_change(self._follower.wake)
         self.refresh()
-        self._follower.wake()
+        if session.active:
+            self._follower.wake()
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         bundle: dict[str, Any] = self.widget._repr_mimebundle_(**kwargs)
