@@ -283,6 +283,14 @@ def test_a_training_is_asked_for_a_moment_between_two_steps():
     assert view.choose(1).passes == 2, "a training that has ended is no obstacle"
 
 
+def test_a_closed_view_takes_no_other_along(live):
+    other = LiveInference(nn.Linear(64, 10), DIGITS)
+    other.close()
+    assert other.source.pad.comm is None
+    assert live.source.pad.comm is not None
+    assert live.choose(0).journey is not None
+
+
 def test_a_stored_view_is_small(live):
     live.choose(0)
     state = [widget.get_state() for widget in (live.source.pad, live.source.choice)]

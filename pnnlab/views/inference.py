@@ -17,7 +17,7 @@ from pnnlab.tasks import Task
 from pnnlab.tasks.drawing import Drawing
 from pnnlab.views.errands import Errands
 from pnnlab.views.inputs import Given, input_for
-from pnnlab.views.parts import button, style_sheet
+from pnnlab.views.parts import button, discard, style_sheet
 from pnnlab.views.plotgrid import PlotGrid
 from pnnlab.views.style import Picture
 from pnnlab.views.travel import (
@@ -150,7 +150,7 @@ class LiveInference:
     def close(self) -> None:
         """Take the widgets off the page. The network stays as it is."""
         self.errands.forget()
-        self.widget.close_all()
+        discard(self.widget)
 
     def _ask(self, given: Given) -> None:
         """Send an example soon; of several that wait, only the newest is sent."""
