@@ -1,6 +1,8 @@
 """What is watched of a network: alignment and confusion, with answers that are known exactly."""
 
+from collections.abc import Iterator
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +13,17 @@ from toy import Toy, ToyTwin
 from pnnlab.errors import RangeError, ShapeError, TwinError
 from pnnlab.gradients import ideal, physics_aware
 from pnnlab.layers import PhysicalLayer, Rescale, Shots, on_device, on_twin
-from pnnlab.monitoring import alignment, alignment_passes, confusion, seeing_passes, seen
+from pnnlab.monitoring import (
+    alignment,
+    alignment_passes,
+    confusion,
+    remember,
+    seeing_passes,
+    seen,
+)
 from pnnlab.monitoring.seeing import passes_so_far
+from pnnlab.sessions import Session, Task
+from pnnlab.training import FitSettings, Record, Training, fit
 
 
 def make_network(strengths: tuple[float, float] = (1.1, 1.1), noise: float = 0.0) -> nn.Sequential:
@@ -140,3 +151,39 @@ def test_names_must_fit_and_there_must_be_examples() -> None:
         confusion(nn.Identity(), given, ["a", "b", "c"])
     with pytest.raises(ShapeError, match="at least one"):
         confusion(nn.Identity(), SimpleNamespace(x=torch.zeros(0, 2), labels=torch.zeros(0)))
+
+
+# --- all of it, while a training goes on ----------------------------------------------------------
+
+
+def test_looking_changes_nothing_about_the_training() -> None:
+    """Weights, statistics and dropout of a training that is looked at after every other step."""
+
+    def make_training() -> Training:
+        torch.manual_seed(0)
+        network = nn.Sequential(make_network(), nn.Dropout(0.2))
+        split = SimpleNamespace(x=examples(60), labels=torch.arange(60) % 3)
+        return Training(network, split, split, FitSettings(epochs=2, batch_size=10, evaluations=1))
+
+    alone, watched = make_training(), make_training()
+    torch.manual_seed(1)  # of the dropout
+    losses = [record.loss for record in fit(alone)]
+    network, x = watched.network, examples(4)
+    looks: list[Task[Any]] = []
+
+    def looking() -> Iterator[Record]:
+        for record in fit(watched):
+            if record.step % 2:
+                looks.append(session.do("alignment", lambda: alignment(network, x)))
+                looks.append(session.do("confusion", lambda: confusion(network, watched.train)))
+                looks.append(session.do("drift", lambda: remember(network, x)))
+            yield record
+
+    torch.manual_seed(1)
+    session = Session(looking(), training=watched)
+    session.start().join()
+    assert [look.error for look in looks] == [None] * 18
+    assert session.curves().loss.tolist() == losses
+    for name, value in alone.network.state_dict().items():
+        assert torch.equal(value, network.state_dict()[name]), name
+    assert watched.device_passes > alone.device_passes
