@@ -47,7 +47,9 @@ async function record(seconds, onLevel) {
         all.set(data.subarray(0, all.length - count), count);
         count = Math.min(all.length, count + data.length);
         onLevel(loudness(data), count / all.length);
-        if (count === all.length) resolve();
+        if (count < all.length) return;
+        collect.port.onmessage = null; // or what still comes would speak of a recording
+        resolve();
       };
     });
     context.createMediaStreamSource(stream).connect(collect);
