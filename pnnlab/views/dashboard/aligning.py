@@ -1,5 +1,6 @@
 """Whether the twins' gradients still point where the device's do."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -51,7 +52,7 @@ class AlignmentCloser(Closer):
                 ("at every 20th evaluation", 20),
             ],
             description="Repeat",
-            layout={"width": "auto"},
+            layout={"width": "440px", "max_width": "100%"},
         )
         self.every.observe(lambda _: self._begin(), "value")
         self._grid = PlotGrid(2)
@@ -83,11 +84,11 @@ class AlignmentCloser(Closer):
         return f"step {sample.step}: cosine {cosines} by layer, {price(sample.found.device_passes)}"
 
     def _draw(self) -> None:
-        self._grid.show(alignment_panels(self._samples))
+        self._grid.show(alignment_panels(self._samples, self._looked.training.steps))
 
 
-def alignment_panels(samples: list[Sample]) -> list[Panel]:
-    """Cosine and its ceiling, by layer, over the steps."""
+def alignment_panels(samples: Sequence[Sample], steps: int) -> list[Panel]:
+    """Cosine and its ceiling, by layer, over the run."""
     step = np.array([sample.step for sample in samples], dtype=float)
     note = "no gradients compared yet"
 
@@ -95,9 +96,9 @@ def alignment_panels(samples: list[Sample]) -> list[Panel]:
         values = np.array([getattr(sample.found, field) for sample in samples], dtype=float)
         return Panel(
             title=title,
-            y_label="cosine (1 = same direction)",
+            y_label="cosine (1: same)",
             lines=layer_lines(step, values.T, markers=True),
-            x_range=(0.0, float(max(step, default=1.0)) or 1.0),
+            x_range=(0.0, float(steps)),
             y_range=(min(0.0, float(values.min(initial=0.0))), 1.04),
             note=note,
         )

@@ -138,7 +138,7 @@ class DriftCloser(Closer):
         return refit(layer, shots=REFIT, x=drives, seed=training.step)
 
     def _draw(self) -> None:
-        self._grid.show(drift_panels(self._looks))
+        self._grid.show(drift_panels(self._looks, self._looked.training.steps))
 
 
 def drift_words(look: Look) -> str:
@@ -152,21 +152,21 @@ def drift_words(look: Look) -> str:
     return f"step {look.step}: {', '.join(told) or 'no drift beyond noise'}; {passes}"
 
 
-def drift_panels(looks: Sequence[Look]) -> list[Panel]:
-    """Change of the read-outs, and the least that could be told from noise, over the steps."""
+def drift_panels(looks: Sequence[Look], steps: int) -> list[Panel]:
+    """Change of the read-outs, and the least that could be told from noise, over the run."""
     step = np.array([look.step for look in looks], dtype=float)
 
     def panel(title: str, field: str) -> Panel:
         values = [[getattr(now, field) for now in look.layers] for look in looks]
         return Panel(
             title=title,
-            y_label="rms change (fraction of full scale)",
+            y_label="rms change (full scale)",
             lines=layer_lines(step, np.array(values, dtype=float).T, markers=True),
-            x_range=(0.0, float(max(step, default=1.0)) or 1.0),
+            x_range=(0.0, float(steps)),
             note="nothing compared yet",
         )
 
     return [
         panel("Drift since it was remembered", "rms"),
-        panel("What noise alone could make seem drift", "certain"),
+        panel("Least drift that could be told", "certain"),
     ]

@@ -45,7 +45,7 @@ def limit_panels(evaluated: Sequence[Record]) -> list[Panel]:
             y_label=y_label,
             unit="%",
             lines=layer_lines(step, values.T, markers=True),
-            x_range=(0.0, float(max(step, default=1.0))),
+            x_range=(0.0, float(evaluated[-1].steps if evaluated else 1)),
             note="shown at the first evaluation",
         )
 
