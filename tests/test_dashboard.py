@@ -255,6 +255,8 @@ def test_costs_stand_beside_what_they_assume(dashboard: TrainingDashboard) -> No
     assert "not known" in shown
     assert "How long a shot of toy takes is not known" in shown
     assert "pJ each" in shown
+    turn(closer.power, value=20.0)
+    assert "A power is no energy without the time of a shot" in closer._table.value
 
 
 def test_the_power_of_the_bench_gives_the_energy(session: Session) -> None:

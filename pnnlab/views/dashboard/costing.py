@@ -57,17 +57,21 @@ class CostCloser(Closer):
 
 def powered(costs: Sequence[Cost], watt: float) -> list[Cost]:
     """The same costs, with the energy that a power draws in their time, if there is any."""
-    said = f" Energy: {watt:g} W, entered here, for as long as the shots last."
-    return [
-        replace(
-            cost,
-            joules_per_pass=watt * cost.seconds_per_pass,
-            assumptions=cost.assumptions + said,
-        )
-        if watt > 0 and cost.seconds_per_pass is not None
-        else cost
-        for cost in costs
-    ]
+    if not watt:
+        return list(costs)
+    return [_powered(cost, watt) for cost in costs]
+
+
+def _powered(cost: Cost, watt: float) -> Cost:
+    if cost.seconds_per_pass is None:
+        said = "A power is no energy without the time of a shot: give the dashboard its Cost."
+        return replace(cost, assumptions=f"{cost.assumptions} {said}")
+    said = f"Energy: {watt:g} W, entered here, for as long as the shots last."
+    return replace(
+        cost,
+        joules_per_pass=watt * cost.seconds_per_pass,
+        assumptions=f"{cost.assumptions} {said}",
+    )
 
 
 def cost_html(rows: dict[str, Estimate]) -> str:
