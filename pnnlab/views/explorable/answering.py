@@ -103,7 +103,7 @@ def surface_figure(seen: xr.Dataset, element: str | None = None) -> go.Figure:
         z=thin(curves["mean"].values),
         customdata=thin(curves["deviation"].values),
         colorscale="Cividis",
-        colorbar={"title": {"text": "y"}, "thickness": 14},
+        colorbar={"title": {"text": READ_OUT, "side": "right"}, "thickness": 14},
         hovertemplate=(
             f"output %{{x}}<br>{name} = %{{y:.3g}}<br>y = %{{z:.4g}} ± %{{customdata:.2g}} {FULL}"
         ),
@@ -111,10 +111,11 @@ def surface_figure(seen: xr.Dataset, element: str | None = None) -> go.Figure:
     figure = sheet(f"Response of all outputs to {name}", height=520)
     figure.add_trace(surface)
     scene = {
-        "xaxis": {"title": {"text": "output"}},
-        "yaxis": {"title": {"text": f"{name} (fraction of range)"}},
-        "zaxis": {"title": {"text": READ_OUT}},
+        axis: {"title": {"text": text, "font": {"size": 13}}, "tickfont": {"size": 11}}
+        for axis, text in (("xaxis", "output"), ("yaxis", f"{name} (of range)"), ("zaxis", "y"))
     }
+    scene["camera"] = {"eye": {"x": 0.75, "y": -1.6, "z": 0.75}, "center": {"z": -0.15}}
+    scene["aspectratio"] = {"x": 1.5, "y": 1, "z": 0.7}
     figure.update_layout(scene=scene, margin={"l": 0, "r": 0, "t": 50, "b": 0})
     return figure
 
