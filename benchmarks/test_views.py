@@ -28,7 +28,7 @@ Times: TypeAlias = dict[str, list[float]]
 Seen: TypeAlias = dict[str, list[tuple[float, int]]]
 PATHS = [str(HERE), str(HERE.parent / "tests"), str(HERE.parent)]
 
-UPDATE_MS = 0.2
+MORE_THAN_BARE = 4  # times; a bare widget takes 0.05 ms on an idle machine, so this is 0.2 ms
 SLOWER = 1.02
 FIRST_PAINT = 1.0  # s
 LAG = 0.1  # s, of an update on its way to the page
@@ -65,9 +65,11 @@ def in_a_kernel(code: str) -> dict[str, float]:
 
 def test_an_update_of_two_traces_takes_little_of_the_kernel(benchmark):
     cost = benchmark.pedantic(in_a_kernel, ("in_kernel.update_cost()",), rounds=1)
-    for where, milliseconds in cost.items():
-        benchmark.extra_info[f"ms of two traces of 1 000 points, {where}"] = round(milliseconds, 3)
-    assert cost["in its thread"] <= UPDATE_MS
+    for what, milliseconds in cost.items():
+        benchmark.extra_info[f"ms to update {what}, 1 000 points twice"] = round(milliseconds, 3)
+    ratio = cost["a plot"] / cost["a bare widget"]
+    benchmark.extra_info["the one to the other"] = round(ratio, 2)
+    assert ratio <= MORE_THAN_BARE
 
 
 def test_a_training_is_hardly_slowed_by_its_dashboard(benchmark):

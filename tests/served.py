@@ -33,7 +33,7 @@ def served(folder: Path, *notebook: str) -> Iterator[str]:
         server = subprocess.Popen(command, cwd=folder, env=environment, stdout=out, stderr=out)
         try:
             # Not by asking for a page: that would start the kernel.
-            wait_until(lambda: listening(port) or server.poll() is not None, 120)
+            wait_until(lambda: listening(port) or server.poll() is not None, 300)
             assert server.poll() is None, log.read_text()[-3000:]
             yield address
         finally:
