@@ -3,8 +3,25 @@
 A view observes a model and changes it only through the commands a user gave.
 """
 
+from pnnlab.views.comparison import Comparison
+from pnnlab.views.confusion import ConfusionView
 from pnnlab.views.dashboard import TrainingDashboard
+from pnnlab.views.inference import LiveInference
 from pnnlab.views.lineplot import Line, LinePlot, Panel
+from pnnlab.views.panel import DevicePanel
+from pnnlab.views.pastruns import PastRuns
 from pnnlab.views.style import Picture, use_style
 
-__all__ = ["Line", "LinePlot", "Panel", "Picture", "TrainingDashboard", "use_style"]
+__all__ = [
+    "Comparison",
+    "ConfusionView",
+    "DevicePanel",
+    "Line",
+    "LinePlot",
+    "LiveInference",
+    "Panel",
+    "PastRuns",
+    "Picture",
+    "TrainingDashboard",
+    "use_style",
+]
