@@ -159,6 +159,7 @@ def test_a_vowel_is_said_into_the_microphone_or_refused(lab: Lab, tmp_path: Path
     expect(alert).to_have_text("")
     expect(view.locator(".pnn-microphone [role=status]")).to_contain_text("speak now")
     expect(verdict).to_contain_text("The device reads iy (heed)", timeout=30_000)
+    expect(view.locator(".pnn-microphone [role=status]")).to_have_text("recorded")
     page.screenshot(path=tmp_path / "said.png")
     logger.info("%s", verdict.inner_text())
     assert lab.outside == []
