@@ -39,7 +39,12 @@ def served(folder: Path, *notebook: str) -> Iterator[str]:
         finally:
             for process in psutil.Process(server.pid).children():
                 process.terminate()
-            server.wait(timeout=60)
+            try:
+                server.wait(timeout=60)  # the kernel is ended with it
+            except subprocess.TimeoutExpired:
+                for process in psutil.Process(server.pid).children(recursive=True):
+                    process.kill()
+                server.wait(timeout=60)
 
 
 def listening(port: int) -> bool:
