@@ -39,6 +39,7 @@ function render({ model, el }) {
 
   function build() {
     const spec = model.get("spec");
+    if (!spec.parts) return; // the model is on its way
     title.textContent = spec.title;
     el.style.setProperty("--light", spec.light);
     el.style.setProperty("--dark", spec.dark);
@@ -210,8 +211,8 @@ function render({ model, el }) {
   }
 
   function paint() {
-    if (!values.length || across() < 60) return;
     const spec = model.get("spec");
+    if (!values.length || !spec.parts?.length || across() < 60) return;
     const [, low, high] = shown();
     const step = across() / (high - low);
     const gap = step >= 5 ? Math.min(3, step * 0.2) : 0;
@@ -266,10 +267,10 @@ function render({ model, el }) {
   }
 
   const { repaint, end } = painting(model, el, paint);
-  build();
-  take();
   model.on("change:spec", build);
   model.on("change", take);
+  build();
+  take();
   return () => { end(); model.off("change:spec", build); model.off("change", take); };
 }
 

@@ -70,8 +70,7 @@ class Curve(anywidget.AnyWidget):
         examples: Sequence[str] = (),
         parts: Sequence[Part] = (),
     ) -> None:
-        super().__init__()
-        self.spec = {
+        spec = {
             "title": title,
             "light": PALETTE[color],
             "dark": DARK_PALETTE[color],
@@ -79,6 +78,7 @@ class Curve(anywidget.AnyWidget):
             "examples": list(examples),
             "parts": [list(part) for part in parts],
         }
+        super().__init__(spec=spec)  # whole from the first message on
         self._on_draw, self._on_lift, self._on_preset = on_draw, on_lift, on_preset
         self.on_msg(self._take)
 
