@@ -186,6 +186,14 @@ function render({ model, el }) {
     if (by) put(values[chosen()] + by * (event.shiftKey ? 10 : 1));
     else choose(bounded(chosen() + along * (event.shiftKey ? 10 : 1), low, high - 1));
   });
+  for (const input of [element, exact, slider]) {
+    input.addEventListener("keydown", (event) => {
+      event.stopPropagation(); // a notebook would take Enter, and letters, for commands
+      if (event.key !== "Enter") return;
+      event.preventDefault();
+      input.dispatchEvent(new Event("change"));
+    });
+  }
   element.addEventListener("change", () => choose(element.valueAsNumber));
   exact.addEventListener("change", () => put(exact.valueAsNumber));
   slider.addEventListener("input", () => {
