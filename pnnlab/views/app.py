@@ -24,7 +24,7 @@ from pnnlab.twins import CircuitEquations, PhysicsTwin
 from pnnlab.views.dashboard import TrainingDashboard
 from pnnlab.views.inference import LiveInference
 from pnnlab.views.panel import DevicePanel
-from pnnlab.views.parts import style_sheet
+from pnnlab.views.parts import discard, style_sheet
 from pnnlab.views.pastruns import PastRuns
 
 
@@ -114,7 +114,7 @@ class LabApp:
         with self._making:
             for view in self.views.values():
                 view.close()
-            self.widget.close_all()
+            discard(self.widget)
 
     def _open(self, place: int | None) -> None:
         """Make the view of a tab, or say in its place why there is none."""

@@ -214,7 +214,7 @@ function render({ model, el }) {
   function hatch(top) {
     let d = "";
     for (let x = SPACE.left - BEYOND; x < SPACE.left + across(); x += 7) d += `M${x},${top + BEYOND}l${BEYOND},${-BEYOND}`;
-    return node("svg", { class: "beyond", x: SPACE.left, y: top, width: across(), height: BEYOND,
+    return node("svg", { class: "beyond", "aria-hidden": true, x: SPACE.left, y: top, width: across(), height: BEYOND,
       viewBox: `${SPACE.left} ${top} ${across()} ${BEYOND}` }, node("path", { d }));
   }
 

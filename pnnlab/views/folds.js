@@ -9,8 +9,8 @@ function render({ model, el }) {
       const mark = element("span", { "aria-hidden": "true" }, open ? "▾" : "▸");
       const button = element("button", { type: "button", "aria-expanded": String(open) }, mark, name);
       button.addEventListener("click", () => {
-        model.set("unfolded", name === model.get("unfolded") ? "" : name);
-        model.save_changes();
+        // A message, not the state: while a cell waits, a page holds back all but the first of those.
+        model.send({ unfold: name === model.get("unfolded") ? "" : name });
       });
       return button;
     });

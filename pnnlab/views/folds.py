@@ -26,3 +26,12 @@ class Folds(anywidget.AnyWidget):
     label = traitlets.Unicode().tag(sync=True)
     names = traitlets.List(traitlets.Unicode()).tag(sync=True)
     unfolded = traitlets.Unicode().tag(sync=True)
+
+    def __init__(self, *, label: str, names: list[str]) -> None:
+        super().__init__(label=label, names=names)
+        self.on_msg(self._on_message)
+
+    def _on_message(self, _: object, content: dict[str, str], __: object) -> None:
+        name = content.get("unfold")
+        if name == "" or name in self.names:
+            self.unfolded = name

@@ -10,6 +10,7 @@ LOAD = 0.01  # the part that updates may take of what the process uses of its pr
 SENDING = 1.4  # times what an update takes in its own thread: the kernel's sends it off
 LATEST = 0.8  # seconds between two updates, at most: who waits for a device uses no processor
 SHORTEST = 0.05  # seconds between two updates, however often something is asked
+ATTENTIVE = 3  # updates at full speed once something was asked: what became of it shows in one
 
 
 @final
@@ -56,8 +57,10 @@ class Follower:
         self._changed.set()
 
     def _follow(self) -> None:
+        attentive = 0
         try:
             while not self._closed:
+                attentive = ATTENTIVE if self._changed.is_set() else attentive - 1
                 self._changed.clear()
                 going = self._active()  # asked before: what ends meanwhile is shown once more
                 began = time.thread_time()
@@ -68,6 +71,8 @@ class Follower:
                 time.sleep(SHORTEST)
                 if self._resting():
                     self._changed.wait()
+                elif attentive > 0:
+                    self._changed.wait(self._interval)
                 else:
                     self._rest(share)
         finally:

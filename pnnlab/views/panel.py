@@ -17,7 +17,7 @@ from pnnlab.protocols import PhysicalSystem, SimulatedSystem
 from pnnlab.sessions import Session
 from pnnlab.views.curve import Curve
 from pnnlab.views.errands import Errands
-from pnnlab.views.parts import button, style_sheet
+from pnnlab.views.parts import button, discard, style_sheet
 from pnnlab.views.stills import panel_figure
 from pnnlab.views.stretches import stretches
 from pnnlab.views.style import Picture
@@ -120,7 +120,7 @@ class DevicePanel:
     def close(self) -> None:
         """Take the widgets off the page. The probe stays as it is."""
         self.errands.forget()
-        self.widget.close_all()
+        discard(self.widget)
 
     # --- what a hand asks for ----------------------------------------------------------
 

@@ -92,7 +92,7 @@ function render({ model, el }) {
         node("path", { class: "fill", d: between(nothing, difference, sx, dy) }),
         node("path", { class: "difference", d: line(difference, sx, dy) }));
     }
-    const inside = node("svg", { x: SPACE.left - 2, y: 0, width: across + 4, height,
+    const inside = node("svg", { "aria-hidden": true, x: SPACE.left - 2, y: 0, width: across + 4, height,
       viewBox: `${SPACE.left - 2} 0 ${across + 4} ${height}` }, drawn);
     const foot = height - FOOT;
     for (const [at, text] of ticks(0, spec.n - 1, Math.max(2, Math.min(10, width / 90)), 1)) {

@@ -88,7 +88,8 @@ def lean(png: bytes) -> bytes:
     """The same picture with 64 colours, if that is smaller: a third of the size, as a rule."""
     small = BytesIO()
     with Image.open(BytesIO(png)) as image:
-        image.convert("RGB").quantize(64, dither=Image.Dither.NONE).save(
-            small, "PNG", optimize=True
-        )
+        # Coverage, so that a thin line keeps its colour beside large areas of others.
+        image.convert("RGB").quantize(
+            64, method=Image.Quantize.MAXCOVERAGE, kmeans=2, dither=Image.Dither.NONE
+        ).save(small, "PNG", optimize=True)
     return min(small.getvalue(), png, key=len)

@@ -33,7 +33,8 @@ function render({ model, el }) {
   function choose(key, on) {
     const kept = model.get("chosen").filter((other) => other !== key);
     model.set("chosen", on ? [...kept, key] : kept);
-    model.save_changes();
+    // A message, not the state: while a cell waits, a page holds back all but the first of those.
+    model.send({ chosen: model.get("chosen") });
   }
 
   function headings() {

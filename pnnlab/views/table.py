@@ -89,6 +89,14 @@ class Table(anywidget.AnyWidget):
     rows: traitlets.List[dict[str, Any]] = traitlets.List().tag(sync=True)
     chosen = traitlets.List(traitlets.Unicode()).tag(sync=True)
 
+    def __init__(self, *, label: str, choosing: str = "", chosen: Sequence[str] = ()) -> None:
+        super().__init__(label=label, choosing=choosing, chosen=list(chosen))
+        self.on_msg(self._on_message)
+
+    def _on_message(self, _: object, content: dict[str, Any], __: object) -> None:
+        keys = {row["key"] for row in self.rows}
+        self.chosen = [key for key in content.get("chosen", ()) if key in keys]
+
     def show(self, columns: Sequence[Column], rows: Sequence[TableRow]) -> None:
         """Show these from now on; what has not changed is not sent."""
         with self.hold_sync():
