@@ -141,7 +141,9 @@ def test_a_drive_is_drawn_refused_typed_swept_and_taken_along(
 
     page.get_by_role("button", name="Send to notebook").click()
     code = page.get_by_label("Code that repeats this")
-    assert "Circuit(unit=0, input_dim=32, replays=2, output_dim=32)" in code.input_value()
+    expect(code).to_have_value(
+        re.compile(r"Circuit\(unit=0, input_dim=32, replays=2, output_dim=32\)")
+    )
     page.get_by_role("button", name="Put into a cell below").click()
     expect(page.locator(".jp-Notebook .jp-CodeCell")).to_have_count(3)
     expect(page.locator(".jp-Notebook .jp-CodeCell .cm-content").nth(1)).to_contain_text("Circuit(")
