@@ -19,7 +19,7 @@ from served import served
 
 FOLDER = Path(__file__).parent.parent / "notebooks" / "images"
 SLOWEST = 600_000  # ms
-WIDTH, HEIGHT = 1366, 768
+WIDTH, HEIGHT = 1366, 1300  # a page on which the tallest view is whole
 APP = """\
 from pnnlab.views.app import circuit_lab
 lab = globals().get("lab") or circuit_lab("results", epochs=15)
