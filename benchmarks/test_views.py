@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 import nbformat
 import pytest
-from browser import Lab, chromium, jupyter_lab, lab_page
+from browser import Lab, jupyter_lab, lab_page, needs_chromium
 from jupyter_client.manager import start_new_kernel
 from records import EVALUATED, record
 
@@ -185,7 +185,6 @@ WATCH = """
     { subtree: true, childList: true, characterData: true, attributes: true });
 }
 """
-needs_chromium = pytest.mark.skipif(chromium() is None, reason="no Chromium found")
 
 
 @pytest.fixture(scope="module")

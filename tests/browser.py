@@ -21,6 +21,7 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
+import pytest
 from playwright.sync_api import Page, Request, sync_playwright
 
 CHROMIUM_FLAGS = (
@@ -47,6 +48,14 @@ def chromium() -> str | None:
     named = os.environ.get("PNNLAB_CHROMIUM")
     names = [named] if named else ["chromium", "chromium-browser", "google-chrome"]
     return next((found for name in names if (found := shutil.which(name))), None)
+
+
+# Where a browser is demanded, a test without one fails instead of being skipped.
+needs_chromium = pytest.mark.skipif(
+    chromium() is None and os.environ.get("PNNLAB_REQUIRE_BROWSER") != "1",
+    reason="no Chromium found: apt-get install chromium, or set PNNLAB_CHROMIUM to one",
+)
+in_a_browser = [pytest.mark.browser, pytest.mark.slow, needs_chromium]
 
 
 def free_port() -> int:

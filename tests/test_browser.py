@@ -1,7 +1,6 @@
 """The dashboard in a real JupyterLab in headless Chromium: click, and the numbers obey."""
 
 import logging
-import os
 import statistics
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,17 +8,10 @@ from typing import Any
 
 import nbformat
 import pytest
-from browser import Lab, chromium, jupyter_lab, lab_page
+from browser import Lab, in_a_browser, lab_page
 from playwright.sync_api import expect
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        chromium() is None and os.environ.get("PNNLAB_REQUIRE_BROWSER") != "1",
-        reason="no Chromium found: apt-get install chromium, or set PNNLAB_CHROMIUM to one",
-    ),
-]
+pytestmark = in_a_browser
 
 logger = logging.getLogger(__name__)
 TESTS = Path(__file__).parent
@@ -92,14 +84,6 @@ WATCH = """
 }
 """
 CLICK = "button => { const at = performance.now() / 1000; button.click(); return at; }"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    assert chromium() is not None, "Chromium is required here: apt-get install chromium"
-    folder = tmp_path_factory.mktemp("notebooks")
-    with jupyter_lab(folder, tmp_path_factory.mktemp("own")) as address:
-        yield address, folder
 
 
 @pytest.fixture

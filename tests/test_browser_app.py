@@ -1,25 +1,16 @@
 """The app as Voila serves it, in headless Chromium: for everyone, and the same lab in every tab."""
 
-import os
 import re
 from pathlib import Path
 from typing import Any
 
-import pytest
-from browser import chromium, lab_page
+from browser import in_a_browser, lab_page
 from playwright.sync_api import Page, expect
 from served import served
 
 from pnnlab import cli
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        chromium() is None and os.environ.get("PNNLAB_REQUIRE_BROWSER") != "1",
-        reason="no Chromium found: apt-get install chromium, or set PNNLAB_CHROMIUM to one",
-    ),
-]
+pytestmark = in_a_browser
 
 SLOWEST = 600_000  # ms, on a machine that does much else
 TABS = {

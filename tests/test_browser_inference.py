@@ -1,7 +1,6 @@
 """Live inference in a real browser: drawn with the mouse and with keys, said into a microphone."""
 
 import logging
-import os
 import wave
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,20 +8,13 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
-from browser import CHROMIUM_FLAGS, Lab, chromium, jupyter_lab
+from browser import CHROMIUM_FLAGS, Lab, chromium, in_a_browser, jupyter_lab
 from playwright.sync_api import expect, sync_playwright
 
 from pnnlab.tasks.hillenbrand1995 import moments
 from pnnlab.tasks.speech import synthesised
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        chromium() is None and os.environ.get("PNNLAB_REQUIRE_BROWSER") != "1",
-        reason="no Chromium found: apt-get install chromium, or set PNNLAB_CHROMIUM to one",
-    ),
-]
+pytestmark = in_a_browser
 
 logger = logging.getLogger(__name__)
 TESTS = Path(__file__).parent

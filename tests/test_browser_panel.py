@@ -1,23 +1,15 @@
 """The device panel in a real JupyterLab in headless Chromium: draw, and the device answers."""
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
 import pytest
-from browser import Lab, chromium, jupyter_lab, lab_page
+from browser import Lab, in_a_browser, lab_page
 from playwright.sync_api import Locator, expect
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        chromium() is None and os.environ.get("PNNLAB_REQUIRE_BROWSER") != "1",
-        reason="no Chromium found: apt-get install chromium, or set PNNLAB_CHROMIUM to one",
-    ),
-]
+pytestmark = in_a_browser
 
 TESTS = Path(__file__).parent
 PANEL = f"""
@@ -40,14 +32,6 @@ panel = DevicePanel(Probe(units(0), twin, theta=theta), units=units)
 panel
 """
 VALUES = "print('values:', [round(float(v), 3) for v in panel.probe.x])"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    assert chromium() is not None, "Chromium is required here: apt-get install chromium"
-    folder = tmp_path_factory.mktemp("notebooks")
-    with jupyter_lab(folder, tmp_path_factory.mktemp("own")) as address:
-        yield address, folder
 
 
 @pytest.fixture

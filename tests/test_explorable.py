@@ -2,7 +2,6 @@
 
 import inspect
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ import plotly
 import pytest
 import torch
 import xarray as xr
-from browser import CHROMIUM_FLAGS, Lab, chromium
+from browser import CHROMIUM_FLAGS, Lab, chromium, needs_chromium
 from playwright.sync_api import sync_playwright
 from plotly import graph_objects as go
 from toy import Toy
@@ -304,10 +303,7 @@ def test_a_report_without_a_ceiling_can_be_drawn() -> None:
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(
-    chromium() is None and os.environ.get("PNNLAB_REQUIRE_BROWSER") != "1",
-    reason="no Chromium found: apt-get install chromium, or set PNNLAB_CHROMIUM to one",
-)
+@needs_chromium
 def test_a_visitor_chooses_and_points(toy: Measured, tmp_path: Path) -> None:
     script = (Path(plotly.__file__).parent / "package_data" / "plotly.min.js").as_uri()
     drawn = [

@@ -3,7 +3,7 @@
 const SVG = "http://www.w3.org/2000/svg";
 
 function image(levels, width, height) {
-  const canvas = element("canvas", { width, height });
+  const canvas = html("canvas", { width, height });
   const context = canvas.getContext("2d");
   const pixels = context.createImageData(width, height);
   levels.forEach((level, i) => pixels.data.set([level, level, level, 255], 4 * i));
@@ -24,8 +24,8 @@ function curve(levels) {
 
 function render({ model, el }) {
   el.classList.add("pnn-confusion");
-  const grid = element("table");
-  const behind = element("div", { class: "behind", "aria-live": "polite" });
+  const grid = html("table");
+  const behind = html("div", { class: "behind", "aria-live": "polite" });
   el.append(grid, behind);
   let at = [0, 0]; // the one cell that Tab reaches; arrows move it
 
@@ -46,29 +46,29 @@ function render({ model, el }) {
   function cellOf(count, total, row, column) {
     const classes = model.get("classes");
     const [true_, named] = [classes[row], classes[column]];
-    const button = element("button", { type: "button", "data-cell": `${row},${column}`,
+    const button = html("button", { type: "button", "data-cell": `${row},${column}`,
       class: row === column ? "right" : "wrong", tabindex: -1,
       "aria-label": `${count} of ${true_} named ${named}` }, count ? String(count) : "·");
     // A few mistakes must be seen beside many right answers: the shade grows as a square root.
     button.style.setProperty("--part", `${Math.round(68 * Math.sqrt(count / Math.max(1, total)))}%`);
     button.addEventListener("click", () => { reach([row, column]); open([row, column]); });
-    return element("td", {}, button);
+    return html("td", {}, button);
   }
 
   function matrix() {
     const held = grid.contains(document.activeElement);
     const classes = model.get("classes");
-    const heading = element("tr", {}, element("td"), ...classes.map((name) => (
-      element("th", { scope: "col" }, name))));
+    const heading = html("tr", {}, html("td"), ...classes.map((name) => (
+      html("th", { scope: "col" }, name))));
     const rows = model.get("matrix").map((counts, row) => {
       const total = counts.reduce((sum, count) => sum + count, 0);
-      return element("tr", {}, element("th", { scope: "row" }, classes[row]),
+      return html("tr", {}, html("th", { scope: "row" }, classes[row]),
         ...counts.map((count, column) => cellOf(count, total, row, column)));
     });
     grid.replaceChildren(
-      element("caption", {}, element("b", {}, "Confusion"), `  ${model.get("title")}`,
-        element("small", {}, "rows: true class · columns: named class · choose a cell to see the inputs behind it")),
-      element("thead", {}, heading), element("tbody", {}, ...rows));
+      html("caption", {}, html("b", {}, "Confusion"), `  ${model.get("title")}`,
+        html("small", {}, "rows: true class · columns: named class · choose a cell to see the inputs behind it")),
+      html("thead", {}, heading), html("tbody", {}, ...rows));
     const button = reach(at[0] < classes.length && at[1] < classes.length ? at : [0, 0]);
     if (held) button?.focus();
   }
@@ -94,11 +94,11 @@ function render({ model, el }) {
       const drawn = picked.height ? image(levels, picked.width, picked.height) : curve(levels);
       drawn.setAttribute("role", "img");
       drawn.setAttribute("aria-label", `example ${number}`);
-      return element("figure", {}, drawn, element("figcaption", {}, `no. ${number}`));
+      return html("figure", {}, drawn, html("figcaption", {}, `no. ${number}`));
     });
-    behind.append(element("p", {}, element("b", {}, picked.title),
+    behind.append(html("p", {}, html("b", {}, picked.title),
       more > 0 ? `  the first ${picked.examples.length}, ${more} more not shown` : ""),
-    element("div", {}, ...figures));
+    html("div", {}, ...figures));
   }
 
   grid.addEventListener("keydown", (event) => {

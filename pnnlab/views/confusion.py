@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pnnlab.errors import ShapeError
 from pnnlab.monitoring import Confusion
-from pnnlab.views.parts import HERE, script
+from pnnlab.views.parts import script, styles
 from pnnlab.views.style import STYLE, Picture
 
 SHOWN = 24  # inputs behind a cell that are shown
@@ -48,7 +48,7 @@ class ConfusionView(anywidget.AnyWidget):
     """
 
     _esm = script("confusion")
-    _css = HERE / "confusion.css"
+    _css = styles("confusion")
     title = traitlets.Unicode().tag(sync=True)
     classes = traitlets.List(traitlets.Unicode()).tag(sync=True)
     matrix: traitlets.List[list[int]] = traitlets.List().tag(sync=True)

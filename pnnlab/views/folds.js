@@ -6,15 +6,15 @@ function render({ model, el }) {
     const focused = [...el.querySelectorAll("button")].indexOf(document.activeElement);
     const buttons = model.get("names").map((name) => {
       const open = name === model.get("unfolded");
-      const mark = element("span", { "aria-hidden": "true" }, open ? "▾" : "▸");
-      const button = element("button", { type: "button", "aria-expanded": String(open) }, mark, name);
+      const mark = html("span", { "aria-hidden": "true" }, open ? "▾" : "▸");
+      const button = html("button", { type: "button", "aria-expanded": String(open) }, mark, name);
       button.addEventListener("click", () => {
         // A message, not the state: while a cell waits, a page holds back all but the first of those.
         model.send({ unfold: name === model.get("unfolded") ? "" : name });
       });
       return button;
     });
-    el.replaceChildren(element("span", {}, model.get("label")), ...buttons);
+    el.replaceChildren(html("span", {}, model.get("label")), ...buttons);
     if (focused >= 0) buttons[focused]?.focus();
   };
   el.setAttribute("role", "group");

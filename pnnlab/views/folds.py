@@ -5,7 +5,7 @@ from typing import final
 import anywidget
 import traitlets
 
-from pnnlab.views.parts import HERE, script
+from pnnlab.views.parts import script, styles
 
 
 @final
@@ -22,7 +22,7 @@ class Folds(anywidget.AnyWidget):
     """
 
     _esm = script("folds")
-    _css = HERE / "folds.css"
+    _css = styles("folds")
     label = traitlets.Unicode().tag(sync=True)
     names = traitlets.List(traitlets.Unicode()).tag(sync=True)
     unfolded = traitlets.Unicode().tag(sync=True)

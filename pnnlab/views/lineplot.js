@@ -4,33 +4,6 @@
 const SPACE = { top: 8, right: 14, bottom: 36, left: 54 };
 const HEIGHT = 184;
 
-function node(name, attributes = {}, ...children) {
-  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  made.append(...children);
-  return made;
-}
-
-function number(value) {
-  if (!Number.isFinite(value)) return "–";
-  if (value && (Math.abs(value) < 1e-4 || Math.abs(value) >= 1e6)) return value.toExponential(2);
-  const digits = value ? 2 - Math.floor(Math.log10(Math.abs(value))) : 0;
-  return value.toFixed(Math.max(0, Math.min(digits, 6)));
-}
-
-/** Round numbers between low and high, about `count` of them. */
-function ticks(low, high, count) {
-  const rough = (high - low) / count;
-  const power = 10 ** Math.floor(Math.log10(rough));
-  const step = power * [1, 2, 5, 10].find((factor) => factor * power >= rough * 0.999);
-  const first = Math.ceil(low / step - 1e-9);
-  const found = [];
-  for (let i = first; i * step <= high + step * 1e-9; i++) found.push(i * step);
-  const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
-  return found.map((at) => [at, at >= 1e5 ? at.toLocaleString("en", { notation: "compact" })
-    : at.toFixed(digits)]);
-}
-
 function logTicks(low, high) {
   const found = [];
   for (let power = Math.floor(Math.log10(low)); 10 ** power <= high; power++) {
@@ -39,18 +12,8 @@ function logTicks(low, high) {
   return found.filter((at) => at >= low && at <= high).map((at) => [at, `${Number(at.toPrecision(1))}`]);
 }
 
-/** Whether what lies behind the element is dark: true in any host, whatever it calls its themes. */
-function isDark(el) {
-  for (let behind = el; behind; behind = behind.parentElement) {
-    const [r, g, b, alpha = 1] = getComputedStyle(behind).backgroundColor.match(/[\d.]+/g).map(Number);
-    if (alpha > 0.5) return 0.299 * r + 0.587 * g + 0.114 * b < 128;
-  }
-  return matchMedia("(prefers-color-scheme: dark)").matches;
-}
-
 function unpack(model) {
-  const view = model.get("points"); // a DataView, at any offset in its message
-  const all = new Float32Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
+  const all = floats(model, "points");
   let start = 0;
   return model.get("panel").lines.map((line) => {
     const x = all.subarray(start, start + line.n);
@@ -88,7 +51,6 @@ function render({ model, el }) {
   const svg = node("svg", { role: "img", height: HEIGHT });
   el.append(header, svg);
   let pointed = null; // x in pixels under the pointer
-  let frame = 0;
 
   function axes(panel, width, sx, sy) {
     const [right, bottom] = [width - SPACE.right, HEIGHT - SPACE.bottom];
@@ -129,7 +91,6 @@ function render({ model, el }) {
   }
 
   function paint() {
-    frame = 0;
     const panel = model.get("panel");
     const width = el.clientWidth - 12;
     if (!panel.lines || width < 100) return;
@@ -163,25 +124,14 @@ function render({ model, el }) {
     svg.append(inside);
   }
 
-  const repaint = () => { frame ||= requestAnimationFrame(paint); };
-  const dress = () => el.toggleAttribute("data-dark", isDark(el));
+  const { repaint, end } = painting(model, el, paint);
   svg.addEventListener("pointermove", (event) => {
     const x = event.clientX - svg.getBoundingClientRect().left;
     pointed = x < SPACE.left || x > el.clientWidth - 12 - SPACE.right ? null : x;
     repaint();
   });
   svg.addEventListener("pointerleave", () => { pointed = null; repaint(); });
-  model.on("change", repaint);
-  const resized = new ResizeObserver(() => { dress(); repaint(); }); // called at first showing too
-  resized.observe(el);
-  const themed = new MutationObserver(() => setTimeout(dress, 300)); // once the new style is there
-  themed.observe(document.body, { attributes: true });
-  return () => {
-    cancelAnimationFrame(frame);
-    model.off("change", repaint);
-    resized.disconnect();
-    themed.disconnect();
-  };
+  return end;
 }
 
 export default { render };

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import anywidget
@@ -14,9 +13,8 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from pnnlab.errors import ShapeError
+from pnnlab.views.parts import script, styles
 from pnnlab.views.style import DARK_PALETTE, PALETTE
-
-HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -155,8 +153,8 @@ class LinePlot(anywidget.AnyWidget):
     It is made for running data. Pointing at it shows the values at one x.
     """
 
-    _esm = HERE / "lineplot.js"
-    _css = HERE / "lineplot.css"
+    _esm = script("lineplot")
+    _css = styles("shared", "lineplot")
     panel = traitlets.Dict().tag(sync=True)
     points = traitlets.Bytes(b"").tag(sync=True)
 

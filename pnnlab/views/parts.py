@@ -35,8 +35,19 @@ def discard(widget: widgets.Widget) -> None:
 
 
 def script(name: str) -> str:
-    """The code ``name.js`` of this folder as a page runs it, after what all of it shares."""
-    return "\n".join((HERE / f"{part}.js").read_text() for part in ("dark", name))
+    """The code ``name.js`` of this folder as a page runs it, after what all widgets share."""
+    return _short("shared.js", f"{name}.js")
+
+
+def styles(*names: str) -> str:
+    """Style sheets of this folder as one, for a widget."""
+    return _short(*(f"{name}.css" for name in names))
+
+
+def _short(*files: str) -> str:
+    """Several files as one; a notebook stores them with each widget: no indents, no comments."""
+    lines = [line.strip() for file in files for line in (HERE / file).read_text().splitlines()]
+    return "\n".join(line for line in lines if line and not line.startswith(("//", "/**")))
 
 
 def alert(error: BaseException) -> str:

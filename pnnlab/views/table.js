@@ -22,10 +22,10 @@ function compare([, a], [, b]) {
 
 function render({ model, el }) {
   el.classList.add("pnn-table");
-  const caption = element("caption");
-  const head = element("thead");
-  const body = element("tbody");
-  const scroll = element("div", {}, element("table", {}, caption, head, body));
+  const caption = html("caption");
+  const head = html("thead");
+  const body = html("tbody");
+  const scroll = html("div", {}, html("table", {}, caption, head, body));
   el.append(scroll);
   let by = null; // the column that it is sorted by
   let falling = false;
@@ -40,40 +40,40 @@ function render({ model, el }) {
   function headings() {
     const cells = model.get("columns").map((column, place) => {
       const order = by === place ? (falling ? "descending" : "ascending") : null;
-      const button = element("button", { type: "button" }, column.name,
-        element("span", { "aria-hidden": "true" }, { ascending: " ▲", descending: " ▼" }[order] ?? ""));
+      const button = html("button", { type: "button" }, column.name,
+        html("span", { "aria-hidden": "true" }, { ascending: " ▲", descending: " ▼" }[order] ?? ""));
       button.addEventListener("click", () => {
         falling = by === place ? !falling : column.numeric;
         by = place;
         paint();
         head.querySelectorAll("button")[place].focus();
       });
-      return element("th", { scope: "col", class: column.numeric && "number", "aria-sort": order },
+      return html("th", { scope: "col", class: column.numeric && "number", "aria-sort": order },
         button);
     });
-    const first = model.get("choosing") ? [element("th", { scope: "col" },
-      element("span", { class: "unseen" }, model.get("choosing")))] : [];
-    head.replaceChildren(element("tr", {}, ...first, ...cells));
+    const first = model.get("choosing") ? [html("th", { scope: "col" },
+      html("span", { class: "unseen" }, model.get("choosing")))] : [];
+    head.replaceChildren(html("tr", {}, ...first, ...cells));
   }
 
   function line(row) {
     const columns = model.get("columns");
     const cells = row.note
-      ? [element("th", { scope: "row" }, row.cells[0][0]),
-        element("td", { class: "note", colspan: columns.length - 1 }, row.note)]
+      ? [html("th", { scope: "row" }, row.cells[0][0]),
+        html("td", { class: "note", colspan: columns.length - 1 }, row.note)]
       : row.cells.map(([text], place) => (place
-        ? element("td", { class: columns[place].numeric && "number" }, text)
-        : element("th", { scope: "row" }, ...(row.light ? [swatch(row)] : []), text)));
+        ? html("td", { class: columns[place].numeric && "number" }, text)
+        : html("th", { scope: "row" }, ...(row.light ? [swatch(row)] : []), text)));
     if (model.get("choosing")) {
       const on = model.get("chosen").includes(row.key);
-      const box = element("input", { type: "checkbox", "data-key": row.key,
+      const box = html("input", { type: "checkbox", "data-key": row.key,
         "aria-label": `${model.get("choosing")} ${row.cells[0][0]}` });
       box.checked = on;
       box.disabled = Boolean(row.note);
       box.addEventListener("change", () => choose(row.key, box.checked));
-      cells.unshift(element("td", { class: "choice" }, box));
+      cells.unshift(html("td", { class: "choice" }, box));
     }
-    const made = element("tr", { class: row.note && "broken" }, ...cells);
+    const made = html("tr", { class: row.note && "broken" }, ...cells);
     made.addEventListener("click", (event) => {
       if (event.target.tagName !== "INPUT") made.querySelector("input:enabled")?.click();
     });

@@ -7,7 +7,7 @@ from typing import Any, final
 import anywidget
 import traitlets
 
-from pnnlab.views.parts import HERE, script
+from pnnlab.views.parts import script, styles
 from pnnlab.views.style import DARK_PALETTE, PALETTE
 
 LINE_COLORS = ("blue", "vermillion", "green", "purple", "orange", "sky")
@@ -82,7 +82,7 @@ class Table(anywidget.AnyWidget):
     """
 
     _esm = script("table")
-    _css = HERE / "table.css"
+    _css = styles("table")
     label = traitlets.Unicode().tag(sync=True)
     choosing = traitlets.Unicode().tag(sync=True)
     columns: traitlets.List[dict[str, Any]] = traitlets.List().tag(sync=True)

@@ -1,6 +1,5 @@
 """What a hand meets besides the curves: a response, a map of a sweep, and code to take along."""
 
-from pathlib import Path
 from typing import Any, final
 
 import anywidget
@@ -11,8 +10,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from pnnlab.characterize.probe import Response
+from pnnlab.views.parts import script, styles
 
-HERE = Path(__file__).parent
 BAND = 2  # standard deviations in a noise band
 CODES = 65535  # a map is sent in 16 bits
 STOPS = 33  # colours of a scale
@@ -20,18 +19,8 @@ Range = tuple[float, float]
 
 
 def assets(name: str) -> tuple[str, str]:
-    """Script and style of one of the things to touch: what all have in common, then its own.
-
-    A notebook stores them with each widget, so they go without indents and lines of comment.
-    """
-    scripts = [HERE / f"{part}.js" for part in ("dark", "touch", name)]
-    styles = [HERE / f"{part}.css" for part in ("touch", name)]
-    return _short(scripts), _short(styles)
-
-
-def _short(paths: list[Path]) -> str:
-    lines = [line.strip() for path in paths for line in path.read_text().splitlines()]
-    return "\n".join(line for line in lines if line and not line.startswith(("//", "/**")))
+    """Script and style of one of the things to touch."""
+    return script(name), styles("shared", "touch", name)
 
 
 @final
