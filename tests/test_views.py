@@ -6,6 +6,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -95,13 +96,33 @@ def test_what_has_not_changed_is_not_sent_and_what_has_is_one_message(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     plot, sent = LinePlot(), []
-    monkeypatch.setattr(plot, "_send", lambda message, **_: sent.append(message))
+    monkeypatch.setattr(plot.comm, "send", lambda message, buffers: sent.append((message, buffers)))
     panel = Panel(title="T", y_label="y", lines=[Line(label="a", x=[1, 2], y=[3, 4])])
     plot.show(panel)
-    assert len(sent) == 1
-    assert set(sent[0]["state"]) | {"points"} == {"panel", "points"}
+    ((message, buffers),) = sent
+    assert message["method"] == "update"
+    assert (message["state"], message["buffer_paths"]) == ({"panel": plot.panel}, [["points"]])
+    assert struct.unpack("<4f", *buffers) == (1, 2, 3, 4)
     plot.show(panel)
     assert len(sent) == 1
+    plot.show(replace(panel, y_range=(0, 9)))
+    message, buffers = sent[-1]
+    assert (message["state"]["panel"]["y_range"], buffers) == ([0, 9], [])
+    assert message["buffer_paths"] == []
+
+
+def test_a_page_that_comes_later_gets_what_is_shown() -> None:
+    plot = LinePlot()
+    plot.show(Panel(title="T", y_label="y", lines=[Line(label="a", x=[1, 2], y=[3, 4])]))
+    state = plot.get_state()
+    assert (state["panel"]["title"], struct.unpack("<4f", state["points"])) == ("T", (1, 2, 3, 4))
+
+
+def test_a_plot_that_was_closed_is_shown_nothing_more() -> None:
+    plot = LinePlot()
+    plot.close()
+    plot.show(Panel(title="T", y_label="y"))
+    assert plot.panel["title"] == "T"
 
 
 def test_ranges_begin_at_zero_unless_told_otherwise() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import traitlets
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from pnnlab.errors import ShapeError
 from pnnlab.views.parts import script, styles
@@ -60,10 +60,6 @@ class Line:
             )
         if self.color not in PALETTE:
             raise ShapeError(f"no colour {self.color!r}; choose from {', '.join(PALETTE)}.")
-
-    def points(self) -> bytes:
-        """All x, then all y, as little-endian float32."""
-        return np.concatenate((self.x, self.y)).astype("<f4").tobytes()
 
     def spec(self) -> dict[str, Any]:
         """Everything else that the page needs to draw it."""
@@ -118,6 +114,10 @@ class Panel:
         values = [line.y for line in self.lines if not line.faint]
         return x, self.y_range or (_log_range(values) if self.log else _range(values, 0.06))
 
+    def rows(self) -> list[ArrayLike]:
+        """Each line's x, then its y."""
+        return [row for line in self.lines for row in (line.x, line.y)]
+
     def draw(self, axes: Axes) -> None:
         """Draw it, still, into matplotlib's ``axes``."""
         x_range, y_range = self.ranges()
@@ -161,32 +161,49 @@ class LinePlot(anywidget.AnyWidget):
     def show(self, panel: Panel) -> None:
         """Show ``panel`` from now on; what has not changed is not sent."""
         x_range, y_range = panel.ranges()
-        with self.hold_sync():
-            self.panel = {
-                "title": panel.title,
-                "x_label": panel.x_label,
-                "y_label": panel.y_label,
-                "unit": panel.unit,
-                "note": panel.note if panel.empty else "",
-                "log": panel.log,
-                "x_range": list(x_range),
-                "y_range": list(y_range),
-                "lines": [line.spec() for line in panel.lines],
-            }
-            self.points = b"".join([line.points() for line in panel.lines])
+        shown = {
+            "title": panel.title,
+            "x_label": panel.x_label,
+            "y_label": panel.y_label,
+            "unit": panel.unit,
+            "note": panel.note if panel.empty else "",
+            "log": panel.log,
+            "x_range": list(x_range),
+            "y_range": list(y_range),
+            "lines": [line.spec() for line in panel.lines],
+        }
+        points = np.concatenate(panel.rows() or [()]).astype("<f4").tobytes()
+        state: dict[str, object] = {} if shown == self.panel else {"panel": shown}
+        buffers = [] if points == self.points else [points]
+        self.panel, self.points = shown, points  # for a page that comes later
+        if self.comm is not None and (state or buffers):
+            paths = [["points"]] if buffers else []
+            update = {"method": "update", "state": state, "buffer_paths": paths}
+            self.comm.send(update, buffers=buffers)
+
+    def notify_change(self, change: Any) -> None:
+        """Tell the page of a change, but for those that `show` itself tells, at half the cost."""
+        if change["name"] not in {"panel", "points"}:
+            super().notify_change(change)
 
 
-def _finite(values: Sequence[ArrayLike]) -> NDArray[np.float64]:
-    numbers = np.concatenate([np.asarray(v, dtype=float) for v in values] or [np.zeros(0)])
-    finite: NDArray[np.float64] = numbers[np.isfinite(numbers)]
-    return finite
+def _extremes(values: Sequence[ArrayLike]) -> tuple[float, float]:
+    """The least and the largest of what is finite; infinity and its opposite if nothing is."""
+    numbers = np.concatenate([*values, ()], dtype=float)
+    for _ in range(2):  # rarely is one not finite, and to look at each costs most
+        if len(numbers) == 0:
+            break
+        low, high = float(numbers.min()), float(numbers.max())
+        if math.isfinite(low) and math.isfinite(high):
+            return low, high
+        numbers = numbers[np.isfinite(numbers)]
+    return math.inf, -math.inf
 
 
 def _range(values: Sequence[ArrayLike], margin: float) -> tuple[float, float]:
-    numbers = _finite(values)
-    if len(numbers) == 0:
+    low, high = _extremes(values)
+    if low > high:
         return 0.0, 1.0
-    low, high = float(numbers.min()), float(numbers.max())
     if margin and low >= 0:
         return 0.0, high * (1 + margin) or 1.0
     if low == high:
@@ -195,11 +212,11 @@ def _range(values: Sequence[ArrayLike], margin: float) -> tuple[float, float]:
 
 
 def _log_range(values: Sequence[ArrayLike]) -> tuple[float, float]:
-    numbers = _finite(values)
-    numbers = numbers[numbers > 0]
-    if len(numbers) == 0:
+    numbers = np.concatenate([*values, ()], dtype=float)
+    low, high = _extremes([numbers[numbers > 0]])
+    if low > high:
         return 0.1, 10.0
-    return float(numbers.min()) / 1.5, float(numbers.max()) * 1.5
+    return low / 1.5, high * 1.5
 
 
 def _named(line: Line, unit: str) -> str:
