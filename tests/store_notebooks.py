@@ -1,7 +1,7 @@
 """Run the notebooks at their stored scale and keep their outputs: ``make stored``.
 
 What only a live kernel can show, widgets, is taken out; the still picture that each view leaves
-stays, with 64 colours. Execution metadata goes too, so that a stored notebook changes only when
+stays, with 32 colours. Execution metadata goes too, so that a stored notebook changes only when
 its outputs do.
 """
 
@@ -41,6 +41,7 @@ def store(path: Path) -> None:
             timeout=600,
             record_timing=False,
             store_widget_state=False,
+            coalesce_streams=True,
             resources={"metadata": {"path": folder}},
         ).execute()
     notebook.metadata.pop("widgets", None)

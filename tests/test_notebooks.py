@@ -30,7 +30,7 @@ KNOWN_TAGS = {
 }
 FEWEST_CHECKED = 3
 LARGEST_OUTPUT = 150_000  # bytes
-LARGEST_NOTEBOOK = 300_000  # bytes
+LARGEST_NOTEBOOK = 200_000  # bytes
 NOT_COMPARED = {"image/jpeg", "image/png", "application/vnd.jupyter.widget-view+json"}
 ABSOLUTE_PATH = re.compile(
     r"(?<![\w.~/+])/(?:home|Users|root|tmp|var|usr|opt|mnt|srv|private|work|workspace)/\w"

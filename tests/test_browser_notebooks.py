@@ -1,0 +1,182 @@
+"""Every notebook in a real JupyterLab in headless Chromium: act on what it shows, and read.
+
+They run at scale "smoke", and their first training waits for its reader: it pauses after a step.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+from browser import Lab, in_a_browser, lab_page
+from papermill.iorw import load_notebook_node
+from papermill.parameterize import parameterize_notebook
+from playwright.sync_api import Locator, expect
+
+pytestmark = in_a_browser
+
+NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
+WAITS = """
+from pnnlab.sessions import Session
+
+begin = Session.start
+
+def begin_and_wait(session):
+    Session.start = begin
+    begin(session).pause()
+    return session
+
+Session.start = begin_and_wait
+"""
+
+
+@pytest.fixture
+def lab(server: tuple[str, Path]) -> Iterator[Lab]:
+    with lab_page(server[0]) as lab:
+        lab.page.set_default_timeout(120_000)  # of a machine that has much else to do
+        expect.set_options(timeout=180_000)
+        yield lab
+        expect.set_options(timeout=5_000)
+        lab.page.evaluate("jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+    assert lab.outside == []
+    assert lab.errors == []
+
+
+def opened(lab: Lab, folder: Path, name: str) -> nbformat.NotebookNode:
+    """Open a notebook of the series, in a folder of its own."""
+    notebook = load_notebook_node(str(NOTEBOOKS / f"{name}.ipynb"))
+    notebook = parameterize_notebook(notebook, {"scale": "smoke"})
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(WAITS))
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = []  # what is read here was made here
+    (folder / name).mkdir()
+    nbformat.write(notebook, folder / name / f"{name}.ipynb")
+    lab.open(f"{name}/{name}.ipynb")
+    return notebook
+
+
+def run(lab: Lab, folder: Path, name: str) -> None:
+    """Open a notebook of the series, and run its cells."""
+    opened(lab, folder, name)
+    lab.run_all()
+
+
+def resume(lab: Lab) -> None:
+    """Let the training go on that waits, and see it end with its last step."""
+    board = lab.page.locator(".pnn-dashboard").first
+    state, step = board.locator(".pnn-state b"), board.locator(".pnn-tiles div").first
+    expect(state).to_have_text("Paused")
+    done, of = steps(step)
+    assert done < of
+    board.get_by_role("button", name="Resume").click()
+    expect(state).to_have_text("Finished")
+    assert steps(step) == (of, of)
+    expect(board.get_by_role("button", name="Stop")).to_be_disabled()
+
+
+def steps(tile: Locator) -> tuple[int, int]:
+    """What a tile such as "Step 12 of 345" says."""
+    done, of = tile.inner_text().removeprefix("Step").split("of")
+    return int(done), int(of)
+
+
+def touch(lab: Lab, *, asked: bool = False) -> None:
+    """Change the input by keys: the device answers anew, a bench once it is asked."""
+    panel = lab.page.locator(".pnn-panel")
+    answer = panel.locator(".pnn-response > svg path.device")
+    before = answer.get_attribute("d")
+    curve = panel.locator(".pnn-curve > svg").first
+    value = float(curve.get_attribute("aria-valuenow") or "nan")
+    up = value < 0.5
+    curve.focus()
+    for _ in range(5):
+        lab.page.keyboard.press("ArrowUp" if up else "ArrowDown")
+    expect(curve).to_have_attribute("aria-valuenow", f"{value + (0.05 if up else -0.05):g}")
+    if asked:
+        panel.get_by_role("button", name="Measure").click()
+    expect(answer).not_to_have_attribute("d", before or "")
+
+
+def choose_another(lab: Lab) -> None:
+    """Send the second example through the layers; what the device makes of it is read."""
+    view = lab.page.locator(".pnn-inference")
+    verdict = view.locator(".pnn-verdict span")
+    expect(verdict).to_contain_text("The device")
+    chosen = view.locator(".pnn-choice button[aria-pressed=true]")
+    before = chosen.get_attribute("aria-label")
+    other = view.locator(".pnn-choice button[aria-pressed=false]").first
+    name = other.get_attribute("aria-label")
+    other.click()
+    expect(chosen).to_have_attribute("aria-label", name or "")
+    assert name != before
+    expect(verdict).to_contain_text("The device")
+
+
+def point(lab: Lab, says: str) -> None:
+    """Point at the middle of the first figure that can be explored: it tells what is there."""
+    figure = lab.page.locator(".jp-RenderedPlotly").first
+    expect(figure.locator(".plot-container")).to_be_visible()
+    figure.scroll_into_view_if_needed()
+    box = figure.bounding_box()
+    assert box is not None
+    lab.page.mouse.move(box["x"] + 0.4 * box["width"], box["y"] + 0.4 * box["height"])
+    lab.page.mouse.move(box["x"] + 0.45 * box["width"], box["y"] + 0.5 * box["height"], steps=5)
+    expect(figure.locator(".hovertext")).to_contain_text(says)
+
+
+@pytest.mark.parametrize(
+    "name", ["00_tour", "06_images_hybrid", "06_images_oscillators", "06_images_plate"]
+)
+def test_a_training_goes_on_when_its_reader_says_so(
+    lab: Lab, server: tuple[str, Path], name: str
+) -> None:
+    run(lab, server[1], name)
+    resume(lab)
+
+
+def test_01_the_device_answers_whoever_touches_it(lab: Lab, server: tuple[str, Path]) -> None:
+    run(lab, server[1], "01_meet_the_devices")
+    touch(lab)
+    expect(lab.page.locator(".jp-RenderedPlotly canvas").first).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("02_characterize", "of full scale"), ("03_fit_the_twin", "rms residual")],
+)
+def test_a_figure_tells_the_values_under_the_pointer(
+    lab: Lab, server: tuple[str, Path], name: str, says: str
+) -> None:
+    run(lab, server[1], name)
+    point(lab, says)
+
+
+def test_04_trainings_are_compared_by_what_they_cost(lab: Lab, server: tuple[str, Path]) -> None:
+    run(lab, server[1], "04_physics_aware_training")
+    resume(lab)
+    compared = lab.page.locator(".pnn-dashboard").nth(1)
+    axes = compared.locator(".pnn-plot > svg text")
+    expect(axes.filter(has_text="step")).not_to_have_count(0)
+    compared.get_by_role("button", name="device passes", exact=True).click()
+    expect(axes.filter(has_text="passes")).not_to_have_count(0)
+    expect(axes.filter(has_text="step")).to_have_count(0)
+
+
+@pytest.mark.parametrize("name", ["05_deep_pnn_on_vowels", "06_images_circuit"])
+def test_another_example_travels_through_the_layers(
+    lab: Lab, server: tuple[str, Path], name: str
+) -> None:
+    run(lab, server[1], name)
+    resume(lab)
+    choose_another(lab)
+
+
+def test_07_the_bench_answers_and_trains(lab: Lab, server: tuple[str, Path]) -> None:
+    notebook = opened(lab, server[1], "07_real_instruments")
+    trains = next(n for n, cell in enumerate(notebook.cells) if ".watch()" in cell.source)
+    lab.page.evaluate(f"jupyterapp.shell.currentWidget.content.activeCellIndex = {trains}")
+    lab.page.evaluate("void jupyterapp.commands.execute('notebook:run-all-above')")
+    touch(lab, asked=True)
+    lab.page.evaluate("void jupyterapp.commands.execute('notebook:run-all-below')")
+    resume(lab)
