@@ -226,7 +226,9 @@ def test_the_menu_changes_the_element(toy: Measured) -> None:
 def test_a_surface_can_be_turned(toy: Measured) -> None:
     figure = explorable.surface_figure(toy.swept, "theta[7]")
     (surface,) = figure.data
-    assert np.allclose(surface.z, toy.swept["mean"].sel(element="theta[7]"))
+    curves = toy.swept.sel(element="theta[7]")
+    assert np.allclose(surface.z, curves["mean"])
+    assert np.allclose(np.transpose(surface.customdata), curves["deviation"])
     assert "theta[7]" in figure.layout.title.text
     with pytest.raises(ShapeError, match=r"x\[9\] was not swept; choose from x\[1\], theta\[7\]"):
         explorable.surface_figure(toy.swept, "x[9]")

@@ -101,7 +101,8 @@ def surface_figure(seen: xr.Dataset, element: str | None = None) -> go.Figure:
         x=curves.output.values,
         y=thin(curves.value.values),
         z=thin(curves["mean"].values),
-        customdata=thin(curves["deviation"].values),
+        # plotly.js looks a point of a surface up by its column, then its row
+        customdata=thin(curves["deviation"].values).T,
         colorscale="Cividis",
         colorbar={"title": {"text": READ_OUT, "side": "right"}, "thickness": 14},
         hovertemplate=(
@@ -117,6 +118,7 @@ def surface_figure(seen: xr.Dataset, element: str | None = None) -> go.Figure:
     scene["camera"] = {"eye": {"x": 0.75, "y": -1.6, "z": 0.75}, "center": {"z": -0.15}}
     scene["aspectratio"] = {"x": 1.5, "y": 1, "z": 0.7}
     figure.update_layout(scene=scene, margin={"l": 0, "r": 0, "t": 50, "b": 0})
+    figure.update_layout(modebar_orientation="h")  # above the colour bar, not on it
     return figure
 
 
