@@ -22,8 +22,8 @@ from pnnlab.views import Line, LinePlot, Panel, TrainingDashboard
 POINTS = 1000
 UPDATES = 400
 BATCH = 20  # updates between two looks at the clock
-PAIRS = 20
-BLOCK = 3.0  # seconds; many updates, few enough that the machine stays as it is
+PAIRS = 60
+BLOCK = 1.0  # seconds; some updates, few enough that the machine stays as it is
 SETTLED = 0.3  # seconds after a dashboard was made or closed
 
 
