@@ -210,6 +210,8 @@ def test_a_refit_says_what_it_achieved_or_why_not(
 
     monkeypatch.setattr(drift, "refit", refit)
     asked(closer.refits[1], "NMSE 0.5 → 0.125")
+    ((_, noted),) = training.notes  # a run keeps it in its journal
+    assert noted.startswith("the twin of layer 2 was fitted anew: NMSE 0.5 → 0.125")
     assert given == [(training.network[1], 200, (40, 6))]
 
 

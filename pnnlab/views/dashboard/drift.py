@@ -135,7 +135,9 @@ class DriftCloser(Closer):
         training = self._looked.training
         layer = physical_layers(training.network)[number]
         drives = seen(training.network, training.validation.x[:DRIVES])[number].x
-        return refit(layer, shots=REFIT, x=drives, seed=training.step)
+        found = refit(layer, shots=REFIT, x=drives, seed=training.step)
+        training.note(f"the twin of layer {number + 1} was fitted anew: {found}")
+        return found
 
     def _draw(self) -> None:
         self._grid.show(drift_panels(self._looks, self._looked.training.steps))
