@@ -78,8 +78,8 @@ imports: $(READY) ##   import order (import-linter)
 
 unit: $(READY) ##   tests (pytest)
 	@echo "→ tests"
-	@$(BIN)/python -m pytest -q -m "not browser" -n 2 --dist loadfile $(ARGS)
-	@$(BIN)/python -m pytest -q -m browser $(ARGS) # by themselves: they time what a click does
+	@$(BIN)/python -m pytest -q -m "not alone" -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -q -m alone $(ARGS)
 
 notebooks: $(READY) ##   the notebooks still give their stored outputs (nbval)
 	@echo "→ stored outputs of the notebooks"

@@ -28,7 +28,7 @@ Times: TypeAlias = dict[str, list[float]]
 Seen: TypeAlias = dict[str, list[tuple[float, int]]]
 PATHS = [str(HERE), str(HERE.parent / "tests"), str(HERE.parent)]
 
-MORE_THAN_BARE = 2  # times what a widget takes that sends the same points as they are
+MORE_THAN_BARE = 1.5  # times what a widget takes that sends the same points as they are
 SLOWER = 1.02
 FIRST_PAINT = 1.0  # s
 LAG = 0.1  # s, of an update on its way to the page

@@ -11,7 +11,7 @@ import pytest
 from browser import Lab, in_a_browser, lab_page
 from playwright.sync_api import expect
 
-pytestmark = in_a_browser
+pytestmark = [*in_a_browser, pytest.mark.alone]
 
 logger = logging.getLogger(__name__)
 TESTS = Path(__file__).parent

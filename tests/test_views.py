@@ -105,7 +105,10 @@ def test_what_has_not_changed_is_not_sent_and_what_has_is_one_message(
     assert struct.unpack("<4f", *buffers) == (1, 2, 3, 4)
     plot.show(panel)
     assert len(sent) == 1
-    plot.show(replace(panel, y_range=(0, 9)))
+    changed = Line(label="a", x=[1, 2], y=[3, 5])
+    plot.show(replace(panel, lines=[changed]))
+    assert (sent[-1][0]["state"], len(sent[-1][1])) == ({}, 1)
+    plot.show(replace(panel, lines=[changed], y_range=(0, 9)))
     message, buffers = sent[-1]
     assert (message["state"]["panel"]["y_range"], buffers) == ([0, 9], [])
     assert message["buffer_paths"] == []

@@ -23,6 +23,31 @@ function unpack(model) {
   });
 }
 
+/** What the axis shows of these rows, if the model does not say: as `Panel.ranges` in lineplot.py. */
+function reach(rows, margin, log) {
+  let [low, high] = [Infinity, -Infinity];
+  for (const row of rows) {
+    for (const value of row) {
+      if (!Number.isFinite(value) || (log && value <= 0)) continue;
+      if (value < low) low = value;
+      if (value > high) high = value;
+    }
+  }
+  if (low > high) return log ? [0.1, 10] : [0, 1];
+  if (log) return [low / 1.5, high * 1.5];
+  if (margin && low >= 0) return [0, high * (1 + margin) || 1];
+  if (low === high) return [low - 1, high + 1];
+  return [low - margin * (high - low), high + margin * (high - low)];
+}
+
+function ranges(panel, lines) {
+  const seen = lines.filter((line) => !line.faint).map((line) => line.y);
+  return [
+    panel.x_range ?? reach(lines.map((line) => line.x), 0, false),
+    panel.y_range ?? reach(seen, 0.06, panel.log),
+  ];
+}
+
 function path(line, sx, sy) {
   let d = "";
   let pen = "M";
@@ -52,9 +77,8 @@ function render({ model, el }) {
   el.append(header, svg);
   let pointed = null; // x in pixels under the pointer
 
-  function axes(panel, width, sx, sy) {
+  function axes(panel, [[x0, x1], [y0, y1]], width, sx, sy) {
     const [right, bottom] = [width - SPACE.right, HEIGHT - SPACE.bottom];
-    const [[x0, x1], [y0, y1]] = [panel.x_range, panel.y_range];
     const marks = panel.note ? [] : panel.log ? logTicks(y0, y1) : ticks(y0, y1, 4);
     for (const [at, text] of marks) {
       const y = sy(at);
@@ -95,17 +119,18 @@ function render({ model, el }) {
     const width = el.clientWidth - 12;
     if (!panel.lines || width < 100) return;
     const scale = panel.log ? Math.log10 : (y) => y;
-    const [[x0, x1], [y0, y1]] = [panel.x_range, panel.y_range.map(scale)];
+    const lines = unpack(model);
+    const shown = ranges(panel, lines);
+    const [[x0, x1], [y0, y1]] = [shown[0], shown[1].map(scale)];
     const across = width - SPACE.left - SPACE.right;
     const up = HEIGHT - SPACE.top - SPACE.bottom;
     const sx = (x) => SPACE.left + (across * (x - x0)) / (x1 - x0 || 1);
     const sy = (y) => SPACE.top + up * (1 - (scale(y) - y0) / (y1 - y0 || 1));
-    const lines = unpack(model);
     const over = pointed === null ? null : x0 + ((pointed - SPACE.left) / across) * (x1 - x0);
     legend(panel, lines, over);
     svg.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
     svg.replaceChildren();
-    axes(panel, width, sx, sy);
+    axes(panel, shown, width, sx, sy);
     // A nested svg clips what leaves the axes; the 4 pixels let marks on the frame be whole.
     const inside = node("svg", { x: SPACE.left, y: SPACE.top - 4, width: across + 4, height: up + 8,
       viewBox: `${SPACE.left} ${SPACE.top - 4} ${across + 4} ${up + 8}` });
