@@ -88,6 +88,7 @@ def touch(lab: Lab, *, asked: bool = False) -> None:
     answer = panel.locator(".pnn-response > svg path.device")
     before = answer.get_attribute("d")
     curve = panel.locator(".pnn-curve > svg").first
+    expect(curve).to_have_attribute("aria-valuenow", re.compile(r"\d"))
     value = float(curve.get_attribute("aria-valuenow") or "nan")
     up = value < 0.5
     curve.focus()

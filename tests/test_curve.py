@@ -22,13 +22,13 @@ class Owner:
         self.lifted = 0
         self.curve = Curve(
             "Input x",
+            self.values,
             color="green",
             on_draw=self.draw,
             on_lift=self.lift,
             on_preset=self.preset,
             presets=["Flat"],
         )
-        self.curve.show(self.values)
 
     def draw(self, start: int, values: Tensor) -> None:
         if bool((values > 1).any()):
@@ -59,6 +59,16 @@ class Owner:
 @pytest.fixture
 def owner() -> Owner:
     return Owner()
+
+
+def test_a_page_gets_all_of_it_in_the_first_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    later: set[str] = set()
+    monkeypatch.setattr(Curve, "_send", lambda _, message, **__: later.update(message["state"]))
+    owner = Owner()
+    assert not later & {"spec", "values", "chosen"}
+    assert owner.shown == [0.5] * 10
+    assert owner.curve.spec["parts"] == [["all", 0, 10]]
+    assert owner.curve.chosen == 5
 
 
 def test_a_stroke_is_handed_on_and_answered(owner: Owner) -> None:

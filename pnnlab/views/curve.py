@@ -29,6 +29,8 @@ class Curve(anywidget.AnyWidget):
     Parameters
     ----------
     title : str
+    values : Tensor, (width,)
+        What it shows at first.
     color : str
         A name in `pnnlab.views.style.PALETTE`.
     on_draw : callable
@@ -40,12 +42,13 @@ class Curve(anywidget.AnyWidget):
     presets, examples : sequence of str
         Names, as buttons and as a list.
     parts : sequence of (str, int, int)
-        Stretches to be looked at one by one: name, first element, and one beyond the last.
+        Stretches to be looked at one by one: name, first element, and one beyond the last. By
+        default all elements are one.
 
     Attributes
     ----------
     chosen : int
-        The element that the keys change.
+        The element that the keys change; at first one in the middle.
     refused : str
         The refusal on view; empty if the last stroke was taken.
     """
@@ -61,6 +64,7 @@ class Curve(anywidget.AnyWidget):
     def __init__(
         self,
         title: str,
+        values: Tensor,
         *,
         color: str,
         on_draw: Draw,
@@ -76,19 +80,16 @@ class Curve(anywidget.AnyWidget):
             "dark": DARK_PALETTE[color],
             "presets": list(presets),
             "examples": list(examples),
-            "parts": [list(part) for part in parts],
+            "parts": [list(part) for part in parts] or [["all", 0, len(values)]],
         }
-        super().__init__(spec=spec)  # whole from the first message on
+        # Whole from the first message on: a page may draw it, and hear keys, before a second.
+        super().__init__(spec=spec, values=_packed(values), chosen=len(values) // 2)
         self._on_draw, self._on_lift, self._on_preset = on_draw, on_lift, on_preset
         self.on_msg(self._take)
 
     def show(self, values: Tensor) -> None:
         """Show these numbers, (width,), from now on."""
-        packed: NDArray[Any] = values.detach().numpy().astype("<f4")
-        with self.hold_sync():
-            if not self.spec["parts"]:
-                self.spec = self.spec | {"parts": [["all", 0, len(packed)]]}
-            self.values = packed.tobytes()
+        self.values = _packed(values)
 
     def _take(self, _: object, content: dict[str, Any], buffers: Sequence[Any]) -> None:
         """Do what a page asks; answer in one message, so that it knows what came of it."""
@@ -109,6 +110,11 @@ class Curve(anywidget.AnyWidget):
             act(*args, **kwargs)
         except PnnlabError as error:
             self.refused = str(error)
+
+
+def _packed(values: Tensor) -> bytes:
+    numbers: NDArray[Any] = values.detach().numpy()
+    return numbers.astype("<f4").tobytes()
 
 
 def _runs(places: Sequence[Sequence[int]], packed: Any) -> list[tuple[int, Tensor]]:

@@ -249,6 +249,7 @@ class DevicePanel:
         fits = [name for name, drive in self._given.items() if drive.shape == values.shape]
         curve = Curve(
             TITLES[side],
+            values,
             color=COLORS[side],
             on_draw=partial(self._draw, side),
             on_lift=self._ask_look,
@@ -257,8 +258,6 @@ class DevicePanel:
             examples=fits,
             parts=stretches(self.probe.system) if side == "theta" else (),
         )
-        curve.chosen = len(values) // 2
-        curve.show(values)
         curve.observe(lambda _: self._choose(side), "chosen")
         return curve
 
