@@ -38,9 +38,11 @@ def lab(server: tuple[str, Path]) -> Iterator[Lab]:
         expect.set_options(timeout=180_000)
         yield lab
         expect.set_options(timeout=5_000)
+        # Looked at before the kernel ends: that cancels what it was asked, and a page says so.
+        outside, errors = list(lab.outside), list(lab.errors)
         lab.page.evaluate("jupyterapp.shell.currentWidget.sessionContext.shutdown()")
-    assert lab.outside == []
-    assert lab.errors == []
+    assert outside == []
+    assert errors == []
 
 
 def opened(lab: Lab, folder: Path, name: str) -> nbformat.NotebookNode:
