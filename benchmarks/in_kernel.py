@@ -4,6 +4,7 @@ import asyncio
 import statistics
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import anywidget
@@ -17,11 +18,11 @@ from pnnlab.gradients import physics_aware
 from pnnlab.layers import PhysicalLayer, Rescale
 from pnnlab.sessions import Floats, Session
 from pnnlab.training import FitSettings, Training, fit
-from pnnlab.views import Line, LinePlot, Panel, TrainingDashboard
+from pnnlab.views import Line, Panel, PlotGrid, TrainingDashboard
 
 POINTS = 1000
-UPDATES = 400
-BATCH = 20  # updates between two looks at the clock
+UPDATES = 2000
+BATCH = 200  # updates in a row, so that the cores are as awake as they are beside a training
 PAIRS = 60
 BLOCK = 1.0  # seconds; some updates, few enough that the machine stays as it is
 SETTLED = 0.3  # seconds after a dashboard was made or closed
@@ -46,30 +47,37 @@ class Bare(anywidget.AnyWidget):
 
 
 def update_cost() -> dict[str, float]:
-    """Processor time of an update of two traces, in ms, and that of a bare widget's, in turn.
+    """Processor time of an update of two traces, in ms, in turn with a bare widget's.
 
-    Of the whole process, whose own thread sends, and of the thread that updates.
+    Of the whole process, whose own thread sends, and of the thread that updates. Two traces are
+    one panel: alone, or one of the four of a dashboard, that are updated at once.
     """
-    plot, bare, x = LinePlot(), Bare(), np.arange(float(POINTS))
+    alone, board, bare = PlotGrid(), PlotGrid(), Bare()
+    x = np.arange(float(POINTS))
     values = np.random.default_rng(0).random((UPDATES, 2, POINTS))
 
-    def update(device: Floats, twin: Floats) -> None:
+    def panel(device: Floats, twin: Floats) -> Panel:
         lines = [Line(label="device", x=x, y=device), Line(label="twin", x=x, y=twin)]
-        plot.show(Panel(title="Response", y_label="y (V)", lines=lines))
+        return Panel(title="Response", y_label="y (V)", lines=lines)
 
     def send(device: Floats, twin: Floats) -> None:
         bare.points = np.concatenate((x, device, x, twin)).astype("<f4").tobytes()
 
-    ways = {"a plot": update, "a bare widget": send}
+    ways: dict[str, tuple[int, Callable[[Floats, Floats], None]]] = {
+        "of a dashboard": (4, lambda *traces: board.show([panel(*traces) for _ in range(4)])),
+        "alone": (1, lambda *traces: alone.show([panel(*traces)])),
+        "of a bare widget": (1, send),
+    }
     spent: dict[str, list[float]] = defaultdict(list)
     for first in range(0, UPDATES, BATCH):
-        for name, way in ways.items():
+        for name, (panels, way) in ways.items():
+            each = 1e3 / BATCH / panels
             began, own = time.process_time(), time.thread_time()
             for device, twin in values[first : first + BATCH]:
                 way(device, twin)
-            spent[f"{name}, in its thread"].append(1e3 * (time.thread_time() - own) / BATCH)
-            time.sleep(0.05)  # the thread that sends has sent
-            spent[name].append(1e3 * (time.process_time() - began) / BATCH)
+            spent[f"{name}, in its thread"].append(each * (time.thread_time() - own))
+            time.sleep(0.3)  # the thread that sends has sent
+            spent[name].append(each * (time.process_time() - began))
     return {name: statistics.median(times) for name, times in spent.items()}
 
 

@@ -237,11 +237,11 @@ def test_the_plots_are_read_pointed_at_and_follow_the_theme(
     page.mouse.move(0, 0)
     expect(plots.first).to_have_attribute("aria-label", labels[0])
 
-    assert page.locator(".pnn-plot[data-dark]").count() == 0
+    assert page.locator(".pnn-plots[data-dark]").count() == 0
     dark = {"theme": "JupyterLab Dark"}
     page.evaluate("theme => jupyterapp.commands.execute('apputils:change-theme', theme)", dark)
     expect(page.locator(".pnn-plot")).to_have_count(PLOTS)
-    expect(page.locator(".pnn-plot[data-dark]")).to_have_count(PLOTS)
+    expect(page.locator(".pnn-plots[data-dark] .pnn-plot")).to_have_count(PLOTS)
     expect(page.locator(".pnn-table[data-dark]")).to_have_count(2)
     page.screenshot(path=tmp_path / "dark.png")
 

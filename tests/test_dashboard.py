@@ -138,7 +138,7 @@ def test_gradients_are_compared_at_the_cost_that_the_button_says(
     asked(closer.asking, "step 6: cosine")
     spent = training.device_passes - before
     assert f"({spent} device passes)" in closer.asking.button.description
-    cosine, _ = (plot.panel for plot in closer._grid.plots)
+    cosine, _ = closer._grid.panels
     assert [(line["label"], line["n"]) for line in cosine["lines"]] == [
         ("layer 1", 1),
         ("layer 2", 1),
@@ -179,7 +179,7 @@ def test_drift_is_told_from_what_was_remembered(
     asked(closer.compare, "no drift beyond noise")
     training.systems[0].drift = 1e-3  # from here on its gain runs away
     asked(closer.compare, "layer 1: ")
-    assert [line["n"] for line in closer._grid.plots[0].panel["lines"]] == [2, 2]
+    assert [line["n"] for line in closer._grid.panels[0]["lines"]] == [2, 2]
 
 
 def test_references_of_the_fit_are_compared_with_at_once(session: Session) -> None:
@@ -218,7 +218,7 @@ def test_a_refit_says_what_it_achieved_or_why_not(
 def test_limits_follow_the_evaluations(dashboard: TrainingDashboard) -> None:
     closer = unfold(dashboard, "Limits")
     assert isinstance(closer, LimitsCloser)
-    assert [plot.panel["lines"][1]["n"] for plot in closer._grid.plots] == [3, 3]
+    assert [panel["lines"][1]["n"] for panel in closer._grid.panels] == [3, 3]
     fields = EVALUATED | {"theta_at_limits": (0.25, 0.0), "stuck": (0.5, 0.125)}
     theta, stuck = limit_panels([record(5, **EVALUATED), record(10, **fields)])
     assert [line.y.tolist() for line in theta.lines] == [[25], [0]]
@@ -232,12 +232,12 @@ def test_the_learning_rate_is_changed_and_a_wrong_factor_refused(training: Train
     dashboard = TrainingDashboard(session)
     closer = unfold(dashboard, "Learning rate")
     assert isinstance(closer, RateCloser)
-    to_come = closer._grid.plots[0]
-    first = np.frombuffer(to_come.points, "<f4")[60]
+    plot = closer._grid
+    first = np.frombuffer(plot.points, "<f4")[60]
     click(closer.half)
     wait_until(lambda: "0.5 times" in closer.said.value)
     assert training.rate_scale == 0.5
-    wait_until(lambda: np.frombuffer(to_come.points, "<f4")[60] == pytest.approx(first / 2))
+    wait_until(lambda: np.frombuffer(plot.points, "<f4")[60] == pytest.approx(first / 2))
     turn(closer.factor, value=-1.0)
     click(closer.apply)
     wait_until(lambda: 'role="alert"' in closer.said.value)

@@ -56,7 +56,7 @@ def test_nothing_is_driven_before_something_is_asked_for(live):
     assert [layer.system.passes for layer in physical_layers(live.network)] == [100, 100]
     assert "Nothing sent yet" in live._verdict.value
     assert "0 device passes" in live._cost.value
-    assert [plot.panel["note"] for plot in live.plots.plots] == ["nothing sent yet"] * 2
+    assert [panel["note"] for panel in live.plots.panels] == ["nothing sent yet"] * 2
     assert live.again.disabled
     with pytest.raises(DataError, match=r"choose\(0\) sends"):
         live.figure()
@@ -68,14 +68,14 @@ def test_a_drawing_travels_through_the_devices(live):
     wait_until(lambda: not live.errands.busy)
     expected = live.source.drawing.features(live.source.pad.lines)
     torch.testing.assert_close(live.journey.x, expected)
-    titles = [plot.panel["title"] for plot in live.plots.plots]
+    titles = [panel["title"] for panel in live.plots.panels]
     assert [title.split(" · gap")[0] for title in titles] == ["Layer 1 · toy", "Layer 2 · toy"]
-    lines = live.plots.plots[0].panel["lines"]
+    lines = live.plots.panels[0]["lines"]
     assert [(line["label"], line["n"], bool(line["dash"])) for line in lines] == [
         ("device", 16, False),
         ("twin", 16, True),
     ]
-    values = np.frombuffer(live.plots.plots[0].points, "<f4").reshape(4, 16)
+    values = np.frombuffer(live.plots.points, "<f4")[:64].reshape(4, 16)
     np.testing.assert_allclose(values[1], live.journey.stages[0].measured[0], rtol=1e-6)
     np.testing.assert_allclose(values[3], live.journey.stages[0].modelled[0], rtol=1e-6)
     assert "your drawing: 8 × 8 pixels" in live.source._seen.value
@@ -137,9 +137,9 @@ def test_drives_are_shown_instead_of_read_outs(live):
     live.choose(0)
     spent = live.passes
     live.shown.value = "Drives"
-    assert [line["label"] for line in live.plots.plots[1].panel["lines"]] == ["drive"]
-    assert live.plots.plots[0].panel["lines"][0]["n"] == 64
-    values = np.frombuffer(live.plots.plots[0].points, "<f4").reshape(2, 64)
+    assert [line["label"] for line in live.plots.panels[1]["lines"]] == ["drive"]
+    assert live.plots.panels[0]["lines"][0]["n"] == 64
+    values = np.frombuffer(live.plots.points, "<f4")[:128].reshape(2, 64)
     np.testing.assert_allclose(values[1], DIGITS.test.x[0], rtol=1e-6)
     assert live.passes == spent, "looking costs nothing"
 
@@ -232,7 +232,7 @@ def test_pixels_in_an_order_of_their_own_are_drawn_and_seen():
     plain = LiveInference(network(64, 10), DIGITS)
     assert view.source.choice.items == plain.source.choice.items
     view.choose(0)
-    assert "4 shots in a row" in view.plots.plots[0].panel["x_label"]
+    assert "4 shots in a row" in view.plots.panels[0]["x_label"]
     assert "4 device passes for this one" in view._cost.value
 
 
@@ -250,7 +250,7 @@ def test_a_real_device_is_driven_when_the_stroke_has_ended_and_has_no_twin():
     view = LiveInference(real, DIGITS)
     assert not view.source.pad.continuous
     view.choose(0)
-    assert [line["label"] for line in view.plots.plots[0].panel["lines"]] == ["device"]
+    assert [line["label"] for line in view.plots.panels[0]["lines"]] == ["device"]
     assert "twin" not in view._verdict.value
     assert "<u style" not in view._odds.value
     assert len(view.figure().figure.axes) == 3

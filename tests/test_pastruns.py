@@ -128,9 +128,9 @@ def test_sessions_runs_folders_and_records_are_compared(root: Path) -> None:
     assert rows["folder"][2] == "6 of 6"
     assert "run" in view._said.value, "no passes yet, and so not drawn"
     turn(view.table, chosen=["folder"])
-    assert [line["label"] for line in view._grid.plots[0].panel["lines"]] == ["folder"]
+    assert [line["label"] for line in view._grid.panels[0]["lines"]] == ["folder"]
     turn(view.against, index=0)
-    assert view._grid.plots[0].panel["x_label"] == "step"
+    assert view._grid.panels[0]["x_label"] == "step"
     picture = view.figure()
     assert isinstance(picture, Picture)
     assert len(picture.figure.axes) == 2
@@ -176,7 +176,7 @@ def test_one_run_opens_its_curves_and_two_a_comparison(root: Path) -> None:
     turn(view.table, chosen=["whole"])
     origin, grid = view._below.children
     assert "pnnlab" in origin.value
-    assert grid.children[0].panel["lines"][0]["n"] == 6
+    assert grid.panels[0]["lines"][0]["n"] == 6
     assert len(view.figure().figure.axes) == 4
     turn(view.table, chosen=["whole", "deep/half"])
     assert view._comparison is not None

@@ -23,7 +23,7 @@ from records import EVALUATED, record, wait_until
 from pnnlab.errors import RangeError, ShapeError
 from pnnlab.sessions import Session
 from pnnlab.training import Record
-from pnnlab.views import Line, LinePlot, Panel, Picture, TrainingDashboard, use_style
+from pnnlab.views import Line, Panel, Picture, PlotGrid, TrainingDashboard, use_style
 from pnnlab.views.dashboard import board as dashboard_module
 from pnnlab.views.dashboard import error_html, tiles_html, training_panels
 from pnnlab.views.lineplot import number
@@ -80,52 +80,55 @@ def dashboard(session: Session) -> Iterator[TrainingDashboard]:
 # --- the line plot -------------------------------------------------------------
 
 
-def test_a_line_plot_gets_its_points_as_one_buffer() -> None:
-    plot = LinePlot()
+def test_a_grid_gets_the_points_of_all_its_panels_as_one_buffer() -> None:
+    plots = PlotGrid()
     lines = [Line(label="a", x=[1, 2], y=[3, 4]), Line(label="b", x=[5], y=[np.nan], color="green")]
-    plot.show(Panel(title="T", y_label="volt (V)", unit="V", lines=lines))
-    assert [line["n"] for line in plot.panel["lines"]] == [2, 1]
-    values = struct.unpack("<6f", plot.points)
-    assert values[:5] == (1, 2, 3, 4, 5)
+    one = Panel(title="T", y_label="volt (V)", unit="V", lines=lines)
+    plots.show([one, Panel(title="U", y_label="y", lines=[Line(label="c", x=[6], y=[7])])])
+    assert [[line["n"] for line in panel["lines"]] for panel in plots.panels] == [[2, 1], [1]]
+    values = struct.unpack("<8f", plots.points)
+    assert values[:5] + values[6:] == (1, 2, 3, 4, 5, 6, 7)
     assert np.isnan(values[5])
-    assert plot.panel["lines"][1]["light"] == PALETTE["green"]
-    json.dumps(plot.panel, allow_nan=False)
+    assert plots.panels[0]["lines"][1]["light"] == PALETTE["green"]
+    json.dumps(plots.panels, allow_nan=False)
 
 
 def test_what_has_not_changed_is_not_sent_and_what_has_is_one_message(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    plot, sent = LinePlot(), []
-    monkeypatch.setattr(plot.comm, "send", lambda message, buffers: sent.append((message, buffers)))
+    plots, sent = PlotGrid(), []
+    monkeypatch.setattr(plots.comm, "send", lambda update, buffers: sent.append((update, buffers)))
     panel = Panel(title="T", y_label="y", lines=[Line(label="a", x=[1, 2], y=[3, 4])])
-    plot.show(panel)
+    plots.show([panel, panel])
     ((message, buffers),) = sent
     assert message["method"] == "update"
-    assert (message["state"], message["buffer_paths"]) == ({"panel": plot.panel}, [["points"]])
-    assert struct.unpack("<4f", *buffers) == (1, 2, 3, 4)
-    plot.show(panel)
+    assert message["state"] == {"panels": plots.panels}
+    assert message["buffer_paths"] == [["points"]]
+    assert struct.unpack("<8f", *buffers) == (1, 2, 3, 4) * 2
+    plots.show([panel, panel])
     assert len(sent) == 1
     changed = Line(label="a", x=[1, 2], y=[3, 5])
-    plot.show(replace(panel, lines=[changed]))
+    plots.show([panel, replace(panel, lines=[changed])])
     assert (sent[-1][0]["state"], len(sent[-1][1])) == ({}, 1)
-    plot.show(replace(panel, lines=[changed], y_range=(0, 9)))
+    plots.show([panel, replace(panel, lines=[changed], y_range=(0, 9))])
     message, buffers = sent[-1]
-    assert (message["state"]["panel"]["y_range"], buffers) == ([0, 9], [])
+    assert (message["state"]["panels"][1]["y_range"], buffers) == ([0, 9], [])
     assert message["buffer_paths"] == []
 
 
 def test_a_page_that_comes_later_gets_what_is_shown() -> None:
-    plot = LinePlot()
-    plot.show(Panel(title="T", y_label="y", lines=[Line(label="a", x=[1, 2], y=[3, 4])]))
-    state = plot.get_state()
-    assert (state["panel"]["title"], struct.unpack("<4f", state["points"])) == ("T", (1, 2, 3, 4))
+    plots = PlotGrid()
+    plots.show([Panel(title="T", y_label="y", lines=[Line(label="a", x=[1, 2], y=[3, 4])])])
+    state = plots.get_state()
+    assert state["panels"][0]["title"] == "T"
+    assert struct.unpack("<4f", state["points"]) == (1, 2, 3, 4)
 
 
-def test_a_plot_that_was_closed_is_shown_nothing_more() -> None:
-    plot = LinePlot()
-    plot.close()
-    plot.show(Panel(title="T", y_label="y"))
-    assert plot.panel["title"] == "T"
+def test_a_grid_that_was_closed_is_shown_nothing_more() -> None:
+    plots = PlotGrid()
+    plots.close()
+    plots.show([Panel(title="T", y_label="y")])
+    assert plots.panels[0]["title"] == "T"
 
 
 def test_ranges_begin_at_zero_unless_told_otherwise() -> None:
@@ -279,7 +282,7 @@ def test_a_digital_network_shows_no_device() -> None:
     session = ended(record(1, **fields))
     dashboard = TrainingDashboard(session)
     assert [panel.title for panel in training_panels(session)] == ["Loss", "Accuracy"]
-    assert [plot.layout.display for plot in dashboard.plots] == [None, None, "none", "none"]
+    assert len(dashboard.plots.panels) == 2
     picture = dashboard.figure()
     assert len(picture.figure.axes) == 2
     said = tiles_html(session) + picture.figure.get_suptitle()
@@ -314,7 +317,7 @@ def test_before_the_first_step_everything_waits(dashboard: TrainingDashboard) ->
     assert dashboard.toggle.description == "Start"
     assert dashboard.stop.disabled
     assert dashboard.checkpoint.disabled
-    assert [plot.panel["note"] for plot in dashboard.plots] == [
+    assert [panel["note"] for panel in dashboard.plots.panels] == [
         "waiting for the first step",
         "waiting for the first step",
         "shown at the first evaluation",
@@ -330,7 +333,7 @@ def test_a_running_session_is_followed(
     hand.let(7)
     wait_until(lambda: ">7 <small>" in dashboard._tiles.value)
     assert "Running" in dashboard._state.value
-    assert dashboard.plots[0].panel["lines"][0]["n"] == 7
+    assert dashboard.plots.panels[0]["lines"][0]["n"] == 7
     hand.let(1000)
     wait_until(lambda: "Finished" in dashboard._state.value)
     assert ">100 <small>" in dashboard._tiles.value

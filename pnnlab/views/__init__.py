@@ -7,9 +7,10 @@ from pnnlab.views.comparison import Comparison
 from pnnlab.views.confusion import ConfusionView
 from pnnlab.views.dashboard import TrainingDashboard
 from pnnlab.views.inference import LiveInference
-from pnnlab.views.lineplot import Line, LinePlot, Panel
+from pnnlab.views.lineplot import Line, Panel
 from pnnlab.views.panel import DevicePanel
 from pnnlab.views.pastruns import PastRuns
+from pnnlab.views.plotgrid import PlotGrid
 from pnnlab.views.style import Picture, use_style
 
 __all__ = [
@@ -17,11 +18,11 @@ __all__ = [
     "ConfusionView",
     "DevicePanel",
     "Line",
-    "LinePlot",
     "LiveInference",
     "Panel",
     "PastRuns",
     "Picture",
+    "PlotGrid",
     "TrainingDashboard",
     "use_style",
 ]

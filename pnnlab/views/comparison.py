@@ -91,11 +91,11 @@ class Comparison:
         self.again = button("Read again", "refresh", self.read)
         self.table = Table(label="Trainings compared", choosing="Show", chosen=list(runs))
         self._said = widgets.HTML()
-        self._grid = PlotGrid(2)
+        self._grid = PlotGrid()
         bar = widgets.HBox([self.against, *([self.again] if self._kept else [])])
         bar.add_class("pnn-bar")
         self.widget = widgets.VBox(
-            [style_sheet("dashboard"), bar, self._grid.widget, self._said, self.table]
+            [style_sheet("dashboard"), bar, self._grid, self._said, self.table]
         )
         self.widget.add_class("pnn-dashboard")
         self._follower = Follower(self.refresh, self._going, interval=INTERVAL)

@@ -103,7 +103,7 @@ class LiveInference:
             options=[name for name, _ in SHOWN], style={"button_width": "auto"}
         )
         self.shown.observe(lambda _: self._show_stages(), "value")
-        self.plots = PlotGrid(len(layers))
+        self.plots = PlotGrid()
         self.plots.show([waiting_panel(number) for number in range(1, len(layers) + 1)])
         self._verdict, self._odds = widgets.HTML(), widgets.HTML()
         self._cost, self._refusal = widgets.HTML(), widgets.HTML()
@@ -209,7 +209,7 @@ class LiveInference:
 
     def _laid_out(self) -> widgets.VBox:
         bar = widgets.HBox([self._verdict, self.shown, self.again])
-        middle = widgets.VBox([bar, self._refusal, self.plots.widget])
+        middle = widgets.VBox([bar, self._refusal, self.plots])
         right = widgets.VBox([self._odds, self._cost])
         left = self.source.widget
         for part, name in ((left, "give"), (middle, "way"), (right, "read"), (bar, "bar")):

@@ -17,9 +17,10 @@ from pnnlab.tasks.drawing import Drawing, drawing_for
 from pnnlab.tasks.hillenbrand1995 import TIMES, VOWELS, WORDS
 from pnnlab.tasks.speech import formant_features, formant_hz, formants, synthesised
 from pnnlab.views.choice import Choice, Item, picture
-from pnnlab.views.lineplot import Line, LinePlot, Panel
+from pnnlab.views.lineplot import Line, Panel
 from pnnlab.views.microphone import Microphone
 from pnnlab.views.parts import button
+from pnnlab.views.plotgrid import PlotGrid
 from pnnlab.views.sketchpad import Sketchpad
 
 RATE = 16_000  # samples a second of a vowel that is played
@@ -190,8 +191,8 @@ class VowelInput(Input):
         self.microphone = Microphone(f"Or say {words} …", self._on_sound)
         self.listen = button("Listen", "volume-up", self._on_listen)
         self.listen.disabled = True
-        self.plot = LinePlot()
-        self.plot.show(_formant_panel(None))
+        self.plot = PlotGrid()
+        self.plot.show([_formant_panel(None)])
         self._given: Given | None = None
         self._box = widgets.VBox([self.choice, self.microphone, self.plot, self.listen])
 
@@ -204,7 +205,7 @@ class VowelInput(Input):
         """Show the formants."""
         self._given = given
         self.listen.disabled = False
-        self.plot.show(_formant_panel(formant_hz(given.x, self.speakers)))
+        self.plot.show([_formant_panel(formant_hz(given.x, self.speakers))])
 
     def draw(self, axes: Axes, given: Given) -> None:
         """Draw the formants."""
@@ -237,7 +238,7 @@ class PlainInput(Input):
 
     def __init__(self, task: Task, give: Give) -> None:
         super().__init__(task, give, "Choose a test example")
-        self.plot = LinePlot()
+        self.plot = PlotGrid()
         self._box = widgets.VBox([self.choice, self.plot])
 
     @property
@@ -247,7 +248,7 @@ class PlainInput(Input):
 
     def show(self, given: Given) -> None:
         """Show the features."""
-        self.plot.show(_plain_panel(given))
+        self.plot.show([_plain_panel(given)])
 
     def draw(self, axes: Axes, given: Given) -> None:
         """Draw the features."""

@@ -1,19 +1,16 @@
-"""A line plot in two forms from one description: alive in a page, still on paper."""
+"""What a line plot shows, described once: alive in a page, still on paper."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import anywidget
 import numpy as np
-import traitlets
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from pnnlab.errors import ShapeError
-from pnnlab.views.parts import script, styles
 from pnnlab.views.style import DARK_PALETTE, PALETTE
 
 
@@ -114,6 +111,21 @@ class Panel:
         values = [line.y for line in self.lines if not line.faint]
         return x, self.y_range or (_log_range(values) if self.log else _range(values, 0.06))
 
+    def spec(self) -> dict[str, Any]:
+        """Everything that a page needs to draw it, but for the points."""
+        return {
+            "title": self.title,
+            "x_label": self.x_label,
+            "y_label": self.y_label,
+            "unit": self.unit,
+            "note": self.note if self.empty else "",
+            "log": self.log,
+            # What is not given, the page finds as `ranges` does: it is part of no update's cost.
+            "x_range": self.x_range and list(self.x_range),
+            "y_range": self.y_range and list(self.y_range),
+            "lines": [line.spec() for line in self.lines],
+        }
+
     def rows(self) -> list[ArrayLike]:
         """Each line's x, then its y."""
         return [row for line in self.lines for row in (line.x, line.y)]
@@ -147,64 +159,11 @@ class Panel:
             axes.legend()
 
 
-class LinePlot(anywidget.AnyWidget):
-    """A `Panel` in a notebook: one small binary message an update, light and dark.
-
-    It is made for running data. Pointing at it shows the values at one x.
-    """
-
-    _esm = script("lineplot")
-    _css = styles("shared", "lineplot")
-    panel = traitlets.Dict().tag(sync=True)
-    points = traitlets.Bytes(b"").tag(sync=True)
-
-    def show(self, panel: Panel) -> None:
-        """Show ``panel`` from now on; what has not changed is not sent."""
-        shown = {
-            "title": panel.title,
-            "x_label": panel.x_label,
-            "y_label": panel.y_label,
-            "unit": panel.unit,
-            "note": panel.note if panel.empty else "",
-            "log": panel.log,
-            # What is not given, the page finds as `Panel.ranges` does: to look for it here would
-            # cost a third of the update.
-            "x_range": panel.x_range and list(panel.x_range),
-            "y_range": panel.y_range and list(panel.y_range),
-            "lines": [line.spec() for line in panel.lines],
-        }
-        points = np.concatenate(panel.rows() or [()]).astype("<f4").tobytes()
-        state: dict[str, object] = {} if shown == self.panel else {"panel": shown}
-        buffers = [] if points == self.points else [points]
-        self.panel, self.points = shown, points  # for a page that comes later
-        if self.comm is not None and (state or buffers):
-            paths = [["points"]] if buffers else []
-            update = {"method": "update", "state": state, "buffer_paths": paths}
-            self.comm.send(update, buffers=buffers)
-
-    def notify_change(self, change: Any) -> None:
-        """Tell the page of a change, but for those that `show` itself tells, at half the cost."""
-        if change["name"] not in {"panel", "points"}:
-            super().notify_change(change)
-
-
-def _extremes(values: Sequence[ArrayLike]) -> tuple[float, float]:
-    """The least and the largest of what is finite; infinity and its opposite if nothing is."""
-    numbers = np.concatenate([*values, ()], dtype=float)
-    for _ in range(2):  # rarely is one not finite, and to look at each costs most
-        if len(numbers) == 0:
-            break
-        low, high = float(numbers.min()), float(numbers.max())
-        if math.isfinite(low) and math.isfinite(high):
-            return low, high
-        numbers = numbers[np.isfinite(numbers)]
-    return math.inf, -math.inf
-
-
 def _range(values: Sequence[ArrayLike], margin: float) -> tuple[float, float]:
-    low, high = _extremes(values)
-    if low > high:
+    numbers = _finite(values)
+    if len(numbers) == 0:
         return 0.0, 1.0
+    low, high = float(numbers.min()), float(numbers.max())
     if margin and low >= 0:
         return 0.0, high * (1 + margin) or 1.0
     if low == high:
@@ -213,11 +172,16 @@ def _range(values: Sequence[ArrayLike], margin: float) -> tuple[float, float]:
 
 
 def _log_range(values: Sequence[ArrayLike]) -> tuple[float, float]:
-    numbers = np.concatenate([*values, ()], dtype=float)
-    low, high = _extremes([numbers[numbers > 0]])
-    if low > high:
+    numbers = _finite(values)
+    numbers = numbers[numbers > 0]
+    if len(numbers) == 0:
         return 0.1, 10.0
-    return low / 1.5, high * 1.5
+    return float(numbers.min()) / 1.5, float(numbers.max()) * 1.5
+
+
+def _finite(values: Sequence[ArrayLike]) -> NDArray[np.float64]:
+    numbers = np.concatenate([*values, ()], dtype=float)
+    return numbers[np.isfinite(numbers)]
 
 
 def _named(line: Line, unit: str) -> str:

@@ -134,10 +134,9 @@ class PastRuns:
 
     def _one(self, name: str) -> tuple[widgets.Widget, ...]:
         self._kept = Kept(self.root / name)
-        panels = training_panels(self._kept)
-        grid = PlotGrid(len(panels))
-        grid.show(panels)
-        return widgets.HTML(origin_html(name, read_provenance(self._kept.folder))), grid.widget
+        grid = PlotGrid()
+        grid.show(training_panels(self._kept))
+        return widgets.HTML(origin_html(name, read_provenance(self._kept.folder))), grid
 
 
 def run_row(run: RunInfo, name: str) -> TableRow:

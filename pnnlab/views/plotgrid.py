@@ -2,44 +2,54 @@
 
 import threading
 from collections.abc import Sequence
-from typing import final
+from typing import Any, final
 
-import ipywidgets as widgets
+import anywidget
+import numpy as np
+import traitlets
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from pnnlab.views.lineplot import LinePlot, Panel
+from pnnlab.views.lineplot import Panel
+from pnnlab.views.parts import script, styles
 from pnnlab.views.style import STYLE, Picture
 
 
 @final
-class PlotGrid:
-    """Room for some panels, two a row where the page is wide enough.
+class PlotGrid(anywidget.AnyWidget):
+    """Panels in a notebook, two a row where the page is wide enough, light and dark.
 
-    Parameters
-    ----------
-    most : int
-        How many panels there may be.
-
-    Attributes
-    ----------
-    plots : tuple of LinePlot
-    widget : ipywidgets.Box
+    It is made for running data: an update is one message, however many panels there are, with
+    all points as 32-bit floats. Pointing at a panel shows the values at one x.
     """
 
-    def __init__(self, most: int) -> None:
+    _esm = script("plotgrid")
+    _css = styles("shared", "plotgrid")
+    panels = traitlets.List(trait=traitlets.Dict()).tag(sync=True)
+    points = traitlets.Bytes(b"").tag(sync=True)
+
+    def __init__(self) -> None:
+        super().__init__()
         self._lock = threading.Lock()  # a task and the dashboard may draw at once
-        self.plots = tuple(LinePlot() for _ in range(most))
-        self.widget = widgets.Box(self.plots)
-        self.widget.add_class("pnn-plots")
 
     def show(self, panels: Sequence[Panel]) -> None:
-        """Show ``panels``, as many as there are."""
+        """Show ``panels`` from now on; what has not changed is not sent."""
+        shown = [panel.spec() for panel in panels]
+        rows = [row for panel in panels for row in panel.rows()]
+        points = np.concatenate(rows or [()]).astype("<f4").tobytes()
         with self._lock:
-            for plot, panel in zip(self.plots, panels, strict=False):
-                plot.show(panel)
-            for place, plot in enumerate(self.plots):
-                plot.layout.display = None if place < len(panels) else "none"
+            state: dict[str, object] = {} if shown == self.panels else {"panels": shown}
+            buffers = [] if points == self.points else [points]
+            self.panels, self.points = shown, points  # for a page that comes later
+            if self.comm is not None and (state or buffers):
+                paths = [["points"]] if buffers else []
+                update = {"method": "update", "state": state, "buffer_paths": paths}
+                self.comm.send(update, buffers=buffers)
+
+    def notify_change(self, change: Any) -> None:
+        """Tell the page of a change, unless `show` does: it does so at less cost."""
+        if change["name"] not in {"panels", "points"}:
+            super().notify_change(change)
 
 
 def still(panels: Sequence[Panel], title: str) -> Picture:

@@ -55,8 +55,8 @@ class AlignmentCloser(Closer):
             layout={"width": "440px", "max_width": "100%"},
         )
         self.every.observe(lambda _: self._begin(), "value")
-        self._grid = PlotGrid(2)
-        self.widget = widgets.VBox([self.asking.widget, self.every, self._grid.widget])
+        self._grid = PlotGrid()
+        self.widget = widgets.VBox([self.asking.widget, self.every, self._grid])
         self._draw()
 
     def refresh(self) -> None:

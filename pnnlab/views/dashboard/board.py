@@ -90,10 +90,9 @@ class TrainingDashboard:
         self.toggle = button("Start", "play", self._on_toggle)
         self.stop = button("Stop", "stop", session.stop)
         self.checkpoint = button("Checkpoint", "save", self._on_checkpoint)
-        self._grid = PlotGrid(4)
-        self.plots = self._grid.plots
+        self.plots = PlotGrid()
         bar = widgets.HBox([self.toggle, self.stop, self.checkpoint, self._state])
-        seen = [style_sheet("dashboard"), bar, self._error, self._tiles, self._grid.widget]
+        seen = [style_sheet("dashboard"), bar, self._error, self._tiles, self.plots]
         seen += [self.looking.widget] if self.looking is not None else []
         self.widget = widgets.VBox(seen)
         self.widget.add_class("pnn-dashboard")
@@ -157,7 +156,7 @@ class TrainingDashboard:
             self.checkpoint.disabled = not (session.active and session.can_checkpoint)
             if not session.can_checkpoint:
                 self.checkpoint.tooltip = "This session was given no place for checkpoints"
-            self._grid.show(panels)
+            self.plots.show(panels)
             if self.looking is not None:
                 self.looking.refresh()
 

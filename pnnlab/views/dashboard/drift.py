@@ -88,10 +88,10 @@ class DriftCloser(Closer):
             for number, layer in enumerate(layers)
             if layer.twin is not None
         )
-        self._grid = PlotGrid(2)
+        self._grid = PlotGrid()
         said = widgets.HTML(f'<div class="pnn-said">{WHAT}</div>')
         asked = [self.remember.widget, self.compare.widget, *(one.widget for one in self.refits)]
-        self.widget = widgets.VBox([said, *asked, self._grid.widget])
+        self.widget = widgets.VBox([said, *asked, self._grid])
         self._draw()
 
     def _examples(self, most: int) -> int:

@@ -24,8 +24,8 @@ class LimitsCloser(Closer):
 
     def __init__(self, looked: Looked) -> None:
         self._session = looked.session
-        self._grid = PlotGrid(2)
-        self.widget = widgets.VBox([self._grid.widget])
+        self._grid = PlotGrid()
+        self.widget = widgets.VBox([self._grid])
         self.refresh()
 
     def refresh(self) -> None:

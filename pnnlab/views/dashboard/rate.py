@@ -30,8 +30,8 @@ class RateCloser(Closer):
         self.said = widgets.HTML()
         bar = widgets.HBox([self.half, self.double, self.factor, self.apply, self.said])
         bar.add_class("pnn-bar")
-        self._grid = PlotGrid(1)
-        self.widget = widgets.VBox([bar, self._grid.widget])
+        self._grid = PlotGrid()
+        self.widget = widgets.VBox([bar, self._grid])
         self.refresh()
 
     def refresh(self) -> None:

@@ -1,4 +1,4 @@
-// A line plot for running data. The model (lineplot.py) says what to draw; this draws it, at most
+// Line plots for running data. The model (plotgrid.py) says what to draw; this draws it, at most
 // once a frame, as SVG: sharp on every screen, and its text can be read and searched.
 
 const SPACE = { top: 8, right: 14, bottom: 36, left: 54 };
@@ -12,15 +12,16 @@ function logTicks(low, high) {
   return found.filter((at) => at >= low && at <= high).map((at) => [at, `${Number(at.toPrecision(1))}`]);
 }
 
+/** Each panel of the model, its lines with their points. */
 function unpack(model) {
   const all = floats(model, "points");
   let start = 0;
-  return model.get("panel").lines.map((line) => {
-    const x = all.subarray(start, start + line.n);
-    const y = all.subarray(start + line.n, start + 2 * line.n);
-    start += 2 * line.n;
-    return { ...line, x, y, style: `--light:${line.light};--dark:${line.dark}` };
-  });
+  const next = (n) => all.subarray(start, start += n);
+  return model.get("panels").map((panel) => ({
+    ...panel,
+    lines: panel.lines.map((line) => (
+      { ...line, x: next(line.n), y: next(line.n), style: `--light:${line.light};--dark:${line.dark}` })),
+  }));
 }
 
 /** What the axis shows of these rows, if the model does not say: as `Panel.ranges` in lineplot.py. */
@@ -40,10 +41,10 @@ function reach(rows, margin, log) {
   return [low - margin * (high - low), high + margin * (high - low)];
 }
 
-function ranges(panel, lines) {
-  const seen = lines.filter((line) => !line.faint).map((line) => line.y);
+function ranges(panel) {
+  const seen = panel.lines.filter((line) => !line.faint).map((line) => line.y);
   return [
-    panel.x_range ?? reach(lines.map((line) => line.x), 0, false),
+    panel.x_range ?? reach(panel.lines.map((line) => line.x), 0, false),
     panel.y_range ?? reach(seen, 0.06, panel.log),
   ];
 }
@@ -70,14 +71,16 @@ function nearest(line, x) {
   return x - line.x[low] < line.x[high] - x ? low : high;
 }
 
-function render({ model, el }) {
-  el.classList.add("pnn-plot");
+/** Room for one panel after another. */
+function plot() {
+  const el = html("div", { class: "pnn-plot" });
   const header = document.createElement("header");
   const svg = node("svg", { role: "img", height: HEIGHT });
   el.append(header, svg);
+  let panel = null;
   let pointed = null; // x in pixels under the pointer
 
-  function axes(panel, [[x0, x1], [y0, y1]], width, sx, sy) {
+  function axes([[x0, x1], [y0, y1]], width, sx, sy) {
     const [right, bottom] = [width - SPACE.right, HEIGHT - SPACE.bottom];
     const marks = panel.note ? [] : panel.log ? logTicks(y0, y1) : ticks(y0, y1, 4);
     for (const [at, text] of marks) {
@@ -97,11 +100,11 @@ function render({ model, el }) {
       "text-anchor": "middle" }, panel.note));
   }
 
-  function legend(panel, lines, x) {
+  function legend(x) {
     const title = document.createElement("b");
     title.textContent = panel.title;
     const unit = panel.unit ? ` ${panel.unit}` : "";
-    const named = lines.filter((line) => !line.faint).map((line) => {
+    const named = panel.lines.filter((line) => !line.faint).map((line) => {
       const item = document.createElement("span");
       const at = x === null ? line.n - 1 : nearest(line, x);
       const value = line.n ? `  ${number(line.y[at])}${unit}` : "";
@@ -115,26 +118,24 @@ function render({ model, el }) {
   }
 
   function paint() {
-    const panel = model.get("panel");
     const width = el.clientWidth - 12;
-    if (!panel.lines || width < 100) return;
+    if (width < 100) return;
     const scale = panel.log ? Math.log10 : (y) => y;
-    const lines = unpack(model);
-    const shown = ranges(panel, lines);
+    const shown = ranges(panel);
     const [[x0, x1], [y0, y1]] = [shown[0], shown[1].map(scale)];
     const across = width - SPACE.left - SPACE.right;
     const up = HEIGHT - SPACE.top - SPACE.bottom;
     const sx = (x) => SPACE.left + (across * (x - x0)) / (x1 - x0 || 1);
     const sy = (y) => SPACE.top + up * (1 - (scale(y) - y0) / (y1 - y0 || 1));
     const over = pointed === null ? null : x0 + ((pointed - SPACE.left) / across) * (x1 - x0);
-    legend(panel, lines, over);
+    legend(over);
     svg.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
     svg.replaceChildren();
-    axes(panel, shown, width, sx, sy);
+    axes(shown, width, sx, sy);
     // A nested svg clips what leaves the axes; the 4 pixels let marks on the frame be whole.
     const inside = node("svg", { x: SPACE.left, y: SPACE.top - 4, width: across + 4, height: up + 8,
       viewBox: `${SPACE.left} ${SPACE.top - 4} ${across + 4} ${up + 8}` });
-    for (const line of lines) {
+    for (const line of panel.lines) {
       const d = path(line, sx, sy);
       inside.append(node("path", { d, style: line.style, class: line.faint ? "faint" : "",
         "stroke-dasharray": line.dash.join(" ") }));
@@ -149,14 +150,27 @@ function render({ model, el }) {
     svg.append(inside);
   }
 
-  const { repaint, end } = painting(model, el, paint);
   svg.addEventListener("pointermove", (event) => {
     const x = event.clientX - svg.getBoundingClientRect().left;
     pointed = x < SPACE.left || x > el.clientWidth - 12 - SPACE.right ? null : x;
-    repaint();
+    paint();
   });
-  svg.addEventListener("pointerleave", () => { pointed = null; repaint(); });
-  return end;
+  svg.addEventListener("pointerleave", () => { pointed = null; paint(); });
+  return { el, show(shown) { panel = shown; paint(); } };
+}
+
+function render({ model, el }) {
+  el.classList.add("pnn-plots");
+  const plots = [];
+  return painting(model, el, () => {
+    const panels = unpack(model);
+    while (plots.length < panels.length) {
+      plots.push(plot());
+      el.append(plots.at(-1).el);
+    }
+    for (const one of plots.splice(panels.length)) one.el.remove();
+    panels.forEach((panel, place) => plots[place].show(panel));
+  }).end;
 }
 
 export default { render };

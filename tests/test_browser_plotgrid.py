@@ -35,10 +35,10 @@ PANELS = {
 
 
 def test_the_page_and_the_still_picture_show_the_same_ranges() -> None:
-    code = script("lineplot").replace("export default { render };", "")
+    code = script("plotgrid").replace("export default { render };", "")
     given = [
         {
-            "panel": {"log": one.log, "x_range": None, "y_range": None},
+            "log": one.log,
             "lines": [
                 {"x": list(line.x), "y": list(line.y), "faint": line.faint} for line in one.lines
             ],
@@ -46,8 +46,8 @@ def test_the_page_and_the_still_picture_show_the_same_ranges() -> None:
         for one in PANELS.values()
     ]
     act = f"""(given) => {{ {code}
-      return given.map(({{ panel, lines }}) => ranges(panel, lines.map((line) => (
-        {{ ...line, x: new Float32Array(line.x), y: new Float32Array(line.y) }}))));
+      return given.map((panel) => ranges({{ ...panel, lines: panel.lines.map((line) => (
+        {{ ...line, x: new Float32Array(line.x), y: new Float32Array(line.y) }})) }}));
     }}"""
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=chromium(), args=list(CHROMIUM_FLAGS))
