@@ -13,9 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeAlias
 
-import nbformat
 import pytest
-from browser import Lab, jupyter_lab, lab_page, needs_chromium
+from browser import Lab, jupyter_lab, lab_page, needs_chromium, write_notebook
 from jupyter_client.manager import start_new_kernel
 from records import EVALUATED, record
 
@@ -199,10 +198,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lab, Path]]:
 def sent_and_seen(lab: tuple[Lab, Path], name: str, cell: str) -> tuple[Times, Seen]:
     """When the kernel sent what, and what the page noted of it, in a notebook of two cells."""
     view, folder = lab
-    sources = (SETUP, cell)
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in sources])
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
-    nbformat.write(notebook, folder / name)
+    write_notebook(folder / name, SETUP, cell)
     view.open(name)
     view.page.evaluate(WATCH)
     view.run_all()

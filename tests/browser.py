@@ -14,15 +14,16 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
+import nbformat
 import pytest
-from playwright.sync_api import Page, Request, sync_playwright
+from playwright.sync_api import Page, Request, expect, sync_playwright
 
 CHROMIUM_FLAGS = (
     "--no-sandbox",
@@ -157,13 +158,26 @@ class Lab:
         )
 
 
+def write_notebook(path: Path, *sources: str) -> None:
+    """A notebook of these code cells, for Python's kernel."""
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
+
+
 @contextmanager
 def lab_page(
-    address: str, *, width: int = 1366, height: int = 768, scale: float = 1, dark: bool = False
+    address: str,
+    *,
+    width: int = 1366,
+    height: int = 768,
+    scale: float = 1,
+    dark: bool = False,
+    flags: Sequence[str] = (),
 ) -> Iterator[Lab]:
     """A headless Chromium at ``address``, where `jupyter_lab` serves."""
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium(), args=list(CHROMIUM_FLAGS))
+        browser = driver.chromium.launch(executable_path=chromium(), args=[*CHROMIUM_FLAGS, *flags])
         try:
             page = browser.new_page(
                 viewport={"width": width, "height": height},
@@ -173,6 +187,18 @@ def lab_page(
             yield Lab(page, address)
         finally:
             browser.close()
+
+
+@contextmanager
+def patient_page(address: str, seconds: float) -> Iterator[Lab]:
+    """The same, on a machine that has much else to do: what is expected has so long to come."""
+    with lab_page(address) as lab:
+        lab.page.set_default_timeout(120_000)
+        expect.set_options(timeout=1000 * seconds)
+        try:
+            yield lab
+        finally:
+            expect.set_options(timeout=5_000)
 
 
 def main() -> None:

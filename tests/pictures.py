@@ -11,8 +11,7 @@ from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import nbformat
-from browser import lab_page
+from browser import lab_page, write_notebook
 from PIL import Image
 from playwright.sync_api import Page, expect
 from served import served
@@ -80,13 +79,7 @@ def main() -> None:
     folder: Path = parser.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory() as own:
-        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(APP)])
-        notebook.metadata["kernelspec"] = {
-            "name": "python3",
-            "display_name": "Python 3",
-            "language": "python",
-        }
-        nbformat.write(notebook, Path(own) / "lab.ipynb")
+        write_notebook(Path(own) / "lab.ipynb", APP)
         with served(Path(own), "lab.ipynb") as address:
             for ending, dark in (("", False), ("-dark", True)):
                 with lab_page(address, width=WIDTH, height=HEIGHT, scale=1.5, dark=dark) as lab:

@@ -48,7 +48,11 @@ def test_a_view_is_made_when_its_tab_is_first_looked_at() -> None:
     made: list[str] = []
 
     def maker(name: str) -> Callable[[], View]:
-        return lambda: made.append(name) or View()  # type: ignore[func-returns-value]
+        def make() -> View:
+            made.append(name)
+            return View()
+
+        return make
 
     app = LabApp({"Device": maker("Device"), "Training": maker("Training")}, title="A <lab>")
     assert made == ["Device"]
@@ -178,8 +182,6 @@ def test_every_page_gets_the_kernel_that_the_first_one_started(
         asked = {"kernel_name": "python3", "path": "pnnlab/app"}
         both = await asyncio.gather(manager.start_kernel(**asked), manager.start_kernel(**asked))
         assert both == ["kernel 1", "kernel 1"]
-        await manager.shutdown_kernel("kernel 1")
-        assert "kernel 1" in manager
         manager._kernels.clear()  # it died
         assert await manager.start_kernel(**asked) == "kernel 2"
         manager._kernels.clear()

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pytest
-from browser import Lab, in_a_browser, lab_page
+from browser import Lab, in_a_browser, lab_page, write_notebook
 from playwright.sync_api import expect
 
 pytestmark = [*in_a_browser, pytest.mark.alone]
@@ -94,11 +93,7 @@ def lab(server: tuple[str, Path]) -> Iterator[Lab]:
 
 def start(lab: Lab, folder: Path, name: str, cells: list[str]) -> None:
     """Write a notebook, run it, and come back when its dashboard shows steps."""
-    notebook = nbformat.v4.new_notebook(
-        cells=[nbformat.v4.new_code_cell(source) for source in (SETUP, *cells)]
-    )
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
-    nbformat.write(notebook, folder / name)
+    write_notebook(folder / name, SETUP, *cells)
     lab.open(name)
     lab.run_all()
     lab.page.wait_for_selector(".pnn-tiles", timeout=60_000)

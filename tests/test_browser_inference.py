@@ -5,11 +5,10 @@ import wave
 from collections.abc import Iterator
 from pathlib import Path
 
-import nbformat
 import numpy as np
 import pytest
-from browser import CHROMIUM_FLAGS, Lab, chromium, in_a_browser, jupyter_lab
-from playwright.sync_api import expect, sync_playwright
+from browser import Lab, chromium, in_a_browser, jupyter_lab, lab_page, write_notebook
+from playwright.sync_api import expect
 
 from pnnlab.tasks.hillenbrand1995 import moments
 from pnnlab.tasks.speech import synthesised
@@ -64,23 +63,14 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         file.setparams((1, 2, RATE, 0, "NONE", ""))
         file.writeframes(np.rint(2**15 * heard).astype("<i2").tobytes())
     flags = ["--use-fake-device-for-media-stream", f"--use-file-for-fake-audio-capture={sound}"]
-    cells = [nbformat.v4.new_code_cell(source) for source in (SETUP, SHOW)]
-    notebook = nbformat.v4.new_notebook(cells=cells)
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
-    nbformat.write(notebook, folder / "live.ipynb")
-    with jupyter_lab(folder, own) as address, sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium(), args=[*CHROMIUM_FLAGS, *flags])
-        try:
-            page = browser.new_page(viewport={"width": 1366, "height": 768})
-            page.context.grant_permissions([])  # nothing, and no question is asked
-            lab = Lab(page, address)
-            lab.open("live.ipynb")
-            lab.run_all()
-            lab.wait_until_done(120)
-            page.wait_for_selector(".pnn-microphone button", timeout=60_000)
-            yield lab
-        finally:
-            browser.close()
+    write_notebook(folder / "live.ipynb", SETUP, SHOW)
+    with jupyter_lab(folder, own) as address, lab_page(address, flags=flags) as lab:
+        lab.page.context.grant_permissions([])  # nothing, and no question is asked
+        lab.open("live.ipynb")
+        lab.run_all()
+        lab.wait_until_done(120)
+        lab.page.wait_for_selector(".pnn-microphone button", timeout=60_000)
+        yield lab
 
 
 def test_a_digit_is_drawn_with_the_mouse_and_with_keys(lab: Lab, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from browser import Lab, in_a_browser, lab_page
+from browser import Lab, in_a_browser, patient_page
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 from playwright.sync_api import Locator, expect
@@ -33,11 +33,8 @@ Session.start = begin_and_wait
 
 @pytest.fixture
 def lab(server: tuple[str, Path]) -> Iterator[Lab]:
-    with lab_page(server[0]) as lab:
-        lab.page.set_default_timeout(120_000)  # of a machine that has much else to do
-        expect.set_options(timeout=180_000)
+    with patient_page(server[0], seconds=180) as lab:
         yield lab
-        expect.set_options(timeout=5_000)
         # Looked at before the kernel ends: that cancels what it was asked, and a page says so.
         outside, errors = list(lab.outside), list(lab.errors)
         lab.page.evaluate("jupyterapp.shell.currentWidget.sessionContext.shutdown()")

@@ -4,9 +4,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import nbformat
 import pytest
-from browser import Lab, in_a_browser, lab_page
+from browser import Lab, in_a_browser, patient_page, write_notebook
 from playwright.sync_api import Locator, expect
 
 pytestmark = in_a_browser
@@ -36,11 +35,8 @@ VALUES = "print('values:', [round(float(v), 3) for v in panel.probe.x])"
 
 @pytest.fixture
 def lab(server: tuple[str, Path]) -> Iterator[Lab]:
-    with lab_page(server[0]) as lab:
-        lab.page.set_default_timeout(120_000)  # of a machine that has much else to do
-        expect.set_options(timeout=30_000)
+    with patient_page(server[0], seconds=30) as lab:
         yield lab
-        expect.set_options(timeout=5_000)
 
 
 def box_of(drawn: Locator) -> tuple[float, float, float, float]:
@@ -57,10 +53,7 @@ def test_a_drive_is_drawn_refused_typed_swept_and_taken_along(
     lab: Lab, server: tuple[str, Path], tmp_path: Path
 ) -> None:
     page = lab.page
-    cells = [nbformat.v4.new_code_cell(source) for source in (PANEL, VALUES)]
-    notebook = nbformat.v4.new_notebook(cells=cells)
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
-    nbformat.write(notebook, server[1] / "touched.ipynb")
+    write_notebook(server[1] / "touched.ipynb", PANEL, VALUES)
     lab.open("touched.ipynb")
     lab.run_all()
     page.wait_for_selector(".pnn-response > svg path.device", timeout=120_000)

@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from browser import CHROMIUM_FLAGS, chromium, in_a_browser
-from playwright.sync_api import sync_playwright
+from browser import in_a_browser, lab_page
 
 from pnnlab.views import Line, Panel
 from pnnlab.views.parts import script
@@ -49,11 +48,7 @@ def test_the_page_and_the_still_picture_show_the_same_ranges() -> None:
       return given.map((panel) => ranges({{ ...panel, lines: panel.lines.map((line) => (
         {{ ...line, x: new Float32Array(line.x), y: new Float32Array(line.y) }})) }}));
     }}"""
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium(), args=list(CHROMIUM_FLAGS))
-        try:
-            found = browser.new_page().evaluate(act, given)
-        finally:
-            browser.close()
+    with lab_page("about:blank") as lab:
+        found = lab.page.evaluate(act, given)
     for (name, one), ranges in zip(PANELS.items(), found, strict=True):
         assert ranges == [pytest.approx(r, rel=1e-6) for r in one.ranges()], name

@@ -11,8 +11,7 @@ import plotly
 import pytest
 import torch
 import xarray as xr
-from browser import CHROMIUM_FLAGS, Lab, chromium, needs_chromium
-from playwright.sync_api import sync_playwright
+from browser import lab_page, needs_chromium
 from plotly import graph_objects as go
 from toy import Toy
 
@@ -318,30 +317,21 @@ def test_a_visitor_chooses_and_points(toy: Measured, tmp_path: Path) -> None:
     path = tmp_path / "page.html"
     head = f"<!doctype html><meta charset=utf-8><title>Figures</title><script src={script}>"
     path.write_text(head + "</script>" + "".join(drawn))
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium(), args=list(CHROMIUM_FLAGS))
-        try:
-            page = browser.new_page(viewport={"width": 1366, "height": 768})
-            page.set_default_timeout(120_000)
-            lab = Lab(page, path.as_uri())
-            page.goto(lab.address)
-            shots, sweeps = (
-                page.locator(".js-plotly-plot").nth(0),
-                page.locator(".js-plotly-plot").nth(1),
-            )
+    with lab_page(path.as_uri()) as lab:
+        page = lab.page
+        page.set_default_timeout(120_000)
+        page.goto(lab.address)
+        shots, sweeps = page.locator(".js-plotly-plot").all()
+        shots.locator(".slider-rail-touch-rect").click(position={"x": 2, "y": 5})
+        shots.locator(".slider-current-value, .slider-label", has_text="shot 0").wait_for()
+        shots.evaluate("plot => Plotly.Fx.hover(plot, [{curveNumber: 0, pointNumber: 3}])")
+        said = shots.locator(".hoverlayer").text_content()
+        assert said is not None
+        assert said.startswith("output 3y = ")
+        assert said.endswith("of full scale")
 
-            shots.locator(".slider-rail-touch-rect").click(position={"x": 2, "y": 5})
-            shots.locator(".slider-current-value, .slider-label", has_text="shot 0").wait_for()
-            shots.evaluate("plot => Plotly.Fx.hover(plot, [{curveNumber: 0, pointNumber: 3}])")
-            said = shots.locator(".hoverlayer").text_content()
-            assert said is not None
-            assert said.startswith("output 3y = ")
-            assert said.endswith("of full scale")
-
-            sweeps.locator(".updatemenu-header").click()
-            sweeps.locator(".updatemenu-dropdown-button").nth(1).click()
-            sweeps.locator(".xtitle", has_text="theta[7] (fraction of range)").wait_for()
-            assert not lab.errors
-            assert not lab.outside
-        finally:
-            browser.close()
+        sweeps.locator(".updatemenu-header").click()
+        sweeps.locator(".updatemenu-dropdown-button").nth(1).click()
+        sweeps.locator(".xtitle", has_text="theta[7] (fraction of range)").wait_for()
+        assert not lab.errors
+        assert not lab.outside

@@ -19,6 +19,7 @@ from pnnlab.errors import ShapeError
 from pnnlab.protocols import PhysicalSystem
 
 Side: TypeAlias = Literal["x", "theta"]
+SIDES: tuple[Side, Side] = ("x", "theta")
 Model: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -108,9 +109,9 @@ class Probe:
         self._sweep: tuple[str, int, int] | None = None
         self._passes = 0
         self._editing, self._driving = threading.RLock(), threading.RLock()
-        for side, value in (("x", x), ("theta", theta)):
+        for side, value in zip(SIDES, (x, theta), strict=True):
             if value is not None:
-                self.begin(side, given("given", value))  # type: ignore[arg-type]
+                self.begin(side, given("given", value))
 
     @property
     def x(self) -> Tensor:

@@ -1,7 +1,5 @@
 // A confusion matrix as a grid of buttons, and the inputs behind the one that is open.
 
-const SVG = "http://www.w3.org/2000/svg";
-
 function image(levels, width, height) {
   const canvas = html("canvas", { width, height });
   const context = canvas.getContext("2d");
@@ -12,14 +10,10 @@ function image(levels, width, height) {
 }
 
 function curve(levels) {
-  const svg = document.createElementNS(SVG, "svg");
-  const path = document.createElementNS(SVG, "path");
-  svg.setAttribute("viewBox", "-2 -2 76 52");
   const x = (i) => ((72 * i) / Math.max(1, levels.length - 1)).toFixed(1);
-  path.setAttribute("d", [...levels].map((level, i) => (
-    `${i ? "L" : "M"}${x(i)},${(48 * (1 - level / 255)).toFixed(1)}`)).join(""));
-  svg.append(path);
-  return svg;
+  const d = [...levels].map((level, i) => (
+    `${i ? "L" : "M"}${x(i)},${(48 * (1 - level / 255)).toFixed(1)}`)).join("");
+  return node("svg", { viewBox: "-2 -2 76 52" }, node("path", { d }));
 }
 
 function render({ model, el }) {

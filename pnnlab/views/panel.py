@@ -11,7 +11,7 @@ import xarray as xr
 from torch import Tensor
 
 from pnnlab.characterize.presets import given, presets
-from pnnlab.characterize.probe import Probe, Response, Side
+from pnnlab.characterize.probe import SIDES, Probe, Response, Side
 from pnnlab.errors import PnnlabError
 from pnnlab.protocols import PhysicalSystem, SimulatedSystem
 from pnnlab.sessions import Session
@@ -25,7 +25,6 @@ from pnnlab.views.touch import CodeBox, HeatMap, ResponsePlot
 from pnnlab.views.words import count
 
 POINTS, REPEATS = 21, 4  # values of a sweep, and shots at each
-SIDES: tuple[Side, Side] = ("x", "theta")
 TITLES = {"x": "Input x", "theta": "Parameters θ"}
 COLORS = {"x": "green", "theta": "purple"}
 T = TypeVar("T")

@@ -13,8 +13,9 @@ class OneKernel(AsyncMappingKernelManager):
 
     Voila's own way is a kernel for each page, ended when the page is left: a reload would end a
     training, and two tabs would drive one device at the same time. Here a page that is loaded
-    again, or opened a second time, finds the lab as it is. The kernel works in the folder that
-    the server was started in, and ends with the server.
+    again, or opened a second time, finds the lab as it is; the app's template keeps a page that is
+    left from asking for the kernel's end. The kernel works in the folder that the server was
+    started in, and ends with the server.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -30,8 +31,3 @@ class OneKernel(AsyncMappingKernelManager):
                 kwargs["cwd"] = str(Path.cwd())
                 self._kernel = await super().start_kernel(**kwargs)
         return self._kernel
-
-    async def shutdown_kernel(  # type: ignore[override]
-        self, kernel_id: str, now: bool = False, restart: bool = False
-    ) -> None:
-        """Leave it running: each page asks for its end as it is left. `shutdown_all` ends it."""

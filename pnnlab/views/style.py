@@ -85,7 +85,7 @@ class Picture:
 
 
 def lean(png: bytes) -> bytes:
-    """The same picture with 32 colours, if that is smaller: a quarter of the size, as a rule."""
+    """The same picture with 32 colours, if that is smaller."""
     small = BytesIO()
     with Image.open(BytesIO(png)) as image:
         # Coverage, so that a thin line keeps its colour beside large areas of others.

@@ -1,16 +1,9 @@
 // A table that can be sorted by its headings and whose rows can be chosen.
 
-const SVG = "http://www.w3.org/2000/svg";
-
 function swatch(row) {
-  const svg = document.createElementNS(SVG, "svg");
-  const path = document.createElementNS(SVG, "path");
-  svg.setAttribute("aria-hidden", "true");
-  path.setAttribute("d", "M0,4H26");
-  path.setAttribute("stroke-dasharray", row.dash.join(" "));
-  path.setAttribute("style", `--light:${row.light};--dark:${row.dark}`);
-  svg.append(path);
-  return svg;
+  const line = { d: "M0,4H26", "stroke-dasharray": row.dash.join(" "),
+    style: `--light:${row.light};--dark:${row.dark}` };
+  return node("svg", { "aria-hidden": true }, node("path", line));
 }
 
 function compare([, a], [, b]) {
