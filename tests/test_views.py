@@ -96,10 +96,12 @@ def test_a_grid_gets_the_points_of_all_its_panels_as_one_buffer() -> None:
 def test_what_has_not_changed_is_not_sent_and_what_has_is_one_message(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    plots, sent = PlotGrid(), []
+    plots, sent, observed = PlotGrid(), [], []
     monkeypatch.setattr(plots.comm, "send", lambda update, buffers: sent.append((update, buffers)))
     panel = Panel(title="T", y_label="y", lines=[Line(label="a", x=[1, 2], y=[3, 4])])
+    plots.observe(lambda change: observed.append(change["name"]))
     plots.show([panel, panel])
+    assert observed == ["panels", "points"]
     ((message, buffers),) = sent
     assert message["method"] == "update"
     assert message["state"] == {"panels": plots.panels}

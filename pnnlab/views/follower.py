@@ -7,7 +7,7 @@ from typing import final
 
 INTERVAL = 0.1  # seconds between two updates while something happens, or more:
 LOAD = 0.01  # the part that updates may take of what the process uses of its processors
-SENDING = 1.4  # times what an update takes in its own thread: the kernel's sends it off
+COST = 3.0  # times what an update takes in its own thread: its sending, and the others' cold caches
 LATEST = 0.8  # seconds between two updates, at most: who waits for a device uses no processor
 SHORTEST = 0.05  # seconds between two updates, however often something is asked
 ATTENTIVE = 3  # updates at full speed once something was asked: what became of it shows in one
@@ -67,7 +67,7 @@ class Follower:
                 self._refresh()
                 if not going:
                     break
-                share = SENDING * (time.thread_time() - began) / LOAD
+                share = COST * (time.thread_time() - began) / LOAD
                 time.sleep(SHORTEST)
                 if self._resting():
                     self._changed.wait()

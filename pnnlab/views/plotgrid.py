@@ -47,9 +47,9 @@ class PlotGrid(anywidget.AnyWidget):
                 self.comm.send(update, buffers=buffers)
 
     def notify_change(self, change: Any) -> None:
-        """Tell the page of a change, unless `show` does: it does so at less cost."""
-        if change["name"] not in {"panels", "points"}:
-            super().notify_change(change)
+        """Tell who observes; the page too, unless `show` tells it, at less cost."""
+        shown = change["name"] in {"panels", "points"}
+        (traitlets.HasTraits if shown else anywidget.AnyWidget).notify_change(self, change)
 
 
 def still(panels: Sequence[Panel], title: str) -> Picture:

@@ -50,7 +50,8 @@ STYLE: Mapping[Any, Any] = MappingProxyType(
         "ytick.color": "#444444",
         "lines.linewidth": 1.8,
         "lines.markersize": 5,
-        "legend.frameon": False,
+        "legend.framealpha": 0.8,  # where it must lie on a line, its words are read first
+        "legend.edgecolor": "none",
         "image.cmap": "cividis",
     }
 )
@@ -65,7 +66,7 @@ def use_style() -> None:
 class Picture:
     """A still picture that shows itself at the end of a cell, whether pyplot is loaded or not.
 
-    It is stored with 64 colours, plenty for lines and letters: a third of the usual size.
+    It is stored with few colours, plenty for lines and letters, and so stays small.
 
     Parameters
     ----------
