@@ -363,7 +363,7 @@ def test_a_stale_summary_is_not_collected(outcomes: dict[str, Outcome], out: Pat
 
 def test_no_kernel_is_left_behind(outcomes: dict[str, Outcome]) -> None:
     assert len(outcomes) == 5
-    children = psutil.Process().children(recursive=True)
+    children = psutil.Process().children()  # not theirs: other tests may serve JupyterLab
     assert [child for child in children if "ipykernel" in " ".join(child.cmdline())] == []
 
 
