@@ -36,7 +36,8 @@ PER_SECOND = 20
 HOURS, STEPS_PER_SECOND = 10, 10
 STEPS = HOURS * 3600 * STEPS_PER_SECOND
 EVERY = 100  # steps from one evaluation to the next
-MORE_MEMORY = 1.05  # at most, at the end, times that after two of the ten hours
+LOOKS = 200  # at the memory: it rises and falls as histories grow and are thinned
+MORE_MEMORY = 1.05  # at most, of the most in the last five hours to the most in the first five
 
 
 def in_a_kernel(code: str) -> dict[str, float]:
@@ -80,13 +81,13 @@ def test_a_training_is_hardly_slowed_by_its_dashboard(benchmark):
 
 
 def test_memory_is_bounded_over_ten_hours(benchmark):
-    held: dict[int, int] = {}
+    held: list[int] = []
 
     def ten_hours() -> Iterator[Record]:
         for step in range(1, STEPS + 1):
-            if step % (STEPS // 10) == 0:
+            if step % (STEPS // LOOKS) == 0:
                 dashboard.refresh()
-                held[10 * step // STEPS] = tracemalloc.get_traced_memory()[0]
+                held.append(tracemalloc.get_traced_memory()[0])
             yield record(step, STEPS, **(EVALUATED if step % EVERY == 0 else {}))
 
     session = Session(ten_hours())
@@ -97,11 +98,12 @@ def test_memory_is_bounded_over_ten_hours(benchmark):
     finally:
         tracemalloc.stop()
     benchmark.extra_info["steps"] = STEPS
-    benchmark.extra_info["memory in the end, to that after two hours"] = round(
-        held[10] / held[2], 3
+    first, last = max(held[: LOOKS // 2]), max(held[LOOKS // 2 :])
+    benchmark.extra_info["most memory of the last five hours to that of the first"] = round(
+        last / first, 3
     )
-    benchmark.extra_info["MB"] = round(held[10] / 1e6, 2)
-    assert held[10] <= MORE_MEMORY * held[2]
+    benchmark.extra_info["MB"] = round(last / 1e6, 2)
+    assert last <= MORE_MEMORY * first
     assert session.latest is not None
     assert session.latest.step == STEPS
 
