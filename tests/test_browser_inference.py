@@ -48,7 +48,6 @@ digit = LiveInference(trained(images, 64, 16, 10), images)
 vowel = LiveInference(trained(sounds, 12, 12, 7), sounds)
 """
 SHOW = "from IPython.display import display\ndisplay(digit, vowel)"
-WAITS = "import asyncio\nawait asyncio.Event().wait()"  # as for a training: hands act all the same
 SEVEN = [(0.3, 0.2), (0.7, 0.2), (0.45, 0.85)]
 
 
@@ -64,12 +63,13 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         file.setparams((1, 2, RATE, 0, "NONE", ""))
         file.writeframes(np.rint(2**15 * heard).astype("<i2").tobytes())
     flags = ["--use-fake-device-for-media-stream", f"--use-file-for-fake-audio-capture={sound}"]
-    write_notebook(folder / "live.ipynb", SETUP, SHOW, WAITS)
+    write_notebook(folder / "live.ipynb", SETUP, SHOW)
     with jupyter_lab(folder, own) as address, lab_page(address, flags=flags) as lab:
         lab.page.context.grant_permissions([])  # nothing, and no question is asked
         lab.open("live.ipynb")
         lab.run_all()
-        lab.page.wait_for_selector(".pnn-microphone button", timeout=180_000)
+        lab.wait_until_done(120)
+        lab.page.wait_for_selector(".pnn-microphone button", timeout=60_000)
         yield lab
 
 

@@ -26,7 +26,7 @@ function render({ model, el }) {
   function choose(key, on) {
     const kept = model.get("chosen").filter((other) => other !== key);
     model.set("chosen", on ? [...kept, key] : kept);
-    // A message, not the state: with ipykernel 7.4 a page sends but one of those while a cell waits.
+    // A message, not the state: while a cell waits, a page holds back all but the first of those.
     model.send({ chosen: model.get("chosen") });
   }
 
