@@ -24,9 +24,9 @@ from pnnlab.views import Line, Panel, PlotGrid, TrainingDashboard
 POINTS = 1000
 UPDATES = 2000
 BATCH = 200  # updates in a row, so that the cores are as awake as they are beside a training
-PAIRS = 200  # of turns: in each, the machine's own speed differs by several per cent
+PAIRS = 120  # of turns: in each, the machine's own speed differs by several per cent
 BLOCK = 1.0  # seconds; some updates, few enough that the machine stays as it is
-SETTLED = 0.3  # seconds after a dashboard was made or closed
+SETTLED = 0.8  # seconds after a dashboard was made, whose first updates follow each other fast
 
 
 def training() -> Training:
