@@ -18,13 +18,18 @@ pytestmark = in_a_browser
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 WAITS = """
+import time
+
 from pnnlab.sessions import Session
 
 begin = Session.start
 
 def begin_and_wait(session):
     Session.start = begin
-    begin(session).pause()
+    begin(session)
+    while session.active and session.latest is None:  # asked at once, it would take no step
+        time.sleep(0.01)
+    session.pause()
     return session
 
 Session.start = begin_and_wait
