@@ -7,7 +7,7 @@ from typing import final
 
 INTERVAL = 0.1  # seconds between two updates while something happens, or more:
 LOAD = 0.01  # the part that updates may take of what the process uses of its processors
-COST = 3.0  # times what an update takes in its own thread: its sending, and the others' cold caches
+COST = 3.0  # times what an update takes in its own thread: sending and waking come on top
 LATEST = 0.8  # seconds between two updates, at most: who waits for a device uses no processor
 SHORTEST = 0.05  # seconds between two updates, however often something is asked
 ATTENTIVE = 3  # updates at full speed once something was asked: what became of it shows in one
