@@ -192,6 +192,13 @@ def look_closer(lab: Lab) -> None:
         expect(page.locator(".pnn-confusion figure")).to_have_count(min(24, count))
     row.first.click()
     expect(page.locator(".pnn-confusion")).to_have_count(0)
+    rate = page.locator(".pnn-folds").get_by_role("button", name="Learning rate")
+    rate.click()
+    for factor, said in (("0.5", "now 0.5 times"), ("3", "now 1.5 times")):
+        page.get_by_label("Factor").fill(factor)
+        page.get_by_role("button", name="Multiply").click()
+        expect(page.locator(".pnn-said", has_text=said)).to_be_visible()
+    rate.click()
 
 
 def look_back(lab: Lab) -> None:

@@ -30,6 +30,12 @@ theta = torch.rand(128, generator=torch.Generator().manual_seed(0))
 panel = DevicePanel(Probe(units(0), twin, theta=theta), units=units)
 panel
 """
+# Hands act all the same while a cell waits, as one does for a training.
+WAITS = """
+import asyncio
+while not panel.map.spec:
+    await asyncio.sleep(0.05)
+"""
 VALUES = "print('values:', [round(float(v), 3) for v in panel.probe.x])"
 
 
@@ -53,11 +59,10 @@ def test_a_drive_is_drawn_refused_typed_swept_and_taken_along(
     lab: Lab, server: tuple[str, Path], tmp_path: Path
 ) -> None:
     page = lab.page
-    write_notebook(server[1] / "touched.ipynb", PANEL, VALUES)
+    write_notebook(server[1] / "touched.ipynb", PANEL, WAITS, VALUES)
     lab.open("touched.ipynb")
     lab.run_all()
     page.wait_for_selector(".pnn-response > svg path.device", timeout=120_000)
-    lab.wait_until_done(60)
     curve, other = page.locator(".pnn-curve > svg").all()
     answer = page.locator(".pnn-response > svg path.device")
     refusal = page.locator(".pnn-curve").first.get_by_role("alert")
@@ -109,6 +114,14 @@ def test_a_drive_is_drawn_refused_typed_swept_and_taken_along(
     expect(other).to_have_attribute("aria-valuenow", "0.5")
     expect(answer).not_to_have_attribute("d", drawn)
 
+    # Another unit is typed; one that there is not is refused, and the number comes back.
+    unit, refused = page.get_by_label("Unit"), page.get_by_text("a unit is numbered from 0")
+    for typed, stays in (("2", "2"), ("-1", "2"), ("0", "0")):
+        unit.fill(typed)
+        unit.press("Enter")
+        expect(refused).to_have_count(int(typed == "-1"))
+        expect(unit).to_have_value(stays)
+
     page.get_by_role("button", name="What changes with theta[32]?").click()
     expect(page.locator(".pnn-heat image")).to_be_visible()
     expect(page.locator(".pnn-heat b")).to_have_text("Change while theta[32] goes from 0 to 1")
@@ -116,13 +129,14 @@ def test_a_drive_is_drawn_refused_typed_swept_and_taken_along(
         "aria-valuetext", re.compile(r"output \d+ changes most")
     )
 
+    lab.wait_until_done(60)
     page.get_by_role("button", name="Send to notebook").click()
     code = page.get_by_label("Code that repeats this")
     expect(code).to_have_value(
         re.compile(r"Circuit\(unit=0, input_dim=32, replays=2, output_dim=32\)")
     )
     page.get_by_role("button", name="Put into a cell below").click()
-    expect(page.locator(".jp-Notebook .jp-CodeCell")).to_have_count(3)
+    expect(page.locator(".jp-Notebook .jp-CodeCell")).to_have_count(4)
     expect(page.locator(".jp-Notebook .jp-CodeCell .cm-content").nth(1)).to_contain_text("Circuit(")
 
     # The cell below runs as it is, and the kernel holds what the page shows.
@@ -132,7 +146,7 @@ def test_a_drive_is_drawn_refused_typed_swept_and_taken_along(
 
     dark = {"theme": "JupyterLab Dark"}
     page.evaluate("theme => jupyterapp.commands.execute('apputils:change-theme', theme)", dark)
-    expect(page.locator(".pnn-touch[data-dark]")).to_have_count(5)
+    expect(page.locator(".pnn-touch[data-dark]")).to_have_count(6)
     page.locator(".pnn-panel").screenshot(path=tmp_path / "dark.png")
     assert lab.errors == []
     assert lab.outside == []

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from hands import share
 from torch import Tensor
 
 from pnnlab.characterize.probe import Response
@@ -86,6 +87,14 @@ def test_an_answer_is_one_message(owner: Owner, monkeypatch: pytest.MonkeyPatch)
     states = [message["state"] for message in messages if message["method"] == "update"]
     assert len(states) == 1
     assert "answered" in states[0]
+
+
+def test_what_is_chosen_is_not_sent_back(owner: Owner, monkeypatch: pytest.MonkeyPatch) -> None:
+    messages: list[dict[str, Any]] = []
+    monkeypatch.setattr(owner.curve, "_send", lambda message, **_: messages.append(message))
+    share(owner.curve, chosen=3, part=0)
+    assert owner.curve.chosen == 3
+    assert messages == [], "keys may have moved on"
 
 
 def test_a_refusal_is_said_in_its_own_words_and_the_rest_is_kept(owner: Owner) -> None:

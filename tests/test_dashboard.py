@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from hands import click, turn
+from hands import click, message, share
 from records import EVALUATED, record, wait_until
 from torch import nn
 from toy import Toy, ToyTwin
@@ -68,7 +68,7 @@ def dashboard(session: Session) -> Iterator[TrainingDashboard]:
 
 def unfold(dashboard: TrainingDashboard, name: str) -> object:
     assert dashboard.looking is not None
-    turn(dashboard.looking.folds, unfolded=name)
+    message(dashboard.looking.folds, {"unfold": name})
     return dashboard.looking.made[name]
 
 
@@ -89,7 +89,7 @@ def test_at_first_nothing_is_unfolded_and_nothing_is_made(dashboard: TrainingDas
     )
     unfold(dashboard, "Limits")
     assert list(looking.made) == ["Limits"]
-    turn(looking.folds, unfolded="")
+    message(looking.folds, {"unfold": ""})
     assert looking.widget.children[1].children == ()
 
 
@@ -106,7 +106,7 @@ def test_a_network_without_twin_or_device_offers_what_it_has() -> None:
         assert looking is not None
         assert looking.folds.names == names
         for name in names:
-            turn(looking.folds, unfolded=name)
+            message(looking.folds, {"unfold": name})
         assert list(looking.made) == names
 
 
@@ -238,7 +238,7 @@ def test_the_learning_rate_is_changed_and_a_wrong_factor_refused(training: Train
     wait_until(lambda: "0.5 times" in closer.said.value)
     assert training.rate_scale == 0.5
     wait_until(lambda: np.frombuffer(plot.points, "<f4")[60] == pytest.approx(first / 2))
-    turn(closer.factor, value=-1.0)
+    share(closer.factor, value=-1.0)
     click(closer.apply)
     wait_until(lambda: 'role="alert"' in closer.said.value)
     assert "-1" in closer.said.value
@@ -257,7 +257,7 @@ def test_costs_stand_beside_what_they_assume(dashboard: TrainingDashboard) -> No
     assert "not known" in shown
     assert "How long a shot of toy takes is not known" in shown
     assert "pJ each" in shown
-    turn(closer.power, value=20.0)
+    share(closer.power, value=20.0)
     assert "A power is no energy without the time of a shot" in closer._table.value
 
 
@@ -267,7 +267,7 @@ def test_the_power_of_the_bench_gives_the_energy(session: Session) -> None:
     assert isinstance(closer, CostCloser)
     assert "not known" in closer._table.value
     assert "A &lt;guess&gt;." in closer._table.value
-    turn(closer.power, value=20.0)
+    share(closer.power, value=20.0)
     assert "not known" not in closer._table.value
     assert "<td>2</td><td>1.0 s</td><td>20.0 J</td>" in closer._table.value
     assert "20 W, entered here" in closer._table.value

@@ -4,12 +4,12 @@ import threading
 from dataclasses import replace
 from itertools import pairwise
 
-import ipywidgets
 import numpy as np
 import pytest
 import torch
+from hands import click, message
 from records import record, wait_until
-from test_sketchpad import message, stroke
+from test_sketchpad import stroke
 from torch import nn
 from toy import Toy, ToyTwin
 
@@ -43,12 +43,6 @@ def live():
     view = LiveInference(network(64, 16, 10), DIGITS)
     yield view
     view.close()
-
-
-def click(button: ipywidgets.Button) -> None:
-    assert not button.disabled, f"{button.description} cannot be clicked"
-    content = {"method": "custom", "content": {"event": "click"}}
-    button.comm.handle_msg({"content": {"data": content}, "buffers": []})
 
 
 def test_nothing_is_driven_before_something_is_asked_for(live):
@@ -192,7 +186,7 @@ def test_a_vowel_is_chosen_said_and_heard(monkeypatch):
     sound, rate = played[0]
     silence = np.zeros(rate // 5)
     sound = np.concatenate([silence, sound, silence]).astype("<f4")
-    message(view.source.microphone, {"rate": rate}, [memoryview(sound.tobytes())])
+    message(view.source.microphone, {"rate": rate}, sound.tobytes())
     wait_until(lambda: view.passes == 4)
     wait_until(lambda: not view.errands.busy)
     assert "your voice" in view._given.what
@@ -200,7 +194,7 @@ def test_a_vowel_is_chosen_said_and_heard(monkeypatch):
     np.testing.assert_allclose(heard[3:], hz[3:], rtol=0.15)
     assert view.source.choice.chosen == -1
     quiet = np.zeros(rate, "<f4")
-    message(view.source.microphone, {"rate": rate}, [memoryview(quiet.tobytes())])
+    message(view.source.microphone, {"rate": rate}, quiet.tobytes())
     assert "speak up" in view.source.microphone.refused
     assert view.passes == 4
     assert len(view.figure().figure.axes) == 4

@@ -4,10 +4,10 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import ipywidgets
 import numpy as np
 import pytest
 import torch
+from hands import click, share
 from records import record, wait_until
 from torch import Tensor
 from toy import Toy, ToyTwin, toy_response
@@ -38,12 +38,6 @@ class Real(PhysicalSystem):
         if self.broken:
             raise InstrumentError("the oscilloscope does not answer: is it <on>?")
         return toy_response(x, theta, 1.1)
-
-
-def click(button: ipywidgets.Button) -> None:
-    assert not button.disabled
-    content = {"method": "custom", "content": {"event": "click"}}
-    button.comm.handle_msg({"content": {"data": content}, "buffers": []})
 
 
 def draw(panel: DevicePanel, side: str, start: int, values: list[float], *, done: bool) -> None:
@@ -143,18 +137,18 @@ def test_another_unit_answers_otherwise_and_one_that_is_none_is_refused() -> Non
 
     panel = DevicePanel(Probe(units(0)), units=units)
     first = shown(panel)
-    panel.unit.value = 4
+    share(panel.unit, value=4)
     settle(panel)
     assert shown(panel) != first
     assert panel.probe.system.unit == 4
     assert panel.probe.passes == 16
-    panel.unit.value = -1
+    share(panel.unit, value=-1)
     settle(panel)
     assert "a unit is numbered from 0" in panel._refusal.value
     assert 'role="alert"' in panel._refusal.value
     assert panel.unit.value == 4
     assert made == [0, 4, -1]
-    panel.unit.value = 0
+    share(panel.unit, value=0)
     assert panel._refusal.value == ""
     settle(panel)
 
@@ -165,7 +159,7 @@ def test_without_a_choice_of_units_there_is_no_chooser() -> None:
 
 def test_what_changes_with_the_chosen_control() -> None:
     panel = DevicePanel(Probe(Toy(noise=0, drift=0), ToyTwin()))
-    panel.curves["theta"].chosen = 7
+    share(panel.curves["theta"], chosen=7)
     assert panel.sweep.description == "What changes with theta[7]?  84 shots"
     before = panel.probe.passes
     click(panel.sweep)

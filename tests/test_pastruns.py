@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hands import click, turn
+from hands import click, message
 from records import EVALUATED, record, wait_until
 from test_dashboard import made
 
@@ -127,9 +127,9 @@ def test_sessions_runs_folders_and_records_are_compared(root: Path) -> None:
     assert rows["folder"][1:] == rows["records"][1:]
     assert rows["folder"][2] == "6 of 6"
     assert "run" in view._said.value, "no passes yet, and so not drawn"
-    turn(view.table, chosen=["folder"])
+    message(view.table, {"chosen": ["folder"]})
     assert [line["label"] for line in view._grid.panels[0]["lines"]] == ["folder"]
-    turn(view.against, index=0)
+    click(view.against.buttons["steps"])
     assert view._grid.panels[0]["x_label"] == "step"
     picture = view.figure()
     assert isinstance(picture, Picture)
@@ -173,18 +173,18 @@ def test_the_table_lists_what_the_folder_holds(root: Path) -> None:
 
 def test_one_run_opens_its_curves_and_two_a_comparison(root: Path) -> None:
     view = PastRuns(root)
-    turn(view.table, chosen=["whole"])
+    message(view.table, {"chosen": ["whole"]})
     origin, grid = view._below.children
     assert "pnnlab" in origin.value
     assert grid.panels[0]["lines"][0]["n"] == 6
     assert len(view.figure().figure.axes) == 4
-    turn(view.table, chosen=["whole", "deep/half"])
+    message(view.table, {"chosen": ["whole", "deep/half"]})
     assert view._comparison is not None
     assert set(view._comparison.trainings) == {"whole", "deep/half"}
     assert len(view.figure().figure.axes) == 2
-    turn(view.table, chosen=["broken"])
+    message(view.table, {"chosen": ["broken"]})
     assert 'role="alert"' in view._below.children[0].value
-    turn(view.table, chosen=[])
+    message(view.table, {"chosen": []})
     assert view._below.children == ()
     other = PastRuns(root)
     view.close()
@@ -198,5 +198,5 @@ def test_reading_again_finds_new_runs(root: Path, tmp_path: Path) -> None:
     Run.create(tmp_path / "new", made())
     click(view.again)
     assert [row["key"] for row in view.table.rows] == ["new"]
-    turn(view.table, chosen=["new"])
+    message(view.table, {"chosen": ["new"]})
     assert len(view._below.children) == 2

@@ -5,6 +5,7 @@ from io import BytesIO
 
 import numpy as np
 import pytest
+from hands import message, share
 from PIL import Image
 
 from pnnlab.errors import DataError
@@ -14,16 +15,9 @@ from pnnlab.views.microphone import Microphone
 from pnnlab.views.sketchpad import Sketchpad
 
 
-def message(widget, content, buffers=()):
-    """What the page sends."""
-    data = {"method": "custom", "content": content}
-    widget.comm.handle_msg({"content": {"data": data}, "buffers": list(buffers)})
-
-
 def stroke(widget, strokes):
     """What the page sends when strokes were drawn."""
-    data = {"method": "update", "state": {"strokes": strokes}, "buffer_paths": []}
-    widget.comm.handle_msg({"content": {"data": data}, "buffers": []})
+    share(widget, strokes=strokes)
 
 
 def test_strokes_of_the_page_become_an_image_of_the_frame():
@@ -50,6 +44,15 @@ def test_strokes_are_taken_back_one_by_one_or_all():
     assert pad.strokes == []
     pad.undo()
     assert pad.strokes == []
+
+
+def test_strokes_are_not_sent_back_to_the_page_that_draws_on(monkeypatch):
+    pad, sent = Sketchpad(), []
+    monkeypatch.setattr(pad, "_send", lambda message, **_: sent.append(message["state"]))
+    stroke(pad, [[0, 0, 500, 500]])
+    assert sent == []
+    pad.undo()
+    assert sent == [{"strokes": []}]
 
 
 def test_two_pads_do_not_share_their_strokes():
@@ -94,9 +97,9 @@ def test_a_sound_reaches_its_listener_and_a_refusal_is_said_in_place():
 
     microphone = Microphone("Say 'heed'", listen)
     samples = np.linspace(-0.5, 0.5, 50, dtype="<f4")
-    message(microphone, {"rate": 4000}, [memoryview(samples.tobytes())])
+    message(microphone, {"rate": 4000}, samples.tobytes())
     assert microphone.refused == "nothing was heard: speak up."
-    message(microphone, {"rate": 48000}, [memoryview(samples.tobytes())])
+    message(microphone, {"rate": 48000}, samples.tobytes())
     assert microphone.refused == ""
     np.testing.assert_array_equal(heard[1][0], samples)
     assert heard[1][1] == 48000

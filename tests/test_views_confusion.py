@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hands import turn
+from hands import share
 
 from pnnlab.errors import ShapeError
 from pnnlab.monitoring import Confusion
@@ -28,14 +28,14 @@ def test_a_cell_shows_the_inputs_behind_it() -> None:
     assert view.title == "66.7 % of 6 right on the device"
     assert view.matrix == [[1, 1, 0], [1, 2, 0], [0, 0, 1]]
     assert (view.picked, view.values) == ({}, b"")
-    turn(view, cell=[1, 1])
+    share(view, cell=[1, 1])
     assert view.picked["title"] == "2 examples of b, named rightly"
     assert (view.picked["height"], view.picked["width"]) == (8, 8)
     assert view.picked["examples"] == [2, 3]
     assert view.values == bytes([51] * 64 + [76] * 64)
-    turn(view, cell=[0, 1])
+    share(view, cell=[0, 1])
     assert view.picked["title"] == "1 example of a, taken for b"
-    turn(view, cell=[])
+    share(view, cell=[])
     assert view.picked == {}
 
 
@@ -49,7 +49,7 @@ def test_inputs_that_are_no_images_are_curves_and_many_are_some() -> None:
         device_passes=0,
     )
     view = ConfusionView(confused, torch.rand(many, 12), where="twin")
-    turn(view, cell=[0, 0])
+    share(view, cell=[0, 0])
     assert (view.picked["height"], view.picked["width"], view.picked["of"]) == (0, 12, many)
     assert len(view.values) == 12 * SHOWN
     assert view.title.endswith("on the twin")
@@ -57,7 +57,7 @@ def test_inputs_that_are_no_images_are_curves_and_many_are_some() -> None:
 
 def test_another_matrix_keeps_the_cell_open() -> None:
     view = ConfusionView(found(), torch.zeros(6, 4))
-    turn(view, cell=[1, 0])
+    share(view, cell=[1, 0])
     view.show(found(), torch.ones(6, 4), "twin")
     assert view.cell == [1, 0]
     assert view.values == b"\xff" * 4

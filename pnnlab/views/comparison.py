@@ -17,6 +17,7 @@ from pnnlab.training import Record
 from pnnlab.views.dashboard.says import TITLES
 from pnnlab.views.follower import Follower
 from pnnlab.views.lineplot import Line, Panel
+from pnnlab.views.oneof import OneOf
 from pnnlab.views.parts import button, discard, style_sheet
 from pnnlab.views.past import Kept, Past, Watched
 from pnnlab.views.plotgrid import PlotGrid, still
@@ -63,7 +64,7 @@ class Comparison:
     Attributes
     ----------
     widget : ipywidgets.VBox
-    against : ipywidgets.ToggleButtons
+    against : OneOf
     table : Table
         Its chosen rows are drawn.
 
@@ -83,16 +84,14 @@ class Comparison:
         self._problem = ""
         self._lock = threading.Lock()
         self._looks = {name: look(place) for place, name in enumerate(runs)}
-        self.against = widgets.ToggleButtons(
-            options=[("steps", "steps"), ("device passes", "passes"), ("time", "time")],
-            value=against,
-            description="Against",
-        )
+        axes = {"steps": "steps", "passes": "device passes", "time": "time"}
+        self.against = OneOf(axes, label="Against")
+        self.against.value = against
         self.again = button("Read again", "refresh", self.read)
         self.table = Table(label="Trainings compared", choosing="Show", chosen=list(runs))
         self._said = widgets.HTML()
         self._grid = PlotGrid()
-        bar = widgets.HBox([self.against, *([self.again] if self._kept else [])])
+        bar = widgets.HBox([self.against.widget, *([self.again] if self._kept else [])])
         bar.add_class("pnn-bar")
         self.widget = widgets.VBox(
             [style_sheet("dashboard"), bar, self._grid, self._said, self.table]

@@ -33,8 +33,8 @@ function render({ model, el }) {
   }
   function open(cell) {
     const now = model.get("cell");
-    model.set("cell", now[0] === cell[0] && now[1] === cell[1] ? [] : cell);
-    model.save_changes();
+    const next = now[0] === cell[0] && now[1] === cell[1] ? [] : cell;
+    share(model, { cell: next });
   }
 
   function cellOf(count, total, row, column) {

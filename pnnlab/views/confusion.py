@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pnnlab.errors import ShapeError
 from pnnlab.monitoring import Confusion
-from pnnlab.views.parts import script, styles
+from pnnlab.views.parts import script, shares, styles
 from pnnlab.views.style import STYLE, Picture
 
 SHOWN = 24  # inputs behind a cell that are shown
@@ -69,6 +69,7 @@ class ConfusionView(anywidget.AnyWidget):
         self._where = where
         self.show(confusion, x)
         self.observe(lambda _: self._pick(), "cell")
+        shares(self)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         bundle = super()._repr_mimebundle_(**kwargs)

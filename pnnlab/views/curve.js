@@ -104,11 +104,11 @@ function render({ model, el }) {
   }
 
   function choose(at) {
-    model.set("chosen", bounded(Math.round(at) || 0, 0, values.length - 1));
-    const part = model.get("spec").parts.findIndex(([, low, high]) => low <= chosen() && chosen() < high);
-    const [, low, high] = shown();
-    if (part >= 0 && !(low <= chosen() && chosen() < high)) model.set("part", part);
-    model.save_changes();
+    const next = bounded(Math.round(at) || 0, 0, values.length - 1);
+    const holds = ([, low, high]) => low <= next && next < high;
+    const other = model.get("spec").parts.findIndex(holds);
+    const part = other < 0 || holds(shown()) ? model.get("part") : other;
+    share(model, { chosen: next, part });
   }
 
   function put(value) {
@@ -172,7 +172,7 @@ function render({ model, el }) {
     if (!drawing) return;
     drawing = null;
     finished = true;
-    model.save_changes();
+    share(model, { chosen: chosen() });
     flush();
   };
   svg.addEventListener("pointerup", lift);
@@ -204,9 +204,8 @@ function render({ model, el }) {
   });
   slider.addEventListener("change", () => { finished = true; flush(); });
   parts.addEventListener("change", () => {
-    model.set("part", Number(parts.value));
-    model.set("chosen", shown()[1]);
-    model.save_changes();
+    const part = Number(parts.value);
+    share(model, { part, chosen: model.get("spec").parts[part][1] });
   });
   examples.addEventListener("change", () => { if (examples.value) preset(examples.value); examples.value = ""; });
 

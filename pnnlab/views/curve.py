@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, from_numpy
 
 from pnnlab.errors import PnnlabError
+from pnnlab.views.parts import shares
 from pnnlab.views.style import DARK_PALETTE, PALETTE
 from pnnlab.views.touch import assets
 
@@ -56,8 +57,9 @@ class Curve(anywidget.AnyWidget):
     _esm, _css = assets("curve")
     spec = traitlets.Dict().tag(sync=True)
     values = traitlets.Bytes(b"").tag(sync=True)
-    chosen = traitlets.Int(0).tag(sync=True)
-    part = traitlets.Int(0).tag(sync=True)
+    # No echo: when it came, keys would have moved on.
+    chosen = traitlets.Int(0).tag(sync=True, echo_update=False)
+    part = traitlets.Int(0).tag(sync=True, echo_update=False)
     refused = traitlets.Unicode("").tag(sync=True)
     answered = traitlets.List(["", 0]).tag(sync=True)
 
@@ -85,6 +87,7 @@ class Curve(anywidget.AnyWidget):
         # Whole from the first message on: a page may draw it, and hear keys, before a second.
         super().__init__(spec=spec, values=_packed(values), chosen=len(values) // 2)
         self._on_draw, self._on_lift, self._on_preset = on_draw, on_lift, on_preset
+        shares(self)
         self.on_msg(self._take)
 
     def show(self, values: Tensor) -> None:
@@ -93,6 +96,8 @@ class Curve(anywidget.AnyWidget):
 
     def _take(self, _: object, content: dict[str, Any], buffers: Sequence[Any]) -> None:
         """Do what a page asks; answer in one message, so that it knows what came of it."""
+        if "kind" not in content:
+            return
         with self.hold_sync():
             self.answered = [content["view"], content["count"]]
             if content["begins"]:

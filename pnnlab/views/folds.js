@@ -9,7 +9,7 @@ function render({ model, el }) {
       const mark = html("span", { "aria-hidden": "true" }, open ? "▾" : "▸");
       const button = html("button", { type: "button", "aria-expanded": String(open) }, mark, name);
       button.addEventListener("click", () => {
-        // A message, not the state: while a cell waits, a page holds back all but the first of those.
+        // A message, as of `share`; the kernel opens what there is.
         model.send({ unfold: name === model.get("unfolded") ? "" : name });
       });
       return button;

@@ -17,6 +17,7 @@ from pnnlab.tasks import Task
 from pnnlab.tasks.drawing import Drawing
 from pnnlab.views.errands import Errands
 from pnnlab.views.inputs import Given, input_for
+from pnnlab.views.oneof import OneOf
 from pnnlab.views.parts import button, discard, style_sheet
 from pnnlab.views.plotgrid import PlotGrid
 from pnnlab.views.style import Picture
@@ -99,9 +100,7 @@ class LiveInference:
         self._travelling = threading.Lock()
         self.again = button("Send again", "refresh", self._on_again)
         self.again.disabled = True
-        self.shown = widgets.ToggleButtons(
-            options=[name for name, _ in SHOWN], style={"button_width": "auto"}
-        )
+        self.shown = OneOf({name: name for name, _ in SHOWN})
         self.shown.observe(lambda _: self._show_stages(), "value")
         self.plots = PlotGrid()
         self.plots.show([waiting_panel(number) for number in range(1, len(layers) + 1)])
@@ -208,7 +207,7 @@ class LiveInference:
         self._refusal.layout.display = None if words else "none"
 
     def _laid_out(self) -> widgets.VBox:
-        bar = widgets.HBox([self._verdict, self.shown, self.again])
+        bar = widgets.HBox([self._verdict, self.shown.widget, self.again])
         middle = widgets.VBox([bar, self._refusal, self.plots])
         right = widgets.VBox([self._odds, self._cost])
         left = self.source.widget

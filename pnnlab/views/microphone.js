@@ -87,8 +87,7 @@ function render({ model, el }) {
     if (busy) return;
     busy = true;
     button.disabled = true;
-    model.set("refused", "");
-    model.save_changes();
+    model.set("refused", ""); // in this page: what it refuses is no other page's matter
     said.textContent = "waiting for the microphone";
     try {
       const { rate, samples } = await record(model.get("seconds"), (loud, part) => {
@@ -101,7 +100,6 @@ function render({ model, el }) {
     } catch (error) {
       said.textContent = "";
       model.set("refused", REFUSALS[error.name] ?? error.message);
-      model.save_changes();
     } finally {
       level.value = 0;
       busy = false;

@@ -31,7 +31,8 @@ class Microphone(anywidget.AnyWidget):
     Attributes
     ----------
     refused : str
-        Why there is no recording, or why it could not be used; empty if the last one was taken.
+        Why the last recording could not be used; empty if it was taken. What the page's own browser
+        refuses is said in that page alone.
     """
 
     _esm, _css = assets("microphone")
@@ -56,8 +57,8 @@ class Microphone(anywidget.AnyWidget):
 
     def _on_message(self, _: object, content: dict[str, Any], buffers: list[memoryview]) -> None:
         samples = np.frombuffer(buffers[0], dtype="<f4").astype(np.float64)
+        self.refused = ""
         try:
             self._on_sound(samples, float(content["rate"]))
-            self.refused = ""
         except PnnlabError as error:
             self.refused = str(error)

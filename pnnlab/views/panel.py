@@ -16,6 +16,7 @@ from pnnlab.errors import PnnlabError
 from pnnlab.protocols import PhysicalSystem, SimulatedSystem
 from pnnlab.sessions import Session
 from pnnlab.views.curve import Curve
+from pnnlab.views.entry import Entry
 from pnnlab.views.errands import Errands
 from pnnlab.views.parts import button, discard, style_sheet
 from pnnlab.views.stills import panel_figure
@@ -84,8 +85,8 @@ class DevicePanel:
         self._touched: Side = "x"
         self.curves = {side: self._curve(side) for side in SIDES}
         self.response, self.map, self.code = ResponsePlot(), HeatMap(), CodeBox()
-        self.unit = widgets.IntText(self._unit, description="Unit", layout={"width": "auto"})
-        self.unit.observe(lambda change: self._exchange(change["new"]), "value")
+        self.unit = Entry("Unit", self._unit, whole=True)
+        self.unit.observe(lambda change: self._exchange(int(change["new"])), "value")
         self.look = button("Measure", "refresh", self._ask_look)
         self.sweep = button("Sweep", "arrows-v", self._ask_sweep)
         self.send = button("Send to notebook", "code", self._write)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import cache
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import ipywidgets as widgets
 
@@ -32,6 +33,16 @@ def discard(widget: widgets.Widget) -> None:
     for child in getattr(widget, "children", ()):
         discard(child)
     widget.close()
+
+
+def shares(widget: widgets.Widget) -> None:
+    """Take the state that a page sends by `share` of shared.js, as if it came the usual way."""
+
+    def take(_: object, content: dict[str, Any], __: object) -> None:
+        if "state" in content:
+            widget.set_state(content["state"])
+
+    widget.on_msg(take)
 
 
 def script(name: str) -> str:

@@ -89,7 +89,9 @@ function plot() {
       svg.append(node("text", { x: SPACE.left - 6, y: y + 4, "text-anchor": "end" }, text));
     }
     for (const [at, text] of ticks(x0, x1, Math.max(2, Math.min(6, width / 90)))) {
-      svg.append(node("text", { x: sx(at), y: bottom + 15, "text-anchor": "middle" }, text));
+      const beyond = sx(at) + 4 * text.length > width; // half a text, at 8 pixels a digit
+      svg.append(node("text", { x: beyond ? width : sx(at), y: bottom + 15,
+        "text-anchor": beyond ? "end" : "middle" }, text));
     }
     const middle = (SPACE.top + bottom) / 2;
     svg.append(node("text", { x: (SPACE.left + right) / 2, y: HEIGHT - 5, "text-anchor": "middle" },

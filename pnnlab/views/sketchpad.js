@@ -31,7 +31,7 @@ function render({ model, el }) {
   let keys = false; // whether the pen is moved by keys
   let timer = 0;
 
-  const send = () => { clearTimeout(timer); timer = 0; model.save_changes(); };
+  const send = () => { clearTimeout(timer); timer = 0; share(model, { strokes: model.get("strokes") }); };
   const change = (strokes) => {
     model.set("strokes", strokes);
     if (model.get("continuous")) timer ||= setTimeout(send, PAUSE);

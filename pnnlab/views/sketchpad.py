@@ -8,6 +8,7 @@ import traitlets
 from numpy.typing import NDArray
 
 from pnnlab.tasks.drawing import MNIST_FRAME, Frame, inked
+from pnnlab.views.parts import shares
 from pnnlab.views.touch import assets
 
 SIZE = 1000  # strokes are in thousandths of the pad
@@ -35,13 +36,17 @@ class Sketchpad(anywidget.AnyWidget):
     _esm, _css = assets("sketchpad")
     title = traitlets.Unicode("Draw").tag(sync=True)
     continuous = traitlets.Bool(True).tag(sync=True)
-    strokes = traitlets.List(trait=traitlets.List(trait=traitlets.Int())).tag(sync=True)
+    # No echo: when it came, the page would have drawn on.
+    strokes = traitlets.List(trait=traitlets.List(trait=traitlets.Int())).tag(
+        sync=True, echo_update=False
+    )
 
     def __init__(
         self, title: str = "Draw", *, frame: Frame = MNIST_FRAME, continuous: bool = True
     ) -> None:
         super().__init__(title=title, continuous=continuous)
         self.frame = frame
+        shares(self)
 
     @property
     def lines(self) -> list[NDArray[np.float64]]:

@@ -26,7 +26,7 @@ function render({ model, el }) {
   function choose(key, on) {
     const kept = model.get("chosen").filter((other) => other !== key);
     model.set("chosen", on ? [...kept, key] : kept);
-    // A message, not the state: while a cell waits, a page holds back all but the first of those.
+    // A message, as of `share`; the kernel drops what is no longer there.
     model.send({ chosen: model.get("chosen") });
   }
 

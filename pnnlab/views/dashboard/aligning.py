@@ -12,6 +12,7 @@ from pnnlab.views.dashboard.asking import Asking, price
 from pnnlab.views.dashboard.closer import Closer, Looked
 from pnnlab.views.dashboard.panels import layer_lines
 from pnnlab.views.lineplot import Panel
+from pnnlab.views.oneof import OneOf
 from pnnlab.views.plotgrid import PlotGrid
 
 POINTS = 8  # validation examples at which gradients are compared
@@ -44,19 +45,13 @@ class AlignmentCloser(Closer):
         self.asking = Asking(
             looked.session, "Compare gradients", self._compare, self._show, passes=passes
         )
-        self.every = widgets.Dropdown(
-            options=[
-                ("only when asked", 0),
-                (f"at every evaluation ({price(passes)} each)", 1),
-                ("at every 5th evaluation", 5),
-                ("at every 20th evaluation", 20),
-            ],
-            description="Repeat",
-            layout={"width": "440px", "max_width": "100%"},
+        self.every = OneOf(
+            {0: "only when asked", 1: "every evaluation", 5: "every 5th", 20: "every 20th"},
+            label="Compare at",
         )
         self.every.observe(lambda _: self._begin(), "value")
         self._grid = PlotGrid()
-        self.widget = widgets.VBox([self.asking.widget, self.every, self._grid])
+        self.widget = widgets.VBox([self.asking.widget, self.every.widget, self._grid])
         self._draw()
 
     def refresh(self) -> None:

@@ -10,6 +10,7 @@ import ipywidgets as widgets
 from pnnlab.layers import physical_layers
 from pnnlab.monitoring import Cost, Estimate, cost_of, estimate, seeing_passes
 from pnnlab.views.dashboard.closer import Closer, Looked
+from pnnlab.views.entry import Entry
 from pnnlab.views.lineplot import number
 from pnnlab.views.words import count, duration
 
@@ -27,14 +28,7 @@ class CostCloser(Closer):
         self._looked = looked
         layers = physical_layers(looked.training.network)
         self._costs = looked.costs or tuple(cost_of(layer.system) for layer in layers)
-        self.power = widgets.BoundedFloatText(
-            value=0.0,
-            min=0.0,
-            max=1e6,
-            description="Power of the bench (W), if you know it",
-            style={"description_width": "initial"},
-            layout={"width": "350px"},
-        )
+        self.power = Entry("Power of the bench (W), if you know it", 0.0, least=0.0)
         self._table = widgets.HTML()
         self.widget = widgets.VBox([self.power, self._table])
         self.power.observe(lambda _: self.refresh(), "value")

@@ -7,6 +7,7 @@ import numpy as np
 
 from pnnlab.sessions import Task
 from pnnlab.views.dashboard.closer import Closer, Looked
+from pnnlab.views.entry import Entry
 from pnnlab.views.lineplot import Line, Panel
 from pnnlab.views.parts import alert, button
 from pnnlab.views.plotgrid import PlotGrid
@@ -25,7 +26,7 @@ class RateCloser(Closer):
         self._looked = looked
         self.half = button("Half", "minus", lambda: self._scale(0.5))
         self.double = button("Double", "plus", lambda: self._scale(2.0))
-        self.factor = widgets.FloatText(value=1.0, description="Factor", layout={"width": "170px"})
+        self.factor = Entry("Factor", 1.0)
         self.apply = button("Multiply", "check", lambda: self._scale(self.factor.value))
         self.said = widgets.HTML()
         bar = widgets.HBox([self.half, self.double, self.factor, self.apply, self.said])
