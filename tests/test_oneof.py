@@ -1,5 +1,7 @@
 """A row of buttons of which one is down."""
 
+import pytest
+import traitlets
 from hands import click
 
 from pnnlab.views.oneof import OneOf
@@ -23,6 +25,9 @@ def test_one_is_down_and_a_click_takes_another() -> None:
     row.value = 0
     assert down(row) == [0]
     assert row.widget.children[1].value == "Compare"
+    with pytest.raises(traitlets.TraitError, match="7 is none of 0, 1, 5"):
+        row.value = 7
+    assert down(row) == [0]
 
 
 def test_without_a_label_there_are_but_buttons() -> None:

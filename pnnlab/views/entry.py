@@ -31,7 +31,6 @@ class Entry(anywidget.AnyWidget):
     label = traitlets.Unicode("").tag(sync=True)
     value = traitlets.Float(0.0).tag(sync=True)
     least = traitlets.Float(None, allow_none=True).tag(sync=True)
-
     whole = traitlets.Bool(False).tag(sync=True)
 
     def __init__(

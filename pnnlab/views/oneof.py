@@ -31,12 +31,17 @@ class OneOf(traitlets.HasTraits):
     buttons : dict
         By value.
     widget : ipywidgets.HBox
+
+    Raises
+    ------
+    TraitError
+        The value is to be one that has no button.
     """
 
     value = traitlets.Any()
 
     def __init__(self, options: Mapping[Any, str], *, label: str = "") -> None:
-        super().__init__(value=next(iter(options)))
+        super().__init__()
         self.buttons = {
             value: button(said, "", partial(self.set_trait, "value", value))
             for value, said in options.items()
@@ -45,7 +50,14 @@ class OneOf(traitlets.HasTraits):
         self.widget = widgets.HBox([style_sheet("oneof"), *before, *self.buttons.values()])
         self.widget.add_class("pnn-one-of")
         self.observe(lambda _: self._mark(), "value")
-        self._mark()
+        self.value = next(iter(options))
+
+    @traitlets.validate("value")
+    def _offered(self, proposal: dict[str, Any]) -> Any:
+        if proposal["value"] not in self.buttons:
+            offered = ", ".join(map(repr, self.buttons))
+            raise traitlets.TraitError(f"{proposal['value']!r} is none of {offered}.")
+        return proposal["value"]
 
     def _mark(self) -> None:
         for value, one in self.buttons.items():
