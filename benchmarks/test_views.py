@@ -8,6 +8,7 @@ does slows both.
 import json
 import statistics
 import sys
+import time
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,6 +81,12 @@ def test_a_training_is_hardly_slowed_by_its_dashboard(benchmark):
     assert found["processor time"] <= SLOWER
 
 
+def traced() -> int:
+    """The memory in use, a few milliseconds after the last look: an update may be under way."""
+    time.sleep(0.004)
+    return tracemalloc.get_traced_memory()[0]
+
+
 def test_memory_is_bounded_over_ten_hours(benchmark):
     held: list[int] = []
 
@@ -87,7 +94,7 @@ def test_memory_is_bounded_over_ten_hours(benchmark):
         for step in range(1, STEPS + 1):
             if step % (STEPS // LOOKS) == 0:
                 dashboard.refresh()
-                held.append(tracemalloc.get_traced_memory()[0])
+                held.append(min(traced() for _ in range(5)))
             yield record(step, STEPS, **(EVALUATED if step % EVERY == 0 else {}))
 
     session = Session(ten_hours())
