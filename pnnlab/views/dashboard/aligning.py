@@ -46,8 +46,8 @@ class AlignmentCloser(Closer):
             looked.session, "Compare gradients", self._compare, self._show, passes=passes
         )
         self.every = OneOf(
-            {0: "only when asked", 1: "every evaluation", 5: "every 5th", 20: "every 20th"},
-            label="Compare at",
+            {0: "when asked", 1: "at every evaluation", 5: "at every 5th", 20: "at every 20th"},
+            label="Compare",
         )
         self.every.observe(lambda _: self._begin(), "value")
         self._grid = PlotGrid()
