@@ -25,6 +25,10 @@ class InstrumentError(PnnlabError, RuntimeError):
     """An instrument did not answer, or answered with an error."""
 
 
+class ReadoutError(InstrumentError, ValueError):
+    """What a device returned is no read-out: NaN, overrange, or of another shape."""
+
+
 class LinkError(InstrumentError):
     """The link to an instrument broke, or what came over it is not whole."""
 

@@ -1,5 +1,6 @@
 """`PhysicalLayer`: a physical system as a torch module that composes with any other."""
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -78,18 +79,23 @@ def calibrate(network: nn.Module, x: Tensor) -> None:
     """Measure the statistics of every `Rescale` in ``network`` anew, on the inputs ``x``.
 
     Whether that drives the systems or their twins depends on the layers' rule and on an enclosing
-    `on_device` or `on_twin`.
+    `on_device` or `on_twin`. If a device fails, the statistics are what they were.
     """
     if len(x) < 2:
         raise ShapeError("calibration needs at least two inputs: a deviation of one is undefined.")
     statistics = [module.statistics for module in network.modules() if isinstance(module, Rescale)]
     was_training = network.training
+    before = [copy.deepcopy(module.state_dict()) for module in statistics]
     for module in statistics:
         module.reset_running_stats()
         module.momentum = None  # the plain average over what follows: this one batch
     try:
         with torch.no_grad():
             network.train()(x)
+    except BaseException:
+        for module, state in zip(statistics, before, strict=True):
+            module.load_state_dict(state)
+        raise
     finally:
         network.train(was_training)
         for module in statistics:

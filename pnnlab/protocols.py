@@ -2,14 +2,26 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TypeAlias, final
+from typing import Any, TypeAlias, final
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from pnnlab.errors import RangeError, ShapeError
+from pnnlab.errors import RangeError, ReadoutError, ShapeError
 
 State: TypeAlias = Mapping[str, str | int | float]
+
+LARGEST_READOUT = 1e30  # no device gives more in any unit: it is a code, perhaps scaled
+OVERRANGE_CODES = {
+    # SCPI-99, volume 1, 7.2.1.4 and 7.2.1.5
+    9.9e37: "overrange (SCPI's code for infinity)",
+    -9.9e37: "overrange (SCPI's code for minus infinity)",
+    9.91e37: "no measurement (SCPI's code for not-a-number)",
+    # Keysight 3458A, user's guide, OVLD
+    1e38: "overload (the code of the 3458A multimeter)",
+    -1e38: "overload (the code of the 3458A multimeter)",
+}
 
 
 class PhysicalSystem(ABC):
@@ -17,12 +29,22 @@ class PhysicalSystem(ABC):
 
     Calling a system drives it once for each row of the batch. It is never differentiated: the
     call runs without a graph, whether the system is a simulation or a bench. A subclass supplies
-    `_measure` and may rely on what `__call__` has checked.
+    `_measure` and may rely on what `__call__` has checked; what it returns is checked as well.
 
     Parameters
     ----------
     input_dim, param_dim, output_dim : int
-        Lengths of one ``x``, one ``theta`` and one ``y``.
+        Lengths of one ``x``, one ``theta`` and one ``y``. A device without parameters, such as a
+        reservoir, has ``param_dim`` 0.
+
+    Attributes
+    ----------
+    retries : int
+        How often a faulty shot is taken again, unless a call says otherwise; 0 by default.
+    passes : int
+        Shots taken since the system was made, those taken again included.
+    retaken : int
+        Shots taken again because the device's answer was faulty.
     """
 
     def __init__(self, input_dim: int, param_dim: int, output_dim: int) -> None:
@@ -34,8 +56,9 @@ class PhysicalSystem(ABC):
         self.input_dim = input_dim
         self.param_dim = param_dim
         self.output_dim = output_dim
+        self.retries = 0
         self.passes = 0
-        """Shots taken since the system was made: one for each row of each batch."""
+        self.retaken = 0
 
     @property
     def name(self) -> str:
@@ -43,7 +66,7 @@ class PhysicalSystem(ABC):
         return type(self).__name__.lower()
 
     @final
-    def __call__(self, x: Tensor, theta: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, theta: Tensor, *, retries: int | None = None) -> Tensor:
         """Drive the system.
 
         Parameters
@@ -52,11 +75,15 @@ class PhysicalSystem(ABC):
             Inputs, one row a shot.
         theta : Tensor, shape (param_dim,) or (batch, param_dim), floating point, in [0, 1]
             Parameters, shared by the batch or one row a shot.
+        retries : int, optional
+            How often a shot that came back NaN, infinite or as an overrange code is taken again;
+            by default ``self.retries``.
 
         Returns
         -------
         Tensor, shape (batch, output_dim)
-            Read-outs, with the data type and on the device of ``x``, without a graph.
+            Read-outs: finite, in memory of their own, with the data type and on the device of
+            ``x``, without a graph.
 
         Raises
         ------
@@ -64,12 +91,45 @@ class PhysicalSystem(ABC):
             Wrong shape, or not a floating-point tensor.
         RangeError
             A value is NaN or outside [0, 1]. Nothing has been driven then.
+        ReadoutError
+            The device's answer is no array of finite real numbers of shape (batch, output_dim).
         """
         self.check(x, theta)
-        with torch.no_grad():
-            y = self._measure(x.detach().cpu(), theta.detach().cpu().to(x.dtype))
+        retries = self.retries if retries is None else retries
+        if retries < 0:
+            raise RangeError(f"retries is {retries}; give 0 or more. Nothing was driven.")
+        dtype = _computed_in(x)
+        with torch.no_grad(), torch.autocast("cpu", enabled=False):
+            y = self._take(x.detach().to("cpu", dtype), theta.detach().to("cpu", dtype), retries)
+        return _as_given(self.name, y, x)
+
+    def _take(self, x: Tensor, theta: Tensor, retries: int) -> Tensor:
+        """Take shots, and faulty ones again."""
+        y = self._readouts(x, theta)
+        for _ in range(retries):
+            faulty = _faulty(y).any(1)
+            count = int(faulty.sum())
+            if count == 0:
+                return y
+            y[faulty] = self._readouts(x[faulty], theta if theta.ndim == 1 else theta[faulty])
+            self.retaken += count
+        _check_finite(self.name, y)
+        return y
+
+    def _readouts(self, x: Tensor, theta: Tensor) -> Tensor:
+        """Drive the system once, and copy its answer to a tensor of the right shape."""
+        # A driver may scale its arguments in place, and may return the same buffer every time.
+        answer = _as_tensor(self.name, self._measure(x.clone(), theta.clone()))
         self.passes += len(x)
-        return y.to(x.device)
+        if answer.shape != (len(x), self.output_dim):
+            turned = answer.shape == (self.output_dim, len(x))
+            raise ReadoutError(
+                f"{self.name} returned an array of shape {tuple(answer.shape)} for {len(x)} shots "
+                f"of {self.output_dim} outputs, and nothing has used it: let its _measure return "
+                f"({len(x)}, {self.output_dim}), one row a shot"
+                + ("; this one is transposed." if turned else ".")
+            )
+        return answer.detach().to("cpu", x.dtype, copy=True)
 
     @final
     def check(self, x: Tensor, theta: Tensor) -> None:
@@ -95,7 +155,14 @@ class PhysicalSystem(ABC):
 
     @abstractmethod
     def _measure(self, x: Tensor, theta: Tensor) -> Tensor:
-        """Drive the system with checked CPU tensors and return ``y``, (batch, output_dim)."""
+        """Drive the system with checked CPU tensors of float32 or float64, both its own.
+
+        Returns
+        -------
+        Tensor, shape (batch, output_dim)
+            Read-outs. An array or nested lists of real numbers do as well, and may be the
+            driver's own buffer. A reading that failed is NaN.
+        """
 
     def state(self) -> State:
         """What must be kept so that a simulated system goes on exactly where it stopped.
@@ -123,9 +190,12 @@ class SimulatedSystem(PhysicalSystem):
     def differentiable(self, x: Tensor, theta: Tensor) -> Tensor:
         """Take the same shots as a call would, and keep the graph of the true dynamics."""
         self.check(x, theta)
-        y = self._simulate(x, theta)
+        dtype = _computed_in(x)
+        with torch.autocast("cpu", enabled=False):
+            y = self._simulate(x.to(dtype), theta.to(dtype))
         self.passes += len(x)
-        return y
+        _check_finite(self.name, y.detach())
+        return _as_given(self.name, y, x)
 
     @final
     def _measure(self, x: Tensor, theta: Tensor) -> Tensor:
@@ -163,5 +233,71 @@ def _extremes(value: Tensor) -> tuple[float, float]:
         # whatever drives the device.
         array = value.detach().numpy()
         return float(array.min()), float(array.max())
-    low, high = value.aminmax()
+    low, high = value.detach().aminmax()
     return float(low), float(high)
+
+
+def _computed_in(x: Tensor) -> torch.dtype:
+    """Data type in which a device is driven: that of ``x``, but no less than single precision."""
+    return torch.promote_types(x.dtype, torch.float32)
+
+
+def _as_tensor(name: str, answer: Any) -> Tensor:
+    """Turn what a driver returned into a tensor of real numbers; a masked reading becomes NaN."""
+    if not isinstance(answer, Tensor):
+        try:
+            array = np.ma.asarray(answer)
+            if array.dtype.kind not in "biuf":
+                raise TypeError(f"{array.dtype} is no real number")
+            # To a plain array of our own: torch takes no unsigned integers, no other byte order,
+            # no negative strides and no read-only memory.
+            return torch.from_numpy(np.ma.filled(array.astype(np.float64), np.nan))
+        except (TypeError, ValueError) as error:
+            raise ReadoutError(
+                f"{name} returned {type(answer).__name__}, and nothing has used it ({error}): let "
+                "its _measure return a tensor or an array of real numbers, one row a shot."
+            ) from error
+    if answer.is_complex():
+        raise ReadoutError(
+            f"{name} returned complex numbers, and nothing has used them: let its _measure return "
+            "real ones, such as the amplitude or both parts side by side."
+        )
+    return answer
+
+
+def _faulty(y: Tensor) -> Tensor:
+    """Which read-outs are NaN, infinite or an overrange code, (batch, output_dim), bool."""
+    return ~(y.abs() < LARGEST_READOUT)
+
+
+def _check_finite(name: str, y: Tensor) -> None:
+    """Raise `ReadoutError` unless every read-out can be one."""
+    if y.numel() == 0:
+        return
+    low, high = _extremes(y)
+    if low > -LARGEST_READOUT and high < LARGEST_READOUT:  # false of NaN too
+        return
+    places = _faulty(y).nonzero()
+    shot, output = places[0].tolist()
+    value = float(y[shot, output])
+    meaning = next((m for code, m in OVERRANGE_CODES.items() if abs(value / code - 1) < 1e-6), "")
+    shots = len(places[:, 0].unique())
+    raise ReadoutError(
+        f"{name}: output {output} of shot {shot} came back as {value:.4g}"
+        + (f", {meaning}" if meaning else "")
+        + f"; {shots} of {len(y)} shots are faulty, counted from 0, and nothing has used them. See "
+        "that the instrument's range covers the read-outs and that it is triggered; if a shot "
+        "fails now and then, have it taken again: system(x, theta, retries=3), or set "
+        "system.retries = 3 for all that follow."
+    )
+
+
+def _as_given(name: str, y: Tensor, x: Tensor) -> Tensor:
+    """Read-outs with the data type and on the device of ``x``."""
+    given = y.to(x.device, x.dtype)
+    if x.dtype != y.dtype and not bool(given.isfinite().all()):
+        raise ReadoutError(
+            f"{name} returned {float(y.detach().abs().max()):.4g}, which {x.dtype} cannot hold; "
+            "give x in float32, or let _measure return smaller units."
+        )
+    return given

@@ -15,6 +15,11 @@ from pnnlab.errors import RangeError, ShapeError
 from pnnlab.protocols import PhysicalSystem, SimulatedSystem
 
 
+def exact(shape: tuple[int, ...], seed: int) -> Tensor:
+    """Numbers in [0, 1] that every floating type holds exactly."""
+    return torch.randint(0, 129, shape, generator=torch.Generator().manual_seed(seed)) / 128
+
+
 class SystemConformance(ABC):
     """What may be relied on of any system."""
 
@@ -31,11 +36,11 @@ class SystemConformance(ABC):
 
     @pytest.fixture
     def x(self, system: PhysicalSystem) -> Tensor:
-        return torch.rand(self.batch, system.input_dim, generator=torch.Generator().manual_seed(1))
+        return exact((self.batch, system.input_dim), seed=1)
 
     @pytest.fixture
     def theta(self, system: PhysicalSystem) -> Tensor:
-        return torch.rand(system.param_dim, generator=torch.Generator().manual_seed(2))
+        return exact((system.param_dim,), seed=2)
 
     def moved(self, theta: Tensor) -> Tensor:
         """Parameters that any system answers otherwise; override where it is blind to these."""
@@ -52,6 +57,22 @@ class SystemConformance(ABC):
         assert y.shape == (self.batch, system.output_dim)
         assert y.dtype == x.dtype
         assert y.isfinite().all()
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+    def test_answers_in_the_data_type_of_x(self, system, x, theta, dtype):
+        y = system(x.to(dtype), theta)
+        assert y.dtype == dtype
+        assert y.isfinite().all()
+        with torch.autocast("cpu", torch.bfloat16):
+            assert system(x.to(dtype), theta).dtype == dtype
+        if isinstance(system, SimulatedSystem):
+            assert system.differentiable(x.to(dtype), theta.to(dtype)).dtype == dtype
+
+    def test_what_it_gave_is_not_changed_by_the_next_call(self, system, x, theta):
+        y = system(x, theta)
+        kept = y.clone()
+        system(1 - x, theta)
+        assert torch.equal(y, kept)
 
     @pytest.mark.parametrize("value", [0.0, 1.0])
     def test_accepts_both_ends_of_the_range(self, system, x, theta, value):

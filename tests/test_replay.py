@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conformance import SystemConformance
+from conformance import SystemConformance, exact
 from torch import Tensor
 from toy import Toy, ToyTwin
 
@@ -61,8 +61,8 @@ class TestReplay(SystemConformance):
     @pytest.fixture(autouse=True)
     def _recording(self, tmp_path):
         self.path = tmp_path / "suite.sqlite"
-        x = torch.rand(self.batch, 6, generator=torch.Generator().manual_seed(1))
-        theta = torch.rand(36, generator=torch.Generator().manual_seed(2))
+        x = exact((self.batch, 6), seed=1)
+        theta = exact((36,), seed=2)
         other = theta.expand(self.batch, -1).clone()
         other[1] = 1 - other[1]
         with Recorder(Toy(), self.path) as recorder:

@@ -34,6 +34,8 @@ def random_drives(shots: int, width: int, smooth: float, generator: torch.Genera
     "Uniform or low-pass uniform" inputs: the authors' published experiment code for the optical
     system of Wright, Onodera et al., Nature 601, 549 (2022).
     """
+    if width == 0:  # the parameters of a device that has none
+        return torch.empty(shots, 0)
     length = torch.exp(torch.rand(shots, 1, generator=generator) * math.log(smooth)) - 1
     white = torch.randn(shots, width, generator=generator)
     kernel = torch.exp(-((math.pi * length * torch.fft.fftfreq(width)) ** 2) / 2)

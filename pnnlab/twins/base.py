@@ -81,12 +81,14 @@ class Twin(nn.Module, ABC):
 
         Parameters
         ----------
-        x : Tensor, (batch, input_dim)
+        x : Tensor, (batch, input_dim), floating point
         theta : Tensor, (param_dim,) or (batch, param_dim)
 
         Returns
         -------
         Tensor, (batch, output_dim)
+            Of x's data type. It is computed in that of the twin's weights, or without weights
+            in at least single precision, under autocast too.
 
         Raises
         ------
@@ -98,7 +100,10 @@ class Twin(nn.Module, ABC):
                 f"x has shape {tuple(x.shape)} and theta {tuple(theta.shape)}, but this is the "
                 f"twin of {self.signature}; fit one for the system at hand."
             )
-        return self.model(x, theta)
+        weights = next(self.parameters(), None)
+        dtype = torch.promote_types(x.dtype, torch.float32) if weights is None else weights.dtype
+        with torch.autocast(x.device.type, enabled=False):
+            return self.model(x.to(dtype), theta.to(dtype)).to(x.dtype)
 
     @abstractmethod
     def model(self, x: Tensor, theta: Tensor) -> Tensor:
