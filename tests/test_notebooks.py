@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import nbformat
@@ -195,6 +196,29 @@ def test_there_are_notebooks():
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_stored_notebook(path, rule):
     assert not list(rule(nbformat.read(path, as_version=4)))
+
+
+def linked(cell: NotebookNode) -> list[str]:
+    """Notebooks that a cell links to."""
+    return re.findall(r"\]\(([^)\s]+\.ipynb)\)", cell.source)
+
+
+def markdown_cells(path: Path) -> list[NotebookNode]:
+    cells = nbformat.read(path, as_version=4).cells
+    return [cell for cell in cells if cell.cell_type == "markdown"]
+
+
+def test_each_notebook_closes_with_a_link_to_the_next():
+    """So every notebook but the first is linked to, and a reader meets them all in their order."""
+    for path, following in pairwise(NOTEBOOKS):
+        closing = markdown_cells(path)[-1]
+        assert closing.source.startswith("**Next:**"), path.name
+        assert linked(closing) == [following.name], path.name
+
+
+def test_links_between_notebooks_lead_somewhere():
+    links = {link for path in NOTEBOOKS for cell in markdown_cells(path) for link in linked(cell)}
+    assert links <= {path.name for path in NOTEBOOKS}
 
 
 def test_notebooks_are_stripped_of_noise():
