@@ -1,4 +1,4 @@
-"""Honest comparisons: every physical result beside its baselines and its cost."""
+"""Comparisons: every physical result beside its baselines and its cost."""
 
 import copy
 import math
@@ -60,7 +60,7 @@ def digital_baseline(
     seed: int = 0,
     rates: Sequence[float] = (0.003, 0.01),
 ) -> float:
-    """Test accuracy of an `mlp` with as many parameters, trained by the same loop.
+    """Test accuracy of an `mlp` with at most as many parameters, trained by the same loop.
 
     It gets what the physical network gets: the same examples in batches of the same size, as many
     epochs (more where those would be fewer than `FEWEST_STEPS` steps), and a learning rate chosen
@@ -85,7 +85,7 @@ def linear_baseline(
 ) -> float:
     """Test accuracy of a linear digital classifier, trained as `digital_baseline` is.
 
-    What a physical network adds to a task shows against this. One call serves every row of a task.
+    One call serves every row of a task.
     """
 
     def make() -> nn.Module:
@@ -156,8 +156,8 @@ def result_row(
     system, method, twin : str
         Names for the results table.
     digital_baseline, linear_baseline : float or None
-        Test accuracy of a digital network with as many parameters, and of a linear classifier:
-        what the functions of these names give.
+        Test accuracy of a digital network with at most as many parameters, and of a linear
+        classifier: what the functions of these names give.
     accuracy_without_physics : float or None
         Of a hybrid network: test accuracy of its digital layers alone.
     published : float or None

@@ -78,7 +78,7 @@ def in_silico(system: PhysicalSystem, twin: nn.Module | None) -> Response:
 
 
 def ideal(system: PhysicalSystem, twin: nn.Module | None) -> Response:
-    """Backpropagation through the true system: the upper bound that only a simulation allows.
+    """Backpropagation through the true system, which only a simulation allows.
 
     Raises
     ------

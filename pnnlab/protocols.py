@@ -183,7 +183,7 @@ class PhysicalSystem(ABC):
 class SimulatedSystem(PhysicalSystem):
     """A system that exists as equations, and can therefore tell its own exact gradient.
 
-    Only the `ideal` gradient rule, an upper bound that no laboratory has, makes use of that.
+    Only the `ideal` gradient rule, which no laboratory has, makes use of that.
     """
 
     @final

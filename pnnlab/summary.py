@@ -62,7 +62,7 @@ class Row:
     recalibrated_accuracy : float or None
         On the system, after its normalisation was measured again there.
     digital_baseline : float or None
-        A digital network (MLP) with as many parameters, trained by the same loop.
+        A digital network (MLP) with at most as many parameters, trained by the same loop.
     linear_baseline : float or None
         A linear digital classifier, trained by the same loop.
     accuracy_without_physics : float or None

@@ -50,7 +50,7 @@ class Estimate:
     device_seconds, device_joules : float or None
         None if a machine of the network does not say.
     digital_joules : float
-        Of the arithmetic of a digital network that was given the same examples.
+        Of the arithmetic of a dense digital network of the same shape, given the same examples.
     assumptions : tuple of str
         Whole sentences, to be shown wherever the numbers are.
     """
@@ -126,7 +126,7 @@ def estimate(
     costs: Sequence[Cost] | None = None,
     joules_per_multiply_add: float = JOULES_PER_MULTIPLY_ADD,
 ) -> Estimate:
-    """Say what passes cost in time and energy, and what they would cost in digital arithmetic.
+    """Say what passes cost in time and energy, and what a dense digital network would take.
 
     Parameters
     ----------

@@ -102,19 +102,20 @@ def _notes(lines: Sequence[Line]) -> list[str]:
     notes = [
         (
             f"Accuracy in % on the test split{tested}, on the simulated device itself unless said "
-            "otherwise: mean over seeds and, in brackets, its 95 % interval (Student t). A dash: "
-            "not measured."
+            "otherwise: mean over seeds and, in brackets, its 95 % interval (Student t) over "
+            "these seeds; the size of the test split is not in it. A dash: not measured."
         ),
         (
-            "In silico: trained on the twin alone, then run on the device as trained, and again "
-            "after its normalisation was measured there; on its twin: the same network where it "
-            "was trained. Ideal: trained with the device's own gradient, which only a simulation "
-            "has."
+            "In silico: trained on the twin alone, which has no noise, then run on the device as "
+            "trained, and again after its normalisation was measured there; on its twin: the same "
+            "network where it was trained. Ideal: trained with the device's own gradient, which "
+            "only a simulation has."
         ),
         (
-            "Digital, beside them: a linear classifier, and an MLP with as many parameters as the "
-            "physical network, trained once, by the same loop, the learning rate chosen on the "
-            "validation split. Chance: always naming the class that is most frequent in training."
+            "Digital, beside them: a linear classifier, and an MLP with at most as many parameters "
+            "as the physical network, trained once, by the same loop, the learning rate chosen on "
+            "the validation split. Chance: always naming the class that is most frequent in "
+            "training."
         ),
         (
             "Seeds: of PAT/in silico/ideal where their numbers differ. PAT passes: how often PAT "
@@ -125,7 +126,11 @@ def _notes(lines: Sequence[Line]) -> list[str]:
         f"Commands, seeds, commits and versions are in [`{RESULTS}`]({RESULTS}).",
     ]
     if any(line.accuracy_without_physics is not None for line in lines):
-        without = "No physics: the digital layers of a hybrid network, trained without the device."
+        without = (
+            "No physics: the digital layers of a hybrid network, trained without the device and "
+            "without the clamp to [0, 1] of its physical layers, so that nothing but linear "
+            "layers is left."
+        )
         notes.insert(3, without)
     return notes
 

@@ -72,7 +72,7 @@ def cost_html(rows: dict[str, Estimate]) -> str:
     """Estimates as a table, and their assumptions below it."""
     head = "".join(
         f'<th scope="col">{name}</th>'
-        for name in ("", "Device passes", "Device time", "Device energy", "Same in digital")
+        for name in ("", "Device passes", "Device time", "Device energy", "Dense digital network")
     )
     body = "".join(
         f'<tr><th scope="row">{name}</th><td>{count(found.device_passes)}</td>'
