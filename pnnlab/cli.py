@@ -1,6 +1,7 @@
 """The ``pnnlab`` command: run the notebooks, open them, look around, serve a bench."""
 
 import argparse
+import io
 import json
 import os
 import subprocess
@@ -41,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         0: all well; 1: a notebook failed, or something needed is missing; 2: bad arguments;
         130: stopped by Ctrl-C.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # in whatever encoding: ✓ is no reason to fail
+        sys.stdout.reconfigure(errors="backslashreplace")
     words = list(sys.argv[1:] if argv is None else argv)
     # Split here: argparse treats what follows "--" differently from one Python to the next.
     cut = words.index("--") if "--" in words else len(words)
@@ -221,7 +224,7 @@ def _run(arguments: argparse.Namespace, _: list[str]) -> int:
 
     outcomes = _run_and_tell(notebooks, values, out)
     if arguments.json:
-        print(json.dumps(_as_json(outcomes), indent=1, ensure_ascii=False))
+        print(json.dumps(_as_json(outcomes), indent=1))
     else:
         print(results_table(summary for one in outcomes for summary in one.summaries))
     return _verdict(outcomes, out)
@@ -420,7 +423,7 @@ def _doctor(arguments: argparse.Namespace, _: list[str]) -> int:
             "healthy": doctor.healthy(findings),
             "findings": [asdict(finding) for finding in findings],
         }
-        print(json.dumps(document, indent=1, ensure_ascii=False))
+        print(json.dumps(document, indent=1))
     else:
         print(doctor.report(findings))
     return OK if doctor.healthy(findings) else FAILED

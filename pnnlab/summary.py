@@ -464,7 +464,8 @@ def replace_text(target: Path, text: str) -> None:
     """Write a file so that it is there in full or, after a crash, as it was before."""
     aside = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        with aside.open("w", encoding="utf-8") as file:
+        # A path that the system did not name in UTF-8 has no UTF-8 either; JSON reads it back so.
+        with aside.open("w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

@@ -75,7 +75,7 @@ def jupyter_lab(folder: Path, own: Path, *, dark: bool = False) -> Iterator[str]
     for name, values in settings.items():
         path = own / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(values))
+        path.write_text(json.dumps(values), encoding="utf-8")
     environment = os.environ | {
         "JUPYTER_CONFIG_DIR": str(own / "config"),
         "JUPYTER_RUNTIME_DIR": str(own / "runtime"),
@@ -89,7 +89,7 @@ def jupyter_lab(folder: Path, own: Path, *, dark: bool = False) -> Iterator[str]
     command += ["--IdentityProvider.token=", "--LabApp.expose_app_in_browser=True"]
     address = f"http://127.0.0.1:{port}"
     log_path = own / "server.log"
-    with log_path.open("w") as log:
+    with log_path.open("w", encoding="utf-8") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         try:
             wait_for_server(address, server, log_path)
@@ -108,7 +108,7 @@ def wait_for_server(address: str, server: subprocess.Popen[bytes], log: Path) ->
                 return
         except URLError:
             time.sleep(0.2)
-    raise RuntimeError(f"JupyterLab did not start:\n{log.read_text()[-3000:]}")
+    raise RuntimeError(f"JupyterLab did not start:\n{log.read_text(encoding='utf-8')[-3000:]}")
 
 
 @dataclass

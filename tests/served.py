@@ -29,12 +29,12 @@ def served(folder: Path, *notebook: str) -> Iterator[str]:
     environment = os.environ | own | {"IPYTHONDIR": str(folder / "ipython")}
     log = folder / "server.log"
     address = f"http://127.0.0.1:{port}"
-    with log.open("w") as out:
+    with log.open("w", encoding="utf-8") as out:
         server = subprocess.Popen(command, cwd=folder, env=environment, stdout=out, stderr=out)
         try:
             # Not by asking for a page: that would start the kernel.
             wait_until(lambda: listening(port) or server.poll() is not None, 300)
-            assert server.poll() is None, log.read_text()[-3000:]
+            assert server.poll() is None, log.read_text(encoding="utf-8")[-3000:]
             yield address
         finally:
             for process in psutil.Process(server.pid).children():

@@ -159,7 +159,7 @@ def test_the_notebook_of_the_app_is_three_lines_that_find_the_lab_again(
 def test_the_page_asks_for_nothing_from_outside() -> None:
     template = cli.APP.parent / "voila" / "templates" / "pnnlab"
     for file in template.iterdir():
-        assert "//" not in file.read_text(), file
+        assert "//" not in file.read_text(encoding="utf-8"), file
 
 
 # --- serving ----------------------------------------------------------------------------

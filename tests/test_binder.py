@@ -17,7 +17,7 @@ CPU_INDEX = "--extra-index-url https://download.pytorch.org/whl/cpu"
 
 def conda_environment(name: str) -> tuple[list[str], list[str]]:
     """Split an environment file into what conda installs and what pip is given."""
-    dependencies = yaml.safe_load((ROOT / name).read_text())["dependencies"]
+    dependencies = yaml.safe_load((ROOT / name).read_text(encoding="utf-8"))["dependencies"]
     (pip,) = [entry["pip"] for entry in dependencies if isinstance(entry, dict)]
     return [entry for entry in dependencies if isinstance(entry, str)], pip
 
@@ -56,7 +56,7 @@ def test_binder_image_runs_our_scripts(buildpack):
 @pytest.mark.parametrize("name", ["postBuild", "start"])
 def test_binder_scripts_are_executable_bash(name):
     path = ROOT / "binder" / name
-    assert path.read_text().startswith("#!/usr/bin/env bash\n")
+    assert path.read_text(encoding="utf-8").startswith("#!/usr/bin/env bash\n")
     assert path.stat().st_mode & stat.S_IXUSR
 
 
@@ -66,14 +66,14 @@ def test_binder_hands_over_to_jupyter(tmp_path):
     os.spawnl(
         os.P_WAIT, ROOT / "binder/start", "start", "bash", "-c", f"echo $OMP_NUM_THREADS >{marker}"
     )
-    assert marker.read_text().strip().isdigit()
+    assert marker.read_text(encoding="utf-8").strip().isdigit()
 
 
 @pytest.mark.parametrize(
     ("name", "extra"), [("environment.yml", "--editable ."), ("binder/environment.yml", CPU_INDEX)]
 )
 def test_environments_carry_what_pyproject_requires(name, extra):
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     conda, pip = conda_environment(name)
     assert conda == ["python=3.11", "pip"]
     assert sorted(pip) == sorted([*project["dependencies"], extra])

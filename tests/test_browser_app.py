@@ -121,9 +121,11 @@ def goes_on(page: Page) -> None:
 
 
 def test_the_app_is_for_everyone_and_one_lab_in_every_tab(tmp_path: Path) -> None:
-    served_one = cli.APP.read_text().replace(r"\"results\"", r"\"results\", epochs=4000")
+    served_one = cli.APP.read_text(encoding="utf-8").replace(
+        r"\"results\"", r"\"results\", epochs=4000"
+    )
     assert "epochs=4000" in served_one, "a training that lasts as long as this test"
-    (tmp_path / "lab.ipynb").write_text(served_one)
+    (tmp_path / "lab.ipynb").write_text(served_one, encoding="utf-8")
     with served(tmp_path, "lab.ipynb") as address, lab_page(address) as lab:
         page = lab.page
         page.set_default_timeout(SLOWEST)

@@ -239,7 +239,7 @@ def test_files_that_are_not_ours_are_refused(tmp_path: Path) -> None:
     good = characterize.save(characterize.collect(Toy(), 200, seed=0), tmp_path / "toy.nc")
     torn = tmp_path / "torn.nc"
     torn.write_bytes(good.read_bytes()[:9000])
-    (tmp_path / "text.nc").write_text("no netCDF")
+    (tmp_path / "text.nc").write_text("no netCDF", encoding="utf-8")
     for name in ("torn.nc", "text.nc"):
         with pytest.raises(DataError, match=r"damaged or not netCDF"):
             characterize.load(tmp_path / name)

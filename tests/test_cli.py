@@ -35,6 +35,31 @@ def run(folder: Path, *words: str) -> int:
     return cli.main(["run", "--notebooks", str(folder), "--out", str(folder.parent / "r"), *words])
 
 
+@pytest.mark.parametrize(
+    "locale",
+    [
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        {"PYTHONIOENCODING": "gbk"},
+        {"PYTHONIOENCODING": "latin-1"},
+    ],
+    ids=str,
+)
+def test_output_goes_into_a_file_of_any_encoding(folder: Path, locale: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "pnnlab.cli", "doctor", "--notebooks", str(folder)]
+    (folder.parent / "ü→θ").touch()  # the name of no folder that results could go to
+    encoding = locale.get("PYTHONIOENCODING", "ascii")
+    for words in (["--out", "ü→θ"], ["--json", "--out", "ü→θ"]):
+        done = subprocess.run(
+            [*command, *words],
+            capture_output=True,
+            cwd=folder.parent,
+            env=os.environ | locale,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (cli.FAILED, b"")
+        assert "choose another folder" in done.stdout.decode(encoding)
+
+
 # --- run ---
 
 
@@ -155,7 +180,7 @@ def test_ctrl_c_stops_cleanly_and_says_what_was_done(folder: Path, tmp_path: Pat
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        kernel = psutil.Process(int(mark.read_text()))
+        kernel = psutil.Process(int(mark.read_text(encoding="utf-8")))
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     finally:
@@ -169,7 +194,7 @@ def test_ctrl_c_stops_cleanly_and_says_what_was_done(folder: Path, tmp_path: Pat
     statuses = [one["status"] for one in json.loads(out)["notebooks"]]
     assert statuses == ["ok", "interrupted", "not run"]
     assert [row["notebook"] for row in json.loads(out)["rows"]] == ["00_tour"]
-    assert "KeyboardInterrupt" in (tmp_path / "02_long.ipynb").read_text()
+    assert "KeyboardInterrupt" in (tmp_path / "02_long.ipynb").read_text(encoding="utf-8")
 
 
 def test_a_terminal_gets_a_bar_over_notebooks_and_one_over_cells(
@@ -263,7 +288,7 @@ def test_check_writes_nothing_and_tells_by_its_status(
     folder: Path, measured: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     readme = folder.parent / "README.md"
-    readme.write_text(f"{BEGIN}\n{END}\n")
+    readme.write_text(f"{BEGIN}\n{END}\n", encoding="utf-8")
     assert results(folder, "--check") == cli.FAILED  # no results at all
     assert results(folder, measured, "--check") == cli.FAILED
     assert not (folder / "results.json").exists()
@@ -272,9 +297,9 @@ def test_check_writes_nothing_and_tells_by_its_status(
     capsys.readouterr()
     assert results(folder, "--check", "--readme", readme) == cli.FAILED
     assert "README.md is not what" in capsys.readouterr().err
-    assert readme.read_text() == f"{BEGIN}\n{END}\n"
+    assert readme.read_text(encoding="utf-8") == f"{BEGIN}\n{END}\n"
     assert results(folder, "--readme", readme) == cli.OK
-    assert "| s, digits " in readme.read_text()
+    assert "| s, digits " in readme.read_text(encoding="utf-8")
     assert results(folder, "--check", "--readme", readme) == cli.OK
 
 
@@ -306,7 +331,7 @@ def test_scales_have_files_of_their_own(
     assert "scale paper" in capsys.readouterr().err
     other = folder.parent / "smoke.json"
     assert results(folder, measured, "--scale", "smoke", "--json", other) == cli.OK
-    assert json.loads(other.read_text())["scale"] == "smoke"
+    assert json.loads(other.read_text(encoding="utf-8"))["scale"] == "smoke"
 
 
 # --- lab ---

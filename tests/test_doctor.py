@@ -100,7 +100,9 @@ def test_a_checkout_that_was_never_installed_is_looked_over_all_the_same(
 
 
 def test_every_package_it_asks_for_is_a_dependency_of_the_project() -> None:
-    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads(
+        (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+    )["project"]
     assert set(doctor._NEEDED) <= {Requirement(line).name for line in project["dependencies"]}
 
 

@@ -316,7 +316,7 @@ def test_a_visitor_chooses_and_points(toy: Measured, tmp_path: Path) -> None:
     ]
     path = tmp_path / "page.html"
     head = f"<!doctype html><meta charset=utf-8><title>Figures</title><script src={script}>"
-    path.write_text(head + "</script>" + "".join(drawn))
+    path.write_text(head + "</script>" + "".join(drawn), encoding="utf-8")
     with lab_page(path.as_uri()) as lab:
         page = lab.page
         page.set_default_timeout(120_000)

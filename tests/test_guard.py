@@ -114,8 +114,8 @@ def client(
 
 def wait_for_log(log: Path, text: str) -> None:
     until = time.monotonic() + LONG
-    while text not in log.read_text():
-        assert time.monotonic() < until, log.read_text()
+    while text not in log.read_text(encoding="utf-8"):
+        assert time.monotonic() < until, log.read_text(encoding="utf-8")
         time.sleep(0.01)
 
 
@@ -187,7 +187,7 @@ def test_a_goodbye_leaves_the_outputs_alone(instrument, tmp_path):
     with pytest.raises(InstrumentError, match="Nobody guards the outputs"):
         guard.check()
     guard.close()
-    assert "off" not in (tmp_path / "guard.log").read_text().split("SOCKET", 1)[1]
+    assert "off" not in (tmp_path / "guard.log").read_text(encoding="utf-8").split("SOCKET", 1)[1]
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])

@@ -1,5 +1,6 @@
 """`import pnnlab` is light: what is slow, or needs hardware or a screen, loads when it is used."""
 
+import os
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -32,6 +33,16 @@ def test_submodules_load_when_they_are_used():
     loaded = modules_after("import pnnlab; pnnlab.systems.Circuit")
     assert {"pnnlab", "torch"} <= loaded
     assert not loaded & {"IPython", "anywidget", "ipywidgets", "plotly", "pyvisa"}
+
+
+def test_every_module_loads_where_the_locale_knows_ascii_alone():
+    code = (
+        "import pkgutil, locale, pnnlab\n"
+        "assert locale.getpreferredencoding(False) != 'UTF-8'\n"
+        "for found in pkgutil.walk_packages(pnnlab.__path__, 'pnnlab.'): __import__(found.name)"
+    )
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    subprocess.run([sys.executable, "-c", code], env=os.environ | plain, check=True)
 
 
 def test_a_misspelt_submodule_is_an_attribute_error():

@@ -223,7 +223,8 @@ def test_links_between_notebooks_lead_somewhere():
 
 def test_notebooks_are_stripped_of_noise():
     """What the commit hook would take out is not in."""
-    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    config = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    hooks = yaml.safe_load(config)["repos"][0]["hooks"]
     (arguments,) = [hook["args"] for hook in hooks if hook["id"] == "nbstripout"]
     command = [sys.executable, "-m", "nbstripout", "--verify", *arguments, *map(str, NOTEBOOKS)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -27,7 +27,7 @@ def git(folder: Path, *arguments: str) -> str:
 def test_source_revision_tells_revision_and_changes(tmp_path: Path) -> None:
     package = tmp_path / "package"
     package.mkdir()
-    (package / "module.py").write_text("a = 1\n")
+    (package / "module.py").write_text("a = 1\n", encoding="utf-8")
     assert source_revision(package) is None  # no checkout
     git(tmp_path, "init", "-q")
     assert source_revision(package) is None  # inside a checkout, which does not track it
@@ -35,7 +35,7 @@ def test_source_revision_tells_revision_and_changes(tmp_path: Path) -> None:
     git(tmp_path, "commit", "-q", "-m", "begin")
     revision = git(tmp_path, "rev-parse", "HEAD")
     assert source_revision(package) == {"revision": revision, "dirty": False}
-    (package / "module.py").write_text("a = 2\n")
+    (package / "module.py").write_text("a = 2\n", encoding="utf-8")
     assert source_revision(package) == {"revision": revision, "dirty": True}
 
 

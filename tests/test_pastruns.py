@@ -31,7 +31,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         next(records)
     records.close()
     (root / "broken").mkdir()
-    (root / "broken" / "journal.sqlite").write_text("no journal")
+    (root / "broken" / "journal.sqlite").write_text("no journal", encoding="utf-8")
     return root
 
 

@@ -159,6 +159,61 @@ def test_private_paths_are_told_from_addresses(text, private):
     assert bool(PRIVATE_PATH.search(text)) is private
 
 
+def text_without_encoding(source: str) -> list[int]:
+    """Lines that open a text file in an encoding that differs from one machine to the next."""
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    return [
+        call.lineno
+        for call in calls
+        if _opens_text(call) and all(given.arg != "encoding" for given in call.keywords)
+    ]
+
+
+def _opens_text(call: ast.Call) -> bool:
+    built_in = isinstance(call.func, ast.Name)
+    name = getattr(call.func, "id" if built_in else "attr", "")
+    if name in ("read_text", "write_text"):
+        return len(call.args) < {"read_text": 1, "write_text": 2}[name]
+    if name != "open":
+        return False
+    modes = [given.value for given in call.keywords if given.arg == "mode"]
+    modes += call.args[1:2] if built_in else call.args[:1]
+    if not modes:
+        return built_in or not call.args
+    return isinstance(modes[0], ast.Constant) and set(str(modes[0].value)) <= set("rwxat+")
+
+
+def test_text_files_say_their_encoding():
+    """Or they cannot be read where the locale is C or Chinese."""
+    found = [
+        f"{path}:{line}"
+        for path in tracked_files()
+        if path.suffix == ".py"
+        for line in text_without_encoding((ROOT / path).read_text(encoding="utf-8"))
+    ]
+    assert not found
+
+
+@pytest.mark.parametrize(
+    ("source", "bad"),
+    [
+        ("path.read_text()", True),
+        ("path.write_text(text)", True),
+        ("open(path)", True),
+        ("open(path, 'w')", True),
+        ("path.open()", True),
+        ("path.open(mode='a')", True),
+        ("path.read_text(encoding='utf-8')", False),
+        ("path.open('r', encoding='utf-8')", False),
+        ("open(path, 'rb')", False),
+        ("path.open('wb')", False),
+        ("Image.open(picture)", False),
+    ],
+)
+def test_text_without_encoding_is_found(source, bad):
+    assert bool(text_without_encoding(source)) is bad
+
+
 def test_scripts_are_executable_in_git():
     listed = subprocess.run(
         ["git", "ls-files", "--stage", ".ci/run", "binder/postBuild", "binder/start"],

@@ -8,7 +8,7 @@ import pytest
 from pnnlab.results import FILE, Results, with_section
 
 RESULTS = Path(__file__).parent.parent / "notebooks" / FILE
-README = (Path(__file__).parent.parent / "README.md").read_text()
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 
 
 def example() -> str:
@@ -35,7 +35,7 @@ def test_its_table_is_that_of_the_results():
 
 
 def test_the_results_follow_from_their_trainings_and_name_no_machine():
-    text = RESULTS.read_text()
+    text = RESULTS.read_text(encoding="utf-8")
     assert Results.read(RESULTS).text() == text
     assert not re.search(r"(?<![\w.~])/(home|Users|root|tmp|work|mnt)\b", text)
     results = Results.read(RESULTS)

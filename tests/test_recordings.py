@@ -62,7 +62,8 @@ def test_each_number_is_read_from_its_column(tmp_path):
     """A line of the real file, with the columns that its head names."""
     path = tmp_path / "vowdata.dat"
     path.write_text(
-        HEAD + "w39ae 365 192  564 2442    0 4038  565 2446    0  710 2057 2591  988 1777 2717 \n"
+        HEAD + "w39ae 365 192  564 2442    0 4038  565 2446    0  710 2057 2591  988 1777 2717 \n",
+        encoding="utf-8",
     )
     [token] = read_vowdata(path)
     assert (token.speaker, token.vowel, token.group) == ("w39", "ae", "women")
@@ -124,7 +125,7 @@ def test_hillenbrands_file_is_found_under_pnnlab_data(vowdata, monkeypatch):
 )
 def test_files_that_do_not_serve_are_refused(tmp_path, content, error, message):
     path = tmp_path / "vowdata.dat"
-    path.write_text(content)
+    path.write_text(content, encoding="utf-8")
     with pytest.raises(error, match=message):
         hillenbrand(path)
     with pytest.raises(RangeError, match="choose from"):

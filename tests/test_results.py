@@ -105,7 +105,7 @@ def test_the_commit_is_that_of_the_training_or_else_of_the_summary(tmp_path: Pat
 def test_a_missing_folder_and_a_damaged_summary_are_errors(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"not a folder.*--out"):
         gather([tmp_path / "nowhere"], tmp_path)
-    (tmp_path / "06.summary.json").write_text('{"provenance": 3}')
+    (tmp_path / "06.summary.json").write_text('{"provenance": 3}', encoding="utf-8")
     with pytest.raises(RunError, match="is not a summary"):
         gather([tmp_path], tmp_path)
 
@@ -224,7 +224,7 @@ def test_the_file_comes_back_and_is_the_same_every_time(tmp_path: Path) -> None:
     other = Results("paper", taken(tmp_path / "b", *reversed(rows)))
     assert one.text() == other.text()
     path = tmp_path / "results.json"
-    path.write_text(one.text())
+    path.write_text(one.text(), encoding="utf-8")
     assert Results.read(path) == one
     data = json.loads(one.text())
     assert list(data) == ["schema", "scale", "lines", "trainings"]
@@ -250,10 +250,10 @@ def test_a_file_that_is_not_what_it_should_be_is_refused(
     path = tmp_path / "results.json"
     data = json.loads(Results("paper", taken(tmp_path, PAT)).text())
     spoil(data)
-    path.write_text(json.dumps(data))
+    path.write_text(json.dumps(data), encoding="utf-8")
     with pytest.raises(RunError, match=message):
         Results.read(path)
-    path.write_text("{")
+    path.write_text("{", encoding="utf-8")
     with pytest.raises(RunError, match="git checkout"):
         Results.read(path)
     path.unlink()

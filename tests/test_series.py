@@ -32,7 +32,7 @@ from pnnlab.summary import Row, Summary
 def test_notebooks_are_found_by_number_in_order(tmp_path: Path) -> None:
     for name in ("03_fit", "00_tour", "01_meet"):
         write_notebook(tmp_path / "notebooks", name)
-    (tmp_path / "notebooks" / "scratch.ipynb").write_text("{}")
+    (tmp_path / "notebooks" / "scratch.ipynb").write_text("{}", encoding="utf-8")
     folder = notebooks_folder(tmp_path / "notebooks")
     assert [path.stem for path in list_notebooks(folder)] == ["00_tour", "01_meet", "03_fit"]
 
@@ -108,7 +108,7 @@ def test_a_notebook_may_have_no_parameters(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "not json", "[]", '{"worksheets": []}', '{"cells": [1]}'])
 def test_a_file_that_is_no_notebook_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "00_a.ipynb"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     with pytest.raises(NotebookError, match=r"00_a\.ipynb is not a notebook"):
         read_notebook(path)
 
@@ -213,7 +213,7 @@ def test_the_folder_is_made_and_left_empty(tmp_path: Path) -> None:
 
 
 def test_a_file_in_the_way_is_a_clear_error(tmp_path: Path) -> None:
-    (tmp_path / "results").write_text("in the way")
+    (tmp_path / "results").write_text("in the way", encoding="utf-8")
     for out in ("results", "results/below"):
         with pytest.raises(RunError, match=r"cannot be written .*--out DIR"):
             prepare_out(tmp_path / out, tmp_path)
@@ -276,7 +276,7 @@ def outcomes(
     foreign = tmp_path_factory.mktemp("jupyter")
     spec = {"argv": ["/bin/false", "{connection_file}"], "display_name": "Not ours"}
     (foreign / "kernels" / "python3").mkdir(parents=True)
-    (foreign / "kernels" / "python3" / "kernel.json").write_text(json.dumps(spec))
+    (foreign / "kernels" / "python3" / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")
     row = Row(system="s", task="t", method="m", accuracy=0.1)
     Summary("04_plain", "quick", {}, 1.0, (row,)).write(out)
     notebooks = [read_notebook(path) for path in list_notebooks(folder)]
@@ -333,7 +333,7 @@ def test_a_failing_cell_is_shown(outcomes: dict[str, Outcome], out: Path) -> Non
 
 def test_what_was_done_before_it_failed_is_kept(outcomes: dict[str, Outcome], out: Path) -> None:
     assert outcomes["01_fails"].status == "failed"
-    text = (out / "01_fails.ipynb").read_text()
+    text = (out / "01_fails.ipynb").read_text(encoding="utf-8")
     assert "'before'" in text
     assert "ZeroDivisionError" in text
 

@@ -85,7 +85,9 @@ def test_a_summary_comes_back_as_it_was(tmp_path: Path) -> None:
 
 
 def test_the_file_has_the_agreed_form(tmp_path: Path) -> None:
-    data = json.loads(summary(Row(system="s", task="t", method="m")).write(tmp_path).read_text())
+    data = json.loads(
+        summary(Row(system="s", task="t", method="m")).write(tmp_path).read_text(encoding="utf-8")
+    )
     assert list(data) == ["notebook", "scale", "parameters", "seconds", "rows", "provenance"]
     assert list(data["rows"][0]) == [
         *("system", "task", "method", "twin", "layers", "seed", "split", "n_test", "accuracy"),
@@ -97,7 +99,7 @@ def test_the_file_has_the_agreed_form(tmp_path: Path) -> None:
 
 
 def test_a_summary_says_which_code_made_it_and_when_but_not_where(tmp_path: Path) -> None:
-    data = json.loads(summary(ROW).write(tmp_path).read_text())["provenance"]
+    data = json.loads(summary(ROW).write(tmp_path).read_text(encoding="utf-8"))["provenance"]
     assert list(data) == ["commit", "versions", "written"]
     assert list(data["versions"]) == ["pnnlab", "python", "torch", "numba", "numpy"]
     assert datetime.now(UTC) - datetime.fromisoformat(data["written"]) < timedelta(minutes=1)
@@ -105,14 +107,20 @@ def test_a_summary_says_which_code_made_it_and_when_but_not_where(tmp_path: Path
 
 def test_a_summary_of_before_is_still_read(tmp_path: Path) -> None:
     path = summary(ROW).write(tmp_path)
-    data = json.loads(path.read_text())
+    data = json.loads(path.read_text(encoding="utf-8"))
     del data["provenance"]
     later = ("linear_baseline", "accuracy_without_physics", "published", "parameters", "commit")
     for name in later:
         del data["rows"][0][name]
-    path.write_text(json.dumps(data))
+    path.write_text(json.dumps(data), encoding="utf-8")
     assert Summary.read(path).rows == (ROW,)
     assert Summary.read(path).provenance == {}  # not that of whoever reads it
+
+
+def test_a_path_that_the_system_did_not_name_in_utf8_is_kept(tmp_path: Path) -> None:
+    out = os.fsdecode(b"M\xfcller")  # of a folder named on another system
+    written = Summary("04_pat", "smoke", {"out": out}, 1.0, ())
+    assert Summary.read(written.write(tmp_path)).parameters == {"out": out}
 
 
 def test_parameters_may_be_numpy_scalars_and_paths(tmp_path: Path) -> None:
@@ -140,7 +148,7 @@ def test_an_unknown_scale_is_refused() -> None:
 
 
 def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
     with pytest.raises(RunError, match="--out"):
         summary(ROW).write(tmp_path / "file" / "results")
 
@@ -175,7 +183,7 @@ def test_a_full_disk_leaves_the_earlier_summary(
 )
 def test_a_damaged_or_foreign_file_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "04_pat.summary.json"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     with pytest.raises(RunError, match=r"04_pat\.summary\.json is not a summary"):
         Summary.read(path)
 

@@ -471,7 +471,7 @@ def test_files_that_are_no_twins_are_refused_and_never_executed(
     good = twins.save(PhysicsTwin(circuit(), CircuitEquations(2)), "twin.pt")
     content = torch.load(good, weights_only=True)
     Path("torn.pt").write_bytes(good.read_bytes()[:300])
-    Path("text.pt").write_text("no twin")
+    Path("text.pt").write_text("no twin", encoding="utf-8")
     Path("evil.pt").write_bytes(pickle.dumps(Malice(), protocol=2))
     torch.save({"pnnlab_twin": 1, "evil": Malice()}, "evil_too.pt")
     torch.save([1, 2], "list.pt")
@@ -489,7 +489,7 @@ def test_files_that_are_no_twins_are_refused_and_never_executed(
 
 def test_twins_know_nothing_of_the_inside_of_a_device() -> None:
     sources = Path(pnnlab.twins.__file__).parent.glob("*.py")
-    text = "\n".join(path.read_text() for path in sources)
+    text = "\n".join(path.read_text(encoding="utf-8") for path in sources)
     assert "oscillate" in text
     for secret in ("_board", "fabricate", "Imperfections", "Board"):
         assert secret not in text

@@ -13,7 +13,7 @@ HERE = Path(__file__).parent
 
 @cache
 def _sheet(name: str) -> str:
-    return (HERE / f"{name}.css").read_text()
+    return (HERE / f"{name}.css").read_text(encoding="utf-8")
 
 
 def style_sheet(name: str) -> widgets.HTML:
@@ -57,7 +57,11 @@ def styles(*names: str) -> str:
 
 def _short(*files: str) -> str:
     """Several files as one; a notebook stores them with each widget: no indents, no comments."""
-    lines = [line.strip() for file in files for line in (HERE / file).read_text().splitlines()]
+    lines = [
+        line.strip()
+        for file in files
+        for line in (HERE / file).read_text(encoding="utf-8").splitlines()
+    ]
     return "\n".join(line for line in lines if line and not line.startswith(("//", "/**")))
 
 
