@@ -110,6 +110,7 @@ def examine(
     return (
         *_versions(),
         *_machine(),
+        *_compiler(),
         *_accelerator(),
         *_instruments(instruments),
         *_data(),
@@ -220,18 +221,37 @@ def _memory_limit() -> float:
     return float("inf")
 
 
+def _compiler() -> Iterator[Finding]:
+    section = "Machine"
+    try:
+        from pnnlab.compiling import kept_in
+    except (ImportError, OSError) as error:
+        yield _does_not_load(section, "numba", error)
+        return
+    folder = kept_in()
+    yield Finding(
+        section,
+        "compiled code",
+        "not kept" if folder is None else f"kept in {folder}",
+        "absent" if folder is None else "ok",
+        "every process compiles anew, for tens of seconds: set NUMBA_CACHE_DIR to a folder that "
+        "you may write to"
+        if folder is None
+        else None,
+    )
+
+
+def _does_not_load(section: str, name: str, error: Exception) -> Finding:
+    advice = f"{_NEEDED[name]}: install it again, pip install --force-reinstall {name}"
+    return Finding(section, name, f"does not load: {error}", "broken", advice)
+
+
 def _accelerator() -> Iterator[Finding]:
     section = "GPU"
     try:
         import torch
     except (ImportError, OSError) as error:
-        yield Finding(
-            section,
-            "torch",
-            f"does not load: {error}",
-            "broken",
-            "trains everything: install it again, pip install --force-reinstall torch",
-        )
+        yield _does_not_load(section, "torch", error)
         return
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from pnnlab.compiling import compiled
 from pnnlab.instruments.dialects import BlockFormat, Encoding
 from pnnlab.instruments.scratch import Scratch
 
@@ -143,7 +143,7 @@ def decode(
     return volts, beyond - missing, missing
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@compiled()
 def _encode(
     volts: Array,
     scale: float,
@@ -162,7 +162,7 @@ def _encode(
         codes[sample] = min(max(code, lowest), highest)
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@compiled()
 def _decode(codes: Array, step_v: np.float32, zero_v: np.float32, volts: Array) -> tuple[int, int]:
     """Decode, and return the lowest and the highest code."""
     lowest, highest = codes[0], codes[0]

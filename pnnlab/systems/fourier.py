@@ -15,6 +15,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from pnnlab.compiling import compiled
+
 Array = NDArray[Any]
 
 LANES = 32  # shots; several registers full, so that the loop around them costs little
@@ -42,7 +44,7 @@ def twiddles(grid: int, kind: Any) -> Array:
     return factors
 
 
-@njit(cache=True, error_model="numpy", nogil=True, fastmath={"contract"})
+@compiled(fastmath={"contract"})
 def to_time(x: Array, w: Array) -> None:
     """Sum the lines of a spectrum at every time, in place: natural order to shuffled order."""
     grid = len(x) // ROW
@@ -58,7 +60,7 @@ def to_time(x: Array, w: Array) -> None:
         _twos(x)
 
 
-@njit(cache=True, error_model="numpy", nogil=True, fastmath={"contract"})
+@compiled(fastmath={"contract"})
 def to_frequency(x: Array, w: Array) -> None:
     """Go back, times the number of points, in place: shuffled order to natural order."""
     grid = len(x) // ROW

@@ -25,6 +25,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from pnnlab.compiling import compiled
+
 Array = NDArray[Any]
 
 # Order of the constants that both kernels take in one vector, in the arrays' data type.
@@ -60,7 +62,7 @@ def _pull_back(
     return back_i, back_v, by_q
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@compiled()
 def oscillate(u: Array, k: Array, settle: Array, wave: Array, path: Array, heat: Array) -> None:
     """Integrate all shots from rest and write the read-out after each sample.
 
@@ -124,7 +126,7 @@ def oscillate(u: Array, k: Array, settle: Array, wave: Array, path: Array, heat:
     path[samples * substeps if keep else 0, 1] = voltage
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@compiled()
 def oscillate_adjoint(
     u: Array, k: Array, settle: Array, path: Array, heat: Array, grad_wave: Array, grad_u: Array
 ) -> None:
@@ -208,7 +210,7 @@ def oscillate_adjoint(
             lam_heat[b] = k[DECAY] * lam_heat[b] + k[KAPPA] * lam_z[b]
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@compiled()
 def acquire(
     wave: Array,
     noise: Array,

@@ -24,6 +24,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from pnnlab.compiling import compiled
+
 Array = NDArray[Any]
 
 # Order of the constants: length of the step; what the sine's angle is multiplied with; for sine and
@@ -69,7 +71,7 @@ def _respond(sine: Array, cosine: Array, k: Array) -> None:
         cosine[n] = scale * c
 
 
-@njit(cache=True, error_model="numpy", nogil=True, fastmath={"contract"})
+@compiled(fastmath={"contract"})
 def begin(
     q: Array, p: Array, k: Array, sines: Array, cosines: Array, first: int, last: int
 ) -> None:
@@ -99,7 +101,7 @@ def begin(
         _respond(sines[i, first:last], cosines[i, first:last], k)
 
 
-@njit(cache=True, error_model="numpy", nogil=True, fastmath={"contract"})
+@compiled(fastmath={"contract"})
 def begin_adjoint(
     by_q: Array, by_p: Array, k: Array, cosines: Array, back: Array, first: int, last: int
 ) -> None:
@@ -129,7 +131,7 @@ def begin_adjoint(
                 speeds[b] += half * cosine[b] * grad[b]
 
 
-@njit(cache=True, error_model="numpy", nogil=True, fastmath={"contract"})
+@compiled(fastmath={"contract"})
 def halfway(
     q: Array,
     p: Array,
@@ -164,7 +166,7 @@ def halfway(
         _respond(sines[i, first:last], cosines[i, first:last], k)
 
 
-@njit(cache=True, error_model="numpy", nogil=True, fastmath={"contract"})
+@compiled(fastmath={"contract"})
 def arrive(q: Array, p: Array, early: Array, late: Array, biases: Array, k: Array) -> None:
     """End a step.
 
@@ -190,7 +192,7 @@ def arrive(q: Array, p: Array, early: Array, late: Array, biases: Array, k: Arra
             speeds[b] += sixth * (a_1[b] + inner + inner + a_4[b] + six * bias[b])
 
 
-@njit(cache=True, error_model="numpy", nogil=True, fastmath={"contract"})
+@compiled(fastmath={"contract"})
 def arrive_adjoint(
     by_q: Array, by_p: Array, k: Array, by_stages: Array, first: int, last: int
 ) -> None:
@@ -218,7 +220,7 @@ def arrive_adjoint(
                 to[b] = sixth * speeds[b]
 
 
-@njit(cache=True, error_model="numpy", nogil=True, fastmath={"contract"})
+@compiled(fastmath={"contract"})
 def halfway_adjoint(
     by_q: Array,
     by_p: Array,

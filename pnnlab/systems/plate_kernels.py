@@ -21,8 +21,9 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from pnnlab.compiling import compiled
 
 Array = NDArray[Any]
 
@@ -33,7 +34,7 @@ LANES = 32
 QQ, QV, QU, VQ, VV, VU, KICK, TENSION, OUT = range(9)
 
 
-@njit(cache=True, error_model="numpy", nogil=True, fastmath={"contract"})
+@compiled(fastmath={"contract"})
 def vibrate(
     u: Array,
     table: Array,
@@ -114,7 +115,7 @@ def vibrate(
                 wave[n, first + b] = heard[b] - half * tension[b] * swing[b]
 
 
-@njit(cache=True, error_model="numpy", nogil=True, fastmath={"contract"})
+@compiled(fastmath={"contract"})
 def vibrate_adjoint(
     table: Array, substeps: int, path: Array, sums: Array, grad_wave: Array, grad_u: Array
 ) -> None:
@@ -179,7 +180,7 @@ def vibrate_adjoint(
                 grad_u[n, first + b] = total[b]
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@compiled()
 def push(u: Array, table: Array, sag: float, force: Array, path: Array) -> None:
     r"""Send a voltage through the speaker.
 
@@ -210,7 +211,7 @@ def push(u: Array, table: Array, sag: float, force: Array, path: Array) -> None:
             force[n, b] = f - x - table[6] * v
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@compiled()
 def push_adjoint(
     u: Array, table: Array, sag: float, path: Array, grad_force: Array, grad_u: Array
 ) -> None:
@@ -229,7 +230,7 @@ def push_adjoint(
             lam[1, b] = table[1] * lam_x + table[4] * lam_v - table[6] * grad
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@compiled()
 def listen(
     wave: Array, noise: Array, keep: float, codes: int, edges: Array, heard: Array, energy: Array
 ) -> None:
@@ -267,7 +268,7 @@ def listen(
             energy[b, window] = total / (edges[window + 1] - edges[window])
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@compiled()
 def listen_adjoint(
     heard: Array, keep: float, edges: Array, grad_energy: Array, grad_wave: Array
 ) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from pnnlab.compiling import compiled
 from pnnlab.systems.fourier import LANES, ROW, to_frequency, to_time
 
 Array = NDArray[Any]
@@ -27,7 +28,7 @@ Array = NDArray[Any]
 COUPLING, KERR_1, KERR_2, CROSS, SHARE = range(5)
 
 
-@njit(cache=True, error_model="numpy", nogil=True, fastmath={"contract"})
+@compiled(fastmath={"contract"})
 def cross(
     field: Array,
     k: Array,
@@ -102,7 +103,7 @@ def cross(
                 path[chunk, j, 1] = b
 
 
-@njit(cache=True, error_model="numpy", nogil=True, fastmath={"contract"})
+@compiled(fastmath={"contract"})
 def cross_adjoint(
     grad_a: Array,
     grad_b: Array,
