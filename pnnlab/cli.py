@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pnnlab
 from pnnlab.errors import PnnlabError
+from pnnlab.paths import user_path
 
 if TYPE_CHECKING:
     from pnnlab.results import Gathered
@@ -218,7 +219,7 @@ def _run(arguments: argparse.Namespace, _: list[str]) -> int:
     folder = series.notebooks_folder(arguments.notebooks)
     paths = series.choose(series.list_notebooks(folder), arguments.names)
     notebooks = [series.read_notebook(path) for path in paths]
-    out = Path(arguments.out).expanduser().absolute()
+    out = user_path(arguments.out).absolute()
     values = series.assign(notebooks, [tuple(pair) for pair in arguments.parameters], out)
     out = series.prepare_out(out, folder)
 
@@ -319,7 +320,7 @@ def _results(arguments: argparse.Namespace, _: list[str]) -> int:
     from pnnlab.series import notebooks_folder
 
     notebooks = notebooks_folder(arguments.notebooks)
-    file = Path(arguments.json or notebooks / results.FILE)
+    file = user_path(arguments.json or notebooks / results.FILE)
     table = results.Results.read(file) if file.exists() else results.Results(arguments.scale)
     if table.scale != arguments.scale:
         raise PnnlabError(
@@ -338,7 +339,7 @@ def _results(arguments: argparse.Namespace, _: list[str]) -> int:
 
     texts = {file: table.text()}
     if arguments.readme:
-        readme = Path(arguments.readme)
+        readme = user_path(arguments.readme)
         texts[readme] = results.with_section(results.read_text(readme), table.markdown())
     stale = [
         path for path, text in texts.items() if not path.exists() or results.read_text(path) != text
@@ -365,7 +366,7 @@ def _told(found: "Gathered", file: Path) -> str:
 
 def _lab(arguments: argparse.Namespace, passed_on: list[str]) -> int:
     if arguments.app is not None:
-        command = _app(Path(arguments.app), passed_on)
+        command = _app(user_path(arguments.app), passed_on)
         return _served(subprocess.Popen(command, env=_with_templates()))
     from pnnlab.series import notebooks_folder
 

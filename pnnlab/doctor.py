@@ -15,6 +15,7 @@ from typing import Literal, final
 
 import pnnlab
 from pnnlab.errors import InstrumentError, NotebookError, RunError
+from pnnlab.paths import user_path
 
 State = Literal["ok", "absent", "broken"]
 
@@ -114,7 +115,7 @@ def examine(
         *_accelerator(),
         *_instruments(instruments),
         *_data(),
-        *_folders(Path(out), notebooks),
+        *_folders(user_path(out), notebooks),
     )
 
 
@@ -304,7 +305,7 @@ def _data() -> Iterator[Finding]:
             yield Finding(section, name, "missing", "broken", f"pip install {carrier}")
     yield Finding(section, "vowels", "generated from published statistics")
     setting = os.environ.get("PNNLAB_DATA", "").strip()
-    root = Path(setting).expanduser() if setting else None
+    root = user_path(setting) if setting else None
     for name in (*_FILES, *_SINGLE_FILES):
         found = None if root is None else _find(name, root)
         if found is not None:
@@ -347,7 +348,7 @@ def _folders(out: Path, notebooks: str | Path | None) -> Iterator[Finding]:
     except NotebookError as error:
         yield Finding(section, "notebooks", "none found", "broken", str(error))
     try:
-        yield Finding(section, "results", f"{_writable(out.expanduser().absolute())}")
+        yield Finding(section, "results", f"{_writable(out.absolute())}")
     except RunError as error:
         yield Finding(section, "results", "not writable", "broken", str(error))
 

@@ -18,6 +18,7 @@ from typing import Self, final
 
 from pnnlab.errors import RangeError, RunError
 from pnnlab.origin import commit, versions
+from pnnlab.paths import user_path
 
 SUFFIX = ".summary.json"
 SCALES = ("smoke", "quick", "paper")
@@ -195,7 +196,7 @@ class Summary:
         RunError
             If the folder cannot be written, or a parameter has no JSON form.
         """
-        target = Path(folder) / f"{self.notebook}{SUFFIX}"
+        target = user_path(folder) / f"{self.notebook}{SUFFIX}"
         try:
             text = json.dumps(
                 asdict(self), indent=1, default=_plain, allow_nan=False, ensure_ascii=False
@@ -225,7 +226,7 @@ class Summary:
             If the file is missing, damaged or not a summary.
         """
         try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
+            data = json.loads(user_path(path).read_text(encoding="utf-8"))
             rows = tuple(Row(**row) for row in data.pop("rows"))
             data["provenance"] = dict(data.get("provenance", {}))  # never that of this process
             return cls(rows=rows, **data)

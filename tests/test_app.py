@@ -121,8 +121,11 @@ def test_a_run_gets_a_folder_of_its_own_once_it_is_started(tmp_path: Path) -> No
         sessions[2]._checkpoint()
 
 
-def test_the_lab_of_the_circuit_trains_and_stays_small(tmp_path: Path) -> None:
-    app = circuit_lab(tmp_path, epochs=1)
+def test_the_lab_of_the_circuit_trains_and_stays_small(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    app = circuit_lab("~/runs", epochs=1)
     for name in app.tabs.titles:
         app.show(name)
     session = app.views["Training"].session  # type: ignore[attr-defined]
@@ -130,7 +133,7 @@ def test_the_lab_of_the_circuit_trains_and_stays_small(tmp_path: Path) -> None:
     wait_until(lambda: session.latest is not None, 60)
     session.stop()
     session.join()
-    assert [run.folder.name for run in list_runs(tmp_path)] == ["digits-001"]
+    assert [run.folder.name for run in list_runs(tmp_path / "runs")] == ["digits-001"]
 
     state = dependency_state(app.widget, drop_defaults=True)
     sizes = {model: len(json.dumps(kept, default=_encoded)) for model, kept in state.items()}

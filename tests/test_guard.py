@@ -178,8 +178,9 @@ def test_a_child_that_holds_the_pipe_open_does_not_deceive_the_guard(instrument,
 # --- in the client's own process ------------------------------------------------------------------
 
 
-def test_a_goodbye_leaves_the_outputs_alone(instrument, tmp_path):
-    with Guard([instrument.target()], log=tmp_path / "guard.log") as guard:
+def test_a_goodbye_leaves_the_outputs_alone(instrument, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with Guard([instrument.target()], log="~/guard.log") as guard:
         assert guard.alive
         guard.check()
     assert not guard.alive

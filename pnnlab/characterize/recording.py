@@ -11,6 +11,7 @@ import xarray as xr
 
 import pnnlab
 from pnnlab.errors import DataError, ShapeError
+from pnnlab.paths import user_path
 from pnnlab.protocols import PhysicalSystem
 
 UNITS = {"units": "1"}  # x, theta and y are fractions of a full range
@@ -41,15 +42,16 @@ def save(dataset: xr.Dataset, path: Path | str) -> Path:
     DataError
         The file cannot be written.
     """
+    path = user_path(path)
     try:
-        with replacing(Path(path)) as part:
+        with replacing(path) as part:
             dataset.to_netcdf(part, engine="h5netcdf")
     except (OSError, RuntimeError) as error:  # h5py reports a full disk as either
         raise DataError(
             f"{path} cannot be written ({error}); the data are still in memory: free some space, "
             "or save them to another folder."
         ) from error
-    return Path(path)
+    return path
 
 
 def load(path: Path | str) -> xr.Dataset:
@@ -60,6 +62,7 @@ def load(path: Path | str) -> xr.Dataset:
     DataError
         The file is missing, damaged, or not one of pnnlab's.
     """
+    path = user_path(path)
     try:
         dataset = xr.load_dataset(path, engine="h5netcdf")
     except FileNotFoundError as error:

@@ -26,6 +26,7 @@ from types import TracebackType
 from typing import Any, Self, final
 
 from pnnlab.errors import InstrumentError, RangeError
+from pnnlab.paths import user_path
 
 REFUSED = 2
 """Exit status of a watchman that cannot do what it was asked to."""
@@ -131,7 +132,7 @@ class Guard:
                 {
                     "targets": [asdict(target) for target in targets],
                     "patience_s": patience_s,
-                    "log": None if log is None else str(Path(log).resolve()),
+                    "log": None if log is None else str(user_path(log).resolve()),
                 }
             )
         )

@@ -24,6 +24,7 @@ from pnnlab.errors import DataError, InstrumentError, RangeError
 from pnnlab.instruments import shotfile
 from pnnlab.instruments.shotfile import Recorded
 from pnnlab.origin import commit, versions
+from pnnlab.paths import user_path
 from pnnlab.protocols import PhysicalSystem, State
 
 
@@ -64,7 +65,7 @@ class Recorder(PhysicalSystem):
     ) -> None:
         super().__init__(system.input_dim, system.param_dim, system.output_dim)
         self.system = system
-        self.path = Path(path)
+        self.path = user_path(path)
         self.recorded = Recorded(
             name=system.name,
             input_dim=system.input_dim,
@@ -182,7 +183,7 @@ class Replay(PhysicalSystem):
     """
 
     def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
+        self.path = user_path(path)
         with shotfile.reading(self.path) as (connection, recorded):
             if connection.execute("SELECT 1 FROM shot LIMIT 1").fetchone() is None:
                 raise DataError(f"{path} holds no shots yet; record some first.")
@@ -275,7 +276,7 @@ def recording_dataset(path: Path | str, *, repeats: int | None = None) -> xr.Dat
     DataError
         There is no recording, it cannot be read, or it holds no shot so often.
     """
-    with shotfile.reading(Path(path)) as (connection, recorded):
+    with shotfile.reading(user_path(path)) as (connection, recorded):
         counts: dict[bytes, int] = dict(
             connection.execute("SELECT digest, COUNT(*) FROM shot GROUP BY digest ORDER BY MIN(id)")
         )

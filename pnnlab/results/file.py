@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Self, final
 
 from pnnlab.errors import PnnlabError, RangeError, RunError
+from pnnlab.paths import user_path
 from pnnlab.results.gathering import Trained, is_training
 from pnnlab.results.lines import Line, summed_up
 from pnnlab.results.table import markdown
@@ -68,7 +69,7 @@ class Results:
         RunError
             The file is missing, damaged, or of another schema.
         """
-        text = read_text(Path(path))
+        text = read_text(path)
         try:
             data = json.loads(text)
             schema = data["schema"]
@@ -92,7 +93,7 @@ class Results:
         return markdown(self.lines)
 
 
-def read_text(path: Path) -> str:
+def read_text(path: str | Path) -> str:
     """Read a text file.
 
     Raises
@@ -101,12 +102,12 @@ def read_text(path: Path) -> str:
         It is missing, or cannot be read.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        return user_path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise RunError(f"{path} cannot be read ({error}); check its name.") from error
 
 
-def write(path: Path, text: str) -> None:
+def write(path: str | Path, text: str) -> None:
     """Write a file, whole or not at all.
 
     Raises
@@ -115,7 +116,7 @@ def write(path: Path, text: str) -> None:
         It cannot be written.
     """
     try:
-        replace_text(path, text)
+        replace_text(user_path(path), text)
     except OSError as error:
         raise RunError(
             f"{path} cannot be written ({error.strerror or error}); make room, or check its folder."

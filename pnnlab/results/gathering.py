@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, final
 
 from pnnlab.errors import RunError
+from pnnlab.paths import user_path
 from pnnlab.series import read_notebook
 from pnnlab.summary import FRACTIONS, SUFFIX, Row, Summary
 
@@ -80,7 +81,7 @@ def gather(folders: Iterable[str | Path], notebooks: Path, *, scale: str = "pape
         A folder is not there, or a summary is damaged.
     """
     summaries: list[Summary] = []
-    for folder in map(Path, folders):
+    for folder in map(user_path, folders):
         if not folder.is_dir():
             raise RunError(
                 f"{folder} is not a folder; name one that `pnnlab run --out` wrote its results to."

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pnnlab.errors import RunError
+from pnnlab.paths import user_path
 from pnnlab.runs.files import write_whole
 from pnnlab.runs.journal import JOURNAL, EventRow, RunRow, SessionRow, reading
 from pnnlab.training import Record
@@ -81,7 +82,7 @@ def read_journal(folder: str | Path, after: int = 0) -> list[Record]:
     RunError
         There is no run in ``folder``, or its journal cannot be read.
     """
-    with reading(Path(folder)) as (journal, _):
+    with reading(user_path(folder)) as (journal, _):
         return list(journal.records(after))
 
 
@@ -93,7 +94,7 @@ def read_provenance(folder: str | Path) -> dict[str, Any]:
     RunError
         There is no run in ``folder``, or its journal cannot be read.
     """
-    with reading(Path(folder)) as (journal, _):
+    with reading(user_path(folder)) as (journal, _):
         return journal.sessions()[0].provenance
 
 
@@ -105,13 +106,13 @@ def read_events(folder: str | Path) -> list[EventRow]:
     RunError
         There is no run in ``folder``, or its journal cannot be read.
     """
-    with reading(Path(folder)) as (journal, _):
+    with reading(user_path(folder)) as (journal, _):
         return journal.events()
 
 
 def list_runs(root: str | Path) -> list[RunInfo]:
     """All runs in ``root`` and the folders below it, newest first."""
-    folders = sorted(path.parent for path in Path(root).rglob(JOURNAL))
+    folders = sorted(path.parent for path in user_path(root).rglob(JOURNAL))
     return sorted((_info(folder) for folder in folders), key=lambda run: run.began, reverse=True)
 
 
@@ -129,7 +130,7 @@ def export(folder: str | Path) -> Path:
     RunError
         There is no run in ``folder``, or the folder cannot be written.
     """
-    folder = Path(folder)
+    folder = user_path(folder)
     with reading(folder) as (journal, run):
         dataset = _dataset(list(journal.records()), run, journal.sessions())
     path = folder / EXPORT

@@ -14,6 +14,7 @@ from typing import Any, final
 from torch import Tensor
 
 from pnnlab.errors import RangeError, RunError
+from pnnlab.paths import user_path
 from pnnlab.runs.checkpoints import (
     newest_whole,
     save_checkpoint,
@@ -77,7 +78,7 @@ class Run:
         """
         if checkpoint_every < 1:
             raise RangeError(f"checkpoint_every is {checkpoint_every}; it must be at least 1 step.")
-        folder = Path(folder)
+        folder = user_path(folder)
         row = RunRow(
             id=uuid.uuid4().hex,
             began=utc_now(),
@@ -125,7 +126,7 @@ class Run:
             There is no run in ``folder``, ``training`` is another one than the run's, the run is
             going on elsewhere, or no checkpoint of it is whole.
         """
-        folder = Path(folder)
+        folder = user_path(folder)
         with reading(folder) as (journal, row), _locked(folder):
             differing = differences(row.identity, identity(training))
             if differing:

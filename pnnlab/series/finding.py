@@ -9,6 +9,7 @@ from typing import Final, final
 
 import pnnlab
 from pnnlab.errors import NotebookError
+from pnnlab.paths import user_path
 
 PATTERN = "[0-9][0-9]_*.ipynb"
 NOT_A_LITERAL: Final = object()
@@ -55,7 +56,7 @@ def notebooks_folder(given: str | Path | None = None) -> Path:
         If there is none, or it holds no notebook.
     """
     if given is not None:
-        candidates = [Path(given)]
+        candidates = [user_path(given)]
     else:
         checkout = Path(pnnlab.__file__).resolve().parents[1]
         candidates = [checkout / "notebooks"] if (checkout / "pyproject.toml").is_file() else []

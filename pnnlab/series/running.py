@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 from pnnlab.errors import RunError
+from pnnlab.paths import user_path
 from pnnlab.series.finding import Notebook
 from pnnlab.summary import SUFFIX, Summary
 
@@ -60,7 +61,7 @@ def prepare_out(out: str | Path, notebooks: Path) -> Path:
     RunError
         If it cannot be made or written, or is the folder of the notebooks.
     """
-    folder = Path(out).expanduser().absolute()
+    folder = user_path(out).absolute()
     trial = folder / f".trial.{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)

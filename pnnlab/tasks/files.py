@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pnnlab.errors import DataError
+from pnnlab.paths import user_path
 
 
 def data_root(environment: Mapping[str, str] = os.environ) -> Path | None:
     """Folder that ``PNNLAB_DATA`` names, or None."""
     root = environment.get("PNNLAB_DATA", "").strip()
-    return Path(root).expanduser() if root else None
+    return user_path(root) if root else None
 
 
 def find_file(candidates: tuple[str, ...], root: Path | None) -> Path | None:

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from pnnlab.errors import DataError, RangeError
+from pnnlab.paths import user_path
 from pnnlab.tasks.base import Split, Task
 from pnnlab.tasks.files import data_root, find_file
 from pnnlab.tasks.formants import limits
@@ -70,7 +71,7 @@ def wright_vowels(path: str | Path | None = None, *, held_out: int = 42, seed: i
     each, odd = divmod(held_out, len(VOWELS))
     if odd or not 0 <= each < 28:  # the rarest vowel has 28 training tokens
         raise RangeError(f"held_out is {held_out}; it must be a multiple of 7, from 0 to 189.")
-    found = Path(path) if path is not None else find_wright_vowels()
+    found = user_path(path) if path is not None else find_wright_vowels()
     if found is None or not found.is_file():
         raise DataError(
             "the paper's vowels are not here: put vowels_wright2022.npz into the folder that "
@@ -142,7 +143,7 @@ def read_vowdata(path: str | Path) -> tuple[Token, ...]:
         The file cannot be read, or holds no token.
     """
     try:
-        lines = Path(path).read_text(encoding="ascii").splitlines()
+        lines = user_path(path).read_text(encoding="ascii").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read as vowdata.dat: {error}.") from error
     tokens = []
@@ -194,7 +195,7 @@ def hillenbrand(
     groups = (speakers,) if isinstance(speakers, str) else tuple(speakers)
     if not groups or not set(groups) <= set(GROUPS):
         raise RangeError(f"speakers is {speakers!r}; choose from {', '.join(GROUPS)}.")
-    found = Path(path) if path is not None else find_hillenbrand()
+    found = user_path(path) if path is not None else find_hillenbrand()
     if found is None:
         raise DataError(
             "Hillenbrand's measurements are not here: put vowdata.dat into the folder that "

@@ -10,6 +10,7 @@ import torch
 
 from pnnlab.characterize.recording import replacing
 from pnnlab.errors import TwinError
+from pnnlab.paths import user_path
 from pnnlab.twins.base import Described, Signature
 from pnnlab.twins.circuit import CircuitEquations
 from pnnlab.twins.neural import Architecture, Mlp, NeuralTwin, Temporal
@@ -36,6 +37,7 @@ def save(twin: PhysicsTwin | NeuralTwin, path: Path | str) -> Path:
     TwinError
         The file cannot be written.
     """
+    path = user_path(path)
     recipe = twin.equations if isinstance(twin, PhysicsTwin) else twin.architecture
     content = {
         "pnnlab_twin": VERSION,
@@ -46,14 +48,14 @@ def save(twin: PhysicsTwin | NeuralTwin, path: Path | str) -> Path:
         "state": twin.state_dict(),
     }
     try:
-        with replacing(Path(path)) as part:
+        with replacing(path) as part:
             torch.save(content, part)
     except (OSError, RuntimeError) as error:
         raise TwinError(
             f"{path} cannot be written ({error}); the twin is still in memory: free some space, "
             "or save it to another folder."
         ) from error
-    return Path(path)
+    return path
 
 
 def load(path: Path | str, system: Described | None = None) -> PhysicsTwin | NeuralTwin:
@@ -70,6 +72,7 @@ def load(path: Path | str, system: Described | None = None) -> PhysicsTwin | Neu
     TwinError
         The file is missing, damaged or no twin, or the twin is that of another system.
     """
+    path = user_path(path)
     try:
         content = torch.load(path, weights_only=True)
         twin = _built(content)

@@ -15,6 +15,7 @@ from pnnlab.comparison import calibration_inputs
 from pnnlab.errors import PnnlabError, RunError, ShapeError
 from pnnlab.gradients import physics_aware
 from pnnlab.layers import calibrate, deep_pnn
+from pnnlab.paths import user_path
 from pnnlab.runs import Run
 from pnnlab.sessions import Session
 from pnnlab.systems import Circuit
@@ -165,7 +166,7 @@ def circuit_lab(
     calibrate(network, calibration_inputs(task))
     settings = FitSettings(epochs=epochs, batch_size=32, learning_rate=0.01, seed=seed)
     training = Training(network, task.train, task.validation, settings)
-    session = kept_session(Path(root), training, "digits")
+    session = kept_session(user_path(root), training, "digits")
     # The same board, counted by itself: what a visitor asks of it is no cost of the training.
     touched = board.reshaped(replays=4, output_dim=64)
     images = {f"Digit {task.test.labels[i]}": task.test.x[i] for i in range(3)}

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol, final
 
+from pnnlab.paths import user_path
 from pnnlab.runs import read_journal
 from pnnlab.sessions import Curves, History
 from pnnlab.training import Record
@@ -76,7 +77,7 @@ class Kept:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+        self.folder = user_path(folder)
         self._reading = threading.Lock()
         self._past = Past()
         self.read()

@@ -9,6 +9,7 @@ import ipywidgets as widgets
 
 from pnnlab.errors import RunError
 from pnnlab.origin import commit_name
+from pnnlab.paths import user_path
 from pnnlab.runs import RunInfo, list_runs, read_provenance
 from pnnlab.views.comparison import Comparison
 from pnnlab.views.dashboard.panels import training_panels
@@ -47,7 +48,7 @@ class PastRuns:
     """
 
     def __init__(self, root: str | Path) -> None:
-        self.root = Path(root)
+        self.root = user_path(root)
         self._lock = threading.RLock()
         self._open: tuple[str, ...] = ()
         self._kept: Kept | None = None
