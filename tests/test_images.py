@@ -118,11 +118,65 @@ def test_a_file_that_is_not_the_one_it_claims_to_be_is_refused(folder):
         tasks.mnist()
 
 
-def test_a_truncated_download_is_refused(folder):
+@pytest.mark.parametrize("kept", [0, 2, 15, 20, 1000, -1])
+@pytest.mark.parametrize("name", ["train-images-idx3-ubyte.gz", "t10k-images-idx3-ubyte"])
+def test_a_truncated_download_is_refused(folder, name, kept):
+    path = folder / name
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(DataError, match="fetch it again") as refused:
+        tasks.mnist()
+    if kept >= 20 and not name.endswith("gz"):
+        assert f"ends after {kept} of 47056 bytes" in str(refused.value)
+    assert "text mode" not in str(refused.value)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize(
+    "converted",
+    [
+        lambda content: content.replace(b"\n", b"\r\n"),
+        lambda content: content.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"),
+        lambda content: content.replace(b"\r\n", b"\n"),
+        lambda content: content.decode("utf-8", errors="replace").encode(),
+        lambda content: content.decode("latin-1").encode(),
+    ],
+    ids=["LF to CR LF", "all to CR LF", "CR LF to LF", "read as UTF-8", "Latin-1 to UTF-8"],
+)
+def test_a_transfer_in_text_mode_is_told(folder, converted, packed):
     path = folder / "train-images-idx3-ubyte.gz"
-    path.write_bytes(path.read_bytes()[:1000])
+    content = path.read_bytes() if packed else gzip.decompress(path.read_bytes())
+    path.write_bytes(converted(content))
+    with pytest.raises(DataError, match="text mode"):
+        tasks.mnist()
+
+
+def test_damage_within_a_gzipped_file_is_refused(folder):
+    path = folder / "train-images-idx3-ubyte.gz"
+    content = path.read_bytes()
+    path.write_bytes(content[:100] + content[120:])
     with pytest.raises(DataError, match="fetch it again"):
         tasks.mnist()
+
+
+def test_a_head_that_makes_no_sense_is_refused(folder):
+    (folder / "train-labels-idx1-ubyte.gz").write_bytes(b"\0\0\x08\xff" + bytes(20))
+    with pytest.raises(DataError, match=r"24 bytes.*MD5"):
+        tasks.mnist()
+
+
+def test_an_error_page_in_place_of_the_file_is_refused(folder):
+    page = "<!DOCTYPE html>\r\n<p>Ünknown</p>\r\n".encode()
+    (folder / "train-labels-idx1-ubyte.gz").write_bytes(page)
+    with pytest.raises(DataError, match=rf"{len(page)} bytes.*MD5"):
+        tasks.mnist()
+
+
+def test_a_file_that_was_unpacked_under_its_old_name_is_read(folder):
+    path = folder / "train-images-idx3-ubyte.gz"
+    path.write_bytes(gzip.decompress(path.read_bytes()))
+    plain = folder / "t10k-labels-idx1-ubyte"
+    plain.write_bytes(gzip.compress(plain.read_bytes()))
+    assert len(tasks.mnist(28).test) == 60
 
 
 def test_an_incomplete_folder_counts_as_missing(folder):

@@ -5,7 +5,9 @@ Nothing is ever downloaded. A file is taken for what it claims to be only if its
 
 import gzip
 import hashlib
+import math
 import os
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,18 +72,64 @@ class IdxFiles:
         path = _locate(folder, name)
         if path is None:
             raise DataError(f"{folder} holds no {name} of {self.name}; fetch it again.")
-        try:
-            raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        except (OSError, EOFError) as error:
-            raise DataError(f"{path} cannot be read ({error}); fetch it again.") from error
+        content = read_bytes(path)
+        try:  # by what it holds: some programs unpack a file and leave its name, or the other way
+            raw = gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
+        except (OSError, EOFError, zlib.error) as error:
+            raise damaged(path, content, str(error)) from error
         md5 = self.md5[name]
         if hashlib.md5(raw, usedforsecurity=False).hexdigest() != md5:
-            raise DataError(
-                f"{path} is not {self.name}'s {name}: its MD5 should be {md5}; fetch it again."
-            )
-        dims = raw[3]
-        shape = np.frombuffer(raw, ">u4", dims, offset=4)
-        return np.frombuffer(raw, np.uint8, offset=4 + 4 * dims).reshape(shape.tolist())
+            right = f"MD5 {md5} is that of {self.name}'s {name}"
+            raise damaged(path, content, f"{_length(raw)}; {right}")
+        shape, begin = _layout(raw)
+        return np.frombuffer(raw, np.uint8, offset=begin).reshape(shape)
+
+
+def read_bytes(path: Path) -> bytes:
+    """All of a file; raises `DataError` where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error}); check its permissions.") from error
+
+
+def damaged(path: Path, content: bytes, why: str) -> DataError:
+    """The error of a binary file that is not what it should be, with the likely reason."""
+    if _went_as_text(content):
+        why = "a transfer in text mode has changed its bytes"
+    return DataError(f"{path} is damaged or another file ({why}): fetch it again, in binary mode.")
+
+
+def _went_as_text(content: bytes) -> bool:
+    """Whether a binary file bears the marks of having been converted as text.
+
+    In bytes as good as random, each kind of line end happens, and UTF-8 throughout does not.
+    """
+    if b"\0" not in content:  # it is text: an error page in place of the file
+        return False
+    feeds, returns, pairs = (content.count(end) for end in (b"\n", b"\r", b"\r\n"))
+    by_chance = feeds * returns / len(content)
+    if 0 < feeds == pairs or by_chance > max(20, 4 * pairs):
+        return True
+    try:
+        return not content.decode("utf-8").isascii()
+    except UnicodeDecodeError:
+        return False
+
+
+def _layout(raw: bytes) -> tuple[list[int], int]:
+    """Shape of the array in an IDX file, and where it begins."""
+    dims = raw[3]
+    return np.frombuffer(raw, ">u4", dims, offset=4).tolist(), 4 + 4 * dims
+
+
+def _length(raw: bytes) -> str:
+    """What the length of an IDX file says, in words; of an array of bytes, if it is one."""
+    if raw.startswith(b"\0\0\x08") and len(raw) > 4 + 4 * raw[3]:
+        shape, begin = _layout(raw)
+        if len(raw) < (whole := begin + math.prod(shape)):
+            return f"it ends after {len(raw)} of {whole} bytes"
+    return f"it holds {len(raw)} bytes"
 
 
 def _locate(folder: Path, name: str) -> Path | None:

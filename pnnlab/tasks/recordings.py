@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pnnlab.errors import DataError, RangeError
 from pnnlab.paths import user_path
 from pnnlab.tasks.base import Split, Task
-from pnnlab.tasks.files import data_root, find_file
+from pnnlab.tasks.files import damaged, data_root, find_file, read_bytes
 from pnnlab.tasks.formants import limits
 from pnnlab.tasks.hillenbrand1995 import FEATURES, GROUPS, VOWELS
 
@@ -77,11 +77,9 @@ def wright_vowels(path: str | Path | None = None, *, held_out: int = 42, seed: i
             "the paper's vowels are not here: put vowels_wright2022.npz into the folder that "
             "PNNLAB_DATA names, or give its path; or use vowels(), which are generated."
         )
-    content = found.read_bytes()
+    content = read_bytes(found)
     if hashlib.sha256(content).hexdigest() != _WRIGHT_SHA256:
-        raise DataError(
-            f"{found} is not the file it claims to be: its SHA-256 should be {_WRIGHT_SHA256}."
-        )
+        raise damaged(found, content, f"its SHA-256 should be {_WRIGHT_SHA256}")
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         everything = Split(
             torch.tensor(arrays["X"], dtype=torch.float32),
