@@ -4,6 +4,7 @@ import argparse
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 OK, FAILED, BAD_ARGUMENTS, INTERRUPTED = 0, 1, 2, 130
 APP = Path(__file__).parent / "app" / "lab.ipynb"
+MARK = "\0"  # in no argument of a process
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     # Split here: argparse treats what follows "--" differently from one Python to the next.
     cut = words.index("--") if "--" in words else len(words)
-    arguments = _parser().parse_args(words[:cut])
+    arguments = _parser().parse_args(_with_marks(words[:cut]))
     passed_on = words[cut + 1 :]
     try:
         if passed_on and arguments.command is not _lab:
@@ -65,6 +67,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
+
+
+def _with_marks(words: list[str]) -> list[str]:
+    """Mark the values after ``-p NAME``: argparse would take one such as -1e-7 for an option."""
+    marked = list(words)
+    for place, (flag, value) in enumerate(zip(words, words[2:], strict=False), start=2):
+        if flag == "-p" and re.match("-(?!-|[ph]$)", value):
+            marked[place] = MARK + value
+    return marked
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -220,7 +231,8 @@ def _run(arguments: argparse.Namespace, _: list[str]) -> int:
     paths = series.choose(series.list_notebooks(folder), arguments.names)
     notebooks = [series.read_notebook(path) for path in paths]
     out = user_path(arguments.out).absolute()
-    values = series.assign(notebooks, [tuple(pair) for pair in arguments.parameters], out)
+    given = [(name, value.removeprefix(MARK)) for name, value in arguments.parameters]
+    values = series.assign(notebooks, given, out)
     out = series.prepare_out(out, folder)
 
     outcomes = _run_and_tell(notebooks, values, out)

@@ -134,7 +134,37 @@ def test_bad_arguments_are_refused_before_anything_runs(
     assert not (folder.parent / "r").exists()
 
 
-@pytest.mark.parametrize("words", [["run", "--jsn"], ["rum"], [], ["run", "-p", "seed"]])
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        *(("-1e-7", -1e-7), ("-2", -2.0), ("-.5E3", -500.0), ("-1_000.5", -1000.5)),
+        *(("1e-7", 1e-7), ("+3e2", 300.0), ("-0x10", -16.0)),
+    ],
+)
+def test_a_value_may_be_any_number(
+    folder: Path, text: str, value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[dict[str, object]] = []
+
+    def run_series(_: object, values: list[dict[str, object]], *__: object, **___: object) -> Any:
+        given.extend(values)
+        return [Outcome("00_tour", "ok")]
+
+    monkeypatch.setattr("pnnlab.series.run_series", run_series)
+    parameters = 'delay_s = 0.0\nname = "a"\nseed = 0\nscale = "quick"'
+    write_notebook(folder, "00_tour", parameters=parameters)
+    words = ["-p", "delay_s", text, "-p", "name", "-pi", "-p", "seed", "-4", "-p", "scale", "smoke"]
+    assert run(folder, "0", *words, "--json") == cli.OK
+    assert given == [{"delay_s": value, "name": "-pi", "seed": -4, "scale": "smoke"}]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(["run", "--jsn"], ["rum"], [], ["run", "-p", "seed"], ["run", "-p", "seed", "--json"]),
+        ["run", "-p", "seed", "-p", "scale", "smoke"],
+    ],
+)
 def test_what_is_no_command_is_refused(
     words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
