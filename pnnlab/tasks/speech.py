@@ -39,6 +39,7 @@ ORDER = 10  # of the prediction: two for each of five formants
 WINDOW, HOP = 0.030, 0.01  # s
 WIDEST = 700.0  # Hz, bandwidth of a resonance that counts as a formant
 LOWEST = 150.0  # Hz
+LOUDEST = 2.0  # of full scale: floating point may go beyond it a little
 QUIETEST = 0.003  # rms of the loudest 10 ms, of full scale
 SHORTEST = 0.08  # s of a vowel
 FEWEST = 5  # frames with three formants
@@ -78,7 +79,7 @@ def formants(samples: ArrayLike, rate: float, *, speakers: str = "women") -> Spo
     Parameters
     ----------
     samples : array_like, (n,)
-        The recording; 1 is full scale. One vowel, also within a short word.
+        The recording, in any form that `full_scale` takes. One vowel, also within a short word.
     rate : float
         Samples a second.
     speakers : str
@@ -89,11 +90,12 @@ def formants(samples: ArrayLike, rate: float, *, speakers: str = "women") -> Spo
     DataError
         Nothing was said, or no vowel is in it; the message says what to do.
     ShapeError, RangeError
-        ``samples`` is not one channel of finite numbers, or there are no such speakers.
+        ``samples`` is not one channel of finite numbers with a known full scale, or there are no
+        such speakers.
     """
     if speakers not in GROUPS:
         raise RangeError(f"speakers is {speakers!r}; choose from {', '.join(GROUPS)}.")
-    sound = np.asarray(samples, dtype=np.float64)
+    sound = full_scale(samples)
     if sound.ndim != 1 or not np.isfinite(sound).all():
         raise ShapeError(f"samples have shape {sound.shape}; give one channel of finite numbers.")
     begin, end = vowel(sound, rate)
@@ -115,6 +117,39 @@ def formants(samples: ArrayLike, rate: float, *, speakers: str = "women") -> Spo
     at = [steady, *(part * duration for part in PARTS)]
     nearby = [np.median(tracks[_nearest(times, moment)], axis=0) for moment in at]
     return Spoken(hz=np.concatenate(nearby), times=begin + times, tracks=tracks, ceiling=ceiling)
+
+
+def full_scale(samples: ArrayLike) -> Array:
+    """Samples of a recording as fractions of full scale, whatever a WAV file holds them as.
+
+    Parameters
+    ----------
+    samples : array_like
+        As ``scipy.io.wavfile.read`` gives them: int16; int32, also of 24 bits, which are its upper
+        ones; uint8, in which 128 is silence; or floating point, in which 1 is full scale.
+
+    Raises
+    ------
+    ShapeError
+        They are no real numbers, or whole numbers of 64 bits, whose full scale nobody knows.
+    RangeError
+        They are floating point and go far beyond 1.
+    """
+    sound = np.asarray(samples)
+    whole, bits = sound.dtype.kind in "iu", 8 * sound.dtype.itemsize
+    if not (whole and bits < 64) and sound.dtype.kind != "f":
+        raise ShapeError(
+            f"samples are {sound.dtype}; give them as the WAV file holds them, such as int16, or "
+            "as fractions of full scale."
+        )
+    scale = 2.0 ** (bits - 1) if whole else 1.0
+    fractions: Array = sound.astype(np.float64) / scale - (sound.dtype.kind == "u")
+    if np.abs(fractions).max(initial=0) > LOUDEST:
+        raise RangeError(
+            f"samples reach {np.abs(fractions).max():.4g}, and 1 is full scale: divide them by the "
+            "full scale of the recording, 32768 for 16 bits."
+        )
+    return fractions
 
 
 def vowel(sound: Array, rate: float) -> tuple[float, float]:
