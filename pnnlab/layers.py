@@ -315,6 +315,21 @@ def parameter_count(network: nn.Module) -> int:
 
 
 @contextmanager
+def undriven(network: nn.Module) -> Iterator[None]:
+    """Within this context every physical layer checks its input, drives nothing and gives zeros."""
+
+    def silent(system: PhysicalSystem) -> Response:
+        def respond(x: Tensor, theta: Tensor) -> Tensor:
+            system.check(x, theta)
+            return x.new_zeros(len(x), system.output_dim)
+
+        return respond
+
+    with _responding(network, [silent(layer.system) for layer in physical_layers(network)]):
+        yield
+
+
+@contextmanager
 def on_device(network: nn.Module) -> Iterator[None]:
     """Within this context every physical layer is its system, without gradients."""
     with _responding(network, [layer.system for layer in physical_layers(network)]):

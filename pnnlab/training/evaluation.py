@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pnnlab.layers import PhysicalLayer, on_device, on_twin, physical_layers
+from pnnlab.tasks.base import Split, check_classes
 from pnnlab.training.limits import at_limits, stuck
 
 EVALUATION_BATCH = 500
@@ -61,9 +62,11 @@ def logits(network: nn.Module, x: Tensor) -> Tensor:
 
 def accuracy(network: nn.Module, examples: Examples) -> tuple[float, float]:
     """Fraction of right answers and mean cross-entropy, with the layers as they stand."""
-    said = logits(network, examples.x)
-    right = (said.argmax(1) == examples.labels).double().mean()
-    return float(right), float(functional.cross_entropy(said, examples.labels))
+    split = Split(examples.x, examples.labels)  # refuses what has no accuracy before it is sent
+    said = logits(network, split.x)
+    check_classes("given", split, said.shape[1])
+    right = (said.argmax(1) == split.labels).double().mean()
+    return float(right), float(functional.cross_entropy(said, split.labels))
 
 
 def evaluate(network: nn.Module, examples: Examples) -> Evaluation:

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pnnlab.errors import RangeError, RunError, ShapeError, TrainingError
+from pnnlab.errors import RangeError, RunError, TrainingError
 from pnnlab.layers import physical_layers, range_penalty
 from pnnlab.training.evaluation import Evaluation, Examples, evaluate
+from pnnlab.training.examples import checked
 from pnnlab.training.record import Record
 from pnnlab.training.settings import FitSettings
 
@@ -27,6 +28,11 @@ class Training:
     train, validation : Examples
         What to learn from, and what the records are evaluated on. Never the test split.
     settings : FitSettings
+
+    Raises
+    ------
+    ShapeError, RangeError
+        The network cannot be trained on these examples; nothing was driven.
 
     Attributes
     ----------
@@ -44,11 +50,8 @@ class Training:
         validation: Examples,
         settings: FitSettings,
     ) -> None:
-        if len(train.x) == 0 or len(validation.x) == 0:
-            raise ShapeError("training and validation both need at least one example.")
         self.network = network
-        self.train = train
-        self.validation = validation
+        self.train, self.validation = checked(network, train, validation, settings.batch_size)
         self.settings = settings
         self.optimizer = torch.optim.Adam(
             [p for p in network.parameters() if p.requires_grad], lr=settings.learning_rate

@@ -1,0 +1,162 @@
+"""Examples that no network could learn from are refused before any device is driven."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from toy import Toy, ToyTwin
+
+from pnnlab.errors import PnnlabError, RangeError, ShapeError
+from pnnlab.gradients import physics_aware
+from pnnlab.layers import PhysicalLayer, Rescale
+from pnnlab.tasks import Split, Task
+from pnnlab.training import FitSettings, Training, accuracy, evaluate, fit
+
+X = torch.rand(40, 6, generator=torch.Generator().manual_seed(0))
+LABELS = torch.arange(40) % 3
+GOOD = Split(X, LABELS)
+WITH_NAN = torch.where(torch.arange(6) == 2, torch.nan, X)
+
+
+@pytest.mark.parametrize(
+    ("x", "labels", "error", "message"),
+    [
+        (X, LABELS.float(), ShapeError, r"float32.*labels\.long\(\)"),
+        (X, LABELS + 0j, ShapeError, "complex64"),
+        (X, nn.functional.one_hot(LABELS), ShapeError, r"\(40, 3\) .*argmax\(1\)"),
+        (X, LABELS[:, None], ShapeError, "one class number each"),
+        (X, LABELS[:30], ShapeError, r"\(30,\) for 40 examples"),
+        (X, LABELS - 1, RangeError, "begin at -1; number the classes from 0"),
+        (X, LABELS.numpy(), ShapeError, r"ndarray.*torch\.as_tensor"),
+        (X, LABELS.tolist(), ShapeError, r"list.*torch\.as_tensor"),
+        (X * 255, LABELS, RangeError, r"outside \[0, 1\].*Scale it first"),
+        (X - 0.5, LABELS, RangeError, r"outside \[0, 1\]"),
+        (WITH_NAN, LABELS, RangeError, "40 NaN"),
+        (X / 0, LABELS, RangeError, r"outside \[0, 1\]"),
+        ((255 * X).byte(), LABELS, ShapeError, "uint8.*255"),
+        (X.numpy(), LABELS, ShapeError, r"ndarray.*torch\.tensor"),
+        (X.view(40, 2, 3), LABELS, ShapeError, r"\(40, 2, 3\).*flatten\(1\)"),
+        (X[:, 0], LABELS, ShapeError, "one row of features"),
+    ],
+)
+def test_what_is_no_split_is_refused(
+    x: Any, labels: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        Split(x, labels)
+    device, given = Toy(), SimpleNamespace(x=x, labels=labels)
+    with pytest.raises(error, match=message):
+        Training(network_of(device), given, GOOD, FitSettings())
+    with pytest.raises(error, match=message):
+        Training(network_of(device), GOOD, given, FitSettings())
+    with pytest.raises(error, match=message):
+        evaluate(network_of(device), given)
+    assert device.passes == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.bool])
+def test_whole_numbers_of_any_type_are_labels(dtype: torch.dtype) -> None:
+    labels = (LABELS % 2).to(dtype)
+    assert torch.equal(Split(X, labels).labels, LABELS % 2)
+    training = Training(
+        network_of(Toy()), SimpleNamespace(x=X, labels=labels), GOOD.first(2), FitSettings(epochs=1)
+    )
+    assert [record.step for record in fit(training)] == [1]
+
+
+def task(**changes: Any) -> Task:
+    parts: dict[str, Any] = {
+        "name": "made up",
+        "train": GOOD,
+        "validation": GOOD,
+        "test": GOOD,
+        "classes": 3,
+        "side": None,
+        "source": "",
+        "class_names": ("a", "b", "c"),
+    }
+    return Task(**parts | changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"train": Split(X, LABELS + 1)}, RangeError, "train split go from 1 to 3.*labels - 1"),
+        ({"validation": Split(X, 2 * LABELS)}, RangeError, "validation split go from 0 to 4"),
+        ({"test": Split(X, LABELS + 1)}, RangeError, "test split go from 1 to 3.*labels - 1"),
+        ({"classes": 2, "class_names": ()}, RangeError, "2 classes are numbered from 0 to 1"),
+        ({"test": Split(X[:, :5], LABELS)}, ShapeError, "test split have 5 features"),
+        ({"class_names": ("a", "b")}, ShapeError, "2 class_names for 3"),
+        ({"feature_names": ("a", "b")}, ShapeError, "2 feature_names for 6"),
+    ],
+)
+def test_what_is_no_task_is_refused(
+    changes: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        task(**changes)
+
+
+def network_of(device: Toy, classes: int = 3) -> nn.Sequential:
+    layer = PhysicalLayer(device, ToyTwin(), physics_aware)
+    return nn.Sequential(layer, Rescale(6), nn.Dropout(0.5), nn.Linear(6, classes))
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "batch_size", "message"),
+    [
+        (Split(X, LABELS + 1), GOOD, 8, "training split go from 1 to 3.*labels - 1"),
+        (GOOD, Split(X, LABELS + 1), 8, "validation split go from 1 to 3.*labels - 1"),
+        (GOOD, Split(X, 9 * LABELS), 8, "3 classes are numbered from 0 to 2: number them so"),
+        (GOOD, GOOD, 1, "batch_size of 2 or more"),
+        (GOOD.first(1), GOOD.first(1), 64, "batch_size of 2 or more, and as many examples"),
+        (Split(X, LABELS % 2), GOOD, 8, r"training split does not: \[2\].*Shuffle"),
+        (Split(X[:, :5], LABELS), Split(X[:, :5], LABELS), 8, "toy takes"),
+        (GOOD, Split(X[:, :5], LABELS), 8, "validation split have 5 features"),
+        (Split(X.double(), LABELS), Split(X.double(), LABELS), 8, "float64"),
+        (GOOD.first(0), GOOD, 8, "at least one example"),
+    ],
+)
+def test_a_training_that_cannot_go_well_is_refused_before_the_device_is_driven(
+    train: Split, validation: Split, batch_size: int, message: str
+) -> None:
+    device = Toy()
+    with pytest.raises(PnnlabError, match=message):
+        Training(network_of(device), train, validation, FitSettings(batch_size=batch_size))
+    assert device.passes == 0
+
+
+@pytest.mark.parametrize("last", [nn.Flatten(0), nn.Unflatten(1, (3, 1)), nn.LSTM(3, 3)])
+def test_a_network_that_gives_no_logits_is_refused(last: nn.Module) -> None:
+    device = Toy()
+    with pytest.raises(ShapeError, match=r"let it give logits, \(batch, classes\)"):
+        Training(network_of(device).append(last), GOOD, GOOD, FitSettings())
+    assert device.passes == 0
+
+
+def test_a_batch_of_one_is_fine_where_nothing_standardises_by_batches() -> None:
+    network = nn.Sequential(PhysicalLayer(Toy(), ToyTwin(), physics_aware), nn.Linear(6, 3))
+    training = Training(network, GOOD.first(5), GOOD.first(3), FitSettings(epochs=1, batch_size=1))
+    assert [record.step for record in fit(training)] == [1, 2, 3, 4, 5]
+
+
+def test_looking_changes_nothing() -> None:
+    device = Toy()
+    network = network_of(device).append(nn.BatchNorm1d(3).eval())
+
+    def seen() -> list[Tensor]:
+        return [torch.get_rng_state(), *(value.clone() for value in network.state_dict().values())]
+
+    before, modes = seen(), [module.training for module in network.modules()]
+    Training(network, GOOD, GOOD, FitSettings())
+    assert all(map(torch.equal, before, seen()))
+    assert modes == [module.training for module in network.modules()]
+    assert not network[0].stand_in  # type: ignore[union-attr]
+    assert device.passes == 0
+
+
+def test_an_accuracy_of_labels_beyond_the_network_is_refused_in_words() -> None:
+    with pytest.raises(RangeError, match=r"go from 1 to 3.*labels - 1"):
+        accuracy(nn.Linear(6, 3), Split(X, LABELS + 1))
