@@ -17,8 +17,7 @@ from toy import Toy, ToyTwin
 
 from pnnlab.gradients import physics_aware
 from pnnlab.layers import PhysicalLayer, Rescale
-from pnnlab.sessions import Floats, Session
-from pnnlab.training import FitSettings, Training, fit
+from pnnlab.training import FitSettings, Floats, Session, Training
 from pnnlab.views import Line, Panel, PlotGrid, TrainingDashboard
 
 POINTS = 1000
@@ -34,10 +33,14 @@ def training() -> Training:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     x = torch.rand(200, 6)
-    split = SimpleNamespace(x=x, labels=(x[:, :3].sum(1) > x[:, 3:].sum(1)).long())
+    split = SimpleNamespace(x=x, targets=(x[:, :3].sum(1) > x[:, 3:].sum(1)).long())
     layers = [PhysicalLayer(Toy(), ToyTwin(), physics_aware, encoding=Rescale(6)) for _ in range(3)]
     settings = FitSettings(epochs=200_000, batch_size=20, evaluations=20_000)
-    return Training(nn.Sequential(*layers, nn.Linear(6, 2)), split, split, settings)
+    return Training(
+        nn.Sequential(*layers, nn.Linear(6, 2)),
+        SimpleNamespace(train=split, validation=split),
+        settings,
+    )
 
 
 class Bare(anywidget.AnyWidget):
@@ -85,7 +88,7 @@ def update_cost() -> dict[str, float]:
 async def slowdown(pairs: int = PAIRS, block: float = BLOCK) -> dict[str, float]:
     """A running training with a dashboard and without, in turn: ratios of the time of a step."""
     running = training()
-    session = Session(fit(running)).start()
+    session = Session(running).start()
     while running.step < 300:
         await asyncio.sleep(0.01)
 

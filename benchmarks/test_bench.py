@@ -30,7 +30,7 @@ from pnnlab.instruments.virtual.faults import KINDS
 from pnnlab.layers import PhysicalLayer, Rescale
 from pnnlab.summary import wilson_interval
 from pnnlab.systems import Circuit
-from pnnlab.training import FitSettings, Training, accuracy, fit
+from pnnlab.training import FitSettings, Training, accuracy
 from pnnlab.twins import CircuitEquations, PhysicsTwin
 
 LIMITS = Limits(low_v=-10, high_v=10)
@@ -214,15 +214,15 @@ def trained(bench: Bench, faults: Faults | None = None) -> float:
     settings = FitSettings(epochs=EPOCHS, batch_size=20, learning_rate=0.005, evaluations=1)
     if faults is not None:
         faults.start()
-    for _ in fit(Training(network, split, split, settings)):
+    for _ in Training(network, SimpleNamespace(train=split, validation=split), settings).records():
         pass
-    return accuracy(network, test)[0]
+    return accuracy(network, test)
 
 
 def examples(count: int) -> SimpleNamespace:
     """Which half has the larger sum?"""
     x = torch.rand(count, 16)
-    return SimpleNamespace(x=x, labels=(x[:, :8].sum(1) > x[:, 8:].sum(1)).long())
+    return SimpleNamespace(x=x, targets=(x[:, :8].sum(1) > x[:, 8:].sum(1)).long())
 
 
 def difference(first: float, second: float) -> tuple[float, float]:

@@ -17,9 +17,9 @@ from typing import TypeAlias
 import pytest
 from browser import Lab, jupyter_lab, lab_page, needs_chromium, write_notebook
 from jupyter_client.manager import start_new_kernel
-from records import EVALUATED, record
+from records import EVALUATED, Scripted, record
 
-from pnnlab.sessions import Session
+from pnnlab.background import Session
 from pnnlab.training import Record
 from pnnlab.views import TrainingDashboard
 
@@ -97,7 +97,7 @@ def test_memory_is_bounded_over_ten_hours(benchmark):
                 held.append(min(traced() for _ in range(5)))
             yield record(step, STEPS, **(EVALUATED if step % EVERY == 0 else {}))
 
-    session = Session(ten_hours())
+    session = Session(Scripted(ten_hours()))
     tracemalloc.start()
     try:
         dashboard = TrainingDashboard(session)
@@ -123,9 +123,9 @@ sys.path[:0] = {PATHS!r}
 import anywidget, traitlets
 import numpy as np
 from IPython.display import display
-from pnnlab.sessions import Session
+from pnnlab.background import Session
 from pnnlab.views import Line, Panel, PlotGrid, TrainingDashboard
-from records import EVALUATED, record
+from records import EVALUATED, Scripted, record
 
 class Least(anywidget.AnyWidget):
     _esm = '''export default {{ render({{ model, el }}) {{
@@ -142,7 +142,8 @@ def panel(n):
     return Panel(title='Response', y_label='y (V)', lines=lines)
 
 def session():
-    done = Session([record(s, 400, **(EVALUATED if s % 20 == 0 else {{}})) for s in range(1, 401)])
+    records = [record(s, 400, **(EVALUATED if s % 20 == 0 else {{}})) for s in range(1, 401)]
+    done = Session(Scripted(records))
     done.start().join()
     return done
 

@@ -1,43 +1,81 @@
 """pnnlab: train physical systems with backpropagation, from the bench or in simulation.
 
-Submodules load on first use, so that ``import pnnlab`` costs nothing and a terminal command
+``import pnnlab as pnn`` is enough for the whole job: `device`, `fit_twin`, `deep_pnn`, `train` (or
+`watch`, under the dashboard), `evaluate`, `compare`. What stands behind them is in the submodules.
+Everything loads on first use, so that ``import pnnlab`` costs nothing and a terminal command
 never waits for a plotting library.
 """
 
 from importlib import import_module
-from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # for editors and type checkers; at run time `__getattr__` loads them
+    from pnnlab.comparison import compare
+    from pnnlab.gradients import ideal, in_silico, physics_aware
+    from pnnlab.layers import PhysicalLayer, calibrate, deep_pnn, programmed
+    from pnnlab.protocols import PhysicalSystem, device
+    from pnnlab.runs import train
+    from pnnlab.tasks import Task
+    from pnnlab.training import FitSettings, Training, evaluate
+    from pnnlab.twins import fit_twin
+    from pnnlab.views import watch
 
 __version__ = "0.1.0"
 
+_SUBMODULES = (
+    *("background", "characterize", "comparison", "errors", "gradients", "instruments", "layers"),
+    *("origin", "protocols", "results", "runs", "summary", "systems", "tasks", "training"),
+    *("twins", "views"),
+)
+_HOMES = {
+    "FitSettings": "training",
+    "PhysicalLayer": "layers",
+    "PhysicalSystem": "protocols",
+    "Task": "tasks",
+    "Training": "training",
+    "calibrate": "layers",
+    "compare": "comparison",
+    "deep_pnn": "layers",
+    "device": "protocols",
+    "evaluate": "training",
+    "fit_twin": "twins",
+    "ideal": "gradients",
+    "in_silico": "gradients",
+    "physics_aware": "gradients",
+    "programmed": "layers",
+    "train": "runs",
+    "watch": "views",
+}
+
 __all__ = [
+    "FitSettings",
+    "PhysicalLayer",
+    "PhysicalSystem",
+    "Task",
+    "Training",
     "__version__",
-    "characterize",
-    "comparison",
-    "errors",
-    "gradients",
-    "inference",
-    "instruments",
-    "layers",
-    "monitoring",
-    "origin",
-    "protocols",
-    "results",
-    "runs",
-    "sessions",
-    "summary",
-    "systems",
-    "tasks",
-    "training",
-    "twins",
-    "views",
+    "calibrate",
+    "compare",
+    "deep_pnn",
+    "device",
+    "evaluate",
+    "fit_twin",
+    "ideal",
+    "in_silico",
+    "physics_aware",
+    "programmed",
+    "train",
+    "watch",
 ]
 
 
-def __getattr__(name: str) -> ModuleType:
-    if name in __all__:
+def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
         return import_module(f"{__name__}.{name}")
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted({*__all__, *_SUBMODULES})

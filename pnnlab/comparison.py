@@ -2,18 +2,23 @@
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import final
 
 import torch
 from torch import nn
 
 from pnnlab.errors import RangeError
+from pnnlab.gradients import GradientRule, ideal, in_silico, physics_aware
 from pnnlab.layers import calibrate, on_device, on_twin, parameter_count, physical_layers
 from pnnlab.origin import commit, commit_name
-from pnnlab.runs import Run, read_provenance
-from pnnlab.summary import Row
+from pnnlab.runs import Run, read_provenance, train
+from pnnlab.summary import Row, rows_table
 from pnnlab.tasks import Task
-from pnnlab.training import FitSettings, Training, accuracy, fit
+from pnnlab.training import FitSettings, Training, accuracy, scores
 
 CALIBRATION_INPUTS = 1000
 FEWEST_STEPS = 500
@@ -124,14 +129,14 @@ def digital_accuracy(
         settings = FitSettings(
             epochs=epochs, batch_size=size, learning_rate=rate, evaluations=1, seed=seed
         )
-        training = Training(make(), task.train, task.validation, settings)
-        for _ in fit(training):
+        training = Training(make(), task, settings)
+        for _ in training.records():
             pass
-        right, loss = accuracy(training.network, task.validation)
-        trained.append((right, -loss, training.network))
+        metric, loss = scores(training.network, task.validation)
+        trained.append((metric, -loss, training.network))
     # On a small validation split several rates tie; the loss decides, never the test split.
     *_, best = max(trained, key=lambda one: one[:2])
-    return accuracy(best, task.test)[0]
+    return accuracy(best, task.test)
 
 
 def result_row(
@@ -174,18 +179,18 @@ def result_row(
     layers = physical_layers(network)
     passes = training.device_passes
     with on_device(network):
-        on_the_device, _ = accuracy(network, task.test)
+        on_the_device = accuracy(network, task.test)
     on_its_twin = recalibrated = None
     if layers and all(layer.twin is not None for layer in layers):
         with on_twin(network):
-            on_its_twin, _ = accuracy(network, task.test)
+            on_its_twin = accuracy(network, task.test)
     if method == "in silico":
         # A copy, but of the very same devices: their state goes on, nothing is rewound.
         memo = {id(layer.system): layer.system for layer in layers}
         other = copy.deepcopy(network, memo)
         with on_device(other):
             calibrate(other, calibration_inputs(task))
-            recalibrated, _ = accuracy(other, task.test)
+            recalibrated = accuracy(other, task.test)
     return Row(
         system=system,
         task=task.name,
@@ -208,3 +213,96 @@ def result_row(
         seconds=round(training.seconds, 1),
         commit=commit_name(read_provenance(run.folder)["source"]) if run else commit(),
     )
+
+
+METHODS: Mapping[str, GradientRule] = MappingProxyType(
+    {"PAT": physics_aware, "in silico": in_silico, "ideal": ideal}
+)
+
+
+@final
+@dataclass(frozen=True)
+class Compared:
+    """Trainings side by side; it shows itself as the results table.
+
+    Attributes
+    ----------
+    rows : tuple of Row
+        One a training.
+    """
+
+    rows: tuple[Row, ...]
+
+    def __str__(self) -> str:
+        return rows_table(self.rows)
+
+    def _repr_markdown_(self) -> str:
+        return str(self)
+
+
+def compare(
+    make: Callable[[GradientRule, int], nn.Module],
+    task: Task,
+    settings: FitSettings | None = None,
+    *,
+    methods: Mapping[str, GradientRule] = METHODS,
+    seeds: int = 1,
+    twin: str = "twin",
+    folder: str | Path | None = None,
+    progress: bool = True,
+) -> Compared:
+    """Train one network by several methods, beside the digital baselines.
+
+    Each method gets the same settings, data and seeds. In silico is measured as trained and after
+    its normalisation was measured again on the device. The digital baselines are a linear
+    classifier and a network with at most as many parameters; see `digital_baseline`.
+
+    Parameters
+    ----------
+    make : callable
+        Makes a fresh network of a gradient rule and a seed, such as
+        ``lambda rule, seed: deep_pnn(device, twin, rule, layers=3, classes=10, seed=seed)``.
+    task : Task
+        The test split is looked at once by each trained network.
+    settings : FitSettings, optional
+        Their seed is the first.
+    methods : mapping of str to GradientRule
+        By default PAT, in silico and ideal; leave out ideal for a device that is not simulated.
+    seeds : int
+        Trainings of each method.
+    twin : str
+        What the table calls the twin.
+    folder : path, optional
+        Where each training is kept in a run folder of its own; the same call then goes on with
+        what was interrupted.
+    progress : bool
+        Show progress bars.
+    """
+    settings = settings or FitSettings()
+    probe = make(next(iter(methods.values())), settings.seed)
+    epochs, batch, first = settings.epochs, settings.batch_size, settings.seed
+    size = parameter_count(probe)
+    digital = digital_baseline(task, size, epochs=epochs, batch_size=batch, seed=first)
+    linear = linear_baseline(task, epochs=epochs, batch_size=batch, seed=first)
+    rows = []
+    for seed in range(first, first + seeds):
+        for name, rule in methods.items():
+            network = make(rule, seed)
+            calibrate(network, calibration_inputs(task))
+            label = f"{name}, seed {seed}"
+            kept = None if folder is None else Path(folder, label.replace(", ", "-"))
+            training = train(
+                network, task, settings, seed=seed, folder=kept, label=label, progress=progress
+            )
+            rows.append(
+                result_row(
+                    training,
+                    task,
+                    system=physical_layers(network)[0].system.name,
+                    method=name,
+                    twin=None if rule is ideal else twin,
+                    digital_baseline=digital,
+                    linear_baseline=linear,
+                )
+            )
+    return Compared(tuple(rows))

@@ -1,16 +1,19 @@
 """`PhysicalLayer`: a physical system as a torch module that composes with any other."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from pnnlab.errors import RangeError, ShapeError, TwinError
-from pnnlab.gradients import GradientRule, Response
+from pnnlab.gradients import GradientRule, Response, physics_aware
 from pnnlab.protocols import PhysicalSystem
+
+Observer: TypeAlias = "Callable[[PhysicalLayer, Tensor, Tensor, Tensor], object]"
 
 PENALTY_SHARPNESS = 30.0  # k of the soft range penalty, as in the authors' experiment code
 AVERAGING = 0.1  # weight of a new batch in the running statistics: the last ten count
@@ -161,6 +164,7 @@ class PhysicalLayer(nn.Module):
         rule(system, self.twin)  # a rule that cannot work says so now, not in the first step
         # In a tuple, or torch would register a twin that stands in as a submodule.
         self.stand_in: tuple[Response, ...] = ()
+        self.observers: tuple[Observer, ...] = ()
         self.penalty = torch.zeros(())
         self.clamped = 0.0
 
@@ -174,7 +178,11 @@ class PhysicalLayer(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         """Send ``h``, (batch, features), through the layer; returns (batch, output_dim)."""
         respond = self.stand_in[0] if self.stand_in else self.rule(self.system, self.twin)
-        return respond(self.drive(h), self.theta.clamp(0, 1))
+        x, theta = self.drive(h), self.theta.clamp(0, 1)
+        y = respond(x, theta)
+        for observer in self.observers:
+            observer(self, x.detach(), theta.detach(), y.detach())
+        return y
 
 
 class Span(nn.Module):
@@ -244,36 +252,80 @@ class Shots(nn.Module):
         return y.reshape(batch, -1)
 
 
-def deep_pnn(
-    systems: Sequence[PhysicalSystem],
-    twins: Sequence[nn.Module | None],
-    rule: GradientRule,
-    *,
-    seed: int = 0,
-) -> nn.Sequential:
-    """Chain systems into a network that reads a class out of the last one.
+class Reprogrammable(Protocol):
+    """A system, or the twin of one, that can be programmed with other replays and read-outs."""
 
-    A `Rescale` before every layer but the first brings read-outs back to [0, 1]; another one
-    turns the last read-out into logits, with a gain and an offset for each class.
+    def reprogrammed(self, *, replays: int, output_dim: int) -> PhysicalSystem:
+        """The same device, programmed otherwise."""
+
+
+class ReprogrammableTwin(Protocol):
+    """A twin that serves in several programmes of its device."""
+
+    def reprogrammed(self, system: PhysicalSystem, *, replays: int) -> nn.Module:
+        """The twin of the same device, programmed otherwise."""
+
+
+def programmed(
+    system: Reprogrammable, twin: ReprogrammableTwin, layers: Sequence[tuple[int, int]]
+) -> tuple[list[PhysicalSystem], list[nn.Module]]:
+    """Program one device as a chain of layers, and its twin likewise, for `deep_pnn`.
 
     Parameters
     ----------
-    systems : sequence of PhysicalSystem
+    system : PhysicalSystem
+        Replays its input, such as `Circuit`, `Plate` or a `Bench` with either.
+    twin : Twin
+        Fitted to it.
+    layers : sequence of (int, int)
+        Replays and read-outs of each layer.
+
+    Returns
+    -------
+    systems, twins : list, list
+        One a layer. All are the same device, and share the twin's constants or weights.
+    """
+    systems = [system.reprogrammed(replays=n, output_dim=outputs) for n, outputs in layers]
+    twins = [twin.reprogrammed(one, replays=n) for one, (n, _) in zip(systems, layers, strict=True)]
+    return systems, twins
+
+
+def deep_pnn(
+    systems: PhysicalSystem | Sequence[PhysicalSystem],
+    twins: nn.Module | Sequence[nn.Module | None] | None,
+    rule: GradientRule = physics_aware,
+    *,
+    layers: int = 1,
+    classes: int | None = None,
+    seed: int = 0,
+) -> nn.Sequential:
+    """Chain systems into a network.
+
+    A `Rescale` before every layer but the first brings read-outs back to [0, 1]. If the last
+    system has as many outputs as there are classes, another one turns them into logits, with a
+    gain and an offset for each class; otherwise a digital linear layer does.
+
+    Parameters
+    ----------
+    systems : PhysicalSystem, or a sequence of them
         Each as wide at its input as the one before at its output.
-    twins : sequence of nn.Module or None
+    twins : nn.Module or None, or a sequence of them
         One for each system.
     rule : GradientRule
+    layers : int
+        How often to use a single system, each time with parameters of its own.
+    classes : int, optional
+        How many logits, or values, the network gives; by default the outputs of the last system.
     seed : int
         Of the initial parameters.
 
     Raises
     ------
     ShapeError
-        The systems do not fit together.
+        The systems do not fit together, or are a sequence and ``layers`` is given too.
     """
-    if not systems or len(systems) != len(twins):
-        raise ShapeError(f"{len(systems)} systems and {len(twins)} twins: give one twin a system.")
-    layers: list[nn.Module] = []
+    systems, twins = _chain(systems, twins, layers)
+    network: list[nn.Module] = []
     for number, (system, twin) in enumerate(zip(systems, twins, strict=True)):
         if number and system.input_dim != systems[number - 1].output_dim:
             raise ShapeError(
@@ -282,9 +334,36 @@ def deep_pnn(
             )
         encoding = Rescale(system.input_dim) if number else None
         layer_seed = 1000 * seed + number
-        layers.append(PhysicalLayer(system, twin, rule, encoding=encoding, seed=layer_seed))
-    layers.append(Rescale(systems[-1].output_dim, gain=2.0, offset=0.0, elementwise=True))
-    return nn.Sequential(*layers)
+        network.append(PhysicalLayer(system, twin, rule, encoding=encoding, seed=layer_seed))
+    width = systems[-1].output_dim
+    if classes in (None, width):
+        network.append(Rescale(width, gain=2.0, offset=0.0, elementwise=True))
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            head = nn.Linear(width, classes)
+        network += [Rescale(width, gain=1.0, offset=0.0), head]
+    return nn.Sequential(*network)
+
+
+def _chain(
+    systems: PhysicalSystem | Sequence[PhysicalSystem],
+    twins: nn.Module | Sequence[nn.Module | None] | None,
+    layers: int,
+) -> tuple[Sequence[PhysicalSystem], Sequence[nn.Module | None]]:
+    """One system and one twin for each layer."""
+    if isinstance(systems, PhysicalSystem):
+        if layers < 1:
+            raise ShapeError(f"layers is {layers}; a network needs at least one.")
+        systems = [systems] * layers
+        if twins is None or isinstance(twins, nn.Module):
+            twins = [twins] * layers
+    elif layers != 1:
+        raise ShapeError("layers counts the uses of a single system; a sequence has its length.")
+    if twins is None or isinstance(twins, nn.Module) or not 0 < len(systems) == len(twins):
+        count = 1 if twins is None or isinstance(twins, nn.Module) else len(twins)
+        raise ShapeError(f"{len(systems)} systems and {count} twins: give one twin a system.")
+    return systems, twins
 
 
 def check_twin(system: PhysicalSystem, twin: nn.Module | None) -> None:
@@ -352,6 +431,27 @@ def on_twin(network: nn.Module) -> Iterator[None]:
         twins.append(layer.twin)
     with _responding(network, twins):
         yield
+
+
+@contextmanager
+def observed(network: nn.Module, observer: Observer) -> Iterator[None]:
+    """Within this context, tell ``observer`` of every call of a physical layer.
+
+    Parameters
+    ----------
+    network : nn.Module
+    observer : callable
+        Called with the layer, its drive ``x``, (batch, input_dim), its ``theta``, (param_dim,),
+        both in [0, 1], and its ``y``, (batch, output_dim), without a graph.
+    """
+    layers = physical_layers(network)
+    for layer in layers:
+        layer.observers = (*layer.observers, observer)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.observers = layer.observers[:-1]
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """What the lab asks of a device: numbers in, numbers out, nothing else."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeAlias, final
 
 import numpy as np
@@ -24,12 +25,48 @@ OVERRANGE_CODES = {
 }
 
 
+NO_POWER = "What a shot takes from the wall, generator and read-out included, is not known."
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What one shot of a device costs.
+
+    Attributes
+    ----------
+    seconds_per_pass, joules_per_pass : float or None
+        None where it is not known.
+    assumptions : str
+        What they rest on, in whole sentences.
+    source : str
+        Where they are from.
+    """
+
+    seconds_per_pass: float | None
+    joules_per_pass: float | None
+    assumptions: str
+    source: str
+
+
+@final
+@dataclass(frozen=True)
+class Group:
+    """Neighbouring parameters of one kind: ``theta[start:stop]``."""
+
+    name: str
+    start: int
+    stop: int
+
+
 class PhysicalSystem(ABC):
     """A device that turns inputs ``x`` and parameters ``theta`` into read-outs ``y``.
 
     Calling a system drives it once for each row of the batch. It is never differentiated: the
     call runs without a graph, whether the system is a simulation or a bench. A subclass supplies
-    `_measure` and may rely on what `__call__` has checked; what it returns is checked as well.
+    `_measure` and may rely on what `__call__` has checked; what it returns is checked as well. It
+    may also say what a shot costs, by `cost`, and how its parameters are divided, by
+    `theta_groups`.
 
     Parameters
     ----------
@@ -154,7 +191,7 @@ class PhysicalSystem(ABC):
         check_unit_range("theta", theta)
 
     @abstractmethod
-    def _measure(self, x: Tensor, theta: Tensor) -> Tensor:
+    def _measure(self, x: Tensor, theta: Tensor) -> Any:
         """Drive the system with checked CPU tensors of float32 or float64, both its own.
 
         Returns
@@ -163,6 +200,22 @@ class PhysicalSystem(ABC):
             Read-outs. An array or nested lists of real numbers do as well, and may be the
             driver's own buffer. A reading that failed is NaN.
         """
+
+    def cost(self) -> Cost:
+        """What one shot costs in time and energy, as far as it is known.
+
+        Of a simulated system, what counts is the machine that it imitates.
+        """
+        return Cost(
+            seconds_per_pass=None,
+            joules_per_pass=None,
+            assumptions=f"How long a shot of {self.name} takes is not known. {NO_POWER}",
+            source="none found",
+        )
+
+    def theta_groups(self) -> tuple[Group, ...]:
+        """How the parameters are divided into named groups; empty if they are all of one kind."""
+        return ()
 
     def state(self) -> State:
         """What must be kept so that a simulated system goes on exactly where it stopped.
@@ -178,6 +231,52 @@ class PhysicalSystem(ABC):
                 f"{self.name} has no state to restore, but was given {sorted(state)}: this "
                 "checkpoint was written with another system."
             )
+
+
+@final
+class FunctionSystem(PhysicalSystem):
+    """A device that a function drives; see `device`."""
+
+    def __init__(
+        self, measure: Callable[[Tensor, Tensor], Any], dims: tuple[int, int, int], name: str
+    ) -> None:
+        super().__init__(*dims)
+        self._function = measure
+        self._name = name
+
+    @property
+    def name(self) -> str:
+        """How the system is called in reports and results."""
+        return self._name
+
+    def _measure(self, x: Tensor, theta: Tensor) -> Any:
+        return self._function(x, theta)
+
+
+def device(
+    measure: Callable[[Tensor, Tensor], Any],
+    *,
+    inputs: int,
+    parameters: int,
+    outputs: int,
+    name: str = "device",
+) -> PhysicalSystem:
+    """Make a system of a function that drives a device and returns its read-outs.
+
+    Subclass `PhysicalSystem` for a device that has a state, a cost or groups of parameters.
+
+    Parameters
+    ----------
+    measure : callable
+        Takes ``x``, (batch, inputs), and ``theta``, (parameters,) or (batch, parameters), CPU
+        tensors that are checked to be in [0, 1]; returns real numbers, (batch, outputs), as a
+        tensor, an array or lists.
+    inputs, parameters, outputs : int
+        Lengths of one ``x``, one ``theta`` and one row of read-outs.
+    name : str
+        How it is called in reports and errors.
+    """
+    return FunctionSystem(measure, (inputs, parameters, outputs), name)
 
 
 class SimulatedSystem(PhysicalSystem):
@@ -204,6 +303,19 @@ class SimulatedSystem(PhysicalSystem):
     @abstractmethod
     def _simulate(self, x: Tensor, theta: Tensor) -> Tensor:
         """Compute ``y`` from checked tensors, differentiably."""
+
+
+def sampled_cost(samples: int, sample_s: float, source: str) -> Cost:
+    """Cost of a shot that lasts as long as its samples, of ``sample_s`` seconds each."""
+    return Cost(
+        seconds_per_pass=samples * sample_s,
+        joules_per_pass=None,
+        assumptions=(
+            f"A shot lasts as long as its {samples} samples at {sample_s * 1e6:g} µs each; loading "
+            f"a waveform and fetching a record take no time. {NO_POWER}"
+        ),
+        source=source,
+    )
 
 
 def check_unit_range(label: str, value: Tensor) -> None:

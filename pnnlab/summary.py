@@ -329,11 +329,24 @@ def results_table(summaries: Iterable[Summary]) -> str:
 
     scales = list(dict.fromkeys(summary.scale for summary in summaries if summary.rows))
     lines = [
-        _line(_label(str(name), str(scale), len(scales) > 1), rows)
+        (_label(str(name), str(scale), len(scales) > 1), *_line(rows))
         for (name, scale, *_), rows in groups.items()
     ]
-    intervals = [line[_HEADER.index("interval")] for line in lines]
-    notes = [f"Scale: {', '.join(scales)}. Accuracies in %, on the system itself, mean over seeds."]
+    return _with_notes(("nb", *_HEADER), lines, f"Scale: {', '.join(scales)}. ")
+
+
+def rows_table(rows: Iterable[Row]) -> str:
+    """Lay rows out like `results_table`, one line per system, task, method, twin and depth."""
+    groups: dict[tuple[object, ...], list[Row]] = {}
+    for row in rows:
+        key = (row.system, row.task, row.method, row.twin, row.layers, row.split)
+        groups.setdefault(key, []).append(row)
+    return _with_notes(_HEADER, [_line(group) for group in groups.values()])
+
+
+def _with_notes(header: Sequence[str], lines: Sequence[tuple[str, ...]], scale: str = "") -> str:
+    intervals = [line[header.index("interval")] for line in lines]
+    notes = [f"{scale}Accuracies in %, on the system itself, mean over seeds."]
     if any(text != ABSENT and not text.endswith(_ONE_SEED) for text in intervals):
         notes.append("Interval: 95 %, over seeds (Student t).")
     if any(text.endswith(_ONE_SEED) for text in intervals):
@@ -346,18 +359,17 @@ def results_table(summaries: Iterable[Summary]) -> str:
         "again on the system. Digital: an MLP with as many parameters; linear: a digital linear "
         "classifier. Passes: how often the system was driven, mean per training."
     )
-    table = markdown_table(_HEADER, lines, text_columns=_TEXT_COLUMNS)
+    table = markdown_table(header, lines, text_columns=header.index("layers"))
     return "\n".join((table, "", *(f"- {note}" for note in notes)))
 
 
 _ONE_SEED = "†"
 ABSENT = "–"
 _HEADER = (
-    *("nb", "system", "task", "method", "twin"),
+    *("system", "task", "method", "twin"),
     *("layers", "accuracy", "interval", "seeds", "on twin", "recalib."),
     *("digital", "linear", "chance", "passes"),
 )
-_TEXT_COLUMNS = 5
 _SHOWN = (
     *("accuracy_on_twin", "recalibrated_accuracy"),
     *("digital_baseline", "linear_baseline", "chance"),
@@ -370,11 +382,10 @@ def _label(notebook: str, scale: str, say_scale: bool) -> str:
     return f"{name} {scale}" if say_scale else name
 
 
-def _line(label: str, rows: Sequence[Row]) -> tuple[str, ...]:
+def _line(rows: Sequence[Row]) -> tuple[str, ...]:
     first = rows[0]
     task = first.task if first.split in (None, "test") else f"{first.task} ({first.split})"
     return (
-        label,
         first.system,
         task,
         first.method,

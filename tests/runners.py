@@ -20,7 +20,7 @@ from pnnlab.gradients import GradientRule, physics_aware
 from pnnlab.layers import PhysicalLayer, Rescale
 from pnnlab.runs import Run, run
 from pnnlab.runs.journal import Journal
-from pnnlab.training import FitSettings, Record, Training, fit
+from pnnlab.training import FitSettings, Record, Training
 
 STEPS = 42
 CHECKPOINT_EVERY = 10
@@ -54,13 +54,17 @@ def toy_training(
         nn.BatchNorm1d(6),
         nn.Linear(6, 3),
     )
-    return Training(network, examples(112, data), examples(30, data + 1), settings)
+    return Training(
+        network,
+        SimpleNamespace(train=examples(112, data), validation=examples(30, data + 1)),
+        settings,
+    )
 
 
 def examples(number: int, seed: int) -> SimpleNamespace:
     generator = torch.Generator().manual_seed(seed)
     x = torch.rand(number, 6, generator=generator)
-    return SimpleNamespace(x=x, labels=x[:, :3].argmax(1))
+    return SimpleNamespace(x=x, targets=x[:, :3].argmax(1))
 
 
 def lasting(training: Training) -> dict[str, Any]:
@@ -106,7 +110,7 @@ def finish(process: BaseProcess) -> int:
 def undisturbed(out: Path) -> None:
     """Train with `fit` alone, and keep what a run must end with."""
     training = toy_training()
-    records = list(fit(training))
+    records = list(training.records())
     torch.save((lasting(training), [vars(record) for record in records]), out)
 
 

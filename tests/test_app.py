@@ -103,9 +103,13 @@ def test_the_text_that_stands_in_for_it_is_always_the_same() -> None:
 
 def toy_training() -> Training:
     layer = PhysicalLayer(Toy(), ToyTwin(), physics_aware, encoding=Rescale(6))
-    split = SimpleNamespace(x=torch.rand(20, 6), labels=torch.randint(0, 2, (20,)))
+    split = SimpleNamespace(x=torch.rand(20, 6), targets=torch.randint(0, 2, (20,)))
     settings = FitSettings(epochs=2, batch_size=10, evaluations=1)
-    return Training(nn.Sequential(layer, nn.Linear(6, 2)), split, split, settings)
+    return Training(
+        nn.Sequential(layer, nn.Linear(6, 2)),
+        SimpleNamespace(train=split, validation=split),
+        settings,
+    )
 
 
 def test_a_run_gets_a_folder_of_its_own_once_it_is_started(tmp_path: Path) -> None:

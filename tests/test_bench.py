@@ -86,7 +86,7 @@ def test_a_circuit_on_a_bench_answers_as_the_simulated_one(generator, oscillosco
 
 def test_several_programmes_share_one_bench():
     with bench_of(circuit().terminals(), CircuitProgramme(16, 2, 8)) as first:
-        second = first.reshaped(CircuitProgramme(16, 4, 4))
+        second = first.reprogrammed(replays=4, output_dim=4)
         second(torch.rand(3, 16), torch.rand(second.param_dim))
         first(torch.rand(2, 16), torch.rand(first.param_dim))
         assert first.tally.shots == second.tally.shots == 5

@@ -10,6 +10,7 @@ import torch
 from records import wait_until
 from torch import nn
 
+from pnnlab.background import Session
 from pnnlab.errors import InstrumentError, LinkError
 from pnnlab.gradients import physics_aware
 from pnnlab.instruments.bench import Bench
@@ -20,9 +21,8 @@ from pnnlab.instruments.virtual import Faults, VirtualBench
 from pnnlab.instruments.virtual.faults import FaultKind
 from pnnlab.layers import PhysicalLayer, Rescale
 from pnnlab.runs import Run, read_journal
-from pnnlab.sessions import Session
 from pnnlab.systems import Circuit
-from pnnlab.training import FitSettings, Training, fit
+from pnnlab.training import FitSettings, Training
 from pnnlab.twins import CircuitEquations, PhysicsTwin
 
 PROGRAMME = CircuitProgramme(input_dim=16, replays=2, outputs=8)
@@ -58,12 +58,12 @@ def virtual(*, noise: bool, faults: Faults | None = None) -> VirtualBench:
 def training(bench: Bench, epochs: int) -> Training:
     torch.manual_seed(0)
     x = torch.rand(400, 16)
-    split = SimpleNamespace(x=x, labels=(x[:, :8].sum(1) > x[:, 8:].sum(1)).long())
+    split = SimpleNamespace(x=x, targets=(x[:, :8].sum(1) > x[:, 8:].sum(1)).long())
     twin = PhysicsTwin(bench, CircuitEquations(replays=2))
     layer = PhysicalLayer(bench, twin, physics_aware, encoding=Rescale(16))
     network = nn.Sequential(layer, nn.BatchNorm1d(8), nn.Linear(8, 2))
     settings = FitSettings(epochs=epochs, batch_size=20, learning_rate=0.02, evaluations=2)
-    return Training(network, split, split, settings)
+    return Training(network, SimpleNamespace(train=split, validation=split), settings)
 
 
 @pytest.mark.slow
@@ -72,11 +72,13 @@ def test_two_hundred_faults_change_no_weight():
     faults = Faults(1, mean_messages=200, kinds=MENDABLE, stall_s=0.15, most=200, waiting=True)
     with virtual(noise=False, faults=faults) as there, bench_on(there, faults) as bench:
         disturbed = training(bench, 200)
-        steps = sum(1 for _ in takewhile(lambda _: faults.injected.total() < 200, fit(disturbed)))
+        steps = sum(
+            1 for _ in takewhile(lambda _: faults.injected.total() < 200, disturbed.records())
+        )
         tally = bench.tally
     with virtual(noise=False) as there, bench_on(there) as bench:
         sound = training(bench, 200)
-        for _ in islice(fit(sound), steps + 1):  # the one that ended the other is taken too
+        for _ in islice(sound.records(), steps + 1):  # the one that ended the other is taken too
             pass
     assert set(faults.injected) == set(MENDABLE)
     assert sum(tally.retaken.values()) > 1000
@@ -129,7 +131,7 @@ def test_what_cannot_be_mended_pauses_the_run_and_says_why(tmp_path):
     with VirtualBench(circuit.terminals(), noise=False, port=port) as there:
         bench = bench_on(there)
         run = Run.create(tmp_path, training(bench, 20))
-        session = Session(run.records, checkpoint=run.checkpoint).start()
+        session = Session(run).start()
         wait_until(lambda: session.latest is not None)
     # The instruments are gone. Later they are back, at their old addresses.
     wait_until(lambda: session.status == "paused", 30)

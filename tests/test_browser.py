@@ -27,18 +27,18 @@ from torch import nn
 from toy import Toy, ToyTwin
 from pnnlab.gradients import physics_aware
 from pnnlab.layers import PhysicalLayer, Rescale
-from pnnlab.sessions import Session
+from pnnlab.background import Session
 from pnnlab.training import FitSettings, Training, fit
 from pnnlab.views import TrainingDashboard
 
 torch.set_num_threads(1)
 torch.manual_seed(0)
 x = torch.rand(200, 6)
-split = SimpleNamespace(x=x, labels=(x @ torch.tensor([1.0, -1, 2, 0, 1, -2]) > 0.5).long())
+split = SimpleNamespace(x=x, targets=(x @ torch.tensor([1.0, -1, 2, 0, 1, -2]) > 0.5).long())
 layers = [PhysicalLayer(Toy(), ToyTwin(), physics_aware, encoding=Rescale(6)) for _ in range(3)]
 network = nn.Sequential(*layers, nn.Linear(6, 2))
 settings = FitSettings(epochs=2_000, batch_size=20, evaluations=2_000)
-training = Training(network, split, split, settings)
+training = Training(network, SimpleNamespace(train=split, validation=split), settings)
 saved = []
 
 def slowly(records):
@@ -46,15 +46,22 @@ def slowly(records):
         time.sleep(0.01)
         yield record
 
-session = Session(
-    slowly(fit(training)), checkpoint=lambda: saved.append(training.step), training=training
+source = SimpleNamespace(
+    records=lambda: slowly(training.records()),
+    checkpoint=lambda: saved.append(training.step),
+    training=training,
 )
+session = Session(source)
 """
 PAST = """
 from pnnlab.runs import Run
 from pnnlab.views.pastruns import PastRuns
 for number in range(2):
-    short = Training(network, split, split, FitSettings(epochs=1, batch_size=20))
+    short = Training(
+        network,
+        SimpleNamespace(train=split, validation=split),
+        FitSettings(epochs=1, batch_size=20),
+    )
     for _ in Run.create(f"runs/digits-{number}", short, description="two <layers>").records():
         pass
 PastRuns("runs")

@@ -29,7 +29,7 @@ from toy import Toy, ToyTwin
 from pnnlab.gradients import physics_aware
 from pnnlab.layers import calibrate, deep_pnn
 from pnnlab.tasks import digits, vowels
-from pnnlab.training import FitSettings, Training, fit
+from pnnlab.training import FitSettings, Training
 from pnnlab.views.inference import LiveInference
 
 torch.set_num_threads(1)
@@ -39,9 +39,9 @@ def trained(task, *widths):
     network = deep_pnn([Toy(*s) for s in sizes], [ToyTwin(*s) for s in sizes], physics_aware)
     calibrate(network, task.train.x[:200])
     settings = FitSettings(epochs=10, batch_size=30, learning_rate=0.05, evaluations=1)
-    for record in fit(Training(network, task.train, task.validation, settings)):
+    for record in Training(network, task, settings).records():
         pass
-    print("accuracy", record.device_accuracy)
+    print("accuracy", record.device_metric)
     return network
 
 images, sounds = digits(), vowels()

@@ -20,7 +20,7 @@ NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 WAITS = """
 import time
 
-from pnnlab.sessions import Session
+from pnnlab.background import Session
 
 begin = Session.start
 

@@ -33,7 +33,9 @@ class TestConformanceWithoutNoise(SystemConformance):
 
 class TestConformanceReshaped(SystemConformance):
     def make_system(self):
-        return Circuit(0, input_dim=24, replays=3, output_dim=12).reshaped(replays=4, output_dim=6)
+        return Circuit(0, input_dim=24, replays=3, output_dim=12).reprogrammed(
+            replays=4, output_dim=6
+        )
 
 
 @pytest.fixture

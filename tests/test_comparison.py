@@ -10,7 +10,7 @@ from pnnlab.layers import deep_pnn, parameter_count, physical_layers
 from pnnlab.origin import commit
 from pnnlab.runs import Run
 from pnnlab.tasks import Split, Task
-from pnnlab.training import FitSettings, Training, fit
+from pnnlab.training import FitSettings, Training
 
 
 @pytest.fixture
@@ -19,10 +19,8 @@ def task():
 
 
 def trained(task, rule):
-    training = Training(
-        make_network(rule), task.train, task.validation, FitSettings(epochs=8, batch_size=32)
-    )
-    for _ in fit(training):
+    training = Training(make_network(rule), task, FitSettings(epochs=8, batch_size=32))
+    for _ in training.records():
         pass
     return training
 
@@ -57,11 +55,11 @@ def blobs(n: int, seed: int) -> Split:
 
 def test_the_linear_baseline_of_a_tiny_task_is_trained_to_the_end():
     tiny = Task("blobs", blobs(60, 1), blobs(30, 2), blobs(600, 3), 3, 0, "made up")
-    x, labels = tiny.train.x.double(), torch.nn.functional.one_hot(tiny.train.labels).double()
+    x, labels = tiny.train.x.double(), torch.nn.functional.one_hot(tiny.train.targets).double()
     ones = torch.ones(len(x), 1, dtype=torch.float64)
     weights = torch.linalg.lstsq(torch.cat([x, ones], 1), labels).solution
     guesses = (tiny.test.x.double() @ weights[:-1] + weights[-1]).argmax(1)
-    least_squares = (guesses == tiny.test.labels).float().mean()
+    least_squares = (guesses == tiny.test.targets).float().mean()
     # One epoch asked for, of batches larger than the task.
     assert linear_baseline(tiny, epochs=1, batch_size=128) > least_squares - 0.02
 
@@ -70,13 +68,17 @@ def test_a_tie_on_validation_is_not_broken_on_the_test_split(task, monkeypatch):
     """The loss decides, whichever rate would have done better on the test split."""
     seen = []
 
-    def told(network, examples):
-        rate = len(seen) if examples is task.validation else seen.index(network)
-        if examples is task.validation:
-            seen.append(network)
-        return (0.5, (0.3, 0.1, 0.2)[rate]) if examples is task.validation else (rate / 10, 1.0)
+    def on_validation(network, examples):
+        assert examples is task.validation
+        seen.append(network)
+        return 0.5, (0.3, 0.1, 0.2)[len(seen) - 1]
 
-    monkeypatch.setattr("pnnlab.comparison.accuracy", told)
+    def on_test(network, examples):
+        assert examples is task.test
+        return seen.index(network) / 10
+
+    monkeypatch.setattr("pnnlab.comparison.scores", on_validation)
+    monkeypatch.setattr("pnnlab.comparison.accuracy", on_test)
     assert linear_baseline(task, epochs=1, rates=(0.1, 0.01, 0.001)) == 0.1
 
 

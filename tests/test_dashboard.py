@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 from hands import click, message, share
-from records import EVALUATED, record, wait_until
+from records import EVALUATED, Scripted, record, wait_until
 from torch import nn
 from toy import Toy, ToyTwin
 
+from pnnlab.background import Session
 from pnnlab.gradients import physics_aware
 from pnnlab.layers import PhysicalLayer, Rescale
-from pnnlab.monitoring import Cost, Reference, Refit
-from pnnlab.sessions import Session
-from pnnlab.training import FitSettings, Training, fit
+from pnnlab.protocols import Cost
+from pnnlab.training import FitSettings, Reference, Refit, Training
 from pnnlab.views import TrainingDashboard
 from pnnlab.views.dashboard import drift
 from pnnlab.views.dashboard.aligning import AlignmentCloser
@@ -32,7 +32,7 @@ LOOKS = ["Confusion", "Gradients", "Drift and refit", "Limits", "Time and energy
 def made(*, twin: bool = True, physical: bool = True) -> Training:
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(40, 6, generator=generator)
-    split = SimpleNamespace(x=x, labels=(x[:, 0] > x[:, 1]).long())
+    split = SimpleNamespace(x=x, targets=(x[:, 0] > x[:, 1]).long())
     layers: list[nn.Module] = [
         PhysicalLayer(Toy(), ToyTwin(), physics_aware, encoding=Rescale(6), seed=seed)
         for seed in range(2)
@@ -41,7 +41,7 @@ def made(*, twin: bool = True, physical: bool = True) -> Training:
         layers = []
     network = nn.Sequential(*layers, nn.Linear(6, 2))
     settings = FitSettings(epochs=3, batch_size=20, evaluations=3, warmup=0)
-    training = Training(network, split, split, settings)
+    training = Training(network, SimpleNamespace(train=split, validation=split), settings)
     for layer in layers:
         layer.twin = layer.twin if twin else None
     return training
@@ -54,7 +54,7 @@ def training() -> Training:
 
 @pytest.fixture
 def session(training: Training) -> Session:
-    session = Session(fit(training), training=training).start()
+    session = Session(training).start()
     session.join()
     return session
 
@@ -94,7 +94,7 @@ def test_at_first_nothing_is_unfolded_and_nothing_is_made(dashboard: TrainingDas
 
 
 def test_a_session_that_does_not_know_its_training_is_shown_as_before() -> None:
-    assert TrainingDashboard(Session([record(1)])).looking is None
+    assert TrainingDashboard(Session(Scripted([record(1)]))).looking is None
 
 
 def test_a_network_without_twin_or_device_offers_what_it_has() -> None:
@@ -102,7 +102,7 @@ def test_a_network_without_twin_or_device_offers_what_it_has() -> None:
         (made(twin=False), [name for name in LOOKS if name != "Gradients"]),
         (made(physical=False), ["Confusion", "Learning rate"]),
     ):
-        looking = TrainingDashboard(Session(fit(training), training=training)).looking
+        looking = TrainingDashboard(Session(training)).looking
         assert looking is not None
         assert looking.folds.names == names
         for name in names:
@@ -146,7 +146,7 @@ def test_gradients_are_compared_at_the_cost_that_the_button_says(
 
 
 def test_gradients_are_sampled_while_the_training_runs(training: Training) -> None:
-    session = Session(fit(training), training=training)
+    session = Session(training)
     dashboard = TrainingDashboard(session)
     closer = unfold(dashboard, "Gradients")
     assert isinstance(closer, AlignmentCloser)
@@ -228,7 +228,7 @@ def test_limits_follow_the_evaluations(dashboard: TrainingDashboard) -> None:
 
 
 def test_the_learning_rate_is_changed_and_a_wrong_factor_refused(training: Training) -> None:
-    session = Session(fit(training), training=training)
+    session = Session(training)
     dashboard = TrainingDashboard(session)
     closer = unfold(dashboard, "Learning rate")
     assert isinstance(closer, RateCloser)

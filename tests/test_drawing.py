@@ -66,7 +66,7 @@ def test_a_dot_stays_a_dot():
 
 def test_drawn_digits_are_read_by_a_classifier_of_the_task():
     task = digits()
-    nearest = KNeighborsClassifier(3).fit(task.train.x.numpy(), task.train.labels.numpy())
+    nearest = KNeighborsClassifier(3).fit(task.train.x.numpy(), task.train.targets.numpy())
     drawing = drawing_for(task)
     assert drawing is not None
     x = torch.stack([drawing.features(strokes) for strokes in DRAWN.values()])

@@ -67,7 +67,7 @@ def toy() -> Measured:
     x, theta = torch.rand(8, 6, generator=generator), torch.rand(36, generator=generator)
     data = characterize.collect(system, 300, seed=0)
     twin = NeuralTwin(system, Mlp((16,)))
-    raw = twins.report(twin, system, data)
+    raw = twins.report(system, twin, data)
     records = list(twins.fitting_neural(twin, data, NeuralSettings(epochs=3)))
     return Measured(
         repeated=characterize.repeatability(system, x, theta, repeats=4),
@@ -77,7 +77,7 @@ def toy() -> Measured:
         remembered=characterize.memory(system, x, theta),
         drifted=characterize.drift(system, x[0], theta, shots=1000, every=100),
         records=records,
-        judged=[raw, twins.report(twin, system, data)],
+        judged=[raw, twins.report(system, twin, data)],
     )
 
 
@@ -296,7 +296,7 @@ def test_nothing_to_draw_is_refused(draw: Callable[..., go.Figure]) -> None:
 def test_a_report_without_a_ceiling_can_be_drawn() -> None:
     system = Toy(inputs=3, outputs=2)
     data = characterize.collect(system, 50, seed=0, repeats=1)
-    report = twins.report(NeuralTwin(system, Mlp((4,))), system, data)
+    report = twins.report(system, NeuralTwin(system, Mlp((4,))), data)
     assert math.isnan(report.ceiling)
     assert "ceiling" not in explorable.parity_figure(report).layout.title.text
     assert not named(explorable.residual_figure(report), "noise alone")

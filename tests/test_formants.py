@@ -36,7 +36,7 @@ def drawn():
 def test_the_task_is_the_papers_size_and_never_leaves_the_range(seed):
     task = vowels(seed)
     assert [len(split) for split in (task.train, task.validation, task.test)] == [210, 500, 2000]
-    assert task.train.labels.bincount().tolist() == [30] * 7
+    assert task.train.targets.bincount().tolist() == [30] * 7
     assert task.class_names == ("ae", "ah", "aw", "uw", "er", "iy", "ih")
     assert task.feature_names[:4] == (
         "F1 steady (Hz)",
@@ -140,10 +140,10 @@ def test_no_classifier_beats_the_bayes_accuracy_and_a_good_one_comes_near():
     task = vowels()
     tested = task.test.x.numpy() * (low_high[1] - low_high[0]) + low_high[0]
     good = QuadraticDiscriminantAnalysis().fit(50 * np.log(hz), labels)
-    score = good.score(50 * np.log(tested), task.test.labels.numpy())
+    score = good.score(50 * np.log(tested), task.test.targets.numpy())
     assert score == pytest.approx(reached, abs=0.01)
-    plain = LogisticRegression(C=100, max_iter=1000).fit(task.train.x, task.train.labels)
-    assert 0.94 < plain.score(task.test.x, task.test.labels) < reached
+    plain = LogisticRegression(C=100, max_iter=1000).fit(task.train.x, task.train.targets)
+    assert 0.94 < plain.score(task.test.x, task.test.targets) < reached
 
 
 @pytest.mark.parametrize("group", GROUPS)

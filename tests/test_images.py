@@ -33,7 +33,7 @@ def test_embedded_tasks_are_real_images_split_without_overlap(task, sizes, side)
         assert split.x.min() >= 0
         assert split.x.max() <= 1
         assert split.x.max() > 0.9
-        assert set(split.labels.tolist()) == set(range(10))
+        assert set(split.targets.tolist()) == set(range(10))
     assert task.class_names == tuple("0123456789")
     rows = [tuple(row) for split in splits for row in split.x.tolist()]
     assert len(set(rows)) >= len(rows) - 2  # a few people wrote the same digit twice
@@ -103,7 +103,7 @@ def test_the_full_set_is_read_plain_or_gzipped(folder):
     task = tasks.mnist(28)
     assert task.name == "mnist"
     assert (len(task.train), len(task.validation), len(task.test)) == (200, 5000, 60)
-    assert task.test.labels.tolist() == [n % 10 for n in range(60)]
+    assert task.test.targets.tolist() == [n % 10 for n in range(60)]
     first = np.random.default_rng(0).integers(0, 256, (5200, 28, 28), dtype=np.uint8)
     total = task.train.x.sum() + task.validation.x.sum()
     assert float(total) == pytest.approx(first.sum() / 255, rel=1e-4)
@@ -188,7 +188,7 @@ def test_every_copy_of_a_digit_is_appended_to_the_training_split_alone():
     plain, grown = (tasks.mnist(14, full=False, copies=n) for n in (0, 2))
     assert len(grown.train) == 3 * len(plain.train)
     assert torch.equal(grown.train.x[: len(plain.train)], plain.train.x)
-    assert torch.equal(grown.train.labels.view(3, -1), plain.train.labels.expand(3, -1))
+    assert torch.equal(grown.train.targets.view(3, -1), plain.train.targets.expand(3, -1))
     assert torch.equal(grown.test.x, plain.test.x)
     assert torch.equal(grown.validation.x, plain.validation.x)
 

@@ -1,9 +1,11 @@
 """`import pnnlab` is light: what is slow, or needs hardware or a screen, loads when it is used."""
 
 import os
+import re
 import subprocess
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -51,5 +53,23 @@ def test_a_misspelt_submodule_is_an_attribute_error():
 
 
 def test_every_public_submodule_exists():
-    names = set(pnnlab.__all__) - {"__version__"}
-    assert not [name for name in names if find_spec(f"pnnlab.{name}") is None]
+    assert not [name for name in pnnlab._SUBMODULES if find_spec(f"pnnlab.{name}") is None]
+
+
+def test_every_name_of_the_front_door_is_there_and_known_to_type_checkers():
+    assert (
+        set(pnnlab._HOMES) | {"__version__"}
+        == set(pnnlab.__all__)
+        == set(dir(pnnlab)) - set(pnnlab._SUBMODULES)
+    )
+    typed = Path(pnnlab.__file__).read_text(encoding="utf-8")
+    for name, home in pnnlab._HOMES.items():
+        assert getattr(pnnlab, name).__name__ == name
+        assert re.search(rf"from pnnlab\.{home} import .*\b{name}\b", typed)
+
+
+def test_the_front_door_loads_no_widget_plotting_or_instrument_library():
+    loaded = modules_after(
+        "import pnnlab as pnn; pnn.device, pnn.fit_twin, pnn.deep_pnn, pnn.train"
+    )
+    assert not loaded & {"IPython", "anywidget", "ipywidgets", "matplotlib", "plotly", "pyvisa"}

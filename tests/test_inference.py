@@ -7,8 +7,8 @@ from toy import Toy, ToyTwin
 
 from pnnlab.errors import RangeError, ShapeError
 from pnnlab.gradients import ideal, in_silico, physics_aware
-from pnnlab.inference import journey
 from pnnlab.layers import PhysicalLayer, Rescale, Shots, calibrate, on_twin, physical_layers
+from pnnlab.training import journey
 
 X = torch.rand(40, 6, generator=torch.Generator().manual_seed(0))
 

@@ -1,7 +1,6 @@
 """The journal: what goes in comes out, for pnnlab, the sqlite3 shell and xarray."""
 
 import json
-import math
 import sqlite3
 import time
 from contextlib import closing
@@ -15,9 +14,8 @@ from torch import nn
 from pnnlab.errors import RunError
 from pnnlab.runs import Run, RunInfo, export, list_runs, read_journal
 from pnnlab.runs.archive import EXPORT
-from pnnlab.runs.checkpoints import NEWEST, load_checkpoint, save_checkpoint
 from pnnlab.runs.files import aside
-from pnnlab.runs.journal import JOURNAL, TABLES, Journal, reading
+from pnnlab.runs.journal import JOURNAL, Journal
 from pnnlab.training import FitSettings, Record, Training
 
 RECORD = Record(
@@ -25,7 +23,7 @@ RECORD = Record(
     steps=2,
     epoch=1,
     loss=0.1 + 0.2,
-    batch_accuracy=0.5,
+    batch_metric=0.5,
     clamped=(0.0, 1 / 3),
     device_passes=2**40,
     seconds=1e-300,
@@ -51,7 +49,7 @@ def test_records_come_back_as_they_were(tmp_path: Path) -> None:
         assert list(journal.records()) == [RECORD, evaluated]
         assert list(journal.records(after=1)) == [evaluated]
         assert journal.last("step") == evaluated
-        assert journal.last("device_accuracy") is None
+        assert journal.last("device_metric") is None
 
 
 def test_nan_is_not_absence(tmp_path: Path) -> None:
@@ -78,7 +76,7 @@ def test_a_transaction_is_all_or_nothing(tmp_path: Path) -> None:
 def test_any_sqlite_shell_reads_it(finished: Path) -> None:
     with closing(sqlite3.connect(finished / JOURNAL)) as connection:
         (best, gap) = connection.execute(
-            "SELECT max(device_accuracy), json_extract(gap, '$[1]') FROM record"
+            "SELECT max(device_metric), json_extract(gap, '$[1]') FROM record"
         ).fetchone()
         (described,) = connection.execute("SELECT identity ->> '$.rules.0' FROM run").fetchone()
     assert 0 <= best <= 1
@@ -107,42 +105,6 @@ def test_journal_of_another_version(finished: Path) -> None:
         read_journal(finished)
 
 
-def test_a_journal_without_the_youngest_column_is_read_and_goes_on(tmp_path: Path) -> None:
-    """Made as a pnnlab that knew of no learning rates made it."""
-    run = Run.create(tmp_path / "run", toy_training(), checkpoint_every=10)
-    records = run.records()
-    for _ in range(13):
-        next(records)
-    records.close()
-    with reading(run.folder) as (journal, row):
-        for table in TABLES:
-            journal.connection.execute(f"ALTER TABLE {table} DROP COLUMN learning_rate")
-    state = load_checkpoint(run.folder / NEWEST, row.id, row.identity)
-    state["step"] = 10
-    del state["rate_scale"]
-    save_checkpoint(run.folder, row.id, row.identity, state)
-
-    read = read_journal(run.folder)
-    assert [record.step for record in read] == list(range(1, 14))
-    assert all(math.isnan(record.learning_rate) for record in read)
-    assert list_runs(tmp_path)[0].step == 13
-    with xr.open_dataset(export(run.folder), engine="h5netcdf") as dataset:
-        assert bool(dataset["learning_rate"].isnull().all())
-
-    resumed = Run.resume(run.folder, toy_training())
-    assert resumed.training.rate_scale == 1.0
-    made = list(resumed.records())
-    assert read_journal(run.folder) == read[:10] + made
-    rates = [resumed.training.settings.rate(step, STEPS) for step in range(10, STEPS)]
-    assert [record.learning_rate for record in made] == rates
-    with closing(sqlite3.connect(run.folder / JOURNAL)) as connection:
-        superseded = connection.execute("SELECT step, learning_rate FROM superseded").fetchall()
-    assert superseded == [(11, None), (12, None), (13, None)]
-
-
-# --- netCDF ---------------------------------------------------------------------------------------
-
-
 def test_export_is_labelled_and_complete(finished: Path) -> None:
     path = export(finished)
     assert path == finished / EXPORT
@@ -164,15 +126,15 @@ def test_export_is_labelled_and_complete(finished: Path) -> None:
 
 def test_export_of_a_run_without_layers_or_steps(tmp_path: Path) -> None:
     data = toy_training()
-    digital = Training(nn.Linear(6, 3), data.train, data.validation, FitSettings(epochs=1))
+    digital = Training(nn.Linear(6, 3), data, FitSettings(epochs=1))
     run = Run.create(tmp_path / "run", digital)
     with xr.open_dataset(export(run.folder), engine="h5netcdf") as dataset:
         assert dict(dataset.sizes) == {"step": 0, "layer": 0}
     for _ in run.records():
         pass
     with xr.open_dataset(export(run.folder), engine="h5netcdf") as dataset:
-        assert bool(dataset["device_accuracy"].isel(step=-1).notnull())
-        assert bool(dataset["twin_accuracy"].isnull().all())
+        assert bool(dataset["device_metric"].isel(step=-1).notnull())
+        assert bool(dataset["twin_metric"].isnull().all())
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
@@ -200,7 +162,7 @@ def test_runs_are_listed_newest_first(finished: Path) -> None:
 
     assert newest == RunInfo(folder=later.folder, description="not begun", began=newest.began)
     assert (older.folder, older.step, older.steps) == (finished, STEPS, STEPS)
-    assert older.device_accuracy == read_journal(finished)[-1].device_accuracy
+    assert older.device_metric == read_journal(finished)[-1].device_metric
     assert unreadable.folder == broken
     assert "not a database" in unreadable.problem
 

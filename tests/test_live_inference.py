@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import torch
 from hands import click, message
-from records import record, wait_until
+from records import Scripted, record, wait_until
 from test_sketchpad import stroke
 from torch import nn
 from toy import Toy, ToyTwin
 
+from pnnlab.background import Session
 from pnnlab.errors import DataError
 from pnnlab.gradients import ideal, physics_aware
 from pnnlab.layers import PhysicalLayer, Rescale, Shots, calibrate, deep_pnn, physical_layers
 from pnnlab.protocols import PhysicalSystem
-from pnnlab.sessions import Session
 from pnnlab.tasks import digits, vowels
 from pnnlab.tasks.drawing import Drawing
 from pnnlab.tasks.speech import formant_hz
@@ -264,7 +264,7 @@ def test_a_training_is_asked_for_a_moment_between_two_steps():
             yield record(step, 3)
 
     watched = nn.Sequential(PhysicalLayer(Watched(64, 10), None, ideal), Rescale(10))
-    session = Session(records()).start()
+    session = Session(Scripted(records())).start()
     view = LiveInference(watched, DIGITS, session=session)
     assert not view.source.pad.continuous
     message(view.source.choice, {"chosen": 0})

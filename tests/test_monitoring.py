@@ -1,19 +1,25 @@
 """What is watched of a network: alignment and confusion, with answers that are known exactly."""
 
 from collections.abc import Iterator
+from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from records import Scripted
 from torch import Tensor, nn
 from toy import Toy, ToyTwin
 
+from pnnlab.background import Session
 from pnnlab.errors import RangeError, ShapeError, TwinError
 from pnnlab.gradients import ideal, physics_aware
 from pnnlab.layers import PhysicalLayer, Rescale, Shots, on_device, on_twin
-from pnnlab.monitoring import (
+from pnnlab.training import (
+    FitSettings,
+    Record,
+    Training,
     alignment,
     alignment_passes,
     confusion,
@@ -21,9 +27,7 @@ from pnnlab.monitoring import (
     seeing_passes,
     seen,
 )
-from pnnlab.monitoring.seeing import passes_so_far
-from pnnlab.sessions import Session, Task
-from pnnlab.training import FitSettings, Record, Training, fit
+from pnnlab.training.drives import passes_so_far
 
 
 def make_network(strengths: tuple[float, float] = (1.1, 1.1), noise: float = 0.0) -> nn.Sequential:
@@ -110,7 +114,7 @@ def test_alignment_needs_twins_examples_and_repeats() -> None:
 def test_the_matrix_counts_each_example_once_and_knows_who_is_behind_a_cell() -> None:
     x = torch.eye(3)[[0, 0, 1, 2, 2, 2]]  # the network names the element that is 1
     labels = torch.tensor([0, 1, 1, 0, 2, 0])
-    found = confusion(nn.Identity(), SimpleNamespace(x=x, labels=labels), ["a", "b", "c"])
+    found = confusion(nn.Identity(), SimpleNamespace(x=x, targets=labels), ["a", "b", "c"])
     assert found.matrix.tolist() == [[1, 0, 2], [1, 1, 0], [0, 0, 1]]
     assert found.matrix.dtype == np.int64
     assert found.members(0, 2).tolist() == [3, 5]
@@ -122,7 +126,7 @@ def test_the_matrix_counts_each_example_once_and_knows_who_is_behind_a_cell() ->
 
 
 def test_a_class_that_no_example_has_keeps_its_row_and_column() -> None:
-    given = SimpleNamespace(x=torch.eye(4)[:2], labels=torch.tensor([0, 1]))
+    given = SimpleNamespace(x=torch.eye(4)[:2], targets=torch.tensor([0, 1]))
     found = confusion(nn.Identity(), given)
     assert found.matrix.shape == (4, 4)
     assert found.classes == ("0", "1", "2", "3")
@@ -132,7 +136,7 @@ def test_confusion_is_that_of_the_device_or_of_the_twin() -> None:
     network = nn.Sequential(
         PhysicalLayer(Toy(2, 2, 0.0, 0.0), ToyTwin(2, 2, -1.1), physics_aware, theta=THETA)
     )
-    given = SimpleNamespace(x=torch.eye(2), labels=torch.tensor([0, 1]))
+    given = SimpleNamespace(x=torch.eye(2), targets=torch.tensor([0, 1]))
     with on_device(network):
         real = confusion(network, given)
     with on_twin(network):
@@ -146,11 +150,11 @@ THETA = torch.tensor([1.0, 0.0, 0.0, 1.0])  # weights +1 and -1: each input name
 
 
 def test_names_must_fit_and_there_must_be_examples() -> None:
-    given = SimpleNamespace(x=torch.eye(2), labels=torch.tensor([0, 1]))
+    given = SimpleNamespace(x=torch.eye(2), targets=torch.tensor([0, 1]))
     with pytest.raises(ShapeError, match="3 names for 2 classes"):
         confusion(nn.Identity(), given, ["a", "b", "c"])
     with pytest.raises(ShapeError, match="at least one"):
-        confusion(nn.Identity(), SimpleNamespace(x=torch.zeros(0, 2), labels=torch.zeros(0)))
+        confusion(nn.Identity(), SimpleNamespace(x=torch.zeros(0, 2), targets=torch.zeros(0)))
 
 
 # --- all of it, while a training goes on ----------------------------------------------------------
@@ -162,17 +166,21 @@ def test_looking_changes_nothing_about_the_training() -> None:
     def make_training() -> Training:
         torch.manual_seed(0)
         network = nn.Sequential(make_network(), nn.Dropout(0.2))
-        split = SimpleNamespace(x=examples(60), labels=torch.arange(60) % 3)
-        return Training(network, split, split, FitSettings(epochs=2, batch_size=10, evaluations=1))
+        split = SimpleNamespace(x=examples(60), targets=torch.arange(60) % 3)
+        return Training(
+            network,
+            SimpleNamespace(train=split, validation=split),
+            FitSettings(epochs=2, batch_size=10, evaluations=1),
+        )
 
     alone, watched = make_training(), make_training()
     torch.manual_seed(1)  # of the dropout
-    losses = [record.loss for record in fit(alone)]
+    losses = [record.loss for record in alone.records()]
     network, x = watched.network, examples(4)
-    looks: list[Task[Any]] = []
+    looks: list[Future[Any]] = []
 
     def looking() -> Iterator[Record]:
-        for record in fit(watched):
+        for record in watched.records():
             if record.step % 2:
                 looks.append(session.do("alignment", lambda: alignment(network, x)))
                 looks.append(session.do("confusion", lambda: confusion(network, watched.train)))
@@ -180,9 +188,9 @@ def test_looking_changes_nothing_about_the_training() -> None:
             yield record
 
     torch.manual_seed(1)
-    session = Session(looking(), training=watched)
+    session = Session(Scripted(looking(), training=watched))
     session.start().join()
-    assert [look.error for look in looks] == [None] * 18
+    assert [look.exception() for look in looks] == [None] * 18
     assert session.curves().loss.tolist() == losses
     for name, value in alone.network.state_dict().items():
         assert torch.equal(value, network.state_dict()[name]), name

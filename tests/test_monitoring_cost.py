@@ -7,9 +7,10 @@ from toy import Toy, ToyTwin
 from pnnlab.errors import RangeError, ShapeError
 from pnnlab.gradients import ideal, physics_aware
 from pnnlab.layers import PhysicalLayer, Rescale, Shots, deep_pnn
-from pnnlab.monitoring import Cost, cost_of, estimate, multiply_adds, shots_per_example
-from pnnlab.monitoring.cost import JOULES_PER_MULTIPLY_ADD
+from pnnlab.protocols import Cost
 from pnnlab.systems import SHG, Circuit, Oscillators, Plate
+from pnnlab.training import estimate, multiply_adds, shots_per_example
+from pnnlab.training.cost import JOULES_PER_MULTIPLY_ADD
 from pnnlab.twins import Mlp, NeuralTwin
 
 
@@ -58,13 +59,13 @@ def test_every_assumption_is_said_once() -> None:
 
 
 def test_the_machines_cost_what_their_sources_say_and_no_more() -> None:
-    circuit = cost_of(Circuit(0, input_dim=196, replays=4, output_dim=8))
+    circuit = Circuit(0, input_dim=196, replays=4, output_dim=8).cost()
     assert circuit.seconds_per_pass == pytest.approx(4 * 196 * 1e-6)
     assert "784 samples at 1 µs" in circuit.assumptions
-    plate = cost_of(Plate(0, input_dim=196, replays=1, output_dim=10))
+    plate = Plate(0, input_dim=196, replays=1, output_dim=10).cost()
     assert plate.seconds_per_pass == pytest.approx((196 + 64) * 20e-6)
     for system in (SHG(0), Oscillators(8), Toy()):
-        unknown = cost_of(system)
+        unknown = system.cost()
         assert unknown.seconds_per_pass is None
         assert f"a shot of {system.name} takes is not known" in unknown.assumptions
     assert circuit.joules_per_pass is plate.joules_per_pass is None
@@ -73,7 +74,7 @@ def test_the_machines_cost_what_their_sources_say_and_no_more() -> None:
 
 def test_a_network_of_one_board_is_estimated_from_its_programmes() -> None:
     board = Circuit(0, input_dim=6, replays=2, output_dim=6)
-    systems = [board, board.reshaped(replays=4, output_dim=2)]
+    systems = [board, board.reprogrammed(replays=4, output_dim=2)]
     found = estimate(deep_pnn(systems, [None, None], ideal), 2000)
     assert found.device_seconds == pytest.approx(1000 * (12 + 24) * 1e-6)
     assert found.device_joules is None

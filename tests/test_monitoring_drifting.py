@@ -12,7 +12,7 @@ from pnnlab import characterize
 from pnnlab.errors import InstrumentError, RangeError, TwinError
 from pnnlab.gradients import physics_aware
 from pnnlab.layers import PhysicalLayer, Shots
-from pnnlab.monitoring import Reference, refit, refit_passes, remember, remembering_passes
+from pnnlab.training import Reference, refit, refit_passes, remember, remembering_passes
 from pnnlab.twins import Mlp, NeuralSettings, NeuralTwin, PhysicsTwin, Twin, fit_neural
 from pnnlab.twins.base import Described
 from pnnlab.twins.physics import Equations
@@ -139,7 +139,7 @@ def test_a_neural_twin_goes_on_from_its_weights() -> None:
     system = Toy(3, 2, noise=0.005, drift=0.0)
     twin = NeuralTwin(system, Mlp((32,)))
     data = characterize.collect(system, 200, seed=0)
-    fit_neural(twin, data, NeuralSettings(epochs=20, learning_rate=0.01))
+    twin = fit_neural(twin, data, NeuralSettings(epochs=20, learning_rate=0.01)).twin
     layer = make_layer(system, twin)
     system.drift, system.shots = 1e-9, 400_000_000  # a gain of 1.5 from now on
     found = refit(layer, seed=3)

@@ -106,6 +106,6 @@ def test_the_distribution_of_residuals_is_a_density(noisy: TwinReport) -> None:
 def test_gaps_are_those_that_can_be_chained() -> None:
     system = Toy(inputs=3, outputs=2)
     data = characterize.collect(system, 20, seed=0)
-    report = twins.report(NeuralTwin(system, Mlp((4,))), system, data)
+    report = twins.report(system, NeuralTwin(system, Mlp((4,))), data)
     with pytest.raises(ValueError, match="can be chained"):
         numbers.chained([report])

@@ -34,7 +34,7 @@ class TestConformanceWithoutNoise(SystemConformance):
 
 class TestConformanceReshaped(SystemConformance):
     def make_system(self):
-        return Oscillators(9).reshaped(n=7, input_dim=4, output_dim=2)
+        return Oscillators(9).reprogrammed(n=7, input_dim=4, output_dim=2)
 
 
 @pytest.fixture
@@ -253,7 +253,7 @@ def test_seeds_change_the_noise_alone():
 
 def test_a_smaller_network_of_one_bench_shares_its_parts_and_noise():
     system = Oscillators(6, noise=False)
-    part = system.reshaped(n=4)
+    part = system.reprogrammed(n=4)
     x = torch.rand(3, 4)
     errors = system._bench.errors[:4, :4]
     expected = swing(
@@ -262,7 +262,7 @@ def test_a_smaller_network_of_one_bench_shares_its_parts_and_noise():
     assert torch.allclose(part(x, torch.full((20,), 0.5)), expected, atol=1e-6)
     loud = Oscillators(6)
     before = loud.state()
-    loud.reshaped(n=4, input_dim=2, output_dim=1)(torch.rand(1, 2), torch.rand(20))
+    loud.reprogrammed(n=4, input_dim=2, output_dim=1)(torch.rand(1, 2), torch.rand(20))
     assert loud.state() != before
 
 
@@ -279,7 +279,7 @@ def test_impossible_networks_are_refused():
     with pytest.raises(ShapeError, match="5 pendula cannot have 6 inputs"):
         Oscillators(5, input_dim=6)
     with pytest.raises(ShapeError, match="has 5 pendula"):
-        Oscillators(5).reshaped(n=6)
+        Oscillators(5).reprogrammed(n=6)
     with pytest.raises(RangeError, match="unit is -1"):
         Oscillators(5, unit=-1)
     with pytest.raises(RangeError, match="above 0"):
@@ -331,7 +331,7 @@ class TestTwins:
     def test_learnt_forces_come_nearer_than_the_equations(self, small, dataset):
         nominal = PhysicsTwin(small, OscillatorEquations(**PROGRAMME))
         learnt = NeuralTwin(small, Forces(**PROGRAMME, steps=2))
-        fit_neural(learnt, dataset, NeuralSettings(epochs=12))
+        learnt = fit_neural(learnt, dataset, NeuralSettings(epochs=12)).twin
         assert not learnt.fault
         assert self.error(learnt, dataset) < 0.7 * self.error(nominal, dataset)
 

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 from hands import click, share
-from records import record, wait_until
+from records import Scripted, record, wait_until
 from torch import Tensor
 from toy import Toy, ToyTwin, toy_response
 
+from pnnlab.background import Session
 from pnnlab.characterize.probe import Probe
 from pnnlab.errors import InstrumentError
 from pnnlab.instruments.limits import Limits
@@ -19,12 +20,10 @@ from pnnlab.instruments.opening import open_bench
 from pnnlab.instruments.programme import CircuitProgramme
 from pnnlab.instruments.virtual import VirtualBench
 from pnnlab.protocols import PhysicalSystem
-from pnnlab.sessions import Session
 from pnnlab.systems import SHG, Circuit, Oscillators, Plate
 from pnnlab.training import Record
 from pnnlab.views.errands import Errands
 from pnnlab.views.panel import POINTS, REPEATS, DevicePanel
-from pnnlab.views.stretches import stretches
 
 
 class Real(PhysicalSystem):
@@ -214,7 +213,7 @@ def training(permits: threading.Semaphore) -> Iterator[Session]:
             permits.acquire()
             yield record(step)
 
-    session = Session(records()).start()
+    session = Session(Scripted(records())).start()
     yield session
     session.stop()
     permits.release(100)
@@ -255,8 +254,9 @@ def test_one_panel_for_every_kind_of_system() -> None:
         panel = DevicePanel(Probe(system))
         assert panel.response.spec["n"] == system.output_dim
         assert len(panel.curves["theta"].spec["parts"]) == parts
-        covered = [low for _, low, _ in stretches(system)[1:]]
-        assert covered == sorted(covered)
+        ends = [(group.start, group.stop) for group in system.theta_groups()]
+        assert [start for start, _ in ends[1:]] == [stop for _, stop in ends[:-1]]
+        assert not ends or (ends[0][0], ends[-1][1]) == (0, system.param_dim)
 
 
 def test_on_a_bench_every_look_is_a_batch_of_shots() -> None:

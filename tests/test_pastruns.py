@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hands import click, message
-from records import EVALUATED, record, wait_until
+from records import EVALUATED, Scripted, record, wait_until
 from test_dashboard import made
 
+from pnnlab.background import Session
 from pnnlab.errors import RunError
 from pnnlab.runs import Run, read_journal
-from pnnlab.sessions import Session
+from pnnlab.training import Labels
 from pnnlab.views import past
 from pnnlab.views.comparison import Comparison, comparison_panels, watched
 from pnnlab.views.past import Kept, Past
@@ -58,6 +59,7 @@ def test_what_is_written_since_is_read_and_what_is_taken_anew_replaces(
     monkeypatch.setattr(
         past, "read_journal", lambda _, after=0: [r for r in journal if r.step > after]
     )
+    monkeypatch.setattr(past, "read_labels", lambda _: Labels())
     kept = Kept(root)
     assert len(kept.curves().step) == 5
     journal.append(record(6))
@@ -110,7 +112,7 @@ def test_thirty_lines_all_differ() -> None:
 
 def test_sessions_runs_folders_and_records_are_compared(root: Path) -> None:
     training = made()
-    session = Session([record(5, **EVALUATED)]).start()
+    session = Session(Scripted([record(5, **EVALUATED)])).start()
     session.join()
     view = Comparison(
         {
@@ -138,7 +140,7 @@ def test_sessions_runs_folders_and_records_are_compared(root: Path) -> None:
 
 
 def test_a_running_session_is_followed_in_the_comparison() -> None:
-    session = Session(record(s, **EVALUATED) for s in range(1, 101))
+    session = Session(Scripted(record(s, **EVALUATED) for s in range(1, 101)))
     view = Comparison({"it": session})
     assert view.table.rows[0]["cells"][1][0] == "Ready"
     session.start()

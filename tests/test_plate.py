@@ -55,7 +55,9 @@ class TestConformanceWithoutNoise(PlateConformance):
 
 class TestConformanceReshaped(PlateConformance):
     def make_system(self):
-        return Plate(0, input_dim=24, replays=3, output_dim=12).reshaped(replays=4, output_dim=7)
+        return Plate(0, input_dim=24, replays=3, output_dim=12).reprogrammed(
+            replays=4, output_dim=7
+        )
 
 
 @pytest.fixture
@@ -360,8 +362,8 @@ def test_constants_serve_in_another_programme(programme):
     x, theta = programme
     first = Plate(0, input_dim=16, replays=1, output_dim=4)
     twin = PhysicsTwin(first, PlateEquations(1), replace(Constants(), gain=0.4))
-    second = first.reshaped(replays=2, output_dim=8)
-    other = twin.reshaped(second, replays=2)
+    second = first.reprogrammed(replays=2, output_dim=8)
+    other = twin.reprogrammed(second, replays=2)
     assert other.constants.gain == 0.4
     assert other(x, theta).shape == (7, 8)
 
@@ -371,6 +373,7 @@ def test_a_perceptron_learns_a_small_plate():
     system = Plate(0, input_dim=8, replays=1, output_dim=4)
     data = characterize.collect(system, 4000, seed=0)
     twin = NeuralTwin(system, Mlp((64, 64)))
-    record = fit_neural(twin, data, NeuralSettings(epochs=20, batch_size=32))
+    fitted = fit_neural(twin, data, NeuralSettings(epochs=20, batch_size=32))
+    twin, record = fitted.twin, fitted.records[-1]
     assert not twin.fault
     assert record.best < 0.15

@@ -14,10 +14,9 @@ from pnnlab.errors import InstrumentError, RangeError, ReadoutError, ShapeError
 from pnnlab.gradients import ideal, in_silico, physics_aware
 from pnnlab.instruments.recording import Recorder, Replay
 from pnnlab.layers import PhysicalLayer, calibrate, deep_pnn, physical_layers
-from pnnlab.monitoring import alignment, refit, remember
 from pnnlab.protocols import PhysicalSystem, SimulatedSystem
 from pnnlab.tasks import digits
-from pnnlab.training import FitSettings, Training, fit
+from pnnlab.training import FitSettings, Training, alignment, refit, remember
 from pnnlab.twins import Mlp, NeuralSettings, NeuralTwin, fit_neural, report
 
 
@@ -299,14 +298,14 @@ def test_a_device_without_parameters_is_collected_modelled_trained_and_watched(t
     dataset = load_dataset(save(collect(system, 300, seed=0), tmp_path / "shots.nc"))
     assert dataset.sizes["parameter"] == 0
     twin = NeuralTwin(system, Mlp((32,)))
-    fit_neural(twin, dataset, NeuralSettings(epochs=20))
-    assert report(twin, system, dataset, depth=2).nmse < 1.2
+    twin = fit_neural(twin, dataset, NeuralSettings(epochs=20)).twin
+    assert report(system, twin, dataset, depth=2).nmse < 1.2
     for rule in (in_silico, ideal, physics_aware):
         network = deep_pnn([system, system], [twin, twin], rule).append(nn.Linear(64, 10))
         calibrate(network, task.train.x[:100])
         settings = FitSettings(epochs=2, evaluations=1)
-        last = list(fit(Training(network, task.train, task.validation, settings)))[-1]
-        assert last.device_accuracy > 0.2  # chance is 0.1
+        last = list(Training(network, task, settings).records())[-1]
+        assert last.device_metric > 0.2  # chance is 0.1
         assert last.theta_at_limits == (0.0, 0.0)
     assert len(alignment(network, task.train.x[:4]).cosine) == 2
     assert len(remember(network, task.train.x[:4])) == 2

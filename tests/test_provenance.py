@@ -51,7 +51,7 @@ def test_differences_name_what_changed(changed: dict[str, Any], lines: list[str]
 def test_one_example_more_or_less_makes_another_identity() -> None:
     training = toy_training()
     before = identity(training)
-    training.train.labels[3] = (training.train.labels[3] + 1) % 3
+    training.train.targets[3] = (training.train.targets[3] + 1) % 3
     (line,) = differences(before, identity(training))
     assert line.startswith("train digest: ")
 

@@ -112,7 +112,7 @@ def test_drift_moves_the_answer(make, what, drifting, half_a_memory):
 def test_programmes_of_one_unit_share_its_noise_and_its_drift(make, what, drifting, half_a_memory):
     first = make(0)
     replays = {} if make is SHG else {"replays": 2}  # which light does not need
-    second = first.reshaped(input_dim=12, output_dim=4, **replays)
+    second = first.reprogrammed(input_dim=12, output_dim=4, **replays)
     before = first.state()
     drive(second)
     after = first.state()

@@ -54,7 +54,7 @@ def vowdata(tmp_path):
 def shifts(split, group):
     """The speakers of ``split``, told by the first formant of their "ae"."""
     low, high = (limit[0] for limit in limits((group,)))
-    hz = split.x[split.labels == 0, 0].double() * (high - low) + low
+    hz = split.x[split.targets == 0, 0].double() * (high - low) + low
     return set((hz - moments(group)[0][0, 0].round()).round().int().tolist())
 
 
@@ -95,12 +95,12 @@ def test_groups_are_split_in_the_same_shares(vowdata):
     task = hillenbrand(vowdata, speakers=("men", "children"))
     sizes = [len(split) for split in (task.train, task.validation, task.test)]
     assert sizes == [7 * 6, 7 * 2, 7 * 2]
-    assert task.train.labels.bincount().tolist() == [6] * 7
+    assert task.train.targets.bincount().tolist() == [6] * 7
 
 
 def test_a_token_that_could_not_be_measured_is_left_out_and_no_other(vowdata):
     task = hillenbrand(vowdata)
-    labels = torch.cat([s.labels for s in (task.train, task.validation, task.test)])
+    labels = torch.cat([s.targets for s in (task.train, task.validation, task.test)])
     assert labels.bincount().tolist() == [10, 10, 10, 9, 10, 10, 10]
     assert min(float(s.x.min()) for s in (task.train, task.validation, task.test)) > 0.05
 
@@ -166,7 +166,7 @@ def test_the_papers_split_is_kept(wright):
     task = wright_vowels(path)
     assert np.array_equal(task.test.x, x[order[210:]])
     assert (len(task.train), len(task.validation)) == (168, 42)
-    assert task.validation.labels.bincount().tolist() == [6] * 7
+    assert task.validation.targets.bincount().tolist() == [6] * 7
     rows = {tuple(row) for part in (task.train, task.validation) for row in part.x.tolist()}
     assert rows == {tuple(row) for row in x[order[:210]].tolist()}
     assert not torch.equal(task.validation.x, wright_vowels(path, seed=1).validation.x)

@@ -37,9 +37,9 @@ def system() -> Toy:
 def judged(system: Toy) -> tuple[TwinReport, TwinReport, list[NeuralRecord]]:
     data = characterize.collect(system, 300, seed=0)
     twin = NeuralTwin(system, Mlp((16,)))
-    raw = twins.report(twin, system, data)
+    raw = twins.report(system, twin, data)
     records = list(twins.fitting_neural(twin, data, NeuralSettings(epochs=3)))
-    return raw, twins.report(twin, system, data), records
+    return raw, twins.report(system, twin, data), records
 
 
 def test_measurements_are_drawn(system: Toy) -> None:
@@ -100,7 +100,7 @@ def test_reports_are_drawn_side_by_side(
 def test_a_report_without_a_ceiling_can_be_drawn() -> None:
     system = Toy(inputs=3, outputs=2)
     data = characterize.collect(system, 50, seed=0, repeats=1)
-    report = twins.report(NeuralTwin(system, Mlp((4,))), system, data)
+    report = twins.report(system, NeuralTwin(system, Mlp((4,))), data)
     assert math.isnan(report.ceiling)
     drawn(reports.residual_figure(report))
     drawn(reports.parity_figure(report))

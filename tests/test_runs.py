@@ -31,7 +31,7 @@ from pnnlab.runs import Run, read_events, read_journal, run
 from pnnlab.runs.checkpoints import DAMAGED, NEWEST, PREVIOUS, load_checkpoint
 from pnnlab.runs.files import aside
 from pnnlab.runs.journal import JOURNAL, reading
-from pnnlab.training import FitSettings, Record, fit
+from pnnlab.training import FitSettings, Record
 
 FULL = Path("/dev/full")
 End: TypeAlias = tuple[dict[str, Any], list[Record]]
@@ -212,7 +212,7 @@ def test_step_cut_short_is_taken_again(
 ) -> None:
     training = begun.training
     records = begun.records()
-    assert take(records, 16)[-1].device_accuracy is None  # the evaluation is in the next step
+    assert take(records, 16)[-1].device_metric is None  # the evaluation is in the next step
 
     def cut(*arguments: object) -> None:
         raise Interrupted
@@ -330,7 +330,7 @@ def test_full_disk_at_a_record_loses_nothing(
     monkeypatch.setattr(run, "COMMIT_SECONDS", 0.0)
     settings = replace(runners.SETTINGS, evaluations=STEPS)  # long records: they take several pages
     undisturbed = toy_training(settings=settings)
-    expected = untimed(list(fit(undisturbed)))
+    expected = untimed(list(undisturbed.records()))
     begun = Run.create(tmp_path / "run", toy_training(settings=settings))
     records = begun.records()
     next(records)

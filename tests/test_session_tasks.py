@@ -3,13 +3,15 @@
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from types import SimpleNamespace
 
 import pytest
 import torch
-from records import record, wait_until
+from records import Scripted, record, wait_until
 
+from pnnlab.background import Session
 from pnnlab.errors import InstrumentError, RangeError, RunError
-from pnnlab.sessions import Session, Task
 from pnnlab.training import FitSettings, Record, Training
 
 
@@ -63,7 +65,7 @@ def steps(device: Device) -> HandCranked:
 
 @pytest.fixture
 def session(steps: HandCranked) -> Iterator[Session]:
-    session = Session(steps)
+    session = Session(Scripted(steps))
     yield session
     steps.closed = True
     steps.let(1)
@@ -80,13 +82,13 @@ def test_tasks_take_turns_with_the_steps(
     second = session.do("look", lambda: device.drive("look"))
     assert session.tasks[-1] == "look"
     steps.let(1)
-    assert first.wait(5) == "alignment"
-    assert second.wait(5) == "look"
+    assert first.result(5) == "alignment"
+    assert second.result(5) == "look"
     steps.let(1)
     wait_until(lambda: steps.taken == 2)
     third = session.do("again", lambda: device.drive("again"))
     steps.let(1)
-    third.wait(5)
+    third.result(5)
     order = [what for what, _ in device.log]
     assert [what for what in order if not what.startswith("step")] == ["alignment", "look", "again"]
     assert {thread for _, thread in device.log} == {"pnnlab-training"}
@@ -101,7 +103,7 @@ def test_a_paused_training_lends_its_device(
     steps.let(1)
     wait_until(lambda: session.status == "paused")
     held = steps.taken
-    assert session.do("look", lambda: device.drive("look")).wait(5) == "look"
+    assert session.do("look", lambda: device.drive("look")).result(5) == "look"
     assert session.status == "paused"
     assert steps.taken == held
     assert device.log[-1] == ("look", "pnnlab-training")
@@ -120,15 +122,13 @@ def test_without_a_training_a_task_runs_at_once_one_after_the_other(
     first, second = session.do("long", long), session.do("short", lambda: device.drive("short"))
     assert begun.wait(5)
     assert session.tasks == ("long", "short")
-    assert not second.done
-    with pytest.raises(RunError, match="long has not ended"):
-        _ = first.result
-    with pytest.raises(TimeoutError, match="short has not ended within 0"):
-        second.wait(0)
+    assert not second.done()
+    with pytest.raises(TimeoutError):
+        second.result(0)
     over.set()
-    assert second.wait(5) == "short"
-    assert first.result == "long"
-    assert device.log == [("long", "pnnlab-task"), ("short", "pnnlab-task")]
+    assert second.result(5) == "short"
+    assert first.result() == "long"
+    assert device.log == [("long", "pnnlab-action"), ("short", "pnnlab-action")]
     assert session.status == "ready"
 
 
@@ -148,10 +148,10 @@ def test_a_training_that_begins_waits_for_the_task_that_has_the_device(
     session.start()
     assert steps.taken == 0
     over.set()
-    assert first.wait(5) == "long"
-    second.wait(5)
+    assert first.result(5) == "long"
+    second.result(5)
     wait_until(lambda: steps.taken == 3)
-    assert device.log[0] == ("long", "pnnlab-task")
+    assert device.log[0] == ("long", "pnnlab-action")
     assert device.log[1] == ("short", "pnnlab-training")
 
 
@@ -169,14 +169,14 @@ def test_a_task_that_fails_is_told_and_the_training_goes_on(
     failed = session.do("alignment", unplugged)
     steps.let(1)
     with pytest.raises(InstrumentError, match="cable"):
-        failed.wait(5)
+        failed.result(5)
     assert session.notice == "alignment: the oscilloscope does not answer: look at its cable."
-    assert isinstance(failed.error, InstrumentError)
+    assert isinstance(failed.exception(), InstrumentError)
     assert caplog.text == ""
     with caplog.at_level(logging.ERROR):
         bug = session.do("look", broken)
         steps.let(1)
-        wait_until(lambda: bug.done)
+        wait_until(bug.done)
     assert session.notice == "look: KeyError: 'x'"
     assert "in broken" in caplog.text  # what nobody raised on purpose is told with its traceback
     before = steps.taken
@@ -193,33 +193,33 @@ def test_a_training_that_is_stopped_or_fails_refuses_what_waits(how: str) -> Non
         begun.set()
         over.wait(5)
         if how == "failed":
-            raise InstrumentError("burnt")
+            raise KeyError("burnt")
         yield record(1)
 
-    session = Session(one_long_step()).start()
+    session = Session(Scripted(one_long_step())).start()
     assert begun.wait(5)
     waiting = session.do("alignment", lambda: 1)
     if how == "stopped":
         session.stop()
     over.set()
     with pytest.raises(RunError, match=f"{how} before this began; ask for it again"):
-        waiting.wait(5)
+        waiting.result(5)
     wait_until(lambda: session.status == how)
     assert session.tasks == ()
-    assert session.do("alignment", lambda: 1).wait(5) == 1  # and later ones are carried out
+    assert session.do("alignment", lambda: 1).result(5) == 1  # and later ones are carried out
 
 
 def test_a_training_that_finishes_leaves_what_waits_to_be_carried_out() -> None:
-    asked: list[Task[str]] = []
+    asked: list[Future[str]] = []
 
     def last_step() -> Iterator[Record]:
         yield record(1, 1)
         asked.append(session.do("look", lambda: threading.current_thread().name))
 
-    session = Session(last_step())
+    session = Session(Scripted(last_step()))
     session.start().join()
     assert session.status == "finished"
-    assert asked[0].wait(5) == "pnnlab-task"
+    assert asked[0].result(5) == "pnnlab-action"
 
 
 def test_observers_hear_of_beginning_and_end_and_callbacks_of_the_result(
@@ -230,7 +230,7 @@ def test_observers_hear_of_beginning_and_end_and_callbacks_of_the_result(
     over = threading.Event()
     heard: list[str] = []
 
-    def broken(task: Task[str]) -> None:
+    def broken(task: Future[str]) -> None:
         raise ValueError("no such plot")
 
     def answer() -> str:
@@ -238,17 +238,17 @@ def test_observers_hear_of_beginning_and_end_and_callbacks_of_the_result(
         return "answer"
 
     task = session.do("look", answer)
-    task.on_done(broken)
-    task.on_done(lambda done: heard.append(done.result))
+    task.add_done_callback(broken)
+    task.add_done_callback(lambda done: heard.append(done.result()))
     assert heard == []
     with caplog.at_level(logging.ERROR):
         over.set()
-        assert task.wait(5) == "answer"
+        assert task.result(5) == "answer"
         wait_until(lambda: heard == ["answer"])
     assert "no such plot" in caplog.text
     wait_until(lambda: seen[-1] == ())
     assert set(seen) == {("look",), ()}
-    task.on_done(lambda done: heard.append(f"late {done.result}"))
+    task.add_done_callback(lambda done: heard.append(f"late {done.result()}"))
     assert heard == ["answer", "late answer"]
 
 
@@ -261,16 +261,18 @@ def test_random_numbers_that_a_task_draws_do_not_change_the_training() -> None:
     torch.manual_seed(0)
     expected = [float(torch.rand(())), float(torch.rand(()))]
     torch.manual_seed(0)
-    session = Session(drawing(lambda: session))
+    session = Session(Scripted(drawing(lambda: session)))
     session.start().join()
     assert session.curves().loss.tolist() == expected
 
 
 def test_the_learning_rate_changes_while_a_training_goes_on() -> None:
     x = torch.rand(40, 3)
-    split = type("Split", (), {"x": x, "labels": (x[:, 0] > 0.5).long()})()
+    split = SimpleNamespace(x=x, targets=(x[:, 0] > 0.5).long())
     settings = FitSettings(epochs=2, batch_size=10, evaluations=1)
-    training = Training(torch.nn.Linear(3, 2), split, split, settings)
+    training = Training(
+        torch.nn.Linear(3, 2), SimpleNamespace(train=split, validation=split), settings
+    )
     records: list[Record] = []
 
     def stepping() -> Iterator[Record]:
@@ -280,7 +282,7 @@ def test_the_learning_rate_changes_while_a_training_goes_on() -> None:
             if training.step == 4:
                 session.scale_rate(0.5)
 
-    session = Session(stepping(), training=training)
+    session = Session(Scripted(stepping(), training=training))
     session.start().join()
     assert session.training is training
     given = [settings.rate(step, 8) for step in range(8)]
@@ -288,6 +290,6 @@ def test_the_learning_rate_changes_while_a_training_goes_on() -> None:
     assert [r.learning_rate for r in records] == expected
     refused = session.scale_rate(-1)
     with pytest.raises(RangeError, match="cannot be multiplied by -1"):
-        refused.wait(5)
-    with pytest.raises(RunError, match="training=training"):
-        Session([]).scale_rate(0.5)
+        refused.result(5)
+    with pytest.raises(RunError, match=r"Session\(training\)"):
+        Session(Scripted([])).scale_rate(0.5)

@@ -36,7 +36,7 @@ class TestConformanceWithoutNoise(SystemConformance):
 
 class TestConformanceWithTheDataBetweenTheParameters(SystemConformance):
     def make_system(self):
-        return SHG(2, input_dim=12, trained="amplitudes").reshaped(input_dim=25, output_dim=10)
+        return SHG(2, input_dim=12, trained="amplitudes").reprogrammed(input_dim=25, output_dim=10)
 
 
 def shots(n: int, system: SHG, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -82,7 +82,7 @@ def test_half_the_amplitude_gives_a_sixteenth_of_weak_light():
 
 def test_a_short_input_drives_the_bands_that_it_is_repeated_over():
     system = quiet()
-    short = system.reshaped(input_dim=12)
+    short = system.reprogrammed(input_dim=12)
     x, theta = shots(3, short)
     assert torch.equal(short(x, theta), system(x[:, torch.arange(50) * 12 // 50], theta))
 
@@ -90,7 +90,7 @@ def test_a_short_input_drives_the_bands_that_it_is_repeated_over():
 def test_few_outputs_are_means_of_the_pixels():
     system = quiet()
     x, theta = shots(3, system)
-    seven = system.reshaped(output_dim=7)(x, theta)
+    seven = system.reprogrammed(output_dim=7)(x, theta)
     assert torch.allclose(seven, pulses.bands_of_pixels(system(x, theta), 7))
 
 
@@ -233,7 +233,7 @@ def test_the_fit_helps_on_a_real_bench_and_does_not_reach_its_noise():
     held = characterize.shots(data, "validation")
     noise = float(held.y.var(0).mean() / held.y.mean(0).var())
     assert fit.nmse > noise
-    moved = fit.twin.reshaped(system.reshaped(input_dim=12, output_dim=7))
+    moved = fit.twin.reprogrammed(system.reprogrammed(input_dim=12, output_dim=7))
     assert moved(torch.rand(3, 12), torch.rand(BANDS)).shape == (3, 7)
     assert moved.constants == fit.twin.constants
 
@@ -242,7 +242,8 @@ def test_a_neural_twin_learns_it():
     system = SHG(0, input_dim=12, output_dim=7)
     data = characterize.collect(system, 1500, seed=0)
     twin = NeuralTwin(system, Mlp((64,)))
-    last = twins.fit_neural(twin, data, NeuralSettings(epochs=10))
+    fitted = twins.fit_neural(twin, data, NeuralSettings(epochs=10))
+    twin, last = fitted.twin, fitted.records[-1]
     assert twin.fault == ""
     assert last.best < 0.5
 
@@ -254,7 +255,7 @@ def test_equations_of_another_programme_are_refused():
 
 def test_layers_chain_and_train():
     bench = quiet(phase_range=0.5)
-    systems = [bench.reshaped(input_dim=12), bench, bench.reshaped(output_dim=7)]
+    systems = [bench.reprogrammed(input_dim=12), bench, bench.reprogrammed(output_dim=7)]
     equations = SHGEquations(phase_range=0.5)
     net = deep_pnn(systems, [PhysicsTwin(s, equations) for s in systems], physics_aware)
     logits = net(torch.rand(8, 12))

@@ -35,7 +35,7 @@ def test_the_originals_come_first_and_each_copy_differs(blobs):
     grown = augmented(blobs, 2)
     assert len(grown) == 36
     assert torch.equal(grown.x[:12], blobs.x)
-    assert torch.equal(grown.labels, blobs.labels.repeat(3))
+    assert torch.equal(grown.targets, blobs.targets.repeat(3))
     assert not torch.equal(grown.x[12:24], grown.x[24:])
     assert grown.x.min() >= 0
     assert grown.x.max() <= 1
@@ -101,7 +101,7 @@ def test_copies_are_moved_before_they_are_shrunk(blobs):
 def test_mirror_images_exchange_left_and_right(blobs):
     both = flipped(blobs)
     assert torch.equal(both.x[:12], blobs.x)
-    assert torch.equal(both.labels, blobs.labels.repeat(2))
+    assert torch.equal(both.targets, blobs.targets.repeat(2))
     before, after = centroids(blobs.x), centroids(both.x[12:])
     assert torch.allclose(after, before * torch.tensor([1.0, -1.0]), atol=1e-5)
 
@@ -113,7 +113,7 @@ def test_mirror_images_exchange_left_and_right(blobs):
         (lambda s: augmented(s, 1, scale=(0, 1)), RangeError, "above 0"),
         (lambda s: augmented(s, 1, side=9), RangeError, "28, 14, 7, 4, 2 or 1"),
         (lambda s: shrunk(s, 0), RangeError, "side is 0"),
-        (lambda s: flipped(Split(s.x[:, 1:], s.labels)), ShapeError, "783"),
+        (lambda s: flipped(Split(s.x[:, 1:], s.targets)), ShapeError, "783"),
     ],
 )
 def test_what_cannot_be_done_is_refused(blobs, call, error, message):

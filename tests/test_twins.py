@@ -97,7 +97,7 @@ def test_the_fit_finds_the_constants_of_a_circuit_without_imperfections() -> Non
     assert fit.fault == fit.twin.fault == ""
     assert fit.nmse < 1e-8 < fit.nmse_before
     assert fit.twin.label == "physics twin, fitted"
-    assert twins.report(fit.twin, system, data).verdict == "at the noise ceiling"
+    assert twins.report(system, fit.twin, data).verdict == "at the noise ceiling"
 
 
 def test_standard_errors_cover_what_noise_does() -> None:
@@ -121,15 +121,15 @@ def test_a_hopeless_fit_says_so() -> None:
     fit = twins.fit_physics(PhysicsTwin(system, CircuitEquations(2)), shuffled)
     assert fit.fault
     assert f"failed: {fit.fault}" in str(fit)
-    verdict = twins.report(fit.twin, system, data).verdict
+    verdict = twins.report(system, fit.twin, data).verdict
     assert verdict == f"failed: {fit.fault}"
 
 
 def test_constants_travel_to_another_programme_and_in_a_state_dict() -> None:
     system = circuit()
     twin = PhysicsTwin(system, CircuitEquations(2), replace(Constants(), a=2.0))
-    other = system.reshaped(replays=3, output_dim=9)
-    moved = twin.reshaped(other, replays=3)
+    other = system.reprogrammed(replays=3, output_dim=9)
+    moved = twin.reprogrammed(other, replays=3)
     assert (moved.output_dim, moved.constants.a) == (9, 2.0)
     assert moved(*shots(2, other)).shape == (2, 9)
     fresh = PhysicsTwin(system, CircuitEquations(2))
@@ -156,8 +156,8 @@ def test_the_temporal_twin_learns_the_circuit(
     assert twin.fault == ""
     assert records[-1].best == min(r.validation for r in records) < 0.02
     assert [r.epoch for r in records] == list(range(1, 13))
-    report = twins.report(twin, system, data)
-    nominal = twins.report(PhysicsTwin(system, CircuitEquations(2)), system, data)
+    report = twins.report(system, twin, data)
+    nominal = twins.report(system, PhysicsTwin(system, CircuitEquations(2)), data)
     assert report.nmse < 0.3 * nominal.nmse
     assert report.gradient.cosine > 0.95
     assert not any(p.requires_grad for p in twin.parameters())
@@ -182,8 +182,8 @@ def test_one_net_serves_all_programmes_of_a_board(
     fitted: tuple[Circuit, xr.Dataset, NeuralTwin, list[twins.NeuralRecord]],
 ) -> None:
     system, _, twin, _ = fitted
-    other = system.reshaped(replays=2, output_dim=3)
-    coarse = twin.reshaped(other, replays=2)
+    other = system.reprogrammed(replays=2, output_dim=3)
+    coarse = twin.reprogrammed(other, replays=2)
     x, theta = shots(50, system)
     means = twin(x, theta).view(50, 3, 4).mean(2)
     assert torch.allclose(coarse(x, theta), means, atol=1e-6)
@@ -193,12 +193,12 @@ def test_one_net_serves_all_programmes_of_a_board(
         twin.deviation(x, theta).square().view(50, 3, 4).mean(2).sqrt() / 2,
     )
     assert coarse.core.window is twin.core.window  # type: ignore[union-attr]
-    assert twin.reshaped(system.reshaped(replays=5, output_dim=10), replays=5).fault == ""
+    assert twin.reprogrammed(system.reprogrammed(replays=5, output_dim=10), replays=5).fault == ""
     with pytest.raises(TwinError, match=r"hops of 4.*hop=1"):
-        twin.reshaped(system.reshaped(replays=1, output_dim=24), replays=1)
+        twin.reprogrammed(system.reprogrammed(replays=1, output_dim=24), replays=1)
     perceptron = NeuralTwin(system, Mlp())
     with pytest.raises(TwinError, match="one programme"):
-        perceptron.reshaped(other, replays=2)
+        perceptron.reprogrammed(other, replays=2)
 
 
 def test_the_temporal_twin_is_causal_and_forgets() -> None:
@@ -216,9 +216,10 @@ def test_the_perceptron_learns_a_small_system() -> None:
     system = Toy(inputs=3, outputs=2, noise=0.02)
     data = characterize.collect(system, 1000, seed=0, smooth=1)
     twin = NeuralTwin(system, Mlp((64, 64)))
-    last = twins.fit_neural(twin, data, NeuralSettings(epochs=20))
+    fitted = twins.fit_neural(twin, data, NeuralSettings(epochs=20))
+    twin, last = fitted.twin, fitted.records[-1]
     assert last.best < 0.04
-    assert twins.report(twin, system, data).verdict == "usable"
+    assert twins.report(system, twin, data).verdict == "usable"
     held = characterize.shots(data, "test")
     assert float(twin.deviation(held.x, held.theta).mean()) == pytest.approx(0.02, rel=0.1)
 
@@ -233,7 +234,7 @@ def test_noise_that_grows_with_the_signal_is_learnt() -> None:
     system = Shot(inputs=2, outputs=1)
     data = characterize.collect(system, 2000, seed=0, smooth=1)
     twin = NeuralTwin(system, Mlp((32, 32)))
-    twins.fit_neural(twin, data, NeuralSettings(epochs=15))
+    twin = twins.fit_neural(twin, data, NeuralSettings(epochs=15)).twin
     x, theta = shots(500, system)
     with torch.no_grad():
         ratio = twin.deviation(x, theta) / (0.03 * torch.exp(1.5 * twin(x, theta)))
@@ -253,7 +254,8 @@ def test_a_fit_can_be_left_and_taken_up_again() -> None:
     reached = characterize.nmse(twins.predict(twin, before.x, before.theta), before.y.mean(0))
     assert reached == pytest.approx(min(first.validation, second.validation), rel=1e-5)
     layer = PhysicalLayer(system, twin, physics_aware)
-    again = twins.fit_neural(twin, data, NeuralSettings(epochs=30))
+    fitted = twins.fit_neural(twin, data, NeuralSettings(epochs=30))
+    twin, again = fitted.twin, fitted.records[-1]
     assert again.best < 0.9 * second.best
     assert not any(p.requires_grad for p in twin.parameters())
     assert [p is layer.theta for p in layer.parameters() if p.requires_grad] == [True]
@@ -282,7 +284,7 @@ def test_a_fit_repeats_itself_from_its_seeds() -> None:
 
     def weights(seed: int) -> Tensor:
         twin = NeuralTwin(system, Mlp((8,)), seed=seed)
-        twins.fit_neural(twin, data, NeuralSettings(epochs=2, seed=seed))
+        twin = twins.fit_neural(twin, data, NeuralSettings(epochs=2, seed=seed)).twin
         return torch.cat([p.flatten() for p in twin.parameters()])
 
     assert torch.equal(weights(0), weights(0))
@@ -293,13 +295,14 @@ def test_a_network_that_learns_nothing_says_so() -> None:
     system = Toy(inputs=3, outputs=2)
     data = characterize.collect(system, 200, seed=0)
     unfitted = NeuralTwin(system, Mlp())
-    assert twins.report(unfitted, system, data).verdict == "failed: it has not been fitted"
+    assert twins.report(system, unfitted, data).verdict == "failed: it has not been fitted"
     noise = data.assign(y=data["y"].copy(data=np.random.default_rng(0).random(data["y"].shape)))
     noise["y"] = noise["y"].astype("float32")
-    twins.fit_neural(unfitted, noise, NeuralSettings(epochs=3))
+    unfitted = twins.fit_neural(unfitted, noise, NeuralSettings(epochs=3)).twin
     assert "no better than a constant" in unfitted.fault
     diverging = NeuralTwin(system, Mlp())
-    last = twins.fit_neural(diverging, data, NeuralSettings(epochs=9, learning_rate=1e30))
+    fitted = twins.fit_neural(diverging, data, NeuralSettings(epochs=9, learning_rate=1e30))
+    diverging, last = fitted.twin, fitted.records[-1]
     assert last.epoch < 9
     assert "no better than a constant" in diverging.fault
     assert all(bool(p.isfinite().all()) for p in diverging.parameters())
@@ -318,18 +321,18 @@ def test_settings_are_checked() -> None:
 def test_gradients_of_an_exact_twin_agree_up_to_the_noise() -> None:
     quiet = Toy(noise=0, drift=0)
     held = characterize.shots(characterize.collect(quiet, 400, seed=0, smooth=1), "train")
-    exact = twins.gradient_agreement(Exact(quiet), quiet, held)
+    exact = twins.gradient_agreement(quiet, Exact(quiet), held)
     assert exact.cosine == pytest.approx(1, abs=1e-3)
     assert exact.ceiling == pytest.approx(1, abs=1e-6)
     assert exact.relative_error < 0.03
-    larger = twins.gradient_agreement(Exact(quiet, 1.5), quiet, held)
+    larger = twins.gradient_agreement(quiet, Exact(quiet, 1.5), held)
     assert larger.cosine == pytest.approx(exact.cosine, abs=1e-6)
     assert larger.relative_error == pytest.approx(0.5, rel=0.02)
-    opposite = twins.gradient_agreement(Exact(quiet, -1), quiet, held)
+    opposite = twins.gradient_agreement(quiet, Exact(quiet, -1), held)
     assert opposite.cosine == pytest.approx(-exact.cosine)
 
     noisy = Toy(noise=0.1, drift=0)
-    blurred = twins.gradient_agreement(Exact(noisy), noisy, held, repeats=4)
+    blurred = twins.gradient_agreement(noisy, Exact(noisy), held, repeats=4)
     assert blurred.ceiling < 0.9
     assert blurred.cosine == pytest.approx(blurred.ceiling, abs=0.02)
     assert blurred.device_passes == noisy.passes == 2 * 4 * 4 * 64
@@ -339,18 +342,18 @@ def test_gradients_of_an_exact_twin_agree_up_to_the_noise() -> None:
 def test_the_gap_of_an_exact_twin_is_the_noise() -> None:
     quiet = Toy(noise=0, drift=0)
     held = characterize.shots(characterize.collect(quiet, 400, seed=0), "train")
-    gap = twins.gap_by_depth(Exact(quiet), quiet, held, depth=4)
+    gap = twins.gap_by_depth(quiet, Exact(quiet), held, depth=4)
     assert max(gap.free + gap.local + gap.noise) < 1e-9
     noisy = Toy(noise=0.05, drift=0)
-    gap = twins.gap_by_depth(Exact(noisy), noisy, held, depth=4)
+    gap = twins.gap_by_depth(noisy, Exact(noisy), held, depth=4)
     assert gap.noise[0] == pytest.approx(2 * gap.local[0], rel=0.15)
     assert gap.local[0] == gap.free[0]
     assert gap.device_passes == noisy.passes == 4 * 2 * 256
-    wrong = twins.gap_by_depth(Exact(quiet, 1.2), quiet, held, depth=4)
+    wrong = twins.gap_by_depth(quiet, Exact(quiet, 1.2), held, depth=4)
     assert wrong.free[3] > wrong.local[3] > 0.001
     uneven = Toy(inputs=3, outputs=2)
     with pytest.raises(TwinError, match="3 inputs and 2 outputs"):
-        twins.gap_by_depth(Exact(uneven), uneven, held)
+        twins.gap_by_depth(uneven, Exact(uneven), held)
 
 
 @pytest.mark.parametrize(
@@ -361,7 +364,7 @@ def test_verdicts(factor: float, verdict: str) -> None:
     system = Toy(noise=0.05, drift=0)
     data = characterize.collect(system, 500, seed=0)
     before = system.passes
-    report = twins.report(Exact(system, factor), system, data)
+    report = twins.report(system, Exact(system, factor), data)
     assert report.verdict.startswith(verdict)
     assert report.device_passes == system.passes - before
     assert report.gap is not None
@@ -378,7 +381,7 @@ def test_gradients_that_lead_astray_fail_a_twin_with_a_small_error() -> None:
             return super().model(x, theta).detach() + 0 * x[:, :1] + 0 * theta.mean()
 
     system = Toy(noise=0.01, drift=0)
-    report = twins.report(Flat(system), system, characterize.collect(system, 300, seed=0))
+    report = twins.report(system, Flat(system), characterize.collect(system, 300, seed=0))
     assert report.nmse < 0.01
     assert "gradients lead astray" in report.verdict
 
@@ -386,7 +389,7 @@ def test_gradients_that_lead_astray_fail_a_twin_with_a_small_error() -> None:
 def test_without_repeats_the_ceiling_is_unknown_and_not_claimed() -> None:
     system = Toy(inputs=3, outputs=2, noise=0.05)
     report = twins.report(
-        Exact(system), system, characterize.collect(system, 300, seed=0, repeats=1)
+        system, Exact(system), characterize.collect(system, 300, seed=0, repeats=1)
     )
     assert math.isnan(report.ceiling)
     assert report.nmse > INVISIBLE
@@ -402,9 +405,9 @@ def test_a_twin_of_another_system_is_refused() -> None:
     data = characterize.collect(other, 50, seed=0)
     twin = PhysicsTwin(system, CircuitEquations(2))
     with pytest.raises(TwinError, match=r"twin of circuit \(24 \+ 96 → 12\).*toy"):
-        twins.report(twin, other, data)
+        twins.report(other, twin, data)
     with pytest.raises(TwinError, match="data are of toy"):
-        twins.report(twin, system, data)
+        twins.report(system, twin, data)
     with pytest.raises(TwinError, match="data are of toy"):
         twins.fit_physics(twin, data)
     with pytest.raises(TwinError, match="data are of toy"):
@@ -432,8 +435,8 @@ def test_twins_survive_the_disk(
         assert torch.equal(back(x, theta), twin(x, theta))
         assert (back.fault, back.label, back.signature) == (twin.fault, twin.label, twin.signature)
     assert [p.name for p in path.parent.iterdir()] == ["twin.pt"]
-    with pytest.raises(TwinError, match="reshaped"):
-        twins.load(path, system.reshaped(replays=1, output_dim=24))
+    with pytest.raises(TwinError, match="reprogrammed"):
+        twins.load(path, system.reprogrammed(replays=1, output_dim=24))
 
 
 def every_kind() -> list[PhysicsTwin | NeuralTwin]:

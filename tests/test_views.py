@@ -18,10 +18,10 @@ from hands import click
 from matplotlib.figure import Figure
 from nbclient import NotebookClient
 from PIL import Image
-from records import EVALUATED, record, wait_until
+from records import EVALUATED, Scripted, record, wait_until
 
+from pnnlab.background import Session
 from pnnlab.errors import RangeError, ShapeError
-from pnnlab.sessions import Session
 from pnnlab.training import Record
 from pnnlab.views import Line, Panel, Picture, PlotGrid, TrainingDashboard, use_style
 from pnnlab.views.dashboard import board as dashboard_module
@@ -34,7 +34,7 @@ TESTS = Path(__file__).parent
 
 
 def ended(*records: Record) -> Session:
-    session = Session(records).start()
+    session = Session(Scripted(records)).start()
     session.join()
     return session
 
@@ -63,7 +63,7 @@ def hand() -> Hand:
 
 @pytest.fixture
 def session(hand: Hand) -> Iterator[Session]:
-    session = Session(hand(), checkpoint=lambda: None)
+    session = Session(Scripted(hand(), checkpoint=lambda: None))
     yield session
     session.stop()
     hand.let(1000)
@@ -267,7 +267,7 @@ def test_panels_follow_the_records() -> None:
 
 
 def test_a_network_without_a_twin_says_so() -> None:
-    alone = {**EVALUATED, "twin_accuracy": None, "twin_loss": None, "gap": None}
+    alone = {**EVALUATED, "twin_metric": None, "twin_loss": None, "gap": None}
     session = ended(record(1, **alone))
     loss, accuracy, gap, _ = training_panels(session)
     assert [line.label for line in loss.lines] == ["each batch", "batch", "device"]
@@ -280,7 +280,7 @@ def test_a_network_without_a_twin_says_so() -> None:
 
 
 def test_a_digital_network_shows_no_device() -> None:
-    fields = {"clamped": (), "device_passes": 0, "device_accuracy": 0.9, "device_loss": 0.3}
+    fields = {"clamped": (), "device_passes": 0, "device_metric": 0.9, "device_loss": 0.3}
     session = ended(record(1, **fields))
     dashboard = TrainingDashboard(session)
     assert [panel.title for panel in training_panels(session)] == ["Loss", "Accuracy"]
@@ -298,7 +298,7 @@ def test_a_session_that_failed_shows_why_and_what_to_do() -> None:
         raise error
 
     for error in (RangeError("x holds <3> NaN; look for a division"), ZeroDivisionError("by zero")):
-        session = Session(records(error)).start()
+        session = Session(Scripted(records(error))).start()
         with pytest.raises(type(error)):
             session.join()
         dashboard = TrainingDashboard(session)
@@ -372,7 +372,7 @@ def test_updates_take_at_most_a_fiftieth_of_a_processor(monkeypatch: pytest.Monk
             time.sleep(0.001)
             yield record(step, 4000)
 
-    session = Session(slowly())
+    session = Session(Scripted(slowly()))
     monkeypatch.setattr(TrainingDashboard, "refresh", timed)
     TrainingDashboard(session)
     spent.clear()
@@ -451,7 +451,7 @@ def test_watching_shows_the_dashboard_and_then_its_picture(
 ) -> None:
     shown: list[object] = []
     monkeypatch.setattr(dashboard_module, "show", shown.append)
-    dashboard = TrainingDashboard(Session([record(1, 1, **EVALUATED)]))
+    dashboard = TrainingDashboard(Session(Scripted([record(1, 1, **EVALUATED)])))
     assert shown == [], "nothing is displayed by the constructor"
     asyncio.run(dashboard.watch())
     assert shown[0] is dashboard
@@ -467,7 +467,7 @@ def test_a_failed_training_still_leaves_its_picture(monkeypatch: pytest.MonkeyPa
     shown: list[object] = []
     monkeypatch.setattr(dashboard_module, "show", shown.append)
     with pytest.raises(RangeError, match="out of range"):
-        asyncio.run(TrainingDashboard(Session(records())).watch())
+        asyncio.run(TrainingDashboard(Session(Scripted(records()))).watch())
     assert isinstance(shown[-1], Picture)
 
 
@@ -511,11 +511,11 @@ def test_a_notebook_without_a_browser_trains_and_keeps_its_picture() -> None:
     setup = f"""\
 import sys
 sys.path.insert(0, {str(TESTS)!r})
-from records import EVALUATED, record
-from pnnlab.sessions import Session
+from records import EVALUATED, Scripted, record
+from pnnlab.background import Session
 from pnnlab.views import TrainingDashboard
 evaluated = {{s: EVALUATED for s in range(5, 51, 5)}}
-session = Session(record(s, 50, **evaluated.get(s, {{}})) for s in range(1, 51))"""
+session = Session(Scripted(record(s, 50, **evaluated.get(s, {{}})) for s in range(1, 51)))"""
     cells = [
         setup,
         "await TrainingDashboard(session).watch()",

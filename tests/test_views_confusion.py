@@ -6,7 +6,7 @@ import torch
 from hands import share
 
 from pnnlab.errors import ShapeError
-from pnnlab.monitoring import Confusion
+from pnnlab.training import Confusion
 from pnnlab.views.confusion import SHOWN, ConfusionView, image_shape
 from pnnlab.views.style import Picture
 
@@ -18,7 +18,7 @@ def found() -> Confusion:
     matrix = np.zeros((3, 3), dtype=np.int64)
     np.add.at(matrix, (LABELS, NAMED), 1)
     return Confusion(
-        matrix=matrix, labels=LABELS, predicted=NAMED, classes=("a", "b", "c"), device_passes=6
+        matrix=matrix, targets=LABELS, predicted=NAMED, classes=("a", "b", "c"), device_passes=6
     )
 
 
@@ -43,7 +43,7 @@ def test_inputs_that_are_no_images_are_curves_and_many_are_some() -> None:
     many = 100
     confused = Confusion(
         matrix=np.array([[many]]),
-        labels=np.zeros(many, np.int64),
+        targets=np.zeros(many, np.int64),
         predicted=np.zeros(many, np.int64),
         classes=("only",),
         device_passes=0,

@@ -14,7 +14,7 @@ from torch import Tensor
 from pnnlab.instruments.programme import Programme
 from pnnlab.instruments.selfcheck import SelfCheck
 from pnnlab.instruments.trust import Tally, Trust
-from pnnlab.protocols import PhysicalSystem
+from pnnlab.protocols import Group, PhysicalSystem
 from pnnlab.systems.terminals import Volts
 
 _PIECE = 1 << 15  # samples to be encoded or decoded at once: less than torch divides among threads
@@ -44,6 +44,10 @@ class Bench(PhysicalSystem):
         """The word for the device in reports."""
         return self.programme.name
 
+    def theta_groups(self) -> tuple[Group, ...]:
+        """Groups of the programme."""
+        return self.programme.theta_groups()
+
     @property
     def self_check(self) -> SelfCheck:
         """What the self-check found."""
@@ -54,9 +58,9 @@ class Bench(PhysicalSystem):
         """What was done so far, with all programmes."""
         return self._trust.tally
 
-    def reshaped(self, programme: Programme) -> "Bench":
-        """Programme the same device otherwise; the instruments are shared."""
-        return Bench(self._trust, programme)
+    def reprogrammed(self, *, replays: int, output_dim: int) -> "Bench":
+        """Program the same device otherwise; the instruments are shared."""
+        return Bench(self._trust, self.programme.reprogrammed(replays, output_dim))
 
     def __enter__(self) -> Self:
         return self

@@ -6,7 +6,7 @@ can tell a device from an open cable.
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, final
 
 import numpy as np
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from pnnlab.errors import ShapeError
+from pnnlab.protocols import Group
 from pnnlab.systems import circuit, multiplex, plate
 from pnnlab.systems.terminals import Volts
 
@@ -60,6 +61,23 @@ class Programme(ABC):
     @abstractmethod
     def samples(self) -> int:
         """Samples of a shot."""
+
+    def theta_groups(self) -> tuple[Group, ...]:
+        """Named groups of the parameters; see `PhysicalSystem.theta_groups`."""
+        return ()
+
+    def reprogrammed(self, replays: int, outputs: int) -> "Programme":
+        """The same drive with other replays and outputs.
+
+        Raises
+        ------
+        ShapeError
+            Such a device does not replay its input.
+        """
+        raise ShapeError(
+            f"a {self.name} does not replay its input, so it cannot be given {replays} replays "
+            f"and {outputs} outputs; make a bench with another programme."
+        )
 
     @abstractmethod
     def encode(self, x: Tensor, theta: Tensor) -> Tensor:
@@ -119,6 +137,16 @@ class Multiplexed(Programme):
     def output_dim(self) -> int:
         """As given."""
         return self.outputs
+
+    @final
+    def theta_groups(self) -> tuple[Group, ...]:
+        """Scales and offsets of the replays."""
+        return multiplex.theta_groups(self.input_dim, self.replays)
+
+    @final
+    def reprogrammed(self, replays: int, outputs: int) -> "Multiplexed":
+        """The same drive with other replays and outputs."""
+        return replace(self, replays=replays, outputs=outputs)
 
     @final
     @property

@@ -25,7 +25,7 @@ from pnnlab.instruments import shotfile
 from pnnlab.instruments.shotfile import Recorded
 from pnnlab.origin import commit, versions
 from pnnlab.paths import user_path
-from pnnlab.protocols import PhysicalSystem, State
+from pnnlab.protocols import Cost, Group, PhysicalSystem, State
 
 
 @final
@@ -87,6 +87,14 @@ class Recorder(PhysicalSystem):
     def name(self) -> str:
         """Name of the recorded system."""
         return self.system.name
+
+    def cost(self) -> Cost:
+        """Cost of the recorded system."""
+        return self.system.cost()
+
+    def theta_groups(self) -> tuple[Group, ...]:
+        """Groups of the recorded system."""
+        return self.system.theta_groups()
 
     def state(self) -> State:
         """State of the recorded system."""

@@ -1,8 +1,8 @@
 """What lasts of a training run: journal, checkpoints, resume and provenance, in one folder.
 
-A `Run` stands where `fit` stands: whoever iterates `Run.records` drives. A process may be killed at
-any moment; `Run.resume` goes on from the newest checkpoint, and a simulated run ends bit-equal to
-one that was never interrupted.
+Whoever iterates `Run.records` drives the training. A process may be killed at any moment;
+`Run.open` goes on from the newest checkpoint, and a simulated run ends bit-equal to one that was
+never interrupted.
 """
 
 from pnnlab.runs.archive import (
@@ -11,10 +11,11 @@ from pnnlab.runs.archive import (
     list_runs,
     read_events,
     read_journal,
+    read_labels,
     read_provenance,
 )
 from pnnlab.runs.journal import EventRow
-from pnnlab.runs.run import Run
+from pnnlab.runs.run import Run, train
 
 __all__ = [
     "EventRow",
@@ -24,5 +25,7 @@ __all__ = [
     "list_runs",
     "read_events",
     "read_journal",
+    "read_labels",
     "read_provenance",
+    "train",
 ]

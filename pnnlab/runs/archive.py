@@ -1,7 +1,7 @@
 """Looking into run folders: their records, a list of them, and labelled netCDF to share."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,7 @@ from pnnlab.errors import RunError
 from pnnlab.paths import user_path
 from pnnlab.runs.files import write_whole
 from pnnlab.runs.journal import JOURNAL, EventRow, RunRow, SessionRow, reading
-from pnnlab.training import Record
+from pnnlab.training import Labels, Record
 
 if TYPE_CHECKING:
     import xarray
@@ -23,18 +23,18 @@ _MEANINGS = {
     "step": "steps done",
     "epoch": "epoch of the step",
     "layer": "physical layer",
-    "loss": "cross-entropy with range penalty, of the batch",
-    "batch_accuracy": "accuracy on the batch, before the step",
+    "loss": "loss of the objective with range penalty, of the batch",
+    "batch_metric": "metric on the batch, before the step",
     "clamped": "fraction of clamped inputs",
     "device_passes": "shots taken since the run began, evaluations included",
     "seconds": "wall time spent in steps",
     "seconds_left": "wall time to the end, at the speed so far",
     "steps_per_second": "mean speed since the run began",
-    "learning_rate": "Adam's rate in this step",
-    "device_accuracy": "accuracy on the validation split, on the device",
-    "device_loss": "cross-entropy on the validation split, on the device",
-    "twin_accuracy": "accuracy on the validation split, on the twin",
-    "twin_loss": "cross-entropy on the validation split, on the twin",
+    "learning_rate": "learning rate of this step",
+    "device_metric": "metric on the validation split, on the device",
+    "device_loss": "loss on the validation split, on the device",
+    "twin_metric": "metric on the validation split, on the twin",
+    "twin_loss": "loss on the validation split, on the twin",
     "gap": "mean squared difference of device and twin over the variance of the device",
     "theta_at_limits": "fraction of parameters at or beyond 0 or 1",
     "stuck": "fraction of read-outs that stick at an end of their range",
@@ -53,8 +53,10 @@ class RunInfo:
         UTC, ISO 8601.
     step, steps : int
         Steps in the journal, and of the whole run; 0 where no step has been taken.
-    device_accuracy : float or None
+    device_metric : float or None
         Of the last evaluation, on the validation split.
+    labels : Labels
+        Name of the metric.
     problem : str
         Why the journal cannot be read; empty if it can.
     """
@@ -64,7 +66,8 @@ class RunInfo:
     began: str = ""
     step: int = 0
     steps: int = 0
-    device_accuracy: float | None = None
+    device_metric: float | None = None
+    labels: Labels = field(default_factory=Labels)
     problem: str = ""
 
 
@@ -96,6 +99,18 @@ def read_provenance(folder: str | Path) -> dict[str, Any]:
     """
     with reading(user_path(folder)) as (journal, _):
         return journal.sessions()[0].provenance
+
+
+def read_labels(folder: str | Path) -> Labels:
+    """Read how the loss and the metric of a run are named.
+
+    Raises
+    ------
+    RunError
+        There is no run in ``folder``, or its journal cannot be read.
+    """
+    with reading(Path(folder)) as (_, run):
+        return _labels(run)
 
 
 def read_events(folder: str | Path) -> list[EventRow]:
@@ -146,11 +161,15 @@ def export(folder: str | Path) -> Path:
     return path
 
 
+def _labels(run: RunRow) -> Labels:
+    return Labels(**{key: v for key, v in run.identity["objective"].items() if key != "name"})
+
+
 def _info(folder: Path) -> RunInfo:
     try:
         with reading(folder) as (journal, run):
             last = journal.last("step")
-            evaluated = journal.last("device_accuracy")
+            evaluated = journal.last("device_metric")
     except RunError as error:
         return RunInfo(folder=folder, problem=str(error))
     return RunInfo(
@@ -159,7 +178,8 @@ def _info(folder: Path) -> RunInfo:
         began=run.began,
         step=last.step if last else 0,
         steps=last.steps if last else 0,
-        device_accuracy=evaluated.device_accuracy if evaluated else None,
+        device_metric=evaluated.device_metric if evaluated else None,
+        labels=_labels(run),
     )
 
 

@@ -2,9 +2,6 @@
 
 Tables: ``run`` (one row), ``session`` (one row each time the run was begun or resumed), ``record``
 (one row a training step), ``superseded`` (rows that a resumed run measured again), ``event``.
-
-A journal written before a field of `Record` came to be lacks its column. It is read with the
-field's default, and given the column when its run goes on.
 """
 
 import json
@@ -21,9 +18,8 @@ from pnnlab.errors import RunError
 from pnnlab.training import Record
 
 JOURNAL = "journal.sqlite"
-FORMAT = 1
+FORMAT = 2
 COLUMNS = tuple(field.name for field in fields(Record))
-TABLES = ("record", "superseded")  # those that hold records
 
 _RECORD = ", ".join(column for column in COLUMNS if column != "step")
 _SCHEMA = f"""
@@ -178,7 +174,6 @@ class Journal:
             (utc_now(), step, process, json.dumps(provenance)),
         ).lastrowid
         assert session is not None
-        self._add_columns()
         names = ", ".join(COLUMNS)
         self.connection.execute(
             f"INSERT INTO superseded (before_session, {names})"
@@ -229,21 +224,9 @@ class Journal:
         return next(self._records(f"WHERE {column} IS NOT NULL ORDER BY step DESC LIMIT 1"), None)
 
     def _records(self, which: str, *given: int) -> Iterator[Record]:
-        present = self._columns("record")
-        names = [name for name in COLUMNS if name in present]
-        query = f"SELECT {', '.join(names)} FROM record {which}"
+        query = f"SELECT {', '.join(COLUMNS)} FROM record {which}"
         for row in self.connection.execute(query, given):
-            yield _record(names, row)
-
-    def _columns(self, table: str) -> set[str]:
-        return {row[1] for row in self.connection.execute(f"PRAGMA table_info({table})")}
-
-    def _add_columns(self) -> None:
-        for table in TABLES:
-            present = self._columns(table)
-            for name in COLUMNS:
-                if name not in present:
-                    self.connection.execute(f"ALTER TABLE {table} ADD COLUMN {name}")
+            yield Record(**dict(zip(COLUMNS, map(_value, row), strict=True)))
 
 
 @contextmanager
@@ -283,12 +266,6 @@ def _cell(value: Any) -> Any:
     if isinstance(value, tuple) or (isinstance(value, float) and math.isnan(value)):
         return json.dumps(value)
     return value
-
-
-def _record(names: Sequence[str], row: Sequence[Any]) -> Record:
-    """A row as a record. A field younger than the row is absent from it, and takes its default."""
-    cells = {name: _value(cell) for name, cell in zip(names, row, strict=True)}
-    return Record(**{name: value for name, value in cells.items() if value is not None})
 
 
 def _value(cell: Any) -> Any:

@@ -29,7 +29,9 @@ def identity(training: Training) -> dict[str, Any]:
     network = training.network
     state = network.state_dict()
     described = {
-        "settings": {"class": type(training.settings).__name__, **asdict(training.settings)},
+        "settings": asdict(training.settings),
+        "objective": {"name": training.objective.name, **asdict(training.objective.labels)},
+        "optimizer": type(training.optimizer).__name__,
         "tensors": {name: _described(tensor) for name, tensor in state.items()},
         "modules": {name: type(module).__name__ for name, module in network.named_modules()},
         "systems": {
@@ -84,11 +86,11 @@ def _described(tensor: Tensor) -> str:
 def _digest(examples: Examples) -> dict[str, Any]:
     """Number and shape of the examples, and a digest of every bit of them."""
     digest = hashlib.blake2b(digest_size=8)
-    for tensor in (examples.x, examples.labels):
+    for tensor in (examples.x, examples.targets):
         digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
     return {
         "x": _described(examples.x),
-        "labels": _described(examples.labels),
+        "targets": _described(examples.targets),
         "digest": digest.hexdigest(),
     }
 

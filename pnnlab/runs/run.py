@@ -7,11 +7,13 @@ import uuid
 import warnings
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from copy import copy
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
-from torch import Tensor
+import torch
+from torch import nn
+from tqdm.auto import tqdm
 
 from pnnlab.errors import RangeError, RunError
 from pnnlab.paths import user_path
@@ -21,9 +23,11 @@ from pnnlab.runs.checkpoints import (
     set_damaged_aside,
     summed_up,
 )
-from pnnlab.runs.journal import Journal, RunRow, reading, utc_now
+from pnnlab.runs.journal import JOURNAL, Journal, RunRow, reading, utc_now
 from pnnlab.runs.provenance import differences, identity, provenance
-from pnnlab.training import Record, Training, fit
+from pnnlab.training import FitSettings, Objective, Record, Training
+from pnnlab.training.examples import Data
+from pnnlab.training.training import MakeOptimizer
 
 LOCK = "run.lock"
 COMMIT_SECONDS = 0.5
@@ -34,8 +38,8 @@ CHECKPOINT_SECONDS = 60.0  # a device that takes seconds a step must not lose an
 class Run:
     """A training whose records and state are kept in a folder.
 
-    Made by `create` or `resume`. A run holds its folder only while `records` is being iterated or a
-    checkpoint is written; there is nothing to close.
+    Made by `open`, `create` or `resume`. A run holds its folder only while `records` is being
+    iterated or a checkpoint is written; there is nothing to close.
 
     Attributes
     ----------
@@ -55,8 +59,26 @@ class Run:
         self._journal: Journal | None = None
         self._pending: list[Record] = []
         self._noted = len(training.notes)  # how many of the training's are in the journal
-        self._before: dict[str, Any] | None = None
         self._committed = self._checkpointed = time.monotonic()
+
+    @classmethod
+    def open(
+        cls,
+        folder: str | Path,
+        training: Training,
+        *,
+        description: str = "",
+        checkpoint_every: int = 200,
+    ) -> "Run":
+        """Begin a run in ``folder``, or go on with the one that is there.
+
+        Errors as of `create` and `resume`.
+        """
+        if (Path(folder) / JOURNAL).exists():
+            return cls.resume(folder, training)
+        return cls.create(
+            folder, training, description=description, checkpoint_every=checkpoint_every
+        )
 
     @classmethod
     def create(
@@ -153,11 +175,10 @@ class Run:
         return cls(folder, training, row, session)
 
     def records(self) -> Generator[Record, None, None]:
-        """Train to the end as `fit` does, keeping every record.
+        """Train to the end as `Training.records` does, keeping every record.
 
         Checkpoints are written at intervals, and when the iteration ends: by itself, because nobody
-        iterates on, or by an exception. A step that an exception cut short is undone, so that
-        iterating again takes it once more; shots of a real device stay taken.
+        iterates on, or by an exception.
 
         Raises
         ------
@@ -167,10 +188,9 @@ class Run:
         if self._journal is not None:
             raise RunError(f"the run in {self.folder} is being iterated already.")
         with self._open():
-            self._undo_torn_step()
             try:
-                steps = fit(self.training)
-                while (record := self._step(steps)) is not None:
+                for record in self.training.records():
+                    self._pending.append(record)
                     self._keep_up()
                     yield record
             except RunError:
@@ -180,8 +200,6 @@ class Run:
                 raise
             else:
                 self.checkpoint()
-            finally:
-                self._undo_torn_step()
 
     def checkpoint(self) -> None:
         """Write the state after the last whole step, and every record up to it, now.
@@ -195,25 +213,10 @@ class Run:
         with self._open() as journal:
             try:
                 self._commit(journal)
-                state = self.training.state() if self._before is None else self._before
-                save_checkpoint(self.folder, self._id, self._identity, state)
+                save_checkpoint(self.folder, self._id, self._identity, self.training.state())
             except (OSError, sqlite3.Error) as error:
                 raise self._unwritable(error) from error
         self._checkpointed = time.monotonic()
-
-    def _step(self, steps: Iterator[Record]) -> Record | None:
-        """Take a step. Until its record is in hand, ``_before`` holds what came before it."""
-        self._before = _copied(self.training.state())
-        record = next(steps, None)
-        if record is not None:
-            self._pending.append(record)
-        self._before = None
-        return record
-
-    def _undo_torn_step(self) -> None:
-        if self._before is not None:
-            self.training.restore(self._before)
-            self._before = None
 
     def _keep_up(self) -> None:
         now = time.monotonic()
@@ -289,15 +292,84 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _copied(state: Any) -> Any:
-    """A copy that further training does not change; `copy.deepcopy` takes ten times as long."""
-    if isinstance(state, Tensor):
-        return state.clone()
-    if isinstance(state, dict):
-        copied = copy(state)  # not a new dict: a state_dict carries versions as an attribute
-        for key, value in state.items():
-            copied[key] = _copied(value)
-        return copied
-    if isinstance(state, list):
-        return [_copied(value) for value in state]
-    return state
+def prepared(
+    network: nn.Module,
+    task: Data,
+    settings: FitSettings | None,
+    *,
+    epochs: int | None,
+    seed: int | None,
+    objective: Objective | None,
+    optimizer: MakeOptimizer,
+) -> Training:
+    """Make the `Training` of `train` and `watch`."""
+    given = {"epochs": epochs, "seed": seed}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    settings = replace(settings or FitSettings(), **chosen)
+    return Training(network, task, settings, objective=objective, optimizer=optimizer)
+
+
+def train(
+    network: nn.Module,
+    task: Data,
+    settings: FitSettings | None = None,
+    *,
+    epochs: int | None = None,
+    seed: int | None = None,
+    objective: Objective | None = None,
+    optimizer: MakeOptimizer = torch.optim.Adam,
+    folder: str | Path | None = None,
+    label: str = "",
+    progress: bool = True,
+) -> Training:
+    """Train a network to the end.
+
+    With a folder, every record and a checkpoint are kept there, and the same call goes on with
+    what was interrupted. Ctrl-C stops after a whole step.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Changed in place.
+    task : Task
+        Its train split is learned, its validation split tells how it goes.
+    settings : FitSettings, optional
+    epochs, seed : int, optional
+        In place of those of the settings.
+    objective, optimizer
+        See `Training`.
+    folder : path, optional
+        Of the run.
+    label : str
+        Stands beside the progress bar, and describes the run.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    Training
+        Its ``latest`` record tells how it ended.
+
+    Raises
+    ------
+    RunError
+        In the folder is a run of another training, or it cannot be written.
+    TrainingError
+        The loss is no longer finite.
+    """
+    training = prepared(
+        network, task, settings, epochs=epochs, seed=seed, objective=objective, optimizer=optimizer
+    )
+    run = None if folder is None else Run.open(folder, training, description=label)
+    labels = training.objective.labels
+    bar = tqdm(
+        (run or training).records(),
+        label or "training",
+        total=training.steps,
+        initial=training.step,
+        disable=not progress,
+    )
+    for record in bar:
+        if record.device_metric is not None:
+            bar.set_postfix_str(f"{labels.metric} {labels.text(record.device_metric)}")
+    return training

@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from pnnlab.errors import RangeError, ShapeError
+from pnnlab.protocols import Cost, Group, sampled_cost
 from pnnlab.systems import kernels, multiplex
 from pnnlab.systems.terminals import Terminals, Volts
 from pnnlab.systems.units import BuiltSystem, Chances
@@ -221,11 +222,22 @@ class Circuit(BuiltSystem):
         super().__init__(input_dim, multiplex.param_dim(input_dim, replays), output_dim)
         self.replays = replays
 
-    def reshaped(self, *, replays: int, output_dim: int, input_dim: int | None = None) -> "Circuit":
+    def reprogrammed(
+        self, *, replays: int, output_dim: int, input_dim: int | None = None
+    ) -> "Circuit":
         """Programme the same board otherwise: parts, temperature and noise are shared."""
         other = copy.copy(self)
         other._shape(input_dim or self.input_dim, replays, output_dim)
         return other
+
+    def cost(self) -> Cost:
+        """Cost of a shot at the sample rate of the published circuit."""
+        source = "Wright et al., Nature 601, 549 (2022): about 1 MS/s"
+        return sampled_cost(self.replays * self.input_dim, SAMPLE_S, source)
+
+    def theta_groups(self) -> tuple[Group, ...]:
+        """Scales and offsets of the replays."""
+        return multiplex.theta_groups(self.input_dim, self.replays)
 
     def terminals(self) -> Terminals:
         """Tell how the same board looks from two cables; its temperature is shared."""

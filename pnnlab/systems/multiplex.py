@@ -11,10 +11,18 @@ an element-wise scale and offset of the drive.
 import torch
 from torch import Tensor
 
+from pnnlab.protocols import Group
+
 
 def param_dim(input_dim: int, replays: int) -> int:
     """Length of theta: a scale and an offset for each sample of the drive."""
     return 2 * input_dim * replays
+
+
+def theta_groups(input_dim: int, replays: int) -> tuple[Group, ...]:
+    """Scales, then offsets, replay by replay."""
+    names = [f"{what}, replay {i + 1}" for what in ("scale", "offset") for i in range(replays)]
+    return tuple(Group(name, i * input_dim, (i + 1) * input_dim) for i, name in enumerate(names))
 
 
 def drive(x: Tensor, theta: Tensor, replays: int) -> Tensor:

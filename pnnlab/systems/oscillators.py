@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from pnnlab.errors import RangeError, ShapeError
-from pnnlab.protocols import SimulatedSystem, State
+from pnnlab.protocols import Group, SimulatedSystem, State
 from pnnlab.systems.pendula import STEPS, coupling_matrix, swing
 from pnnlab.systems.randomness import Noise, saved_values
 
@@ -201,7 +201,7 @@ class Oscillators(SimulatedSystem):
         super().__init__(inputs, n * n + n, outputs)
         self.n, self.low, self.high = n, low, high
 
-    def reshaped(
+    def reprogrammed(
         self,
         *,
         n: int | None = None,
@@ -240,6 +240,11 @@ class Oscillators(SimulatedSystem):
         random[: self.n * self.n] *= width / self.coupling_range
         random[self.n * self.n :] *= width / self.bias_range
         return random + 0.5
+
+    def theta_groups(self) -> tuple[Group, ...]:
+        """Couplings of all pairs, then biases."""
+        edge = self.n**2
+        return Group("couplings", 0, edge), Group("biases", edge, edge + self.n)
 
     def _simulate(self, x: Tensor, theta: Tensor) -> Tensor:
         bench = self._bench

@@ -37,6 +37,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from pnnlab.errors import RangeError, ShapeError
+from pnnlab.protocols import Cost, Group, sampled_cost
 from pnnlab.systems import multiplex
 from pnnlab.systems import plate_kernels as kernels
 from pnnlab.systems.terminals import Terminals, Volts
@@ -304,11 +305,22 @@ class Plate(BuiltSystem):
         super().__init__(input_dim, multiplex.param_dim(input_dim, replays), output_dim)
         self.replays = replays
 
-    def reshaped(self, *, replays: int, output_dim: int, input_dim: int | None = None) -> "Plate":
+    def reprogrammed(
+        self, *, replays: int, output_dim: int, input_dim: int | None = None
+    ) -> "Plate":
         """Programme the same bench otherwise: plate, temperature and noise are shared."""
         other = copy.copy(self)
         other._shape(input_dim or self.input_dim, replays, output_dim)
         return other
+
+    def cost(self) -> Cost:
+        """Cost of a shot at the sample rate of the simulation."""
+        samples = self.replays * self.input_dim + TAIL
+        return sampled_cost(samples, SAMPLE_S, "the plate as pnnlab simulates it: 50 kS/s")
+
+    def theta_groups(self) -> tuple[Group, ...]:
+        """Scales and offsets of the replays."""
+        return multiplex.theta_groups(self.input_dim, self.replays)
 
     def terminals(self) -> Terminals:
         """Tell how the same plate looks from two cables; its temperature is shared."""

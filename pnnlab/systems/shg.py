@@ -197,7 +197,7 @@ class SHG(BuiltSystem):
         self.programme.check(input_dim, output_dim)
         super().__init__(input_dim, self.programme.param_dim, output_dim)
 
-    def reshaped(self, *, input_dim: int | None = None, output_dim: int | None = None) -> "SHG":
+    def reprogrammed(self, *, input_dim: int | None = None, output_dim: int | None = None) -> "SHG":
         """Programme the same bench otherwise: parts, alignment and noise are shared."""
         other = copy.copy(self)
         other._shape(input_dim or self.input_dim, output_dim or self.output_dim)

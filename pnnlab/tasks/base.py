@@ -1,9 +1,13 @@
 """`Task` and `Split`: what the networks learn, divided before anything is tuned."""
 
+from collections.abc import Sized
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from pnnlab.errors import RangeError, ShapeError
 from pnnlab.protocols import check_unit_range
@@ -11,56 +15,57 @@ from pnnlab.protocols import check_unit_range
 
 @dataclass(frozen=True)
 class Split:
-    """Examples with their classes.
+    """Examples with what is wanted for them.
 
     Attributes
     ----------
     x : Tensor, (n, features), float32, in [0, 1]
-    labels : Tensor, (n,), int64
-        Numbered from 0. Whole numbers of another type are converted.
+    targets : Tensor, (n,), int64, or (n, values), floating point
+        Classes, numbered from 0, of whatever type of whole numbers; or the values of a regression.
 
     Raises
     ------
     ShapeError
-        There is not one row of x and one whole number for each example.
+        There is not one row of x, and one whole number or row of values, for each example.
     RangeError
-        A value of x is NaN or outside [0, 1], or a label is negative.
+        A value of x is NaN or outside [0, 1], a class is negative, or a value is not finite.
     """
 
     x: Tensor
-    labels: Tensor
+    targets: Tensor
 
     def __post_init__(self) -> None:
         _check_features(self.x)
-        object.__setattr__(self, "labels", _class_numbers(self.labels, len(self.x)))
+        object.__setattr__(self, "targets", _checked_targets(self.targets, len(self.x)))
 
     def __len__(self) -> int:
         return len(self.x)
 
     def first(self, n: int) -> "Split":
         """The first ``n`` examples."""
-        return Split(self.x[:n], self.labels[:n])
+        return Split(self.x[:n], self.targets[:n])
 
     def take(self, rows: Tensor) -> "Split":
         """The examples at ``rows``, (m,), int64, in that order."""
-        return Split(self.x[rows], self.labels[rows])
+        return Split(self.x[rows], self.targets[rows])
 
 
 @dataclass(frozen=True)
 class Task:
-    """A classification task.
+    """Examples to learn from, divided into three; see `from_arrays` for one's own.
 
     Attributes
     ----------
     train, validation, test : Split
         Settings are chosen on ``validation``; ``test`` is looked at once, at the end.
     classes : int
+        How many; of a regression, the number of values.
     side : int or None
         The images are ``side`` by ``side`` pixels; None where the examples are no images.
     source : str
         Where the examples come from.
     class_names : tuple of str
-        One for each class, in order of the labels; empty where they have no names.
+        One for each class, in order of their numbers; empty where they have no names.
     feature_names : tuple of str
         One for each element of ``x``, with its unit; empty for pixels.
 
@@ -69,7 +74,7 @@ class Task:
     ShapeError
         The splits have examples of different lengths, or there is not one name for each.
     RangeError
-        A label is not below ``classes``.
+        A class is not below ``classes``.
     """
 
     name: str
@@ -87,16 +92,95 @@ class Task:
         for name, split in (("validation", self.validation), ("test", self.test)):
             check_width(name, split, width)
         for name in ("train", "validation", "test"):
-            check_classes(name, getattr(self, name), self.classes)
+            check_targets(name, getattr(self, name), self.classes)
         named = (("class_names", self.classes), ("feature_names", width))
         for name, count in named:
             if len(names := getattr(self, name)) not in (0, count):
                 raise ShapeError(f"{len(names)} {name} for {count}; give one for each, or none.")
 
+    @classmethod
+    def from_arrays(
+        cls,
+        x: ArrayLike | Tensor,
+        targets: ArrayLike | Tensor,
+        *,
+        name: str = "own data",
+        validation: float = 0.1,
+        test: float = 0.2,
+        seed: int = 0,
+        side: int | None = None,
+        source: str = "own arrays",
+        class_names: tuple[str, ...] = (),
+        feature_names: tuple[str, ...] = (),
+    ) -> "Task":
+        """Divide one's own examples, shuffled, into a task.
+
+        Parameters
+        ----------
+        x : array or Tensor, (n, ...), in [0, 1]
+            What follows the first axis is flattened.
+        targets : array or Tensor, (n,) whole numbers, or (n, values) floating point
+            Classes, numbered from 0, or the values of a regression.
+        validation, test : float
+            Fractions of the examples, each above 0 and together below 1.
+        seed : int
+            Of the order.
+
+        Raises
+        ------
+        ShapeError, RangeError
+            As of `Split`; or a fraction leaves a split empty.
+        """
+        rows, wanted = torch.as_tensor(x), torch.as_tensor(targets)
+        if rows.dtype == torch.float64:
+            rows = rows.float()
+        if wanted.dtype == torch.float64:
+            wanted = wanted.float()
+        everything = Split(rows.flatten(1), wanted)
+        held, tested = round(validation * len(everything)), round(test * len(everything))
+        if min(held, tested, len(everything) - held - tested) < 1:
+            raise RangeError(
+                f"validation {validation} and test {test} of {len(everything)} examples leave a "
+                "split empty; give fractions that leave some of each, or more examples."
+            )
+        order = shuffled(len(everything), seed)
+        values = everything.targets.is_floating_point()
+        classes = everything.targets.shape[1] if values else int(everything.targets.max()) + 1
+        return cls(
+            name=name,
+            train=everything.take(order[held + tested :]),
+            validation=everything.take(order[:held]),
+            test=everything.take(order[held : held + tested]),
+            classes=classes,
+            side=side,
+            source=source,
+            class_names=class_names,
+            feature_names=feature_names,
+        )
+
+    @classmethod
+    def from_dataset(
+        cls, dataset: "Dataset[tuple[Tensor, Any]]", *, name: str = "own data", seed: int = 0
+    ) -> "Task":
+        """Read all of a torch data set of (x, target) pairs into memory, and divide it.
+
+        Errors as of `from_arrays`.
+        """
+        size = len(cast(Sized, dataset))
+        pairs = [dataset[number] for number in range(size)]
+        x = torch.stack([torch.as_tensor(one) for one, _ in pairs])
+        targets = torch.stack([torch.as_tensor(target) for _, target in pairs])
+        return cls.from_arrays(x, targets, name=name, seed=seed, source=type(dataset).__name__)
+
     @property
     def chance(self) -> float:
-        """Accuracy on the test split of always naming the most frequent training class."""
-        return float((self.test.labels == self.train.labels.mode().values).float().mean())
+        """Accuracy on the test split of always naming the most frequent training class.
+
+        Of a regression, the R² of the constant mean: 0.
+        """
+        if self.train.targets.is_floating_point():
+            return 0.0
+        return float((self.test.targets == self.train.targets.mode().values).float().mean())
 
 
 def check_width(name: str, split: Split, width: int) -> None:
@@ -108,15 +192,30 @@ def check_width(name: str, split: Split, width: int) -> None:
         )
 
 
-def check_classes(name: str, split: Split, classes: int) -> None:
-    """Raise `RangeError` unless the labels of ``split`` are below ``classes``."""
-    if not len(split) or int(split.labels.max()) < classes:
+def check_targets(name: str, split: Split, outputs: int) -> None:
+    """Raise an error unless a network with so many outputs can learn the targets of ``split``.
+
+    Raises
+    ------
+    ShapeError
+        There is not one output for each value of a regression.
+    RangeError
+        A class is beyond the outputs.
+    """
+    if split.targets.is_floating_point():
+        if split.targets.shape[1] != outputs:
+            raise ShapeError(
+                f"the targets of the {name} split have {split.targets.shape[1]} values and there "
+                f"are {outputs} outputs: give the network one output for each value."
+            )
         return
-    low, high = (int(end) for end in split.labels.aminmax())
+    if not len(split) or int(split.targets.max()) < outputs:
+        return
+    low, high = (int(end) for end in split.targets.aminmax())
     raise RangeError(
-        f"the labels of the {name} split go from {low} to {high}, and {classes} classes are "
-        f"numbered from 0 to {classes - 1}: "
-        + ("give labels - 1." if (low, high) == (1, classes) else "number them so.")
+        f"the labels of the {name} split go from {low} to {high}, and {outputs} classes are "
+        f"numbered from 0 to {outputs - 1}: "
+        + ("give labels - 1." if (low, high) == (1, outputs) else "number them so.")
     )
 
 
@@ -135,28 +234,37 @@ def _check_features(x: Tensor) -> None:
     check_unit_range("x", x)
 
 
-def _class_numbers(labels: Tensor, n: int) -> Tensor:
-    """One int64 for each of ``n`` examples."""
-    if not isinstance(labels, Tensor):
+def _checked_targets(targets: Tensor, n: int) -> Tensor:
+    """Classes as int64, (n,), or values as they are, (n, values)."""
+    if not isinstance(targets, Tensor):
         raise ShapeError(
-            f"labels are {type(labels).__name__}; give a tensor, as in torch.as_tensor(labels)."
+            f"targets are {type(targets).__name__}; give a tensor, as in torch.as_tensor(labels)."
         )
-    if labels.shape != (n,):
+    if targets.is_floating_point() and targets.ndim == 2 and len(targets) == n:
+        if not bool(targets.isfinite().all()):
+            raise RangeError("targets hold NaN or infinity; leave out examples without a value.")
+        binary = ((targets == 0) | (targets == 1)).all() and (targets.sum(1) == 1).all()
+        if n and targets.shape[1] > 1 and bool(binary):
+            raise ShapeError("targets are one-hot rows; give class numbers, targets.argmax(1).")
+        return targets
+    if targets.is_floating_point() or targets.is_complex():
         raise ShapeError(
-            f"labels have shape {tuple(labels.shape)} for {n} examples; give one class number "
+            f"targets are {targets.dtype} of shape {tuple(targets.shape)} for {n} examples; give "
+            "class numbers as whole numbers, labels.long(), or the values of a regression as "
+            "(n, values)."
+        )
+    if targets.shape != (n,):
+        raise ShapeError(
+            f"labels have shape {tuple(targets.shape)} for {n} examples; give one class number "
             "each, as labels.argmax(1) makes of one-hot rows."
         )
-    if labels.is_floating_point() or labels.is_complex():
-        raise ShapeError(
-            f"labels are {labels.dtype}; give the class numbers as whole numbers, labels.long()."
-        )
-    labels = labels.long()
-    if n and int(labels.min()) < 0:
+    targets = targets.long()
+    if n and int(targets.min()) < 0:
         raise RangeError(
-            f"labels begin at {int(labels.min())}; number the classes from 0, and leave out "
+            f"labels begin at {int(targets.min())}; number the classes from 0, and leave out "
             "examples without a class."
         )
-    return labels
+    return targets
 
 
 def shuffled(n: int, seed: int) -> Tensor:

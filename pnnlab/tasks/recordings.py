@@ -90,7 +90,7 @@ def wright_vowels(path: str | Path | None = None, *, held_out: int = 42, seed: i
     training = training[
         torch.randperm(len(training), generator=torch.Generator().manual_seed(seed))
     ]
-    labels = everything.labels[training]
+    labels = everything.targets[training]
     rank = torch.stack([(labels[:k] == label).sum() for k, label in enumerate(labels)])
     held = rank < each
     return Task(

@@ -37,7 +37,7 @@ def shrunk(split: Split, side: int, *, subsample: bool = False) -> Split:
     """
     check_side(side, side_of(split))
     parts = [_shrink(x, side, subsample) for x in _images(split.x)]
-    return Split(torch.cat(parts).flatten(1), split.labels)
+    return Split(torch.cat(parts).flatten(1), split.targets)
 
 
 def augmented(
@@ -104,7 +104,7 @@ def augmented(
             moved = _shrink(_moved(images, maps), side, subsample)
             x[row : row + len(images)] = moved.flatten(1)
             row += len(images)
-    return Split(x, split.labels.repeat(1 + copies))
+    return Split(x, split.targets.repeat(1 + copies))
 
 
 def flipped(split: Split) -> Split:
@@ -119,7 +119,7 @@ def flipped(split: Split) -> Split:
     """
     side = side_of(split)
     mirrored = split.x.view(-1, side, side).flip(-1).flatten(1)
-    return Split(torch.cat([split.x, mirrored]), split.labels.repeat(2))
+    return Split(torch.cat([split.x, mirrored]), split.targets.repeat(2))
 
 
 def side_of(split: Split) -> int:

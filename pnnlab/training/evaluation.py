@@ -1,38 +1,41 @@
-"""What a network is worth, on its devices and on their twins."""
+"""What a network reaches on its devices and on their twins."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from pnnlab.layers import PhysicalLayer, on_device, on_twin, physical_layers
-from pnnlab.tasks.base import Split, check_classes
-from pnnlab.training.limits import at_limits, stuck
+from pnnlab.layers import PhysicalLayer, observed, on_device, on_twin, physical_layers
+from pnnlab.tasks.base import Split, check_targets
+from pnnlab.training.objectives import CLASSIFICATION, Objective
 
 EVALUATION_BATCH = 500
 READOUTS = 2000  # rows of each layer in which stuck read-outs are looked for
+STICKING = 1e-3  # of its range, within which a read-out counts as being at the end of it
 
 
 class Examples(Protocol):
-    """Inputs with their classes, as `pnnlab.tasks.Split` holds them."""
+    """Inputs with what is wanted for them, as `pnnlab.tasks.Split` holds them."""
 
     @property
     def x(self) -> Tensor:
         """Inputs, (n, features), in [0, 1]."""
 
     @property
-    def labels(self) -> Tensor:
-        """Classes, (n,), int64."""
+    def targets(self) -> Tensor:
+        """Classes, (n,), int64, or values, (n, outputs), floating point."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What a network is worth on its devices and on their twins; None where there are none.
+    """What a network reaches on its devices and on their twins; None where there are none.
 
     Attributes
     ----------
+    device_metric, device_loss, twin_metric, twin_loss : float
+        Of the objective. Without physical layers, the device is the computer.
     gap : tuple of float
         By physical layer, mean squared difference of device and twin at the device's inputs,
         relative to the variance of the device's output.
@@ -40,17 +43,17 @@ class Evaluation:
         By physical layer, see `at_limits` of its theta and `stuck` of its read-outs.
     """
 
-    device_accuracy: float | None = None
+    device_metric: float | None = None
     device_loss: float | None = None
-    twin_accuracy: float | None = None
+    twin_metric: float | None = None
     twin_loss: float | None = None
     gap: tuple[float, ...] | None = None
     theta_at_limits: tuple[float, ...] | None = None
     stuck: tuple[float, ...] | None = None
 
 
-def logits(network: nn.Module, x: Tensor) -> Tensor:
-    """What the network says of ``x``, with the layers as they stand, (n, classes), no graph."""
+def outputs(network: nn.Module, x: Tensor) -> Tensor:
+    """Outputs of the network for ``x``, with the layers as they stand, (n, outputs), no graph."""
     was_training = network.training
     network.eval()
     try:
@@ -60,62 +63,97 @@ def logits(network: nn.Module, x: Tensor) -> Tensor:
         network.train(was_training)
 
 
-def accuracy(network: nn.Module, examples: Examples) -> tuple[float, float]:
-    """Fraction of right answers and mean cross-entropy, with the layers as they stand."""
-    split = Split(examples.x, examples.labels)  # refuses what has no accuracy before it is sent
-    said = logits(network, split.x)
-    check_classes("given", split, said.shape[1])
-    right = (said.argmax(1) == split.labels).double().mean()
-    return float(right), float(functional.cross_entropy(said, split.labels))
+def accuracy(network: nn.Module, examples: Examples) -> float:
+    """Fraction of examples that the network classifies right, with the layers as they stand."""
+    return scores(network, examples)[0]
 
 
-def evaluate(network: nn.Module, examples: Examples) -> Evaluation:
+def evaluate(
+    network: nn.Module, examples: Examples, objective: Objective = CLASSIFICATION
+) -> Evaluation:
     """Run ``examples`` through the devices and, where every layer has one, through the twins.
 
     The gap of each layer is taken at the inputs that its device really saw.
     """
     layers = physical_layers(network)
-    seen = [_Seen() for _ in layers]
-    hooks = [layer.register_forward_hook(eye) for layer, eye in zip(layers, seen, strict=True)]
-    try:
-        with on_device(network):
-            device_accuracy, device_loss = accuracy(network, examples)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    on_devices = Evaluation(device_accuracy=device_accuracy, device_loss=device_loss)
+    sums = {layer: _Sums() for layer in layers}
+    with on_device(network), observed(network, lambda layer, *seen: sums[layer].add(layer, *seen)):
+        device_metric, device_loss = scores(network, examples, objective)
+    on_devices = Evaluation(device_metric=device_metric, device_loss=device_loss)
     if not layers:
         return on_devices
     on_devices = replace(
         on_devices,
         theta_at_limits=tuple(at_limits(layer.theta) for layer in layers),
-        stuck=tuple(stuck(torch.cat(eye.readouts)) for eye in seen),
+        stuck=tuple(stuck(torch.cat(one.readouts)) for one in sums.values()),
     )
     if any(layer.twin is None for layer in layers):
         return on_devices
     with on_twin(network):
-        twin_accuracy, twin_loss = accuracy(network, examples)
+        twin_metric, twin_loss = scores(network, examples, objective)
     return replace(
         on_devices,
-        twin_accuracy=twin_accuracy,
+        twin_metric=twin_metric,
         twin_loss=twin_loss,
-        gap=tuple(float(eye.squared_gap / eye.squared_deviation) for eye in seen),
+        gap=tuple(float(one.squared_gap / one.squared_deviation) for one in sums.values()),
     )
 
 
-class _Seen:
-    """What an evaluation sees of one layer on its device, batch by batch."""
+def at_limits(theta: Tensor) -> float:
+    """Fraction of the parameters at or beyond the ends of [0, 1]; 0 where there are none."""
+    beyond = (theta <= 0) | (theta >= 1)
+    return float(beyond.double().mean()) if theta.numel() else 0.0
+
+
+def stuck(y: Tensor) -> float:
+    """Fraction of the read-outs that stick at an end of what their output ever showed.
+
+    An amplifier that saturates, or a converter that is overdriven, returns the same value again
+    and again. A read-out sticks if it lies within a thousandth of its output's range of the
+    largest or smallest value seen. The two that are these values themselves do not count; an
+    output that never moves sticks throughout.
+
+    Parameters
+    ----------
+    y : Tensor, (n, outputs)
+        Of different inputs.
+
+    Returns
+    -------
+    float
+        NaN with fewer than three rows.
+    """
+    if len(y) < 3:
+        return math.nan
+    low, high = torch.aminmax(y, dim=0)
+    margin = STICKING * (high - low)
+    at_an_end = (y <= low + margin).sum(0) + (y >= high - margin).sum(0)
+    return float(((at_an_end - 2) / (len(y) - 2)).clamp(0, 1).double().mean())
+
+
+def scores(
+    network: nn.Module, examples: Examples, objective: Objective = CLASSIFICATION
+) -> tuple[float, float]:
+    """Metric and loss of an objective, with the layers as they stand."""
+    split = Split(examples.x, examples.targets)  # refuses what has no score before it is sent
+    found = outputs(network, split.x)
+    check_targets("given", split, found.shape[1])
+    metric, loss = (score(found, split.targets) for score in (objective.metric, objective.loss))
+    return float(metric), float(loss)
+
+
+class _Sums:
+    """Sums over what an evaluation sees of one layer on its device, batch by batch."""
 
     def __init__(self) -> None:
         self.squared_gap, self.squared_deviation = torch.zeros(2, dtype=torch.float64)
         self.readouts: list[Tensor] = []
         self._room = READOUTS
 
-    def __call__(self, layer: PhysicalLayer, inputs: tuple[Tensor], measured: Tensor) -> None:
+    def add(self, layer: PhysicalLayer, x: Tensor, theta: Tensor, measured: Tensor) -> None:
         self.readouts.append(measured[: self._room])
         self._room -= len(self.readouts[-1])
         if layer.twin is None:
             return
-        modelled = layer.twin(layer.drive(inputs[0]), layer.theta.clamp(0, 1))
-        self.squared_gap += (measured - modelled).square().sum()
+        self.squared_gap += (measured - layer.twin(x, theta)).square().sum()
         self.squared_deviation += (measured - measured.mean(0)).square().sum()

@@ -1,33 +1,44 @@
-"""`fit`: a generator of records. It plots nothing and writes nothing; who iterates drives."""
+"""`Training`: the loop that trains a network, one record a step. It plots and writes nothing."""
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeAlias, final
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from pnnlab.errors import RangeError, RunError, TrainingError
 from pnnlab.layers import physical_layers, range_penalty
-from pnnlab.training.evaluation import Evaluation, Examples, evaluate
-from pnnlab.training.examples import checked
-from pnnlab.training.record import Record
+from pnnlab.training.evaluation import Evaluation, evaluate
+from pnnlab.training.examples import Data, checked
+from pnnlab.training.objectives import CLASSIFICATION, REGRESSION, Objective
+from pnnlab.training.records import Record
 from pnnlab.training.settings import FitSettings
 
+MakeOptimizer: TypeAlias = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 
+
+@final
 class Training:
-    """Everything that changes while a network is fitted, and how to put it away and back.
+    """Everything that changes while a network is trained, and how to put it away and back.
 
     Parameters
     ----------
     network : nn.Module
-        Gives logits, (batch, classes). May hold any number of physical layers.
-    train, validation : Examples
-        What to learn from, and what the records are evaluated on. Never the test split.
+        May hold any number of physical layers.
+    task : Task
+        Its train split is learned, the records are evaluated on its validation split.
     settings : FitSettings
+    objective : Objective, optional
+        By default classification where the targets are integers, regression where they are
+        floating point.
+    optimizer : callable
+        Makes the optimizer of the trainable parameters, such as ``torch.optim.AdamW`` or
+        ``functools.partial(torch.optim.SGD, momentum=0.9)``. Its learning rate is set at every
+        step.
 
     Raises
     ------
@@ -38,29 +49,35 @@ class Training:
     ----------
     rate_scale : float
         Multiplies the learning rate of the settings; see `scale_rate`.
+    latest : Record or None
+        Of the last step taken since it was made.
     notes : list of (int, str)
         What a person should know later, with the step after which it happened. A run writes it
         into its journal.
+
     """
 
     def __init__(
         self,
         network: nn.Module,
-        train: Examples,
-        validation: Examples,
-        settings: FitSettings,
+        task: Data,
+        settings: FitSettings | None = None,
+        *,
+        objective: Objective | None = None,
+        optimizer: MakeOptimizer = torch.optim.Adam,
     ) -> None:
         self.network = network
-        self.train, self.validation = checked(network, train, validation, settings.batch_size)
-        self.settings = settings
-        self.optimizer = torch.optim.Adam(
-            [p for p in network.parameters() if p.requires_grad], lr=settings.learning_rate
-        )
+        self.settings = settings or FitSettings()
+        self.train, self.validation = checked(network, task, self.settings.batch_size)
+        values = self.train.targets.is_floating_point()
+        self.objective = objective or (REGRESSION if values else CLASSIFICATION)
+        self.optimizer = optimizer([p for p in network.parameters() if p.requires_grad])
         self.systems = tuple({id(la.system): la.system for la in physical_layers(network)}.values())
         self.passes_before = self._passes()
         self.step = 0
         self.seconds = 0.0
         self.rate_scale = 1.0
+        self.latest: Record | None = None
         self.notes: list[tuple[int, str]] = []
 
     @property
@@ -127,7 +144,7 @@ class Training:
         self.step = state["step"]
         self.seconds = state["seconds"]
         self.passes_before = self._passes() - state["device_passes"]
-        self.rate_scale = state.get("rate_scale", 1.0)  # older checkpoints know of none
+        self.rate_scale = state["rate_scale"]
 
     def note(self, message: str) -> None:
         """Keep something that a person should know later."""
@@ -152,6 +169,23 @@ class Training:
             f"step {self.step + 1} on"
         )
 
+    def records(self) -> Iterator[Record]:
+        """Train to the end, one record a step.
+
+        Whoever iterates drives: between two records the training can be looked at, saved or left.
+        Iterating again goes on where it stopped. A step that an exception cuts short is undone;
+        shots of a real device stay taken.
+        """
+        while self.step < self.steps:
+            before = _copied(self.state())
+            try:
+                record = self.advance()
+            except BaseException:
+                self.restore(before)
+                raise
+            self.latest = record
+            yield record
+
     def batch(self) -> Tensor:
         """Indices of this step's examples: each epoch in a new order, set by the seed alone."""
         epoch, number = divmod(self.step, self._steps_per_epoch)
@@ -171,14 +205,14 @@ class Training:
         began = time.perf_counter()
         settings, network = self.settings, self.network
         chosen = self.batch()
-        x, labels = self.train.x[chosen], self.train.labels[chosen]
+        x, targets = self.train.x[chosen], self.train.targets[chosen]
         rate = self.rate_scale * settings.rate(self.step, self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         network.train()
         self.optimizer.zero_grad()
-        logits = network(x)
-        loss = functional.cross_entropy(logits, labels) + settings.penalty * range_penalty(network)
+        outputs = network(x)
+        loss = self.objective.loss(outputs, targets) + settings.penalty * range_penalty(network)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise TrainingError(
@@ -189,11 +223,11 @@ class Training:
         loss.backward()
         self.optimizer.step()
         clamped = tuple(layer.clamped for layer in physical_layers(network))
-        batch_accuracy = float((logits.argmax(1) == labels).float().mean())
+        batch_metric = float(self.objective.metric(outputs.detach(), targets))
         self.step += 1
 
         due = self._evaluation_due()
-        evaluation = evaluate(network, self.validation) if due else Evaluation()
+        evaluation = evaluate(network, self.validation, self.objective) if due else Evaluation()
         self.seconds += time.perf_counter() - began
         speed = self.step / self.seconds
         return Record(
@@ -201,7 +235,7 @@ class Training:
             steps=self.steps,
             epoch=(self.step - 1) // self._steps_per_epoch + 1,
             loss=value,
-            batch_accuracy=batch_accuracy,
+            batch_metric=batch_metric,
             clamped=clamped,
             device_passes=self.device_passes,
             seconds=self.seconds,
@@ -216,11 +250,15 @@ class Training:
         return self.step * count // self.steps > (self.step - 1) * count // self.steps
 
 
-def fit(training: Training) -> Iterator[Record]:
-    """Train to the end, one record a step.
-
-    Whoever iterates drives: between two records the training can be looked at, saved or left.
-    Iterating again goes on where it stopped.
-    """
-    while training.step < training.steps:
-        yield training.advance()
+def _copied(state: Any) -> Any:
+    """A copy that further training does not change; `copy.deepcopy` takes ten times as long."""
+    if isinstance(state, Tensor):
+        return state.clone()
+    if isinstance(state, dict):
+        copied = copy(state)  # not a new dict: a state_dict carries versions as an attribute
+        for key, value in state.items():
+            copied[key] = _copied(value)
+        return copied
+    if isinstance(state, list):
+        return [_copied(value) for value in state]
+    return state

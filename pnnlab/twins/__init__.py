@@ -9,7 +9,14 @@ from pnnlab.twins.agreement import (
 )
 from pnnlab.twins.base import Signature, Twin, predict
 from pnnlab.twins.circuit import CircuitEquations
-from pnnlab.twins.fitting import NeuralRecord, NeuralSettings, fit_neural, fitting_neural
+from pnnlab.twins.fitting import (
+    NeuralFit,
+    NeuralRecord,
+    NeuralSettings,
+    fit_neural,
+    fit_twin,
+    fitting_neural,
+)
 from pnnlab.twins.neural import Mlp, NeuralTwin, Temporal
 from pnnlab.twins.oscillators import Forces, OscillatorEquations
 from pnnlab.twins.physics import PhysicsFit, PhysicsTwin, fit_physics
@@ -24,6 +31,7 @@ __all__ = [
     "Forces",
     "GradientAgreement",
     "Mlp",
+    "NeuralFit",
     "NeuralRecord",
     "NeuralSettings",
     "NeuralTwin",
@@ -39,6 +47,7 @@ __all__ = [
     "agreement_at",
     "fit_neural",
     "fit_physics",
+    "fit_twin",
     "fitting_neural",
     "gap_by_depth",
     "gradient_agreement",

@@ -47,8 +47,8 @@ class GradientAgreement:
 
 
 def gradient_agreement(
-    twin: Twin,
     system: PhysicalSystem,
+    twin: Twin,
     shots: Shots,
     *,
     points: int = 64,
@@ -59,8 +59,8 @@ def gradient_agreement(
 ) -> GradientAgreement:
     """Compare gradients at the first ``points`` of ``shots``; see `agreement_at`."""
     return agreement_at(
-        twin,
         system,
+        twin,
         shots.x[:points],
         shots.theta[:points],
         directions=directions,
@@ -72,8 +72,8 @@ def gradient_agreement(
 
 
 def agreement_at(
-    twin: nn.Module,
     system: PhysicalSystem,
+    twin: nn.Module,
     x: Tensor,
     theta: Tensor,
     *,
@@ -170,7 +170,7 @@ class DepthGap:
 
 
 def gap_by_depth(
-    twin: Twin, system: PhysicalSystem, shots: Shots, *, depth: int = 5, inputs: int = 256
+    system: PhysicalSystem, twin: Twin, shots: Shots, *, depth: int = 5, inputs: int = 256
 ) -> DepthGap:
     """Chain ``depth`` layers and see device and twin drift apart.
 

@@ -116,7 +116,7 @@ class Twin(nn.Module, ABC):
         if theirs != self.signature:
             raise TwinError(
                 f"this is the twin of {self.signature}, and the system is {theirs}: fit one for "
-                "it, or make a reshaped() one if it is the same device, programmed otherwise."
+                "it, or make a reprogrammed() one if it is the same device, programmed otherwise."
             )
 
     @final

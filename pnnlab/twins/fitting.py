@@ -1,19 +1,25 @@
-"""Fitting a neural twin: a generator of records, so that whoever iterates drives."""
+"""Fitting twins: `fit_twin` for any, and the fit of a neural one, one record an epoch."""
 
+import copy
 import math
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import final
 
 import torch
 import xarray as xr
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from pnnlab import characterize
-from pnnlab.characterize import Shots
-from pnnlab.errors import RangeError
+from pnnlab.characterize import Shots, collect
+from pnnlab.errors import RangeError, TwinError
+from pnnlab.protocols import PhysicalSystem
 from pnnlab.twins.base import predict
-from pnnlab.twins.neural import NeuralTwin
+from pnnlab.twins.neural import Architecture, Mlp, NeuralTwin
+from pnnlab.twins.physics import Equations, PhysicsTwin, fit_physics
 
 WARMUP = 0.05  # of the steps, in which the rate rises
 LONGEST_STEP = 1.0  # norm at which gradients are clipped
@@ -154,12 +160,108 @@ def fitting_neural(
             )
 
 
+@final
+@dataclass(frozen=True, kw_only=True)
+class NeuralFit:
+    """A fitted neural twin, and how that went.
+
+    Attributes
+    ----------
+    twin : NeuralTwin
+        A new twin; the one that was given is unchanged.
+    records : tuple of NeuralRecord
+        One an epoch.
+    """
+
+    twin: NeuralTwin
+    records: tuple[NeuralRecord, ...]
+
+    @property
+    def nmse(self) -> float:
+        """Lowest validation error; that of the twin's weights."""
+        return self.records[-1].best
+
+    @property
+    def fault(self) -> str:
+        """Why the fit failed, or an empty string."""
+        return self.twin.fault
+
+    def __str__(self) -> str:
+        return (
+            f"{self.twin.signature.name}, neural twin: {self.fault or 'converged'}\n"
+            f"  NMSE  {self.nmse:.4g} on the validation shots, {len(self.records)} epochs"
+        )
+
+
 def fit_neural(
     twin: NeuralTwin, dataset: xr.Dataset, settings: NeuralSettings | None = None
-) -> NeuralRecord:
-    """Fit a neural twin to the end, see `fitting_neural`, and return the last record."""
-    *_, last = fitting_neural(twin, dataset, settings)
-    return last
+) -> NeuralFit:
+    """Fit a copy of a neural twin to the end; parameters and errors as of `fitting_neural`."""
+    fitted = copy.deepcopy(twin)
+    return NeuralFit(twin=fitted, records=tuple(fitting_neural(fitted, dataset, settings)))
+
+
+def fit_twin(
+    system: PhysicalSystem,
+    shots: int = 1500,
+    *,
+    equations: Equations | None = None,
+    architecture: Architecture | None = None,
+    dataset: xr.Dataset | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> PhysicsTwin | NeuralTwin:
+    """Measure a device and fit a twin to it.
+
+    Parameters
+    ----------
+    system : PhysicalSystem
+    shots : int
+        Random drives to measure, two read-outs each.
+    equations : Equations, optional
+        Fit the constants of these, such as ``CircuitEquations(replays=4)``: a physics twin.
+    architecture : Architecture, optional
+        Of a neural twin, which is the default: `Mlp`, or `Temporal` for a device that replays its
+        input.
+    dataset : Dataset, optional
+        Of `characterize.collect`, to be used in place of measuring.
+    seed : int
+        Of the drives and of the fit.
+    progress : bool
+        Show progress bars.
+
+    Returns
+    -------
+    PhysicsTwin or NeuralTwin
+        A fit that failed says so in its ``fault``, which is also given as a warning.
+
+    Raises
+    ------
+    TwinError
+        Equations and an architecture are both given, or do not suit the system.
+    """
+    if equations is not None and architecture is not None:
+        raise TwinError("give equations for a physics twin or an architecture for a neural one.")
+    twin = (
+        NeuralTwin(system, architecture or Mlp(), seed=seed)
+        if equations is None
+        else PhysicsTwin(system, equations)
+    )
+    if dataset is None:
+        with tqdm(total=shots, desc="measuring", disable=not progress) as bar:
+            dataset = collect(
+                system, shots, seed=seed, progress=lambda done, _: bar.update(done - bar.n)
+            )
+    if isinstance(twin, PhysicsTwin):
+        twin = fit_physics(twin, dataset).twin
+    else:
+        settings = NeuralSettings(seed=seed)
+        epochs = fitting_neural(twin, dataset, settings)
+        for _ in tqdm(epochs, "fitting", settings.epochs, disable=not progress):
+            pass
+    if twin.fault:
+        warnings.warn(f"the twin is not good: {twin.fault}.", RuntimeWarning, stacklevel=2)
+    return twin
 
 
 def _schedule(step: int, steps: int) -> float:

@@ -232,7 +232,7 @@ class NeuralTwin(Twin):
         mean, deviation = self._mean_and_deviation(x, theta)
         return mean + deviation * torch.randn(mean.shape, generator=generator, dtype=mean.dtype)
 
-    def reshaped(self, system: Described, *, replays: int) -> "NeuralTwin":
+    def reprogrammed(self, system: Described, *, replays: int) -> "NeuralTwin":
         """The twin of the same device programmed otherwise; the weights are shared, not copied.
 
         Raises

@@ -88,7 +88,7 @@ class PhysicsTwin(Twin):
         """Solve the equations."""
         return self.equations(x, theta, self.constants, self.output_dim)
 
-    def reshaped(self, system: Described, **programme: int) -> "PhysicsTwin":
+    def reprogrammed(self, system: Described, **programme: int) -> "PhysicsTwin":
         """The twin of the same device programmed otherwise, with the same constants.
 
         ``programme`` is what the equations are to be told, as in ``replays=10``.

@@ -106,15 +106,15 @@ class TwinReport:
 
 
 def report(
-    twin: Twin, system: PhysicalSystem, dataset: xr.Dataset, *, depth: int = 5, seed: int = 0
+    system: PhysicalSystem, twin: Twin, dataset: xr.Dataset, *, depth: int = 5, seed: int = 0
 ) -> TwinReport:
     """Judge a twin on the test shots of a data set and on the device itself.
 
     Parameters
     ----------
-    twin : PhysicsTwin or NeuralTwin
     system : PhysicalSystem
         The device; it is driven for gradients and for the gap with depth.
+    twin : PhysicsTwin or NeuralTwin
     dataset : Dataset
         Of `characterize.collect`.
     depth : int
@@ -133,7 +133,7 @@ def report(
     modelled = predict(twin, held.x, held.theta)
     error = characterize.nmse(modelled.expand_as(held.y), held.y)
     ceiling = characterize.noise_ceiling(held.y)
-    gradient = gradient_agreement(twin, system, held, seed=seed)
+    gradient = gradient_agreement(system, twin, held, seed=seed)
     chained = system.input_dim == system.output_dim
     return TwinReport(
         system=system.name,
@@ -143,7 +143,7 @@ def report(
         ceiling=ceiling,
         verdict=_verdict(twin.fault, error, ceiling, gradient),
         gradient=gradient,
-        gap=gap_by_depth(twin, system, held, depth=depth) if chained else None,
+        gap=gap_by_depth(system, twin, held, depth=depth) if chained else None,
         held=held,
         modelled=modelled,
     )

@@ -5,7 +5,7 @@ A view observes a model and changes it only through the commands a user gave.
 
 from pnnlab.views.comparison import Comparison
 from pnnlab.views.confusion import ConfusionView
-from pnnlab.views.dashboard import TrainingDashboard
+from pnnlab.views.dashboard import TrainingDashboard, watch
 from pnnlab.views.inference import LiveInference
 from pnnlab.views.lineplot import Line, Panel
 from pnnlab.views.panel import DevicePanel
@@ -25,4 +25,5 @@ __all__ = [
     "PlotGrid",
     "TrainingDashboard",
     "use_style",
+    "watch",
 ]

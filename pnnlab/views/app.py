@@ -1,7 +1,7 @@
 """The whole lab on one page: its views side by side as tabs, in a notebook or as an app."""
 
 import threading
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any, Protocol, final
 import ipywidgets as widgets
 import torch
 
+from pnnlab.background import Session
 from pnnlab.characterize.probe import Probe
 from pnnlab.comparison import calibration_inputs
 from pnnlab.errors import PnnlabError, RunError, ShapeError
@@ -17,7 +18,6 @@ from pnnlab.gradients import physics_aware
 from pnnlab.layers import calibrate, deep_pnn
 from pnnlab.paths import user_path
 from pnnlab.runs import Run
-from pnnlab.sessions import Session
 from pnnlab.systems import Circuit
 from pnnlab.tasks import digits
 from pnnlab.training import FitSettings, Record, Training
@@ -157,19 +157,19 @@ def circuit_lab(
     board = Circuit(unit, input_dim=64, replays=4, output_dim=64, seed=seed)
     systems = [
         board,
-        board.reshaped(replays=4, output_dim=64),
-        board.reshaped(replays=10, output_dim=10),
+        board.reprogrammed(replays=4, output_dim=64),
+        board.reprogrammed(replays=10, output_dim=10),
     ]
     twins = [PhysicsTwin(system, CircuitEquations(system.replays)) for system in systems]
     task = digits()
     network = deep_pnn(systems, twins, physics_aware, seed=seed)
     calibrate(network, calibration_inputs(task))
     settings = FitSettings(epochs=epochs, batch_size=32, learning_rate=0.01, seed=seed)
-    training = Training(network, task.train, task.validation, settings)
+    training = Training(network, task, settings)
     session = kept_session(user_path(root), training, "digits")
     # The same board, counted by itself: what a visitor asks of it is no cost of the training.
-    touched = board.reshaped(replays=4, output_dim=64)
-    images = {f"Digit {task.test.labels[i]}": task.test.x[i] for i in range(3)}
+    touched = board.reprogrammed(replays=4, output_dim=64)
+    images = {f"Digit {task.test.targets[i]}": task.test.x[i] for i in range(3)}
     first = torch.rand(board.param_dim, generator=torch.Generator().manual_seed(seed))
 
     def panel() -> DevicePanel:
@@ -193,17 +193,25 @@ def kept_session(root: Path, training: Training, name: str) -> Session:
 
     The folder is ``name`` with the first number that is free.
     """
-    runs: list[Run] = []
+    return Session(_LateRun(root, training, name))
 
-    def records() -> Generator[Record, None, None]:
-        numbers = (root / f"{name}-{number:03d}" for number in range(1, 100_000))
-        folder = next(folder for folder in numbers if not folder.exists())
-        runs.append(Run.create(folder, training))
-        yield from runs[0].records()
 
-    def checkpoint() -> None:
-        if not runs:
+class _LateRun:
+    """A run that has no folder before its first step."""
+
+    def __init__(self, root: Path, training: Training, name: str) -> None:
+        self.training = training
+        self._root, self._name = root, name
+        self._run: Run | None = None
+
+    def records(self) -> Iterator[Record]:
+        if self._run is None:
+            numbers = (self._root / f"{self._name}-{n:03d}" for n in range(1, 100_000))
+            folder = next(folder for folder in numbers if not folder.exists())
+            self._run = Run.create(folder, self.training)
+        yield from self._run.records()
+
+    def checkpoint(self) -> None:
+        if self._run is None:
             raise RunError("the run has no folder before its first step.")
-        runs[0].checkpoint()
-
-    return Session(records(), checkpoint=checkpoint, training=training)
+        self._run.checkpoint()

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, final
@@ -10,10 +11,11 @@ from typing import Any, Literal, TypeAlias, final
 import ipywidgets as widgets
 import numpy as np
 
+from pnnlab.background import Session
 from pnnlab.errors import RunError
 from pnnlab.runs import Run
-from pnnlab.sessions import Session
-from pnnlab.training import Record
+from pnnlab.training import CLASSIFICATION, Record
+from pnnlab.views.dashboard.panels import metric_label, metric_range
 from pnnlab.views.dashboard.says import TITLES
 from pnnlab.views.follower import Follower
 from pnnlab.views.lineplot import Line, Panel
@@ -23,7 +25,7 @@ from pnnlab.views.past import Kept, Past, Watched
 from pnnlab.views.plotgrid import PlotGrid, still
 from pnnlab.views.style import Picture
 from pnnlab.views.table import Column, Look, Table, TableRow, look
-from pnnlab.views.words import count, duration, percent
+from pnnlab.views.words import count, duration
 
 Against: TypeAlias = Literal["steps", "passes", "time"]
 Source: TypeAlias = Session | Run | str | Path | Sequence[Record]
@@ -39,9 +41,9 @@ COLUMNS = (
     Column(name="Training"),
     Column(name="State"),
     Column(name="Step", numeric=True),
-    Column(name="Accuracy on device", numeric=True),
+    Column(name="On device", numeric=True),
     Column(name="best", numeric=True),
-    Column(name="Accuracy on twin", numeric=True),
+    Column(name="On twin", numeric=True),
     Column(name="Device passes", numeric=True),
     Column(name="Training time", numeric=True),
 )
@@ -49,7 +51,7 @@ COLUMNS = (
 
 @final
 class Comparison:
-    """Accuracy and loss on the device of several trainings, over steps, device passes or time.
+    """Metric and loss on the device of several trainings, over steps, device passes or time.
 
     Sessions are followed while they run, and run folders while they grow, also from another
     process. At the end of a cell it shows itself; it changes none of the trainings.
@@ -167,9 +169,11 @@ class Comparison:
         run = self.trainings[name]
         latest, evaluated = run.latest, run.evaluations
         last = evaluated[-1] if evaluated else None
-        best = max((r.device_accuracy or 0.0 for r in evaluated), default=None)
-        on_device = last.device_accuracy if last else None
-        on_twin = last.twin_accuracy if last else None
+        best = max(
+            (r.device_metric for r in evaluated if r.device_metric is not None), default=None
+        )
+        on_device = last.device_metric if last else None
+        on_twin = last.twin_metric if last else None
         step = latest.step if latest else 0
         passes = latest.device_passes if latest else 0
         seconds = latest.seconds if latest else 0.0
@@ -180,9 +184,9 @@ class Comparison:
                 (name, name),
                 (state := _state(run), state),
                 (f"{count(step)} of {count(latest.steps)}" if latest else "–", step),
-                (percent(on_device), on_device),
-                (percent(best), best),
-                (percent(on_twin), on_twin),
+                (run.labels.text(on_device), on_device),
+                (run.labels.text(best), best),
+                (run.labels.text(on_twin), on_twin),
                 (count(passes) if passes else "–", passes or None),
                 (duration(seconds), round(seconds, 1)),
             ],
@@ -214,7 +218,7 @@ def watched(source: Source) -> Session | Kept | Past:
 def comparison_panels(
     trainings: Mapping[str, Watched], against: Against, looks: Mapping[str, Look]
 ) -> list[Panel]:
-    """Accuracy and loss on the device, one line a training, over what ``against`` says."""
+    """Metric and loss on the device, one line a training, over what ``against`` says."""
     seen = [
         (name, run.evaluations)
         for name, run in trainings.items()
@@ -239,22 +243,30 @@ def comparison_panels(
     most = max((_cost(record, against) for _, records in seen for record in records), default=0)
     x_range = (0.0, most / scale or 1.0)
     note = "no training is chosen" if not trainings else "shown at the first evaluation"
-    accuracy = lines("device_accuracy", 100.0)
-    lowest = min((float(np.nanmin(line.y)) for line in accuracy if np.size(line.y)), default=0.0)
+    kinds = {run.labels for run in trainings.values()} or {CLASSIFICATION.labels}
+    # Trainings of different objectives share their axes, which then name all of them.
+    labels = replace(
+        next(iter(kinds)),
+        loss=", ".join(sorted({kind.loss for kind in kinds})),
+        metric=", ".join(sorted({kind.metric for kind in kinds})),
+        percent=all(kind.percent for kind in kinds),
+    )
+    metric = lines("device_metric", labels.factor)
+    values = [labels.factor * (r.device_metric or 0.0) for _, records in seen for r in records]
     return [
         Panel(
-            title="Accuracy on the device",
-            y_label="right answers (%)",
+            title=f"{labels.metric.capitalize()} on the device",
+            y_label=metric_label(labels),
             x_label=x_label,
-            unit="%",
-            lines=accuracy,
+            unit="%" if labels.percent else "",
+            lines=metric,
             x_range=x_range,
-            y_range=(10 * (lowest // 10), 100.0 if lowest >= 10 else 102.0),
+            y_range=metric_range(labels, values),
             note=note,
         ),
         Panel(
             title="Loss on the device",
-            y_label="cross-entropy (nat)",
+            y_label=labels.loss,
             x_label=x_label,
             lines=lines("device_loss", 1.0),
             x_range=x_range,

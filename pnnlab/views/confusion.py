@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from pnnlab.errors import ShapeError
-from pnnlab.monitoring import Confusion
+from pnnlab.training import Confusion
 from pnnlab.views.parts import script, shares, styles
 from pnnlab.views.style import STYLE, Picture
 
@@ -85,9 +85,9 @@ class ConfusionView(anywidget.AnyWidget):
         ShapeError
             ``x`` holds other examples than were named.
         """
-        if len(x) != len(confusion.labels):
+        if len(x) != len(confusion.targets):
             raise ShapeError(
-                f"{len(confusion.labels)} examples were named and x holds {len(x)}; give those "
+                f"{len(confusion.targets)} examples were named and x holds {len(x)}; give those "
                 "that the confusion was taken of."
             )
         self._where = where or self._where

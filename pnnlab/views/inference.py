@@ -8,13 +8,13 @@ from typing import Any
 import ipywidgets as widgets
 from torch import nn
 
+from pnnlab.background import Session
 from pnnlab.errors import DataError, PnnlabError
-from pnnlab.inference import Journey, journey
 from pnnlab.layers import physical_layers
 from pnnlab.protocols import SimulatedSystem
-from pnnlab.sessions import Session
 from pnnlab.tasks import Task
 from pnnlab.tasks.drawing import Drawing
+from pnnlab.training import Journey, journey
 from pnnlab.views.errands import Errands
 from pnnlab.views.inputs import Given, input_for
 from pnnlab.views.oneof import OneOf
@@ -172,7 +172,7 @@ class LiveInference:
             if self.session is None:
                 went = act()
             else:
-                went = self.session.do(f"{given.what} through the network", act).wait()
+                went = self.session.do(f"{given.what} through the network", act).result()
             self._given, self.journey = given, went
             self.passes += went.device_passes
             self._show(given, went)

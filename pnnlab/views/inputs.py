@@ -95,7 +95,7 @@ class Input(ABC):
         """A test example, marked as chosen if it is offered."""
         self.choice.chosen = self._rows.index(row) if row in self._rows else -1
         test = self.task.test
-        return Given(test.x[row], f"test example {row}", int(test.labels[row]))
+        return Given(test.x[row], f"test example {row}", int(test.targets[row]))
 
     def short(self, label: int) -> str:
         """A class, as the task calls it."""
@@ -113,7 +113,7 @@ class Input(ABC):
         self._offer()
 
     def _offer(self) -> None:
-        labels = self.task.test.labels
+        labels = self.task.test.targets
         places = [(labels == label).nonzero()[:, 0].tolist() for label in range(self.task.classes)]
         self._rows = [rows[self._page % len(rows)] for rows in places if rows]
         self.choice.offer([self._item(row) for row in self._rows])
@@ -163,7 +163,7 @@ class ImageInput(Input):
         return super().example(row)
 
     def _item(self, row: int) -> Item:
-        label = self.name(int(self.task.test.labels[row]))
+        label = self.name(int(self.task.test.targets[row]))
         image = picture(self.drawing.image(self.task.test.x[row]))
         return Item(f"{label}, test example {row}", picture=image)
 
@@ -218,7 +218,7 @@ class VowelInput(Input):
         return f"{vowel} ({WORDS[VOWELS.index(vowel)]})" if vowel in VOWELS else vowel
 
     def _item(self, row: int) -> Item:
-        label = int(self.task.test.labels[row])
+        label = int(self.task.test.targets[row])
         return Item(f"{self.name(label)}, test example {row}", text=self.name(label))
 
     def _on_sound(self, samples: NDArray[np.float64], rate: float) -> None:
@@ -255,7 +255,7 @@ class PlainInput(Input):
         _plain_panel(given).draw(axes)
 
     def _item(self, row: int) -> Item:
-        label = self.name(int(self.task.test.labels[row]))
+        label = self.name(int(self.task.test.targets[row]))
         return Item(f"{label}, test example {row}", text=label)
 
 

@@ -10,17 +10,16 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from pnnlab.background import Session
 from pnnlab.characterize.presets import given, presets
 from pnnlab.characterize.probe import SIDES, Probe, Response, Side
 from pnnlab.errors import PnnlabError
 from pnnlab.protocols import PhysicalSystem, SimulatedSystem
-from pnnlab.sessions import Session
-from pnnlab.views.curve import Curve
+from pnnlab.views.curve import Curve, Part
 from pnnlab.views.entry import Entry
 from pnnlab.views.errands import Errands
 from pnnlab.views.parts import button, discard, style_sheet
 from pnnlab.views.stills import panel_figure
-from pnnlab.views.stretches import stretches
 from pnnlab.views.style import Picture
 from pnnlab.views.touch import CodeBox, HeatMap, ResponsePlot
 from pnnlab.views.words import count
@@ -195,7 +194,7 @@ class DevicePanel:
         try:
             if not self.live:
                 self._say(f"{name} …")
-            found = act() if self.session is None else self.session.do(name, act).wait()
+            found = act() if self.session is None else self.session.do(name, act).result()
         except (PnnlabError, OSError) as error:
             self._refuse(str(error))
             return None
@@ -256,10 +255,15 @@ class DevicePanel:
             on_preset=partial(self._preset, side),
             presets=[preset.name for preset in presets(1)],
             examples=fits,
-            parts=stretches(self.probe.system) if side == "theta" else (),
+            parts=self._parts() if side == "theta" else (),
         )
         curve.observe(lambda _: self._choose(side), "chosen")
         return curve
+
+    def _parts(self) -> list[Part]:
+        system = self.probe.system
+        groups = [(group.name, group.start, group.stop) for group in system.theta_groups()]
+        return [("all", 0, system.param_dim), *groups]
 
     def _laid_out(self) -> widgets.VBox:
         top = widgets.HBox([self._what, self.unit, self.look, self.send])

@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Protocol, final
 
 from pnnlab.paths import user_path
-from pnnlab.runs import read_journal
-from pnnlab.sessions import Curves, History
-from pnnlab.training import Record
+from pnnlab.runs import read_journal, read_labels
+from pnnlab.training import CLASSIFICATION, Curves, History, Labels, Record
 
 
 class Watched(Protocol):
     """A training that can be looked at: a `Session`, or what is remembered of one."""
+
+    @property
+    def labels(self) -> Labels:
+        """Names of the loss and the metric."""
 
     @property
     def latest(self) -> Record | None:
@@ -34,9 +37,14 @@ class Past:
     ----------
     records : iterable of Record
         In the order of their steps.
+    labels : Labels
+        Names of their loss and metric.
     """
 
-    def __init__(self, records: Iterable[Record] = ()) -> None:
+    def __init__(
+        self, records: Iterable[Record] = (), labels: Labels = CLASSIFICATION.labels
+    ) -> None:
+        self.labels = labels
         self._history = History()
         self._latest: Record | None = None
         self.add(records)
@@ -79,6 +87,7 @@ class Kept:
     def __init__(self, folder: str | Path) -> None:
         self.folder = user_path(folder)
         self._reading = threading.Lock()
+        self.labels = read_labels(folder)
         self._past = Past()
         self.read()
 

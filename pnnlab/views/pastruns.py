@@ -18,14 +18,14 @@ from pnnlab.views.past import Kept
 from pnnlab.views.plotgrid import PlotGrid, still
 from pnnlab.views.style import Picture
 from pnnlab.views.table import Column, Table, TableRow
-from pnnlab.views.words import count, percent
+from pnnlab.views.words import count
 
 COLUMNS = (
     Column(name="Run"),
     Column(name="Description"),
     Column(name="Began (UTC)"),
     Column(name="Step", numeric=True),
-    Column(name="Accuracy on device", numeric=True),
+    Column(name="Metric on device", numeric=True),
 )
 
 
@@ -142,7 +142,7 @@ class PastRuns:
 
 def run_row(run: RunInfo, name: str) -> TableRow:
     """A run as a row of the table."""
-    accuracy = run.device_accuracy
+    accuracy = run.device_metric
     return TableRow(
         key=name,
         note=run.problem,
@@ -151,7 +151,7 @@ def run_row(run: RunInfo, name: str) -> TableRow:
             (run.description or "–", run.description or None),
             (run.began[:19].replace("T", " "), run.began),
             (f"{count(run.step)} of {count(run.steps)}" if run.steps else "–", run.step),
-            (percent(accuracy), accuracy),
+            (run.labels.text(accuracy), accuracy),
         ],
     )
 

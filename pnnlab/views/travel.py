@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from pnnlab.inference import Journey, Stage
+from pnnlab.training import Journey, Stage
 from pnnlab.views.inputs import Given, Input
 from pnnlab.views.lineplot import Line, Panel, number
 from pnnlab.views.style import PALETTE, STYLE, Picture

@@ -1,6 +1,6 @@
 """The training dashboard: see a session live, hold it, save it, end it; then keep the picture."""
 
-from pnnlab.views.dashboard.board import TrainingDashboard
+from pnnlab.views.dashboard.board import TrainingDashboard, watch
 from pnnlab.views.dashboard.panels import training_panels
 from pnnlab.views.dashboard.says import error_html, state_html, summary, tiles_html
 
@@ -11,4 +11,5 @@ __all__ = [
     "summary",
     "tiles_html",
     "training_panels",
+    "watch",
 ]

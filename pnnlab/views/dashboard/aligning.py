@@ -7,7 +7,7 @@ from typing import final
 import ipywidgets as widgets
 import numpy as np
 
-from pnnlab.monitoring import Alignment, alignment, alignment_passes
+from pnnlab.training import Alignment, alignment, alignment_passes
 from pnnlab.views.dashboard.asking import Asking, price
 from pnnlab.views.dashboard.closer import Closer, Looked
 from pnnlab.views.dashboard.panels import layer_lines

@@ -2,12 +2,13 @@
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from html import escape
 from typing import Generic, TypeVar, final
 
 import ipywidgets as widgets
 
-from pnnlab.sessions import Session, Task
+from pnnlab.background import Session
 from pnnlab.views.parts import alert, button
 from pnnlab.views.words import count
 
@@ -67,15 +68,16 @@ class Asking(Generic[T]):
         self.button.disabled = True
         when = "after this step" if self._session.status == "running" else "now"
         self._say(f"{self._name}: {when} …")
-        self._session.do(self._name, self._action).on_done(self._done)
+        self._session.do(self._name, self._action).add_done_callback(self._done)
         return True
 
-    def _done(self, task: Task[T]) -> None:
+    def _done(self, future: "Future[T]") -> None:
         try:
-            if task.error is not None:
-                self.said.value = alert(task.error)
+            error = future.exception()
+            if error is not None:
+                self.said.value = alert(error)
             else:
-                self._say(self._show(task.result))
+                self._say(self._show(future.result()))
         finally:
             self.button.disabled = False
             self._lock.release()

@@ -2,13 +2,21 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import ipywidgets as widgets
+import torch
 from IPython.display import display
+from torch import nn
 
-from pnnlab.monitoring import Cost, Reference
-from pnnlab.sessions import Session
+from pnnlab.background import Session
+from pnnlab.protocols import Cost
+from pnnlab.runs import Run
+from pnnlab.runs.run import prepared
+from pnnlab.tasks import Task
+from pnnlab.training import FitSettings, Objective, Reference, Training
+from pnnlab.training.training import MakeOptimizer
 from pnnlab.views.dashboard.closer import Looked
 from pnnlab.views.dashboard.looking import Looking
 from pnnlab.views.dashboard.panels import training_panels
@@ -19,6 +27,36 @@ from pnnlab.views.plotgrid import PlotGrid, still
 from pnnlab.views.style import Picture
 
 show: Callable[[object], object] = display  # which carries no types
+
+
+async def watch(
+    network: nn.Module,
+    task: Task,
+    settings: FitSettings | None = None,
+    *,
+    epochs: int | None = None,
+    seed: int | None = None,
+    objective: Objective | None = None,
+    optimizer: MakeOptimizer = torch.optim.Adam,
+    folder: str | Path | None = None,
+) -> Training:
+    """Train under the dashboard, to the end or until someone presses Stop.
+
+    It is `pnnlab.train` with buttons: ``await watch(network, task)`` in a cell. Parameters and
+    errors are those of `pnnlab.train`; a folder makes the Checkpoint button work.
+
+    Returns
+    -------
+    Training
+    """
+    training = prepared(
+        network, task, settings, epochs=epochs, seed=seed, objective=objective, optimizer=optimizer
+    )
+    source = training if folder is None else Run.open(folder, training)
+    image = (task.side, task.side) if task.side else None
+    board = TrainingDashboard(Session(source), classes=task.class_names or None, image=image)
+    await board.watch()
+    return training
 
 
 class TrainingDashboard:
@@ -32,8 +70,8 @@ class TrainingDashboard:
     ----------
     session : Session
         What to observe. It is changed only by the buttons, and started by `watch`. If it knows
-        its training, ``Session(fit(training), training=training)``, there is more to unfold below
-        the plots: confusion, gradients, drift and refit, limits, and the learning rate.
+        its training, as ``Session(training)`` does, there is more to unfold below the plots:
+        confusion, gradients, drift and refit, limits, and the learning rate.
     classes : sequence of str, optional
         Names of the classes, for the confusion matrix.
     image : (int, int), optional

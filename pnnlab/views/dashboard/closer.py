@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import ipywidgets as widgets
 
-from pnnlab.monitoring import Cost, Reference
-from pnnlab.sessions import Session
-from pnnlab.training import Training
+from pnnlab.background import Session
+from pnnlab.protocols import Cost
+from pnnlab.training import Reference, Training
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -5,7 +5,7 @@ from typing import final
 import ipywidgets as widgets
 
 from pnnlab.layers import on_device, on_twin, physical_layers
-from pnnlab.monitoring import Confusion, confusion, seeing_passes
+from pnnlab.training import Confusion, confusion, seeing_passes
 from pnnlab.views.confusion import ConfusionView
 from pnnlab.views.dashboard.asking import Asking, price
 from pnnlab.views.dashboard.closer import Closer, Looked

@@ -8,7 +8,8 @@ from typing import final
 import ipywidgets as widgets
 
 from pnnlab.layers import physical_layers
-from pnnlab.monitoring import Cost, Estimate, cost_of, estimate, seeing_passes
+from pnnlab.protocols import Cost
+from pnnlab.training import Estimate, estimate, seeing_passes
 from pnnlab.views.dashboard.closer import Closer, Looked
 from pnnlab.views.entry import Entry
 from pnnlab.views.lineplot import number
@@ -27,7 +28,7 @@ class CostCloser(Closer):
     def __init__(self, looked: Looked) -> None:
         self._looked = looked
         layers = physical_layers(looked.training.network)
-        self._costs = looked.costs or tuple(cost_of(layer.system) for layer in layers)
+        self._costs = looked.costs or tuple(layer.system.cost() for layer in layers)
         self.power = Entry("Power of the bench (W), if you know it", 0.0, least=0.0)
         self._table = widgets.HTML()
         self.widget = widgets.VBox([self.power, self._table])

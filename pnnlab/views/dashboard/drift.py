@@ -9,7 +9,7 @@ import ipywidgets as widgets
 import numpy as np
 
 from pnnlab.layers import physical_layers
-from pnnlab.monitoring import (
+from pnnlab.training import (
     DriftNow,
     Reference,
     Refit,

@@ -64,9 +64,11 @@ class Looking:
 
 
 def closers(looked: Looked) -> Mapping[str, Callable[[Looked], Closer]]:
-    """What can be looked at: of a digital network there is less."""
+    """What can be looked at: less of a digital network or a regression."""
     layers = physical_layers(looked.training.network)
-    found: dict[str, Callable[[Looked], Closer]] = {"Confusion": ConfusionCloser}
+    found: dict[str, Callable[[Looked], Closer]] = {}
+    if not looked.training.train.targets.is_floating_point():
+        found["Confusion"] = ConfusionCloser
     if layers and all(layer.twin is not None for layer in layers):
         found["Gradients"] = AlignmentCloser
     if layers:

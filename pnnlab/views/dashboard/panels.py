@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pnnlab.sessions import Floats
-from pnnlab.training import Record
+from pnnlab.training import Floats, Labels, Record
 from pnnlab.views.lineplot import Line, Panel
 from pnnlab.views.past import Watched
 
@@ -16,7 +15,7 @@ LAYER_DASHES = ((), (6, 3), (2, 2), (8, 3, 2, 3))
 
 
 def training_panels(session: Watched) -> list[Panel]:
-    """What a session shows as plots: loss, accuracy and, of physical layers, gap and clamping."""
+    """What a session shows as plots: loss, metric and, of physical layers, gap and clamping."""
     # Each is read once: the training goes on meanwhile.
     latest, curves, evaluated = session.latest, session.curves(), session.evaluations
     where = "validation" if latest is not None and not latest.clamped else "device"
@@ -25,19 +24,20 @@ def training_panels(session: Watched) -> list[Panel]:
     bin_steps = float(curves.step[1] - curves.step[0]) if len(curves.step) > 1 else 1.0
     most = max(5.0, latest.steps / 50 if latest is not None else 0)
     widths = np.ceil(np.clip(curves.step / 10, 5, most) / bin_steps).astype(int)
-    columns = np.column_stack((curves.loss, 100 * curves.batch_accuracy, 100 * curves.clamped))
+    labels = session.labels
+    scores = labels.factor * curves.batch_metric
+    columns = np.column_stack((curves.loss, scores, 100 * curves.clamped))
     loss, right, *clamped = _running_mean(columns, widths).T
     device_loss, twin_loss = _column(evaluated, "device_loss"), _column(evaluated, "twin_loss")
-    device = 100 * _column(evaluated, "device_accuracy")
-    twin = 100 * _column(evaluated, "twin_accuracy")
+    device = labels.factor * _column(evaluated, "device_metric")
+    twin = labels.factor * _column(evaluated, "twin_metric")
 
     x = curves.step
     highest = [values.max() for values in (loss[len(loss) // 10 :], device_loss) if len(values)]
-    lowest = 10 * math.floor(np.nanmin([*device, *twin]) / 10) if len(device) else 0
     panels = [
         Panel(
             title="Loss",
-            y_label="cross-entropy (nat)",
+            y_label=labels.loss,
             lines=[
                 Line(label="each batch", x=x, y=curves.loss, color="grey", faint=True),
                 Line(label="batch", x=x, y=loss, color="grey"),
@@ -48,15 +48,15 @@ def training_panels(session: Watched) -> list[Panel]:
             note="waiting for the first step",
         ),
         Panel(
-            title="Accuracy",
-            y_label="right answers (%)",
-            unit="%",
+            title=labels.metric.capitalize(),
+            y_label=metric_label(labels),
+            unit="%" if labels.percent else "",
             lines=[
                 Line(label="batch", x=x, y=right, color="grey"),
                 *_evaluation_lines(where, evaluated, device, twin),
             ],
             x_range=x_range,
-            y_range=(lowest, 100.0 if lowest else 102.0),
+            y_range=metric_range(labels, [*device, *twin]),
             note="waiting for the first step",
         ),
     ]
@@ -86,6 +86,19 @@ def training_panels(session: Watched) -> list[Panel]:
             note="waiting for the first step",
         ),
     ]
+
+
+def metric_label(labels: Labels) -> str:
+    """A metric on an axis."""
+    return f"{labels.metric} (%)" if labels.percent else labels.metric
+
+
+def metric_range(labels: Labels, values: Sequence[float]) -> tuple[float, float]:
+    """An axis for a metric that 1 or 100 % bounds from above, from below the smallest value on."""
+    step = labels.factor / 10
+    known = [value for value in values if not math.isnan(value)]
+    lowest = step * math.floor(min(known) / step) if known else 0.0
+    return lowest, labels.factor * (1.0 if lowest else 1.02)
 
 
 def _evaluation_lines(

@@ -1,11 +1,11 @@
 """The learning rate, changed while the training goes on."""
 
+from concurrent.futures import Future
 from typing import final
 
 import ipywidgets as widgets
 import numpy as np
 
-from pnnlab.sessions import Task
 from pnnlab.views.dashboard.closer import Closer, Looked
 from pnnlab.views.entry import Entry
 from pnnlab.views.lineplot import Line, Panel
@@ -45,11 +45,12 @@ class RateCloser(Closer):
 
     def _scale(self, factor: float) -> None:
         self.said.value = ""
-        self._looked.session.scale_rate(factor).on_done(self._done)
+        self._looked.session.scale_rate(factor).add_done_callback(self._done)
 
-    def _done(self, task: Task[None]) -> None:
-        if task.error is not None:
-            self.said.value = alert(task.error)
+    def _done(self, future: "Future[None]") -> None:
+        error = future.exception()
+        if error is not None:
+            self.said.value = alert(error)
         else:
             scale = self._looked.training.rate_scale
             self.said.value = (

@@ -2,10 +2,10 @@
 
 from html import escape
 
+from pnnlab.background import Session
 from pnnlab.errors import PnnlabError
-from pnnlab.sessions import Session
 from pnnlab.views.lineplot import number
-from pnnlab.views.words import count, duration, percent
+from pnnlab.views.words import count, duration
 
 TITLES = {
     "ready": "Ready",
@@ -27,9 +27,9 @@ def summary(session: Session) -> str:
     if evaluated := session.evaluations:
         last = evaluated[-1]
         where = "device" if latest.clamped else "validation"
-        parts.append(f"{where} {percent(last.device_accuracy)}")
-        if last.twin_accuracy is not None:
-            parts.append(f"twin {percent(last.twin_accuracy)}")
+        parts.append(f"{where} {session.labels.text(last.device_metric)}")
+        if last.twin_metric is not None:
+            parts.append(f"twin {session.labels.text(last.twin_metric)}")
     if latest.clamped:
         parts.append(f"{count(latest.device_passes)} device passes")
     return "   ·   ".join([*parts, duration(latest.seconds)])
@@ -69,15 +69,16 @@ def tiles_html(session: Session) -> str:
         return ""
     evaluated = session.evaluations
     last = evaluated[-1] if evaluated else latest
+    name = session.labels.metric.capitalize()
     tiles = [("Step", f"{count(latest.step)} <small>of {count(latest.steps)}</small>")]
     if latest.clamped:
         tiles += [
-            ("Accuracy on device", percent(last.device_accuracy)),
-            ("Accuracy on twin", percent(last.twin_accuracy)),
+            (f"{name} on device", session.labels.text(last.device_metric)),
+            (f"{name} on twin", session.labels.text(last.twin_metric)),
             ("Device passes", count(latest.device_passes)),
         ]
     else:
-        tiles += [("Accuracy", percent(last.device_accuracy))]
+        tiles += [(name, session.labels.text(last.device_metric))]
     tiles += [
         ("Steps per second", number(latest.steps_per_second)),
         ("Time left", duration(latest.seconds_left))

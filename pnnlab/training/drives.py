@@ -1,12 +1,12 @@
-"""What the layers of a network see when it is given examples."""
+"""The drives that reach the devices of a network when it is given examples."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from pnnlab.layers import PhysicalLayer, Shots, on_device, physical_layers
-from pnnlab.training import logits
+from pnnlab.layers import PhysicalLayer, Shots, observed, on_device, physical_layers
+from pnnlab.training.evaluation import outputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,21 +38,12 @@ def seen(network: nn.Module, x: Tensor) -> tuple[Seen, ...]:
     Costs `seeing_passes`. The network is left as it was.
     """
     layers = physical_layers(network)
-    drives: list[list[Tensor]] = [[] for _ in layers]
-
-    def note(layer: PhysicalLayer, inputs: tuple[Tensor], _measured: Tensor) -> None:
-        drives[layers.index(layer)].append(layer.drive(inputs[0]).detach())
-
-    hooks = [layer.register_forward_hook(note) for layer in layers]
-    try:
-        with on_device(network):
-            logits(network, x)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    drives: dict[PhysicalLayer, list[Tensor]] = {layer: [] for layer in layers}
+    with on_device(network), observed(network, lambda layer, x, *_: drives[layer].append(x)):
+        outputs(network, x)
     return tuple(
         Seen(layer, torch.cat(rows), layer.theta.detach().clamp(0, 1))
-        for layer, rows in zip(layers, drives, strict=True)
+        for layer, rows in drives.items()
     )
 
 

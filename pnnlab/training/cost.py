@@ -7,37 +7,14 @@ from torch import nn
 
 from pnnlab.errors import RangeError, ShapeError
 from pnnlab.layers import PhysicalLayer, Rescale
-from pnnlab.monitoring.seeing import shots_per_example
-from pnnlab.protocols import PhysicalSystem
-from pnnlab.systems import Circuit, Plate, circuit, plate
+from pnnlab.protocols import Cost
+from pnnlab.training.drives import shots_per_example
 
 JOULES_PER_MULTIPLY_ADD = 4.6e-12
 """A 32-bit floating-point product, 3.7 pJ, and sum, 0.9 pJ, in a 45 nm process at 0.9 V.
 
 Source: M. Horowitz, "Computing's energy problem", ISSCC 2014, p. 10.
 """
-
-NO_POWER = "What a shot takes from the wall, generator and read-out included, is not known."
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cost:
-    """What one shot of a device costs. Whoever has measured theirs makes one.
-
-    Attributes
-    ----------
-    seconds_per_pass, joules_per_pass : float or None
-        None where nobody has said.
-    assumptions : str
-        What they rest on, in whole sentences.
-    source : str
-        Where they are from.
-    """
-
-    seconds_per_pass: float | None
-    joules_per_pass: float | None
-    assumptions: str
-    source: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,42 +37,6 @@ class Estimate:
     device_joules: float | None
     digital_joules: float
     assumptions: tuple[str, ...]
-
-
-def cost_of(system: PhysicalSystem) -> Cost:
-    """What is known of a shot on the machine that a system stands for.
-
-    Parameters
-    ----------
-    system : PhysicalSystem
-        Simulated: what counts is the machine it imitates, not the simulation.
-    """
-    if isinstance(system, Circuit):
-        samples = system.replays * system.input_dim
-        return _sampled(
-            samples, circuit.SAMPLE_S, "Wright et al., Nature 601, 549 (2022): about 1 MS/s"
-        )
-    if isinstance(system, Plate):
-        samples = system.replays * system.input_dim + plate.TAIL
-        return _sampled(samples, plate.SAMPLE_S, "the plate as pnnlab simulates it: 50 kS/s")
-    return Cost(
-        seconds_per_pass=None,
-        joules_per_pass=None,
-        assumptions=f"How long a shot of {system.name} takes is not known. {NO_POWER}",
-        source="none found",
-    )
-
-
-def _sampled(samples: int, sample_s: float, source: str) -> Cost:
-    return Cost(
-        seconds_per_pass=samples * sample_s,
-        joules_per_pass=None,
-        assumptions=(
-            f"A shot lasts as long as its {samples} samples at {sample_s * 1e6:g} µs each; loading "
-            f"a waveform and fetching a record take no time. {NO_POWER}"
-        ),
-        source=source,
-    )
 
 
 def multiply_adds(network: nn.Module) -> int:
@@ -135,7 +76,7 @@ def estimate(
     device_passes : int
         Of all layers together, as a `Record` counts them. Every layer has its share.
     costs : sequence of Cost, optional
-        One for each physical layer; by default `cost_of` their systems.
+        One for each physical layer; by default what their systems say.
     joules_per_multiply_add : float
         Of the digital network.
 
@@ -152,7 +93,7 @@ def estimate(
             f"{device_passes} passes of {len(shots)} physical layers cost nothing that could be "
             "estimated; give a network with physical layers, and the passes of a record."
         )
-    known = [cost_of(layer.system) for layer in shots] if costs is None else list(costs)
+    known = [layer.system.cost() for layer in shots] if costs is None else list(costs)
     if len(known) != len(shots):
         raise ShapeError(f"{len(known)} costs for {len(shots)} physical layers; give one for each.")
     examples = device_passes / sum(shots.values())

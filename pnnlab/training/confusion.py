@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pnnlab.errors import ShapeError
-from pnnlab.monitoring.seeing import passes_so_far
-from pnnlab.training import Examples, logits
+from pnnlab.training.drives import passes_so_far
+from pnnlab.training.evaluation import Examples, outputs
 
 Counts = NDArray[np.int64]
 
@@ -23,7 +23,7 @@ class Confusion:
     ----------
     matrix : ndarray, (classes, classes), int64
         Examples by true class, the row, and predicted class, the column.
-    labels, predicted : ndarray, (n,), int64
+    targets, predicted : ndarray, (n,), int64
         Of each example.
     classes : tuple of str
         Names of the classes.
@@ -32,7 +32,7 @@ class Confusion:
     """
 
     matrix: Counts
-    labels: Counts
+    targets: Counts
     predicted: Counts
     classes: tuple[str, ...]
     device_passes: int
@@ -44,7 +44,7 @@ class Confusion:
 
     def members(self, true: int, predicted: int) -> Counts:
         """Indices of the examples behind one cell, in order."""
-        return np.flatnonzero((self.labels == true) & (self.predicted == predicted))
+        return np.flatnonzero((self.targets == true) & (self.predicted == predicted))
 
 
 def confusion(
@@ -71,16 +71,16 @@ def confusion(
     if not len(examples.x):
         raise ShapeError("there are no examples to confuse; give at least one.")
     before = passes_so_far(network)
-    said = logits(network, examples.x)
-    count = said.shape[1]
+    found = outputs(network, examples.x)
+    count = found.shape[1]
     names = tuple(str(number) for number in range(count)) if classes is None else tuple(classes)
     if len(names) != count:
         raise ShapeError(f"{len(names)} names for {count} classes; give one for each logit.")
-    labels, predicted = examples.labels.cpu(), said.argmax(1).cpu()
-    cells = torch.bincount(labels * count + predicted, minlength=count * count)
+    targets, predicted = examples.targets.cpu(), found.argmax(1).cpu()
+    cells = torch.bincount(targets * count + predicted, minlength=count * count)
     return Confusion(
         matrix=cells.reshape(count, count).numpy(),
-        labels=labels.numpy(),
+        targets=targets.numpy(),
         predicted=predicted.numpy(),
         classes=names,
         device_passes=passes_so_far(network) - before,

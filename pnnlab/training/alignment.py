@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from pnnlab.errors import RangeError, TwinError
 from pnnlab.layers import physical_layers
-from pnnlab.monitoring.seeing import passes_so_far, seeing_passes, seen
+from pnnlab.training.drives import passes_so_far, seeing_passes, seen
 from pnnlab.twins import agreement_at
 
 
@@ -67,8 +67,8 @@ def alignment(
     before = passes_so_far(network)
     found = [
         agreement_at(
-            where.layer.twin,
             where.layer.system,
+            where.layer.twin,
             where.spread(len(x)),
             where.theta,
             directions=directions,

@@ -1,27 +1,47 @@
-"""`Session`: a training in a background thread, and whoever else needs its device."""
+"""`Session`: a training in a background thread that can be paused, stopped and asked."""
 
 import asyncio
 import atexit
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias, TypeVar, final
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, Self, TypeAlias, TypeVar, final
 
 import torch
 
 from pnnlab.errors import InstrumentError, PnnlabError, RunError
-from pnnlab.sessions.history import Curves, History
-from pnnlab.sessions.task import POLL_SECONDS, Task
-from pnnlab.training import Record, Training
+from pnnlab.training import CLASSIFICATION, Curves, History, Labels, Record, Training
 
 Status: TypeAlias = Literal["ready", "running", "paused", "stopped", "finished", "failed"]
 Request: TypeAlias = Literal["pause", "stop", "checkpoint"]
 T = TypeVar("T")
 
+POLL_SECONDS = 0.05
+
 logger = logging.getLogger(__name__)
+
+
+class Source(Protocol):
+    """What a session can drive: a `Training`, a `Run`, or anything else that gives records.
+
+    It may have a ``checkpoint`` to call between two steps, and a ``training`` that it drives.
+    """
+
+    def records(self) -> Iterator[Record]:
+        """Go on from where it stands, one record a step."""
+
+
+@dataclass(frozen=True)
+class _Request:
+    """An action that waits for its turn, and where its result goes."""
+
+    name: str
+    action: Callable[[], Any]
+    future: "Future[Any]"
 
 
 @final
@@ -29,57 +49,54 @@ class Session:
     """A training in a background thread.
 
     Every method may be called from any thread, and returns at once unless it says that it waits.
-    While a session is active, leave its network and its device alone: what needs them is handed
-    to `do`, which carries it out between two steps.
+    While a session is active, leave its network and its device alone: give what needs them to
+    `do`, which carries it out between two steps.
+
+    An instrument that fails pauses the session: `notice` says which and why, and `resume` takes
+    the step again.
 
     Parameters
     ----------
-    records : iterable of Record, or callable that makes one
-        What to drive: ``fit(training)``, or a run's records. If it can be closed, it is, when
-        the session ends: a run writes its checkpoint then. A training that was stopped goes on in
-        a new session over the same training. Given ``run.records`` itself, not called, an
-        instrument that fails pauses the session instead of ending it: `notice` says which and why,
-        and `resume` takes the step again.
-    checkpoint : callable, optional
-        Writes a checkpoint. It is called in the training's thread, between two steps.
-    training : Training, optional
-        What ``records`` drive: its network for those who look into it, its learning rate for
-        `scale_rate`.
+    source : Training, Run or other `Source`
+        What to drive. A `Run` can write checkpoints, and writes one when the session ends. What
+        was stopped goes on in a new session over the same source.
 
     Attributes
     ----------
+    training : Training or None
+        What is trained; None for a source that is neither a training nor a run.
     latest : Record or None
         The last record.
     notice : str
-        What became of the last checkpoint asked for, or what an instrument or a task failed of;
+        What became of the last checkpoint asked for, or how an instrument or an action failed;
         empty before.
     error : BaseException or None
-        What a failed session failed of.
+        How a failed session failed.
     """
 
-    def __init__(
-        self,
-        records: Iterable[Record] | Callable[[], Iterable[Record]],
-        checkpoint: Callable[[], object] | None = None,
-        *,
-        training: Training | None = None,
-    ) -> None:
-        self.training = training
-        self._begin = records if callable(records) else None
-        self._records = iter(records() if callable(records) else records)
-        self._checkpoint = checkpoint
+    def __init__(self, source: Source) -> None:
+        training = getattr(source, "training", source)
+        self.training = training if isinstance(training, Training) else None
+        self._source = source
+        self._records = source.records()
+        self._checkpoint: Callable[[], object] | None = getattr(source, "checkpoint", None)
         self._gate = threading.Condition()
         self._thread = threading.Thread(target=self._work, name="pnnlab-training", daemon=True)
         self._status: Status = "ready"
         self._asked: set[Request] = set()
-        self._queue: deque[Task[Any]] = deque()  # the first may be running
+        self._queue: deque[_Request] = deque()  # the first may be running
         self._device = threading.Lock()  # held by the one thread that may drive the device
-        self._helped = False  # a thread of their own carries the tasks out
+        self._helped = False  # a thread of its own carries the actions out
         self._history = History()
         self._observers: list[Callable[[], None]] = []
         self.latest: Record | None = None
         self.notice = ""
         self.error: BaseException | None = None
+
+    @property
+    def labels(self) -> Labels:
+        """Names of the loss and the metric of the records."""
+        return self.training.objective.labels if self.training else CLASSIFICATION.labels
 
     @property
     def status(self) -> Status:
@@ -100,13 +117,13 @@ class Session:
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """Names of the tasks that wait or run, the next or running one first."""
+        """Names of the actions that wait or run, the next or running one first."""
         with self._gate:
-            return tuple(task.name for task in self._queue)
+            return tuple(request.name for request in self._queue)
 
     @property
     def can_checkpoint(self) -> bool:
-        """Whether this session was given a way to write checkpoints."""
+        """Whether there is a run to write checkpoints of."""
         return self._checkpoint is not None
 
     @property
@@ -141,7 +158,7 @@ class Session:
         return forget
 
     def start(self) -> Self:
-        """Begin.
+        """Begin to train.
 
         Raises
         ------
@@ -152,7 +169,7 @@ class Session:
             if self._status != "ready":
                 raise RunError(
                     f"this session is {self._status} and cannot be started again. Make a new one, "
-                    "Session(fit(training)): it goes on where the training stands."
+                    "Session(training): it goes on where the training stands."
                 )
             self._status = "running"
             # A kernel that is shut down leaves through here: the run still writes its checkpoint.
@@ -191,57 +208,59 @@ class Session:
         Raises
         ------
         RunError
-            The session was made without a way to write checkpoints, or is not active.
+            The session does not drive a run, or is not active.
         """
         if not self.can_checkpoint:
             raise RunError(
                 "this session has nowhere to write a checkpoint: make it from a run, "
-                "Session(run.records(), checkpoint=run.checkpoint)."
+                "Session(Run.open(folder, training))."
             )
         if not self.active:
             raise RunError(f"this session is {self._status}; only an active one is checkpointed.")
         self._ask("checkpoint")
 
-    def do(self, name: str, action: Callable[[], T]) -> Task[T]:
+    def do(self, name: str, action: Callable[[], T]) -> "Future[T]":
         """Carry ``action`` out when nothing else drives the device or changes the network.
 
         That is between two steps of the training, in its thread, also while it is paused; in a
-        thread of its own, at once, if the session is not active. One task after the other. An
-        action that fails never ends the training: its task has the error, and `notice` says it.
-        What it draws from torch's global generator leaves the training's numbers as they were.
+        thread of its own, at once, if the session is not active. One action after the other. An
+        action that fails never ends the training: its future has the error, and `notice` says it.
+        The random numbers that it draws leave those of the training as they were.
 
-        A training that is stopped, or fails, refuses the tasks that have not begun; one that
+        A training that is stopped, or fails, refuses the actions that have not begun; one that
         finishes leaves them to be carried out.
 
         Parameters
         ----------
         name : str
-            What a person reads while it waits or runs.
+            Shown while it waits or runs.
         action : callable
-            Takes nothing; what it returns is the result of the task.
+            Takes nothing; what it returns is the result of the future.
+
+        Returns
+        -------
+        Future
+            ``result()`` waits for it; never call that within another action.
         """
-        task = Task(name, action)
+        request = _Request(name, action, Future())
         with self._gate:
-            self._queue.append(task)
+            self._queue.append(request)
             self._gate.notify_all()
         self._tell()
         self._help()
-        return task
+        return request.future
 
-    def scale_rate(self, factor: float) -> Task[None]:
+    def scale_rate(self, factor: float) -> "Future[None]":
         """Multiply the learning rate of all steps to come, see `Training.scale_rate`.
 
         Raises
         ------
         RunError
-            The session was made without its training.
+            The session does not know what it trains.
         """
         training = self.training
         if training is None:
-            raise RunError(
-                "this session does not know its training: make it with "
-                "Session(fit(training), training=training)."
-            )
+            raise RunError("this session drives no Training: make it by Session(training).")
         return self.do(f"learning rate × {factor:g}", lambda: training.scale_rate(factor))
 
     def join(self) -> None:
@@ -273,15 +292,20 @@ class Session:
                 await asyncio.sleep(POLL_SECONDS)
 
     def _work(self) -> None:
-        with ExitStack() as stack:
-            stack.callback(self._help)  # with what was asked for in the last step
-            stack.enter_context(self._device)
-            stack.push(self._end)  # it sees an error of the training and of closing it
-            stack.callback(self._close)
-            while self._admitted() and (record := self._next()) is not None:
-                with self._gate:
-                    self._history.add(record)
-                    self.latest = record
+        error = None
+        with self._device:
+            try:
+                try:
+                    while self._admitted() and (record := self._next()) is not None:
+                        with self._gate:
+                            self._history.add(record)
+                            self.latest = record
+                finally:
+                    self._close()
+            except BaseException as caught:  # noqa: BLE001 - `join` and `done` raise it again
+                error = caught
+            self._end(error)
+        self._help()  # with what was asked for in the last step
 
     def _next(self) -> Record | None:
         """Take a step; None after the last, or if the session is stopped while it waits."""
@@ -289,9 +313,7 @@ class Session:
             try:
                 return next(self._records, None)
             except InstrumentError as error:
-                if self._begin is None:
-                    raise
-                self._records = iter(self._begin())
+                self._records = self._source.records()
                 self.notice = f"Paused: {error}"
                 self.pause()
             if not self._admitted():
@@ -331,29 +353,40 @@ class Session:
         self._tell()
 
     def _carry_out_next(self) -> None:
-        task = self._queue[0]
+        request = self._queue[0]
         self._tell()
         with torch.random.fork_rng(devices=[]):
-            task.act()
-        self._dismiss(task)
+            self._carry_out(request)
 
-    def _dismiss(self, task: Task[Any]) -> None:
-        """Take a task that was carried out or refused off the list, and say so."""
+    def _carry_out(self, request: _Request) -> None:
+        error = result = None
+        try:
+            if request.future.set_running_or_notify_cancel():
+                result = request.action()
+        except BaseException as caught:  # noqa: BLE001 - whoever waits for the result gets it
+            error = caught
+        self._dismiss(request, result, error)
+
+    def _dismiss(self, request: _Request, result: object, error: BaseException | None) -> None:
+        """Take an action that was carried out or refused off the list, and say how it ended."""
         with self._gate:
-            self._queue.remove(task)
-            if task.error is not None:
-                self.notice = f"{task.name}: {_said(task.error)}"
-        task.end()
+            self._queue.remove(request)
+            if error is not None:
+                self.notice = f"{request.name}: {_told(error)}"
+        if error is not None:
+            request.future.set_exception(error)
+        elif not request.future.cancelled():
+            request.future.set_result(result)
         self._tell()
 
     def _help(self) -> None:
-        """Unless the training does it, see to it that the tasks are carried out."""
+        """Have the actions carried out in a thread of their own, unless the training does it."""
         with self._gate:
             if self._helped or self.active or not self._queue:
                 return
             self._helped = True
         # Not a daemon: a script ends when what it asked for is done.
-        threading.Thread(target=self._carry_out_alone, name="pnnlab-task").start()
+        threading.Thread(target=self._carry_out_alone, name="pnnlab-action").start()
 
     def _carry_out_alone(self) -> None:
         with self._device:
@@ -362,18 +395,12 @@ class Session:
                     if self.active or not self._queue:
                         self._helped = False
                         return
-                    task = self._queue[0]
+                    request = self._queue[0]
                 self._tell()
-                task.act()
-                self._dismiss(task)
+                self._carry_out(request)
 
-    def _end(
-        self,
-        _kind: type[BaseException] | None,
-        error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> bool:
-        """Keep how the training ended; an error is raised again in whoever waits for it."""
+    def _end(self, error: BaseException | None) -> None:
+        """Keep how the training ended, and refuse what it leaves undone."""
         with self._gate:
             complete = self.latest is not None and self.latest.step >= self.latest.steps
             stopped = "stop" in self._asked and not complete
@@ -382,12 +409,12 @@ class Session:
             refused = tuple(self._queue) if error or "stop" in self._asked else ()
             self._asked.clear()
         atexit.unregister(self._leave)
-        for task in refused:
+        for request in refused:
             how = "failed" if error else "was stopped"
-            task.error = RunError(f"the training {how} before this began; ask for it again.")
-            self._dismiss(task)
+            refusal = RunError(f"the training {how} before this began; ask for it again.")
+            begun = request.future.set_running_or_notify_cancel()
+            self._dismiss(request, None, refusal if begun else None)
         self._tell()
-        return True
 
     def _ask(self, request: Request) -> None:
         with self._gate:
@@ -430,9 +457,9 @@ class Session:
             raise self.error
 
 
-def _said(error: BaseException) -> str:
-    """What a person is told of an error: its own words, if it was raised on purpose."""
+def _told(error: BaseException) -> str:
+    """Message of an error for a person: its own words, if it was raised on purpose."""
     if isinstance(error, PnnlabError | OSError):
         return str(error)
-    logger.error("a task of a session failed", exc_info=error)
+    logger.error("an action of a session failed", exc_info=error)
     return f"{type(error).__name__}: {error}"

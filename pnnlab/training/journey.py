@@ -1,7 +1,7 @@
 """`journey`: one example on its way through a network, with what every physical layer did to it."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from pnnlab.errors import ShapeError
-from pnnlab.layers import PhysicalLayer, on_device, on_twin, physical_layers
+from pnnlab.layers import PhysicalLayer, observed, on_device, on_twin, physical_layers
+from pnnlab.training.drives import passes_so_far
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -110,14 +111,10 @@ def journey(network: nn.Module, x: Tensor) -> Journey:
     if row.ndim != 2 or len(row) != 1:
         raise ShapeError(f"x has shape {tuple(x.shape)}; give one example, as in task.test.x[0].")
     layers = physical_layers(network)
-    systems = {id(layer.system): layer.system for layer in layers}.values()
-    before = sum(system.passes for system in systems)
+    before = passes_so_far(network)
     stages: list[Stage] = []
     with _left_as_it_was(network), torch.no_grad():
-        with ExitStack() as hooks, on_device(network):
-            for number, layer in enumerate(layers, start=1):
-                hook = layer.register_forward_hook(partial(_note, number, stages))
-                hooks.callback(hook.remove)
+        with on_device(network), observed(network, partial(_note, stages)):
             logits = network(row)[0]
         said: Tensor | None = None
         if layers and all(layer.twin is not None for layer in layers):
@@ -129,22 +126,19 @@ def journey(network: nn.Module, x: Tensor) -> Journey:
         logits=logits,
         probabilities=logits.softmax(0),
         twin_probabilities=said,
-        device_passes=sum(system.passes for system in systems) - before,
+        device_passes=passes_so_far(network) - before,
     )
 
 
 def _note(
-    number: int, stages: list[Stage], layer: PhysicalLayer, inputs: tuple[Tensor], measured: Tensor
+    stages: list[Stage], layer: PhysicalLayer, drive: Tensor, theta: Tensor, measured: Tensor
 ) -> None:
-    """Note what a layer was given and what it gave; a forward hook, but for the first two."""
-    drive = layer.drive(inputs[0])
-    theta = layer.theta.detach().clamp(0, 1)
     stages.append(
         Stage(
-            name=f"{number} · {layer.system.name}",
+            name=f"{len(stages) + 1} · {layer.system.name}",
             drive=drive,
             theta=theta,
-            measured=measured.clone(),
+            measured=measured,
             modelled=None if layer.twin is None else layer.twin(drive, theta),
             clamped=layer.clamped,
         )

@@ -1,6 +1,5 @@
 """Drift since a moment that was remembered, and twins that are brought up to date."""
 
-import copy
 import math
 from dataclasses import dataclass, field
 
@@ -12,8 +11,8 @@ from pnnlab import characterize
 from pnnlab.characterize import Shots
 from pnnlab.errors import RangeError, TwinError
 from pnnlab.layers import PhysicalLayer, physical_layers
-from pnnlab.monitoring.seeing import seeing_passes, seen
 from pnnlab.protocols import PhysicalSystem
+from pnnlab.training.drives import seeing_passes, seen
 from pnnlab.twins import (
     NeuralSettings,
     NeuralTwin,
@@ -198,22 +197,16 @@ def refit(
     fresh = _fresh(layer, shots, x, reach, seed)
     held = characterize.shots(fresh, "test")
     before = _error(twin, held)
-    state, fault = copy.deepcopy(twin.state_dict()), twin.fault
-    better = False
-    try:
-        _fit(twin, fresh, shots, seed)
-        after = _error(twin, held)
-        better = after < before
-    finally:
-        if not better:
-            twin.load_state_dict(state)
-            twin.fault = fault
-    if not better:
+    fitted = _fitted(twin, fresh, shots, seed)
+    after = _error(fitted, held)
+    if not after < before:
         raise TwinError(
             f"the twin is as it was: fitted to {shots} fresh shots, its NMSE on others would have "
             f"gone from {before:.3g} to {after:.3g}. Either it is still right, or more shots are "
             "needed."
         )
+    twin.load_state_dict(fitted.state_dict())
+    twin.fault = fitted.fault
     return Refit(
         nmse_before=before,
         nmse_after=after,
@@ -249,11 +242,10 @@ def _error(twin: nn.Module, held: Shots) -> float:
     return characterize.nmse(predict(twin, held.x, held.theta).expand_as(held.y), held.y)
 
 
-def _fit(twin: PhysicsTwin | NeuralTwin, fresh: xr.Dataset, shots: int, seed: int) -> None:
+def _fitted(
+    twin: PhysicsTwin | NeuralTwin, fresh: xr.Dataset, shots: int, seed: int
+) -> PhysicsTwin | NeuralTwin:
     if isinstance(twin, PhysicsTwin):
-        fitted = fit_physics(twin, fresh, shots=shots).twin
-        twin.load_state_dict(fitted.state_dict())
-        twin.fault = fitted.fault
-    else:
-        rate = GENTLE * twin.architecture.learning_rate
-        fit_neural(twin, fresh, NeuralSettings(learning_rate=rate, seed=seed))
+        return fit_physics(twin, fresh, shots=shots).twin
+    rate = GENTLE * twin.architecture.learning_rate
+    return fit_neural(twin, fresh, NeuralSettings(learning_rate=rate, seed=seed)).twin

@@ -1,0 +1,96 @@
+"""Objectives: what a training minimises, and what its evaluations report."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import final
+
+from torch import Tensor
+from torch.nn import functional
+
+
+def accuracy_score(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Fraction of examples whose largest output is that of their class, scalar.
+
+    Parameters
+    ----------
+    outputs : Tensor, (n, classes)
+    targets : Tensor, (n,), int64
+    """
+    return (outputs.argmax(1) == targets).double().mean()
+
+
+def r2_score(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Coefficient of determination over all outputs, scalar: 1 is perfect, 0 the constant mean.
+
+    Parameters
+    ----------
+    outputs, targets : Tensor, (n, values)
+    """
+    error = (outputs - targets).double().square().sum()
+    return 1 - error / (targets - targets.mean(0)).double().square().sum()
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """How plots and tables name a loss and a metric.
+
+    Attributes
+    ----------
+    loss, metric : str
+        With their units.
+    percent : bool
+        Whether the metric is a fraction, shown in per cent.
+    """
+
+    loss: str = "cross-entropy (nat)"
+    metric: str = "accuracy"
+    percent: bool = True
+
+    @property
+    def factor(self) -> float:
+        """What a metric is multiplied with to be shown."""
+        return 100.0 if self.percent else 1.0
+
+    def text(self, value: float | None) -> str:
+        """Write a value of the metric; a dash for None."""
+        if value is None:
+            return "–"
+        return f"{100 * value:.1f} %" if self.percent else f"{value:.3g}"
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """A loss to train on and a metric to report.
+
+    Parameters
+    ----------
+    name : str
+        Tells objectives apart: a run is resumed with the one it began with.
+    loss : callable
+        (outputs, targets) to a differentiable scalar, a mean over the examples.
+    metric : callable
+        (outputs, targets) to a scalar; larger is better.
+    labels : Labels
+        Their names in plots and tables.
+    """
+
+    name: str
+    loss: Callable[[Tensor, Tensor], Tensor]
+    metric: Callable[[Tensor, Tensor], Tensor]
+    labels: Labels
+
+
+CLASSIFICATION = Objective(
+    name="classification",
+    loss=functional.cross_entropy,
+    metric=accuracy_score,
+    labels=Labels(),
+)
+REGRESSION = Objective(
+    name="regression",
+    loss=functional.mse_loss,
+    metric=r2_score,
+    labels=Labels(loss="mean squared error", metric="R²", percent=False),
+)
