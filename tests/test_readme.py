@@ -16,17 +16,16 @@ def example() -> str:
     return code
 
 
-def test_bringing_a_device_takes_at_most_thirty_lines():
-    assert len(example().strip().splitlines()) <= 30
+def test_bringing_a_device_takes_at_most_twenty_lines():
+    assert len(example().strip().splitlines()) <= 20
 
 
 @pytest.mark.slow
 def test_the_example_trains_its_device(capsys):
     exec(compile(example(), "README.md", "exec"), {})
-    lines = capsys.readouterr().out.strip().splitlines()
-    assert len(lines) == 10
-    accuracy = float(re.search(r"(\d+)% on the device", lines[-1])[1])
-    assert accuracy > 70
+    said = capsys.readouterr().out.strip()
+    found = re.fullmatch(r"accuracy ([\d.]+) % on the device, [\d.]+ % on the twin, gap .*", said)
+    assert float(found[1]) > 70
 
 
 def test_its_table_is_that_of_the_results():

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pnnlab.layers import PhysicalLayer, observed, on_device, on_twin, physical_layers
 from pnnlab.tasks.base import Split, check_targets
-from pnnlab.training.objectives import CLASSIFICATION, Objective
+from pnnlab.training.objectives import CLASSIFICATION, Labels, Objective
 
 EVALUATION_BATCH = 500
 READOUTS = 2000  # rows of each layer in which stuck read-outs are looked for
@@ -41,6 +41,8 @@ class Evaluation:
         relative to the variance of the device's output.
     theta_at_limits, stuck : tuple of float
         By physical layer, see `at_limits` of its theta and `stuck` of its read-outs.
+    labels : Labels
+        Names of the metric and the loss.
     """
 
     device_metric: float | None = None
@@ -50,6 +52,15 @@ class Evaluation:
     gap: tuple[float, ...] | None = None
     theta_at_limits: tuple[float, ...] | None = None
     stuck: tuple[float, ...] | None = None
+    labels: Labels = CLASSIFICATION.labels
+
+    def __str__(self) -> str:
+        reached = [f"{self.labels.metric} {self.labels.text(self.device_metric)} on the device"]
+        if self.twin_metric is not None:
+            reached.append(f"{self.labels.text(self.twin_metric)} on the twin")
+        if self.gap is not None:
+            reached.append(f"gap {', '.join(f'{gap:.2g}' for gap in self.gap)} by layer")
+        return ", ".join(reached)
 
 
 def outputs(network: nn.Module, x: Tensor) -> Tensor:
@@ -79,7 +90,9 @@ def evaluate(
     sums = {layer: _Sums() for layer in layers}
     with on_device(network), observed(network, lambda layer, *seen: sums[layer].add(layer, *seen)):
         device_metric, device_loss = scores(network, examples, objective)
-    on_devices = Evaluation(device_metric=device_metric, device_loss=device_loss)
+    on_devices = Evaluation(
+        device_metric=device_metric, device_loss=device_loss, labels=objective.labels
+    )
     if not layers:
         return on_devices
     on_devices = replace(

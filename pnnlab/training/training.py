@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from copy import copy
-from dataclasses import asdict
 from typing import Any, TypeAlias, final
 
 import torch
@@ -242,7 +241,7 @@ class Training:
             seconds_left=(self.steps - self.step) / speed,
             steps_per_second=speed,
             learning_rate=rate,
-            **asdict(evaluation),
+            **{name: value for name, value in vars(evaluation).items() if name != "labels"},
         )
 
     def _evaluation_due(self) -> bool:
