@@ -10,6 +10,7 @@ from torch import nn
 from pnnlab.errors import RangeError
 from pnnlab.layers import calibrate, on_device, on_twin, parameter_count, physical_layers
 from pnnlab.origin import commit, commit_name
+from pnnlab.plain import seeded
 from pnnlab.runs import Run, read_provenance
 from pnnlab.summary import Row
 from pnnlab.tasks import Task
@@ -40,14 +41,14 @@ def mlp(features: int, classes: int, parameters: int, *, seed: int = 0) -> nn.Se
             f"{classes} classes; compare with a linear classifier instead."
         )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(seeded(seed).initial_seed())
         return nn.Sequential(nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, classes))
 
 
 def linear(features: int, classes: int, *, seed: int = 0) -> nn.Linear:
     """Linear digital classifier."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(seeded(seed).initial_seed())
         return nn.Linear(features, classes)
 
 

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from pnnlab.errors import RangeError, ShapeError, TwinError
 from pnnlab.gradients import GradientRule, Response
+from pnnlab.plain import seeded, whole
 from pnnlab.protocols import PhysicalSystem
 
 PENALTY_SHARPNESS = 30.0  # k of the soft range penalty, as in the authors' experiment code
@@ -150,7 +151,7 @@ class PhysicalLayer(nn.Module):
         self.twin = twin.requires_grad_(False) if twin is not None else None
         self.encoding = encoding
         if theta is None:
-            generator = torch.Generator().manual_seed(seed)
+            generator = seeded(seed)
             theta = 0.25 + 0.5 * torch.rand(system.param_dim, generator=generator)
         if theta.shape != (system.param_dim,):
             raise ShapeError(
@@ -225,9 +226,7 @@ class Shots(nn.Module):
 
     def __init__(self, layer: nn.Module, shots: int) -> None:
         super().__init__()
-        if shots < 1:
-            raise RangeError(f"shots is {shots}; it must be at least 1.")
-        self.layer, self.shots = layer, shots
+        self.layer, self.shots = layer, whole("shots", shots, 1)
 
     def forward(self, h: Tensor) -> Tensor:
         """Send ``h``, (batch, shots * width), through; returns (batch, shots * output_dim).
@@ -281,7 +280,7 @@ def deep_pnn(
                 f"{number + 1} takes {system.input_dim}; they cannot be chained."
             )
         encoding = Rescale(system.input_dim) if number else None
-        layer_seed = 1000 * seed + number
+        layer_seed = 1000 * whole("seed", seed) + number
         layers.append(PhysicalLayer(system, twin, rule, encoding=encoding, seed=layer_seed))
     layers.append(Rescale(systems[-1].output_dim, gain=2.0, offset=0.0, elementwise=True))
     return nn.Sequential(*layers)

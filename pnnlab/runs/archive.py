@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pnnlab.errors import RunError
+from pnnlab.plain import whole
 from pnnlab.runs.files import write_whole
 from pnnlab.runs.journal import JOURNAL, EventRow, RunRow, SessionRow, reading
 from pnnlab.training import Record
@@ -82,7 +83,7 @@ def read_journal(folder: str | Path, after: int = 0) -> list[Record]:
         There is no run in ``folder``, or its journal cannot be read.
     """
     with reading(Path(folder)) as (journal, _):
-        return list(journal.records(after))
+        return list(journal.records(whole("after", after)))
 
 
 def read_provenance(folder: str | Path) -> dict[str, Any]:

@@ -1,26 +1,28 @@
 """`Run`: a training whose records and state are kept in a folder."""
 
 import os
+import re
 import sqlite3
 import time
 import uuid
 import warnings
-from collections.abc import Generator, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from copy import copy
 from pathlib import Path
 from typing import Any, final
 
 from torch import Tensor
 
-from pnnlab.errors import RangeError, RunError
+from pnnlab.errors import RunError
+from pnnlab.plain import plain, whole
 from pnnlab.runs.checkpoints import (
     newest_whole,
     save_checkpoint,
     set_damaged_aside,
     summed_up,
 )
-from pnnlab.runs.journal import Journal, RunRow, reading, utc_now
+from pnnlab.runs.journal import Journal, NoRunError, RunRow, reading, utc_now
 from pnnlab.runs.provenance import differences, identity, provenance
 from pnnlab.training import Record, Training, fit
 
@@ -33,8 +35,8 @@ CHECKPOINT_SECONDS = 60.0  # a device that takes seconds a step must not lose an
 class Run:
     """A training whose records and state are kept in a folder.
 
-    Made by `create` or `resume`. A run holds its folder only while `records` is being iterated or a
-    checkpoint is written; there is nothing to close.
+    Made by `open`, `create` or `resume`. A run holds its folder only while `records` is being
+    iterated or a checkpoint is written; there is nothing to close.
 
     Attributes
     ----------
@@ -44,13 +46,16 @@ class Run:
         Steps between checkpoints; at least every minute there is one too.
     """
 
-    def __init__(self, folder: Path, training: Training, row: RunRow, session: int) -> None:
+    def __init__(
+        self, folder: Path, training: Training, row: RunRow, session: int, *, writable: bool = True
+    ) -> None:
         self.folder = folder
         self.training = training
         self.checkpoint_every = row.checkpoint_every
         self._id = row.id
         self._identity = row.identity
         self._session = session
+        self._writable = writable
         self._journal: Journal | None = None
         self._pending: list[Record] = []
         self._noted = len(training.notes)  # how many of the training's are in the journal
@@ -58,15 +63,60 @@ class Run:
         self._committed = self._checkpointed = time.monotonic()
 
     @classmethod
+    def open(
+        cls,
+        folder: str | Path,
+        training: Training,
+        *,
+        parameters: Mapping[str, object] | None = None,
+        description: str = "",
+        checkpoint_every: int = 200,
+    ) -> "Run":
+        """Go on with a run, or begin it where there is none.
+
+        Parameters
+        ----------
+        folder : path
+            Of the run. With ``parameters``, of the runs: each lies below, in a folder that is named
+            after its parameters.
+        parameters : Mapping of str to text or numbers, optional
+            All that makes a training another one, such as method, unit and seed.
+
+        Raises
+        ------
+        RunError
+            As of `resume` and `create`.
+        """
+        if parameters is not None:
+            folder = Path(folder, _named(parameters))
+            description = description or folder.name
+        try:
+            return cls.resume(folder, training, parameters=parameters)
+        except NoRunError:
+            return cls.create(
+                folder,
+                training,
+                parameters=parameters,
+                description=description,
+                checkpoint_every=checkpoint_every,
+            )
+
+    @classmethod
     def create(
         cls,
         folder: str | Path,
         training: Training,
         *,
+        parameters: Mapping[str, object] | None = None,
         description: str = "",
         checkpoint_every: int = 200,
     ) -> "Run":
         """Begin a run in a new folder, or in one that holds no run yet.
+
+        Parameters
+        ----------
+        parameters : Mapping, optional
+            What else makes this training the one it is; see `open`.
 
         Raises
         ------
@@ -75,16 +125,14 @@ class Run:
         RangeError
             ``checkpoint_every`` is less than one step.
         """
-        if checkpoint_every < 1:
-            raise RangeError(f"checkpoint_every is {checkpoint_every}; it must be at least 1 step.")
-        folder = Path(folder)
+        folder, checkpoint_every = Path(folder), whole("checkpoint_every", checkpoint_every, 1)
         row = RunRow(
             id=uuid.uuid4().hex,
             began=utc_now(),
             description=description,
             network=str(training.network),
             checkpoint_every=checkpoint_every,
-            identity=identity(training),
+            identity=identity(training, parameters),
         )
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -107,17 +155,27 @@ class Run:
         return cls(folder, training, row, session)
 
     @classmethod
-    def resume(cls, folder: str | Path, training: Training) -> "Run":
+    def resume(
+        cls,
+        folder: str | Path,
+        training: Training,
+        *,
+        parameters: Mapping[str, object] | None = None,
+    ) -> "Run":
         """Put ``training`` where the run in ``folder`` stopped, ready to go on.
 
         Records of steps after the checkpoint will be made again; what was measured in them is kept
         in the journal's table ``superseded``.
+
+        A run that has come to its end is opened where nothing may be written, too.
 
         Parameters
         ----------
         folder : path
         training : Training
             Built as it was when the run began: same network, systems, data and settings.
+        parameters : Mapping, optional
+            Those of the run, if they are to be compared.
 
         Raises
         ------
@@ -126,14 +184,27 @@ class Run:
             going on elsewhere, or no checkpoint of it is whole.
         """
         folder = Path(folder)
-        with reading(folder) as (journal, row), _locked(folder):
-            differing = differences(row.identity, identity(training))
+        with (
+            reading(folder) as (journal, row),
+            _locked(folder) if journal.writable else nullcontext(),
+        ):
+            known = row.identity.get("parameters") if parameters is None else parameters
+            differing = differences(row.identity, identity(training, known))
             if differing:
                 raise RunError(
                     f"the run in {folder} is of another training ({summed_up(differing)}). Build "
                     "the network, data and settings that it began with, or create a new run."
                 )
             state, warning = newest_whole(folder, row.id, row.identity)
+            if not journal.writable:
+                if state["step"] < state["steps"]:
+                    raise RunError(
+                        f"the run in {folder} stands at step {state['step']} of {state['steps']}, "
+                        "and you may not write there: copy the folder to where you may, and resume "
+                        "it anew."
+                    )
+                training.restore(state)
+                return cls(folder, training, row, journal.sessions()[-1].id, writable=False)
             training.restore(state)
             try:
                 if warning:
@@ -165,6 +236,8 @@ class Run:
         """
         if self._journal is not None:
             raise RunError(f"the run in {self.folder} is being iterated already.")
+        if not self._writable:
+            return  # at its end: another one cannot be resumed there
         with self._open():
             self._undo_torn_step()
             try:
@@ -288,6 +361,13 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
+def _named(parameters: Mapping[str, object]) -> str:
+    """A folder's name: text as it is, numbers behind what they are."""
+    values = plain(dict(parameters)).items()
+    parts = [value if isinstance(value, str) else f"{key}-{value}" for key, value in values]
+    return re.sub(r"[^\w.+-]+", "-", "-".join(parts)).strip("-.")
+
+
 def _copied(state: Any) -> Any:
     """A copy that further training does not change; `copy.deepcopy` takes ten times as long."""
     if isinstance(state, Tensor):
@@ -297,6 +377,6 @@ def _copied(state: Any) -> Any:
         for key, value in state.items():
             copied[key] = _copied(value)
         return copied
-    if isinstance(state, list):
-        return [_copied(value) for value in state]
+    if type(state) in (list, tuple):
+        return type(state)(map(_copied, state))
     return state

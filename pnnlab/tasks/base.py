@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pnnlab.plain import seeded
+
 
 @dataclass(frozen=True)
 class Split:
@@ -68,4 +70,4 @@ class Task:
 
 def shuffled(n: int, seed: int) -> Tensor:
     """The numbers below ``n`` in an order that the seed alone sets; (n,), int64."""
-    return torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+    return torch.randperm(n, generator=seeded(seed))

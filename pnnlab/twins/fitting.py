@@ -12,6 +12,7 @@ from torch import Tensor
 from pnnlab import characterize
 from pnnlab.characterize import Shots
 from pnnlab.errors import RangeError
+from pnnlab.plain import make_plain, seeded
 from pnnlab.twins.base import predict
 from pnnlab.twins.neural import NeuralTwin
 
@@ -44,6 +45,7 @@ class NeuralSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        make_plain(self)
         for name in ("epochs", "batch_size", "patience"):
             if getattr(self, name) < 1:
                 raise RangeError(f"{name} is {getattr(self, name)}; it must be at least 1.")
@@ -108,7 +110,7 @@ def fitting_neural(
     optimizer = torch.optim.Adam(weights, lr=peak)
     steps = settings.epochs * math.ceil(len(train) / settings.batch_size)
     best, best_epoch, kept = math.inf, 0, _copy(twin)
-    generator = torch.Generator().manual_seed(settings.seed)
+    generator = seeded(settings.seed)
     began, step = time.perf_counter(), 0
     twin.requires_grad_(True)
     try:

@@ -17,6 +17,7 @@ from scipy.optimize import least_squares
 from torch import Tensor
 
 from pnnlab import characterize
+from pnnlab.plain import make_plain
 from pnnlab.twins.base import Described, Twin
 
 BAND = (0.2, 5.0)  # how far a constant may move, relative to its nominal value
@@ -33,6 +34,9 @@ class Equations(ABC):
 
     free: ClassVar[tuple[str, ...]]
     """Names of the constants that the read-outs can tell."""
+
+    def __post_init__(self) -> None:
+        make_plain(self)
 
     @abstractmethod
     def check(self, system: Described) -> None:
