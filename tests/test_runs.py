@@ -33,7 +33,7 @@ from pnnlab.errors import RangeError, RunError, TrainingError
 from pnnlab.gradients import in_silico, physics_aware
 from pnnlab.layers import PhysicalLayer
 from pnnlab.protocols import PhysicalSystem, State
-from pnnlab.runs import Run, read_events, read_journal, run
+from pnnlab.runs import Run, list_runs, read_events, read_journal, run
 from pnnlab.runs.checkpoints import DAMAGED, NEWEST, PREVIOUS, load_checkpoint
 from pnnlab.runs.files import aside
 from pnnlab.runs.journal import JOURNAL, reading
@@ -502,6 +502,64 @@ def test_a_disk_that_does_not_keep_what_it_was_given_is_noticed(
         begun.checkpoint()
     assert (begun.folder / NEWEST).read_bytes() == kept
     assert not aside(begun.folder / NEWEST).exists()
+
+
+# --- named after its parameters -------------------------------------------------------------------
+
+
+def test_a_run_is_begun_and_gone_on_with_by_the_same_call(tmp_path: Path, end: End) -> None:
+    first = Run.open(tmp_path, toy_training(), description="it", checkpoint_every=CHECKPOINT_EVERY)
+    assert first.checkpoint_every == CHECKPOINT_EVERY
+    records = first.records()
+    take(records, 5)
+    records.close()
+    second = Run.open(tmp_path, toy_training(born=5))
+    assert second.training.step == 5
+    list(second.records())
+    assert_equal(lasting(second.training), end[0])
+    assert list_runs(tmp_path)[0].description == "it"
+
+
+def test_what_was_killed_while_it_was_made_is_begun_anew(tmp_path: Path) -> None:
+    (tmp_path / JOURNAL).touch()
+    assert Run.open(tmp_path, toy_training()).training.step == 0
+
+
+def test_every_parameter_has_its_own_run(tmp_path: Path) -> None:
+    these = {"method": "in silico", "tolerance": np.float64(0.1), "unit": np.int64(0), "seed": 0}
+
+    def opened(**changed: Any) -> Run:
+        return Run.open(tmp_path, toy_training(), parameters=these | changed)
+
+    first = opened()
+    assert first.folder == tmp_path / "in-silico-tolerance-0.1-unit-0-seed-0"
+    take(first.records(), 3)
+    for name, other in {"method": "PAT", "tolerance": 0.05, "unit": 1, "seed": 1}.items():
+        run = opened(**{name: other})
+        assert (run.folder != first.folder, run.training.step) == (True, 0)
+    assert opened(unit=0).training.step == 3
+    assert {info.description for info in list_runs(tmp_path)} == {
+        path.name for path in tmp_path.iterdir()
+    }
+    address = Run.open(
+        tmp_path, toy_training(), parameters={"at": "TCPIP::10.0.0.7::5025", "s": -1e-7}
+    )
+    assert address.folder.name == "TCPIP-10.0.0.7-5025-s--1e-07"
+
+
+def test_a_run_of_other_parameters_is_not_gone_on_with(tmp_path: Path) -> None:
+    these = {"method": "PAT", "unit": 0}
+    folder = Run.open(tmp_path, toy_training(), parameters=these).folder
+    with pytest.raises(RunError, match=r"another training .*parameters unit: 0 then, 1 now"):
+        Run.resume(folder, toy_training(), parameters=these | {"unit": 1})
+    with pytest.raises(RunError, match="parameters rest: absent then, 2 now"):
+        Run.resume(folder, toy_training(), parameters=these | {"rest": 2})
+    with pytest.raises(RunError, match=r"parameters method: PAT then, absent now"):
+        Run.open(tmp_path, toy_training(), parameters={"": "PAT-unit-0"})  # of the same name
+    assert Run.resume(folder, toy_training()).training.step == 0
+    without = Run.create(tmp_path / "without", toy_training())
+    with pytest.raises(RunError, match="parameters unit: absent then, 0 now"):
+        Run.resume(without.folder, toy_training(), parameters={"unit": 0})
 
 
 # --- the wrong run --------------------------------------------------------------------------------
