@@ -10,7 +10,7 @@ from torch import nn
 from pnnlab.errors import RangeError
 from pnnlab.layers import calibrate, on_device, on_twin, parameter_count, physical_layers
 from pnnlab.origin import commit, commit_name
-from pnnlab.plain import seeded
+from pnnlab.plain import seeded, whole
 from pnnlab.runs import Run, read_provenance
 from pnnlab.summary import Row
 from pnnlab.tasks import Task
@@ -34,7 +34,7 @@ def mlp(features: int, classes: int, parameters: int, *, seed: int = 0) -> nn.Se
     RangeError
         Not even one hidden unit can be had.
     """
-    hidden = (parameters - classes) // (features + classes + 1)
+    hidden = (whole("parameters", parameters) - classes) // (features + classes + 1)
     if hidden < 1:
         raise RangeError(
             f"{parameters} parameters are too few for a hidden unit between {features} inputs and "
@@ -118,7 +118,7 @@ def digital_accuracy(
         Learning rates to try; the test split is shown to the one that does best on the
         validation split.
     """
-    size = min(batch_size, len(task.train))
+    size = min(whole("batch_size", batch_size, 1), len(task.train))
     epochs = max(epochs, math.ceil(FEWEST_STEPS / (len(task.train) // size)))
     trained: list[tuple[float, float, nn.Module]] = []
     for rate in rates:

@@ -18,6 +18,9 @@ import torch
 
 from pnnlab.errors import RangeError
 
+# Annotations are text in a module that postpones them.
+_POSTPONED: dict[Any, type] = {"int": int, "float": float}
+
 
 def whole(name: str, value: object, least: int | None = None) -> int:
     """A whole number as a Python int.
@@ -71,8 +74,7 @@ def make_plain(record: Any) -> None:
         A field that is an int, a float or a tuple of them is given something else.
     """
     for field in fields(record):
-        # Annotations are text where a module has postponed them.
-        kind = {"int": int, "float": float}.get(field.type, field.type)
+        kind = _POSTPONED.get(field.type, field.type)
         value = _fitted(kind, field.name, getattr(record, field.name))
         object.__setattr__(record, field.name, value)
 

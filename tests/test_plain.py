@@ -1,7 +1,7 @@
 """Whatever counts in NumPy or torch is taken for the number it is, and no float for a whole one."""
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from toy import Toy, ToyTwin
 
 from pnnlab import characterize, tasks, twins
 from pnnlab.characterize.presets import presets
-from pnnlab.comparison import linear, mlp
+from pnnlab.comparison import linear, linear_baseline, mlp
 from pnnlab.errors import PnnlabError, RangeError
 from pnnlab.gradients import physics_aware
 from pnnlab.instruments.programme import CircuitProgramme
@@ -50,6 +50,26 @@ def fitted(**settings: Any) -> dict[str, Tensor]:
     data = characterize.collect(Toy(), 30, seed=0)
     twins.fit_neural(twin, data, twins.NeuralSettings(**{"epochs": 1} | settings))
     return weights(twin)
+
+
+def tiny() -> tasks.Task:
+    task = tasks.digits()
+    parts = {name: getattr(task, name).first(40) for name in ("train", "validation", "test")}
+    return replace(task, **parts)
+
+
+def depths(depth: Any) -> tuple[float, ...]:
+    toy = Toy()
+    twin = twins.NeuralTwin(toy, twins.Mlp((4,)))
+    data = characterize.collect(toy, 40, seed=0)
+    passes = toy.passes
+    try:
+        gap = twins.report(twin, toy, data, depth=depth).gap
+    except RangeError:
+        assert toy.passes == passes, "it was driven for nothing"
+        raise
+    assert gap is not None
+    return gap.free
 
 
 def layer(seed: Any = 0) -> PhysicalLayer:
@@ -108,6 +128,18 @@ WAYS: dict[str, Callable[[Any], Any]] = {
     "gradients, directions": lambda n: (
         agreement_at(ToyTwin(), Toy(), X, THETA, directions=n, seed=n).device
     ),
+    "batches of a baseline": lambda n: linear_baseline(
+        tiny(), epochs=1, batch_size=n, rates=(0.01,)
+    ),
+    "size of an MLP": lambda n: weights(mlp(1, 1, n)),
+    "shots of a fit": lambda n: asdict(
+        twins.fit_physics(
+            twins.PhysicsTwin(Oscillators(3, steps=2), twins.OscillatorEquations(3, steps=2)),
+            characterize.collect(Oscillators(3, steps=2), 10, seed=0),
+            shots=n,
+        ).twin.constants
+    ),
+    "depth of a report": lambda n: len(depths(n)),
     "seed of an MLP": lambda n: weights(mlp(6, 3, 100, seed=n)),
     "seed of a classifier": lambda n: weights(linear(6, 3, seed=n)),
     "seed of digits": lambda n: tasks.digits(n).test.x,

@@ -13,6 +13,7 @@ from typing import Any, Literal, Self, TypeAlias, TypeVar, final
 import torch
 
 from pnnlab.errors import InstrumentError, PnnlabError, RunError
+from pnnlab.plain import real
 from pnnlab.sessions.history import Curves, History
 from pnnlab.sessions.task import POLL_SECONDS, Task
 from pnnlab.training import Record, Training
@@ -242,6 +243,7 @@ class Session:
                 "this session does not know its training: make it with "
                 "Session(fit(training), training=training)."
             )
+        factor = real("the factor of the learning rate", factor)
         return self.do(f"learning rate × {factor:g}", lambda: training.scale_rate(factor))
 
     def join(self) -> None:
