@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol, Self, TypeAlias, TypeVar, final
 import torch
 
 from pnnlab.errors import InstrumentError, PnnlabError, RunError
+from pnnlab.plain import real
 from pnnlab.training import CLASSIFICATION, Curves, History, Labels, Record, Training
 
 Status: TypeAlias = Literal["ready", "running", "paused", "stopped", "finished", "failed"]
@@ -261,6 +262,7 @@ class Session:
         training = self.training
         if training is None:
             raise RunError("this session drives no Training: make it by Session(training).")
+        factor = real("the factor of the learning rate", factor)
         return self.do(f"learning rate × {factor:g}", lambda: training.scale_rate(factor))
 
     def join(self) -> None:

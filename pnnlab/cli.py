@@ -121,8 +121,9 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         help="gather summaries into notebooks/results.json and show the table",
         description="Gather the summaries below folders into one file and show the table. What is "
-        "in the file stays, unless a later training replaces it. A notebook keeps one summary in "
-        "a folder: gather between two runs of it, or give each run its own --out.",
+        "in the file stays, unless a repeat of it is gathered later, whatever the clocks say: "
+        "folders count in the order in which they are named. A notebook keeps one summary in a "
+        "folder: gather between two runs of it, or give each run its own --out.",
         epilog="Example: pnnlab results results --readme README.md",
     )
     results.add_argument(
@@ -342,9 +343,10 @@ def _results(arguments: argparse.Namespace, _: list[str]) -> int:
     usual = [] if arguments.check else [Path("results"), notebooks / "results"]
     folders = arguments.folders or [folder for folder in usual if folder.is_dir()]
     found = results.gather(folders, notebooks, scale=arguments.scale)
+    repeats = table.repeats(found.trainings)
     table = table.merged(found.trainings)
     if not arguments.check:
-        print(_told(found, file), file=sys.stderr)
+        print(_told(found, file, repeats), file=sys.stderr)
     if not table.trainings:
         print("Nothing to show; name the folder that `pnnlab run` wrote to.", file=sys.stderr)
         return FAILED
@@ -366,13 +368,20 @@ def _results(arguments: argparse.Namespace, _: list[str]) -> int:
     return OK
 
 
-def _told(found: "Gathered", file: Path) -> str:
+def _told(found: "Gathered", file: Path, repeats: Sequence[str]) -> str:
     left_out = (
         f"{found.other_scales} summaries of other scales" if found.other_scales else "",
         f"{found.other_rows} rows of other kinds" if found.other_rows else "",
     )
     told = f"{len(found.trainings)} trainings in {found.summaries} summaries, merged into {file}"
     told += "".join(f"; left out: {text}" for text in left_out if text)
+    if repeats:
+        rule = (
+            "Of repeats the one gathered last counts: folders in the order in which they are "
+            "named, in one folder by its clocks, which may differ between machines. To choose "
+            f"another, get {file} back with `git checkout` and name the folders in order"
+        )
+        told = "\n".join((f"{told}. Repeats:", *(f"- {one}." for one in repeats), rule))
     return f"{told}."
 
 

@@ -15,6 +15,7 @@ from pnnlab.errors import RangeError
 from pnnlab.gradients import GradientRule, ideal, in_silico, physics_aware
 from pnnlab.layers import calibrate, on_device, on_twin, parameter_count, physical_layers
 from pnnlab.origin import commit, commit_name
+from pnnlab.plain import seeded, whole
 from pnnlab.runs import Run, read_provenance, train
 from pnnlab.summary import Row, rows_table
 from pnnlab.tasks import Task
@@ -38,21 +39,21 @@ def mlp(features: int, classes: int, parameters: int, *, seed: int = 0) -> nn.Se
     RangeError
         Not even one hidden unit can be had.
     """
-    hidden = (parameters - classes) // (features + classes + 1)
+    hidden = (whole("parameters", parameters) - classes) // (features + classes + 1)
     if hidden < 1:
         raise RangeError(
             f"{parameters} parameters are too few for a hidden unit between {features} inputs and "
             f"{classes} classes; compare with a linear classifier instead."
         )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(seeded(seed).initial_seed())
         return nn.Sequential(nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, classes))
 
 
 def linear(features: int, classes: int, *, seed: int = 0) -> nn.Linear:
     """Linear digital classifier."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(seeded(seed).initial_seed())
         return nn.Linear(features, classes)
 
 
@@ -122,7 +123,7 @@ def digital_accuracy(
         Learning rates to try; the test split is shown to the one that does best on the
         validation split.
     """
-    size = min(batch_size, len(task.train))
+    size = min(whole("batch_size", batch_size, 1), len(task.train))
     epochs = max(epochs, math.ceil(FEWEST_STEPS / (len(task.train) // size)))
     trained: list[tuple[float, float, nn.Module]] = []
     for rate in rates:

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from pnnlab.errors import RangeError, ShapeError, TwinError
 from pnnlab.gradients import GradientRule, Response, physics_aware
+from pnnlab.plain import seeded, whole
 from pnnlab.protocols import PhysicalSystem
 
 Observer: TypeAlias = "Callable[[PhysicalLayer, Tensor, Tensor, Tensor], object]"
@@ -153,7 +154,7 @@ class PhysicalLayer(nn.Module):
         self.twin = twin.requires_grad_(False) if twin is not None else None
         self.encoding = encoding
         if theta is None:
-            generator = torch.Generator().manual_seed(seed)
+            generator = seeded(seed)
             theta = 0.25 + 0.5 * torch.rand(system.param_dim, generator=generator)
         if theta.shape != (system.param_dim,):
             raise ShapeError(
@@ -233,9 +234,7 @@ class Shots(nn.Module):
 
     def __init__(self, layer: nn.Module, shots: int) -> None:
         super().__init__()
-        if shots < 1:
-            raise RangeError(f"shots is {shots}; it must be at least 1.")
-        self.layer, self.shots = layer, shots
+        self.layer, self.shots = layer, whole("shots", shots, 1)
 
     def forward(self, h: Tensor) -> Tensor:
         """Send ``h``, (batch, shots * width), through; returns (batch, shots * output_dim).
@@ -333,14 +332,14 @@ def deep_pnn(
                 f"{number + 1} takes {system.input_dim}; they cannot be chained."
             )
         encoding = Rescale(system.input_dim) if number else None
-        layer_seed = 1000 * seed + number
+        layer_seed = 1000 * whole("seed", seed) + number
         network.append(PhysicalLayer(system, twin, rule, encoding=encoding, seed=layer_seed))
     width = systems[-1].output_dim
     if classes in (None, width):
         network.append(Rescale(width, gain=2.0, offset=0.0, elementwise=True))
     else:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.manual_seed(whole("seed", seed))
             head = nn.Linear(width, classes)
         network += [Rescale(width, gain=1.0, offset=0.0), head]
     return nn.Sequential(*network)

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from pnnlab.errors import RangeError, ReadoutError, ShapeError
+from pnnlab.plain import whole
 
-State: TypeAlias = Mapping[str, str | int | float]
+State: TypeAlias = Mapping[str, Any]
 
 LARGEST_READOUT = 1e30  # no device gives more in any unit: it is a code, perhaps scaled
 OVERRANGE_CODES = {
@@ -85,14 +86,14 @@ class PhysicalSystem(ABC):
     """
 
     def __init__(self, input_dim: int, param_dim: int, output_dim: int) -> None:
-        for name, value in (("input_dim", input_dim), ("output_dim", output_dim)):
-            if value < 1:
-                raise ShapeError(f"{name} is {value}; a system needs at least one.")
-        if param_dim < 0:
+        self.input_dim = whole("input_dim", input_dim)
+        self.param_dim = whole("param_dim", param_dim)
+        self.output_dim = whole("output_dim", output_dim)
+        for name in ("input_dim", "output_dim"):
+            if getattr(self, name) < 1:
+                raise ShapeError(f"{name} is {getattr(self, name)}; a system needs at least one.")
+        if self.param_dim < 0:
             raise ShapeError(f"param_dim is {param_dim}; it cannot be negative.")
-        self.input_dim = input_dim
-        self.param_dim = param_dim
-        self.output_dim = output_dim
         self.retries = 0
         self.passes = 0
         self.retaken = 0
@@ -132,7 +133,7 @@ class PhysicalSystem(ABC):
             The device's answer is no array of finite real numbers of shape (batch, output_dim).
         """
         self.check(x, theta)
-        retries = self.retries if retries is None else retries
+        retries = whole("retries", self.retries if retries is None else retries)
         if retries < 0:
             raise RangeError(f"retries is {retries}; give 0 or more. Nothing was driven.")
         dtype = _computed_in(x)
@@ -221,6 +222,12 @@ class PhysicalSystem(ABC):
         """What must be kept so that a simulated system goes on exactly where it stopped.
 
         A real device keeps its own state, and no checkpoint can put it back: the default is empty.
+
+        Returns
+        -------
+        Mapping
+            Of tensors, text, numbers, and lists, tuples and dictionaries of them: what a checkpoint
+            can be read back with. `restore` is given plain numbers in place of NumPy's.
         """
         return {}
 

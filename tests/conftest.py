@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -20,3 +21,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
     folder = tmp_path_factory.mktemp("notebooks")
     with jupyter_lab(folder, tmp_path_factory.mktemp("own")) as address:
         yield address, folder
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """Where others may look: what pytest makes belongs to its user alone."""
+    with TemporaryDirectory() as name:
+        place = Path(name)
+        place.chmod(0o755)
+        yield place
+        for path in (place, *place.rglob("*")):
+            path.chmod(0o755)

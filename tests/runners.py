@@ -24,6 +24,7 @@ from pnnlab.training import FitSettings, Record, Training
 
 STEPS = 42
 CHECKPOINT_EVERY = 10
+NOBODY = 65534
 SETTINGS = FitSettings(epochs=6, batch_size=16, evaluations=5)
 
 # A fresh process would import torch for seconds, and its optimizers torch._dynamo; one that is
@@ -105,6 +106,19 @@ def finish(process: BaseProcess) -> int:
     process.join(60)
     assert process.exitcode is not None, "the process hangs"
     return process.exitcode
+
+
+def without_rights(folder: Path, look: Callable[[Path], None]) -> None:
+    """Look at a folder as someone who may read it and not write there; root may write anywhere."""
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
+    before = sorted(folder.rglob("*"))
+    for path in (folder, *before):
+        assert not os.access(path, os.W_OK)
+    look(folder)
+    assert sorted(folder.rglob("*")) == before
 
 
 def undisturbed(out: Path) -> None:

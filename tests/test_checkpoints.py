@@ -45,6 +45,17 @@ def test_the_one_before_is_kept(saved: Path) -> None:
     assert not (saved.parent / "checkpoint.aside.pt").exists()
 
 
+def test_one_that_was_written_on_a_gpu_is_read_without_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Byte for byte what a GPU writes: only the place that each tensor names is another one."""
+    monkeypatch.setattr(torch.serialization, "location_tag", lambda _: "cuda:0")
+    state = toy_training().state()
+    save_checkpoint(tmp_path, "a run", IDENTITY, state)
+    assert b"cuda:0" in (tmp_path / NEWEST).read_bytes()
+    assert_equal(load(tmp_path / NEWEST), state)
+
+
 def test_missing(tmp_path: Path) -> None:
     with pytest.raises(DamagedError, match="is missing"):
         load(tmp_path / NEWEST)

@@ -314,6 +314,27 @@ def test_results_are_gathered_into_the_notebooks_folder_and_shown(
     assert (folder / "results.json").read_bytes() == before
 
 
+def test_a_repeat_from_a_machine_whose_clock_is_behind_is_taken_and_told_of(
+    folder: Path, measured: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = folder.parent / "other"
+    row = Row(system="s", task="digits", method="PAT", seed=0, accuracy=0.75)
+    old = {"written": "1999-12-31T00:00:00+00:00"}
+    Summary("00_tour", "paper", {"scale": "paper", "seed": 0}, 1.0, (row,), old).write(other)
+    assert results(folder, measured) == cli.OK
+    assert "Repeats" not in capsys.readouterr().err
+    for folders, done in (
+        ([other], "took 75.00% (1999-12-31T00:00:00+00:00) in place of 50.00% ("),
+        ([measured, other], "left 50.00% ("),
+    ):
+        assert results(folder, *folders) == cli.OK
+        shown = capsys.readouterr()
+        assert f"- s, digits, PAT, seed 0: {done}" in shown.err
+        assert "the one gathered last counts" in shown.err
+        assert "75.0" in shown.out
+    assert results(folder, measured, other, "--check") == cli.OK
+
+
 def test_check_writes_nothing_and_tells_by_its_status(
     folder: Path, measured: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -169,6 +169,36 @@ def opens_anywhere(notebook: NotebookNode) -> Iterator[str]:
         yield f"its kernel is {name!r}, which others do not have; store it with python3"
 
 
+def runs_named_after_every_parameter(notebook: NotebookNode) -> Iterator[str]:
+    """A run's folder is named after all that makes a training another one."""
+    keepers = [
+        function
+        for cell in code_cells(notebook)
+        if "Run." in cell.source
+        for function in ast.walk(ast.parse(cell.source))
+        if isinstance(function, ast.FunctionDef)
+    ]
+    named = {
+        key.value
+        for keeper in keepers
+        if "Run.open" in ast.unparse(keeper)
+        for part in ast.walk(keeper)
+        if isinstance(part, ast.Dict)
+        for key in part.keys
+        if isinstance(key, ast.Constant)
+    }
+    if not named:
+        if any(re.search(r"\bRun\.", cell.source) for cell in code_cells(notebook)):
+            yield "a run without parameters; open it with Run.open(…, parameters=…)"
+        return
+    (cell,) = [cell for cell in code_cells(notebook) if "parameters" in tags(cell)]
+    for statement in ast.parse(cell.source).body:
+        name = ast.unparse(statement).split(" = ")[0]
+        # Of several, such as methods, each training has one; all runs of a scale lie in its folder.
+        if not {name, name.removesuffix("s")} & {*named, "out", "scale"}:
+            yield f"runs that differ in {name!r} share a folder; give it to Run.open"
+
+
 RULES: list[Rule] = [
     checked_outputs_exist,
     every_exercise_has_its_solution,
@@ -180,6 +210,7 @@ RULES: list[Rule] = [
     one_cell_of_literal_parameters,
     opens_anywhere,
     run_from_top_to_bottom,
+    runs_named_after_every_parameter,
 ]
 
 
@@ -294,6 +325,16 @@ FAULTS: list[tuple[Rule, Callable[[NotebookNode], object]]] = [
     (opens_anywhere, lambda nb: nb.metadata.kernelspec.update(name="pnnlab-dev")),
     (run_from_top_to_bottom, lambda nb: nb.cells[2].update(execution_count=None)),
     (run_from_top_to_bottom, lambda nb: nb.cells[2].update(execution_count=7)),
+    (
+        runs_named_after_every_parameter,
+        lambda nb: nb.cells[2].update(source="run = Run.create('runs', training)"),
+    ),
+    (
+        runs_named_after_every_parameter,
+        lambda nb: nb.cells[2].update(
+            source="def keep(method):\n    return Run.open(out, it, parameters={'method': method})"
+        ),
+    ),
 ]
 
 

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from hands import click, message
 from records import EVALUATED, Scripted, record, wait_until
+from runners import STEPS
 from test_dashboard import made
+from test_sealed import finished, seen
 
 from pnnlab.background import Session
 from pnnlab.errors import RunError
@@ -202,3 +204,22 @@ def test_reading_again_finds_new_runs(root: Path, tmp_path: Path) -> None:
     assert [row["key"] for row in view.table.rows] == ["new"]
     message(view.table, {"chosen": ["new"]})
     assert len(view._below.children) == 2
+
+
+def past_runs_show_it(folder: Path) -> None:
+    view = PastRuns(folder)
+    [row] = view.table.rows
+    assert row["note"] == ""
+    assert row["cells"][3] == [f"{STEPS} of {STEPS}", STEPS]
+    view.table.chosen = [row["key"]]
+    _, grid = view._below.children
+    assert grid.panels[0]["lines"][0]["n"] == STEPS
+    assert len(view.figure().figure.axes) == 4
+    view.refresh()
+    assert view._kept is not None
+    assert view._kept.whole
+
+
+def test_past_runs_show_a_finished_run(place: Path) -> None:
+    finished(place / "results" / "run")
+    assert seen(past_runs_show_it, place / "results")

@@ -165,15 +165,52 @@ def test_trainings_split_over_commands_come_together_and_stay(tmp_path: Path) ->
     assert len(table.lines) == 1
 
 
-def test_the_later_training_counts_in_whatever_order_they_are_met(tmp_path: Path) -> None:
-    early = taken(tmp_path / "a", replace(PAT, accuracy=0.5), provenance=at(1))
-    late = taken(tmp_path / "b", replace(PAT, accuracy=0.9), provenance=at(2))
+def test_a_repeat_counts_once_it_is_gathered_whatever_its_clock_says(tmp_path: Path) -> None:
+    first = taken(tmp_path / "a", replace(PAT, accuracy=0.5), provenance=at(2))
+    behind = taken(tmp_path / "b", replace(PAT, accuracy=0.9), provenance=at(1))
     undated = taken(tmp_path / "c", replace(PAT, accuracy=0.1), provenance={})
-    for order in ((early, late, undated), (late, undated, early), (undated, early, late)):
-        table = Results()
-        for some in order:
-            table = table.merged(some)
-        assert [one.row.accuracy for one in table.trainings] == [0.9]
+    table = Results().merged(first)
+    for repeat in (behind, undated):
+        table = table.merged(repeat)
+        assert [one.row.accuracy for one in table.trainings] == [repeat[0].row.accuracy]
+    assert table.trainings[0].replaced == ((at(2)["written"], 0.5), (at(1)["written"], 0.9))
+    path = tmp_path / "results.json"
+    path.write_text(table.text())
+    assert Results.read(path) == table
+
+
+def test_what_was_replaced_stays_so_however_often_it_is_met_again(tmp_path: Path) -> None:
+    first = taken(tmp_path / "a", replace(PAT, accuracy=0.5), provenance=at(2))
+    second = taken(tmp_path / "b", replace(PAT, accuracy=0.9), provenance=at(1))
+    table = Results().merged(first).merged(second)
+    for others in (first, second, (*first, *second), (*second, *first)):
+        assert table.merged(others) == table
+    [said] = table.repeats((*first, *second))
+    assert said == (
+        "circuit, 10% parts, mnist, 3 layers, PAT, physics, fitted twin, seed 0: left 50.00% "
+        "(2030-01-02T00:00:00+00:00), which was replaced before"
+    )
+
+
+def test_folders_count_in_the_order_in_which_they_are_named(tmp_path: Path) -> None:
+    ahead, behind = tmp_path / "ahead", tmp_path / "behind"
+    summary(replace(PAT, accuracy=0.5), provenance=at(2)).write(ahead)
+    summary(replace(PAT, accuracy=0.9), provenance=at(1)).write(behind)
+    for folders, expected in (([ahead, behind], 0.9), ([behind, ahead], 0.5), ([tmp_path], 0.5)):
+        [one] = Results().merged(gather(folders, tmp_path).trainings).trainings
+        assert (one.row.accuracy, len(one.replaced)) == (expected, 1)
+
+
+def test_what_is_done_with_repeats_is_said_and_what_is_no_repeat_is_not(tmp_path: Path) -> None:
+    table = Results().merged(taken(tmp_path / "a", PAT, IN_SILICO, provenance=at(2)))
+    again = taken(tmp_path / "a", PAT, IN_SILICO, IDEAL, provenance=at(2))
+    assert table.repeats(again) == ()
+    unit = {**PARAMETERS, "unit": 1}
+    repeat = taken(tmp_path / "b", replace(PAT, accuracy=0.9), provenance=at(1), parameters=unit)
+    [said] = table.repeats(repeat)
+    assert "PAT, physics, fitted twin, seed 0: took 90.00% (2030-01-01" in said
+    assert "in place of 97.00% (2030-01-02" in said
+    assert "-p unit 1, not PNNLAB_DATA" in said
 
 
 # --- lines ---
@@ -242,6 +279,9 @@ def test_the_file_comes_back_and_is_the_same_every_time(tmp_path: Path) -> None:
         (lambda data: data["trainings"][0]["row"].pop("seed"), "no seed"),
         (lambda data: data["trainings"][0].update(command=None), "not text"),
         (lambda data: data["trainings"].append(data["trainings"][0]), "twice"),
+        (lambda data: data["trainings"][0].update(replaced=[[1, 0.5]]), "not text"),
+        (lambda data: data["trainings"][0].update(replaced=[["a", None]]), "does not hold"),
+        (lambda data: data["trainings"][0].update(replaced=[0.5]), "does not hold results"),
     ],
 )
 def test_a_file_that_is_not_what_it_should_be_is_refused(

@@ -1,6 +1,7 @@
 """A run lasts: killed, stopped, without space or without its folder, nothing is lost."""
 
 import copy
+import os
 import shutil
 import sqlite3
 import time
@@ -11,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 import pytest
 import runners
 import torch
@@ -24,14 +26,19 @@ from runners import (
     toy_training,
     untimed,
 )
+from torch import nn
+from toy import Toy, ToyTwin
 
 from pnnlab.errors import RangeError, RunError, TrainingError
-from pnnlab.gradients import in_silico
-from pnnlab.runs import Run, read_events, read_journal, run
+from pnnlab.gradients import in_silico, physics_aware
+from pnnlab.layers import PhysicalLayer
+from pnnlab.protocols import PhysicalSystem, State
+from pnnlab.runs import Run, list_runs, read_events, read_journal, run
 from pnnlab.runs.checkpoints import DAMAGED, NEWEST, PREVIOUS, load_checkpoint
 from pnnlab.runs.files import aside
 from pnnlab.runs.journal import JOURNAL, reading
-from pnnlab.training import FitSettings, Record
+from pnnlab.systems import Circuit
+from pnnlab.training import FitSettings, Record, Training
 
 FULL = Path("/dev/full")
 End: TypeAlias = tuple[dict[str, Any], list[Record]]
@@ -372,6 +379,187 @@ def test_folder_that_vanishes(begun: Run) -> None:
     with pytest.raises(RunError, match="is gone"):
         begun.checkpoint()
     assert begun.training.step == 10
+
+
+# --- what can be kept -----------------------------------------------------------------------------
+
+
+class Counting(Toy):
+    """A toy whose state has NumPy's numbers, tensors and lists in it, as a user may write it."""
+
+    def state(self) -> State:
+        return {
+            **super().state(),
+            "gain": np.float32(1.5),
+            "dead": [np.int64(3), (np.bool_(False), np.array(2.5))],
+            "map": {"offsets": torch.arange(3.0), np.str_("name"): np.str_("toy")},
+            "times": np.arange(2)[1],
+        }
+
+    def restore(self, state: State) -> None:
+        super().restore(state)
+        self.restored = {key: state[key] for key in ("gain", "dead", "map", "times")}
+
+
+def counted_training(system: PhysicalSystem, **settings: Any) -> Training:
+    layer = PhysicalLayer(system, ToyTwin(), physics_aware)
+    split = toy_training().train
+    chosen = FitSettings(**{"epochs": 2, "batch_size": 56} | settings)
+    return Training(nn.Sequential(layer, nn.Linear(6, 3)), split, split, chosen)
+
+
+def test_numbers_of_numpy_are_kept_and_read_again(tmp_path: Path) -> None:
+    settings = {
+        "learning_rate": np.logspace(-3, -1, 3)[1],
+        "epochs": np.int64(2),
+        "batch_size": np.array(28),
+        "seed": np.arange(5)[4],
+        "warmup": torch.tensor(0.25),
+    }
+    begun = Run.create(
+        tmp_path, counted_training(Counting(), **settings), checkpoint_every=np.int8(1)
+    )  # type: ignore[arg-type]
+    records = begun.records()
+    take(records, 3)
+    begun.training.scale_rate(np.float64(0.5))
+    take(records, 2)
+    records.close()
+    system = Counting(seed=9)
+    resumed = Run.resume(tmp_path, counted_training(system, **settings))
+    assert resumed.training.step == 5
+    assert_equal(lasting(resumed.training), lasting(begun.training))
+    assert_equal(
+        system.restored,
+        {
+            "gain": 1.5,
+            "dead": [3, (False, 2.5)],
+            "map": {"offsets": torch.arange(3.0), "name": "toy"},
+            "times": 1,
+        },
+    )
+    assert len(list(resumed.records())) == 3
+
+
+@pytest.mark.parametrize("number", [*np.arange(2)[1:], *np.uint8([1]), torch.tensor(1)])
+def test_a_unit_of_numpy_is_kept_and_read_again(tmp_path: Path, number: Any) -> None:
+    def made(unit: Any) -> Training:
+        circuit = Circuit(unit, input_dim=6, replays=3, output_dim=6)
+        return counted_training(circuit, epochs=1, batch_size=112)
+
+    list(Run.create(tmp_path, made(number)).records())
+    assert Run.resume(tmp_path, made(1)).training.step == 1
+
+
+class Hoarding(Toy):
+    """A toy that will not say when its state becomes something that cannot be kept."""
+
+    hoard: Any = 0
+
+    def state(self) -> State:
+        return {**super().state(), "hoard": {"it": [self.hoard]}}
+
+    def restore(self, state: State) -> None:
+        super().restore(state)
+
+
+@pytest.mark.parametrize("hoard", [np.zeros(2), lambda: 0, {1}.__iter__(), Path("x"), Record])
+def test_what_cannot_be_kept_is_said_before_a_step_is_taken(tmp_path: Path, hoard: Any) -> None:
+    system = Hoarding()
+    system.hoard = hoard
+    with pytest.raises(RunError, match=r"\['systems'\]\[0\]\['hoard'\]\['it'\]\[0\] is a "):
+        Run.open(tmp_path, counted_training(system))
+    assert system.passes == 0
+    system.hoard = 1
+    assert len(list(Run.open(tmp_path, counted_training(system)).records())) == 4
+
+
+def test_what_cannot_be_read_never_takes_the_place_of_what_can(tmp_path: Path) -> None:
+    system = Hoarding()
+    begun = Run.create(tmp_path, counted_training(system), checkpoint_every=1)
+    records = begun.records()
+    next(records)
+    kept = {path.name: path.read_bytes() for path in tmp_path.glob("checkpoint*")}
+    system.hoard = np.zeros(2)
+    with pytest.raises(RunError, match=r"\['it'\]\[0\] is a numpy\.ndarray"):
+        next(records)
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("checkpoint*")} == kept
+    assert Run.resume(tmp_path, counted_training(Hoarding())).training.step == 1
+    system.hoard = 2
+    again = Run.resume(tmp_path, counted_training(system))
+    assert len(list(again.records())) == 3
+
+
+def test_a_disk_that_does_not_keep_what_it_was_given_is_noticed(
+    begun: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = (begun.folder / NEWEST).read_bytes()
+
+    def forgetful(descriptor: int) -> None:
+        os.ftruncate(descriptor, os.fstat(descriptor).st_size // 2)
+
+    monkeypatch.setattr(os, "fsync", forgetful)
+    with pytest.raises(RunError, match=r"what was written cannot be read: .* is damaged"):
+        begun.checkpoint()
+    assert (begun.folder / NEWEST).read_bytes() == kept
+    assert not aside(begun.folder / NEWEST).exists()
+
+
+# --- named after its parameters -------------------------------------------------------------------
+
+
+def test_a_run_is_begun_and_gone_on_with_by_the_same_call(tmp_path: Path, end: End) -> None:
+    first = Run.open(tmp_path, toy_training(), description="it", checkpoint_every=CHECKPOINT_EVERY)
+    assert first.checkpoint_every == CHECKPOINT_EVERY
+    records = first.records()
+    take(records, 5)
+    records.close()
+    second = Run.open(tmp_path, toy_training(born=5))
+    assert second.training.step == 5
+    list(second.records())
+    assert_equal(lasting(second.training), end[0])
+    assert list_runs(tmp_path)[0].description == "it"
+
+
+def test_what_was_killed_while_it_was_made_is_begun_anew(tmp_path: Path) -> None:
+    (tmp_path / JOURNAL).touch()
+    assert Run.open(tmp_path, toy_training()).training.step == 0
+
+
+def test_every_parameter_has_its_own_run(tmp_path: Path) -> None:
+    these = {"method": "in silico", "tolerance": np.float64(0.1), "unit": np.int64(0), "seed": 0}
+
+    def opened(**changed: Any) -> Run:
+        return Run.open(tmp_path, toy_training(), parameters=these | changed)
+
+    first = opened()
+    assert first.folder == tmp_path / "in-silico-tolerance-0.1-unit-0-seed-0"
+    take(first.records(), 3)
+    for name, other in {"method": "PAT", "tolerance": 0.05, "unit": 1, "seed": 1}.items():
+        run = opened(**{name: other})
+        assert (run.folder != first.folder, run.training.step) == (True, 0)
+    assert opened(unit=0).training.step == 3
+    assert {info.description for info in list_runs(tmp_path)} == {
+        path.name for path in tmp_path.iterdir()
+    }
+    address = Run.open(
+        tmp_path, toy_training(), parameters={"at": "TCPIP::10.0.0.7::5025", "s": -1e-7}
+    )
+    assert address.folder.name == "TCPIP-10.0.0.7-5025-s--1e-07"
+
+
+def test_a_run_of_other_parameters_is_not_gone_on_with(tmp_path: Path) -> None:
+    these = {"method": "PAT", "unit": 0}
+    folder = Run.open(tmp_path, toy_training(), parameters=these).folder
+    with pytest.raises(RunError, match=r"another training .*parameters unit: 0 then, 1 now"):
+        Run.resume(folder, toy_training(), parameters=these | {"unit": 1})
+    with pytest.raises(RunError, match="parameters rest: absent then, 2 now"):
+        Run.resume(folder, toy_training(), parameters=these | {"rest": 2})
+    with pytest.raises(RunError, match=r"parameters method: PAT then, absent now"):
+        Run.open(tmp_path, toy_training(), parameters={"": "PAT-unit-0"})  # of the same name
+    assert Run.resume(folder, toy_training()).training.step == 0
+    without = Run.create(tmp_path / "without", toy_training())
+    with pytest.raises(RunError, match="parameters unit: absent then, 0 now"):
+        Run.resume(without.folder, toy_training(), parameters={"unit": 0})
 
 
 # --- the wrong run --------------------------------------------------------------------------------

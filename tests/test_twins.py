@@ -3,13 +3,14 @@
 import math
 import pickle
 import subprocess
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import xarray as xr
+from runners import assert_equal
 from torch import Tensor
 from toy import Toy, toy_response
 
@@ -33,6 +34,8 @@ from pnnlab.twins import (
     SHGEquations,
     Temporal,
 )
+from pnnlab.twins.base import Described
+from pnnlab.twins.physics import Equations
 from pnnlab.twins.report import INVISIBLE
 
 PERFECT = Imperfections(
@@ -447,10 +450,12 @@ def every_kind() -> list[PhysicsTwin | NeuralTwin]:
         NeuralTwin(pendula, Forces(4, steps=2)),
         PhysicsTwin(plate, PlateEquations(1)),
         PhysicsTwin(optics, SHGEquations()),
+        NeuralTwin(circuit(), Mlp((8, 4))),
+        NeuralTwin(circuit(), Temporal(replays=2, memory=8)),
     ]
 
 
-@pytest.mark.parametrize("which", range(4))
+@pytest.mark.parametrize("which", range(6))
 def test_every_kind_of_twin_comes_back_from_disk(tmp_path: Path, which: int) -> None:
     twin = every_kind()[which]
     found = twins.load(twins.save(twin, tmp_path / "twin.pt"))
@@ -463,6 +468,67 @@ def test_every_kind_of_twin_comes_back_from_disk(tmp_path: Path, which: int) -> 
 class Malice:
     def __reduce__(self) -> tuple[object, tuple[list[str]]]:
         return subprocess.check_call, (["touch", "executed"],)
+
+
+NUMPY = {int: np.int64, float: np.float32, tuple: np.array}
+
+
+@pytest.mark.parametrize("which", range(6))
+def test_every_kind_of_twin_is_kept_with_numbers_of_numpy(tmp_path: Path, which: int) -> None:
+    twin = every_kind()[which]
+    recipe = twin.equations if isinstance(twin, PhysicsTwin) else twin.architecture
+    given = {name: NUMPY.get(type(v), lambda v: v)(v) for name, v in vars(recipe).items()}
+    assert any(isinstance(value, np.generic | np.ndarray) for value in given.values())
+    signature = replace(twin.signature, input_dim=np.int64(twin.input_dim))
+    kept = type(twin)(signature, type(recipe)(**given))  # type: ignore[arg-type]
+    found = twins.load(twins.save(kept, tmp_path / "twin.pt"))
+    assert_equal(asdict(found.signature), asdict(twin.signature))
+    assert found(x := torch.rand(2, twin.input_dim), torch.rand(twin.param_dim)).isfinite().all()
+    assert x.shape[0] == 2
+
+
+def test_a_twin_that_was_saved_on_a_gpu_is_loaded_without_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Byte for byte what a GPU writes: only the place that each tensor names is another one."""
+    twin = every_kind()[-1]
+    path = tmp_path / "twin.pt"
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.serialization, "location_tag", lambda _: "cuda:0")
+        twins.save(twin, path)
+    if not torch.cuda.is_available():
+        with pytest.raises(RuntimeError, match="CUDA"):
+            torch.load(path, weights_only=True)
+    found = twins.load(path)
+    assert {tensor.device.type for tensor in found.state_dict().values()} == {"cpu"}
+    assert_equal(dict(found.state_dict()), dict(twin.state_dict()))
+
+
+@dataclass(frozen=True)
+class OwnEquations(Equations):
+    """Of a user, whom pnnlab does not know."""
+
+    nominal = Constants()
+    free = ("r",)
+
+    def check(self, system: Described) -> None:
+        """Suit any system."""
+
+    def __call__(self, x: Tensor, theta: Tensor, constants: Constants, output_dim: int) -> Tensor:
+        return x[:, :output_dim]
+
+
+def test_a_twin_that_could_not_be_read_again_is_not_saved(tmp_path: Path) -> None:
+    path = twins.save(every_kind()[0], tmp_path / "twin.pt")
+    before = path.read_bytes()
+    with pytest.raises(TwinError, match=r"is not written, .* OwnEquations is none of the recipes"):
+        twins.save(PhysicsTwin(circuit(), OwnEquations()), path)
+    twin = every_kind()[2]
+    object.__setattr__(twin.equations, "replays", np.int64(1))  # type: ignore[union-attr]
+    with pytest.raises(TwinError, match=r"twin\['recipe_fields'\]\['replays'\] is a numpy.int64"):
+        twins.save(twin, path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_files_that_are_no_twins_are_refused_and_never_executed(

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pnnlab.characterize.recording import UNITS, at_least, provenance, save
 from pnnlab.errors import DataError, RangeError
+from pnnlab.plain import seeded, whole
 from pnnlab.protocols import PhysicalSystem
 
 CHUNK = 256  # drives between two signs of progress
@@ -58,13 +59,13 @@ def collecting(
 
     `join` puts chunks together. The arguments are those of `collect`.
     """
-    at_least("repeats", repeats, 1)
-    at_least("chunk", chunk, 1)
+    n, seed = whole("n", n), whole("seed", seed)
+    repeats, chunk = at_least("repeats", repeats, 1), at_least("chunk", chunk, 1)
     if smooth < 1:
         raise RangeError(f"smooth is {smooth}; a correlation length is at least 1, one element.")
     for start in range(0, n, chunk):
         size = min(chunk, n - start)
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + start)
+        generator = seeded(seed * 1_000_003 + start)
         x = random_drives(size, system.input_dim, smooth, generator)
         given = theta
         if given is None:
@@ -146,7 +147,7 @@ def collect(
         ``x``, (shot, input), ``theta``, (shot, parameter) or (parameter,), ``y``, (repeat, shot,
         output), and the coordinate ``split``: ``"train"``, ``"validation"`` or ``"test"``.
     """
-    at_least("n", n, 1)
+    n = at_least("n", n, 1)
     parts: list[xr.Dataset] = []
     try:
         for part in collecting(system, n, seed=seed, repeats=repeats, theta=theta, smooth=smooth):

@@ -34,7 +34,7 @@ def repeatability(
         rms deviation, ``signal``, the rms over outputs of the standard deviation over shots
         without the noise's share, ``signal_to_noise`` and ``noise_ceiling``.
     """
-    at_least("repeats", repeats, 2)
+    repeats = at_least("repeats", repeats, 2)
     at_least("shots", len(x), 2)
     before = system.passes
     y = torch.stack([system(x, theta) for _ in range(repeats)]).double()
@@ -107,7 +107,8 @@ def response_curves(
         ``mean`` and ``deviation`` over the repeats, (element, value, output); the coordinate
         ``element`` reads ``"x[3]"`` or ``"theta[7]"``.
     """
-    at_least("repeats", repeats, 2)
+    repeats = at_least("repeats", repeats, 2)
+    points = at_least("points", points, 1)
     at_least("swept elements", len(inputs) + len(parameters), 1)
     before = system.passes
     values = torch.linspace(0, 1, points, dtype=x.dtype)
@@ -169,7 +170,7 @@ def memory(
         noise is left. ``limited_by`` of the record says which of the two ended it: if the
         ``"noise"``, more working points or repeats may find more.
     """
-    at_least("repeats", repeats, 2)
+    repeats = at_least("repeats", repeats, 2)
     if not 0 < step <= 0.5:
         raise RangeError(f"step is {step}; an input can move by more than 0 and at most 0.5.")
     before, n, m = system.passes, system.input_dim, system.output_dim
@@ -233,7 +234,7 @@ def drift(
         single read-outs within a point, and ``drift``, rms over outputs of the points' standard
         deviation, without the noise's share.
     """
-    at_least("every", every, 2)
+    every = at_least("every", every, 2)
     at_least("shots / every", shots // every, 2)
     before = system.passes
     rows = x.expand(every, -1)

@@ -8,6 +8,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from pnnlab.plain import seeded
+
 WIDTH = 96  # characters in a line of code
 
 
@@ -40,7 +42,7 @@ def presets(width: int, seed: int = 0) -> tuple[Preset, ...]:
         ),
         Preset(
             "Random",
-            torch.rand(width, generator=torch.Generator().manual_seed(seed)),
+            torch.rand(width, generator=seeded(seed)),
             f"torch.rand({width}, generator=torch.Generator().manual_seed({seed}))",
         ),
     )

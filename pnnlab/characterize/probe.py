@@ -96,10 +96,9 @@ class Probe:
         repeats: int = 8,
         variable: str = "system",
     ) -> None:
-        at_least("repeats", repeats, 2)
         self.system = system
         self.twin = twin
-        self.repeats = repeats
+        self.repeats = at_least("repeats", repeats, 2)
         self.variable = variable
         self._begun: dict[Side, Preset] = {
             "x": presets(system.input_dim)[0],
@@ -238,7 +237,7 @@ class Probe:
             As of `response_curves`; with a twin also ``modelled``, (element, value, output).
         """
         side, index = self.element(element)
-        at_least("points", points, 2)
+        points, repeats = at_least("points", points, 2), at_least("repeats", repeats, 2)
         with self._editing:
             x, theta = self.x, self.theta
             self._sweep = element, points, repeats

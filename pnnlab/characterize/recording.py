@@ -12,6 +12,7 @@ import xarray as xr
 import pnnlab
 from pnnlab.errors import DataError, ShapeError
 from pnnlab.paths import user_path
+from pnnlab.plain import whole
 from pnnlab.protocols import PhysicalSystem
 
 UNITS = {"units": "1"}  # x, theta and y are fractions of a full range
@@ -77,10 +78,12 @@ def load(path: Path | str) -> xr.Dataset:
     return dataset
 
 
-def at_least(name: str, value: int, least: int) -> None:
-    """Raise `ShapeError` unless there is enough of something."""
+def at_least(name: str, value: int, least: int) -> int:
+    """Return a whole number, or raise `ShapeError` if it is too small."""
+    value = whole(name, value)
     if value < least:
         raise ShapeError(f"{name}: {value}; there must be at least {least}.")
+    return value
 
 
 def counting(**sizes: int) -> dict[str, object]:

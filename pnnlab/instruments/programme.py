@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from pnnlab.errors import ShapeError
+from pnnlab.plain import make_plain
 from pnnlab.protocols import Group
 from pnnlab.systems import circuit, multiplex, plate
 from pnnlab.systems.terminals import Volts
@@ -115,6 +116,7 @@ class Multiplexed(Programme):
     of_outputs: ClassVar[str]  # what the outputs are
 
     def __post_init__(self) -> None:
+        make_plain(self)
         if min(self.input_dim, self.replays, self.outputs) < 1 or not self._readable:
             raise ShapeError(
                 f"{self.replays} replays of {self.input_dim} samples cannot be read out as "

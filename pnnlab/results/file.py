@@ -38,13 +38,32 @@ class Results:
         object.__setattr__(self, "trainings", ordered)
 
     def merged(self, others: Iterable[Trained]) -> Self:
-        """Add trainings. One that is here already is replaced, unless it was measured later."""
+        """Add trainings. Of repeats the last one counts; one that was replaced stays so.
+
+        That is the order in which they were gathered. The clocks of two machines tell none.
+        """
+        return replace(self, trainings=self._settled(others)[0])
+
+    def repeats(self, others: Iterable[Trained]) -> tuple[str, ...]:
+        """Say, one line each, what `merged` does with repeats."""
+        return self._settled(others)[1]
+
+    def _settled(self, others: Iterable[Trained]) -> tuple[tuple[Trained, ...], tuple[str, ...]]:
         held = {one.key: one for one in self.trainings}
+        told = []
         for other in others:
-            earlier = held.get(other.key)
-            if earlier is None or earlier.measured <= other.measured:
-                held[other.key] = other
-        return replace(self, trainings=tuple(held.values()))
+            known = held.setdefault(other.key, other)
+            if other.mark in known.replaced:
+                told.append(f"{_named(other)}: left {_said(other)}, which was replaced before")
+                continue
+            before = known.replaced
+            if other.mark != known.mark:
+                told.append(f"{_named(other)}: took {_said(other)} in place of {_said(known)}")
+                if other.command != known.command:
+                    told[-1] += f"; by {other.command}, not {known.command}"
+                before = (*before, known.mark)
+            held[other.key] = replace(other, replaced=before)
+        return tuple(held.values()), tuple(told)
 
     @property
     def lines(self) -> tuple[Line, ...]:
@@ -123,15 +142,31 @@ def write(path: str | Path, text: str) -> None:
         ) from error
 
 
+def _named(trained: Trained) -> str:
+    row = trained.row
+    depth = "" if row.layers is None else f", {row.layers} layers"
+    twin = "" if row.twin is None else f", {row.twin} twin"
+    return f"{row.system}, {row.task}{depth}, {row.method}{twin}, seed {row.seed}"
+
+
+def _said(trained: Trained) -> str:
+    measured, accuracy = trained.mark
+    return f"{accuracy:.2%} ({measured or 'undated'})"
+
+
 def _as_data(trained: Trained) -> dict[str, Any]:
     """What is not known is left out, so that a row of tomorrow's fields changes nothing here."""
     data = asdict(trained)
+    if not trained.replaced:
+        del data["replaced"]
     return {**data, "row": {k: value for k, value in data["row"].items() if value is not None}}
 
 
 def _read_trained(data: dict[str, Any]) -> Trained:
-    training = Trained(**{**data, "row": Row(**data["row"])})
-    texts = (training.command, training.measured, *training.versions.values())
+    replaced = tuple((time, float(accuracy)) for time, accuracy in data.get("replaced", ()))
+    training = Trained(**{**data, "row": Row(**data["row"]), "replaced": replaced})
+    times = (training.measured, *(time for time, _ in replaced))
+    texts = (training.command, *times, *training.versions.values())
     if not all(isinstance(text, str) for text in texts):
         raise ValueError("a command, a version or a time in it is not text")
     if not is_training(training.row):

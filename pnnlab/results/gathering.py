@@ -35,17 +35,26 @@ class Trained:
     versions : Mapping
         Of what it was evaluated with; the row itself names the commit that it was trained with.
     measured : str
-        When, UTC, ISO 8601; empty if the summary does not say.
+        When, UTC, ISO 8601, by the clock of its machine; empty if the summary does not say.
+    replaced : tuple of (str, float)
+        What it has replaced: when each was measured, and its accuracy.
     """
 
     row: Row
     command: str
     versions: Mapping[str, str]
     measured: str
+    replaced: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def mark(self) -> tuple[str, float]:
+        """Tells repeats of one training apart."""
+        assert self.row.accuracy is not None
+        return self.measured, self.row.accuracy
 
     @property
     def key(self) -> Key:
-        """Two trainings with one key are the same, and the later one counts."""
+        """Two trainings with one key are repeats, of which one counts; see `Results.merged`."""
         row = self.row
         assert row.seed is not None
         layers = -1 if row.layers is None else row.layers
@@ -64,7 +73,7 @@ class Gathered:
 
 
 def gather(folders: Iterable[str | Path], notebooks: Path, *, scale: str = "paper") -> Gathered:
-    """Take in every summary below some folders.
+    """Take in every summary below some folders: in their order, and in each by its clocks.
 
     Parameters
     ----------
@@ -86,7 +95,8 @@ def gather(folders: Iterable[str | Path], notebooks: Path, *, scale: str = "pape
             raise RunError(
                 f"{folder} is not a folder; name one that `pnnlab run --out` wrote its results to."
             )
-        summaries += (Summary.read(path) for path in sorted(folder.rglob(f"*{SUFFIX}")))
+        below = [Summary.read(path) for path in sorted(folder.rglob(f"*{SUFFIX}"))]
+        summaries += sorted(below, key=lambda one: str(one.provenance.get("written", "")))
     chosen = [summary for summary in summaries if summary.scale == scale]
     rows = [(summary, row) for summary in chosen for row in summary.rows]
     kept = [(summary, row) for summary, row in rows if is_training(row)]

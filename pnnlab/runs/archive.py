@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pnnlab.errors import RunError
 from pnnlab.paths import user_path
+from pnnlab.plain import whole
 from pnnlab.runs.files import write_whole
 from pnnlab.runs.journal import JOURNAL, EventRow, RunRow, SessionRow, reading
 from pnnlab.training import Labels, Record
@@ -86,7 +87,7 @@ def read_journal(folder: str | Path, after: int = 0) -> list[Record]:
         There is no run in ``folder``, or its journal cannot be read.
     """
     with reading(user_path(folder)) as (journal, _):
-        return list(journal.records(after))
+        return list(journal.records(whole("after", after)))
 
 
 def read_provenance(folder: str | Path) -> dict[str, Any]:

@@ -1,10 +1,11 @@
-"""Checkpoint files: written aside and renamed, read without executing anything.
+"""Checkpoint files: written aside, read back and renamed; read without executing anything.
 
 A checkpoint is what `torch.save` makes of ``{"format", "run", "identity", "training"}``. The one
 before it is kept, so that there is always a whole one.
 """
 
 import io
+import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 
 from pnnlab.errors import RunError
+from pnnlab.plain import unreadable
 from pnnlab.runs.files import write_whole
 from pnnlab.runs.provenance import differences
 
@@ -44,12 +46,29 @@ def save_checkpoint(
     ------
     OSError
         Disk full, no permission; the checkpoints there were are still there.
+    RunError
+        Something in ``state`` cannot be read again; likewise.
     """
     # Through memory, because torch's own file writer hides why a write failed.
     buffer = io.BytesIO()
     content = {"format": FORMAT, "run": run, "identity": identity, "training": state}
-    torch.save(content, buffer)
-    write_whole(folder / NEWEST, buffer.getbuffer(), keep=folder / PREVIOUS)
+    try:
+        torch.save(content, buffer)
+        write_whole(
+            folder / NEWEST,
+            buffer.getbuffer(),
+            keep=folder / PREVIOUS,
+            check=lambda written: load_checkpoint(written, run, identity),
+        )
+    except (pickle.PickleError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+        what = "; ".join(unreadable(content, "checkpoint"))
+        if not what:
+            raise OSError(f"what was written cannot be read: {error}") from error
+        raise RunError(
+            f"no checkpoint is written in {folder}, for it could not be read again ({what}); what "
+            "was there is as it was. A state may hold tensors, text, numbers, and lists, tuples "
+            "and dictionaries of them: keep an array as its tolist(), or as a tensor."
+        ) from error
 
 
 def load_checkpoint(path: Path, run: str, identity: dict[str, Any]) -> dict[str, Any]:

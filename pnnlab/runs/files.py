@@ -1,10 +1,17 @@
 """Files that are there in full or as they were, whatever happens while they are written."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 
-def write_whole(path: Path, content: bytes | memoryview, *, keep: Path | None = None) -> None:
+def write_whole(
+    path: Path,
+    content: bytes | memoryview,
+    *,
+    keep: Path | None = None,
+    check: Callable[[Path], object] | None = None,
+) -> None:
     """Write beside ``path``, make sure that it is on the disk, and take its place.
 
     Parameters
@@ -13,11 +20,15 @@ def write_whole(path: Path, content: bytes | memoryview, *, keep: Path | None = 
     content : bytes
     keep : Path, optional
         Where the file that was there before goes.
+    check : callable, optional
+        Is given what was written before it takes its place, and raises if it is no good.
 
     Raises
     ------
     OSError
         Disk full, no permission; the files there were are still there.
+    Exception
+        Of ``check``; likewise.
     """
     beside = aside(path)
     try:
@@ -25,7 +36,9 @@ def write_whole(path: Path, content: bytes | memoryview, *, keep: Path | None = 
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-    except OSError:
+        if check is not None:
+            check(beside)
+    except BaseException:
         beside.unlink(missing_ok=True)
         raise
     if keep is not None and path.exists():

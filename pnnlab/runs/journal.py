@@ -6,6 +6,7 @@ Tables: ``run`` (one row), ``session`` (one row each time the run was begun or r
 
 import json
 import math
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -90,6 +91,10 @@ class EventRow:
     message: str
 
 
+class NoRunError(RunError):
+    """A folder holds no run, or none that has begun."""
+
+
 class Journal:
     """An open journal. Whoever opens it closes it; it raises the errors of `sqlite3`.
 
@@ -98,14 +103,24 @@ class Journal:
     folder : Path
     create : bool
         Make the file and its tables if they are not there.
+
+    Attributes
+    ----------
+    writable : bool
+        Whether this process may write it. It can be read in any case.
     """
 
     def __init__(self, folder: Path, *, create: bool = False) -> None:
+        path = (folder / JOURNAL).resolve()
+        self.writable = create or all(map(_writable, (path.parent, path)))
         # Read-write even for readers: the last one to leave folds the write-ahead log back in.
-        address = f"{(folder / JOURNAL).resolve().as_uri()}?mode={'rwc' if create else 'rw'}"
+        mode = "rwc" if create else "rw" if self.writable else _read_only(path)
         # A generator may be closed in another thread than the one that began it.
         self.connection = sqlite3.connect(
-            address, uri=True, isolation_level=None, check_same_thread=False
+            f"{path.as_uri()}?mode={mode}",
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
         )
         try:
             if create:
@@ -239,12 +254,12 @@ def reading(folder: Path) -> Iterator[tuple[Journal, RunRow]]:
         There is no run in ``folder``, or its journal cannot be read.
     """
     if not (folder / JOURNAL).is_file():
-        raise RunError(f"there is no run in {folder}: begin one there with Run.create.")
+        raise NoRunError(f"there is no run in {folder}: begin one there with Run.create.")
     try:
         with closing(Journal(folder)) as journal:
             run = journal.run()
             if run is None:
-                raise RunError(
+                raise NoRunError(
                     f"the run in {folder} was killed while it was made, before its first step: "
                     "begin it anew with Run.create."
                 )
@@ -252,13 +267,26 @@ def reading(folder: Path) -> Iterator[tuple[Journal, RunRow]]:
     except sqlite3.Error as error:
         raise RunError(
             f"{folder / JOURNAL} cannot be read ({error}). If another program holds it, close "
-            "that; if it is damaged, sqlite3's .recover command saves what can be saved."
+            "that; if you may not write there, copy the folder to where you may; if it is damaged, "
+            "sqlite3's .recover command saves what can be saved."
         ) from error
 
 
 def utc_now() -> str:
     """The time, UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _writable(path: Path) -> bool:
+    return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
+
+
+def _read_only(path: Path) -> str:
+    """How SQLite opens a journal beside which it may not make files."""
+    log = path.with_name(f"{path.name}-wal")
+    # An immutable journal is read without its write-ahead log. Where a killed run has left one,
+    # its records are in there, and SQLite needs the index that was left with it.
+    return "ro" if log.exists() and log.stat().st_size else "ro&immutable=1"
 
 
 def _cell(value: Any) -> Any:

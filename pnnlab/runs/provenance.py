@@ -4,6 +4,7 @@ import hashlib
 import json
 import platform
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path, PurePath
 from typing import Any
@@ -14,11 +15,18 @@ from torch import Tensor
 import pnnlab
 from pnnlab.layers import physical_layers
 from pnnlab.origin import source_revision, versions
+from pnnlab.plain import plain
 from pnnlab.training import Examples, Training
 
 
-def identity(training: Training) -> dict[str, Any]:
+def identity(training: Training, parameters: Mapping[str, object] | None = None) -> dict[str, Any]:
     """What makes a training the one it is; a run resumes only a training of equal identity.
+
+    Parameters
+    ----------
+    training : Training
+    parameters : Mapping, optional
+        What cannot be seen from it, such as the unit of a device that does not tell its own.
 
     Returns
     -------
@@ -50,7 +58,9 @@ def identity(training: Training) -> dict[str, Any]:
         "train": _digest(training.train),
         "validation": _digest(training.validation),
     }
-    as_stored: dict[str, Any] = json.loads(json.dumps(described))
+    if parameters is not None:
+        described["parameters"] = plain(dict(parameters))
+    as_stored: dict[str, Any] = json.loads(json.dumps(described, default=str))
     return as_stored
 
 

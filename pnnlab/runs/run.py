@@ -1,12 +1,13 @@
 """`Run`: a training whose records and state are kept in a folder."""
 
 import os
+import re
 import sqlite3
 import time
 import uuid
 import warnings
-from collections.abc import Generator, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import final
@@ -15,15 +16,16 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from pnnlab.errors import RangeError, RunError
+from pnnlab.errors import RunError
 from pnnlab.paths import user_path
+from pnnlab.plain import plain, whole
 from pnnlab.runs.checkpoints import (
     newest_whole,
     save_checkpoint,
     set_damaged_aside,
     summed_up,
 )
-from pnnlab.runs.journal import JOURNAL, Journal, RunRow, reading, utc_now
+from pnnlab.runs.journal import Journal, NoRunError, RunRow, reading, utc_now
 from pnnlab.runs.provenance import differences, identity, provenance
 from pnnlab.training import FitSettings, Objective, Record, Training
 from pnnlab.training.examples import Data
@@ -49,13 +51,16 @@ class Run:
         Steps between checkpoints; at least every minute there is one too.
     """
 
-    def __init__(self, folder: Path, training: Training, row: RunRow, session: int) -> None:
+    def __init__(
+        self, folder: Path, training: Training, row: RunRow, session: int, *, writable: bool = True
+    ) -> None:
         self.folder = folder
         self.training = training
         self.checkpoint_every = row.checkpoint_every
         self._id = row.id
         self._identity = row.identity
         self._session = session
+        self._writable = writable
         self._journal: Journal | None = None
         self._pending: list[Record] = []
         self._noted = len(training.notes)  # how many of the training's are in the journal
@@ -67,18 +72,38 @@ class Run:
         folder: str | Path,
         training: Training,
         *,
+        parameters: Mapping[str, object] | None = None,
         description: str = "",
         checkpoint_every: int = 200,
     ) -> "Run":
-        """Begin a run in ``folder``, or go on with the one that is there.
+        """Go on with a run, or begin it where there is none.
 
-        Errors as of `create` and `resume`.
+        Parameters
+        ----------
+        folder : path
+            Of the run. With ``parameters``, of the runs: each lies below, in a folder that is named
+            after its parameters.
+        parameters : Mapping of str to text or numbers, optional
+            All that makes a training another one, such as method, unit and seed.
+
+        Raises
+        ------
+        RunError
+            As of `resume` and `create`.
         """
-        if (Path(folder) / JOURNAL).exists():
-            return cls.resume(folder, training)
-        return cls.create(
-            folder, training, description=description, checkpoint_every=checkpoint_every
-        )
+        if parameters is not None:
+            folder = Path(user_path(folder), _named(parameters))
+            description = description or folder.name
+        try:
+            return cls.resume(folder, training, parameters=parameters)
+        except NoRunError:
+            return cls.create(
+                folder,
+                training,
+                parameters=parameters,
+                description=description,
+                checkpoint_every=checkpoint_every,
+            )
 
     @classmethod
     def create(
@@ -86,10 +111,16 @@ class Run:
         folder: str | Path,
         training: Training,
         *,
+        parameters: Mapping[str, object] | None = None,
         description: str = "",
         checkpoint_every: int = 200,
     ) -> "Run":
         """Begin a run in a new folder, or in one that holds no run yet.
+
+        Parameters
+        ----------
+        parameters : Mapping, optional
+            What else makes this training the one it is; see `open`.
 
         Raises
         ------
@@ -98,16 +129,15 @@ class Run:
         RangeError
             ``checkpoint_every`` is less than one step.
         """
-        if checkpoint_every < 1:
-            raise RangeError(f"checkpoint_every is {checkpoint_every}; it must be at least 1 step.")
         folder = user_path(folder)
+        checkpoint_every = whole("checkpoint_every", checkpoint_every, 1)
         row = RunRow(
             id=uuid.uuid4().hex,
             began=utc_now(),
             description=description,
             network=str(training.network),
             checkpoint_every=checkpoint_every,
-            identity=identity(training),
+            identity=identity(training, parameters),
         )
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -130,17 +160,27 @@ class Run:
         return cls(folder, training, row, session)
 
     @classmethod
-    def resume(cls, folder: str | Path, training: Training) -> "Run":
+    def resume(
+        cls,
+        folder: str | Path,
+        training: Training,
+        *,
+        parameters: Mapping[str, object] | None = None,
+    ) -> "Run":
         """Put ``training`` where the run in ``folder`` stopped, ready to go on.
 
         Records of steps after the checkpoint will be made again; what was measured in them is kept
         in the journal's table ``superseded``.
+
+        A run that has come to its end is opened where nothing may be written, too.
 
         Parameters
         ----------
         folder : path
         training : Training
             Built as it was when the run began: same network, systems, data and settings.
+        parameters : Mapping, optional
+            Those of the run, if they are to be compared.
 
         Raises
         ------
@@ -149,14 +189,27 @@ class Run:
             going on elsewhere, or no checkpoint of it is whole.
         """
         folder = user_path(folder)
-        with reading(folder) as (journal, row), _locked(folder):
-            differing = differences(row.identity, identity(training))
+        with (
+            reading(folder) as (journal, row),
+            _locked(folder) if journal.writable else nullcontext(),
+        ):
+            known = row.identity.get("parameters") if parameters is None else parameters
+            differing = differences(row.identity, identity(training, known))
             if differing:
                 raise RunError(
                     f"the run in {folder} is of another training ({summed_up(differing)}). Build "
                     "the network, data and settings that it began with, or create a new run."
                 )
             state, warning = newest_whole(folder, row.id, row.identity)
+            if not journal.writable:
+                if state["step"] < state["steps"]:
+                    raise RunError(
+                        f"the run in {folder} stands at step {state['step']} of {state['steps']}, "
+                        "and you may not write there: copy the folder to where you may, and resume "
+                        "it anew."
+                    )
+                training.restore(state)
+                return cls(folder, training, row, journal.sessions()[-1].id, writable=False)
             training.restore(state)
             try:
                 if warning:
@@ -187,6 +240,8 @@ class Run:
         """
         if self._journal is not None:
             raise RunError(f"the run in {self.folder} is being iterated already.")
+        if not self._writable:
+            return  # at its end: another one cannot be resumed there
         with self._open():
             try:
                 for record in self.training.records():
@@ -292,6 +347,13 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
+def _named(parameters: Mapping[str, object]) -> str:
+    """A folder's name: text as it is, numbers behind what they are."""
+    values = plain(dict(parameters)).items()
+    parts = [value if isinstance(value, str) else f"{key}-{value}" for key, value in values]
+    return re.sub(r"[^\w.+-]+", "-", "-".join(parts)).strip("-.")
+
+
 def prepared(
     network: nn.Module,
     task: Data,
@@ -319,6 +381,7 @@ def train(
     objective: Objective | None = None,
     optimizer: MakeOptimizer = torch.optim.Adam,
     folder: str | Path | None = None,
+    parameters: Mapping[str, object] | None = None,
     label: str = "",
     progress: bool = True,
 ) -> Training:
@@ -340,6 +403,9 @@ def train(
         See `Training`.
     folder : path, optional
         Of the run.
+    parameters : mapping, optional
+        What makes this training another one, such as method, unit and seed; each run then lies in
+        a folder of its own below ``folder``, see `Run.open`.
     label : str
         Stands beside the progress bar, and describes the run.
     progress : bool
@@ -360,7 +426,11 @@ def train(
     training = prepared(
         network, task, settings, epochs=epochs, seed=seed, objective=objective, optimizer=optimizer
     )
-    run = None if folder is None else Run.open(folder, training, description=label)
+    run = (
+        None
+        if folder is None
+        else Run.open(folder, training, parameters=parameters, description=label)
+    )
     labels = training.objective.labels
     bar = tqdm(
         (run or training).records(),

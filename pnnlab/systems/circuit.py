@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from pnnlab.errors import RangeError, ShapeError
+from pnnlab.plain import real, whole
 from pnnlab.protocols import Cost, Group, sampled_cost
 from pnnlab.systems import kernels, multiplex
 from pnnlab.systems.terminals import Terminals, Volts
@@ -205,22 +206,23 @@ class Circuit(BuiltSystem):
         imperfections: Imperfections | None = None,
         seed: int = 0,
     ) -> None:
-        self.unit, self.tolerance = unit, tolerance
-        self._owner = {"unit": unit, "tolerance": tolerance}
+        self.unit, self.tolerance = whole("unit", unit), real("tolerance", tolerance)
+        self._owner = {"unit": self.unit, "tolerance": self.tolerance}
         parts = imperfections or Imperfections()
-        self._board = Board(fabricate(unit, tolerance), parts)
+        self._board = Board(fabricate(self.unit, self.tolerance), parts)
         size, time = parts.temperature, parts.temperature_time
-        self._chances = Chances(unit, seed, noise=noise, drift=drift, size=size, time=time)
+        self._chances = Chances(self.unit, seed, noise=noise, drift=drift, size=size, time=time)
         self._shape(input_dim, replays, output_dim)
 
     def _shape(self, input_dim: int, replays: int, output_dim: int) -> None:
+        input_dim, output_dim = whole("input_dim", input_dim), whole("output_dim", output_dim)
+        self.replays = replays = whole("replays", replays)
         if replays < 1 or output_dim < 1 or (replays * input_dim) % output_dim:
             raise ShapeError(
                 f"{replays} replays of {input_dim} samples cannot be read out as {output_dim} "
                 "equal segments: choose an output_dim that divides their product."
             )
         super().__init__(input_dim, multiplex.param_dim(input_dim, replays), output_dim)
-        self.replays = replays
 
     def reprogrammed(
         self, *, replays: int, output_dim: int, input_dim: int | None = None

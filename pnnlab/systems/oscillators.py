@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from pnnlab.errors import RangeError, ShapeError
+from pnnlab.plain import real, seeded, whole
 from pnnlab.protocols import Group, SimulatedSystem, State
 from pnnlab.systems.pendula import STEPS, coupling_matrix, swing
 from pnnlab.systems.randomness import Noise, saved_values
@@ -179,27 +180,30 @@ class Oscillators(SimulatedSystem):
         imperfections: Imperfections | None = None,
         seed: int = 0,
     ) -> None:
+        self.unit, self.steps = whole("unit", unit), whole("steps", steps)
+        self.coupling_range = real("coupling_range", coupling_range)
+        self.bias_range = real("bias_range", bias_range)
         if unit < 0 or steps < 1:
             raise RangeError(f"unit is {unit} and steps {steps}: give 0 and 1, or more.")
         if not (0 < coupling_range < math.inf and 0 < bias_range < math.inf):
             raise RangeError(
                 f"the ranges are {coupling_range} and {bias_range}; both must be above 0."
             )
-        self.unit = unit
-        self.coupling_range, self.bias_range = coupling_range, bias_range
-        self.steps = steps
         self._shape(n, input_dim, output_dim, low, high)
-        self._bench = Bench(n, imperfections or Imperfections(), unit=unit, noise=noise, seed=seed)
+        self._bench = Bench(
+            self.n, imperfections or Imperfections(), unit=self.unit, noise=noise, seed=seed
+        )
 
     def _shape(
         self, n: int, input_dim: int | None, output_dim: int | None, low: float, high: float
     ) -> None:
+        n = whole("n", n)
         inputs = n if input_dim is None else input_dim
         outputs = n if output_dim is None else output_dim
         if not (0 < inputs <= n and 0 < outputs <= n):
             raise ShapeError(f"{n} pendula cannot have {inputs} inputs and {outputs} outputs.")
         super().__init__(inputs, n * n + n, outputs)
-        self.n, self.low, self.high = n, low, high
+        self.n, self.low, self.high = n, real("low", low), real("high", high)
 
     def reprogrammed(
         self,
@@ -236,7 +240,7 @@ class Oscillators(SimulatedSystem):
     def weak_theta(self, seed: int = 0) -> Tensor:
         """Parameters to begin training with: couplings and biases within 1/sqrt(n) either way."""
         width = self.n**-0.5
-        random = torch.rand(self.param_dim, generator=torch.Generator().manual_seed(seed)) - 0.5
+        random = torch.rand(self.param_dim, generator=seeded(seed)) - 0.5
         random[: self.n * self.n] *= width / self.coupling_range
         random[self.n * self.n :] *= width / self.bias_range
         return random + 0.5

@@ -37,6 +37,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from pnnlab.errors import RangeError, ShapeError
+from pnnlab.plain import real, whole
 from pnnlab.protocols import Cost, Group, sampled_cost
 from pnnlab.systems import multiplex
 from pnnlab.systems import plate_kernels as kernels
@@ -286,15 +287,17 @@ class Plate(BuiltSystem):
         imperfections: Imperfections | None = None,
         seed: int = 0,
     ) -> None:
-        self.unit, self.tolerance = unit, tolerance
-        self._owner = {"unit": unit, "tolerance": tolerance}
+        self.unit, self.tolerance = whole("unit", unit), real("tolerance", tolerance)
+        self._owner = {"unit": self.unit, "tolerance": self.tolerance}
         parts = imperfections or Imperfections()
-        self._bench = Bench(fabricate(unit, tolerance), parts)
+        self._bench = Bench(fabricate(self.unit, self.tolerance), parts)
         size, time = parts.temperature, parts.temperature_time
-        self._chances = Chances(unit, seed, noise=noise, drift=drift, size=size, time=time)
+        self._chances = Chances(self.unit, seed, noise=noise, drift=drift, size=size, time=time)
         self._shape(input_dim, replays, output_dim)
 
     def _shape(self, input_dim: int, replays: int, output_dim: int) -> None:
+        input_dim, output_dim = whole("input_dim", input_dim), whole("output_dim", output_dim)
+        self.replays = replays = whole("replays", replays)
         samples = replays * input_dim + TAIL
         if replays < 1 or not 1 <= output_dim <= samples:
             raise ShapeError(
@@ -303,7 +306,6 @@ class Plate(BuiltSystem):
                 "replay."
             )
         super().__init__(input_dim, multiplex.param_dim(input_dim, replays), output_dim)
-        self.replays = replays
 
     def reprogrammed(
         self, *, replays: int, output_dim: int, input_dim: int | None = None

@@ -20,6 +20,7 @@ from scipy.special import erf
 from torch import Tensor
 
 from pnnlab.errors import RangeError, ShapeError
+from pnnlab.plain import make_plain, whole
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -51,6 +52,7 @@ class Programme:
     phase_range: float = 0.8
 
     def __post_init__(self) -> None:
+        make_plain(self)
         if self.trained not in ("phases", "amplitudes"):
             raise RangeError(f'trained is {self.trained!r}; it is "phases" or "amplitudes".')
         if not 0 < self.phase_range <= math.pi:
@@ -68,6 +70,7 @@ class Programme:
 
     def check(self, input_dim: int, output_dim: int) -> None:
         """Raise `ShapeError` unless input and output can be spread over the bands and pixels."""
+        input_dim, output_dim = whole("input_dim", input_dim), whole("output_dim", output_dim)
         if not 1 <= input_dim <= self.data_bands:
             raise ShapeError(
                 f"input_dim is {input_dim}; the mask has {self.data_bands} bands for the input, "

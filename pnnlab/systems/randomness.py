@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pnnlab.errors import RangeError
+from pnnlab.plain import whole
 from pnnlab.protocols import State
 
 
@@ -26,7 +27,7 @@ class Noise:
     """
 
     def __init__(self, *seed: int) -> None:
-        self._generator = np.random.Generator(np.random.SFC64(seed))
+        self._generator = np.random.Generator(np.random.SFC64([whole("seed", s, 0) for s in seed]))
 
     def rows(self, shots: int, width: int, kind: Any) -> NDArray[Any]:
         """Numbers of the next shots, (shots, width), of data type ``kind``."""

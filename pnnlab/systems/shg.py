@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pnnlab.errors import RangeError
+from pnnlab.plain import whole
 from pnnlab.systems import pulses
 from pnnlab.systems.pulses import BANDS, PIXELS, Programme
 from pnnlab.systems.units import BuiltSystem, Chances
@@ -183,14 +184,14 @@ class SHG(BuiltSystem):
         imperfections: Imperfections | None = None,
         seed: int = 0,
     ) -> None:
-        self.unit = unit
+        self.unit = whole("unit", unit)
         self.programme = Programme(trained, phase_range)
         parts = imperfections or Imperfections()
-        self._owner = {"unit": unit}
-        self._bench = Bench(fabricate(unit, parts), parts)
+        self._owner = {"unit": self.unit}
+        self._bench = Bench(fabricate(self.unit, parts), parts)
         # The alignment is in units of its rms.
         size, time = 1.0, parts.alignment_time
-        self._chances = Chances(unit, seed, noise=noise, drift=drift, size=size, time=time)
+        self._chances = Chances(self.unit, seed, noise=noise, drift=drift, size=size, time=time)
         self._shape(input_dim, output_dim)
 
     def _shape(self, input_dim: int, output_dim: int) -> None:

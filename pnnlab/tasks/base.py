@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from pnnlab.errors import RangeError, ShapeError
+from pnnlab.plain import seeded
 from pnnlab.protocols import check_unit_range
 
 
@@ -269,4 +270,4 @@ def _checked_targets(targets: Tensor, n: int) -> Tensor:
 
 def shuffled(n: int, seed: int) -> Tensor:
     """The numbers below ``n`` in an order that the seed alone sets; (n,), int64."""
-    return torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+    return torch.randperm(n, generator=seeded(seed))

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from pnnlab.errors import RangeError
+from pnnlab.plain import whole
 from pnnlab.tasks.base import Split, Task
 from pnnlab.tasks.hillenbrand1995 import (
     FEATURES,
@@ -76,7 +77,7 @@ def vowels(seed: int = 0, *, speakers: str | Sequence[str] = "women") -> Task:
     low, high = limits(model.groups)
     parts = []
     for number, size in enumerate((210, 500, 2000)):
-        hz, labels = draw(model, size, np.random.default_rng([seed, number]))
+        hz, labels = draw(model, size, np.random.default_rng([whole("seed", seed, 0), number]))
         parts.append(
             Split(
                 torch.tensor((hz - low) / (high - low), dtype=torch.float32).clamp(0, 1),
@@ -190,10 +191,10 @@ def bayes_accuracy(
     and does not know who speaks.
     """
     model = formant_model(speakers)
-    random = np.random.default_rng([seed, 3])
+    random = np.random.default_rng([whole("seed", seed, 0), 3])
     block = 1000 * len(VOWELS)  # in parts, to keep the memory small
     means = []
-    for _ in range(max(2, round(n / block))):
+    for _ in range(max(2, round(whole("n", n) / block))):
         logs = log_likelihood(model, draw(model, block, random)[0])
         chances = np.exp(logs.max(1) - np.logaddexp.reduce(logs, axis=1))
         means.append(chances.reshape(-1, len(VOWELS)).mean(1))  # a speaker's tokens are alike

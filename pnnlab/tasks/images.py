@@ -97,7 +97,7 @@ def mnist(
     RangeError
         ``side`` does not divide 28.
     """
-    check_side(side, WIDTH)
+    side = check_side(side, WIDTH)
     if full is None:
         full = find_mnist() is not None
     task = _official(_MNIST, "mnist", _DIGITS, seed) if full else _embedded(seed)
@@ -136,7 +136,7 @@ def fashion_mnist(
     Source: H. Xiao, K. Rasul and R. Vollgraf, Fashion-MNIST: a novel image dataset for
     benchmarking machine learning algorithms, arXiv:1708.07747 (2017). MIT licence.
     """
-    check_side(side, WIDTH)
+    side = check_side(side, WIDTH)
     task = _official(_FASHION, "fashion-mnist", _CLOTHES, seed)
     train = flipped(task.train) if flips else task.train
     return _at_side(task, shrunk(train, side, subsample=subsample), side, subsample)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pnnlab.errors import DataError, RangeError
 from pnnlab.paths import user_path
+from pnnlab.plain import seeded, whole
 from pnnlab.tasks.base import Split, Task
 from pnnlab.tasks.files import damaged, data_root, find_file, read_bytes
 from pnnlab.tasks.formants import limits
@@ -68,6 +69,7 @@ def wright_vowels(path: str | Path | None = None, *, held_out: int = 42, seed: i
     RangeError
         ``held_out`` is not a multiple of seven below 210.
     """
+    held_out = whole("held_out", held_out)
     each, odd = divmod(held_out, len(VOWELS))
     if odd or not 0 <= each < 28:  # the rarest vowel has 28 training tokens
         raise RangeError(f"held_out is {held_out}; it must be a multiple of 7, from 0 to 189.")
@@ -87,9 +89,7 @@ def wright_vowels(path: str | Path | None = None, *, held_out: int = 42, seed: i
         )
         training = torch.tensor(arrays["train_idx"], dtype=torch.int64)
         test = torch.tensor(arrays["test_idx"], dtype=torch.int64)
-    training = training[
-        torch.randperm(len(training), generator=torch.Generator().manual_seed(seed))
-    ]
+    training = training[torch.randperm(len(training), generator=seeded(seed))]
     labels = everything.targets[training]
     rank = torch.stack([(labels[:k] == label).sum() for k, label in enumerate(labels)])
     held = rank < each
@@ -204,7 +204,7 @@ def hillenbrand(
         for token in read_vowdata(found)
         if token.group in groups and token.vowel in VOWELS and not np.isnan(token.hz).any()
     ]
-    part = _speaker_parts(tokens, groups, np.random.default_rng(seed))
+    part = _speaker_parts(tokens, groups, np.random.default_rng(whole("seed", seed, 0)))
     train, validation, test = (
         _scaled([token for token in tokens if part[token.speaker] == number], groups)
         for number in range(3)

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pnnlab.errors import RangeError, ShapeError
+from pnnlab.plain import seeded, whole
 from pnnlab.tasks.base import Split
 
 _CHUNK = 4096  # images moved at a time, so that the memory needed is that of the result
@@ -35,7 +36,7 @@ def shrunk(split: Split, side: int, *, subsample: bool = False) -> Split:
     RangeError
         ``side`` does not divide theirs.
     """
-    check_side(side, side_of(split))
+    side = check_side(side, side_of(split))
     parts = [_shrink(x, side, subsample) for x in _images(split.x)]
     return Split(torch.cat(parts).flatten(1), split.targets)
 
@@ -86,16 +87,14 @@ def augmented(
     RangeError
         ``copies`` is negative, a scale is not positive, or ``side`` does not divide theirs.
     """
-    if copies < 0:
-        raise RangeError(f"copies is {copies}; it must be 0 or more.")
+    copies = whole("copies", copies, 0)
     if not 0 < scale[0] <= scale[1]:
         raise RangeError(f"scale is {scale}; give the smallest and the largest, both above 0.")
     width, n = side_of(split), len(split)
-    side = side or width
-    check_side(side, width)
+    side = check_side(side or width, width)
     x = split.x.new_empty((1 + copies) * n, side * side)
     x[:n] = shrunk(split, side, subsample=subsample).x
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     row = n
     for _ in range(copies):
         drawn = torch.rand(n, 4, generator=generator)
@@ -137,12 +136,14 @@ def side_of(split: Split) -> int:
     return side
 
 
-def check_side(side: int, width: int) -> None:
-    """Raise `RangeError` where images of ``width`` pixels cannot be shrunk to ``side``."""
+def check_side(side: int, width: int) -> int:
+    """Return ``side``, or raise `RangeError` if no ``width`` pixels can be shrunk to it."""
+    side = whole("side", side)
     if side < 1 or width % side:
         sizes = [str(width // n) for n in range(1, width + 1) if width % n == 0]
         listed = f"{', '.join(sizes[:-1])} or {sizes[-1]}"
         raise RangeError(f"side is {side}; {width} pixels can be shrunk to {listed}.")
+    return side
 
 
 def _images(x: Tensor) -> Iterator[Tensor]:

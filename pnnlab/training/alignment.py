@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from pnnlab.errors import RangeError, TwinError
 from pnnlab.layers import physical_layers
+from pnnlab.plain import whole
 from pnnlab.training.drives import passes_so_far, seeing_passes, seen
 from pnnlab.twins import agreement_at
 
@@ -64,7 +65,7 @@ def alignment(
     twins = [layer.twin for layer in physical_layers(network)]
     if not twins or None in twins:
         raise TwinError("gradients of twins are compared, and a physical layer has none.")
-    before = passes_so_far(network)
+    seed, before = whole("seed", seed), passes_so_far(network)
     found = [
         agreement_at(
             where.layer.system,

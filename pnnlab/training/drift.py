@@ -11,6 +11,7 @@ from pnnlab import characterize
 from pnnlab.characterize import Shots
 from pnnlab.errors import RangeError, TwinError
 from pnnlab.layers import PhysicalLayer, physical_layers
+from pnnlab.plain import seeded, whole
 from pnnlab.protocols import PhysicalSystem
 from pnnlab.training.drives import seeing_passes, seen
 from pnnlab.twins import (
@@ -187,6 +188,7 @@ def refit(
     RangeError
         Fewer than 20 shots, or ``reach`` is not in (0, 1].
     """
+    shots = whole("shots", shots)
     if shots < 20 or not 0 < reach <= 1:
         raise RangeError(
             f"shots is {shots} and reach {reach}; take at least 20 shots, and 0 < reach <= 1."
@@ -227,7 +229,7 @@ def _measured(system: PhysicalSystem, x: Tensor, theta: Tensor, repeats: int) ->
 def _fresh(
     layer: PhysicalLayer, shots: int, x: Tensor | None, reach: float, seed: int
 ) -> xr.Dataset:
-    system, generator = layer.system, torch.Generator().manual_seed(seed)
+    system, generator = layer.system, seeded(seed)
     drives = characterize.random_drives(shots, system.input_dim, SMOOTH, generator)
     if x is not None:
         known = torch.rand(shots, generator=generator) < 0.5

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from pnnlab.errors import RangeError
+from pnnlab.plain import make_plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,7 @@ class FitSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        make_plain(self)
         for name in ("epochs", "batch_size", "evaluations"):
             if getattr(self, name) < 1:
                 raise RangeError(f"{name} is {getattr(self, name)}; it must be at least 1.")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pnnlab.errors import RangeError, RunError, TrainingError
 from pnnlab.layers import physical_layers, range_penalty
+from pnnlab.plain import plain, real, seeded
 from pnnlab.training.evaluation import Evaluation, evaluate
 from pnnlab.training.examples import Data, checked
 from pnnlab.training.objectives import CLASSIFICATION, REGRESSION, Objective
@@ -105,13 +106,13 @@ class Training:
         return {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "systems": [dict(system.state()) for system in self.systems],
+            "systems": [plain(dict(system.state())) for system in self.systems],
             "random": torch.get_rng_state(),
             "step": self.step,
             "steps": self.steps,
             "seconds": self.seconds,
             "device_passes": self.device_passes,
-            "rate_scale": self.rate_scale,
+            "rate_scale": real("rate_scale", self.rate_scale),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -157,6 +158,7 @@ class Training:
         RangeError
             ``factor`` is not a finite number above 0, or brings the rate out of all numbers.
         """
+        factor = real("the factor of the learning rate", factor)
         if not (0 < factor < math.inf and 0 < self.rate_scale * factor < math.inf):
             raise RangeError(
                 f"the learning rate cannot be multiplied by {factor}: give a finite number above "
@@ -188,7 +190,7 @@ class Training:
     def batch(self) -> Tensor:
         """Indices of this step's examples: each epoch in a new order, set by the seed alone."""
         epoch, number = divmod(self.step, self._steps_per_epoch)
-        generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + epoch)
+        generator = seeded(self.settings.seed * 1_000_003 + epoch)
         order = torch.randperm(len(self.train.x), generator=generator)
         size = self.settings.batch_size
         return order[number * size : (number + 1) * size]
@@ -258,6 +260,6 @@ def _copied(state: Any) -> Any:
         for key, value in state.items():
             copied[key] = _copied(value)
         return copied
-    if isinstance(state, list):
-        return [_copied(value) for value in state]
+    if type(state) in (list, tuple):
+        return type(state)(map(_copied, state))
     return state

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from pnnlab import characterize
 from pnnlab.characterize import Shots
 from pnnlab.errors import RangeError, TwinError
+from pnnlab.plain import seeded, whole
 from pnnlab.protocols import PhysicalSystem
 from pnnlab.twins.base import Twin, predict
 
@@ -61,7 +62,7 @@ def gradient_agreement(
     return agreement_at(
         system,
         twin,
-        shots.x[:points],
+        shots.x[: whole("points", points)],
         shots.theta[:points],
         directions=directions,
         cotangents=COTANGENTS,
@@ -100,12 +101,15 @@ def agreement_at(
     repeats : int
         Shots averaged at each end; two or more tell the noise.
     """
+    repeats = whole("repeats", repeats)
     if not 0 < step < 0.5 or repeats < 2:
         raise RangeError(
             f"step is {step} and repeats {repeats}; take 0 < step < 0.5, repeats >= 2."
         )
+    directions = whole("directions", directions, 1)
+    cotangents = whole("cotangents", cotangents, 1)
     before = system.passes
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     x = x.clamp(step, 1 - step)
     theta = theta.expand(len(x), -1).clamp(step, 1 - step)
     device, modelled, noise = [], [], []
@@ -188,9 +192,9 @@ def gap_by_depth(
             "cannot be chained; use the report of a programme with as many of both."
         )
     before = system.passes
-    device = again = model = shots.x[:inputs]
+    device = again = model = shots.x[: whole("inputs", inputs)]
     free, local, noise = [], [], []
-    for theta in shots.theta[:depth]:
+    for theta in shots.theta[: whole("depth", depth)]:
         y, y_local, y_free = (
             system(device, theta),
             predict(twin, device, theta),

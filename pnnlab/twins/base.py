@@ -9,6 +9,7 @@ import xarray as xr
 from torch import Tensor, nn
 
 from pnnlab.errors import TwinError
+from pnnlab.plain import make_plain, whole
 from pnnlab.systems import multiplex
 
 Kept = TypeVar("Kept", bound=nn.Module)
@@ -43,6 +44,9 @@ class Signature:
     param_dim: int
     output_dim: int
 
+    def __post_init__(self) -> None:
+        make_plain(self)
+
     @classmethod
     def of(cls, system: Described) -> "Signature":
         """The signature of a system."""
@@ -66,9 +70,9 @@ class Twin(nn.Module, ABC):
     def __init__(self, system: Described) -> None:
         super().__init__()
         self.signature = Signature.of(system)
-        self.input_dim = system.input_dim
-        self.param_dim = system.param_dim
-        self.output_dim = system.output_dim
+        self.input_dim = self.signature.input_dim
+        self.param_dim = self.signature.param_dim
+        self.output_dim = self.signature.output_dim
         self.fault = ""
 
     @property
@@ -152,6 +156,7 @@ def check_programme(system: Described, replays: int) -> None:
 
 def predict(twin: nn.Module, x: Tensor, theta: Tensor, batch: int = 500) -> Tensor:
     """Model many shots, in batches and without a graph."""
+    batch = whole("batch", batch, 1)
     with torch.no_grad():
         rows = [slice(start, start + batch) for start in range(0, len(x), batch)]
         return torch.cat([twin(x[r], theta if theta.ndim == 1 else theta[r]) for r in rows])

@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 from pnnlab import characterize
 from pnnlab.characterize import Shots, collect
 from pnnlab.errors import RangeError, TwinError
+from pnnlab.plain import make_plain, seeded
 from pnnlab.protocols import PhysicalSystem
 from pnnlab.twins.base import predict
 from pnnlab.twins.neural import Architecture, Mlp, NeuralTwin
@@ -50,6 +51,7 @@ class NeuralSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        make_plain(self)
         for name in ("epochs", "batch_size", "patience"):
             if getattr(self, name) < 1:
                 raise RangeError(f"{name} is {getattr(self, name)}; it must be at least 1.")
@@ -114,7 +116,7 @@ def fitting_neural(
     optimizer = torch.optim.Adam(weights, lr=peak)
     steps = settings.epochs * math.ceil(len(train) / settings.batch_size)
     best, best_epoch, kept = math.inf, 0, _copy(twin)
-    generator = torch.Generator().manual_seed(settings.seed)
+    generator = seeded(settings.seed)
     began, step = time.perf_counter(), 0
     twin.requires_grad_(True)
     try:

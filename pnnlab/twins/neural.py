@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pnnlab.errors import TwinError
+from pnnlab.plain import make_plain, seeded
 from pnnlab.systems import multiplex
 from pnnlab.twins.base import Described, Twin, check_programme
 
@@ -23,6 +24,9 @@ class Architecture(ABC):
 
     learning_rate: ClassVar[float]
     """Peak rate of Adam that suits it."""
+
+    def __post_init__(self) -> None:
+        make_plain(self)
 
     @abstractmethod
     def build(self, system: Described) -> "Core":
@@ -206,7 +210,7 @@ class NeuralTwin(Twin):
         super().__init__(system)
         self.architecture = architecture
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.manual_seed(seeded(seed).initial_seed())
             self.core = architecture.build(system)
         self.noise = Noise(self.core.distinct)
         self.register_buffer("centre", torch.zeros(self.core.distinct))

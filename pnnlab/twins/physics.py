@@ -17,6 +17,7 @@ from scipy.optimize import least_squares
 from torch import Tensor
 
 from pnnlab import characterize
+from pnnlab.plain import make_plain, whole
 from pnnlab.twins.base import Described, Twin
 
 BAND = (0.2, 5.0)  # how far a constant may move, relative to its nominal value
@@ -33,6 +34,9 @@ class Equations(ABC):
 
     free: ClassVar[tuple[str, ...]]
     """Names of the constants that the read-outs can tell."""
+
+    def __post_init__(self) -> None:
+        make_plain(self)
 
     @abstractmethod
     def check(self, system: Described) -> None:
@@ -162,7 +166,7 @@ def fit_physics(twin: PhysicsTwin, dataset: xr.Dataset, *, shots: int = 200) -> 
     """
     twin.check_data(dataset)
     began = time.perf_counter()
-    given = characterize.shots(dataset, "train").rows(slice(0, shots))
+    given = characterize.shots(dataset, "train").rows(slice(0, whole("shots", shots, 1)))
     x, theta = given.x.double(), given.theta.double()
     measured = given.y.double().mean(0)
     equations, free = twin.equations, twin.equations.free

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pnnlab import characterize
 from pnnlab.characterize import Shots
+from pnnlab.plain import whole
 from pnnlab.protocols import PhysicalSystem
 from pnnlab.twins.agreement import DepthGap, GradientAgreement, gap_by_depth, gradient_agreement
 from pnnlab.twins.base import Twin, predict
@@ -127,6 +128,7 @@ def report(
     DataError
         There are no test shots.
     """
+    depth = whole("depth", depth)
     twin.check_system(system)
     twin.check_data(dataset)
     held = characterize.shots(dataset, "test")

@@ -11,6 +11,7 @@ import torch
 from pnnlab.characterize.recording import replacing
 from pnnlab.errors import TwinError
 from pnnlab.paths import user_path
+from pnnlab.plain import unreadable
 from pnnlab.twins.base import Described, Signature
 from pnnlab.twins.circuit import CircuitEquations
 from pnnlab.twins.neural import Architecture, Mlp, NeuralTwin, Temporal
@@ -35,7 +36,7 @@ def save(twin: PhysicsTwin | NeuralTwin, path: Path | str) -> Path:
     Raises
     ------
     TwinError
-        The file cannot be written.
+        The file cannot be written, or what was written cannot be read again.
     """
     path = user_path(path)
     recipe = twin.equations if isinstance(twin, PhysicsTwin) else twin.architecture
@@ -50,16 +51,23 @@ def save(twin: PhysicsTwin | NeuralTwin, path: Path | str) -> Path:
     try:
         with replacing(path) as part:
             torch.save(content, part)
+            load(part)  # before it takes the place of one that can be read
     except (OSError, RuntimeError) as error:
         raise TwinError(
             f"{path} cannot be written ({error}); the twin is still in memory: free some space, "
             "or save it to another folder."
         ) from error
+    except (TwinError, pickle.PickleError, TypeError, AttributeError) as error:
+        why = "; ".join(unreadable(content, "twin")) or error.__cause__
+        raise TwinError(
+            f"{path} is not written, for nobody could read the twin again: {why}. Its equations or "
+            "architecture must be one of pnnlab's, with plain numbers and text."
+        ) from error
     return path
 
 
 def load(path: Path | str, system: Described | None = None) -> PhysicsTwin | NeuralTwin:
-    """Read a twin that `save` wrote.
+    """Read a twin that `save` wrote, on whatever kind of machine, into the memory of the CPU.
 
     Parameters
     ----------
@@ -74,13 +82,13 @@ def load(path: Path | str, system: Described | None = None) -> PhysicsTwin | Neu
     """
     path = user_path(path)
     try:
-        content = torch.load(path, weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
         twin = _built(content)
         twin.load_state_dict(content["state"])
     except FileNotFoundError as error:
         raise TwinError(f"there is no {path}; fit a twin, and save it there.") from error
     except (
-        *(OSError, RuntimeError, pickle.UnpicklingError, EOFError),
+        *(OSError, RuntimeError, pickle.PickleError, EOFError),
         *(KeyError, TypeError, ValueError, AttributeError, IndexError),
     ) as error:
         raise TwinError(
@@ -101,6 +109,8 @@ def _built(content: Any) -> PhysicsTwin | NeuralTwin:
         name: tuple(value) if isinstance(value, list) else value
         for name, value in content["recipe_fields"].items()
     }
+    if content["recipe"] not in _RECIPES:
+        raise ValueError(f"{content['recipe']} is none of the recipes of pnnlab")
     recipe = _RECIPES[content["recipe"]](**given)
     if isinstance(recipe, Equations):
         return PhysicsTwin(signature, recipe)

@@ -17,6 +17,7 @@ from pnnlab.errors import PnnlabError, RunError, ShapeError
 from pnnlab.gradients import physics_aware
 from pnnlab.layers import calibrate, deep_pnn
 from pnnlab.paths import user_path
+from pnnlab.plain import seeded
 from pnnlab.runs import Run
 from pnnlab.systems import Circuit
 from pnnlab.tasks import digits
@@ -170,7 +171,7 @@ def circuit_lab(
     # The same board, counted by itself: what a visitor asks of it is no cost of the training.
     touched = board.reprogrammed(replays=4, output_dim=64)
     images = {f"Digit {task.test.targets[i]}": task.test.x[i] for i in range(3)}
-    first = torch.rand(board.param_dim, generator=torch.Generator().manual_seed(seed))
+    first = torch.rand(board.param_dim, generator=seeded(seed))
 
     def panel() -> DevicePanel:
         probe = Probe(touched, twins[0], x=task.test.x[0], theta=first)

@@ -1,0 +1,136 @@
+"""Plain Python numbers: those of NumPy and torch become int and float on the way in.
+
+Checkpoints and saved twins are read without executing code, so they hold nothing but tensors, text,
+plain numbers, and containers of them. What is given to the lab is made so where it is given.
+"""
+
+import io
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import fields
+from itertools import chain
+from numbers import Integral, Real
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin
+
+import numpy as np
+import torch
+
+from pnnlab.errors import RangeError
+
+# Annotations are text in a module that postpones them.
+_POSTPONED: dict[Any, type] = {"int": int, "float": float}
+
+
+def whole(name: str, value: object, least: int | None = None) -> int:
+    """A whole number as a Python int.
+
+    Parameters
+    ----------
+    name : str
+        What the number is, for the error.
+    value : int, NumPy integer, or an array or tensor without dimensions
+    least : int, optional
+        The smallest that will do.
+
+    Raises
+    ------
+    RangeError
+        It is a float, even if a whole one, or not a number at all; or it is less than ``least``.
+    """
+    number = _unpacked(value)
+    if isinstance(number, bool) or not isinstance(number, Integral):
+        raise RangeError(f"{name} is {value!r}; give a whole number, without a decimal point.")
+    if least is not None and number < least:
+        raise RangeError(f"{name} is {number}; it must be at least {least}.")
+    return int(number)
+
+
+def real(name: str, value: object) -> float:
+    """A real number as a Python float; NaN and infinity are left to the caller.
+
+    Raises
+    ------
+    RangeError
+        It is not a single real number.
+    """
+    number = _unpacked(value)
+    if isinstance(number, bool) or not isinstance(number, Real):
+        raise RangeError(f"{name} is {value!r}; give a single number.")
+    return float(number)
+
+
+def seeded(seed: object) -> torch.Generator:
+    """A generator of random numbers that ``seed``, any whole number, sets alone."""
+    return torch.Generator().manual_seed(whole("seed", seed) % 2**64)
+
+
+def make_plain(record: Any) -> None:
+    """Make the numbers in a frozen dataclass plain, as its annotations say.
+
+    Raises
+    ------
+    RangeError
+        A field that is an int, a float or a tuple of them is given something else.
+    """
+    for field in fields(record):
+        kind = _POSTPONED.get(field.type, field.type)
+        value = _fitted(kind, field.name, getattr(record, field.name))
+        object.__setattr__(record, field.name, value)
+
+
+def plain(value: Any) -> Any:
+    """Make the NumPy numbers plain in a value, or in lists, tuples and dictionaries of values.
+
+    Tensors, and whatever else is in there, are left as they are.
+    """
+    kind = type(value)
+    if kind is dict:
+        return {plain(key): plain(one) for key, one in value.items()}
+    if kind is list or kind is tuple:
+        return kind(map(plain, value))
+    return _unpacked(value) if isinstance(value, np.generic | np.ndarray) else value
+
+
+def unreadable(value: Any, at: str) -> Iterator[str]:
+    """Name what is in ``value`` that `torch.save` cannot write, or `torch.load` not read safely.
+
+    Parameters
+    ----------
+    value : Any
+    at : str
+        What ``value`` is called.
+    """
+    buffer = io.BytesIO()
+    with suppress(Exception):  # whatever the writer or the reader fails of
+        torch.save(value, buffer)
+        buffer.seek(0)
+        torch.load(buffer, weights_only=True)
+        return
+    parts: Iterable[Any] = enumerate(value) if isinstance(value, list | tuple) else ()
+    if isinstance(value, dict):
+        parts = chain(value.items(), ((f"key {key!r}", key) for key in value))
+    inside = [text for key, part in parts for text in unreadable(part, f"{at}[{key!r}]")]
+    yield from inside or [f"{at} is a {type(value).__module__}.{type(value).__qualname__}"]
+
+
+def _unpacked(value: Any) -> Any:
+    """The number in a NumPy scalar, or in an array or tensor without dimensions."""
+    return value.item() if getattr(value, "ndim", None) == 0 else value
+
+
+def _fitted(kind: Any, name: str, value: Any) -> Any:
+    if isinstance(kind, UnionType):  # such as float | None
+        if value is None:
+            return None
+        (kind,) = set(get_args(kind)) - {NoneType}
+    if kind is int:
+        return whole(name, value)
+    if kind is float:
+        return real(name, value)
+    if get_origin(kind) is tuple and not isinstance(value, str):
+        try:
+            return tuple(_fitted(get_args(kind)[0], name, part) for part in value)
+        except TypeError as error:
+            raise RangeError(f"{name} is {value!r}; give several, in a tuple.") from error
+    return plain(value)
