@@ -64,7 +64,7 @@ def depths(depth: Any) -> tuple[float, ...]:
     data = characterize.collect(toy, 40, seed=0)
     passes = toy.passes
     try:
-        gap = twins.report(twin, toy, data, depth=depth).gap
+        gap = twins.report(toy, twin, data, depth=depth).gap
     except RangeError:
         assert toy.passes == passes, "it was driven for nothing"
         raise
@@ -123,10 +123,10 @@ WAYS: dict[str, Callable[[Any], Any]] = {
     "seed of a twin": lambda n: weights(twins.NeuralTwin(Toy(), twins.Mlp((4,)), seed=n)),
     "predicted at once": lambda n: predict(ToyTwin(), X, THETA, n),
     "gradients, repeats": lambda n: (
-        agreement_at(ToyTwin(), Toy(), X, THETA, directions=1, repeats=n).device
+        agreement_at(Toy(), ToyTwin(), X, THETA, directions=1, repeats=n).device
     ),
     "gradients, directions": lambda n: (
-        agreement_at(ToyTwin(), Toy(), X, THETA, directions=n, seed=n).device
+        agreement_at(Toy(), ToyTwin(), X, THETA, directions=n, seed=n).device
     ),
     "batches of a baseline": lambda n: linear_baseline(
         tiny(), epochs=1, batch_size=n, rates=(0.01,)

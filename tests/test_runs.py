@@ -10,6 +10,7 @@ from contextlib import closing
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -231,7 +232,7 @@ def test_step_cut_short_is_taken_again(
 
     with monkeypatch.context() as patch:
         if moment == "forward":
-            patch.setattr(torch.nn.functional, "cross_entropy", cut)
+            patch.setattr("pnnlab.training.training.range_penalty", cut)
         elif moment == "half of the weights":
             patch.setattr(training.optimizer, "step", tear)
         elif moment == "weights":
@@ -405,7 +406,8 @@ def counted_training(system: PhysicalSystem, **settings: Any) -> Training:
     layer = PhysicalLayer(system, ToyTwin(), physics_aware)
     split = toy_training().train
     chosen = FitSettings(**{"epochs": 2, "batch_size": 56} | settings)
-    return Training(nn.Sequential(layer, nn.Linear(6, 3)), split, split, chosen)
+    task = SimpleNamespace(train=split, validation=split)
+    return Training(nn.Sequential(layer, nn.Linear(6, 3)), task, chosen)
 
 
 def test_numbers_of_numpy_are_kept_and_read_again(tmp_path: Path) -> None:
