@@ -10,7 +10,6 @@ from contextlib import suppress
 from dataclasses import fields
 from itertools import chain
 from numbers import Integral, Real
-from types import NoneType, UnionType
 from typing import Any, get_args, get_origin
 
 import numpy as np
@@ -74,7 +73,7 @@ def make_plain(record: Any) -> None:
         A field that is an int, a float or a tuple of them is given something else.
     """
     for field in fields(record):
-        kind = _POSTPONED.get(field.type, field.type)
+        kind = _POSTPONED.get(field.type) if isinstance(field.type, str) else field.type
         value = _fitted(kind, field.name, getattr(record, field.name))
         object.__setattr__(record, field.name, value)
 
@@ -120,15 +119,11 @@ def _unpacked(value: Any) -> Any:
 
 
 def _fitted(kind: Any, name: str, value: Any) -> Any:
-    if isinstance(kind, UnionType):  # such as float | None
-        if value is None:
-            return None
-        (kind,) = set(get_args(kind)) - {NoneType}
-    if kind is int:
+    if kind is int or (kind == int | None and value is not None):
         return whole(name, value)
-    if kind is float:
+    if kind is float or (kind == float | None and value is not None):
         return real(name, value)
-    if get_origin(kind) is tuple and not isinstance(value, str):
+    if get_origin(kind) is tuple and Ellipsis in get_args(kind) and not isinstance(value, str):
         try:
             return tuple(_fitted(get_args(kind)[0], name, part) for part in value)
         except TypeError as error:

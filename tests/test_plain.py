@@ -1,7 +1,7 @@
 """Whatever counts in NumPy or torch is taken for the number it is, and no float for a whole one."""
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -187,6 +187,29 @@ def test_a_real_number_becomes_a_float(number: Any) -> None:
     for wrong in ("0.1", True, None, 1j, np.array([0.1]), torch.ones(2)):
         with pytest.raises(RangeError, match=r"penalty is .*; give a single number"):
             FitSettings(penalty=wrong)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Own(FitSettings):
+    """Settings of a user, with fields of other kinds."""
+
+    either: int | str | None = 1
+    mixed: tuple[str, int] = ("a", 1)
+    texts: tuple[str, ...] = ()
+    on: bool = False
+    count: "int" = 1
+    anything: Any = None
+
+
+def test_settings_of_ones_own_may_have_fields_of_any_kind() -> None:
+    numbers = {"mixed": ("b", np.int8(2)), "on": np.bool_(True), "count": np.int64(3)}
+    own = Own(**numbers, either=np.int16(7), texts=["c"], anything={"d": np.float64(0.5)})  # type: ignore[arg-type]
+    said = {name: getattr(own, name) for name in Own.__annotations__}
+    expected = {"either": 7, "mixed": ("b", 2), "texts": ("c",), "on": True, "count": 3}
+    assert_equal(said, expected | {"anything": {"d": 0.5}})
+    assert Own(either=None).either is None
+    with pytest.raises(RangeError, match="count is 3"):
+        Own(count=3.0)  # type: ignore[arg-type]
 
 
 def test_a_tuple_is_wanted_and_a_single_number_refused() -> None:

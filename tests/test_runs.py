@@ -442,6 +442,20 @@ def test_numbers_of_numpy_are_kept_and_read_again(tmp_path: Path) -> None:
     assert len(list(resumed.records())) == 3
 
 
+class Schedule(FitSettings):
+    """A user's own, in NumPy."""
+
+    def rate(self, step: int, steps: int) -> float:
+        return np.float64(0.01) * np.cos(step / steps)  # type: ignore[no-any-return]
+
+
+def test_a_schedule_in_numpy_is_kept_and_read_again(tmp_path: Path) -> None:
+    training = counted_training(Toy())
+    training.settings = Schedule(epochs=2, batch_size=56)
+    list(Run.create(tmp_path, training).records())
+    assert Run.resume(tmp_path, training).training.step == 4
+
+
 @pytest.mark.parametrize("number", [*np.arange(2)[1:], *np.uint8([1]), torch.tensor(1)])
 def test_a_unit_of_numpy_is_kept_and_read_again(tmp_path: Path, number: Any) -> None:
     def made(unit: Any) -> Training:

@@ -207,7 +207,7 @@ class Training:
         settings, network = self.settings, self.network
         chosen = self.batch()
         x, targets = self.train.x[chosen], self.train.targets[chosen]
-        rate = self.rate_scale * settings.rate(self.step, self.steps)
+        rate = real("learning rate", self.rate_scale * settings.rate(self.step, self.steps))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         network.train()
