@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from pnnlab.errors import RangeError
-from pnnlab.instruments.virtual import Faults, VirtualBench
-from pnnlab.instruments.virtual.faults import KINDS, Dropped
-from pnnlab.instruments.virtual.infiniivision import InfiniiVision
-from pnnlab.instruments.virtual.record import Signal
-from pnnlab.instruments.virtual.scpi import Message
-from pnnlab.systems.terminals import Cable
+from pnnlab.systems.analog import Cable
+from pnnlab.virtual_bench import Faults, VirtualBench
+from pnnlab.virtual_bench.faults import KINDS, Dropped
+from pnnlab.virtual_bench.infiniivision import InfiniiVision
+from pnnlab.virtual_bench.messages import Message
+from pnnlab.virtual_bench.record import Signal
 
 ARM = Message(
     ":CHAN1:RANG 8;:TIM:RANG 1E-3;:TRIG:SOUR EXT;LEV 1;:TRIG:SWE NORM;:WAV:POIN:MODE RAW;"

@@ -4,20 +4,20 @@ import math
 
 import numpy as np
 import pytest
-from half_formed import errors, said
+from malformed_messages import errors, said
 
-from pnnlab.instruments.virtual.afg3000 import Afg3000
-from pnnlab.instruments.virtual.generator import Emission, Generator
-from pnnlab.instruments.virtual.keysight33500 import Keysight33500
+from pnnlab.virtual_bench.afg3000 import Afg3000
+from pnnlab.virtual_bench.keysight33500 import Keysight33500
+from pnnlab.virtual_bench.simulated_generator import Emission, SimulatedGenerator
 
 POINTS = np.array([0.0, 0.25, 0.5, 1.0, 0.5, 0.25, 0.0, 0.0])
 
 
-def ask(generator: Generator, text: str) -> str:
+def ask(generator: SimulatedGenerator, text: str) -> str:
     return said(generator, f"{text}\n".encode(), []).decode().rstrip("\n")
 
 
-def codes(generator: Generator) -> list[int]:
+def codes(generator: SimulatedGenerator) -> list[int]:
     return [int(error.split(",")[0]) for error in errors(generator)]
 
 
@@ -25,7 +25,7 @@ def block(data: bytes) -> bytes:
     return f"#{len(str(len(data)))}{len(data)}".encode() + data
 
 
-def emitted(generator: Generator, channel: int = 1) -> Emission:
+def emitted(generator: SimulatedGenerator, channel: int = 1) -> Emission:
     emission = generator.emission(channel)
     assert emission is not None
     return emission

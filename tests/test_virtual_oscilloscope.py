@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from half_formed import errors, said
+from malformed_messages import errors, said
 from numpy.typing import NDArray
 
-from pnnlab.instruments.virtual.ds1000z import Ds1000z
-from pnnlab.instruments.virtual.infiniivision import InfiniiVision
-from pnnlab.instruments.virtual.oscilloscope import Oscilloscope
-from pnnlab.instruments.virtual.record import NOISE, Signal
+from pnnlab.virtual_bench.ds1000z import Ds1000z
+from pnnlab.virtual_bench.infiniivision import InfiniiVision
+from pnnlab.virtual_bench.record import NOISE, Signal
+from pnnlab.virtual_bench.simulated_oscilloscope import SimulatedOscilloscope
 
 KEYSIGHT = (
     ":CHAN1:RANG 8;OFFS 1;:TIM:REF LEFT;RANG 1E-3;POS 1E-4;:TRIG:SOUR EXT;LEV 1;:TRIG:SWE NORM;"
@@ -21,15 +21,15 @@ RIGOL = (
 RAMP = Signal(np.linspace(0, 4, 1001)[1:], 0.0, 1e-6, pulse_s=1e-3)  # 4 V in a millisecond
 
 
-def ask(scope: Oscilloscope, text: str) -> str:
+def ask(scope: SimulatedOscilloscope, text: str) -> str:
     return said(scope, f"{text}\n".encode(), []).decode().rstrip("\n")
 
 
-def codes(scope: Oscilloscope) -> list[int]:
+def codes(scope: SimulatedOscilloscope) -> list[int]:
     return [int(error.split(",")[0]) for error in errors(scope)]
 
 
-def payload(scope: Oscilloscope, query: str = ":WAV:DATA?") -> bytes:
+def payload(scope: SimulatedOscilloscope, query: str = ":WAV:DATA?") -> bytes:
     answer = said(scope, f"{query}\n".encode(), [])
     digits = int(answer[1:2])
     count = int(answer[2 : 2 + digits])
@@ -38,13 +38,13 @@ def payload(scope: Oscilloscope, query: str = ":WAV:DATA?") -> bytes:
     return answer[2 + digits : 2 + digits + count]
 
 
-def preamble(scope: Oscilloscope) -> list[float]:
+def preamble(scope: SimulatedOscilloscope) -> list[float]:
     fields = [float(field) for field in ask(scope, ":WAV:PRE?").split(",")]
     assert len(fields) == 10
     return fields
 
 
-def volts(scope: Oscilloscope, kind: str) -> NDArray[np.float64]:
+def volts(scope: SimulatedOscilloscope, kind: str) -> NDArray[np.float64]:
     """As the programmer's guides say: the two makes differ."""
     data = np.frombuffer(payload(scope), kind).astype(float)
     increment, origin, reference = preamble(scope)[7:]

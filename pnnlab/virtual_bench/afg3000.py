@@ -16,18 +16,7 @@ from typing import final
 
 import numpy as np
 
-from pnnlab.instruments.virtual.generator import (
-    OPEN_V,
-    SHAPES,
-    Emission,
-    Generator,
-    Points,
-    checked,
-    levels,
-)
-from pnnlab.instruments.virtual.scpi import ScpiError
-from pnnlab.instruments.virtual.table import Command, Entry, Setting, as_text
-from pnnlab.instruments.virtual.values import (
+from pnnlab.virtual_bench.commands import (
     INFINITY,
     Choice,
     Number,
@@ -35,6 +24,17 @@ from pnnlab.instruments.virtual.values import (
     matches,
     read_number,
 )
+from pnnlab.virtual_bench.messages import ScpiError
+from pnnlab.virtual_bench.simulated_generator import (
+    OPEN_V,
+    SHAPES,
+    Emission,
+    Points,
+    SimulatedGenerator,
+    checked,
+    levels,
+)
+from pnnlab.virtual_bench.table import Command, Entry, Setting, as_text
 
 IDENTITY = "TEKTRONIX,AFG3022B,C000003,SCPI:99.0 FV:3.2.2"
 LEAST_POINTS, MOST_POINTS = 2, 131_072
@@ -46,7 +46,7 @@ MEMORIES = ("EMEMory", *USER)
 
 
 @final
-class Afg3000(Generator):
+class Afg3000(SimulatedGenerator):
     """The virtual AFG3022B."""
 
     def __init__(self, *, lock: "threading.RLock | None" = None) -> None:

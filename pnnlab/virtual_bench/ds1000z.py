@@ -16,11 +16,11 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from pnnlab.instruments.virtual.oscilloscope import Oscilloscope
-from pnnlab.instruments.virtual.record import Screen
-from pnnlab.instruments.virtual.scpi import ScpiError
-from pnnlab.instruments.virtual.table import Command, Entry, Setting, as_text
-from pnnlab.instruments.virtual.values import Choice, Number, Switch, Value
+from pnnlab.virtual_bench.commands import Choice, Number, Switch, Value
+from pnnlab.virtual_bench.messages import ScpiError
+from pnnlab.virtual_bench.record import Screen
+from pnnlab.virtual_bench.simulated_oscilloscope import SimulatedOscilloscope
+from pnnlab.virtual_bench.table import Command, Entry, Setting, as_text
 
 IDENTITY = "RIGOL TECHNOLOGIES,DS1104Z,DS1ZA000000004,00.04.04.SP4"
 FASTEST_HZ = 1e9
@@ -33,7 +33,7 @@ _MOST = {"BYTE": 250_000, "WORD": 125_000, "ASC": 15_625}  # points in one answe
 
 
 @final
-class Ds1000z(Oscilloscope):
+class Ds1000z(SimulatedOscilloscope):
     """The virtual DS1104Z.
 
     Parameters

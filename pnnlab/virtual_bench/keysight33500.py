@@ -22,20 +22,7 @@ from typing import Any, final
 
 import numpy as np
 
-from pnnlab.instruments.virtual.generator import (
-    OPEN_V,
-    SHAPES,
-    Emission,
-    Generator,
-    Points,
-    checked,
-    converted,
-    levels,
-    numbers,
-)
-from pnnlab.instruments.virtual.scpi import ScpiError
-from pnnlab.instruments.virtual.table import Command, Entry, Setting, as_text
-from pnnlab.instruments.virtual.values import (
+from pnnlab.virtual_bench.commands import (
     INFINITY,
     Choice,
     Number,
@@ -46,6 +33,19 @@ from pnnlab.instruments.virtual.values import (
     read_number,
     read_string,
 )
+from pnnlab.virtual_bench.messages import ScpiError
+from pnnlab.virtual_bench.simulated_generator import (
+    OPEN_V,
+    SHAPES,
+    Emission,
+    Points,
+    SimulatedGenerator,
+    checked,
+    converted,
+    levels,
+    numbers,
+)
+from pnnlab.virtual_bench.table import Command, Entry, Setting, as_text
 
 IDENTITY = "Agilent Technologies,33522B,MY00000001,4.00-1.19-2.00-52-00"
 LEAST_POINTS, MOST_POINTS = 8, 1_000_000
@@ -60,7 +60,7 @@ _MEMORY_FULL = (781, "Not enough memory to load new arb waveform; use DATA:VOLat
 
 
 @final
-class Keysight33500(Generator):
+class Keysight33500(SimulatedGenerator):
     """The virtual 33522B."""
 
     def __init__(self, *, lock: "threading.RLock | None" = None) -> None:

@@ -7,16 +7,16 @@ from typing import TypeAlias
 
 from hypothesis import strategies as st
 
-from pnnlab.instruments.virtual.afg3000 import Afg3000
-from pnnlab.instruments.virtual.ds1000z import Ds1000z
-from pnnlab.instruments.virtual.infiniivision import InfiniiVision
-from pnnlab.instruments.virtual.instrument import Instrument
-from pnnlab.instruments.virtual.keysight33500 import Keysight33500
-from pnnlab.instruments.virtual.server import Conversation
-from pnnlab.instruments.virtual.table import Command, Setting
-from pnnlab.instruments.virtual.values import Choice, Number
+from pnnlab.virtual_bench.afg3000 import Afg3000
+from pnnlab.virtual_bench.commands import Choice, Number
+from pnnlab.virtual_bench.ds1000z import Ds1000z
+from pnnlab.virtual_bench.infiniivision import InfiniiVision
+from pnnlab.virtual_bench.instrument import SimulatedInstrument
+from pnnlab.virtual_bench.keysight33500 import Keysight33500
+from pnnlab.virtual_bench.server import Conversation
+from pnnlab.virtual_bench.table import Command, Setting
 
-MODELS: dict[str, Callable[[], Instrument]] = {
+MODELS: dict[str, Callable[[], SimulatedInstrument]] = {
     "keysight generator": Keysight33500,
     "tektronix generator": Afg3000,
     "keysight oscilloscope": InfiniiVision,
@@ -39,14 +39,14 @@ def spelled(pattern: str) -> str:
     return re.sub(r"[\[\]]", "", pattern).replace("#", "1")
 
 
-def entries(model: Callable[[], Instrument]) -> tuple[list[Setting], list[Command]]:
+def entries(model: Callable[[], SimulatedInstrument]) -> tuple[list[Setting], list[Command]]:
     """The settings and the other commands of a model, but those that wait for a trigger."""
     table = [entry for entry in model().entries if "DIGitize" not in entry.pattern]
     settings = [entry for entry in table if isinstance(entry, Setting)]
     return settings, [entry for entry in table if isinstance(entry, Command)]
 
 
-def malformed(model: Callable[[], Instrument]) -> Bytes:
+def malformed(model: Callable[[], SimulatedInstrument]) -> Bytes:
     """Whole messages, each of which must leave an error in the queue."""
     settings, commands = entries(model)
     headers = st.sampled_from([spelled(entry.pattern) for entry in settings]).map(str.encode)
@@ -89,7 +89,7 @@ def malformed(model: Callable[[], Instrument]) -> Bytes:
 HIGH = bytes(128 + value % 128 for value in range(256))
 
 
-def anything(model: Callable[[], Instrument]) -> Bytes:
+def anything(model: Callable[[], SimulatedInstrument]) -> Bytes:
     """Messages of every sort: well-formed, mutilated, random."""
     settings, commands = entries(model)
     headers = [spelled(entry.pattern) for entry in (*settings, *commands)]
@@ -144,7 +144,7 @@ def disguised(pool: list[bytes], seed: int, count: int) -> Iterator[bytes]:
         yield before + (message.lstrip(b":") if before.endswith(b":") else message)
 
 
-def said(instrument: Instrument, stream: bytes, pieces: list[int]) -> bytes:
+def said(instrument: SimulatedInstrument, stream: bytes, pieces: list[int]) -> bytes:
     """What is answered to a stream that arrives in pieces, and to its end."""
     conversation = Conversation(instrument)
     answers, start = [], 0
@@ -156,7 +156,7 @@ def said(instrument: Instrument, stream: bytes, pieces: list[int]) -> bytes:
     return b"".join(answers)
 
 
-def errors(instrument: Instrument) -> list[str]:
+def errors(instrument: SimulatedInstrument) -> list[str]:
     """Empty the queue."""
     found = []
     while not (error := said(instrument, b"SYST:ERR?\n", []).decode()).startswith(("0,", "+0,")):

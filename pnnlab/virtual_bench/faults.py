@@ -8,9 +8,9 @@ from typing import Literal, TypeAlias, final, get_args
 import numpy as np
 
 from pnnlab.errors import RangeError
-from pnnlab.instruments.virtual.instrument import Instrument
-from pnnlab.instruments.virtual.oscilloscope import Oscilloscope
-from pnnlab.instruments.virtual.scpi import Message, ScpiError
+from pnnlab.virtual_bench.instrument import SimulatedInstrument
+from pnnlab.virtual_bench.messages import Message, ScpiError
+from pnnlab.virtual_bench.simulated_oscilloscope import SimulatedOscilloscope
 
 FaultKind: TypeAlias = Literal[
     "drop", "stall", "truncate", "late", "error", "hole", "saturate", "drift"
@@ -100,7 +100,7 @@ class Faults:
     def _gap(self) -> int:
         return int(self._rng.geometric(1 / self._mean))
 
-    def execute(self, instrument: Instrument, message: Message) -> bytes:
+    def execute(self, instrument: SimulatedInstrument, message: Message) -> bytes:
         """Carry out a message, or not quite.
 
         Raises
@@ -118,7 +118,7 @@ class Faults:
             return b""
         if before == "error":
             instrument.report(ScpiError(-240))
-        if isinstance(instrument, Oscilloscope):
+        if isinstance(instrument, SimulatedOscilloscope):
             self._spoil(instrument)
         answer = instrument.execute(message)
         if len(answer) >= _WORTH_CUTTING and self._take(("truncate",)):
@@ -127,7 +127,7 @@ class Faults:
             self.closing.wait(self._stall_s)
         return answer
 
-    def _spoil(self, scope: Oscilloscope) -> None:
+    def _spoil(self, scope: SimulatedOscilloscope) -> None:
         with scope.lock:
             if scope.fault:  # the one before still waits for its record
                 return

@@ -6,7 +6,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from pnnlab.instruments.virtual.generator import Points
+from pnnlab.virtual_bench.simulated_generator import Points
 
 NOISE = 0.006  # of the screen's height, rms, each sample
 JITTER = 0.01  # of a sample of the device's, at most, either way

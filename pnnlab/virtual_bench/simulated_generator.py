@@ -10,10 +10,10 @@ from typing import Any, TypeAlias, final
 import numpy as np
 from numpy.typing import NDArray
 
-from pnnlab.instruments.virtual.instrument import Instrument
-from pnnlab.instruments.virtual.scpi import ScpiError
-from pnnlab.instruments.virtual.table import Command, Entry, Setting, as_text
-from pnnlab.instruments.virtual.values import INFINITY, Bounds, Kind, Number, Value, nr3
+from pnnlab.virtual_bench.commands import INFINITY, Bounds, Kind, Number, Value, nr3
+from pnnlab.virtual_bench.instrument import SimulatedInstrument
+from pnnlab.virtual_bench.messages import ScpiError
+from pnnlab.virtual_bench.table import Command, Entry, Setting, as_text
 
 Points: TypeAlias = NDArray[np.float64]
 
@@ -80,7 +80,7 @@ Plug: TypeAlias = Callable[[int, Emission | None, bool], None]
 """What a trigger sets off: the channel, what it emits (none: output off), whether it was synced."""
 
 
-class Generator(Instrument):
+class SimulatedGenerator(SimulatedInstrument):
     """A function generator; a subclass supplies a model and its commands.
 
     Attributes
@@ -172,12 +172,12 @@ class Level(Kind):
         return self.number.show(float(value) * instrument.load(channel), instrument, channel)
 
 
-def checked(generator: Generator, channel: int, *_: object) -> None:
+def checked(generator: SimulatedGenerator, channel: int, *_: object) -> None:
     """Have a setting put back if the output stage cannot do it."""
     generator.check(channel)
 
 
-def offset_bounds(generator: Generator, channel: int) -> tuple[float, float]:
+def offset_bounds(generator: SimulatedGenerator, channel: int) -> tuple[float, float]:
     """What the offset may be, V into the set load."""
     most = OPEN_V / 2 * generator.load(channel)
     return -most, most
@@ -204,12 +204,14 @@ def levels(root: str, amplitude: Bounds, form: Callable[[float], str] = nr3) -> 
 
 
 def _edge(pattern: str, edge: int, number: Number) -> Command:
-    def now(generator: Generator, channel: int) -> list[float]:
+    def now(generator: SimulatedGenerator, channel: int) -> list[float]:
         load = generator.load(channel)
         middle, half = generator.get("offset", channel), generator.get("amplitude", channel) / 2
         return [(middle - half) * load, (middle + half) * load]
 
-    def do(generator: Generator, channel: int, parameters: tuple[str | bytes, ...]) -> None:
+    def do(
+        generator: SimulatedGenerator, channel: int, parameters: tuple[str | bytes, ...]
+    ) -> None:
         edges, load = now(generator, channel), generator.load(channel)
         edges[edge] = number.read(as_text(parameters[0]), generator, channel)
         names = ("amplitude", "offset")
@@ -226,7 +228,7 @@ def _edge(pattern: str, edge: int, number: Number) -> Command:
                 generator.put(name, volts, channel)
             raise
 
-    def ask(generator: Generator, channel: int, _: tuple[str | bytes, ...]) -> str:
+    def ask(generator: SimulatedGenerator, channel: int, _: tuple[str | bytes, ...]) -> str:
         return number.show(now(generator, channel)[edge], generator, channel)
 
     return Command(pattern, do, ask, takes=(1, 1))

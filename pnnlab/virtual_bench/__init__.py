@@ -3,7 +3,7 @@
 It shares no code with the drivers, so that the two cannot share a misunderstanding.
 """
 
-from pnnlab.instruments.virtual.bench import VirtualBench, Wiring
-from pnnlab.instruments.virtual.faults import Faults
+from pnnlab.virtual_bench.faults import Faults
+from pnnlab.virtual_bench.wiring import VirtualBench, Wiring
 
 __all__ = ["Faults", "VirtualBench", "Wiring"]

@@ -8,16 +8,16 @@ from typing import Literal, Self, final
 import numpy as np
 
 from pnnlab.errors import RangeError
-from pnnlab.instruments.virtual.afg3000 import Afg3000
-from pnnlab.instruments.virtual.ds1000z import Ds1000z
-from pnnlab.instruments.virtual.faults import Faults
-from pnnlab.instruments.virtual.generator import Emission, Generator
-from pnnlab.instruments.virtual.infiniivision import InfiniiVision
-from pnnlab.instruments.virtual.keysight33500 import Keysight33500
-from pnnlab.instruments.virtual.oscilloscope import Oscilloscope
-from pnnlab.instruments.virtual.record import Signal
-from pnnlab.instruments.virtual.server import InstrumentServer
-from pnnlab.systems.terminals import Terminals
+from pnnlab.systems.analog import AnalogPorts
+from pnnlab.virtual_bench.afg3000 import Afg3000
+from pnnlab.virtual_bench.ds1000z import Ds1000z
+from pnnlab.virtual_bench.faults import Faults
+from pnnlab.virtual_bench.infiniivision import InfiniiVision
+from pnnlab.virtual_bench.keysight33500 import Keysight33500
+from pnnlab.virtual_bench.record import Signal
+from pnnlab.virtual_bench.server import InstrumentServer
+from pnnlab.virtual_bench.simulated_generator import Emission, SimulatedGenerator
+from pnnlab.virtual_bench.simulated_oscilloscope import SimulatedOscilloscope
 
 MOST_SAMPLES = 2**23  # of the device in one record
 _SHORT_PULSE_S = 1e-6
@@ -55,16 +55,16 @@ class _Wires:
 
     def __init__(
         self,
-        generator: Generator,
-        scope: Oscilloscope,
-        terminals: Terminals,
+        generator: SimulatedGenerator,
+        scope: SimulatedOscilloscope,
+        ports: AnalogPorts,
         wiring: Wiring,
         delay_s: float,
     ) -> None:
         self._generator, self._scope = generator, scope
-        self._terminals, self._wiring, self._delay_s = terminals, wiring, delay_s
+        self._ports, self._wiring, self._delay_s = ports, wiring, delay_s
         self._channel = 2 if wiring.swapped else 1
-        self._rest = float(terminals.respond(np.zeros(1))[0])
+        self._rest = float(ports.respond(np.zeros(1))[0])
         generator.plug = self.play
         scope.look = self.look
 
@@ -94,11 +94,11 @@ class _Wires:
         seconds = self._scope.listens(math.inf if emission is None else emission.seconds)
         if seconds is None:
             return None
-        sample_s, wiring = self._terminals.sample_s, self._wiring
+        sample_s, wiring = self._ports.sample_s, self._wiring
         samples = math.ceil(max(0.0, seconds - self._delay_s) / sample_s) + 1
         samples = min(MOST_SAMPLES, samples)
         drive = np.zeros(samples) if emission is None else emission.held(samples, sample_s)
-        volts = np.asarray(self._terminals.respond(drive), dtype=np.float64)
+        volts = np.asarray(self._ports.respond(drive), dtype=np.float64)
         gain = (-1.0 if wiring.inverted else 1.0) * wiring.connected / wiring.probe
         return Signal(volts * gain, self._rest * gain, sample_s, self._delay_s, pulse_s)
 
@@ -112,7 +112,7 @@ class VirtualBench:
 
     Parameters
     ----------
-    terminals : Terminals
+    ports : AnalogPorts
         The device.
     generator : "keysight" or "tektronix"
         A 33522B or an AFG3022B.
@@ -148,7 +148,7 @@ class VirtualBench:
 
     def __init__(
         self,
-        terminals: Terminals,
+        ports: AnalogPorts,
         *,
         generator: Literal["keysight", "tektronix"] = "keysight",
         oscilloscope: Literal["keysight", "rigol"] = "keysight",
@@ -166,7 +166,7 @@ class VirtualBench:
         self._scope, self._faults = scope, faults
         if faults is not None:
             faults.closing.clear()
-        _Wires(source, scope, terminals, wiring or Wiring(), delay_s)
+        _Wires(source, scope, ports, wiring or Wiring(), delay_s)
         self._servers = [InstrumentServer(source, host=host, port=port, faults=faults)]
         try:
             second = port + 1 if port else 0
@@ -193,7 +193,7 @@ class VirtualBench:
         self.close()
 
 
-def _generator(make: str, lock: "threading.RLock") -> Generator:
+def _generator(make: str, lock: "threading.RLock") -> SimulatedGenerator:
     if make == "keysight":
         return Keysight33500(lock=lock)
     if make == "tektronix":
@@ -201,7 +201,9 @@ def _generator(make: str, lock: "threading.RLock") -> Generator:
     raise RangeError(f"generator is {make!r}; there are 'keysight' and 'tektronix'.")
 
 
-def _oscilloscope(make: str, noise: bool, seed: int, lock: "threading.RLock") -> Oscilloscope:
+def _oscilloscope(
+    make: str, noise: bool, seed: int, lock: "threading.RLock"
+) -> SimulatedOscilloscope:
     if make == "keysight":
         return InfiniiVision(noise=noise, seed=seed, lock=lock)
     if make == "rigol":

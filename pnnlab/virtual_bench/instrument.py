@@ -11,15 +11,15 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any, final
 
-from pnnlab.instruments.virtual.scpi import Message, ScpiError, Unit, units
-from pnnlab.instruments.virtual.table import Command, Entry, Setting, as_text, routes
-from pnnlab.instruments.virtual.values import Number, Value, nr1
+from pnnlab.virtual_bench.commands import Number, Value, nr1
+from pnnlab.virtual_bench.messages import Message, ScpiError, Unit, units
+from pnnlab.virtual_bench.table import Command, Entry, Setting, as_text, routes
 
 QUEUE_DEPTH = 20
 _OPERATION_COMPLETE, _QUERY, _DEVICE, _EXECUTION, _COMMAND, _POWER_ON = 1, 4, 8, 16, 32, 128
 
 
-class Instrument(ABC):
+class SimulatedInstrument(ABC):
     """An instrument behind a socket; a subclass supplies the model.
 
     Parameters
@@ -205,14 +205,14 @@ def _event_bit(code: int) -> int:
 COMMON: tuple[Entry, ...] = (
     Command("*IDN", ask=lambda i, *_: i.identity),
     Command("*RST", do=lambda i, *_: i.reset()),
-    Command("*CLS", do=Instrument.clear_status),
+    Command("*CLS", do=SimulatedInstrument.clear_status),
     Command(
         "*ESE",
         do=lambda i, _, p: i.enable("ese", p),
         ask=lambda i, *_: i.enabled("ese"),
         takes=(1, 1),
     ),
-    Command("*ESR", ask=Instrument.take_events),
+    Command("*ESR", ask=SimulatedInstrument.take_events),
     Command(
         "*SRE",
         do=lambda i, _, p: i.enable("sre", p),
@@ -225,6 +225,6 @@ COMMON: tuple[Entry, ...] = (
     Command("*TST", ask=lambda *_: "+0"),
     Command("*WAI", do=lambda *_: None),
     Command("*TRG", do=lambda i, *_: i.trigger()),
-    Command("SYSTem:ERRor[:NEXT]", ask=Instrument.next_error, asks=(0, 1)),
+    Command("SYSTem:ERRor[:NEXT]", ask=SimulatedInstrument.next_error, asks=(0, 1)),
     Command("SYSTem:VERSion", ask=lambda *_: "1999.0"),
 )

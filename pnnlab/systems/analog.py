@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 Volts = NDArray[np.floating[Any]]
 
 
-class Terminals(ABC):
+class AnalogPorts(ABC):
     """The input and the output of a simulated device.
 
     Attributes
@@ -41,7 +41,7 @@ class Terminals(ABC):
 
 
 @final
-class Cable(Terminals):
+class Cable(AnalogPorts):
     """Nothing but a cable: what goes in comes out.
 
     Parameters

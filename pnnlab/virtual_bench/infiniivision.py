@@ -19,11 +19,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from pnnlab.instruments.virtual.oscilloscope import Oscilloscope
-from pnnlab.instruments.virtual.record import Screen
-from pnnlab.instruments.virtual.scpi import ScpiError
-from pnnlab.instruments.virtual.table import Command, Entry, Setting, as_text
-from pnnlab.instruments.virtual.values import (
+from pnnlab.virtual_bench.commands import (
     Choice,
     Number,
     Switch,
@@ -33,6 +29,10 @@ from pnnlab.instruments.virtual.values import (
     nr3,
     read_number,
 )
+from pnnlab.virtual_bench.messages import ScpiError
+from pnnlab.virtual_bench.record import Screen
+from pnnlab.virtual_bench.simulated_oscilloscope import SimulatedOscilloscope
+from pnnlab.virtual_bench.table import Command, Entry, Setting, as_text
 
 IDENTITY = "KEYSIGHT TECHNOLOGIES,DSO-X 3034T,MY00000002,07.50.2021102830"
 FASTEST_HZ = 5e9
@@ -44,7 +44,7 @@ HIGH_RESOLUTION_BITS = 12
 
 
 @final
-class InfiniiVision(Oscilloscope):
+class InfiniiVision(SimulatedOscilloscope):
     """The virtual DSO-X 3034T.
 
     Parameters

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias, final
 
-from pnnlab.instruments.virtual.scpi import ScpiError
+from pnnlab.virtual_bench.messages import ScpiError
 
 Value: TypeAlias = float | str | bool
 Bounds: TypeAlias = tuple[float, float] | Callable[[Any, int], tuple[float, float]]

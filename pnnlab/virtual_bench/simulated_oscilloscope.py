@@ -8,15 +8,15 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pnnlab.instruments.virtual.instrument import Instrument
-from pnnlab.instruments.virtual.record import Capture, Screen, Signal, converted, seen
-from pnnlab.instruments.virtual.scpi import ScpiError
-from pnnlab.instruments.virtual.table import Entry
+from pnnlab.virtual_bench.instrument import SimulatedInstrument
+from pnnlab.virtual_bench.messages import ScpiError
+from pnnlab.virtual_bench.record import Capture, Screen, Signal, converted, seen
+from pnnlab.virtual_bench.table import Entry
 
 PULSE_V = 3.3  # a trigger pulse, high; low is 0 V
 
 
-class Oscilloscope(Instrument):
+class SimulatedOscilloscope(SimulatedInstrument):
     """An oscilloscope; a subclass supplies a model and its commands.
 
     A record is taken at once when its trigger comes. Armed with the sweep on automatic, or while

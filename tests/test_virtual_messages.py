@@ -3,17 +3,17 @@
 import tracemalloc
 
 import pytest
-from half_formed import MODELS, anything, errors, malformed, said
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from malformed_messages import MODELS, anything, errors, malformed, said
 
-from pnnlab.instruments.virtual import scpi
-from pnnlab.instruments.virtual.instrument import QUEUE_DEPTH, Instrument
-from pnnlab.instruments.virtual.keysight33500 import Keysight33500
-from pnnlab.instruments.virtual.scpi import Framer, Message, ScpiError
-from pnnlab.instruments.virtual.server import Conversation
-from pnnlab.instruments.virtual.table import Command, routes
-from pnnlab.instruments.virtual.values import nr3, read_number
+from pnnlab.virtual_bench import messages
+from pnnlab.virtual_bench.commands import nr3, read_number
+from pnnlab.virtual_bench.instrument import QUEUE_DEPTH, SimulatedInstrument
+from pnnlab.virtual_bench.keysight33500 import Keysight33500
+from pnnlab.virtual_bench.messages import Framer, Message, ScpiError
+from pnnlab.virtual_bench.server import Conversation
+from pnnlab.virtual_bench.table import Command, routes
 
 
 def heard(stream: bytes, most: int = 100) -> list[Message | int]:
@@ -21,7 +21,7 @@ def heard(stream: bytes, most: int = 100) -> list[Message | int]:
     return [one.code if isinstance(one, ScpiError) else one for one in Framer(most).feed(stream)]
 
 
-def ask(instrument: Instrument, text: str) -> str:
+def ask(instrument: SimulatedInstrument, text: str) -> str:
     return said(instrument, f"{text}\n".encode(), []).decode().rstrip("\n")
 
 
@@ -68,7 +68,7 @@ def test_so_are_many_blocks_that_are_too_long_together() -> None:
 
 
 def test_an_endless_line_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scpi, "MOST_TEXT", 50)
+    monkeypatch.setattr(messages, "MOST_TEXT", 50)
     assert heard(b"A" * 200 + b"#13xyz\nB\n") == [-363, Message("B")]
 
 

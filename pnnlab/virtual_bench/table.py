@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeAlias, final
 
-from pnnlab.instruments.virtual.scpi import ScpiError
-from pnnlab.instruments.virtual.values import Kind, Value, short
+from pnnlab.virtual_bench.commands import Kind, Value, short
+from pnnlab.virtual_bench.messages import ScpiError
 
 
 @final
@@ -46,7 +46,7 @@ class Setting:
     pattern : str
         As for `Command`.
     name : str
-        Under which `Instrument.get` finds it.
+        Under which `SimulatedInstrument.get` finds it.
     kind : Kind
         Which values it takes.
     then : callable, optional

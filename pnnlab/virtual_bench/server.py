@@ -15,9 +15,9 @@ from contextlib import suppress
 from typing import final
 
 from pnnlab.errors import InstrumentError
-from pnnlab.instruments.virtual.faults import Dropped, Faults
-from pnnlab.instruments.virtual.instrument import Instrument
-from pnnlab.instruments.virtual.scpi import Framer, Message, ScpiError
+from pnnlab.virtual_bench.faults import Dropped, Faults
+from pnnlab.virtual_bench.instrument import SimulatedInstrument
+from pnnlab.virtual_bench.messages import Framer, Message, ScpiError
 
 _CHUNK = 2**18
 _PATIENCE_S = 5.0
@@ -29,13 +29,13 @@ class Conversation:
 
     Parameters
     ----------
-    instrument : Instrument
+    instrument : SimulatedInstrument
         Whom it talks to.
     faults : Faults, optional
         What goes wrong on the way.
     """
 
-    def __init__(self, instrument: Instrument, faults: Faults | None = None) -> None:
+    def __init__(self, instrument: SimulatedInstrument, faults: Faults | None = None) -> None:
         self._instrument = instrument
         self._faults = faults
         self._framer = Framer(instrument.memory_bytes)
@@ -86,7 +86,9 @@ class _Server(socketserver.ThreadingTCPServer):
     daemon_threads = True
     allow_reuse_address = os.name == "posix"  # on Windows it would let two servers share a port
 
-    def __init__(self, instrument: Instrument, host: str, port: int, faults: Faults | None) -> None:
+    def __init__(
+        self, instrument: SimulatedInstrument, host: str, port: int, faults: Faults | None
+    ) -> None:
         self.instrument = instrument
         self.faults = faults
         self._open: set[socket.socket] = set()
@@ -130,7 +132,7 @@ class InstrumentServer:
 
     Parameters
     ----------
-    instrument : Instrument
+    instrument : SimulatedInstrument
         Which.
     host : str
         Address to listen at; one beyond this machine gives a warning.
@@ -147,7 +149,7 @@ class InstrumentServer:
 
     def __init__(
         self,
-        instrument: Instrument,
+        instrument: SimulatedInstrument,
         *,
         host: str = "127.0.0.1",
         port: int = 0,
