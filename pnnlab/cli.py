@@ -200,7 +200,7 @@ def _add_virtual_bench(commands: "argparse._SubParsersAction[argparse.ArgumentPa
         "--system",
         choices=("circuit", "plate", "cable"),
         default="circuit",
-        help="what hangs between them (%(default)s)",
+        help="the device between them (%(default)s)",
     )
     bench.add_argument(
         "--unit", type=int, default=0, metavar="N", help="which fabricated copy (%(default)s)"

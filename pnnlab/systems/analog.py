@@ -1,8 +1,4 @@
-"""What lies between two cables: a device that is driven and read in volts.
-
-A generator in a laboratory knows nothing of shots. It plays a waveform, the device follows, and an
-oscilloscope takes down what comes out.
-"""
+"""A simulated device between two cables: driven by a waveform in volts, and read in volts."""
 
 from abc import ABC, abstractmethod
 from typing import Any, final
@@ -14,7 +10,7 @@ Volts = NDArray[np.floating[Any]]
 
 
 class AnalogPorts(ABC):
-    """The input and the output of a simulated device.
+    """The analog input and output of a simulated device.
 
     Attributes
     ----------
@@ -42,7 +38,7 @@ class AnalogPorts(ABC):
 
 @final
 class Cable(AnalogPorts):
-    """Nothing but a cable: what goes in comes out.
+    """A cable in the place of a device: the output is the input.
 
     Parameters
     ----------

@@ -243,7 +243,7 @@ class Circuit(BuiltSystem):
 
     def analog_ports(self) -> AnalogPorts:
         """Give the same board as it is between two cables; its temperature is shared."""
-        return _Ports(self._board, self._chances)
+        return _CircuitPorts(self._board, self._chances)
 
     def _simulate(self, x: Tensor, theta: Tensor) -> Tensor:
         parts, warmth = self._board.imperfections, self._chances.drift.wander(len(x))
@@ -259,7 +259,7 @@ class Circuit(BuiltSystem):
 
 
 @final
-class _Ports(AnalogPorts):
+class _CircuitPorts(AnalogPorts):
     """A board with the generator's filter; converters and noise are those of the instruments."""
 
     sample_s = SAMPLE_S

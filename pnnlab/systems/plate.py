@@ -326,7 +326,7 @@ class Plate(BuiltSystem):
 
     def analog_ports(self) -> AnalogPorts:
         """Give the same plate as it is between two cables; its temperature is shared."""
-        return _Ports(self._bench, self._chances)
+        return _PlatePorts(self._bench, self._chances)
 
     def _simulate(self, x: Tensor, theta: Tensor) -> Tensor:
         parts, warmth = self._bench.imperfections, self._chances.drift.wander(len(x))
@@ -346,7 +346,7 @@ class Plate(BuiltSystem):
 
 
 @final
-class _Ports(AnalogPorts):
+class _PlatePorts(AnalogPorts):
     """A plate with its speaker and microphone; the converters are those of the instruments."""
 
     sample_s = SAMPLE_S
