@@ -45,7 +45,7 @@ def test_whatever_comes_the_instrument_stays(model, benchmark):
     make = MODELS[model]
     whole, cut = make(), make()
     for instrument in (whole, cut):
-        instrument.patience_s = 0.0
+        instrument.timeout_s = 0.0
     sent = 0
 
     @hard(EXAMPLES)

@@ -8,13 +8,12 @@ from typing import TypeAlias
 from hypothesis import strategies as st
 
 from pnnlab.virtual_bench.afg3000 import Afg3000
-from pnnlab.virtual_bench.commands import Choice, Number
+from pnnlab.virtual_bench.commands import Choice, Command, Number, StoredValue
 from pnnlab.virtual_bench.ds1000z import Ds1000z
 from pnnlab.virtual_bench.infiniivision import InfiniiVision
 from pnnlab.virtual_bench.instrument import SimulatedInstrument
 from pnnlab.virtual_bench.keysight33500 import Keysight33500
 from pnnlab.virtual_bench.server import Conversation
-from pnnlab.virtual_bench.table import Command, Setting
 
 MODELS: dict[str, Callable[[], SimulatedInstrument]] = {
     "keysight generator": Keysight33500,
@@ -36,13 +35,13 @@ BLOCKS = st.binary(max_size=40).map(lambda data: b"#2%02d" % len(data) + data)
 
 def spelled(pattern: str) -> str:
     """A header that a pattern stands for: the longest, for the first channel."""
-    return re.sub(r"[\[\]]", "", pattern).replace("#", "1")
+    return re.sub(r"[\[\]]|\|\w+", "", pattern).replace("#", "1")
 
 
-def entries(model: Callable[[], SimulatedInstrument]) -> tuple[list[Setting], list[Command]]:
+def entries(model: Callable[[], SimulatedInstrument]) -> tuple[list[StoredValue], list[Command]]:
     """The settings and the other commands of a model, but those that wait for a trigger."""
-    table = [entry for entry in model().entries if "DIGitize" not in entry.pattern]
-    settings = [entry for entry in table if isinstance(entry, Setting)]
+    table = [entry for entry in model().commands if "DIGitize" not in entry.pattern]
+    settings = [entry for entry in table if isinstance(entry, StoredValue)]
     return settings, [entry for entry in table if isinstance(entry, Command)]
 
 
@@ -50,12 +49,12 @@ def malformed(model: Callable[[], SimulatedInstrument]) -> Bytes:
     """Whole messages, each of which must leave an error in the queue."""
     settings, commands = entries(model)
     headers = st.sampled_from([spelled(entry.pattern) for entry in settings]).map(str.encode)
-    numbers = [entry for entry in settings if isinstance(entry.kind, Number)]
-    finite = [entry for entry in numbers if not entry.kind.infinite]
-    choices = [entry for entry in settings if isinstance(entry.kind, Choice)]
+    numbers = [entry for entry in settings if isinstance(entry, Number)]
+    finite = [entry for entry in numbers if not entry.infinite]
+    choices = [entry for entry in settings if isinstance(entry, Choice)]
     numbered = [entry.pattern for entry in settings if "#" in entry.pattern]
 
-    def of(chosen: list[Setting]) -> Bytes:
+    def of(chosen: list[StoredValue]) -> Bytes:
         return st.sampled_from([spelled(entry.pattern) for entry in chosen]).map(str.encode)
 
     def after(header: Bytes, rest: Bytes) -> Bytes:
@@ -149,9 +148,9 @@ def said(instrument: SimulatedInstrument, stream: bytes, pieces: list[int]) -> b
     conversation = Conversation(instrument)
     answers, start = [], 0
     for size in pieces:
-        answers += conversation.hear(stream[start : start + size])
+        answers += conversation.receive(stream[start : start + size])
         start += size
-    answers += conversation.hear(stream[start:])
+    answers += conversation.receive(stream[start:])
     conversation.close()
     return b"".join(answers)
 

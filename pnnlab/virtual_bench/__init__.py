@@ -1,6 +1,6 @@
-"""A bench without a bench: two instruments on sockets, with a simulated device between them.
+"""Two simulated instruments on sockets, with a simulated device between them.
 
-It shares no code with the drivers, so that the two cannot share a misunderstanding.
+No code is shared with the drivers, so that the same mistake is not made on both sides.
 """
 
 from pnnlab.virtual_bench.faults import Faults

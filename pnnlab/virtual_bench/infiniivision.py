@@ -12,362 +12,187 @@ and the subsystems ACQuire, CHANnel, TIMebase, TRIGger, WAVeform; there also the
 holes and clipped points.
 """
 
-import threading
-from collections.abc import Callable, Mapping
-from typing import Any, final
+from typing import final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pnnlab.virtual_bench.commands import (
-    Choice,
-    Number,
-    Switch,
-    Text,
-    matches,
-    nr1,
-    nr3,
-    read_number,
-)
-from pnnlab.virtual_bench.messages import ScpiError
-from pnnlab.virtual_bench.record import Screen
-from pnnlab.virtual_bench.simulated_oscilloscope import SimulatedOscilloscope
-from pnnlab.virtual_bench.table import Command, Entry, Setting, as_text
+from pnnlab.virtual_bench.commands import Choice, Command, Number, Parameters, Switch, Text
+from pnnlab.virtual_bench.messages import Message, ScpiError, matches, short, split
+from pnnlab.virtual_bench.oscilloscopes import SOURCES, Screen, SimulatedOscilloscope, per_probe
 
-IDENTITY = "KEYSIGHT TECHNOLOGIES,DSO-X 3034T,MY00000002,07.50.2021102830"
 FASTEST_HZ = 5e9
-LEAST_POINTS, MEMORY = 100, 4_000_000
+MEMORY = 4_000_000
+_RATES, _DEPTHS = (1.0, FASTEST_HZ), (100, MEMORY)
 SHOWN_MOST = 62_500  # points of the record behind the screen
-CODES = 199  # of the converter, over the eight divisions
-MIDDLE = 128
 HIGH_RESOLUTION_BITS = 12
+_POINTS = Number("", "points", 1000, _DEPTHS)
+_EDGES = ("POSitive", "NEGative", "EITHer", "ALTernate")
+
+
+def _per_division(scope: SimulatedOscilloscope, channel: int) -> float:
+    return per_probe(scope, channel) / 8
+
+
+def _subsystem(root: str, headers: str) -> Command:
+    """A query of a whole subsystem: what its settings are, as they would be sent."""
+
+    def ask(scope: SimulatedOscilloscope, channel: int, _: Parameters) -> str:
+        path = f":{short(root).replace('#', str(channel))}:"
+        answers = scope.execute(Message(path + headers.replace(" ", "?;") + "?")).decode().strip()
+        shown = zip(headers.split(), split(answers, ";"), strict=True)
+        return path + ";".join(f"{header} {answer}" for header, answer in shown)
+
+    return Command(root, ask=ask)
 
 
 @final
 class InfiniiVision(SimulatedOscilloscope):
-    """The virtual DSO-X 3034T.
+    """The simulated DSO-X 3034T."""
 
-    Parameters
-    ----------
-    noise : bool
-        Whether its readings are noisy and its trigger jitters.
-    seed : int
-        Of both.
-    """
+    identity = "KEYSIGHT TECHNOLOGIES,DSO-X 3034T,MY00000002,07.50.2021102830"
+    sign, block_digits = "+", 8
+    codes_high, middle = 199, 128
 
-    def __init__(
-        self, *, noise: bool = True, seed: int = 0, lock: "threading.RLock | None" = None
-    ) -> None:
-        super().__init__(IDENTITY, COMMANDS, channels=4, noise=noise, seed=seed, lock=lock)
+    def decimal(self, value: float, number: str = "+.8E") -> str:
+        """Write a number with three digits in its exponent."""
+        mantissa, power = format(value, number).split("E")
+        return f"{mantissa}E{int(power):+04d}"
+
+    def clear_state(self) -> None:
+        """Forget the record, and transfer a thousand points."""
+        super().clear_state()
+        self.put("points", _POINTS.initial)
 
     def screen(self, channel: int = 1) -> Screen:
-        """The screen as it is set now."""
-        width, points = self.get("width"), self.get("depth")
+        """Return the screen as it is set now."""
+        width, points = self.get("width"), round(self.get("depth"))
         if self.get("digitizer"):
             width = points / self.get("rate")
         else:
-            points = round(min(MEMORY, max(LEAST_POINTS, width * FASTEST_HZ)))
+            points = round(min(MEMORY, max(_DEPTHS[0], width * FASTEST_HZ)))
         reference = {"LEFT": 0.1, "CENT": 0.5, "RIGH": 0.9}[self.get("reference")]
-        start = self.get("position") - reference * width
-        height = self.get("range", channel)
-        return Screen(self.get("offset", channel), height, start, width, points)
-
-    def clear_state(self) -> None:
-        """``*RST`` forgets the record; what commands of their own set is as it was."""
-        super().clear_state()
-        self.put("trigger level", 0.0)
-        self.put("points", 1000)
-        self.put("depth", MEMORY)
-        self.put("rate", FASTEST_HZ)
-
-    def steps(self) -> tuple[float, int]:
-        """Volts a code, and the code at the centre."""
-        return self.acquired().screen.height_v / CODES, MIDDLE
+        start, probe = self.get("position") - reference * width, per_probe(self, channel)
+        centre, height = self.get("offset", channel) * probe, self.get("range", channel) * probe
+        return Screen(centre, height, start, width, points)
 
     def points(self) -> int:
-        """How many points a transfer gives."""
+        """Return how many points a transfer gives."""
         most: int = (self.screen() if self.capture is None else self.capture.screen).points
-        if self.get("points mode") == "NORM":
-            most = min(most, SHOWN_MOST)
-        return min(most, int(self.get("points")))
+        shown = SHOWN_MOST if self.get("points mode") == "NORM" else MEMORY
+        return min(most, shown, int(self.get("points")))
 
-    def rate(self) -> float:
-        """Points acquired a second."""
-        return self.screen().points / self.screen().width_s
+    def _form(self) -> tuple[int, int]:
+        form = {"BYTE": 0, "WORD": 1, "ASC": 4}[self.get("format")]
+        return form, {"NORM": 0, "HRES": 3}[self.get("type")]
 
+    def _vertical(self) -> tuple[float, float]:
+        return self.step_v() / self._fine(), self.acquired().screen.centre_v
 
-def _number(value: float) -> str:
-    return nr3(value, 8, 3)
+    def _reference(self) -> int:
+        return self.middle * self._fine() if self.get("unsigned") else 0
 
+    def _fine(self) -> int:
+        return 256 if self.get("format") == "WORD" else 1
 
-def _per_probe(low: float, high: float) -> Any:
-    """Bounds at the connector, called by the probe's factor."""
+    def _data(self, *_: object) -> bytes:
+        capture = self.acquired()
+        if self.get("points mode") != "NORM" and self.armed:
+            raise ScpiError(-221)
+        words = self.codes(HIGH_RESOLUTION_BITS if self.get("type") == "HRES" else 8)
+        if self.get("format") == "ASC":
+            volts = (words / 256 - self.middle) * self.step_v() + capture.screen.centre_v
+            volts = np.where(words <= 1, 9.9e37, volts)
+            return ", ".join(self.decimal(value, "+.5E") for value in volts).encode()
+        kind = "<u2" if self.get("byte order") == "LSBF" else ">u2"
+        turned = 0 if self.get("unsigned") else 0x8000
+        if self.get("format") == "BYTE":
+            words, turned, kind = np.where(words == 1, 1, words >> 8), turned >> 8, "u1"
+        return (words ^ turned).astype(kind).tobytes()
 
-    def bounds(scope: InfiniiVision, channel: int) -> tuple[float, float]:
-        probe = scope.get("probe", channel)
-        return low * probe, high * probe
+    def _digitize(self, *_: object) -> None:
+        self.capture = None
+        self.arm("SING")
+        self.wait()
 
-    return bounds
+    def _event(self, name: str) -> str:
+        happened = getattr(self, name)
+        setattr(self, name, False)
+        return self.whole(happened)
 
+    def _condition(self, *_: object) -> str:
+        return self.whole((8 | 32) * self.armed)  # running, waiting for the trigger
 
-def _probed(scope: InfiniiVision, channel: int, before: Any) -> None:
-    """Another probe factor: what was set in volts stays what it is at the connector."""
-    ratio = scope.get("probe", channel) / before
-    for name in ("range", "offset"):
-        scope.put(name, scope.get(name, channel) * ratio, channel)
+    def _depth(self, _: int) -> str:
+        return self.whole(self.screen().points)
 
+    def _set_points(self, _: int, parameters: Parameters) -> None:
+        if matches(parameters[0], "MAXimum"):
+            self.put("points mode", "MAX")
+        self.put("points", _POINTS.read(parameters[0], self, 1))
 
-def _scaled(pattern: str, name: str, number: Number, divisions: int) -> Command:
-    """A setting for all divisions, given for one."""
+    def _digitizes(self, *_: object) -> None:
+        if not self.get("digitizer"):
+            raise ScpiError(-221)
+        divisor = round(FASTEST_HZ / self.get("rate"))
+        self.put("rate", FASTEST_HZ / divisor)
 
-    def do(scope: InfiniiVision, channel: int, parameters: tuple[str | bytes, ...]) -> None:
-        value = number.read(as_text(parameters[0]), scope, channel) * divisions
-        scope.put(name, value, channel)
-
-    def ask(scope: InfiniiVision, channel: int, _: tuple[str | bytes, ...]) -> str:
-        return _number(scope.get(name, channel) / divisions)
-
-    return Command(pattern, do, ask, takes=(1, 2))
-
-
-def _summary(root: str, names: Mapping[str, str]) -> Callable[..., str]:
-    """A query of a whole subsystem: what its settings are, as they would be sent."""
-
-    def ask(scope: InfiniiVision, channel: int, _: tuple[str | bytes, ...]) -> str:
-        kinds = {entry.name: entry.kind for entry in COMMANDS if isinstance(entry, Setting)}
-        shown = (
-            f"{header} {kinds[name].show(scope.get(name, channel), scope, channel)}"
-            for header, name in names.items()
-        )
-        return f":{root.replace('#', str(channel))}:{';'.join(shown)}"
-
-    return ask
-
-
-_CHANNEL = {
-    "RANG": "range",
-    "OFFS": "offset",
-    "COUP": "coupling",
-    "IMP": "impedance",
-    "DISP": "display",
-    "BWL": "bandwidth",
-    "INV": "invert",
-    "LAB": "label",
-    "UNIT": "units",
-    "PROB": "probe",
-    "PROB:SKEW": "skew",
-    "STYP": "signal type",
-}
-_TIMEBASE = {"MODE": "timebase mode", "REF": "reference", "MAIN:RANG": "width", "POS": "position"}
-
-# --- waveform ---
-
-
-def _source(scope: InfiniiVision) -> int:
-    return int(scope.get("source")[-1])
-
-
-def _words(scope: InfiniiVision) -> NDArray[np.uint16]:
-    scope.acquired()
-    if scope.get("points mode") != "NORM" and scope.armed:
-        raise ScpiError(-221)
-    bits = HIGH_RESOLUTION_BITS if scope.get("type") == "HRES" else 8
-    return scope.codes(_source(scope), scope.points(), bits)
-
-
-def _signed(scope: InfiniiVision) -> bool:
-    return not scope.get("unsigned")
-
-
-def _scaling(scope: InfiniiVision) -> tuple[float, float, int]:
-    """Increment, origin and reference of the vertical axis in the present format."""
-    capture = scope.acquired()
-    step, middle = scope.steps()
-    middle = 0 if _signed(scope) else middle
-    if scope.get("format") == "WORD":
-        step, middle = step / 256, middle * 256
-    return step, capture.screen.centre_v, middle
-
-
-def _preamble(scope: InfiniiVision, *_: object) -> str:
-    capture = scope.acquired()
-    points = scope.points()
-    step, origin, middle = _scaling(scope)
-    return ",".join(
-        (
-            nr1({"BYTE": 0, "WORD": 1, "ASC": 4}[scope.get("format")]),
-            nr1({"NORM": 0, "HRES": 3}[scope.get("type")]),
-            nr1(points),
-            nr1(1),
-            _number(capture.screen.width_s / points),
-            _number(capture.screen.start_s),
-            nr1(0),
-            _number(step),
-            _number(origin),
-            nr1(middle),
-        )
+    commands = (
+        *SimulatedOscilloscope.commands,
+        Command("DIGitize", do=_digitize, takes=(0, 4)),
+        Command("SINGle", do=lambda s, *_: s.arm("SING")),
+        Command("AER", ask=lambda s, *_: s._event("armed_event")),
+        Command("TER", ask=lambda s, *_: s._event("triggered_event")),
+        Command("RSTate", ask=lambda s, *_: s.run_state),
+        Command("OPERegister[:CONDition|EVENt]", ask=_condition),
+        Command("AUToscale", do=lambda s, *_: s.arm("RUN"), takes=(0, 4)),
+        Command("SYSTem:PRESet", do=SimulatedOscilloscope.reset),
+        Choice("ACQuire:TYPE", "type", ("NORMal", "HRESolution")),
+        Choice("ACQuire:MODE", "mode", ("RTIMe",)),
+        Number("ACQuire:COUNt", "count", 8, (2, 65536), whole=True),
+        Switch("ACQuire:DIGitizer", "digitizer"),
+        Command("ACQuire:COMPlete", ask=lambda *_: "100"),
+        Number("ACQuire:POINts[:ANALog]", "depth", MEMORY, _DEPTHS, then=_digitizes, shown=_depth),
+        Number(
+            "ACQuire:SRATe[:ANALog]",
+            "rate",
+            5e9,
+            _RATES,
+            "HZ",
+            then=_digitizes,
+            shown=SimulatedOscilloscope.rate,
+        ),
+        _subsystem("CHANnel#", "RANG OFFS COUP IMP DISP BWL INV LAB UNIT PROB PROB:SKEW STYP"),
+        Choice("CHANnel#:IMPedance", "impedance", ("ONEMeg", "FIFTy")),
+        Switch("CHANnel#:BWLimit", "bandwidth"),
+        Text("CHANnel#:LABel", "label", most=32),
+        Choice("CHANnel#:UNITs", "units", ("VOLT", "AMPere")),
+        Number("CHANnel#:PROBe", "probe", 1.0, (1e-3, 1e4)),
+        Number("CHANnel#:PROBe:SKEW", "skew", 0.0, (-1e-7, 1e-7), "S"),
+        Choice("CHANnel#:PROBe:STYPe", "signal type", ("SINGle", "DIFFerential")),
+        Number("CHANnel#:RANGe", "range", 40.0, (8e-3, 40.0), "V", factor=per_probe),
+        Number("CHANnel#:SCALe", "range", 40.0, (8e-3, 40.0), "V", factor=_per_division),
+        Number("CHANnel#:OFFSet", "offset", 0.0, (-40, 40), "V", factor=per_probe),
+        Number("EXTernal:RANGe", "external range", 8.0, (1.6, 8.0), "V"),
+        Number("EXTernal:PROBe", "external probe", 1.0, (1e-3, 1e4)),
+        _subsystem("TIMebase", "MODE REF MAIN:RANG POS"),
+        Number("TIMebase[:MAIN]:RANGe", "width", 1e-3, (20e-9, 500.0), "S"),
+        Number("TIMebase:SCALe", "width", 1e-3, (20e-9, 500.0), "S", factor=lambda *_: 0.1),
+        Number("TIMebase[:MAIN]:POSition", "position", 0.0, (-500, 500), "S"),
+        Choice("TIMebase:REFerence", "reference", ("CENTer", "LEFT", "RIGHt")),
+        Choice("TRIGger:SWEep", "sweep", ("AUTO", "NORMal")),
+        Command("TRIGger:FORCe", do=SimulatedOscilloscope.trigger),
+        Choice("TRIGger[:EDGE]:SOURce", "trigger source", (*SOURCES, "EXTernal", "LINE")),
+        Number("TRIGger[:EDGE]:LEVel", "trigger level", 0.0, (-40, 40), "V", takes=(1, 2)),
+        Choice("TRIGger[:EDGE]:SLOPe", "trigger slope", _EDGES),
+        Choice("TRIGger[:EDGE]:COUPling", "trigger coupling", ("DC", "AC", "LFReject")),
+        Number("TRIGger:HOLDoff", "holdoff", 4e-8, (4e-8, 10.0), "S"),
+        Switch("TRIGger:HFReject", "high frequency reject"),
+        Choice("WAVeform:BYTeorder", "byte order", ("MSBFirst", "LSBFirst")),
+        Switch("WAVeform:UNSigned", "unsigned", True),
+        Choice("WAVeform:VIEW", "view", ("MAIN",)),
+        Choice("WAVeform:POINts:MODE", "points mode", ("NORMal", "MAXimum", "RAW")),
+        Command("WAVeform:POINts", _set_points, lambda s, *_: s.whole(s.points()), takes=(1, 1)),
+        Command("WAVeform:DATA", ask=_data),
+        Command("WAVeform:TYPE", ask=lambda s, *_: s.get("type")),
+        Command("WAVeform:COUNt", ask=lambda s, *_: s.whole(1)),
     )
-
-
-def _data(scope: InfiniiVision, *_: object) -> bytes:
-    words = _words(scope)
-    if scope.get("format") == "ASC":
-        step, origin = _scaling(scope)[:2]
-        volts = np.where(words <= 1, 9.9e37, (words / 256.0 - MIDDLE) * step + origin)
-        return block(", ".join(nr3(value, 5, 3) for value in volts).encode())
-    if scope.get("format") == "WORD":
-        words = words ^ np.uint16(0x8000) if _signed(scope) else words
-        return block(words.astype("<u2" if scope.get("byte order") == "LSBF" else ">u2").tobytes())
-    octets = np.where(words == 1, 1, words >> 8).astype(np.uint8)
-    return block((octets ^ np.uint8(0x80) if _signed(scope) else octets).tobytes())
-
-
-def block(payload: bytes) -> bytes:
-    """A definite-length block with eight digits, as this maker sends it."""
-    return b"#8%08d" % len(payload) + payload
-
-
-# --- root commands ---
-
-
-def _single(scope: InfiniiVision, *_: object) -> None:
-    scope.arm("SING")
-
-
-def _digitize(scope: InfiniiVision, *_: object) -> None:
-    scope.capture = None
-    scope.arm("SING")
-    scope.wait()
-
-
-def _condition(scope: InfiniiVision, *_: object) -> str:
-    return nr1((8 | 32) * scope.armed)  # running, waiting for the trigger
-
-
-def _event(name: str) -> Any:
-    def ask(scope: InfiniiVision, *_: object) -> str:
-        seen = getattr(scope, name)
-        setattr(scope, name, False)
-        return nr1(seen)
-
-    return ask
-
-
-def _level(scope: InfiniiVision, _: int, parameters: tuple[str | bytes, ...]) -> None:
-    scope.put("trigger level", Number(0, (-40, 40), "V").read(as_text(parameters[0]), scope, 1))
-
-
-def _points(scope: InfiniiVision, _: int, parameters: tuple[str | bytes, ...]) -> None:
-    text = as_text(parameters[0])
-    if matches(text, "MAXimum"):
-        scope.put("points mode", "MAX")
-        number: float = MEMORY
-    else:
-        number = read_number(text)
-    if number < LEAST_POINTS:
-        raise ScpiError(-222)
-    scope.put("points", min(number, MEMORY))
-
-
-def _depth(scope: InfiniiVision, _: int, parameters: tuple[str | bytes, ...]) -> None:
-    if not scope.get("digitizer"):
-        raise ScpiError(-221)
-    number = Number(MEMORY, (LEAST_POINTS, MEMORY)).read(as_text(parameters[0]), scope, 1)
-    scope.put("depth", round(number))
-
-
-def _rate(scope: InfiniiVision, _: int, parameters: tuple[str | bytes, ...]) -> None:
-    if not scope.get("digitizer"):
-        raise ScpiError(-221)
-    rate = Number(FASTEST_HZ, (1.0, FASTEST_HZ), "HZ").read(as_text(parameters[0]), scope, 1)
-    scope.put("rate", FASTEST_HZ / round(FASTEST_HZ / rate))
-
-
-_RANGE = Number(40.0, _per_probe(8e-3, 40.0), "V", _number)
-_SCALE = Number(5.0, _per_probe(1e-3, 5.0), "V", _number)
-_WIDTH = Number(1e-3, (20e-9, 500.0), "S", _number)
-_EDGES = ("POSitive", "NEGative", "EITHer", "ALTernate")
-_SOURCES = tuple(f"CHANnel{n}" for n in range(1, 5))
-
-COMMANDS: tuple[Entry, ...] = (
-    Command("DIGitize", do=_digitize, takes=(0, 4)),
-    Command("SINGle", do=_single),
-    Command("RUN", do=lambda s, *_: s.arm("RUN")),
-    Command("STOP", do=lambda s, *_: s.stop()),
-    Command("AER", ask=_event("armed_event")),
-    Command("TER", ask=_event("triggered_event")),
-    Command("RSTate", ask=lambda s, *_: s.run_state),
-    Command("OPERegister:CONDition", ask=_condition),
-    Command("OPERegister[:EVENt]", ask=_condition),
-    Command("AUToscale", do=lambda s, *_: s.arm("RUN"), takes=(0, 4)),
-    Command("SYSTem:PRESet", do=lambda s, *_: s.reset()),
-    Setting("ACQuire:TYPE", "type", Choice(("NORMal", "HRESolution"))),
-    Setting("ACQuire:MODE", "mode", Choice(("RTIMe",))),
-    Setting("ACQuire:COUNt", "count", Number(8, (2, 65536), form=nr1)),
-    Setting("ACQuire:DIGitizer", "digitizer", Switch()),
-    Command("ACQuire:COMPlete", ask=lambda *_: "100"),
-    Command(
-        "ACQuire:POINts[:ANALog]",
-        do=_depth,
-        ask=lambda s, *_: nr1(s.screen().points),
-        takes=(1, 1),
-    ),
-    Command("ACQuire:SRATe[:ANALog]", do=_rate, ask=lambda s, *_: _number(s.rate()), takes=(1, 1)),
-    Command("CHANnel#", ask=_summary("CHAN#", _CHANNEL)),
-    Setting("CHANnel#:DISPlay", "display", Switch(True)),
-    Setting("CHANnel#:COUPling", "coupling", Choice(("DC", "AC"))),
-    Setting("CHANnel#:IMPedance", "impedance", Choice(("ONEMeg", "FIFTy"))),
-    Setting("CHANnel#:BWLimit", "bandwidth", Switch()),
-    Setting("CHANnel#:INVert", "invert", Switch()),
-    Setting("CHANnel#:LABel", "label", Text(most=32)),
-    Setting("CHANnel#:UNITs", "units", Choice(("VOLT", "AMPere"))),
-    Setting("CHANnel#:PROBe", "probe", Number(1.0, (1e-3, 1e4), form=_number), _probed),
-    Setting("CHANnel#:PROBe:SKEW", "skew", Number(0.0, (-1e-7, 1e-7), "S", _number)),
-    Setting("CHANnel#:PROBe:STYPe", "signal type", Choice(("SINGle", "DIFFerential"))),
-    Setting("CHANnel#:RANGe", "range", _RANGE),
-    _scaled("CHANnel#:SCALe", "range", _SCALE, 8),
-    Setting("CHANnel#:OFFSet", "offset", Number(0.0, _per_probe(-40, 40), "V", _number)),
-    Setting("EXTernal:RANGe", "external range", Number(8.0, (1.6, 8.0), "V", _number)),
-    Setting("EXTernal:PROBe", "external probe", Number(1.0, (1e-3, 1e4), form=_number)),
-    Command("TIMebase", ask=_summary("TIM", _TIMEBASE)),
-    Setting("TIMebase:MODE", "timebase mode", Choice(("MAIN",))),
-    Setting("TIMebase:RANGe", "width", _WIDTH),
-    _scaled("TIMebase:SCALe", "width", Number(1e-4, (2e-9, 50.0), "S"), 10),
-    Setting("TIMebase:POSition", "position", Number(0.0, (-500, 500), "S", _number)),
-    Setting("TIMebase:REFerence", "reference", Choice(("CENTer", "LEFT", "RIGHt"))),
-    Setting("TRIGger:MODE", "trigger mode", Choice(("EDGE",))),
-    Setting("TRIGger:SWEep", "sweep", Choice(("AUTO", "NORMal"))),
-    Command("TRIGger:FORCe", do=lambda s, *_: s.force()),
-    Setting("TRIGger[:EDGE]:SOURce", "trigger source", Choice((*_SOURCES, "EXTernal", "LINE"))),
-    Command(
-        "TRIGger[:EDGE]:LEVel",
-        do=_level,
-        ask=lambda s, *_: _number(s.get("trigger level")),
-        takes=(1, 2),
-        asks=(0, 1),
-    ),
-    Setting("TRIGger[:EDGE]:SLOPe", "trigger slope", Choice(_EDGES)),
-    Setting("TRIGger[:EDGE]:COUPling", "trigger coupling", Choice(("DC", "AC", "LFReject"))),
-    Setting("TRIGger:HOLDoff", "holdoff", Number(4e-8, (4e-8, 10.0), "S", _number)),
-    Setting("TRIGger:NREJect", "noise reject", Switch()),
-    Setting("TRIGger:HFReject", "high frequency reject", Switch()),
-    Setting("WAVeform:SOURce", "source", Choice(_SOURCES)),
-    Setting("WAVeform:FORMat", "format", Choice(("BYTE", "WORD", "ASCii"))),
-    Setting("WAVeform:BYTeorder", "byte order", Choice(("MSBFirst", "LSBFirst"))),
-    Setting("WAVeform:UNSigned", "unsigned", Switch(True)),
-    Setting("WAVeform:VIEW", "view", Choice(("MAIN",))),
-    Setting("WAVeform:POINts:MODE", "points mode", Choice(("NORMal", "MAXimum", "RAW"))),
-    Command("WAVeform:POINts", do=_points, ask=lambda s, *_: nr1(s.points()), takes=(1, 1)),
-    Command("WAVeform:PREamble", ask=_preamble),
-    Command("WAVeform:DATA", ask=_data),
-    Command("WAVeform:TYPE", ask=lambda s, *_: s.get("type")),
-    Command("WAVeform:COUNt", ask=lambda *_: nr1(1)),
-    Command(
-        "WAVeform:XINCrement", ask=lambda s, *_: _number(s.acquired().screen.width_s / s.points())
-    ),
-    Command("WAVeform:XORigin", ask=lambda s, *_: _number(s.acquired().screen.start_s)),
-    Command("WAVeform:XREFerence", ask=lambda *_: nr1(0)),
-    Command("WAVeform:YINCrement", ask=lambda s, *_: _number(_scaling(s)[0])),
-    Command("WAVeform:YORigin", ask=lambda s, *_: _number(_scaling(s)[1])),
-    Command("WAVeform:YREFerence", ask=lambda s, *_: nr1(_scaling(s)[2])),
-)

@@ -1,14 +1,15 @@
-"""Program messages of IEEE 488.2 and SCPI-99, cut from a stream of bytes and taken apart.
+"""Program messages of IEEE 488.2 and SCPI-99: separated in a stream of bytes, parsed, and read.
 
 A message ends with a line feed, unless that stands inside a definite-length block
 (IEEE 488.2, 7.7.6). Whatever comes in, `Framer` keeps at most one message of bounded size, and
-what is malformed leaves as a `ScpiError`.
+what is malformed becomes a `ScpiError`.
 """
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import TypeAlias, final
 
 MOST_TEXT = 2**20  # bytes of a message outside its blocks: 65 536 points written as numbers fit
 MOST_BLOCKS = 8
@@ -17,7 +18,6 @@ ERRORS = {  # SCPI-99, volume 2, section 21.8
     0: "No error",
     -101: "Invalid character",
     -102: "Syntax error",
-    -103: "Invalid separator",
     -104: "Data type error",
     -108: "Parameter not allowed",
     -109: "Missing parameter",
@@ -38,24 +38,14 @@ ERRORS = {  # SCPI-99, volume 2, section 21.8
     -224: "Illegal parameter value",
     -230: "Data corrupt or stale",
     -240: "Hardware error",
-    -310: "System error",
     -350: "Queue overflow",
     -363: "Input buffer overrun",
-    -410: "Query INTERRUPTED",
 }
 
 
 @final
 class ScpiError(Exception):
-    """What an instrument puts into its error queue.
-
-    Parameters
-    ----------
-    code : int
-        Negative: of SCPI-99; positive: the instrument's own.
-    text : str, optional
-        By default the standard one.
-    """
+    """What goes into the error queue; positive codes are the instrument's own and need a text."""
 
     def __init__(self, code: int, text: str | None = None) -> None:
         self.code = code
@@ -66,187 +56,133 @@ class ScpiError(Exception):
 @final
 @dataclass(frozen=True)
 class Message:
-    """A whole program message.
+    """A whole program message."""
 
-    Attributes
-    ----------
-    text : str
-        Without its terminator; NUL stands for a block.
-    blocks : tuple of bytes
-        The payloads, in order.
-    """
-
-    text: str
-    blocks: tuple[bytes, ...] = ()
+    text: str  # without its terminator; NUL stands for a block
+    blocks: tuple[bytes, ...] = ()  # the payloads, in order
 
 
-_STOPS = {
-    b"": re.compile(rb"[\n\"'#]"),
-    b'"': re.compile(rb'[\n"]'),
-    b"'": re.compile(rb"[\n']"),
-}
+# Outside quotes, and inside those of each kind.
+_STOPS = {b"": re.compile(rb"[\n\"'#]"), b'"': re.compile(rb'[\n"]'), b"'": re.compile(rb"[\n']")}
 
 
 @final
 class Framer:
-    """Cuts a stream into messages.
-
-    Parameters
-    ----------
-    most_bytes : int
-        Longest block, and longest sum of blocks in one message; longer ones are skipped.
-    """
+    """Separate the messages of a stream; blocks beyond `most_bytes` in one message are skipped."""
 
     def __init__(self, most_bytes: int) -> None:
         self._most = most_bytes
-        self._start()
+        self._data = bytearray()  # arrived, and not taken yet
+        self._begin()
 
-    def _start(self) -> None:
-        self._state: Literal["text", "hash", "count", "block", "skip"] = "text"
-        self._quote = b""
+    def _begin(self) -> None:
         self._text = bytearray()
         self._blocks: list[bytes] = []
-        self._count = bytearray()  # digits that give the length of a block, their number first
-        self._block = bytearray()
-        self._left = 0
-        self._held = 0
-        self._broken = False  # an error was given; the rest of the message is dropped
+        self._quote = b""
+        self._skip = 0  # bytes of a refused block that are still to come
+        self._refused = False  # an error was given; the rest of the message is dropped
 
     def feed(self, data: bytes) -> Iterator[Message | ScpiError]:
         """Take in what has arrived, and yield each message that is now whole."""
-        position = 0
-        while position < len(data):
-            match self._state:
-                case "text":
-                    position, found = self._read_text(data, position)
-                case "hash" | "count":
-                    position, found = self._read_count(data, position)
-                case _:
-                    position, found = self._read_block(data, position)
-            if found is not None:
-                yield found
+        self._data += data
+        while self._data:
+            try:
+                if self._skip:
+                    self._skip -= len(self._take(self._skip))
+                    continue
+                stop = _STOPS[self._quote].search(self._data)
+                end, mark = (stop.start(), stop.group()) if stop else (len(self._data), b"")
+                self._keep(self._take(end))
+                if mark == b"\n":
+                    self._take(1)
+                    text, blocks, refused = bytes(self._text), tuple(self._blocks), self._refused
+                    self._begin()
+                    if not refused:
+                        yield Message(text.decode("latin-1").removesuffix("\r"), blocks)
+                elif mark == b"#":
+                    if not self._take_block():
+                        return
+                elif mark:
+                    self._quote = b"" if self._quote else mark
+                    self._keep(self._take(1))
+            except ScpiError as error:
+                if not self._refused:
+                    yield error
+                self._refused = True
+                self._text.clear()
+                self._blocks.clear()
 
     def close(self) -> ScpiError | None:
-        """The stream has ended: the error that an unfinished message leaves."""
+        """Return the error that an unfinished message leaves when the stream ends."""
         error = None
-        if self._state != "text" and not self._broken:
-            error = ScpiError(-161)
-        elif self._text.strip():
-            error = ScpiError(-102)
-        self._start()
+        if not self._refused and (self._data or self._text.strip()):
+            error = ScpiError(-161 if self._data else -102)
+        self._data.clear()
+        self._begin()
         return error
 
-    def _read_text(self, data: bytes, start: int) -> tuple[int, Message | ScpiError | None]:
-        stop = _STOPS[self._quote].search(data, start)
-        end = stop.start() if stop else len(data)
-        error = self._keep(data[start:end])
-        if stop is None:
-            return end, error
-        mark = stop.group()
-        if mark == b"\n":
-            return end + 1, error or self._finish()
-        if mark == b"#":
-            self._state = "hash"
-            return end + 1, error
-        self._quote = b"" if self._quote else mark
-        return end + 1, error or self._keep(mark)
+    def _take(self, count: int) -> bytes:
+        taken = bytes(memoryview(self._data)[:count])
+        del self._data[:count]
+        return taken
 
-    def _keep(self, text: bytes) -> ScpiError | None:
-        if self._broken:
-            return None
+    def _keep(self, text: bytes) -> None:
         if len(self._text) + len(text) > MOST_TEXT:
-            return self._break(-363)
-        self._text += text.replace(b"\0", b"\1")  # NUL is ours; neither is a valid character
-        return None
+            raise ScpiError(-363)
+        if not self._refused:
+            self._text += text.replace(b"\0", b"\1")  # NUL stands for a block
 
-    def _break(self, code: int) -> ScpiError:
-        self._broken = True
-        self._text.clear()
-        self._blocks.clear()
-        return ScpiError(code)
-
-    def _finish(self) -> Message | None:
-        broken, text, blocks = self._broken, self._text.decode("latin-1"), tuple(self._blocks)
-        self._start()
-        return None if broken else Message(text.removesuffix("\r"), blocks)
-
-    def _read_count(self, data: bytes, start: int) -> tuple[int, ScpiError | None]:
-        digit = data[start : start + 1]
-        if self._state == "hash":
-            if digit not in b"123456789":  # #H1F and the like are numbers; #0 ends with the line
-                self._state = "text"
-                return start, self._keep(b"#")
-            self._state = "count"
-        elif not digit.isdigit():
-            self._state = "text"
-            self._count.clear()
-            return start, None if self._broken else self._break(-161)
-        self._count += digit
-        if len(self._count) <= self._count[0] - ord("0"):
-            return start + 1, None
-        self._left = int(self._count[1:])
-        self._count.clear()
-        self._state = "block"
-        error = None
-        if not self._broken and self._held + self._left > self._most:
-            error = self._break(-223)
-        if self._broken:
-            self._state = "skip"
-        return start + 1, error or self._end_of_block()
-
-    def _read_block(self, data: bytes, start: int) -> tuple[int, ScpiError | None]:
-        end = min(len(data), start + self._left)
-        if self._state == "block":
-            self._block += memoryview(data)[start:end]
-        self._left -= end - start
-        return end, self._end_of_block()
-
-    def _end_of_block(self) -> ScpiError | None:
-        if self._left:
-            return None
-        skipped = self._state == "skip"
-        self._state = "text"
-        if skipped:
-            return None
-        if len(self._blocks) == MOST_BLOCKS:
-            return self._break(-223)
-        self._blocks.append(bytes(self._block))
-        self._held += len(self._block)
-        self._block = bytearray()
+    def _take_block(self) -> bool:
+        """Take the block that begins here, or return False if some of it has not come yet."""
+        if len(self._data) < 2:
+            return False
+        start = 2 + self._data[1] - ord("0")
+        if not 3 <= start <= 11:  # #H1F and the like are numbers
+            self._keep(self._take(1))
+            return True
+        count = self._data[2:start]
+        if count and not count.isdigit():
+            self._take(2)
+            raise ScpiError(-161)
+        if len(self._data) < start:
+            return False
+        length = int(count)
+        held = sum(map(len, self._blocks))
+        if self._refused or held + length > self._most or len(self._blocks) == MOST_BLOCKS:
+            self._take(start)
+            self._skip = length
+            raise ScpiError(-223)
+        if len(self._data) < start + length:
+            return False
+        self._take(start)
+        self._blocks.append(self._take(length))
         self._text += b"\0"
-        return None
+        return True
+
+
+Nodes: TypeAlias = tuple[tuple[str, int | None], ...]
 
 
 @final
 @dataclass(frozen=True)
 class Unit:
-    """One command or query of a message.
+    """One command or query of a message."""
 
-    Attributes
-    ----------
-    nodes : tuple of (str, int or None)
-        The header from its root: each mnemonic in capitals, and its numeric suffix.
-    query : bool
-        Whether it ends with a question mark.
-    parameters : tuple of str or bytes
-        As sent; bytes are a block.
-    """
-
-    nodes: tuple[tuple[str, int | None], ...]
+    nodes: Nodes  # the header from its root: each mnemonic in capitals, and its numeric suffix
     query: bool
-    parameters: tuple[str | bytes, ...] = ()
+    parameters: tuple[str | bytes, ...] = ()  # bytes are a block
 
 
-_HEADER = re.compile(r"\s*([^\s\0]+)(?:\s+(.*?))?\s*", re.DOTALL)
-_PATH = re.compile(r"(:?)([A-Za-z]\w*(?::[A-Za-z]\w*)*)(\??)", re.ASCII)
-_COMMON = re.compile(r"(\*[A-Za-z]+)(\??)")
-_NODE = re.compile(r"(\w*?)(\d*)", re.ASCII)
+_UNIT = re.compile(r"\s*([^\s\0?]+)(\??)(?:\s+(.*?))?\s*", re.DOTALL)
+_COMMON = re.compile(r"\*[A-Za-z]+")
+_PATH = re.compile(r":?[A-Za-z]\w*(?::[A-Za-z]\w*)*", re.ASCII)
+_QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")
 
 
 def units(message: Message) -> Iterator[Unit]:
-    """Take a message apart.
+    """Parse a message.
 
-    A header without a leading colon goes on below the path of the one before (SCPI-99, volume 1,
+    A header without a leading colon continues the path of the one before (SCPI-99, volume 1,
     6.2.4); common commands leave that path alone.
 
     Raises
@@ -258,35 +194,29 @@ def units(message: Message) -> Iterator[Unit]:
     if any(not (" " <= sign <= "~" or sign in "\t\0\r") for sign in message.text):
         raise ScpiError(-101)
     blocks = iter(message.blocks)
-    path: tuple[tuple[str, int | None], ...] = ()
-    for text in split(message.text, ";"):
-        if not text.strip():
-            continue
-        matched = _HEADER.fullmatch(text)
+    path: Nodes = ()
+    for text in filter(str.strip, split(message.text, ";")):
+        matched = _UNIT.fullmatch(text)
         if matched is None:
             raise ScpiError(-102)
-        header, rest = matched.groups(default="")
+        header, query, rest = matched.groups(default="")
         parameters = tuple(_parameter(part, blocks) for part in (split(rest, ",") if rest else ()))
-        if common := _COMMON.fullmatch(header):
-            nodes: tuple[tuple[str, int | None], ...] = ((common[1].upper(), None),)
-            yield Unit(nodes, bool(common[2]), parameters)
-            continue
-        found = _PATH.fullmatch(header)
-        if found is None:
+        if _COMMON.fullmatch(header):
+            yield Unit(((header.upper(), None),), bool(query), parameters)
+        elif _PATH.fullmatch(header):
+            nodes = tuple(_node(name) for name in header.lstrip(":").split(":"))
+            nodes = nodes if header.startswith(":") else path + nodes
+            path = nodes[:-1]
+            if len(path) > 16:
+                raise ScpiError(-113)
+            yield Unit(nodes, bool(query), parameters)
+        else:
             raise ScpiError(-102)
-        nodes = tuple(_node(name) for name in found[2].split(":"))
-        nodes = nodes if found[1] else path + nodes
-        path = nodes[:-1]
-        if len(path) > 16:
-            raise ScpiError(-113)
-        yield Unit(nodes, bool(found[3]), parameters)
 
 
 def _node(name: str) -> tuple[str, int | None]:
-    found = _NODE.fullmatch(name.upper())
-    if found is None:
-        raise ScpiError(-102)
-    mnemonic, digits = found.groups()
+    mnemonic = name.upper().rstrip("0123456789")
+    digits = name[len(mnemonic) :]
     if len(digits) > 4:
         raise ScpiError(-114)
     return mnemonic, int(digits) if digits else None
@@ -304,24 +234,66 @@ def _parameter(text: str, blocks: Iterator[bytes]) -> str | bytes:
 
 
 def split(text: str, separator: str) -> list[str]:
-    """Split at a separator that stands outside quotes.
-
-    Raises
-    ------
-    ScpiError
-        -151: a quote is not closed.
-    """
+    """Split at a separator that stands outside quotes; raise -151 if one is not closed."""
     if '"' not in text and "'" not in text:
         return text.split(separator)
-    parts, start, quote = [], 0, ""
-    for position, sign in enumerate(text):
-        if quote:
-            quote = "" if sign == quote else quote
-        elif sign in "\"'":
-            quote = sign
-        elif sign == separator:
-            parts.append(text[start:position])
-            start = position + 1
-    if quote:
+    if re.search("[\"']", _QUOTED.sub("", text)):
         raise ScpiError(-151)
-    return [*parts, text[start:]]
+    hidden = _QUOTED.sub(lambda quoted: quoted[0].replace(separator, "\1"), text)
+    return [part.replace("\1", separator) for part in hidden.split(separator)]
+
+
+_NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([A-Za-z%]*)")
+_BASES = {"H": 16, "Q": 8, "B": 2}
+_PREFIXES = {"": 1.0, "N": 1e-9, "U": 1e-6, "M": 1e-3, "K": 1e3}
+_UNITS = {
+    "": {},
+    "HZ": {"HZ": 1.0, "KHZ": 1e3, "MHZ": 1e6, "MAHZ": 1e6, "GHZ": 1e9, "UHZ": 1e-6},
+    "SA/S": {},
+    "OHM": {"OHM": 1.0, "KOHM": 1e3, "MOHM": 1e6},
+    "PCT": {"PCT": 1.0, "%": 1.0},
+    "DEG": {"DEG": 1.0},
+    "V": {p + u: f for p, f in _PREFIXES.items() for u in ("V", "VPP")},
+    "S": {p + "S": f for p, f in _PREFIXES.items()},
+}
+
+
+def read_number(text: str, unit: str = "") -> float:
+    """Read a number in any of the forms of IEEE 488.2, with or without its unit."""
+    if len(text) > 255:
+        raise ScpiError(-124)
+    if text.startswith("#"):
+        try:
+            return float(int(text[2:], _BASES[text[1:2].upper()]))
+        except (KeyError, ValueError, OverflowError):
+            raise ScpiError(-120) from None
+    found = _NUMBER.fullmatch(text)
+    if found is None:
+        raise ScpiError(-104 if text[0].isalpha() or text[0] in "\"'" else -120)
+    suffix = found[2].upper()
+    if suffix and suffix not in _UNITS[unit]:
+        raise ScpiError(-131 if _UNITS[unit] else -138)
+    number = float(found[1]) * (_UNITS[unit][suffix] if suffix else 1.0)
+    if not math.isfinite(number):
+        raise ScpiError(-123)
+    return number
+
+
+def read_string(text: str) -> str:
+    """Read a quoted string, or a bare word as many instruments take it; or raise -151."""
+    quote = text[0]
+    if quote in "\"'" and len(text) > 1 and text[-1] == quote:
+        return text[1:-1].replace(2 * quote, quote)
+    if not re.fullmatch(r"[\w.:\\/-]+", text):
+        raise ScpiError(-151)
+    return text
+
+
+def matches(text: str, word: str) -> bool:
+    """Tell whether a text is the short or the long form of a word such as ``"EXTernal"``."""
+    return text.upper() in (short(word), word.upper())
+
+
+def short(word: str) -> str:
+    """Return the short form of a word: without its small letters."""
+    return re.sub("[a-z]", "", word)

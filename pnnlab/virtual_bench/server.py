@@ -12,140 +12,67 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import final
+from functools import partial
+from typing import Any, final
 
 from pnnlab.errors import InstrumentError
 from pnnlab.virtual_bench.faults import Dropped, Faults
 from pnnlab.virtual_bench.instrument import SimulatedInstrument
-from pnnlab.virtual_bench.messages import Framer, Message, ScpiError
+from pnnlab.virtual_bench.messages import Framer, ScpiError
 
 _CHUNK = 2**18
-_PATIENCE_S = 5.0
+_TIMEOUT_S = 5.0
 
 
 @final
 class Conversation:
-    """What one client says to an instrument.
-
-    Parameters
-    ----------
-    instrument : SimulatedInstrument
-        Whom it talks to.
-    faults : Faults, optional
-        What goes wrong on the way.
-    """
+    """What one client sends to an instrument, and the answers."""
 
     def __init__(self, instrument: SimulatedInstrument, faults: Faults | None = None) -> None:
         self._instrument = instrument
-        self._faults = faults
+        self._execute = partial(faults.execute, instrument) if faults else instrument.execute
         self._framer = Framer(instrument.memory_bytes)
 
-    def hear(self, data: bytes) -> Iterator[bytes]:
-        """Take in bytes, and yield each answer to a message that is now whole.
-
-        Raises
-        ------
-        Dropped
-            A fault: the connection is to be closed.
-        """
-        for heard in self._framer.feed(data):
-            if isinstance(heard, ScpiError):
-                self._instrument.report(heard)
-            elif answer := self._answer(heard):
+    def receive(self, data: bytes) -> Iterator[bytes]:
+        """Take in bytes, and yield each answer to a message that is now whole."""
+        for message in self._framer.feed(data):
+            if isinstance(message, ScpiError):
+                self._instrument.report(message)
+            elif answer := self._execute(message):
                 yield answer
 
-    def _answer(self, message: Message) -> bytes:
-        if self._faults is None:
-            return self._instrument.execute(message)
-        return self._faults.execute(self._instrument, message)
-
     def close(self) -> None:
-        """The client has gone."""
-        error = self._framer.close()
-        if error is not None:
+        """Report what the client has left unfinished."""
+        if error := self._framer.close():
             self._instrument.report(error)
 
 
 class _Handler(socketserver.BaseRequestHandler):
-    server: "_Server"
+    server: "InstrumentServer"
     request: socket.socket
 
     def handle(self) -> None:
         self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         conversation = Conversation(self.server.instrument, self.server.faults)
-        with self.server.connected(self.request):
-            # A client that goes away in the middle is no error of the server's.
-            with suppress(OSError, Dropped):
-                while data := self.request.recv(_CHUNK):
-                    for answer in conversation.hear(data):
-                        self.request.sendall(answer)
-            conversation.close()
-
-
-class _Server(socketserver.ThreadingTCPServer):
-    daemon_threads = True
-    allow_reuse_address = os.name == "posix"  # on Windows it would let two servers share a port
-
-    def __init__(
-        self, instrument: SimulatedInstrument, host: str, port: int, faults: Faults | None
-    ) -> None:
-        self.instrument = instrument
-        self.faults = faults
-        self._open: set[socket.socket] = set()
-        self._changed = threading.Condition()
-        super().__init__((host, port), _Handler)
-
-    def connected(self, connection: socket.socket) -> "_Connected":
-        return _Connected(self._open, self._changed, connection)
-
-    def hang_up(self) -> None:
-        """End every conversation, and wait until its thread has seen it."""
-        with self._changed:
-            for connection in self._open:
-                with suppress(OSError):
-                    connection.shutdown(socket.SHUT_RDWR)
-            self._changed.wait_for(lambda: not self._open, _PATIENCE_S)
+        # A client that goes away in the middle is no error of the server's.
+        with suppress(OSError, Dropped):
+            while data := self.request.recv(_CHUNK):
+                for answer in conversation.receive(data):
+                    self.request.sendall(answer)
+        conversation.close()
 
 
 @final
-class _Connected:
-    """Keeps a connection in the list of those that are open."""
-
-    def __init__(
-        self, opened: set[socket.socket], changed: threading.Condition, connection: socket.socket
-    ) -> None:
-        self._opened, self._changed, self._connection = opened, changed, connection
-
-    def __enter__(self) -> None:
-        with self._changed:
-            self._opened.add(self._connection)
-
-    def __exit__(self, *_: object) -> None:
-        with self._changed:
-            self._opened.discard(self._connection)
-            self._changed.notify_all()
-
-
-@final
-class InstrumentServer:
-    """Serves an instrument from a thread until it is closed.
-
-    Parameters
-    ----------
-    instrument : SimulatedInstrument
-        Which.
-    host : str
-        Address to listen at; one beyond this machine gives a warning.
-    port : int
-        0: any that is free.
-    faults : Faults, optional
-        What goes wrong.
+class InstrumentServer(socketserver.ThreadingTCPServer):
+    """Serve an instrument from a thread until it is closed; any free port by default.
 
     Raises
     ------
     InstrumentError
-        The address cannot be listened at.
+        The address cannot be listened at; one beyond this machine gives a warning.
     """
+
+    allow_reuse_address = os.name == "posix"  # on Windows it would let two servers share a port
 
     def __init__(
         self,
@@ -160,42 +87,50 @@ class InstrumentServer:
                 f"The virtual bench listens at {host}: whoever reaches this machine may use it.",
                 stacklevel=3,
             )
+        self.instrument, self.faults = instrument, faults
+        self._clients: dict[socket.socket, threading.Thread] = {}
         try:
-            self._server = _Server(instrument, host, port, faults)
+            super().__init__((host, port), _Handler)
         except (OSError, OverflowError) as error:
             raise InstrumentError(
                 f"No instrument can be served at {host}, port {port} ({error}). Port 0 takes any "
                 "that is free."
             ) from error
-        self._host = host
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
-        )
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
-
-    @property
-    def port(self) -> int:
-        """The port it listens at."""
-        return int(self._server.server_address[1])
 
     @property
     def resource(self) -> str:
         """Its name for VISA."""
-        host = socket.gethostname() if self._host in ("", "0.0.0.0") else self._host
-        return f"TCPIP::{host}::{self.port}::SOCKET"
+        host, port = self.socket.getsockname()
+        return f"TCPIP::{socket.gethostname() if host == '0.0.0.0' else host}::{port}::SOCKET"
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Start a thread for a client, which `close` ends."""
+        thread = threading.Thread(
+            target=self.process_request_thread, args=(request, client_address), daemon=True
+        )
+        self._clients[request] = thread
+        thread.start()
+
+    def shutdown_request(self, request: Any) -> None:
+        """Forget a client that has gone."""
+        self._clients.pop(request, None)
+        super().shutdown_request(request)
 
     def close(self) -> None:
         """Stop listening, and end all conversations."""
-        self._server.shutdown()
+        self.shutdown()
         self._thread.join()
-        self._server.server_close()
-        self._server.hang_up()
+        self.server_close()
+        for client, thread in self._clients.copy().items():
+            with suppress(OSError):
+                client.shutdown(socket.SHUT_RDWR)
+            thread.join(_TIMEOUT_S)
 
 
 def _loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
