@@ -25,13 +25,13 @@ from pnnlab.instruments.limits import Limits
 from pnnlab.instruments.link import Link
 from pnnlab.instruments.opening import open_bench
 from pnnlab.instruments.programme import CableProgramme, CircuitProgramme
-from pnnlab.instruments.virtual import Faults, VirtualBench
-from pnnlab.instruments.virtual.faults import KINDS
 from pnnlab.layers import PhysicalLayer, Rescale
 from pnnlab.summary import wilson_interval
 from pnnlab.systems import Circuit
 from pnnlab.training import FitSettings, Training, accuracy
 from pnnlab.twins import CircuitEquations, PhysicsTwin
+from pnnlab.virtual_bench import Faults, VirtualBench
+from pnnlab.virtual_bench.faults import KINDS
 
 LIMITS = Limits(low_v=-10, high_v=10)
 CABLE = CableProgramme(100)
@@ -238,7 +238,7 @@ def difference(first: float, second: float) -> tuple[float, float]:
 def circuit_on_a_bench(faults: Faults | None = None) -> Iterator[Bench]:
     programme = CircuitProgramme(input_dim=16, replays=2, outputs=8)
     with (
-        VirtualBench(Circuit(0, drift=False).terminals(), faults=faults) as there,
+        VirtualBench(Circuit(0, drift=False).analog_ports(), faults=faults) as there,
         open_bench(
             there.generator,
             there.oscilloscope,

@@ -4,12 +4,12 @@ import gc
 import tracemalloc
 
 import pytest
-from half_formed import MODELS, anything, disguised, errors, malformed, mutants, said
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from malformed_messages import MODELS, anything, disguised, errors, malformed, mutants, said
 
-from pnnlab.instruments.virtual.instrument import QUEUE_DEPTH
-from pnnlab.instruments.virtual.scpi import Message
+from pnnlab.virtual_bench.instrument import QUEUE_DEPTH
+from pnnlab.virtual_bench.messages import Message
 
 RESET = Message("*RST;*CLS")
 EXAMPLES, POOL, MESSAGES = 50, 15, 600  # for each of four models, in each of two tests
@@ -45,7 +45,7 @@ def test_whatever_comes_the_instrument_stays(model, benchmark):
     make = MODELS[model]
     whole, cut = make(), make()
     for instrument in (whole, cut):
-        instrument.patience_s = 0.0
+        instrument.timeout_s = 0.0
     sent = 0
 
     @hard(EXAMPLES)

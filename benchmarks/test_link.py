@@ -17,8 +17,8 @@ from pnnlab.instruments.generator import Generator, GeneratorSettings
 from pnnlab.instruments.limits import Limits
 from pnnlab.instruments.link import Link
 from pnnlab.instruments.oscilloscope import Oscilloscope, ScopeSettings
-from pnnlab.instruments.virtual.bench import VirtualBench
-from pnnlab.systems.terminals import Cable
+from pnnlab.systems.analog import Cable
+from pnnlab.virtual_bench.wiring import VirtualBench
 
 BYTES = 2_000_000  # a million points
 ROUNDS = 400

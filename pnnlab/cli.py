@@ -21,7 +21,7 @@ from pnnlab.paths import user_path
 if TYPE_CHECKING:
     from pnnlab.results import Gathered
     from pnnlab.series import Notebook, Outcome
-    from pnnlab.systems.terminals import Terminals
+    from pnnlab.systems.analog import AnalogPorts
 
 # Everything slow (papermill, torch, pyvisa) is imported by the command that needs it, so that
 # `pnnlab --help` answers at once.
@@ -200,7 +200,7 @@ def _add_virtual_bench(commands: "argparse._SubParsersAction[argparse.ArgumentPa
         "--system",
         choices=("circuit", "plate", "cable"),
         default="circuit",
-        help="what hangs between them (%(default)s)",
+        help="the device between them (%(default)s)",
     )
     bench.add_argument(
         "--unit", type=int, default=0, metavar="N", help="which fabricated copy (%(default)s)"
@@ -452,7 +452,7 @@ def _doctor(arguments: argparse.Namespace, _: list[str]) -> int:
 
 
 def _virtual_bench(arguments: argparse.Namespace, _: list[str]) -> int:
-    from pnnlab.instruments.virtual import VirtualBench
+    from pnnlab.virtual_bench import VirtualBench
 
     with VirtualBench(
         _device(arguments.system, arguments.unit, noise=not arguments.no_noise),
@@ -471,18 +471,18 @@ def _virtual_bench(arguments: argparse.Namespace, _: list[str]) -> int:
             return OK
 
 
-def _device(name: str, unit: int, *, noise: bool) -> "Terminals":
-    from pnnlab.systems.terminals import Cable
+def _device(name: str, unit: int, *, noise: bool) -> "AnalogPorts":
+    from pnnlab.systems.analog import Cable
 
     if name == "cable":
         return Cable()
     if name == "plate":
         from pnnlab.systems.plate import Plate
 
-        return Plate(unit, noise=noise, drift=noise).terminals()
+        return Plate(unit, noise=noise, drift=noise).analog_ports()
     from pnnlab.systems.circuit import Circuit
 
-    return Circuit(unit, noise=noise, drift=noise).terminals()
+    return Circuit(unit, noise=noise, drift=noise).analog_ports()
 
 
 if __name__ == "__main__":

@@ -14,20 +14,20 @@ from pnnlab.instruments.bench import Bench
 from pnnlab.instruments.limits import Limits
 from pnnlab.instruments.opening import open_bench
 from pnnlab.instruments.programme import CableProgramme, CircuitProgramme, PlateProgramme, Programme
-from pnnlab.instruments.virtual import VirtualBench, Wiring
 from pnnlab.protocols import PhysicalSystem
 from pnnlab.systems import Circuit, Plate
-from pnnlab.systems.terminals import Cable, Terminals
+from pnnlab.systems.analog import AnalogPorts, Cable
+from pnnlab.virtual_bench import VirtualBench, Wiring
 
 LIMITS = Limits(low_v=-10, high_v=10)
 
 
 @contextmanager
 def bench_of(
-    terminals: Terminals, programme: Programme, limits: Limits = LIMITS, **virtual
+    ports: AnalogPorts, programme: Programme, limits: Limits = LIMITS, **virtual
 ) -> Iterator[Bench]:
     with (
-        VirtualBench(terminals, **virtual) as there,
+        VirtualBench(ports, **virtual) as there,
         open_bench(
             there.generator, there.oscilloscope, programme, limits=limits, guarded=False
         ) as bench,
@@ -56,7 +56,7 @@ class OnABench(SystemConformance):
 
 class TestCircuit(OnABench):
     def make_system(self) -> PhysicalSystem:
-        return self.enter(bench_of(circuit().terminals(), CircuitProgramme(16, 2, 8)))
+        return self.enter(bench_of(circuit().analog_ports(), CircuitProgramme(16, 2, 8)))
 
 
 class TestPlate(OnABench):
@@ -65,7 +65,7 @@ class TestPlate(OnABench):
 
     def make_system(self) -> PhysicalSystem:
         plate = Plate(3, input_dim=16, replays=1, output_dim=4, drift=False)
-        return self.enter(bench_of(plate.terminals(), PlateProgramme(16, 1, 4)))
+        return self.enter(bench_of(plate.analog_ports(), PlateProgramme(16, 1, 4)))
 
 
 @pytest.mark.parametrize("generator", ["keysight", "tektronix"])
@@ -73,7 +73,7 @@ class TestPlate(OnABench):
 def test_a_circuit_on_a_bench_answers_as_the_simulated_one(generator, oscilloscope):
     system = circuit()
     with bench_of(
-        circuit().terminals(),
+        circuit().analog_ports(),
         CircuitProgramme(16, 2, 8),
         generator=generator,
         oscilloscope=oscilloscope,
@@ -85,7 +85,7 @@ def test_a_circuit_on_a_bench_answers_as_the_simulated_one(generator, oscillosco
 
 
 def test_several_programmes_share_one_bench():
-    with bench_of(circuit().terminals(), CircuitProgramme(16, 2, 8)) as first:
+    with bench_of(circuit().analog_ports(), CircuitProgramme(16, 2, 8)) as first:
         second = first.reprogrammed(replays=4, output_dim=4)
         second(torch.rand(3, 16), torch.rand(second.param_dim))
         first(torch.rand(2, 16), torch.rand(first.param_dim))
@@ -117,7 +117,7 @@ def test_a_batch_that_memory_cannot_hold_goes_out_in_parts():
 def test_the_self_check_says_what_is_wrong(wiring, told):
     with (
         pytest.raises(InstrumentError, match=told),
-        bench_of(circuit().terminals(), CircuitProgramme(16, 2, 8), wiring=wiring),
+        bench_of(circuit().analog_ports(), CircuitProgramme(16, 2, 8), wiring=wiring),
     ):
         pass
 
@@ -125,7 +125,7 @@ def test_the_self_check_says_what_is_wrong(wiring, told):
 def test_the_self_check_looks_at_the_other_channel():
     programme = CircuitProgramme(16, 2, 8)
     with (
-        VirtualBench(circuit().terminals()) as there,
+        VirtualBench(circuit().analog_ports()) as there,
         pytest.raises(InstrumentError, match="the signal is on channel 1"),
     ):
         open_bench(
@@ -149,7 +149,7 @@ def test_a_cable_tells_the_delay_and_given_it_nothing_is_late(delay_s):
 def test_what_the_device_does_not_bear_is_never_sent():
     with (
         pytest.raises(LimitError),
-        bench_of(circuit().terminals(), CircuitProgramme(16, 2, 8), Limits(-5, 5)),
+        bench_of(circuit().analog_ports(), CircuitProgramme(16, 2, 8), Limits(-5, 5)),
     ):
         pass
 

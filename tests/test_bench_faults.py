@@ -17,13 +17,13 @@ from pnnlab.instruments.bench import Bench
 from pnnlab.instruments.limits import Limits
 from pnnlab.instruments.opening import open_bench
 from pnnlab.instruments.programme import CircuitProgramme
-from pnnlab.instruments.virtual import Faults, VirtualBench
-from pnnlab.instruments.virtual.faults import FaultKind
 from pnnlab.layers import PhysicalLayer, Rescale
 from pnnlab.runs import Run, read_journal
 from pnnlab.systems import Circuit
 from pnnlab.training import FitSettings, Training
 from pnnlab.twins import CircuitEquations, PhysicsTwin
+from pnnlab.virtual_bench import Faults, VirtualBench
+from pnnlab.virtual_bench.faults import FaultKind
 
 PROGRAMME = CircuitProgramme(input_dim=16, replays=2, outputs=8)
 LIMITS = Limits(low_v=-10, high_v=10)
@@ -52,7 +52,7 @@ def bench_on(there: VirtualBench, faults: Faults | None = None) -> Bench:
 
 def virtual(*, noise: bool, faults: Faults | None = None) -> VirtualBench:
     circuit = Circuit(0, noise=noise, drift=False)
-    return VirtualBench(circuit.terminals(), noise=noise, faults=faults)
+    return VirtualBench(circuit.analog_ports(), noise=noise, faults=faults)
 
 
 def training(bench: Bench, epochs: int) -> Training:
@@ -128,7 +128,7 @@ def two_free_ports() -> int:
 
 def test_what_cannot_be_mended_pauses_the_run_and_says_why(tmp_path):
     circuit, port = Circuit(0, noise=False, drift=False), two_free_ports()
-    with VirtualBench(circuit.terminals(), noise=False, port=port) as there:
+    with VirtualBench(circuit.analog_ports(), noise=False, port=port) as there:
         bench = bench_on(there)
         run = Run.create(tmp_path, training(bench, 20))
         session = Session(run).start()
@@ -140,7 +140,7 @@ def test_what_cannot_be_mended_pauses_the_run_and_says_why(tmp_path):
     assert session.latest is not None
     taken = session.latest.step
     assert len(read_journal(tmp_path)) == taken
-    with VirtualBench(circuit.terminals(), noise=False, port=port):
+    with VirtualBench(circuit.analog_ports(), noise=False, port=port):
         session.resume()
         wait_until(lambda: session.latest.step > taken + 5)
         session.stop()

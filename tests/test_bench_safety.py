@@ -15,8 +15,8 @@ from pnnlab.instruments.limits import Limits
 from pnnlab.instruments.link import Link
 from pnnlab.instruments.opening import open_bench
 from pnnlab.instruments.programme import CableProgramme
-from pnnlab.instruments.virtual import VirtualBench
-from pnnlab.systems.terminals import Cable
+from pnnlab.systems.analog import Cable
+from pnnlab.virtual_bench import VirtualBench
 
 LIMITS = Limits(low_v=-2, high_v=2)
 CLIENT = """

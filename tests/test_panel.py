@@ -18,12 +18,12 @@ from pnnlab.errors import InstrumentError
 from pnnlab.instruments.limits import Limits
 from pnnlab.instruments.opening import open_bench
 from pnnlab.instruments.programme import CircuitProgramme
-from pnnlab.instruments.virtual import VirtualBench
 from pnnlab.protocols import PhysicalSystem
 from pnnlab.systems import SHG, Circuit, Oscillators, Plate
 from pnnlab.training import Record
 from pnnlab.views.errands import Errands
 from pnnlab.views.panel import POINTS, REPEATS, DevicePanel
+from pnnlab.virtual_bench import VirtualBench
 
 
 class Real(PhysicalSystem):
@@ -263,7 +263,7 @@ def test_on_a_bench_every_look_is_a_batch_of_shots() -> None:
     programme, limits = CircuitProgramme(16, 2, 8), Limits(low_v=-10, high_v=10)
     circuit = Circuit(3, input_dim=16, replays=2, output_dim=8, drift=False)
     with (
-        VirtualBench(circuit.terminals()) as there,
+        VirtualBench(circuit.analog_ports()) as there,
         open_bench(
             there.generator, there.oscilloscope, programme, limits=limits, guarded=False
         ) as bench,

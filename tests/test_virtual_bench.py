@@ -17,10 +17,10 @@ from pyvisa.resources import MessageBasedResource
 
 from pnnlab import cli
 from pnnlab.errors import InstrumentError, RangeError
-from pnnlab.instruments.virtual import VirtualBench, Wiring
-from pnnlab.instruments.virtual.keysight33500 import Keysight33500
-from pnnlab.instruments.virtual.server import InstrumentServer
-from pnnlab.systems.terminals import Cable, Terminals, Volts
+from pnnlab.systems.analog import AnalogPorts, Cable, Volts
+from pnnlab.virtual_bench import VirtualBench, Wiring
+from pnnlab.virtual_bench.keysight33500 import Keysight33500
+from pnnlab.virtual_bench.server import InstrumentServer
 
 Trace: TypeAlias = NDArray[np.float64]
 WAVE = np.concatenate([np.linspace(-1, 1, 50), np.full(50, 0.5), np.linspace(1, -1, 50)])
@@ -62,7 +62,7 @@ RIGOL_SCOPE = (
 )
 
 
-class Smooth(Terminals):
+class Smooth(AnalogPorts):
     """One pole: a device with memory."""
 
     sample_s = 1e-6

@@ -18,9 +18,9 @@ from pnnlab.instruments.generator import Generator, GeneratorSettings
 from pnnlab.instruments.limits import Limits
 from pnnlab.instruments.link import Link
 from pnnlab.instruments.oscilloscope import Oscilloscope, ScopeSettings, Trace
-from pnnlab.instruments.virtual.bench import VirtualBench, Wiring
-from pnnlab.instruments.virtual.faults import FaultKind, Faults
-from pnnlab.systems.terminals import Cable
+from pnnlab.systems.analog import Cable
+from pnnlab.virtual_bench.faults import FaultKind, Faults
+from pnnlab.virtual_bench.wiring import VirtualBench, Wiring
 
 GENERATORS = {"keysight": KEYSIGHT_33500, "tektronix": TEKTRONIX_AFG3000}
 SCOPES = {"keysight": INFINIIVISION, "rigol": RIGOL_DS1000Z}

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from pnnlab.errors import RangeError
-from pnnlab.instruments.virtual import Faults, VirtualBench
-from pnnlab.instruments.virtual.faults import KINDS, Dropped
-from pnnlab.instruments.virtual.infiniivision import InfiniiVision
-from pnnlab.instruments.virtual.record import Signal
-from pnnlab.instruments.virtual.scpi import Message
-from pnnlab.systems.terminals import Cable
+from pnnlab.systems.analog import Cable
+from pnnlab.virtual_bench import Faults, VirtualBench
+from pnnlab.virtual_bench.faults import KINDS, Dropped
+from pnnlab.virtual_bench.infiniivision import InfiniiVision
+from pnnlab.virtual_bench.messages import Message
+from pnnlab.virtual_bench.oscilloscopes import Signal
 
 ARM = Message(
     ":CHAN1:RANG 8;:TIM:RANG 1E-3;:TRIG:SOUR EXT;LEV 1;:TRIG:SWE NORM;:WAV:POIN:MODE RAW;"
@@ -53,7 +53,7 @@ def test_a_dropped_connection_may_have_done_its_work_or_not(scope: InfiniiVision
     assert done == {1.0, 1e-3}
 
 
-def test_a_stalled_instrument_is_deaf(scope: InfiniiVision) -> None:
+def test_a_stalled_instrument_loses_the_message(scope: InfiniiVision) -> None:
     faults = only("stall", stall_s=0.05)
     started = time.monotonic()
     assert faults.execute(scope, Message(":TIM:RANG 1;*IDN?")) == b""
@@ -74,7 +74,7 @@ def test_a_late_answer_is_whole(scope: InfiniiVision) -> None:
 def test_half_a_block_is_all_there_is(scope: InfiniiVision) -> None:
     faults = only("truncate")
     faults.execute(scope, ARM)
-    scope.see(PULSE)
+    scope.receive(PULSE)
     assert faults.execute(scope, Message("*OPC?")) == b"1\n"  # not worth cutting
     cut, whole = faults.execute(scope, READ), faults.execute(scope, READ)
     assert len(whole) == 1011
@@ -96,7 +96,7 @@ def test_a_spoilt_record_is_followed_by_a_sound_one(
     bad = []
     for _ in range(2):
         faults.execute(scope, ARM)
-        scope.see(PULSE)
+        scope.receive(PULSE)
         octets = np.frombuffer(faults.execute(scope, READ)[10:-1], np.uint8)
         bad.append(int((octets == code).sum()))
     assert bad == [20, 0]
@@ -118,7 +118,7 @@ def history(seed: int) -> list[dict[str, int]]:
         for message in (ARM, WHO, READ):
             with suppress(Dropped):
                 faults.execute(scope, message)
-            scope.see(PULSE)
+            scope.receive(PULSE)
         happened.append(dict(faults.injected))
     return happened
 

@@ -4,20 +4,20 @@ import math
 
 import numpy as np
 import pytest
-from half_formed import errors, said
+from malformed_messages import errors, said
 
-from pnnlab.instruments.virtual.afg3000 import Afg3000
-from pnnlab.instruments.virtual.generator import Emission, Generator
-from pnnlab.instruments.virtual.keysight33500 import Keysight33500
+from pnnlab.virtual_bench.afg3000 import Afg3000
+from pnnlab.virtual_bench.generators import Emission, SimulatedGenerator
+from pnnlab.virtual_bench.keysight33500 import Keysight33500
 
 POINTS = np.array([0.0, 0.25, 0.5, 1.0, 0.5, 0.25, 0.0, 0.0])
 
 
-def ask(generator: Generator, text: str) -> str:
+def ask(generator: SimulatedGenerator, text: str) -> str:
     return said(generator, f"{text}\n".encode(), []).decode().rstrip("\n")
 
 
-def codes(generator: Generator) -> list[int]:
+def codes(generator: SimulatedGenerator) -> list[int]:
     return [int(error.split(",")[0]) for error in errors(generator)]
 
 
@@ -25,7 +25,7 @@ def block(data: bytes) -> bytes:
     return f"#{len(str(len(data)))}{len(data)}".encode() + data
 
 
-def emitted(generator: Generator, channel: int = 1) -> Emission:
+def emitted(generator: SimulatedGenerator, channel: int = 1) -> Emission:
     emission = generator.emission(channel)
     assert emission is not None
     return emission
@@ -61,14 +61,14 @@ def test_keysight_takes_points_in_either_form_and_order(
     said(keysight, header + block(points.astype(kind).tobytes()) + b"\n", [])
     assert ask(keysight, "SOUR2:DATA:ATTR:POIN? saw;PTP? saw") == "+8;+1.000000000000000E+00"
     assert codes(keysight) == []
-    np.testing.assert_allclose(keysight.arb(2, "SAW"), POINTS, atol=1 / 32767)
+    np.testing.assert_allclose(keysight.arb(2, "SAW").points, POINTS, atol=1 / 32767)
 
 
 def test_keysight_takes_points_that_are_written_out(keysight: Keysight33500) -> None:
     ask(keysight, "DATA:ARB saw, " + ", ".join(map(str, POINTS)))
     ask(keysight, "DATA:ARB:DAC saw2, " + ", ".join(f"{32767 * point:.0f}" for point in POINTS))
     assert codes(keysight) == []
-    np.testing.assert_array_equal(keysight.arb(1, "saw"), keysight.arb(1, "saw2"))
+    np.testing.assert_array_equal(keysight.arb(1, "saw").points, keysight.arb(1, "saw2").points)
 
 
 def test_keysight_refuses_waveforms(keysight: Keysight33500) -> None:
@@ -119,8 +119,12 @@ def test_keysight_limits_the_amplitude_with_the_points(keysight: Keysight33500) 
     assert ask(keysight, "FUNC?") == "SIN"
     ask(keysight, "VOLT:HIGH -11")
     assert codes(keysight) == [-222]
-    ask(keysight, "VOLT:LOW 10;LOW 10")
-    assert codes(keysight) == [-221, -221]
+    before = ask(keysight, "VOLT?;:VOLT:OFFS?;:FUNC:ARB?")
+    ask(keysight, "VOLT:LOW 10;LOW 10;:FUNC:ARB none")
+    assert codes(keysight) == [-221, -221, 785]
+    assert (
+        ask(keysight, "VOLT?;:VOLT:OFFS?;:FUNC:ARB?") == before
+    )  # what is refused changes nothing
 
 
 def test_a_load_changes_what_volts_are_called_and_not_what_they_are(
@@ -143,7 +147,7 @@ def test_the_sample_rate_depends_on_the_filter(keysight: Keysight33500) -> None:
 
 def test_it_plays_when_it_is_asked_and_waits(keysight: Keysight33500) -> None:
     played: list[tuple[int, bool, bool]] = []
-    keysight.plug = lambda channel, emission, synced: played.append(
+    keysight.on_trigger = lambda channel, emission, synced: played.append(
         (channel, emission is not None, synced)
     )
     ask(keysight, "*TRG;:BURS:STAT ON;*TRG")  # it plays all the time, then on a clock of its own

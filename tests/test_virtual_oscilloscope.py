@@ -2,13 +2,12 @@
 
 import numpy as np
 import pytest
-from half_formed import errors, said
+from malformed_messages import errors, said
 from numpy.typing import NDArray
 
-from pnnlab.instruments.virtual.ds1000z import Ds1000z
-from pnnlab.instruments.virtual.infiniivision import InfiniiVision
-from pnnlab.instruments.virtual.oscilloscope import Oscilloscope
-from pnnlab.instruments.virtual.record import NOISE, Signal
+from pnnlab.virtual_bench.ds1000z import Ds1000z
+from pnnlab.virtual_bench.infiniivision import InfiniiVision
+from pnnlab.virtual_bench.oscilloscopes import NOISE, Signal, SimulatedOscilloscope
 
 KEYSIGHT = (
     ":CHAN1:RANG 8;OFFS 1;:TIM:REF LEFT;RANG 1E-3;POS 1E-4;:TRIG:SOUR EXT;LEV 1;:TRIG:SWE NORM;"
@@ -21,15 +20,15 @@ RIGOL = (
 RAMP = Signal(np.linspace(0, 4, 1001)[1:], 0.0, 1e-6, pulse_s=1e-3)  # 4 V in a millisecond
 
 
-def ask(scope: Oscilloscope, text: str) -> str:
+def ask(scope: SimulatedOscilloscope, text: str) -> str:
     return said(scope, f"{text}\n".encode(), []).decode().rstrip("\n")
 
 
-def codes(scope: Oscilloscope) -> list[int]:
+def codes(scope: SimulatedOscilloscope) -> list[int]:
     return [int(error.split(",")[0]) for error in errors(scope)]
 
 
-def payload(scope: Oscilloscope, query: str = ":WAV:DATA?") -> bytes:
+def payload(scope: SimulatedOscilloscope, query: str = ":WAV:DATA?") -> bytes:
     answer = said(scope, f"{query}\n".encode(), [])
     digits = int(answer[1:2])
     count = int(answer[2 : 2 + digits])
@@ -38,13 +37,13 @@ def payload(scope: Oscilloscope, query: str = ":WAV:DATA?") -> bytes:
     return answer[2 + digits : 2 + digits + count]
 
 
-def preamble(scope: Oscilloscope) -> list[float]:
+def preamble(scope: SimulatedOscilloscope) -> list[float]:
     fields = [float(field) for field in ask(scope, ":WAV:PRE?").split(",")]
     assert len(fields) == 10
     return fields
 
 
-def volts(scope: Oscilloscope, kind: str) -> NDArray[np.float64]:
+def volts(scope: SimulatedOscilloscope, kind: str) -> NDArray[np.float64]:
     """As the programmer's guides say: the two makes differ."""
     data = np.frombuffer(payload(scope), kind).astype(float)
     increment, origin, reference = preamble(scope)[7:]
@@ -71,7 +70,7 @@ def test_keysight_waits_for_its_trigger(keysight: InfiniiVision) -> None:
     assert ask(keysight, ":OPER:COND?;:AER?;:TER?;:RST?") == "+0;+0;+0;STOP"
     ask(keysight, KEYSIGHT)
     assert ask(keysight, ":OPER:COND?;:AER?;:AER?;:RST?") == "+40;+1;+0;SING"
-    keysight.see(RAMP)
+    keysight.receive(RAMP)
     assert ask(keysight, ":OPER:COND?;:TER?;:TER?;:RST?") == "+0;+1;+0;STOP"
     assert codes(keysight) == []
 
@@ -94,7 +93,7 @@ def test_keysight_gives_volts_in_every_form(
     keysight: InfiniiVision, settings: str, kind: str
 ) -> None:
     ask(keysight, KEYSIGHT)
-    keysight.see(RAMP)
+    keysight.receive(RAMP)
     ask(keysight, f":WAV:{settings}")
     trace = volts(keysight, kind)
     assert preamble(keysight)[4:7] == [1e-6, 0, 0]
@@ -105,14 +104,14 @@ def test_keysight_gives_volts_in_every_form(
 
 def test_keysight_writes_numbers_out(keysight: InfiniiVision) -> None:
     ask(keysight, f"{KEYSIGHT};:WAV:FORM ASC")
-    keysight.see(RAMP)
+    keysight.receive(RAMP)
     trace = np.array([float(part) for part in payload(keysight).split(b",")])
     np.testing.assert_allclose(trace, np.arange(1000) * 4e-3, atol=0.51 * 8 / 199)
 
 
 def test_high_resolution_has_more_bits(keysight: InfiniiVision) -> None:
     ask(keysight, f":ACQ:TYPE HRES;{KEYSIGHT}")
-    keysight.see(RAMP)
+    keysight.receive(RAMP)
     trace = volts(keysight, "<u2")
     np.testing.assert_allclose(trace, np.arange(1000) * 4e-3, atol=0.51 * 8 / 199 / 16)
     assert preamble(keysight)[1] == 3
@@ -121,7 +120,7 @@ def test_high_resolution_has_more_bits(keysight: InfiniiVision) -> None:
 def test_clipped_points_and_holes_have_their_codes(keysight: InfiniiVision) -> None:
     ask(keysight, KEYSIGHT.replace("OFFS 1", "OFFS 1;RANG 2"))
     keysight.fault = "hole"
-    keysight.see(Signal(np.linspace(-2, 4, 1001)[1:], -2.0, 1e-6, pulse_s=1e-3))
+    keysight.receive(Signal(np.linspace(-2, 4, 1001)[1:], -2.0, 1e-6, pulse_s=1e-3))
     words = np.frombuffer(payload(keysight), "<u2")
     assert set(words[:280]) == {0x0001}
     assert set(words[-280:]) == {0xFF00}
@@ -131,14 +130,14 @@ def test_clipped_points_and_holes_have_their_codes(keysight: InfiniiVision) -> N
     np.testing.assert_array_equal(octets == 255, words == 0xFF00)
     np.testing.assert_array_equal(octets == 0, words == 0)
     ask(keysight, ":SING")
-    keysight.see(RAMP)
+    keysight.receive(RAMP)
     assert (np.frombuffer(payload(keysight), "u1") != 0).all()  # the next record is whole
 
 
 def test_raw_points_are_read_only_when_it_has_stopped(keysight: InfiniiVision) -> None:
     ask(keysight, f"{KEYSIGHT.removesuffix('SING')}RUN")
     assert ask(keysight, ":WAV:DATA?") == ""
-    keysight.see(RAMP)
+    keysight.receive(RAMP)
     assert ask(keysight, ":WAV:DATA?") == ""
     assert codes(keysight) == [-230, -221]
     assert len(payload(keysight, ":WAV:POIN:MODE NORM;:WAV:DATA?")) == 2000
@@ -153,7 +152,7 @@ def test_how_many_points_there_are(keysight: InfiniiVision) -> None:
     ask(keysight, ":WAV:POIN 99;:ACQ:POIN 1000")
     assert codes(keysight) == [-222, -221]
     ask(keysight, ":ACQ:DIG ON;POIN 3000;SRAT 1E6")
-    keysight.see(RAMP)
+    keysight.receive(RAMP)
     assert preamble(keysight)[2:5] == [3000, 1, 1e-6]
     assert codes(keysight) == []
 
@@ -169,7 +168,7 @@ def test_how_many_points_there_are(keysight: InfiniiVision) -> None:
 )
 def test_where_the_screen_begins(keysight: InfiniiVision, settings: str, start: float) -> None:
     ask(keysight, f"{KEYSIGHT};{settings}")
-    keysight.see(RAMP)
+    keysight.receive(RAMP)
     assert preamble(keysight)[5] == pytest.approx(start)
     times = start + np.arange(1000) * 1e-6
     expected = np.clip(4e3 * times, 0, 4)
@@ -178,11 +177,11 @@ def test_where_the_screen_begins(keysight: InfiniiVision, settings: str, start: 
 
 def test_the_signal_itself_may_trigger(keysight: InfiniiVision) -> None:
     ask(keysight, f"{KEYSIGHT};:TRIG:SOUR CHAN1;LEV 2;:TIM:POS 1E-4")
-    keysight.see(RAMP)
+    keysight.receive(RAMP)
     trace = volts(keysight, "<u2")
     assert trace[0] == pytest.approx(2, abs=0.03)  # the left edge of the screen is the trigger
     ask(keysight, ":SING;:TRIG:SLOP NEG")
-    keysight.see(RAMP)
+    keysight.receive(RAMP)
     assert keysight.armed  # it never falls
 
 
@@ -199,7 +198,7 @@ def test_a_pulse_that_misses_the_level_is_not_seen(
     keysight: InfiniiVision, settings: str, triggers: bool
 ) -> None:
     ask(keysight, f"{KEYSIGHT};{settings}")
-    keysight.see(RAMP)
+    keysight.receive(RAMP)
     assert keysight.armed != triggers
     assert (keysight.capture is not None) == triggers
 
@@ -218,7 +217,7 @@ def test_a_trigger_may_be_forced(keysight: InfiniiVision) -> None:
 
 
 def test_digitize_gives_up_in_the_end(keysight: InfiniiVision) -> None:
-    keysight.patience_s = 0.01
+    keysight.timeout_s = 0.01
     assert ask(keysight, f"{KEYSIGHT};:DIG CHAN1;*OPC?") == "1"
     assert not keysight.armed
     assert keysight.capture is None
@@ -227,7 +226,7 @@ def test_digitize_gives_up_in_the_end(keysight: InfiniiVision) -> None:
 def test_a_probe_changes_what_volts_are_called(keysight: InfiniiVision) -> None:
     ask(keysight, f"{KEYSIGHT};:CHAN1:PROB 10")
     assert ask(keysight, ":CHAN1:RANG?;OFFS?") == "+8.00000000E+001;+1.00000000E+001"
-    keysight.see(RAMP)
+    keysight.receive(RAMP)
     np.testing.assert_allclose(volts(keysight, "<u2"), np.arange(1000) * 4e-2, atol=0.21)
     ask(keysight, ":CHAN1:RANG 0.01")
     assert codes(keysight) == [-222]
@@ -236,7 +235,7 @@ def test_a_probe_changes_what_volts_are_called(keysight: InfiniiVision) -> None:
 def test_inversion_coupling_and_drift(keysight: InfiniiVision) -> None:
     ask(keysight, f"{KEYSIGHT};:CHAN1:INV ON;COUP AC;OFFS 0")
     keysight.drift_v = 0.25
-    keysight.see(RAMP)
+    keysight.receive(RAMP)
     expected = -(np.arange(1000) * 4e-3 - 1.998 + 0.25)
     np.testing.assert_allclose(volts(keysight, "<u2"), expected, atol=0.03)
 
@@ -246,12 +245,22 @@ def test_noise_has_its_size_and_its_seed() -> None:
     for seed in (1, 1, 2):
         scope = InfiniiVision(noise=True, seed=seed)
         ask(scope, f"{KEYSIGHT};:ACQ:TYPE HRES")
-        scope.see(Signal(np.zeros(1), 0.0, 1e-6, pulse_s=1e-3))
+        scope.receive(Signal(np.zeros(1), 0.0, 1e-6, pulse_s=1e-3))
         traces.append(volts(scope, "<u2"))
         np.testing.assert_array_equal(volts(scope, "<u2"), traces[-1])  # read twice
     np.testing.assert_array_equal(traces[0], traces[1])
     assert (traces[0] != traces[2]).mean() > 0.9
     assert traces[0].std() == pytest.approx(NOISE * 8, rel=0.1)
+
+
+def test_what_needs_no_record_is_answered_without_one(
+    keysight: InfiniiVision, rigol: Ds1000z
+) -> None:
+    assert ask(keysight, ":WAV:XREF?;YREF?;FORM WORD;YREF?") == "+0;+128;+32768"
+    assert ask(rigol, ":WAV:XREF?;YREF?") == "0;127"
+    assert codes(keysight) == codes(rigol) == []
+    assert ask(keysight, ":WAV:XINC?") == ""
+    assert codes(keysight) == [-230]
 
 
 def test_keysight_sums_a_subsystem_up(keysight: InfiniiVision) -> None:
@@ -267,7 +276,7 @@ def test_keysight_sums_a_subsystem_up(keysight: InfiniiVision) -> None:
 def test_rigol_waits_for_its_trigger(rigol: Ds1000z) -> None:
     ask(rigol, RIGOL)
     assert ask(rigol, ":TRIG:STAT?;:TRIG:SWE?") == "WAIT;SING"  # :SINGle is a sweep
-    rigol.see(RAMP)
+    rigol.receive(RAMP)
     assert ask(rigol, ":TRIG:STAT?") == "STOP"
     assert codes(rigol) == []
 
@@ -275,7 +284,7 @@ def test_rigol_waits_for_its_trigger(rigol: Ds1000z) -> None:
 @pytest.mark.parametrize(("form", "kind"), [("BYTE", "u1"), ("WORD", "<u2")])
 def test_rigol_gives_volts_from_screen_and_memory(rigol: Ds1000z, form: str, kind: str) -> None:
     ask(rigol, RIGOL)
-    rigol.see(RAMP)
+    rigol.receive(RAMP)
     ask(rigol, f":WAV:FORM {form}")
     fields = preamble(rigol)
     assert fields[1:6] == [0, 1200, 1, 1e-6, pytest.approx(0, abs=1e-15)]
@@ -293,7 +302,7 @@ def test_rigol_gives_volts_from_screen_and_memory(rigol: Ds1000z, form: str, kin
 def test_rigol_refuses(rigol: Ds1000z) -> None:
     ask(rigol, f"{RIGOL};:ACQ:MDEP 120000;:WAV:DATA?")
     assert codes(rigol) == [-230]
-    rigol.see(RAMP)
+    rigol.receive(RAMP)
     ask(rigol, ":ACQ:MDEP 120000")
     assert codes(rigol) == [-221]  # it has stopped
     ask(rigol, ":RUN;:ACQ:MDEP 5;:WAV:MODE RAW;DATA?")
@@ -301,7 +310,7 @@ def test_rigol_refuses(rigol: Ds1000z) -> None:
     ask(rigol, ":STOP;:WAV:STAR 5;STOP 4;DATA?;:WAV:STOP 120001;DATA?")
     assert codes(rigol) == [-222, -222]
     ask(rigol, ":WAV:FORM ASC;STAR 1;STOP 12000;:RUN;:ACQ:MDEP 120000")
-    rigol.see(RAMP)
+    rigol.receive(RAMP)
     ask(rigol, ":STOP;:WAV:STOP 20000;DATA?")
     assert codes(rigol) == [-223]
 
@@ -313,7 +322,7 @@ def test_rigol_scales_are_round_without_fine_adjustment(rigol: Ds1000z) -> None:
 
 def test_rigol_clips_without_a_word(rigol: Ds1000z) -> None:
     ask(rigol, RIGOL.replace("SCAL 1;OFFS -1", "SCAL 0.1;OFFS -1"))
-    rigol.see(Signal(np.linspace(-2, 4, 1001)[1:], -2.0, 1e-6, pulse_s=1e-3))
+    rigol.receive(Signal(np.linspace(-2, 4, 1001)[1:], -2.0, 1e-6, pulse_s=1e-3))
     octets = np.frombuffer(payload(rigol), "u1")
     assert (octets[0], octets[1000]) == (0, 255)
     assert ask(rigol, ":WAV:FORM ASC;:TRIG:STAT?") == "STOP"

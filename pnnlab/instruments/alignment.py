@@ -5,7 +5,7 @@ from typing import final
 
 import numpy as np
 
-from pnnlab.systems.terminals import Volts
+from pnnlab.systems.analog import Volts
 
 
 @final

@@ -15,7 +15,7 @@ from pnnlab.instruments.programme import Programme
 from pnnlab.instruments.selfcheck import SelfCheck
 from pnnlab.instruments.trust import Tally, Trust
 from pnnlab.protocols import Group, PhysicalSystem
-from pnnlab.systems.terminals import Volts
+from pnnlab.systems.analog import Volts
 
 _PIECE = 1 << 15  # samples to be encoded or decoded at once: less than torch divides among threads
 

@@ -12,7 +12,7 @@ from pnnlab.instruments.generator import Generator, GeneratorSettings
 from pnnlab.instruments.guard import Guard
 from pnnlab.instruments.oscilloscope import Oscilloscope, ScopeSettings, Trace
 from pnnlab.instruments.scratch import Scratch
-from pnnlab.systems.terminals import Volts
+from pnnlab.systems.analog import Volts
 
 PATIENCE_S = 5.0  # beyond the length of a record: instruments think, and networks wait
 

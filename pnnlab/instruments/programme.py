@@ -17,7 +17,7 @@ from pnnlab.errors import ShapeError
 from pnnlab.plain import make_plain
 from pnnlab.protocols import Group
 from pnnlab.systems import circuit, multiplex, plate
-from pnnlab.systems.terminals import Volts
+from pnnlab.systems.analog import Volts
 
 
 class Programme(ABC):

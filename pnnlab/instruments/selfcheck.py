@@ -9,7 +9,7 @@ from pnnlab.instruments.alignment import align
 from pnnlab.instruments.loop import Loop
 from pnnlab.instruments.oscilloscope import Oscilloscope
 from pnnlab.instruments.programme import Programme
-from pnnlab.systems.terminals import Volts
+from pnnlab.systems.analog import Volts
 
 LEAD = 32  # samples of silence around a pilot, and most by which it may be early or late
 PILOT = 64  # samples of a pilot

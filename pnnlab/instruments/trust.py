@@ -23,7 +23,7 @@ from pnnlab.instruments.oscilloscope import TriggerError
 from pnnlab.instruments.programme import Programme
 from pnnlab.instruments.scratch import Scratch
 from pnnlab.instruments.selfcheck import LEAD, PILOT, SelfCheck, pilot, self_check
-from pnnlab.systems.terminals import Volts
+from pnnlab.systems.analog import Volts
 
 ATTEMPTS = 12  # for each waveform
 CHECKS = 3

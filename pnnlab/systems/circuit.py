@@ -29,7 +29,7 @@ from pnnlab.errors import RangeError, ShapeError
 from pnnlab.plain import real, whole
 from pnnlab.protocols import Cost, Group, sampled_cost
 from pnnlab.systems import kernels, multiplex
-from pnnlab.systems.terminals import Terminals, Volts
+from pnnlab.systems.analog import AnalogPorts, Volts
 from pnnlab.systems.units import BuiltSystem, Chances
 
 FULL_SCALE_V = 5.0  # V, unit of voltage
@@ -241,9 +241,9 @@ class Circuit(BuiltSystem):
         """Scales and offsets of the replays."""
         return multiplex.theta_groups(self.input_dim, self.replays)
 
-    def terminals(self) -> Terminals:
-        """Tell how the same board looks from two cables; its temperature is shared."""
-        return _Leads(self._board, self._chances)
+    def analog_ports(self) -> AnalogPorts:
+        """Give the same board as it is between two cables; its temperature is shared."""
+        return _CircuitPorts(self._board, self._chances)
 
     def _simulate(self, x: Tensor, theta: Tensor) -> Tensor:
         parts, warmth = self._board.imperfections, self._chances.drift.wander(len(x))
@@ -259,7 +259,7 @@ class Circuit(BuiltSystem):
 
 
 @final
-class _Leads(Terminals):
+class _CircuitPorts(AnalogPorts):
     """A board with the generator's filter; converters and noise are those of the instruments."""
 
     sample_s = SAMPLE_S

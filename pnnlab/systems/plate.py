@@ -41,7 +41,7 @@ from pnnlab.plain import real, whole
 from pnnlab.protocols import Cost, Group, sampled_cost
 from pnnlab.systems import multiplex
 from pnnlab.systems import plate_kernels as kernels
-from pnnlab.systems.terminals import Terminals, Volts
+from pnnlab.systems.analog import AnalogPorts, Volts
 from pnnlab.systems.units import BuiltSystem, Chances
 
 MODES = 40
@@ -324,9 +324,9 @@ class Plate(BuiltSystem):
         """Scales and offsets of the replays."""
         return multiplex.theta_groups(self.input_dim, self.replays)
 
-    def terminals(self) -> Terminals:
-        """Tell how the same plate looks from two cables; its temperature is shared."""
-        return _Leads(self._bench, self._chances)
+    def analog_ports(self) -> AnalogPorts:
+        """Give the same plate as it is between two cables; its temperature is shared."""
+        return _PlatePorts(self._bench, self._chances)
 
     def _simulate(self, x: Tensor, theta: Tensor) -> Tensor:
         parts, warmth = self._bench.imperfections, self._chances.drift.wander(len(x))
@@ -346,7 +346,7 @@ class Plate(BuiltSystem):
 
 
 @final
-class _Leads(Terminals):
+class _PlatePorts(AnalogPorts):
     """A plate with its speaker and microphone; the converters are those of the instruments."""
 
     sample_s = SAMPLE_S

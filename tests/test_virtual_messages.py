@@ -3,17 +3,16 @@
 import tracemalloc
 
 import pytest
-from half_formed import MODELS, anything, errors, malformed, said
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from malformed_messages import MODELS, anything, errors, malformed, said
 
-from pnnlab.instruments.virtual import scpi
-from pnnlab.instruments.virtual.instrument import QUEUE_DEPTH, Instrument
-from pnnlab.instruments.virtual.keysight33500 import Keysight33500
-from pnnlab.instruments.virtual.scpi import Framer, Message, ScpiError
-from pnnlab.instruments.virtual.server import Conversation
-from pnnlab.instruments.virtual.table import Command, routes
-from pnnlab.instruments.virtual.values import nr3, read_number
+from pnnlab.virtual_bench import messages
+from pnnlab.virtual_bench.commands import Command, routes
+from pnnlab.virtual_bench.instrument import QUEUE_DEPTH, SimulatedInstrument
+from pnnlab.virtual_bench.keysight33500 import Keysight33500
+from pnnlab.virtual_bench.messages import Framer, Message, ScpiError, read_number
+from pnnlab.virtual_bench.server import Conversation
 
 
 def heard(stream: bytes, most: int = 100) -> list[Message | int]:
@@ -21,7 +20,7 @@ def heard(stream: bytes, most: int = 100) -> list[Message | int]:
     return [one.code if isinstance(one, ScpiError) else one for one in Framer(most).feed(stream)]
 
 
-def ask(instrument: Instrument, text: str) -> str:
+def ask(instrument: SimulatedInstrument, text: str) -> str:
     return said(instrument, f"{text}\n".encode(), []).decode().rstrip("\n")
 
 
@@ -68,8 +67,9 @@ def test_so_are_many_blocks_that_are_too_long_together() -> None:
 
 
 def test_an_endless_line_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scpi, "MOST_TEXT", 50)
+    monkeypatch.setattr(messages, "MOST_TEXT", 50)
     assert heard(b"A" * 200 + b"#13xyz\nB\n") == [-363, Message("B")]
+    assert heard(b"A" * 200 + b"\nB\n") == [-363, Message("B")]
 
 
 def test_what_never_ends_takes_no_memory() -> None:
@@ -102,8 +102,8 @@ def test_a_client_that_goes_away_in_a_message_leaves_an_error(
 
 def test_headers_have_a_short_and_a_long_form_and_a_path(generator: Keysight33500) -> None:
     said(generator, b"sour1:func:arb:srat 2e6;FILTER OFF;*WAI;filt?;:OUTP:LOAD 75;LOAD?\n", [])
-    assert ask(generator, "SOURCE1:FUNCtion:ARBitrary:SRATe?") == nr3(2e6)
-    assert ask(generator, "OUTP:LOAD?") == nr3(75)
+    assert ask(generator, "SOURCE1:FUNCtion:ARBitrary:SRATe?") == generator.decimal(2e6)
+    assert ask(generator, "OUTP:LOAD?") == generator.decimal(75)
     assert errors(generator) == []
     ask(generator, "FUNC:ARB:SRAT 1e6;VOLT 1")  # below FUNC:ARB there is no VOLT
     assert errors(generator) == ['-113,"Undefined header"\n']
@@ -137,6 +137,11 @@ def test_headers_have_a_short_and_a_long_form_and_a_path(generator: Keysight3350
         ("*TRG", -211),
         ("*FOO", -113),
         ("7up", -102),
+        ("FREQ 1,2", -108),
+        ("FREQ? 5", -224),
+        ("OUTP? 1", -108),
+        ("DATA:ARB x,1,2,#13abc", -168),
+        ("DATA:ARB #13abc,1", -168),
     ],
 )
 def test_errors_have_their_standard_codes(
@@ -172,13 +177,23 @@ def test_numbers_have_many_forms(text: str, unit: str, value: float) -> None:
 
 
 def test_limits_can_be_asked_for_and_set(generator: Keysight33500) -> None:
-    assert ask(generator, "FREQ? MAX;FREQ? MIN") == f"{nr3(30e6)};{nr3(1e-6)}"
-    assert ask(generator, "FREQ MAX;FREQ?;FREQ DEF;FREQ?") == f"{nr3(30e6)};{nr3(1e3)}"
+    most, least, default = map(generator.decimal, (30e6, 1e-6, 1e3))
+    assert ask(generator, "FREQ? MAX;FREQ? MIN") == f"{most};{least}"
+    assert ask(generator, "FREQ MAX;FREQ?;FREQ DEF;FREQ?") == f"{most};{default}"
 
 
 def test_a_table_may_not_name_a_header_twice() -> None:
     with pytest.raises(ValueError, match="VOLT"):
         routes([Command("VOLTage[:AMPLitude]"), Command("VOLT")])
+
+
+def test_patterns_may_name_alternatives() -> None:
+    found = routes([Command("DATA|TRACe[:COPY]"), Command("CHANnel#:SCALe")])
+    assert set(found) == {
+        *((root, *rest) for root in ("DATA", "TRAC", "TRACE") for rest in ((), ("COPY",))),
+        *(("CHAN" + long, "SCAL" + short) for long in ("", "NEL") for short in ("", "E")),
+    }
+    assert found["CHAN", "SCALE"][1] == (True, False)
 
 
 # --- status ---
@@ -205,7 +220,7 @@ def test_the_queue_overflows_into_one_error(generator: Keysight33500) -> None:
 def test_rst_brings_back_the_settings_and_leaves_the_status(generator: Keysight33500) -> None:
     ask(generator, "FREQ 5;OUTP ON;FOO;*RST")
     ask(generator, "*RST")
-    assert ask(generator, "FREQ?;:OUTP?") == f"{nr3(1e3)};0"
+    assert ask(generator, "FREQ?;:OUTP?") == f"{generator.decimal(1e3)};0"
     assert len(errors(generator)) == 1
 
 
@@ -241,7 +256,7 @@ def test_whatever_is_malformed_leaves_an_error(model: str, data: st.DataObject) 
 
 def test_two_clients_talk_to_one_instrument(generator: Keysight33500) -> None:
     one, other = Conversation(generator), Conversation(generator)
-    assert list(one.hear(b"FREQ 7;DATA:ARB x,#3")) == []
-    assert list(other.hear(b"FREQ?\n")) == [f"{nr3(1e3)}\n".encode()]  # not yet
+    assert list(one.receive(b"FREQ 7;DATA:ARB x,#3")) == []
+    assert list(other.receive(b"FREQ?\n")) == [f"{generator.decimal(1e3)}\n".encode()]  # not yet
     other.close()
     assert errors(generator) == []

@@ -7,16 +7,15 @@ from typing import TypeAlias
 
 from hypothesis import strategies as st
 
-from pnnlab.instruments.virtual.afg3000 import Afg3000
-from pnnlab.instruments.virtual.ds1000z import Ds1000z
-from pnnlab.instruments.virtual.infiniivision import InfiniiVision
-from pnnlab.instruments.virtual.instrument import Instrument
-from pnnlab.instruments.virtual.keysight33500 import Keysight33500
-from pnnlab.instruments.virtual.server import Conversation
-from pnnlab.instruments.virtual.table import Command, Setting
-from pnnlab.instruments.virtual.values import Choice, Number
+from pnnlab.virtual_bench.afg3000 import Afg3000
+from pnnlab.virtual_bench.commands import Choice, Command, Number, StoredValue
+from pnnlab.virtual_bench.ds1000z import Ds1000z
+from pnnlab.virtual_bench.infiniivision import InfiniiVision
+from pnnlab.virtual_bench.instrument import SimulatedInstrument
+from pnnlab.virtual_bench.keysight33500 import Keysight33500
+from pnnlab.virtual_bench.server import Conversation
 
-MODELS: dict[str, Callable[[], Instrument]] = {
+MODELS: dict[str, Callable[[], SimulatedInstrument]] = {
     "keysight generator": Keysight33500,
     "tektronix generator": Afg3000,
     "keysight oscilloscope": InfiniiVision,
@@ -36,26 +35,26 @@ BLOCKS = st.binary(max_size=40).map(lambda data: b"#2%02d" % len(data) + data)
 
 def spelled(pattern: str) -> str:
     """A header that a pattern stands for: the longest, for the first channel."""
-    return re.sub(r"[\[\]]", "", pattern).replace("#", "1")
+    return re.sub(r"[\[\]]|\|\w+", "", pattern).replace("#", "1")
 
 
-def entries(model: Callable[[], Instrument]) -> tuple[list[Setting], list[Command]]:
+def entries(model: Callable[[], SimulatedInstrument]) -> tuple[list[StoredValue], list[Command]]:
     """The settings and the other commands of a model, but those that wait for a trigger."""
-    table = [entry for entry in model().entries if "DIGitize" not in entry.pattern]
-    settings = [entry for entry in table if isinstance(entry, Setting)]
+    table = [entry for entry in model().commands if "DIGitize" not in entry.pattern]
+    settings = [entry for entry in table if isinstance(entry, StoredValue)]
     return settings, [entry for entry in table if isinstance(entry, Command)]
 
 
-def malformed(model: Callable[[], Instrument]) -> Bytes:
+def malformed(model: Callable[[], SimulatedInstrument]) -> Bytes:
     """Whole messages, each of which must leave an error in the queue."""
     settings, commands = entries(model)
     headers = st.sampled_from([spelled(entry.pattern) for entry in settings]).map(str.encode)
-    numbers = [entry for entry in settings if isinstance(entry.kind, Number)]
-    finite = [entry for entry in numbers if not entry.kind.infinite]
-    choices = [entry for entry in settings if isinstance(entry.kind, Choice)]
+    numbers = [entry for entry in settings if isinstance(entry, Number)]
+    finite = [entry for entry in numbers if not entry.infinite]
+    choices = [entry for entry in settings if isinstance(entry, Choice)]
     numbered = [entry.pattern for entry in settings if "#" in entry.pattern]
 
-    def of(chosen: list[Setting]) -> Bytes:
+    def of(chosen: list[StoredValue]) -> Bytes:
         return st.sampled_from([spelled(entry.pattern) for entry in chosen]).map(str.encode)
 
     def after(header: Bytes, rest: Bytes) -> Bytes:
@@ -89,7 +88,7 @@ def malformed(model: Callable[[], Instrument]) -> Bytes:
 HIGH = bytes(128 + value % 128 for value in range(256))
 
 
-def anything(model: Callable[[], Instrument]) -> Bytes:
+def anything(model: Callable[[], SimulatedInstrument]) -> Bytes:
     """Messages of every sort: well-formed, mutilated, random."""
     settings, commands = entries(model)
     headers = [spelled(entry.pattern) for entry in (*settings, *commands)]
@@ -144,19 +143,19 @@ def disguised(pool: list[bytes], seed: int, count: int) -> Iterator[bytes]:
         yield before + (message.lstrip(b":") if before.endswith(b":") else message)
 
 
-def said(instrument: Instrument, stream: bytes, pieces: list[int]) -> bytes:
+def said(instrument: SimulatedInstrument, stream: bytes, pieces: list[int]) -> bytes:
     """What is answered to a stream that arrives in pieces, and to its end."""
     conversation = Conversation(instrument)
     answers, start = [], 0
     for size in pieces:
-        answers += conversation.hear(stream[start : start + size])
+        answers += conversation.receive(stream[start : start + size])
         start += size
-    answers += conversation.hear(stream[start:])
+    answers += conversation.receive(stream[start:])
     conversation.close()
     return b"".join(answers)
 
 
-def errors(instrument: Instrument) -> list[str]:
+def errors(instrument: SimulatedInstrument) -> list[str]:
     """Empty the queue."""
     found = []
     while not (error := said(instrument, b"SYST:ERR?\n", []).decode()).startswith(("0,", "+0,")):

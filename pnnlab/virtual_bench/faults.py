@@ -8,9 +8,9 @@ from typing import Literal, TypeAlias, final, get_args
 import numpy as np
 
 from pnnlab.errors import RangeError
-from pnnlab.instruments.virtual.instrument import Instrument
-from pnnlab.instruments.virtual.oscilloscope import Oscilloscope
-from pnnlab.instruments.virtual.scpi import Message, ScpiError
+from pnnlab.virtual_bench.instrument import SimulatedInstrument
+from pnnlab.virtual_bench.messages import Message, ScpiError
+from pnnlab.virtual_bench.oscilloscopes import SimulatedOscilloscope
 
 FaultKind: TypeAlias = Literal[
     "drop", "stall", "truncate", "late", "error", "hole", "saturate", "drift"
@@ -29,7 +29,7 @@ class Faults:
 
     ======== =====================================================================================
     drop     the connection is closed; the message may or may not have been carried out
-    stall    the message is lost, and the instrument deaf to its client for ``stall_s``
+    stall    the message is lost, and this client gets no answer for ``stall_s``
     truncate half of a long answer, such as a block, is sent, and then nothing
     late     the answer comes after ``stall_s``
     error    an error -240 stands in the queue, and nothing else is wrong
@@ -45,7 +45,7 @@ class Faults:
     mean_messages : float
         Mean distance of two faults, in messages.
     kinds : sequence of str
-        Which.
+        The kinds to choose from.
     stall_s : float
         For "stall" and "late"; longer than the client's timeout, or it is none.
     drift_v : float
@@ -91,71 +91,69 @@ class Faults:
         self._rng = np.random.default_rng(seed)
         self._lock = threading.Lock()
         self._due: FaultKind | None = None
-        self._left = self._gap()
+        self._left = self._rng.geometric(1 / mean_messages)
 
     def start(self) -> None:
         """Begin, if waiting."""
         self._waiting = False
 
-    def _gap(self) -> int:
-        return int(self._rng.geometric(1 / self._mean))
-
-    def execute(self, instrument: Instrument, message: Message) -> bytes:
-        """Carry out a message, or not quite.
+    def execute(self, instrument: SimulatedInstrument, message: Message) -> bytes:
+        """Carry out a message, with the fault that is due.
 
         Raises
         ------
         Dropped
             The connection is to be closed.
         """
-        before = self._take(("drop", "stall", "error"))
-        if before == "drop":
+        self._count()
+        if self._take("drop"):
             if self._coin():
                 instrument.execute(message)
             raise Dropped
-        if before == "stall":
+        if self._take("stall"):
             self.closing.wait(self._stall_s)
             return b""
-        if before == "error":
+        if self._take("error"):
             instrument.report(ScpiError(-240))
-        if isinstance(instrument, Oscilloscope):
+        if isinstance(instrument, SimulatedOscilloscope):
             self._spoil(instrument)
         answer = instrument.execute(message)
-        if len(answer) >= _WORTH_CUTTING and self._take(("truncate",)):
+        if len(answer) >= _WORTH_CUTTING and self._take("truncate"):
             return answer[: len(answer) // 2]
-        if answer and self._take(("late",)):
+        if answer and self._take("late"):
             self.closing.wait(self._stall_s)
         return answer
 
-    def _spoil(self, scope: Oscilloscope) -> None:
+    def _spoil(self, scope: SimulatedOscilloscope) -> None:
         with scope.lock:
             if scope.fault:  # the one before still waits for its record
                 return
-            match self._take(("hole", "saturate", "drift")):
-                case "drift":
-                    scope.drift_v += self._drift_v if self._coin() else -self._drift_v
-                case None:
-                    pass
-                case kind:
+            if self._take("drift"):
+                scope.drift_v += self._drift_v if self._coin() else -self._drift_v
+            for kind in ("hole", "saturate"):
+                if self._take(kind):
                     scope.fault = kind
 
     def _coin(self) -> bool:
         with self._lock:
             return bool(self._rng.integers(2))
 
-    def _take(self, kinds: Sequence[str]) -> FaultKind | None:
-        """The fault that is due, if it is one of these."""
+    def _count(self) -> None:
+        """Count a message, and choose a fault if its turn has come."""
         with self._lock:
-            if self._waiting:
-                return None
-            if self._due is None and "drop" in kinds:  # asked once for each message
-                self._left -= 1
-                exhausted = self._most is not None and self.injected.total() >= self._most
-                if self._left <= 0 and not exhausted:
-                    self._due = self._kinds[self._rng.integers(len(self._kinds))]
-                    self._left = self._gap()
-            if self._due is None or self._due not in kinds:
-                return None
-            due, self._due = self._due, None
-            self.injected[due] += 1
-            return due
+            if self._waiting or self._due is not None:
+                return
+            self._left -= 1
+            exhausted = self._most is not None and self.injected.total() >= self._most
+            if self._left <= 0 and not exhausted:
+                self._due = self._kinds[self._rng.integers(len(self._kinds))]
+                self._left = self._rng.geometric(1 / self._mean)
+
+    def _take(self, kind: str) -> bool:
+        """Tell whether this is the fault that is due, and it no longer is."""
+        with self._lock:
+            if self._due != kind:
+                return False
+            self._due = None
+            self.injected[kind] += 1
+            return True

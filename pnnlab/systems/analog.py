@@ -1,8 +1,4 @@
-"""What lies between two cables: a device that is driven and read in volts.
-
-A generator in a laboratory knows nothing of shots. It plays a waveform, the device follows, and an
-oscilloscope takes down what comes out.
-"""
+"""A simulated device between two cables: driven by a waveform in volts, and read in volts."""
 
 from abc import ABC, abstractmethod
 from typing import Any, final
@@ -13,8 +9,8 @@ from numpy.typing import NDArray
 Volts = NDArray[np.floating[Any]]
 
 
-class Terminals(ABC):
-    """The input and the output of a simulated device.
+class AnalogPorts(ABC):
+    """The analog input and output of a simulated device.
 
     Attributes
     ----------
@@ -41,8 +37,8 @@ class Terminals(ABC):
 
 
 @final
-class Cable(Terminals):
-    """Nothing but a cable: what goes in comes out.
+class Cable(AnalogPorts):
+    """A cable in the place of a device: the output is the input.
 
     Parameters
     ----------

@@ -1,0 +1,9 @@
+"""Two simulated instruments on sockets, with a simulated device between them.
+
+No code is shared with the drivers, so that the same mistake is not made on both sides.
+"""
+
+from pnnlab.virtual_bench.faults import Faults
+from pnnlab.virtual_bench.wiring import VirtualBench, Wiring
+
+__all__ = ["Faults", "VirtualBench", "Wiring"]

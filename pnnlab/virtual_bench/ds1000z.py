@@ -1,0 +1,138 @@
+"""A Rigol DS1104Z, as far as a physical network needs it.
+
+Four channels of eight bits, 1 GSa/s, a memory of a chosen depth over the twelve divisions of the
+screen; 25 codes a division. Nothing marks a missing point; a clipped one is code 0 or 255.
+
+What is idealised: as for `infiniivision`; the sample rate is the depth over the screen's width,
+not the next round number.
+
+Source: Rigol MSO1000Z/DS1000Z, Programming Guide: the root commands and the subsystems :ACQuire,
+:CHANnel, :TIMebase, :TRIGger, :WAVeform.
+"""
+
+from typing import final
+
+import numpy as np
+
+from pnnlab.virtual_bench.commands import Choice, Command, Number, Switch
+from pnnlab.virtual_bench.messages import ScpiError
+from pnnlab.virtual_bench.oscilloscopes import SOURCES, Screen, SimulatedOscilloscope, per_probe
+
+FASTEST_HZ = 1e9
+SHOWN = 1200  # points on the screen
+WIDE, HIGH = 12, 8  # divisions
+_MOST = {"BYTE": 250_000, "WORD": 125_000, "ASC": 15_625}  # points in one answer
+_DEPTHS = ("AUTO", "12000", "120000", "1200000", "12000000")
+
+
+@final
+class Ds1000z(SimulatedOscilloscope):
+    """The simulated DS1104Z."""
+
+    identity = "RIGOL TECHNOLOGIES,DS1104Z,DS1ZA000000004,00.04.04.SP4"
+    sign, number, block_digits = "-", "e", 9
+    codes_high, middle = 25 * HIGH, 127
+
+    def screen(self, channel: int = 1) -> Screen:
+        """Return the screen as it is set now; the offset is a whole number of codes."""
+        probe = per_probe(self, channel)
+        height = HIGH * self.get("scale", channel) * probe
+        step = height / self.codes_high
+        centre = -round(self.get("offset", channel) * probe / step) * step
+        width = WIDE * self.get("time scale")
+        depth = 12_000 if self.get("depth") == "AUTO" else int(self.get("depth"))
+        points = round(max(SHOWN, min(depth, width * FASTEST_HZ)))
+        return Screen(centre, height, self.get("time offset") - width / 2, width, points)
+
+    def points(self) -> int:
+        """Return how many points there are to read, on the screen or in the memory."""
+        mode = self.get("wave mode")
+        raw = mode == "RAW" or (mode == "MAX" and not self.armed)
+        return self.acquired().screen.points if raw else SHOWN
+
+    def _form(self) -> tuple[int, int]:
+        form = {"BYTE": 0, "WORD": 1, "ASC": 2}[self.get("format")]
+        return form, {"NORM": 0, "MAX": 1, "RAW": 2}[self.get("wave mode")]
+
+    def _vertical(self) -> tuple[float, float]:
+        return self.step_v(), round(-self.acquired().screen.centre_v / self.step_v())
+
+    def _reference(self) -> int:
+        return self.middle
+
+    def _data(self, *_: object) -> bytes:
+        form, screen = self.get("format"), self.acquired().screen
+        if self.get("wave mode") == "RAW" and self.armed:
+            raise ScpiError(-221)
+        first, last = round(self.get("first")), round(self.get("last"))
+        if not first <= last <= self.points():
+            raise ScpiError(-222)
+        if last - first + 1 > _MOST[form]:
+            raise ScpiError(-223)
+        octets = self.codes()[first - 1 : last] >> 8
+        if form == "ASC":
+            volts = (octets.astype(np.float64) - self.middle) * self.step_v() + screen.centre_v
+            return ",".join(map(self.decimal, volts)).encode()
+        return octets.astype("<u2" if form == "WORD" else "u1").tobytes()
+
+    def _round_scale(self, channel: int) -> None:
+        """Without fine adjustment a scale is 1, 2 or 5 times a power of ten."""
+        if self.get("vernier", channel):
+            return
+        probe = per_probe(self, channel)
+        wanted = self.get("scale", channel) * probe
+        steps = 10.0 ** np.floor(np.log10(wanted)) * np.array([1, 2, 5, 10])
+        nearest = steps[np.argmin(np.abs(np.log(steps / wanted)))]
+        self.put("scale", float(nearest) / probe, channel)
+
+    def _set_depth(self, _: int) -> None:
+        if self.run_state == "STOP":
+            raise ScpiError(-221)
+
+    def _set_sweep(self, _: int) -> None:
+        if self.get("sweep") == "SING":
+            self.arm("SING")
+
+    def _single(self, *_: object) -> None:
+        self.put("sweep", "SING")  # the guide: the same as :TRIGger:SWEep SINGle
+        self.arm("SING")
+
+    def _clear(self, *_: object) -> None:
+        self.capture = None
+
+    def _status(self, *_: object) -> str:
+        if not self.armed:
+            return "STOP"
+        return "AUTO" if self.get("sweep") == "AUTO" else "WAIT"
+
+    commands = (
+        *SimulatedOscilloscope.commands,
+        Command("SINGle", do=_single),
+        Command("TFORce", do=SimulatedOscilloscope.trigger),
+        Command("CLEar", do=_clear),
+        Command("AUToscale", do=lambda s, *_: s.arm("RUN")),
+        Choice("ACQuire:MDEPth", "depth", _DEPTHS, then=_set_depth),
+        Choice("ACQuire:TYPE", "type", ("NORMal",)),
+        Command("ACQuire:SRATe", ask=SimulatedOscilloscope.rate),
+        Choice("CHANnel#:BWLimit", "bandwidth", ("OFF", "20M")),
+        Switch("CHANnel#:VERNier", "vernier"),
+        Choice("CHANnel#:UNITs", "units", ("VOLTage", "AMPere")),
+        Number("CHANnel#:PROBe", "probe", 10.0, (0.01, 1000.0)),
+        Number(
+            "CHANnel#:SCALe", "scale", 0.1, (1e-3, 10.0), "V", factor=per_probe, then=_round_scale
+        ),
+        Number("CHANnel#:OFFSet", "offset", 0.0, (-100, 100), "V", factor=per_probe),
+        Number("TIMebase[:MAIN]:SCALe", "time scale", 1e-6, (5e-9, 50.0), "S"),
+        Number("TIMebase[:MAIN]:OFFSet", "time offset", 0.0, (-500, 500), "S"),
+        Choice("TRIGger:SWEep", "sweep", ("AUTO", "NORMal", "SINGle"), then=_set_sweep),
+        Command("TRIGger:STATus", ask=_status),
+        Choice("TRIGger:EDGe:SOURce", "trigger source", (*SOURCES, "EXT", "AC")),
+        Choice("TRIGger:EDGe:SLOPe", "trigger slope", ("POSitive", "NEGative")),
+        Number("TRIGger:EDGe:LEVel", "trigger level", 0.0, (-50, 50), "V"),
+        Choice("TRIGger:COUPling", "trigger coupling", ("DC", "AC", "LFReject")),
+        Number("TRIGger:HOLDoff", "holdoff", 1.6e-8, (1.6e-8, 10.0), "S"),
+        Choice("WAVeform:MODE", "wave mode", ("NORMal", "MAXimum", "RAW")),
+        Number("WAVeform:STARt", "first", 1, (1, 24e6), whole=True),
+        Number("WAVeform:STOP", "last", SHOWN, (1, 24e6), whole=True),
+        Command("WAVeform:DATA", ask=_data, asks=(0, 1)),
+    )

@@ -1,0 +1,198 @@
+"""A Keysight 33522B, as far as a physical network needs it.
+
+Two channels, 16 bits, 250 MSa/s, one million points a channel, 10 Vpp into 50 Ω behind 50 Ω.
+
+The amplitude is that of the points as they are: the peak-to-peak value of the waveform that plays,
+not that of points from -1 to 1. Its greatest value shrinks with theirs.
+
+What is idealised: the filters (`pnnlab.systems` has the generator's as a part of the bench), rise
+times, the switching of attenuators; triggers and uploads take no time; a value out of range is
+refused, not set to the limit.
+
+Source: Keysight 33500 Series, Operating and Service Guide, the subsystems DATA, FUNCtion, VOLTage,
+BURSt, OUTPut, TRIGger; for the amplitude also the account of a user at
+https://community.keysight.com/thread/22573.
+"""
+
+from collections.abc import Callable
+from typing import final
+
+import numpy as np
+
+from pnnlab.virtual_bench.commands import Choice, Command, Number, Parameters, Switch, Text
+from pnnlab.virtual_bench.generators import SHAPES, Points, SimulatedGenerator, Waveform, checked
+from pnnlab.virtual_bench.messages import ScpiError, read_number, read_string
+
+LEAST_POINTS, MOST_POINTS = 8, 1_000_000
+MOST_LETTERS = 80  # of a name
+CODES = 2**15 - 1  # of the converter, either way
+BUILT_IN = "EXP_RISE"
+
+_MEMORY_FULL = 781, "Not enough memory to load new arb waveform; use DATA:VOLatile:CLEar"
+_TRIGGERS = ("IMMediate", "EXTernal", "TIMer", "BUS")
+_FUNCTIONS = ("SINusoid", "SQUare", "TRIangle", "RAMP", "PULSe", "PRBS", "NOISe", "ARB", "DC")
+_RISE = 2 * (1 - np.exp(-5 * np.linspace(0, 1, 1000))) / (1 - np.exp(-5)) - 1
+
+
+def _key(name: str) -> str:
+    """A name as the memory knows it: no folder, no extension, capitals."""
+    return name.upper().removeprefix("INT:\\BUILTIN\\").removesuffix(".ARB")
+
+
+def _converted(points: Points) -> Waveform:
+    rounded = np.round(points * CODES) / CODES
+    return Waveform(rounded, float(rounded.min()), float(rounded.max()))
+
+
+def _rates(generator: "Keysight33500", channel: int) -> tuple[float, float]:
+    return 1e-6, 62.5e6 if generator.get("filter", channel) == "OFF" else 250e6
+
+
+def _attribute(header: str, measure: Callable[[Points], float]) -> Command:
+    """A query of a property of a waveform in memory."""
+
+    def ask(generator: "Keysight33500", channel: int, parameters: Parameters) -> str:
+        name = read_string(parameters[0]) if parameters else None
+        return generator.write(measure(generator.arb(channel, name).points))
+
+    return Command(f"[SOURce#:]{header}", ask=ask, asks=(0, 1))
+
+
+def _upload(header: str, kind: str, one: int) -> Command:
+    """The upload of a waveform, as numbers or as a block; `one` stands for 1."""
+
+    def do(generator: "Keysight33500", channel: int, parameters: Parameters) -> None:
+        name, *values = parameters
+        if len(values) > 1 and isinstance(values[-1], bytes):
+            raise ScpiError(-168)
+        if isinstance(values[0], bytes):
+            dtype = np.dtype(("<" if generator.get("byte order") == "SWAP" else ">") + kind)
+            if len(values[0]) % dtype.itemsize:
+                raise ScpiError(-161)
+            points = np.frombuffer(values[0], dtype).astype(np.float64)
+        else:
+            points = np.array([read_number(value) for value in values])
+        generator.store(channel, read_string(name), points / one)
+
+    return Command(f"[SOURce#:]{header}", do, takes=(2, MOST_POINTS), block=True)
+
+
+@final
+class Keysight33500(SimulatedGenerator):
+    """The simulated 33522B."""
+
+    identity = "Agilent Technologies,33522B,MY00000001,4.00-1.19-2.00-52-00"
+    memory_bytes = 4 * MOST_POINTS
+    sign, number = "+", "+.15E"
+    least_v = 2e-3
+    bus_sources = ("BUS",)
+
+    def clear_state(self) -> None:
+        """Empty the volatile memory."""
+        self._arbs: dict[int, dict[str, Waveform]] = {}
+        for channel in range(1, self.channels + 1):
+            self._forget(channel)
+
+    def arb(self, channel: int, name: str | None = None) -> Waveform:
+        """Return a waveform in memory, by default the selected one."""
+        key = _key(self.get("arb", channel) if name is None else name)
+        if key not in self._arbs[channel]:
+            raise ScpiError(785, "Specified arb waveform does not exist")
+        return self._arbs[channel][key]
+
+    def _room(self, channel: int) -> int:
+        used = sum(len(waveform.points) for waveform in self._arbs[channel].values())
+        return MOST_POINTS + len(_RISE) - used
+
+    def _forget(self, channel: int, *_: object) -> None:
+        self._arbs[channel] = {BUILT_IN: _converted(_RISE)}
+        self.put("arb", BUILT_IN, channel)
+
+    def _select(self, channel: int) -> None:
+        self.arb(channel)
+        self.put("arb", _key(self.get("arb", channel)), channel)
+        self.check(channel)
+
+    def store(self, channel: int, name: str, points: Points) -> None:
+        """Take a waveform into memory."""
+        key = _key(name)
+        if not 0 < len(key) <= MOST_LETTERS:
+            raise ScpiError(-151)
+        if key in self._arbs[channel]:
+            raise ScpiError(786, "Specified arb waveform already exists")
+        if len(points) < LEAST_POINTS or not (np.abs(points) <= 1).all():  # NaN is not either
+            raise ScpiError(-222)
+        if len(points) > self._room(channel):
+            raise ScpiError(*_MEMORY_FULL)
+        self._arbs[channel][key] = _converted(points)
+
+    def waveform(self, channel: int) -> Waveform:
+        """Return what the function names."""
+        shape = self.get("function", channel)
+        return self.arb(channel) if shape == "ARB" else SHAPES.get(shape, SHAPES["DC"])
+
+    def rate(self, channel: int) -> float:
+        """Return the sample rate, or that of a built-in shape of this frequency."""
+        arbitrary = self.get("function", channel) == "ARB"
+        return float(self.get("rate", channel)) if arbitrary else super().rate(channel)
+
+    def synced(self, channel: int) -> bool:
+        """Tell whether Sync or Trig Out gives a pulse."""
+        sync = self.get("sync") and self.get("sync source") == f"CH{channel}"
+        return bool(sync or (self.get("trigger out") and self.waits(channel)))
+
+    commands = (
+        *SimulatedGenerator.commands,
+        Choice("FORMat:BORDer", "byte order", ("NORMal", "SWAPped")),
+        Command("[SOURce#:]DATA:VOLatile:CLEar", do=_forget),
+        Command(
+            "[SOURce#:]DATA:VOLatile:CATalog",
+            ask=lambda g, c, _: ",".join(f'"{name}"' for name in g._arbs[c]),
+        ),
+        Command("[SOURce#:]DATA:VOLatile:FREE", ask=lambda g, c, _: g.whole(g._room(c))),
+        _upload("DATA:ARBitrary", "f4", 1),
+        _upload("DATA:ARBitrary:DAC", "i2", CODES),
+        _attribute("DATA:ATTRibute:POINts", len),
+        _attribute("DATA:ATTRibute:PTPeak", np.ptp),
+        _attribute("DATA:ATTRibute:AVERage", np.mean),
+        _attribute("FUNCtion:ARBitrary:POINts", len),
+        Text("[SOURce#:]FUNCtion:ARBitrary", "arb", BUILT_IN, MOST_LETTERS, then=_select),
+        Choice("[SOURce#:]FUNCtion", "function", _FUNCTIONS, then=checked),
+        Number("[SOURce#:]FUNCtion:ARBitrary:SRATe", "rate", 40e3, _rates, "SA/S"),
+        Choice("[SOURce#:]FUNCtion:ARBitrary:FILTer", "filter", ("NORMal", "STEP", "OFF")),
+        Choice("[SOURce#:]FUNCtion:ARBitrary:ADVance", "advance", ("SRATe", "TRIGger")),
+        Number("[SOURce#:]FUNCtion:SQUare:DCYCle", "duty", 50, (0.01, 99.99), "PCT"),
+        Number("[SOURce#:]FUNCtion:RAMP:SYMMetry", "symmetry", 100, (0, 100), "PCT"),
+        Choice("[SOURce#:]FUNCtion:PULSe:HOLD", "pulse hold", ("WIDTh", "DCYCle")),
+        Number("[SOURce#:]FUNCtion:PULSe:PERiod", "pulse period", 1e-3, (33e-9, 1e6), "S"),
+        Number("[SOURce#:]FUNCtion:PULSe:WIDTh", "pulse width", 1e-4, (16e-9, 1e6), "S"),
+        Number("[SOURce#:]FUNCtion:PULSe:DCYCle", "pulse duty", 10, (0.01, 99.99), "PCT"),
+        Number(
+            "[SOURce#:]FUNCtion:PULSe:TRANsition[:BOTH]", "transition", 1e-8, (8.4e-9, 1e-6), "S"
+        ),
+        Number("[SOURce#:]FREQuency[:CW]", "frequency", 1e3, (1e-6, 30e6), "HZ"),
+        Number("[SOURce#:]PHASe", "phase", 0, (-360, 360), "DEG"),
+        Command("[SOURce#:]PHASe:SYNChronize", do=lambda *_: None),
+        Switch("[SOURce#:]VOLTage:RANGe:AUTO", "range", True),
+        Switch("[SOURce#:]BURSt:STATe", "burst"),
+        Number("[SOURce#:]BURSt:NCYCles", "cycles", 1, (1, 1e8), infinite=True),
+        Number("[SOURce#:]BURSt:PHASe", "burst phase", 0, (-360, 360), "DEG"),
+        Number("[SOURce#:]BURSt:INTernal:PERiod", "burst period", 1e-2, (1e-6, 8e3), "S"),
+        Choice("TRIGger#[:SEQuence]:SOURce", "trigger source", _TRIGGERS),
+        Choice("TRIGger#[:SEQuence]:SLOPe", "trigger slope", ("POSitive", "NEGative")),
+        Number("TRIGger#[:SEQuence]:DELay", "trigger delay", 0, (0, 1000), "S"),
+        Number("TRIGger#[:SEQuence]:TIMer", "trigger timer", 1, (1e-6, 8e3), "S"),
+        Command("TRIGger#[:SEQuence][:IMMediate]", do=SimulatedGenerator.play),
+        Number("OUTPut#:LOAD", "load", 50, (1, 1e4), "OHM", infinite=True),
+        Choice("OUTPut#:MODE", "output mode", ("NORMal", "GATed")),
+        Switch("OUTPut:SYNC[:STATe]", "sync", True),
+        Choice("OUTPut:SYNC:SOURce", "sync source", ("CH1", "CH2")),
+        Choice("OUTPut#:SYNC:MODE", "sync mode", ("NORMal", "CARRier", "MARKer")),
+        Choice("OUTPut#:SYNC:POLarity", "sync polarity", ("NORMal", "INVerted")),
+        Switch("OUTPut:TRIGger[:STATe]", "trigger out"),
+        Choice("OUTPut:TRIGger:SLOPe", "trigger out slope", ("POSitive", "NEGative")),
+        Choice("OUTPut:TRIGger:SOURce", "trigger out source", ("CH1", "CH2")),
+        Switch("DISPlay", "display", True),
+        Text("DISPlay:TEXT", "display text"),
+        Command("DISPlay:TEXT:CLEar", do=lambda g, *_: g.put("display text", "")),
+    )

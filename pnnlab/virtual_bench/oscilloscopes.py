@@ -1,0 +1,320 @@
+"""When an oscilloscope triggers, what it keeps, and what its converter makes of that."""
+
+import threading
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Literal, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pnnlab.virtual_bench.commands import Choice, Command, Switch
+from pnnlab.virtual_bench.generators import Points
+from pnnlab.virtual_bench.instrument import SimulatedInstrument
+from pnnlab.virtual_bench.messages import ScpiError
+
+PULSE_V = 3.3  # a trigger pulse, high; low is 0 V
+NOISE = 0.006  # of the screen's height, rms, each sample
+JITTER = 0.01  # of a sample of the device's, at most, either way
+SOURCES = tuple(f"CHANnel{n}" for n in range(1, 5))
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Signal:
+    """What arrives at the connectors after a generator's trigger, or without one."""
+
+    volts: Points  # (samples,), float64, V at the end of each sample; straight lines between them
+    rest: float  # what there was before, V
+    sample_s: float  # duration of a sample, s
+    delay_s: float = 0.0  # when the first sample begins, s after the trigger pulse
+    pulse_s: float | None = None  # length of the pulse at the external trigger, s; None: no pulse
+
+    def at(self, times: Points) -> Points:
+        """Interpolate the voltage at times in s after the pulse."""
+        position = (times - self.delay_s) / self.sample_s  # sample n belongs to n + 1
+        nodes = np.concatenate(([self.rest], self.volts))
+        return np.interp(position, np.arange(len(nodes), dtype=np.float64), nodes)
+
+    def crossing(self, level: float, slope: str) -> float | None:
+        """Find when the voltage first crosses a level, s after the pulse."""
+        nodes = np.concatenate(([self.rest], self.volts))
+        nodes, level = (nodes, level) if slope == "POS" else (-nodes, -level)
+        below = (nodes[:-1] < level) & (nodes[1:] >= level)
+        if not below.any():
+            return None
+        first = int(np.argmax(below))
+        part = (level - nodes[first]) / (nodes[first + 1] - nodes[first])
+        return self.delay_s + (first + float(part)) * self.sample_s
+
+
+@final
+@dataclass(frozen=True)
+class Screen:
+    """The settings of the axes."""
+
+    centre_v: float  # middle of the screen's eight divisions, V
+    height_v: float
+    start_s: float  # left edge, s after the trigger
+    width_s: float
+    points: int  # how many the memory takes over that width
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Capture:
+    """A record: the signal, and how it was taken."""
+
+    signal: Signal
+    triggered_s: float  # s after the pulse
+    screen: Screen
+    gain: float  # what a volt at the connector is called
+    offset_v: float  # of the input, V
+    alternating: bool  # whether the mean is taken off
+    seed: tuple[int, int] | None  # of the noise and of the trigger's jitter; None: neither
+    fault: str  # "", "hole" or "saturate"
+
+    def volts(self, channel: int, points: int) -> Points:
+        """Sample a channel evenly over the screen, (points,), V; only the first is connected."""
+        screen, signal = self.screen, self.signal
+        rng = None if self.seed is None else np.random.default_rng(self.seed)
+        volts = np.zeros(points)
+        if channel == 1:
+            jitter = JITTER * signal.sample_s * rng.uniform(-1, 1) if rng else 0.0
+            start = screen.start_s + self.triggered_s + jitter
+            times = start + np.arange(points, dtype=np.float64) * (screen.width_s / points)
+            volts = signal.at(times)
+            if self.alternating:
+                volts -= volts.mean()
+            volts = (volts + self.offset_v) * self.gain
+        if rng is not None:
+            volts += NOISE * screen.height_v * rng.standard_normal(points)
+        return volts
+
+
+def per_probe(scope: "SimulatedOscilloscope", channel: int) -> float:
+    """Return the probe's factor: volts are kept as they are at the connector."""
+    return float(scope.get("probe", channel))
+
+
+def _field(name: str, index: int) -> Command:
+    """A query of one field of the preamble."""
+    return Command(f"WAVeform:{name}", ask=lambda s, *_: s.preamble().split(",")[index])
+
+
+class SimulatedOscilloscope(SimulatedInstrument):
+    """An oscilloscope; a subclass supplies a model and its commands.
+
+    A record is taken at once when its trigger comes. Armed with the sweep on automatic, or while
+    the generator runs freely, it takes one at once as well.
+
+    Parameters
+    ----------
+    noise : bool
+        Whether its readings are noisy and its trigger jitters.
+    seed : int
+        Of both.
+    """
+
+    channels = 4
+    memory_bytes = 2**20
+    codes_high: ClassVar[int]  # codes of the converter's eight bits over the screen's height
+    middle: ClassVar[int]  # code at its centre
+
+    def __init__(
+        self, *, noise: bool = True, seed: int = 0, lock: "threading.RLock | None" = None
+    ) -> None:
+        # The signal that is there without a trigger from the bus: one that runs freely, or, if
+        # asked with True, whatever there is. The wiring sets it.
+        self.input_signal: Callable[[bool], Signal | None] = lambda _: None
+        self.fault = ""  # of the next record: "", "hole" or "saturate"
+        self.drift_v = 0.0  # offset of the input that nobody calibrated, V
+        self.timeout_s = 30.0  # a command that waits for a trigger is then given up
+        self._closed = False
+        self._noise, self._seed, self._records = noise, seed, 0
+        self._converted: tuple[object, NDArray[np.uint16]] | None = None
+        super().__init__(lock=lock)
+        self._changed = threading.Condition(self.lock)
+
+    @abstractmethod
+    def screen(self, channel: int = 1) -> Screen:
+        """Return the screen as it is set now."""
+
+    @abstractmethod
+    def points(self) -> int:
+        """Return how many points there are to read."""
+
+    @abstractmethod
+    def _form(self) -> tuple[int, int]: ...  # the first two fields of the preamble
+
+    @abstractmethod
+    def _vertical(self) -> tuple[float, float]: ...  # increment and origin of the volts
+
+    @abstractmethod
+    def _reference(self) -> int: ...  # and their reference
+
+    # --- trigger ---
+
+    def clear_state(self) -> None:
+        """Forget the record, and stop."""
+        self.capture: Capture | None = None
+        self.run_state = "STOP"
+        self.armed = self.armed_event = self.triggered_event = False
+
+    def trigger(self, *_: object) -> None:
+        """Take a record now, whatever the trigger's settings are."""
+        if not self.armed:
+            raise ScpiError(-211)
+        self._take(self.input_signal(True) or Signal(np.zeros(1), 0.0, 1.0), 0.0)
+
+    def stop(self, *_: object) -> None:
+        """Stop waiting."""
+        self.armed = False
+        self.run_state = "STOP"
+        self._changed.notify_all()
+
+    def arm(self, state: Literal["SING", "RUN"]) -> None:
+        """Wait for a trigger, once (SING) or again and again (RUN)."""
+        self.run_state = state
+        if not self.armed:  # an event register sees the edge alone
+            self.armed_event = True
+        self.armed = True
+        if (signal := self.input_signal(False)) is not None:
+            self.receive(signal)
+        if self.armed and self.get("sweep") == "AUTO" and state == "SING":
+            self.trigger()
+
+    def receive(self, signal: Signal) -> None:
+        """Take a record of a signal if one is waited for and the signal triggers it."""
+        with self.lock:
+            if not self.armed:
+                return
+            source, level = self.get("trigger source"), self.get("trigger level")
+            slope = self.get("trigger slope")
+            when: float | None = None
+            if source == "EXT" and signal.pulse_s is not None:
+                crossed = 0 < level + 0.2 < PULSE_V  # a level of zero is crossed by noise
+                when = (0.0 if slope == "POS" else signal.pulse_s) if crossed else None
+            elif source == "CHAN1":
+                when = signal.crossing(level / self._gain(), slope)
+            if when is not None:
+                self._take(signal, when)
+
+    def needs_s(self, plays_s: float) -> float | None:
+        """Return how long after a pulse it needs the signal of something that plays so long, s.
+
+        None if it is not armed. A trigger that is not the pulse itself may come at any time while
+        it plays; ten screens of that are enough.
+        """
+        if not self.armed:
+            return None
+        screen = self.screen()
+        end = screen.start_s + screen.width_s
+        if self.get("trigger source") == "EXT" and self.get("trigger slope") == "POS":
+            return end
+        return end + min(plays_s, 10 * screen.width_s)
+
+    def _gain(self) -> float:
+        """What a volt at the first connector is called: probe factor and inversion."""
+        return per_probe(self, 1) * (-1 if self.get("invert") else 1)
+
+    def _take(self, signal: Signal, when: float) -> None:
+        self._records += 1
+        self.capture = Capture(
+            signal,
+            when,
+            self.screen(),
+            gain=self._gain(),
+            offset_v=self.drift_v,
+            alternating=self.get("coupling") == "AC",
+            seed=(self._seed, self._records) if self._noise else None,
+            fault=self.fault,
+        )
+        self.fault = ""
+        self.triggered_event = True
+        if self.run_state == "SING":
+            self.stop()
+
+    def wait(self) -> None:
+        """Block until the record is complete, as the instrument's parser does."""
+        self._changed.wait_for(lambda: not self.armed or self._closed, self.timeout_s)
+        if self.armed:
+            self.stop()
+
+    def close(self) -> None:
+        """End a command that waits."""
+        with self.lock:
+            self._closed = True
+            self._changed.notify_all()
+
+    # --- record ---
+
+    def acquired(self) -> Capture:
+        """Return the record, or raise -230 if there is none."""
+        if self.capture is None:
+            raise ScpiError(-230)
+        return self.capture
+
+    def step_v(self) -> float:
+        """Return the volts a code of the record."""
+        return self.acquired().screen.height_v / self.codes_high
+
+    def codes(self, bits: int = 8) -> NDArray[np.uint16]:
+        """Convert the channel that is asked for with so many bits, once for all reads.
+
+        Returns
+        -------
+        array, (points,), uint16
+            Codes, eight bits in the high byte, `middle` at the centre of the screen; 0 where
+            nothing was taken, 1 below the converter's range and 0xFF00 above it.
+        """
+        capture, channel, points = self.acquired(), int(self.get("source")[-1]), self.points()
+        key = (capture, channel, points, bits)
+        if self._converted is not None and self._converted[0] == key:
+            return self._converted[1]
+        fine = 2 ** (bits - 8)
+        volts = capture.volts(channel, points) - capture.screen.centre_v
+        codes = np.round(volts / self.step_v() * fine) + self.middle * fine
+        low, high = codes < 2 * fine, codes > 254 * fine + fine - 1
+        words: NDArray[np.uint16] = np.clip(codes, 0, 255 * fine).astype(np.uint16) * (256 // fine)
+        words[low], words[high] = 0x0001, 0xFF00
+        spoilt = max(1, points // 50)
+        if capture.fault == "hole":
+            words[points // 3 :][:spoilt] = 0
+        elif capture.fault == "saturate":
+            words[points // 2 :][:spoilt] = 0xFF00
+        self._converted = key, words
+        return words
+
+    def rate(self, *_: object) -> str:
+        """Write how many points are taken a second."""
+        return self.decimal(self.screen().points / self.screen().width_s)
+
+    def preamble(self, *_: object) -> str:
+        """Describe the record: format, type, points, count, and both axes."""
+        screen, points = self.acquired().screen, self.points()
+        axes = screen.width_s / points, screen.start_s, 0, *self._vertical(), self._reference()
+        fields = (*self._form(), points, 1, *axes)
+        return ",".join(map(self.write, fields))
+
+    commands = (
+        *SimulatedInstrument.commands,
+        Command("RUN", do=lambda s, *_: s.arm("RUN")),
+        Command("STOP", do=stop),
+        Switch("CHANnel#:DISPlay", "display", True),
+        Choice("CHANnel#:COUPling", "coupling", ("DC", "AC")),
+        Switch("CHANnel#:INVert", "invert"),
+        Choice("TIMebase:MODE", "timebase mode", ("MAIN",)),
+        Choice("TRIGger:MODE", "trigger mode", ("EDGE",)),
+        Switch("TRIGger:NREJect", "noise reject"),
+        Choice("WAVeform:SOURce", "source", SOURCES),
+        Choice("WAVeform:FORMat", "format", ("BYTE", "WORD", "ASCii")),
+        Command("WAVeform:PREamble", ask=preamble),
+        _field("XINCrement", 4),
+        _field("XORigin", 5),
+        Command("WAVeform:XREFerence", ask=lambda s, *_: s.whole(0)),
+        _field("YINCrement", 7),
+        _field("YORigin", 8),
+        Command("WAVeform:YREFerence", ask=lambda s, *_: s.whole(s._reference())),
+    )
