@@ -34,6 +34,11 @@ CHROMIUM_FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
+# Nothing here is in a hurry: a machine that has much else to do is given this long, in ms.
+PATIENCE = 180_000
+expect.set_options(timeout=PATIENCE)
+# anywidget says this of a widget whose code came late; `initialize` of shared.js makes up for it.
+LATE = "[anywidget] Failed to initialize model."
 SETTINGS = {
     "apputils-extension/notification": {
         "fetchNews": "false",
@@ -101,7 +106,7 @@ def jupyter_lab(folder: Path, own: Path, *, dark: bool = False) -> Iterator[str]
 
 def wait_for_server(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
     direct = build_opener(ProxyHandler({}))  # loopback is never behind a proxy
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE / 1000
     while time.monotonic() < deadline and server.poll() is None:
         try:
             with direct.open(f"{address}/api", timeout=5):
@@ -122,11 +127,16 @@ class Lab:
 
     def __post_init__(self) -> None:
         self.page.on("request", self._on_request)
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.set_default_timeout(PATIENCE)
+        self.page.on("pageerror", lambda error: self._on_error(str(error)))
         self.page.on(
             "console",
-            lambda message: self.errors.append(message.text) if message.type == "error" else None,
+            lambda message: self._on_error(message.text) if message.type == "error" else None,
         )
+
+    def _on_error(self, text: str) -> None:
+        if text != LATE:
+            self.errors.append(text)
 
     def _on_request(self, request: Request) -> None:
         # Addresses without a host, data: and blob:, never leave the page.
@@ -137,11 +147,10 @@ class Lab:
         """Show a notebook, and nothing beside it, with its kernel ready."""
         name = notebook.removesuffix(".ipynb").replace("/", "-").replace(".", "-")
         self.page.goto(f"{self.address}/lab/workspaces/{name}/tree/{notebook}?reset")
-        self.page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
+        self.page.wait_for_selector(".jp-Notebook .jp-Cell")
         self.page.wait_for_function(
             "() => { const now = jupyterapp.shell.currentWidget?.sessionContext;"
-            " return now?.isReady && now.session?.kernel?.status === 'idle'; }",
-            timeout=60_000,
+            " return now?.isReady && now.session?.kernel?.status === 'idle'; }"
         )
         self.page.evaluate("jupyterapp.shell.collapseLeft()")
 
@@ -187,18 +196,6 @@ def lab_page(
             yield Lab(page, address)
         finally:
             browser.close()
-
-
-@contextmanager
-def patient_page(address: str, seconds: float) -> Iterator[Lab]:
-    """The same, on a machine that has much else to do: what is expected has so long to come."""
-    with lab_page(address) as lab:
-        lab.page.set_default_timeout(120_000)
-        expect.set_options(timeout=1000 * seconds)
-        try:
-            yield lab
-        finally:
-            expect.set_options(timeout=5_000)
 
 
 def main() -> None:

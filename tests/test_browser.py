@@ -5,7 +5,6 @@ import re
 import statistics
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from browser import Lab, in_a_browser, lab_page, write_notebook
@@ -90,6 +89,8 @@ WATCH = """
   new MutationObserver(note).observe(document.body, { subtree: true, childList: true });
 }
 """
+STILL = "seen.at(-1).state === 'Paused' && performance.now() / 1000 - seen.at(-1).at > 1"
+STOPPED = "now.state.includes('Stopped')"
 CLICK = "button => { const at = performance.now() / 1000; button.click(); return at; }"
 
 
@@ -104,39 +105,29 @@ def start(lab: Lab, folder: Path, name: str, cells: list[str]) -> None:
     write_notebook(folder / name, SETUP, *cells)
     lab.open(name)
     lab.run_all()
-    lab.page.wait_for_selector(".pnn-tiles", timeout=60_000)
+    lab.page.wait_for_selector(".pnn-tiles")
     lab.page.evaluate(WATCH)
     lab.page.wait_for_function("seen.length > 5")
 
 
-def click(lab: Lab, name: str, wait: float = 1.0) -> tuple[float, list[dict[str, Any]]]:
-    """Click a button; give the time of the click, and what was seen in the time after it."""
+def click(lab: Lab, name: str, condition: str) -> float:
+    """Click a button; seconds until the page noted the first ``now`` for which that holds."""
     button = lab.page.locator(".pnn-dashboard").get_by_role("button", name=name)
     expect(button).to_be_enabled()
     at = float(button.evaluate(CLICK))
-    lab.page.wait_for_timeout(1000 * wait)
-    return at, [seen for seen in lab.page.evaluate("seen") if seen["at"] >= at]
+    found = f"at => seen.find((now) => now.at >= at && {condition})?.at"
+    return float(lab.page.wait_for_function(found, arg=at).json_value()) - at
 
 
 def pause(lab: Lab) -> float:
     """Seconds until the steps stood still."""
-    at, seen = click(lab, "Pause")
-    assert seen[-1]["state"] == "Paused"
-    return next(now["at"] for now in seen if now["step"] == seen[-1]["step"]) - at
+    return click(lab, "Pause", f"now.step === seen.at(-1).step && {STILL}")
 
 
 def resume(lab: Lab) -> float:
     """Seconds until the steps went on."""
     held = lab.page.evaluate("seen.at(-1).step")
-    at, seen = click(lab, "Resume")
-    assert seen[-1]["state"] == "Running"
-    return next(now["at"] for now in seen if now["step"] > held) - at
-
-
-def until_state(lab: Lab, name: str, state: str) -> float:
-    """Seconds from the click until the dashboard says so."""
-    at, seen = click(lab, name)
-    return next(now["at"] for now in seen if state in now["state"]) - at
+    return click(lab, "Resume", f"now.step > {held} && now.state === 'Running'")
 
 
 @pytest.mark.parametrize(
@@ -149,9 +140,9 @@ def test_buttons_act_while_the_training_runs(
 ) -> None:
     start(lab, server[1], name, cells)
     pauses, resumes = zip(*[(pause(lab), resume(lab)) for _ in range(3)], strict=True)
-    saving = until_state(lab, "Checkpoint", "checkpoint written at step")
+    saving = click(lab, "Checkpoint", "now.state.includes('checkpoint written at step')")
     lab.page.screenshot(path=tmp_path / "running.png")
-    stopping = until_state(lab, "Stop", "Stopped")
+    stopping = click(lab, "Stop", STOPPED)
     measured = {
         "pause": statistics.median(pauses),
         "resume": statistics.median(resumes),
@@ -161,15 +152,15 @@ def test_buttons_act_while_the_training_runs(
     logger.info("%s: %s", name, {act: round(seconds, 3) for act, seconds in measured.items()})
     assert max(measured.values()) <= PROMPT, measured
 
-    lab.wait_until_done(60)
-    outputs = lab.page.locator(".jp-OutputArea-output pre").all_inner_texts()
-    assert "after: stopped 1" in "".join(outputs)
+    lab.wait_until_done()
+    said = lab.page.locator(".jp-OutputArea-output pre")
+    expect(said.filter(has_text="after: stopped 1")).to_have_count(1)
     picture = lab.page.locator(".jp-OutputArea-output img")
-    assert picture.count() == 1
-    assert picture.evaluate("img => img.naturalWidth") > 900
-    buttons = lab.page.locator(".pnn-dashboard > .pnn-bar").get_by_role("button").all()
-    assert len(buttons) == 3
-    assert all(button.is_disabled() for button in buttons)
+    expect(picture).to_have_count(1)
+    assert picture.evaluate("img => img.decode().then(() => img.naturalWidth)") > 900
+    buttons = lab.page.locator(".pnn-dashboard > .pnn-bar").get_by_role("button")
+    expect(buttons).to_have_count(3)
+    expect(buttons.and_(lab.page.locator(":disabled"))).to_have_count(3)
     assert lab.errors == []
     assert lab.outside == []
 
@@ -178,7 +169,7 @@ def look_closer(lab: Lab) -> None:
     """Unfold the confusion matrix, ask for it, and go through its cells by keyboard alone."""
     page = lab.page
     row = page.locator(".pnn-folds").get_by_role("button")
-    assert row.count() == 6
+    expect(row).to_have_count(6)
     row.first.focus()
     page.keyboard.press("Enter")
     expect(row.first).to_have_attribute("aria-expanded", "true")
@@ -229,11 +220,11 @@ def test_the_plots_are_read_pointed_at_and_follow_the_theme(
     page = lab.page
     start(lab, server[1], "looking.ipynb", [PAST, *RETURNING])
     page.wait_for_function("seen.at(-1).step > 60")
-    click(lab, "Pause")
+    pause(lab)
     look_closer(lab)
     look_back(lab)
     plots = page.locator(".pnn-plots").last.locator(".pnn-plot > svg")
-    assert plots.count() == 4
+    expect(plots).to_have_count(4)
     labels = [plots.nth(i).get_attribute("aria-label") or "" for i in range(4)]
     for label, title in zip(labels, ("Loss", "Accuracy", "Gap", "Clamped"), strict=True):
         assert label.startswith(title)
@@ -269,13 +260,13 @@ def test_the_plots_are_read_pointed_at_and_follow_the_theme(
 
 def test_a_reloaded_page_picks_the_running_training_up(lab: Lab, server: tuple[str, Path]) -> None:
     start(lab, server[1], "reloaded.ipynb", RETURNING[:1])
-    lab.wait_until_done(60)
+    lab.wait_until_done()
     lab.page.evaluate("jupyterapp.commands.execute('docmanager:save')")
     lab.open("reloaded.ipynb")
-    lab.page.wait_for_selector(".pnn-dashboard .pnn-tiles", timeout=60_000)
+    lab.page.wait_for_selector(".pnn-dashboard .pnn-tiles")
     lab.page.evaluate(WATCH)
     lab.page.wait_for_function("seen.length > 5")
     assert pause(lab) <= 3 * PROMPT
     assert resume(lab) <= 3 * PROMPT
-    click(lab, "Stop")
+    click(lab, "Stop", STOPPED)
     assert lab.outside == []

@@ -116,7 +116,6 @@ def goes_on(page: Page) -> None:
         "([where, was]) => { const shown = document.querySelector(where)?.innerText ?? '';"
         " return Number(shown.split('of')[0].replaceAll(/\\D/g, '')) > was; }",
         arg=[STEP, at],
-        timeout=SLOWEST,
     )
 
 
@@ -149,8 +148,9 @@ def test_the_app_is_for_everyone_and_one_lab_in_every_tab(tmp_path: Path) -> Non
         page.wait_for_selector(STEP)
         goes_on(page)
         second = page.context.browser.new_page()
+        second.set_default_timeout(SLOWEST)
         second.goto(f"{address}/?theme=dark", wait_until="commit")
-        second.wait_for_selector(STEP, timeout=SLOWEST)
+        second.wait_for_selector(STEP)
         goes_on(second)
         problems["dark: too faint"] = second.evaluate(FAINT)
         second.screenshot(path=tmp_path / "dark.png", full_page=True)

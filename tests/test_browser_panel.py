@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser import Lab, in_a_browser, patient_page, write_notebook
+from browser import Lab, in_a_browser, lab_page, write_notebook
 from playwright.sync_api import Locator, expect
 
 pytestmark = in_a_browser
@@ -41,7 +41,7 @@ VALUES = "print('values:', [round(float(v), 3) for v in panel.probe.x])"
 
 @pytest.fixture
 def lab(server: tuple[str, Path]) -> Iterator[Lab]:
-    with patient_page(server[0], seconds=30) as lab:
+    with lab_page(server[0]) as lab:
         yield lab
 
 
@@ -62,8 +62,9 @@ def test_a_drive_is_drawn_refused_typed_swept_and_taken_along(
     write_notebook(server[1] / "touched.ipynb", PANEL, WAITS, VALUES)
     lab.open("touched.ipynb")
     lab.run_all()
-    page.wait_for_selector(".pnn-response > svg path.device", timeout=120_000)
-    curve, other = page.locator(".pnn-curve > svg").all()
+    curve, other = (page.locator(".pnn-curve > svg").nth(place) for place in (0, 1))
+    for drawn_first in (curve, other):
+        expect(drawn_first).to_have_attribute("aria-valuenow", re.compile(r"\d"))
     answer = page.locator(".pnn-response > svg path.device")
     refusal = page.locator(".pnn-curve").first.get_by_role("alert")
     before = answer.get_attribute("d") or ""
@@ -129,7 +130,7 @@ def test_a_drive_is_drawn_refused_typed_swept_and_taken_along(
         "aria-valuetext", re.compile(r"output \d+ changes most")
     )
 
-    lab.wait_until_done(60)
+    lab.wait_until_done()
     page.get_by_role("button", name="Send to notebook").click()
     code = page.get_by_label("Code that repeats this")
     expect(code).to_have_value(

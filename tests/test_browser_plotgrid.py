@@ -34,7 +34,7 @@ PANELS = {
 
 
 def test_the_page_and_the_still_picture_show_the_same_ranges() -> None:
-    code = script("plotgrid").replace("export default { render };", "")
+    code = script("plotgrid").replace("export default { initialize, render };", "")
     given = [
         {
             "log": one.log,

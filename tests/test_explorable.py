@@ -319,7 +319,6 @@ def test_a_visitor_chooses_and_points(toy: Measured, tmp_path: Path) -> None:
     path.write_text(head + "</script>" + "".join(drawn), encoding="utf-8")
     with lab_page(path.as_uri()) as lab:
         page = lab.page
-        page.set_default_timeout(120_000)
         page.goto(lab.address)
         shots, sweeps = page.locator(".js-plotly-plot").all()
         shots.locator(".slider-rail-touch-rect").click(position={"x": 2, "y": 5})

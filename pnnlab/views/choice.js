@@ -30,5 +30,3 @@ function render({ model, el }) {
   more.addEventListener("click", () => model.send({ more: true }));
   return painting(model, el, paint).end;
 }
-
-export default { render };

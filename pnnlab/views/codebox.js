@@ -45,5 +45,3 @@ function render({ model, el }) {
   const { end } = painting(model, el, paint);
   return end;
 }
-
-export default { render };

@@ -118,5 +118,3 @@ function render({ model, el }) {
     undress();
   };
 }
-
-export default { render };

@@ -280,5 +280,3 @@ function render({ model, el }) {
   take();
   return () => { end(); model.off("change:spec", build); model.off("change", take); };
 }
-
-export default { render };

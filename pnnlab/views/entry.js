@@ -21,5 +21,3 @@ function render({ model, el }) {
     if (!typing) input.value = model.get("value");
   }).end;
 }
-
-export default { render };

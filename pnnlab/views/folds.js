@@ -23,5 +23,3 @@ function render({ model, el }) {
   paint();
   return () => model.off("change", paint);
 }
-
-export default { render };

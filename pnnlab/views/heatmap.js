@@ -138,5 +138,3 @@ function render({ model, el }) {
   colour();
   return () => { end(); model.off("change:codes", colour); model.off("change:spec", colour); };
 }
-
-export default { render };

@@ -120,5 +120,3 @@ function render({ model, el }) {
   });
   return () => { model.off("msg:custom", heard); end(); };
 }
-
-export default { render };

@@ -47,7 +47,7 @@ def shares(widget: widgets.Widget) -> None:
 
 def script(name: str) -> str:
     """The code ``name.js`` of this folder as a page runs it, after what all widgets share."""
-    return _short("shared.js", f"{name}.js")
+    return _short("shared.js", f"{name}.js") + "\nexport default { initialize, render };"
 
 
 def styles(*names: str) -> str:

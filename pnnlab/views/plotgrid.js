@@ -174,5 +174,3 @@ function render({ model, el }) {
     panels.forEach((panel, place) => plots[place].show(panel));
   }).end;
 }
-
-export default { render };

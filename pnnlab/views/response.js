@@ -74,6 +74,7 @@ function render({ model, el }) {
     }
     if (read !== null) read = Math.min(read, spec.n - 1);
     const data = unpack(spec);
+    if (data.mean.length < spec.n) return; // the points are still on their way
     const across = width - SPACE.left - SPACE.right;
     const sx = (at) => SPACE.left + (across * at) / Math.max(1, spec.n - 1);
     const sy = scale(SPACE.top, MAIN, spec.y_range, spec.y_label, 4);
@@ -127,5 +128,3 @@ function render({ model, el }) {
   });
   return end;
 }
-
-export default { render };

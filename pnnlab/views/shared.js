@@ -1,5 +1,22 @@
 // What the widgets here share; it stands before their own code.
 
+// anywidget (0.9.18 to 0.11) gives a widget's code two seconds to load. Where it takes longer, on a
+// busy machine, its model refuses every message of the kernel from then on: the widget never changes.
+/** Let a model whose code came too late take messages all the same; called once per model. */
+function initialize({ model }) {
+  const listen = (own) => own._handle_comm_msg({ content: { data: {} } }).catch(() => {
+    if (!own.comm) return; // a stored widget, without a kernel
+    const plain = Object.getPrototypeOf(own.constructor).prototype; // before anywidget's change to it
+    own.comm.on_msg(plain._handle_comm_msg.bind(own));
+    own.comm.send({ method: "request_state" }); // with all that was refused
+  });
+  // What is given here only stands for the model; a change hands out the model itself. To unset what
+  // is not there is a change that leaves nothing behind.
+  model.on("change:nothing", listen);
+  model.set("nothing", true, { unset: true });
+  model.off("change:nothing", listen);
+}
+
 /** Whether what lies behind the element is dark: true in any host, whatever it calls its themes. */
 function isDark(el) {
   for (let behind = el; behind; behind = behind.parentElement) {
@@ -11,7 +28,11 @@ function isDark(el) {
 
 /** Keep the attribute data-dark true to the page, at every size and theme; returns what ends that. */
 function followTheme(el, then = () => {}) {
-  const dress = () => { el.toggleAttribute("data-dark", isDark(el)); then(); };
+  const dress = () => {
+    if (!el.isConnected) return; // taken off the page since
+    el.toggleAttribute("data-dark", isDark(el));
+    then();
+  };
   const shown = new ResizeObserver(dress); // called at first showing too
   shown.observe(el);
   const themed = new MutationObserver(() => setTimeout(dress, 300)); // once the new style is there

@@ -112,5 +112,3 @@ function render({ model, el }) {
   const { end } = painting(model, el, paint);
   return () => { clearTimeout(timer); end(); };
 }
-
-export default { render };

@@ -55,7 +55,7 @@ function render({ model, el }) {
       ? [html("th", { scope: "row" }, row.cells[0][0]),
         html("td", { class: "note", colspan: columns.length - 1 }, row.note)]
       : row.cells.map(([text], place) => (place
-        ? html("td", { class: columns[place].numeric && "number" }, text)
+        ? html("td", { class: columns[place]?.numeric && "number" }, text)
         : html("th", { scope: "row" }, ...(row.light ? [swatch(row)] : []), text)));
     if (model.get("choosing")) {
       const on = model.get("chosen").includes(row.key);
@@ -94,5 +94,3 @@ function render({ model, el }) {
   const undress = followTheme(el);
   return () => { model.off("change", paint); undress(); };
 }
-
-export default { render };
