@@ -414,7 +414,7 @@ def _app(notebook: Path, passed_on: list[str]) -> list[str]:
         raise PnnlabError(f"no notebook {notebook}: give --app the path of one, or nothing.")
     return [
         *(sys.executable, "-m", "voila", str(notebook.resolve()), "--template=pnnlab"),
-        "--VoilaConfiguration.multi_kernel_manager_class=pnnlab.views.serving.OneKernel",
+        "--VoilaConfiguration.multi_kernel_manager_class=pnnlab.demos.serving.OneKernel",
         # Its button opens notebooks as apps; here it would load half of JupyterLab for nothing.
         "--VoilaConfiguration.extension_denylist=@voila-dashboards/jupyterlab-preview",
         # Whoever can reach the port could drive the device; a token of one's own is as good.

@@ -20,7 +20,7 @@ FOLDER = Path(__file__).parent.parent / "notebooks" / "images"
 SLOWEST = 600_000  # ms
 WIDTH, HEIGHT = 1366, 1300  # a page on which the tallest view is whole
 APP = """\
-from pnnlab.views.app import circuit_lab
+from pnnlab.demos.app import circuit_lab
 lab = globals().get("lab") or circuit_lab("results", epochs=15)
 lab"""
 VIEWS = {

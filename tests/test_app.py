@@ -21,13 +21,13 @@ from torch import nn
 from toy import Toy, ToyTwin
 
 from pnnlab import cli
+from pnnlab.demos.app import LabApp, circuit_lab, kept_session
+from pnnlab.demos.serving import AsyncMappingKernelManager, OneKernel
 from pnnlab.errors import InstrumentError, RunError, ShapeError
 from pnnlab.gradients import physics_aware
 from pnnlab.layers import PhysicalLayer, Rescale
 from pnnlab.runs import list_runs
 from pnnlab.training import FitSettings, Training
-from pnnlab.views.app import LabApp, circuit_lab, kept_session
-from pnnlab.views.serving import AsyncMappingKernelManager, OneKernel
 
 STORED = 200_000  # bytes of all widgets of the app in a notebook, at most
 
@@ -155,7 +155,7 @@ def test_the_notebook_of_the_app_is_three_lines_that_find_the_lab_again(
     lines = [line for cell in notebook.cells for line in cell.source.splitlines()]
     assert len([line for line in lines if not line.startswith("#")]) == 3
     assert all(cell.outputs == [] for cell in notebook.cells)
-    monkeypatch.setattr("pnnlab.views.app.circuit_lab", lambda root: [root])
+    monkeypatch.setattr("pnnlab.demos.app.circuit_lab", lambda root: [root])
     names: dict[str, Any] = {}
     exec("\n".join(lines), names)
     first = names["lab"]
@@ -227,7 +227,7 @@ def test_lab_app_serves_its_notebook_or_another(
     assert cli.main(["lab", "--app", "--", "--port", "8891"]) == cli.OK
     assert Started.asked[2:4] == ["voila", str(cli.APP)]
     assert Started.asked[-3:] == ["--Voila.auto_token=True", "--port", "8891"]
-    assert "--VoilaConfiguration.multi_kernel_manager_class=pnnlab.views.serving.OneKernel" in (
+    assert "--VoilaConfiguration.multi_kernel_manager_class=pnnlab.demos.serving.OneKernel" in (
         Started.asked
     )
     assert Started.environment["JUPYTER_PATH"].split(os.pathsep) == [

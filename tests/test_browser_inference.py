@@ -11,8 +11,8 @@ import pytest
 from browser import Lab, chromium, in_a_browser, jupyter_lab, lab_page, write_notebook
 from playwright.sync_api import expect
 
+from pnnlab.demos.speech import synthesised
 from pnnlab.tasks.hillenbrand1995 import moments
-from pnnlab.tasks.speech import synthesised
 
 pytestmark = in_a_browser
 
@@ -30,7 +30,7 @@ from pnnlab.gradients import physics_aware
 from pnnlab.layers import calibrate, deep_pnn
 from pnnlab.tasks import digits, vowels
 from pnnlab.training import FitSettings, Training
-from pnnlab.views.inference import LiveInference
+from pnnlab.demos.inference import LiveInference
 
 torch.set_num_threads(1)
 

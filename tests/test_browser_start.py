@@ -19,8 +19,9 @@ from test_views_confusion import found
 from toy import Toy, ToyTwin
 
 from pnnlab.characterize.probe import Probe
-from pnnlab.views import ConfusionView, DevicePanel, LiveInference, TrainingDashboard
-from pnnlab.views.folds import Folds
+from pnnlab.demos import LiveInference
+from pnnlab.views import ConfusionView, DevicePanel, TrainingDashboard
+from pnnlab.views.controls import Folds
 from pnnlab.views.table import Column, Table, TableRow
 
 pytestmark = in_a_browser
@@ -36,7 +37,7 @@ import sys
 sys.path.insert(0, {str(Path(__file__).parent.parent)!r})
 import ipywidgets
 from pnnlab.views import Line, Panel, PlotGrid
-from pnnlab.views.choice import Choice, Item
+from pnnlab.demos.inputs import Choice, Item
 
 def show(grid, n):
     lines = [Line(label="a", x=range(n), y=range(n))]

@@ -17,14 +17,20 @@ from pnnlab.layers import PhysicalLayer, Rescale
 from pnnlab.protocols import Cost
 from pnnlab.training import FitSettings, Reference, Refit, Training
 from pnnlab.views import TrainingDashboard
-from pnnlab.views.dashboard import drift
-from pnnlab.views.dashboard.aligning import AlignmentCloser
-from pnnlab.views.dashboard.asking import Asking
-from pnnlab.views.dashboard.confusing import ConfusionCloser
-from pnnlab.views.dashboard.costing import CostCloser, joules, powered, seconds
-from pnnlab.views.dashboard.drift import DriftCloser
-from pnnlab.views.dashboard.limits import LimitsCloser, limit_panels
-from pnnlab.views.dashboard.rate import RateCloser
+from pnnlab.views.dashboard import details
+from pnnlab.views.dashboard.details import (
+    AlignmentCloser,
+    Asking,
+    ConfusionCloser,
+    CostCloser,
+    DriftCloser,
+    LimitsCloser,
+    RateCloser,
+    joules,
+    limit_panels,
+    powered,
+    seconds,
+)
 
 LOOKS = ["Confusion", "Gradients", "Drift and refit", "Limits", "Time and energy", "Learning rate"]
 
@@ -208,7 +214,7 @@ def test_a_refit_says_what_it_achieved_or_why_not(
         given.append((layer, shots, tuple(x.shape)))
         return Refit(nmse_before=0.5, nmse_after=0.125, ceiling=0.1, device_passes=400)
 
-    monkeypatch.setattr(drift, "refit", refit)
+    monkeypatch.setattr(details, "refit", refit)
     asked(closer.refits[1], "NMSE 0.5 → 0.125")
     ((_, noted),) = training.notes  # a run keeps it in its journal
     assert noted.startswith("the twin of layer 2 was fitted anew: NMSE 0.5 → 0.125")

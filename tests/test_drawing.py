@@ -5,10 +5,7 @@ import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
 
-from pnnlab.errors import DataError, RangeError, ShapeError
-from pnnlab.tasks import digits
-from pnnlab.tasks.base import Split, Task
-from pnnlab.tasks.drawing import (
+from pnnlab.demos.drawing import (
     FULL_FRAME,
     MNIST_FRAME,
     OPTICAL_FRAME,
@@ -16,6 +13,9 @@ from pnnlab.tasks.drawing import (
     drawing_for,
     inked,
 )
+from pnnlab.errors import DataError, RangeError, ShapeError
+from pnnlab.tasks import digits
+from pnnlab.tasks.base import Split, Task
 
 
 def arc(x: float, y: float, rx: float, ry: float, begin: float, end: float) -> list[list[float]]:

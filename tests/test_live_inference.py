@@ -14,15 +14,15 @@ from torch import nn
 from toy import Toy, ToyTwin
 
 from pnnlab.background import Session
+from pnnlab.demos.drawing import Drawing
+from pnnlab.demos.inference import LiveInference
+from pnnlab.demos.inputs import ImageInput, PlainInput, VowelInput
+from pnnlab.demos.speech import formant_hz
 from pnnlab.errors import DataError
 from pnnlab.gradients import ideal, physics_aware
 from pnnlab.layers import PhysicalLayer, Rescale, Shots, calibrate, deep_pnn, physical_layers
 from pnnlab.protocols import PhysicalSystem
 from pnnlab.tasks import digits, vowels
-from pnnlab.tasks.drawing import Drawing
-from pnnlab.tasks.speech import formant_hz
-from pnnlab.views.inference import LiveInference
-from pnnlab.views.inputs import ImageInput, PlainInput, VowelInput
 from pnnlab.views.style import Picture
 
 DIGITS, VOWELS = digits(), vowels()

@@ -21,8 +21,8 @@ from pnnlab.instruments.programme import CircuitProgramme
 from pnnlab.protocols import PhysicalSystem
 from pnnlab.systems import SHG, Circuit, Oscillators, Plate
 from pnnlab.training import Record
-from pnnlab.views.errands import Errands
 from pnnlab.views.panel import POINTS, REPEATS, DevicePanel
+from pnnlab.views.parts import Errands
 from pnnlab.virtual_bench import VirtualBench
 
 

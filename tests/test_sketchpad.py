@@ -8,11 +8,9 @@ import pytest
 from hands import message, share
 from PIL import Image
 
+from pnnlab.demos.drawing import OPTICAL_FRAME
+from pnnlab.demos.inputs import Choice, Item, Microphone, Sketchpad, picture
 from pnnlab.errors import DataError
-from pnnlab.tasks.drawing import OPTICAL_FRAME
-from pnnlab.views.choice import Choice, Item, picture
-from pnnlab.views.microphone import Microphone
-from pnnlab.views.sketchpad import Sketchpad
 
 
 def stroke(widget, strokes):

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from scipy.io import wavfile
 
+from pnnlab.demos.speech import formant_features, formant_hz, formants, full_scale, synthesised
 from pnnlab.errors import DataError, RangeError, ShapeError
 from pnnlab.tasks import vowels
 from pnnlab.tasks.formants import draw, formant_model, log_likelihood
 from pnnlab.tasks.hillenbrand1995 import VOWELS, moments
-from pnnlab.tasks.speech import formant_features, formant_hz, formants, full_scale, synthesised
 
 RATE = 16_000
 PITCH = {"women": 210.0, "men": 120.0, "children": 250.0}  # Hz

@@ -27,8 +27,8 @@ from pnnlab.views import Line, Panel, Picture, PlotGrid, TrainingDashboard, use_
 from pnnlab.views.dashboard import board as dashboard_module
 from pnnlab.views.dashboard import error_html, tiles_html, training_panels
 from pnnlab.views.lineplot import number
+from pnnlab.views.parts import count, duration
 from pnnlab.views.style import DARK_PALETTE, PALETTE
-from pnnlab.views.words import count, duration
 
 TESTS = Path(__file__).parent
 

@@ -6,7 +6,6 @@ A view observes a model and changes it only through the commands a user gave.
 from pnnlab.views.comparison import Comparison
 from pnnlab.views.confusion import ConfusionView
 from pnnlab.views.dashboard import TrainingDashboard, watch
-from pnnlab.views.inference import LiveInference
 from pnnlab.views.lineplot import Line, Panel
 from pnnlab.views.panel import DevicePanel
 from pnnlab.views.pastruns import PastRuns
@@ -18,7 +17,6 @@ __all__ = [
     "ConfusionView",
     "DevicePanel",
     "Line",
-    "LiveInference",
     "Panel",
     "PastRuns",
     "Picture",

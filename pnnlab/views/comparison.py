@@ -15,17 +15,15 @@ from pnnlab.background import Session
 from pnnlab.errors import RunError
 from pnnlab.runs import Run
 from pnnlab.training import CLASSIFICATION, Record
+from pnnlab.views.controls import OneOf
+from pnnlab.views.dashboard.board import TITLES
 from pnnlab.views.dashboard.panels import metric_label, metric_range
-from pnnlab.views.dashboard.says import TITLES
-from pnnlab.views.follower import Follower
 from pnnlab.views.lineplot import Line, Panel
-from pnnlab.views.oneof import OneOf
-from pnnlab.views.parts import button, discard, style_sheet
+from pnnlab.views.parts import Follower, button, count, discard, duration, style_sheet
 from pnnlab.views.past import Kept, Past, Watched
 from pnnlab.views.plotgrid import PlotGrid, still
 from pnnlab.views.style import Picture
 from pnnlab.views.table import Column, Look, Table, TableRow, look
-from pnnlab.views.words import count, duration
 
 Against: TypeAlias = Literal["steps", "passes", "time"]
 Source: TypeAlias = Session | Run | str | Path | Sequence[Record]

@@ -15,14 +15,12 @@ from pnnlab.characterize.presets import given, presets
 from pnnlab.characterize.probe import SIDES, Probe, Response, Side
 from pnnlab.errors import PnnlabError
 from pnnlab.protocols import PhysicalSystem, SimulatedSystem
+from pnnlab.views.controls import Entry
 from pnnlab.views.curve import Curve, Part
-from pnnlab.views.entry import Entry
-from pnnlab.views.errands import Errands
-from pnnlab.views.parts import button, discard, style_sheet
+from pnnlab.views.parts import Errands, button, count, discard, style_sheet
 from pnnlab.views.stills import panel_figure
 from pnnlab.views.style import Picture
 from pnnlab.views.touch import CodeBox, HeatMap, ResponsePlot
-from pnnlab.views.words import count
 
 POINTS, REPEATS = 21, 4  # values of a sweep, and shots at each
 TITLES = {"x": "Input x", "theta": "Parameters θ"}

@@ -1,23 +1,25 @@
-"""Small parts that views share: buttons, and the style sheets that come with them."""
+"""Small parts that views share: buttons, style sheets, scripts, numbers as text."""
 
+import threading
+import time
 from collections.abc import Callable
 from functools import cache
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import ipywidgets as widgets
 
-HERE = Path(__file__).parent
+STATIC = Path(__file__).parent.parent / "static"
 
 
 @cache
 def _sheet(name: str) -> str:
-    return (HERE / f"{name}.css").read_text(encoding="utf-8")
+    return (STATIC / f"{name}.css").read_text(encoding="utf-8")
 
 
 def style_sheet(name: str) -> widgets.HTML:
-    """The style sheet ``name.css`` of this folder, as a widget that takes no room."""
+    """The style sheet ``name.css`` of pnnlab/static, as a widget that takes no room."""
     return widgets.HTML(f"<style>{_sheet(name)}</style>", layout={"display": "none"})
 
 
@@ -46,12 +48,12 @@ def shares(widget: widgets.Widget) -> None:
 
 
 def script(name: str) -> str:
-    """The code ``name.js`` of this folder as a page runs it, after what all widgets share."""
+    """The code ``name.js`` of pnnlab/static as a page runs it, after what all widgets share."""
     return _short("shared.js", f"{name}.js") + "\nexport default { initialize, render };"
 
 
 def styles(*names: str) -> str:
-    """Style sheets of this folder as one, for a widget."""
+    """Style sheets of pnnlab/static as one, for a widget."""
     return _short(*(f"{name}.css" for name in names))
 
 
@@ -60,7 +62,7 @@ def _short(*files: str) -> str:
     lines = [
         line.strip()
         for file in files
-        for line in (HERE / file).read_text(encoding="utf-8").splitlines()
+        for line in (STATIC / file).read_text(encoding="utf-8").splitlines()
     ]
     return "\n".join(line for line in lines if line and not line.startswith(("//", "/**")))
 
@@ -68,3 +70,161 @@ def _short(*files: str) -> str:
 def alert(error: BaseException) -> str:
     """A refusal in its own words, as a screen reader announces it."""
     return f'<div role="alert" class="pnn-error">{escape(str(error))}</div>'
+
+
+def percent(fraction: float | None) -> str:
+    """A fraction in per cent, or a dash where there is none."""
+    return "–" if fraction is None else f"{100 * fraction:.1f} %"
+
+
+def count(value: int) -> str:
+    """A number with its thousands apart."""
+    return f"{value:,}".replace(",", "\u202f")
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes == 0:
+        return f"{rest} s"
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+@final
+class Errands:
+    """Carries out what was asked for, one after the other, in a thread that lives only that long.
+
+    What is asked for again before it has begun is done once. So a hand may ask as often as it
+    likes, and the last wish is always carried out.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._wanted: dict[str, Callable[[], None]] = {}
+        self._running = False
+
+    def ask(self, name: str, act: Callable[[], None]) -> None:
+        """Carry ``act`` out soon, in place of an earlier wish of this name that still waits."""
+        with self._lock:
+            self._wanted[name] = act
+            if self._running:
+                return
+            self._running = True
+        threading.Thread(target=self._run, name="pnnlab-panel", daemon=True).start()
+
+    @property
+    def busy(self) -> bool:
+        """Whether something waits or is being carried out."""
+        return self._running
+
+    def forget(self) -> None:
+        """Drop what has not begun."""
+        with self._lock:
+            self._wanted.clear()
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                if not self._wanted:
+                    self._running = False
+                    return
+                act = self._wanted.pop(next(iter(self._wanted)))
+            done = False
+            try:
+                act()
+                done = True
+            finally:
+                if not done:  # the next wish gets a thread of its own
+                    self._running = False
+
+
+INTERVAL = 0.1  # seconds between two updates while something happens, or more:
+LOAD = 0.01  # the part that updates may take of what the process uses of its processors
+COST = 3.0  # times what an update takes in its own thread: sending and waking come on top
+LATEST = 0.8  # seconds between two updates, at most: who waits for a device uses no processor
+SHORTEST = 0.05  # seconds between two updates, however often something is asked
+ATTENTIVE = 3  # updates at full speed once something was asked: what became of it shows in one
+
+
+@final
+class Follower:
+    """Calls ``refresh`` while there is something to follow, and once when there no longer is.
+
+    The thread lives only that long, and takes at most a fiftieth of a processor.
+
+    Parameters
+    ----------
+    refresh : callable
+        Shows what there is now.
+    active : callable
+        Whether there is something to follow.
+    resting : callable, optional
+        Whether nothing will change before the next `wake`.
+    interval : float
+        Seconds between two updates, at least.
+    """
+
+    def __init__(
+        self,
+        refresh: Callable[[], None],
+        active: Callable[[], bool],
+        *,
+        resting: Callable[[], bool] = lambda: False,
+        interval: float = INTERVAL,
+    ) -> None:
+        self._refresh, self._active, self._resting = refresh, active, resting
+        self._interval = interval
+        self._changed = threading.Event()
+        self._closed = False
+        self._following = threading.Lock()  # held by the thread that follows, if there is one
+
+    def wake(self) -> None:
+        """Refresh soon, at least once more, and follow as long as there is something to follow."""
+        self._changed.set()
+        if not self._closed and self._following.acquire(blocking=False):
+            threading.Thread(target=self._follow, name="pnnlab-dashboard", daemon=True).start()
+
+    def close(self) -> None:
+        """Follow no longer."""
+        self._closed = True
+        self._changed.set()
+
+    def _follow(self) -> None:
+        attentive = 0
+        try:
+            while not self._closed:
+                attentive = ATTENTIVE if self._changed.is_set() else attentive - 1
+                self._changed.clear()
+                going = self._active()  # asked before: what ends meanwhile is shown once more
+                began = time.thread_time()
+                self._refresh()
+                if not going:
+                    break
+                share = COST * (time.thread_time() - began) / LOAD
+                time.sleep(SHORTEST)
+                if self._resting():
+                    self._changed.wait()
+                elif attentive > 0:
+                    self._changed.wait(self._interval)
+                else:
+                    self._rest(share)
+        finally:
+            self._following.release()
+        if self._changed.is_set():
+            self.wake()  # something has changed since that refresh, before the lock was free
+
+    def _rest(self, share: float) -> None:
+        """Wait until the process has used ``share`` seconds of its processors, or was asked.
+
+        Not until so much time has passed: where others use the machine too, a training gets but a
+        part of it, and would lose several times as large a part to its views.
+        """
+        enough = time.process_time() + share
+        latest = time.monotonic() + max(LATEST, share)
+        while not self._changed.wait(self._interval):
+            if time.process_time() >= enough or time.monotonic() >= latest:
+                return

@@ -13,12 +13,11 @@ from pnnlab.paths import user_path
 from pnnlab.runs import RunInfo, list_runs, read_provenance
 from pnnlab.views.comparison import Comparison
 from pnnlab.views.dashboard.panels import training_panels
-from pnnlab.views.parts import alert, button, discard, style_sheet
+from pnnlab.views.parts import alert, button, count, discard, style_sheet
 from pnnlab.views.past import Kept
 from pnnlab.views.plotgrid import PlotGrid, still
 from pnnlab.views.style import Picture
 from pnnlab.views.table import Column, Table, TableRow
-from pnnlab.views.words import count
 
 COLUMNS = (
     Column(name="Run"),

@@ -1,27 +1,224 @@
-"""Where live inference takes its examples from: the task's own, a hand, or a voice."""
+"""Inputs for live inference: drawn digits, spoken vowels, test examples."""
 
+import base64
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
+from io import BytesIO
 from typing import Any, final
 
+import anywidget
 import ipywidgets as widgets
 import numpy as np
+import traitlets
 from matplotlib.axes import Axes
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
 from torch import Tensor
 
+from pnnlab.demos.drawing import MNIST_FRAME, Drawing, Frame, drawing_for, inked
+from pnnlab.demos.speech import formant_features, formant_hz, formants, synthesised
+from pnnlab.errors import PnnlabError
 from pnnlab.tasks import Task
-from pnnlab.tasks.drawing import Drawing, drawing_for
 from pnnlab.tasks.hillenbrand1995 import TIMES, VOWELS, WORDS
-from pnnlab.tasks.speech import formant_features, formant_hz, formants, synthesised
-from pnnlab.views.choice import Choice, Item, picture
 from pnnlab.views.lineplot import Line, Panel
-from pnnlab.views.microphone import Microphone
-from pnnlab.views.parts import button
+from pnnlab.views.parts import button, shares
 from pnnlab.views.plotgrid import PlotGrid
-from pnnlab.views.sketchpad import Sketchpad
+from pnnlab.views.touch import assets
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing to choose.
+
+    Attributes
+    ----------
+    name : str
+        Said in full, to those who point at it or listen.
+    text : str
+        Written on the button, if there is no picture.
+    picture : str
+        A data address, as `picture` makes them, or empty.
+    """
+
+    name: str
+    text: str = ""
+    picture: str = ""
+
+
+@final
+class Choice(anywidget.AnyWidget):
+    """A row of things to choose from, and a button for others.
+
+    Parameters
+    ----------
+    title, more : str
+        Above the row, and on the button for others.
+    on_choose : callable
+        Called with the place of what was chosen.
+    on_more : callable
+        Called when others are wanted.
+
+    Attributes
+    ----------
+    chosen : int
+        Place of what is marked as chosen, or -1. Whoever is told of a choice marks it.
+    """
+
+    _esm, _css = assets("choice")
+    title = traitlets.Unicode("").tag(sync=True)
+    more = traitlets.Unicode("").tag(sync=True)
+    items = traitlets.List(trait=traitlets.Dict()).tag(sync=True)
+    chosen = traitlets.Int(-1).tag(sync=True)
+
+    def __init__(
+        self,
+        title: str,
+        more: str,
+        *,
+        on_choose: Callable[[int], None],
+        on_more: Callable[[], None],
+    ) -> None:
+        super().__init__(title=title, more=more)
+        self._on_choose, self._on_more = on_choose, on_more
+        self.on_msg(self._on_message)
+
+    def offer(self, items: Sequence[Item]) -> None:
+        """Show other things; none of them is chosen yet."""
+        with self.hold_sync():
+            self.items = [vars(item) for item in items]
+            self.chosen = -1
+
+    def _on_message(self, _: object, content: dict[str, Any], __: object) -> None:
+        if "more" in content:
+            self._on_more()
+        elif 0 <= (place := int(content.get("chosen", -1))) < len(self.items):
+            self._on_choose(place)
+
+
+def picture(image: ArrayLike) -> str:
+    """A small grey picture of ``image``, (h, w), in [0, 1], as a data address; 1 is white."""
+    values = np.rint(255 * np.clip(np.asarray(image, dtype=np.float64), 0, 1)).astype(np.uint8)
+    written = BytesIO()
+    Image.fromarray(values).save(written, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(written.getvalue()).decode()
+
+
+SIZE = 1000  # strokes are in thousandths of the pad
+
+
+@final
+class Sketchpad(anywidget.AnyWidget):
+    """What a hand draws, as strokes: small to send, exact to undo, sharp at every size.
+
+    Parameters
+    ----------
+    title : str
+        What is to be drawn.
+    frame : Frame
+        How `image` places and scales the drawing.
+    continuous : bool
+        Tell of a stroke while it is drawn, several times a second, not only when it has ended.
+
+    Attributes
+    ----------
+    strokes : list of list of int
+        Each stroke as x, y, x, y and so on, in thousandths of the pad, from the upper left.
+    """
+
+    _esm, _css = assets("sketchpad")
+    title = traitlets.Unicode("Draw").tag(sync=True)
+    continuous = traitlets.Bool(True).tag(sync=True)
+    # No echo: when it came, the page would have drawn on.
+    strokes = traitlets.List(trait=traitlets.List(trait=traitlets.Int())).tag(
+        sync=True, echo_update=False
+    )
+
+    def __init__(
+        self, title: str = "Draw", *, frame: Frame = MNIST_FRAME, continuous: bool = True
+    ) -> None:
+        super().__init__(title=title, continuous=continuous)
+        self.frame = frame
+        shares(self)
+
+    @property
+    def lines(self) -> list[NDArray[np.float64]]:
+        """The strokes as points, each (n, 2), in widths of the pad."""
+        return [np.reshape(stroke, (-1, 2)) / SIZE for stroke in self.strokes if stroke]
+
+    @property
+    def image(self) -> NDArray[np.float64]:
+        """The drawing, (side, side), in [0, 1], placed and scaled as its frame says.
+
+        Raises
+        ------
+        DataError
+            Nothing is drawn.
+        """
+        return inked(self.lines, self.frame)
+
+    def undo(self) -> None:
+        """Take the last stroke back."""
+        self.strokes = self.strokes[:-1]
+
+    def clear(self) -> None:
+        """Take all strokes back."""
+        self.strokes = []
+
+
+SECONDS = 1.5
+
+
+@final
+class Microphone(anywidget.AnyWidget):
+    """Records in the browser. No sound is stored in the notebook.
+
+    Parameters
+    ----------
+    title : str
+        What is to be said.
+    on_sound : callable
+        Called with the samples, (n,), 1 being full scale, and their rate, per second. A
+        `PnnlabError` that it raises is said below the button in the error's own words.
+    seconds : float
+        How long a recording is.
+
+    Attributes
+    ----------
+    refused : str
+        Why the last recording could not be used; empty if it was taken. What the page's own browser
+        refuses is said in that page alone.
+    """
+
+    _esm, _css = assets("microphone")
+    title = traitlets.Unicode("").tag(sync=True)
+    seconds = traitlets.Float(SECONDS).tag(sync=True)
+    refused = traitlets.Unicode("").tag(sync=True)
+
+    def __init__(
+        self,
+        title: str,
+        on_sound: Callable[[NDArray[np.float64], float], None],
+        *,
+        seconds: float = SECONDS,
+    ) -> None:
+        super().__init__(title=title, seconds=seconds)
+        self._on_sound = on_sound
+        self.on_msg(self._on_message)
+
+    def play(self, samples: NDArray[np.float64], rate: float) -> None:
+        """Let the page play ``samples``, (n,), in [-1, 1]."""
+        self.send({"rate": rate}, [samples.astype("<f4").tobytes()])
+
+    def _on_message(self, _: object, content: dict[str, Any], buffers: list[memoryview]) -> None:
+        samples = np.frombuffer(buffers[0], dtype="<f4").astype(np.float64)
+        self.refused = ""
+        try:
+            self._on_sound(samples, float(content["rate"]))
+        except PnnlabError as error:
+            self.refused = str(error)
+
 
 RATE = 16_000  # samples a second of a vowel that is played
 PITCH = {"women": 210.0, "men": 120.0, "children": 250.0}  # Hz, of a voice that is played

@@ -13,6 +13,7 @@ import torch
 from pnnlab.background import Session
 from pnnlab.characterize.probe import Probe
 from pnnlab.comparison import calibration_inputs
+from pnnlab.demos.inference import LiveInference
 from pnnlab.errors import PnnlabError, RunError, ShapeError
 from pnnlab.gradients import physics_aware
 from pnnlab.layers import calibrate, deep_pnn
@@ -24,7 +25,6 @@ from pnnlab.tasks import digits
 from pnnlab.training import FitSettings, Record, Training
 from pnnlab.twins import CircuitEquations, PhysicsTwin
 from pnnlab.views.dashboard import TrainingDashboard
-from pnnlab.views.inference import LiveInference
 from pnnlab.views.panel import DevicePanel
 from pnnlab.views.parts import discard, style_sheet
 from pnnlab.views.pastruns import PastRuns

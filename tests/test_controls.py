@@ -4,7 +4,7 @@ import pytest
 import traitlets
 from hands import click
 
-from pnnlab.views.oneof import OneOf
+from pnnlab.views.controls import OneOf
 
 
 def down(row: OneOf) -> list[object]:
