@@ -8,7 +8,7 @@ from typing import TypeAlias
 from hypothesis import strategies as st
 
 from pnnlab.virtual_bench.afg3000 import Afg3000
-from pnnlab.virtual_bench.commands import Choice, Command, Number, StoredValue
+from pnnlab.virtual_bench.commands import Command, Keyword, Number, StoredValue
 from pnnlab.virtual_bench.ds1000z import Ds1000z
 from pnnlab.virtual_bench.infiniivision import InfiniiVision
 from pnnlab.virtual_bench.instrument import SimulatedInstrument
@@ -51,7 +51,7 @@ def malformed(model: Callable[[], SimulatedInstrument]) -> Bytes:
     headers = st.sampled_from([spelled(entry.pattern) for entry in settings]).map(str.encode)
     numbers = [entry for entry in settings if isinstance(entry, Number)]
     finite = [entry for entry in numbers if not entry.infinite]
-    choices = [entry for entry in settings if isinstance(entry, Choice)]
+    choices = [entry for entry in settings if isinstance(entry, Keyword)]
     numbered = [entry.pattern for entry in settings if "#" in entry.pattern]
 
     def of(chosen: list[StoredValue]) -> Bytes:

@@ -16,7 +16,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from pnnlab.virtual_bench.commands import Choice, Command, Number, Parameters, Switch
+from pnnlab.virtual_bench.commands import Command, Keyword, Number, Parameters, Switch
 from pnnlab.virtual_bench.generators import SHAPES, Points, SimulatedGenerator, Waveform, checked
 from pnnlab.virtual_bench.messages import ScpiError, matches, read_number, short
 
@@ -131,17 +131,17 @@ class Afg3000(SimulatedGenerator):
         Command("DATA|TRACe:DELete[:NAME]", _delete, takes=(1, 1)),
         Command("DATA|TRACe:POINts", _define, _count, takes=(1, 2), asks=(1, 2)),
         Command("DATA|TRACe:CATalog", ask=_catalog),
-        Choice("[SOURce#:]FUNCtion[:SHAPe]", "function", _SHAPES, then=checked),
+        Keyword("[SOURce#:]FUNCtion[:SHAPe]", "function", _SHAPES, then=checked),
         Number("[SOURce#:]FREQuency[:CW]", "frequency", 1e6, (1e-6, 25e6), "HZ", then=checked),
         Number("[SOURce#:]PHASe[:ADJust]", "phase", 0, (-3.2, 3.2)),
         Command("[SOURce#:]PHASe:INITiate", do=lambda *_: None),
         Switch("[SOURce#:]BURSt[:STATe]", "burst"),
         Number("[SOURce#:]BURSt:NCYCles", "cycles", 5, (1, 1e6), infinite=True),
         Number("[SOURce#:]BURSt:TDELay", "burst delay", 0, (0, 85), "S"),
-        Choice("TRIGger[:SEQuence]:SOURce", "trigger source", ("TIMer", "EXTernal")),
+        Keyword("TRIGger[:SEQuence]:SOURce", "trigger source", ("TIMer", "EXTernal")),
         Number("TRIGger[:SEQuence]:TIMer", "timer", 1e-3, (1e-6, 500), "S"),
-        Choice("TRIGger[:SEQuence]:SLOPe", "trigger slope", ("POSitive", "NEGative")),
+        Keyword("TRIGger[:SEQuence]:SLOPe", "trigger slope", ("POSitive", "NEGative")),
         Command("TRIGger[:SEQuence][:IMMediate]", do=SimulatedGenerator.trigger),
         Number("OUTPut#:IMPedance", "load", 50, (1, 1e4), "OHM", infinite=True),
-        Choice("OUTPut:TRIGger:MODE", "trigger out", ("TRIGger", "SYNC")),
+        Keyword("OUTPut:TRIGger:MODE", "trigger out", ("TRIGger", "SYNC")),
     )

@@ -1,6 +1,6 @@
 """The table of an instrument's commands: what each does, and which values it takes.
 
-A model lists one entry a command: `Number`, `Choice`, `Switch` or `Text` for a value that is set
+A model lists one entry a command: `Number`, `Keyword`, `Switch` or `Text` for a value that is set
 and asked for, `Command` for everything else. What no entry names is refused with -113.
 """
 
@@ -141,7 +141,7 @@ class Number(StoredValue):
 
 @final
 @dataclass(frozen=True)
-class Choice(StoredValue):
+class Keyword(StoredValue):
     """One of some words such as ``"EXTernal"``; at first the first one."""
 
     words: tuple[str, ...]

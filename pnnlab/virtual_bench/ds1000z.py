@@ -14,7 +14,7 @@ from typing import final
 
 import numpy as np
 
-from pnnlab.virtual_bench.commands import Choice, Command, Number, Switch
+from pnnlab.virtual_bench.commands import Command, Keyword, Number, Switch
 from pnnlab.virtual_bench.messages import ScpiError
 from pnnlab.virtual_bench.oscilloscopes import SOURCES, Screen, SimulatedOscilloscope, per_probe
 
@@ -111,12 +111,12 @@ class Ds1000z(SimulatedOscilloscope):
         Command("TFORce", do=SimulatedOscilloscope.trigger),
         Command("CLEar", do=_clear),
         Command("AUToscale", do=lambda s, *_: s.arm("RUN")),
-        Choice("ACQuire:MDEPth", "depth", _DEPTHS, then=_set_depth),
-        Choice("ACQuire:TYPE", "type", ("NORMal",)),
+        Keyword("ACQuire:MDEPth", "depth", _DEPTHS, then=_set_depth),
+        Keyword("ACQuire:TYPE", "type", ("NORMal",)),
         Command("ACQuire:SRATe", ask=SimulatedOscilloscope.rate),
-        Choice("CHANnel#:BWLimit", "bandwidth", ("OFF", "20M")),
+        Keyword("CHANnel#:BWLimit", "bandwidth", ("OFF", "20M")),
         Switch("CHANnel#:VERNier", "vernier"),
-        Choice("CHANnel#:UNITs", "units", ("VOLTage", "AMPere")),
+        Keyword("CHANnel#:UNITs", "units", ("VOLTage", "AMPere")),
         Number("CHANnel#:PROBe", "probe", 10.0, (0.01, 1000.0)),
         Number(
             "CHANnel#:SCALe", "scale", 0.1, (1e-3, 10.0), "V", factor=per_probe, then=_round_scale
@@ -124,14 +124,14 @@ class Ds1000z(SimulatedOscilloscope):
         Number("CHANnel#:OFFSet", "offset", 0.0, (-100, 100), "V", factor=per_probe),
         Number("TIMebase[:MAIN]:SCALe", "time scale", 1e-6, (5e-9, 50.0), "S"),
         Number("TIMebase[:MAIN]:OFFSet", "time offset", 0.0, (-500, 500), "S"),
-        Choice("TRIGger:SWEep", "sweep", ("AUTO", "NORMal", "SINGle"), then=_set_sweep),
+        Keyword("TRIGger:SWEep", "sweep", ("AUTO", "NORMal", "SINGle"), then=_set_sweep),
         Command("TRIGger:STATus", ask=_status),
-        Choice("TRIGger:EDGe:SOURce", "trigger source", (*SOURCES, "EXT", "AC")),
-        Choice("TRIGger:EDGe:SLOPe", "trigger slope", ("POSitive", "NEGative")),
+        Keyword("TRIGger:EDGe:SOURce", "trigger source", (*SOURCES, "EXT", "AC")),
+        Keyword("TRIGger:EDGe:SLOPe", "trigger slope", ("POSitive", "NEGative")),
         Number("TRIGger:EDGe:LEVel", "trigger level", 0.0, (-50, 50), "V"),
-        Choice("TRIGger:COUPling", "trigger coupling", ("DC", "AC", "LFReject")),
+        Keyword("TRIGger:COUPling", "trigger coupling", ("DC", "AC", "LFReject")),
         Number("TRIGger:HOLDoff", "holdoff", 1.6e-8, (1.6e-8, 10.0), "S"),
-        Choice("WAVeform:MODE", "wave mode", ("NORMal", "MAXimum", "RAW")),
+        Keyword("WAVeform:MODE", "wave mode", ("NORMal", "MAXimum", "RAW")),
         Number("WAVeform:STARt", "first", 1, (1, 24e6), whole=True),
         Number("WAVeform:STOP", "last", SHOWN, (1, 24e6), whole=True),
         Command("WAVeform:DATA", ask=_data, asks=(0, 1)),

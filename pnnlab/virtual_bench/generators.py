@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeAlias, final
 import numpy as np
 from numpy.typing import NDArray
 
-from pnnlab.virtual_bench.commands import INFINITY, Bounds, Choice, Command, Number, Switch
+from pnnlab.virtual_bench.commands import INFINITY, Bounds, Command, Keyword, Number, Switch
 from pnnlab.virtual_bench.instrument import SimulatedInstrument
 from pnnlab.virtual_bench.messages import ScpiError
 
@@ -192,9 +192,9 @@ class SimulatedGenerator(SimulatedInstrument):
         _voltage(":OFFSet", "offset", 0.0, (-OPEN_V / 2, OPEN_V / 2), then=checked),
         _edge(":HIGH", 1),
         _edge(":LOW", -1),
-        Choice("[SOURce#:]VOLTage:UNIT", "unit", ("VPP", "VRMS", "DBM")),
-        Choice("[SOURce#:]BURSt:MODE", "burst mode", ("TRIGgered", "GATed")),
+        Keyword("[SOURce#:]VOLTage:UNIT", "unit", ("VPP", "VRMS", "DBM")),
+        Keyword("[SOURce#:]BURSt:MODE", "burst mode", ("TRIGgered", "GATed")),
         Switch("OUTPut#[:STATe]", "output"),
-        Choice("OUTPut#:POLarity", "polarity", ("NORMal", "INVerted")),
+        Keyword("OUTPut#:POLarity", "polarity", ("NORMal", "INVerted")),
         Command("SYSTem:BEEPer[:IMMediate]", do=lambda *_: None),
     )

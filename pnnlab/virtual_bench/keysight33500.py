@@ -19,7 +19,7 @@ from typing import final
 
 import numpy as np
 
-from pnnlab.virtual_bench.commands import Choice, Command, Number, Parameters, Switch, Text
+from pnnlab.virtual_bench.commands import Command, Keyword, Number, Parameters, Switch, Text
 from pnnlab.virtual_bench.generators import SHAPES, Points, SimulatedGenerator, Waveform, checked
 from pnnlab.virtual_bench.messages import ScpiError, read_number, read_string
 
@@ -143,7 +143,7 @@ class Keysight33500(SimulatedGenerator):
 
     commands = (
         *SimulatedGenerator.commands,
-        Choice("FORMat:BORDer", "byte order", ("NORMal", "SWAPped")),
+        Keyword("FORMat:BORDer", "byte order", ("NORMal", "SWAPped")),
         Command("[SOURce#:]DATA:VOLatile:CLEar", do=_forget),
         Command(
             "[SOURce#:]DATA:VOLatile:CATalog",
@@ -157,13 +157,13 @@ class Keysight33500(SimulatedGenerator):
         _attribute("DATA:ATTRibute:AVERage", np.mean),
         _attribute("FUNCtion:ARBitrary:POINts", len),
         Text("[SOURce#:]FUNCtion:ARBitrary", "arb", BUILT_IN, MOST_LETTERS, then=_select),
-        Choice("[SOURce#:]FUNCtion", "function", _FUNCTIONS, then=checked),
+        Keyword("[SOURce#:]FUNCtion", "function", _FUNCTIONS, then=checked),
         Number("[SOURce#:]FUNCtion:ARBitrary:SRATe", "rate", 40e3, _rates, "SA/S"),
-        Choice("[SOURce#:]FUNCtion:ARBitrary:FILTer", "filter", ("NORMal", "STEP", "OFF")),
-        Choice("[SOURce#:]FUNCtion:ARBitrary:ADVance", "advance", ("SRATe", "TRIGger")),
+        Keyword("[SOURce#:]FUNCtion:ARBitrary:FILTer", "filter", ("NORMal", "STEP", "OFF")),
+        Keyword("[SOURce#:]FUNCtion:ARBitrary:ADVance", "advance", ("SRATe", "TRIGger")),
         Number("[SOURce#:]FUNCtion:SQUare:DCYCle", "duty", 50, (0.01, 99.99), "PCT"),
         Number("[SOURce#:]FUNCtion:RAMP:SYMMetry", "symmetry", 100, (0, 100), "PCT"),
-        Choice("[SOURce#:]FUNCtion:PULSe:HOLD", "pulse hold", ("WIDTh", "DCYCle")),
+        Keyword("[SOURce#:]FUNCtion:PULSe:HOLD", "pulse hold", ("WIDTh", "DCYCle")),
         Number("[SOURce#:]FUNCtion:PULSe:PERiod", "pulse period", 1e-3, (33e-9, 1e6), "S"),
         Number("[SOURce#:]FUNCtion:PULSe:WIDTh", "pulse width", 1e-4, (16e-9, 1e6), "S"),
         Number("[SOURce#:]FUNCtion:PULSe:DCYCle", "pulse duty", 10, (0.01, 99.99), "PCT"),
@@ -178,20 +178,20 @@ class Keysight33500(SimulatedGenerator):
         Number("[SOURce#:]BURSt:NCYCles", "cycles", 1, (1, 1e8), infinite=True),
         Number("[SOURce#:]BURSt:PHASe", "burst phase", 0, (-360, 360), "DEG"),
         Number("[SOURce#:]BURSt:INTernal:PERiod", "burst period", 1e-2, (1e-6, 8e3), "S"),
-        Choice("TRIGger#[:SEQuence]:SOURce", "trigger source", _TRIGGERS),
-        Choice("TRIGger#[:SEQuence]:SLOPe", "trigger slope", ("POSitive", "NEGative")),
+        Keyword("TRIGger#[:SEQuence]:SOURce", "trigger source", _TRIGGERS),
+        Keyword("TRIGger#[:SEQuence]:SLOPe", "trigger slope", ("POSitive", "NEGative")),
         Number("TRIGger#[:SEQuence]:DELay", "trigger delay", 0, (0, 1000), "S"),
         Number("TRIGger#[:SEQuence]:TIMer", "trigger timer", 1, (1e-6, 8e3), "S"),
         Command("TRIGger#[:SEQuence][:IMMediate]", do=SimulatedGenerator.play),
         Number("OUTPut#:LOAD", "load", 50, (1, 1e4), "OHM", infinite=True),
-        Choice("OUTPut#:MODE", "output mode", ("NORMal", "GATed")),
+        Keyword("OUTPut#:MODE", "output mode", ("NORMal", "GATed")),
         Switch("OUTPut:SYNC[:STATe]", "sync", True),
-        Choice("OUTPut:SYNC:SOURce", "sync source", ("CH1", "CH2")),
-        Choice("OUTPut#:SYNC:MODE", "sync mode", ("NORMal", "CARRier", "MARKer")),
-        Choice("OUTPut#:SYNC:POLarity", "sync polarity", ("NORMal", "INVerted")),
+        Keyword("OUTPut:SYNC:SOURce", "sync source", ("CH1", "CH2")),
+        Keyword("OUTPut#:SYNC:MODE", "sync mode", ("NORMal", "CARRier", "MARKer")),
+        Keyword("OUTPut#:SYNC:POLarity", "sync polarity", ("NORMal", "INVerted")),
         Switch("OUTPut:TRIGger[:STATe]", "trigger out"),
-        Choice("OUTPut:TRIGger:SLOPe", "trigger out slope", ("POSitive", "NEGative")),
-        Choice("OUTPut:TRIGger:SOURce", "trigger out source", ("CH1", "CH2")),
+        Keyword("OUTPut:TRIGger:SLOPe", "trigger out slope", ("POSitive", "NEGative")),
+        Keyword("OUTPut:TRIGger:SOURce", "trigger out source", ("CH1", "CH2")),
         Switch("DISPlay", "display", True),
         Text("DISPlay:TEXT", "display text"),
         Command("DISPlay:TEXT:CLEar", do=lambda g, *_: g.put("display text", "")),

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
-from pnnlab.virtual_bench.commands import Choice, Command, Switch
+from pnnlab.virtual_bench.commands import Command, Keyword, Switch
 from pnnlab.virtual_bench.generators import Points
 from pnnlab.virtual_bench.instrument import SimulatedInstrument
 from pnnlab.virtual_bench.messages import ScpiError
@@ -303,13 +303,13 @@ class SimulatedOscilloscope(SimulatedInstrument):
         Command("RUN", do=lambda s, *_: s.arm("RUN")),
         Command("STOP", do=stop),
         Switch("CHANnel#:DISPlay", "display", True),
-        Choice("CHANnel#:COUPling", "coupling", ("DC", "AC")),
+        Keyword("CHANnel#:COUPling", "coupling", ("DC", "AC")),
         Switch("CHANnel#:INVert", "invert"),
-        Choice("TIMebase:MODE", "timebase mode", ("MAIN",)),
-        Choice("TRIGger:MODE", "trigger mode", ("EDGE",)),
+        Keyword("TIMebase:MODE", "timebase mode", ("MAIN",)),
+        Keyword("TRIGger:MODE", "trigger mode", ("EDGE",)),
         Switch("TRIGger:NREJect", "noise reject"),
-        Choice("WAVeform:SOURce", "source", SOURCES),
-        Choice("WAVeform:FORMat", "format", ("BYTE", "WORD", "ASCii")),
+        Keyword("WAVeform:SOURce", "source", SOURCES),
+        Keyword("WAVeform:FORMat", "format", ("BYTE", "WORD", "ASCii")),
         Command("WAVeform:PREamble", ask=preamble),
         _field("XINCrement", 4),
         _field("XORigin", 5),
