@@ -1,4 +1,4 @@
-"""A step of physics-aware training beside the same equations in plain torch, in one run."""
+"""A step of physics-aware training beside the way of the authors' code, both torch, in one run."""
 
 import statistics
 import time
@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from pnnlab.gradients import physics_aware
-from pnnlab.systems.oscillators import Imperfections, Oscillators, split
-from pnnlab.systems.pendula import coupling_matrix
+from pnnlab.systems.oscillators import Imperfections, Oscillators, coupling_matrix, split
 from pnnlab.twins import PhysicsTwin
 from pnnlab.twins.oscillators import OscillatorEquations
 
@@ -93,10 +92,13 @@ def own_step(n: int, x: Tensor, theta: Tensor, steps: int) -> Callable[[], Tenso
 
 
 @pytest.mark.parametrize(
-    ("n", "batch", "least"), [(206, 32, 4.0), (206, 256, 1.8), (1610, 32, 4.0), (1610, 256, 1.8)]
+    ("n", "batch", "least"), [(206, 32, 2.5), (206, 256, 1.8), (1610, 32, 4.0), (1610, 256, 1.8)]
 )
-def test_a_step_is_faster_than_plain_torch(benchmark, n, batch, least):
-    """Processor time, interleaved, the same integrator; ours also draws noise and checks ranges."""
+def test_a_step_is_faster_than_the_authors_way(benchmark, n, batch, least):
+    """Processor time, interleaved, one thread; ours also draws noise and checks ranges.
+
+    What is saved: Q once in place of once a stage, two stages in one product, no velocity stacked.
+    """
     torch.set_num_threads(1)
     random = torch.Generator().manual_seed(0)
     x = torch.rand(batch, n, generator=random)

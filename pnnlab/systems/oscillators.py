@@ -1,10 +1,18 @@
 r"""Coupled pendula: the network of the authors' public code, with its gap.
 
 .. math::
-   \ddot q_i = -\sin q_i + \sum_j J_{ij} (\sin q_j - \sin q_i) + e_i
+   \ddot q_i = -\sin(s q_i) + \sum_j J_{ij} \left(\sin(s q_j) - \sin(s q_i)\right) + e_i
 
 The input sets where the first pendula are released, the others hang at zero; half a unit of time
 later the angles of the last pendula are read. Every coupling and every bias torque is a parameter.
+Time is in units of a pendulum's :math:`\sqrt{l/g}`, angles are in radians, s is 1 for a true
+pendulum.
+
+A matrix of couplings C is made symmetric, :math:`J = (C + C^T)/2`; its own diagonal adds to the
+gravity of each pendulum, as in the authors' code. With
+:math:`G = J - \mathrm{diag}(\sum_j J_{ij}) - 1`, J without its diagonal and the gravity in the
+sum, the right side is :math:`\sin(s q)\, G + e`, one matrix product for each stage of a
+Runge-Kutta step.
 
 What is idealised: the couplings act through the sines of the angles and may have either sign, the
 pendula start exactly at rest, and nothing is damped within half a unit of time.
@@ -14,20 +22,20 @@ https://github.com/mcmahon-lab/Physics-Aware-Training, examples 1 and 2.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from pnnlab.errors import RangeError, ShapeError
 from pnnlab.plain import real, seeded, whole
 from pnnlab.protocols import Group, SimulatedSystem, State
-from pnnlab.systems.pendula import STEPS, coupling_matrix, swing
 from pnnlab.systems.randomness import Noise, saved_values
 
+DURATION = 0.5  # time from release to read-out, units of sqrt(l/g)
+STEPS = 5  # Runge-Kutta steps in that time, the authors' number
 COUPLING_RANGE = 4.0  # the authors' trained network for MNIST uses ±3.4
 BIAS_RANGE = 2.0  # and ±1.25 here
 
@@ -69,33 +77,9 @@ def split(
     couplings : Tensor, (n, n) or (batch, n, n), in plus or minus ``coupling_range``
     biases : Tensor, (n,) or (batch, n), in plus or minus ``bias_range``
     """
-    couplings, biases = _Split.apply(theta, n, coupling_range, bias_range)
-    return couplings, biases
-
-
-class _Split(torch.autograd.Function):
-    """Slices and scales, without the copies that autograd makes of millions of couplings."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, theta: Tensor, n: int, coupling_range: float, bias_range: float
-    ) -> tuple[Tensor, Tensor]:
-        ctx.scales = 2 * coupling_range, 2 * bias_range
-        ctx.shape = theta.shape
-        couplings = theta[..., : n * n].mul(2 * coupling_range).sub_(coupling_range)
-        biases = theta[..., n * n :].mul(2 * bias_range).sub_(bias_range)
-        return couplings.unflatten(-1, (n, n)), biases
-
-    @staticmethod
-    @once_differentiable
-    def backward(
-        ctx: Any, by_couplings: Tensor, by_biases: Tensor
-    ) -> tuple[Tensor, None, None, None]:
-        flat = by_couplings.flatten(-2)
-        grad = flat.new_empty(ctx.shape)
-        torch.mul(flat, ctx.scales[0], out=grad[..., : flat.shape[-1]])
-        torch.mul(by_biases, ctx.scales[1], out=grad[..., flat.shape[-1] :])
-        return grad, None, None, None
+    couplings, biases = theta.split([n * n, n], -1)
+    couplings = 2 * coupling_range * couplings - coupling_range
+    return couplings.unflatten(-1, (n, n)), 2 * bias_range * biases - bias_range
 
 
 def release(x: Tensor, n: int, low: float, high: float) -> Tensor:
@@ -103,6 +87,163 @@ def release(x: Tensor, n: int, low: float, high: float) -> Tensor:
     start = x.new_zeros(len(x), n)
     start[:, : x.shape[1]] = low + (high - low) * x
     return start
+
+
+def coupling_matrix(couplings: Tensor) -> Tensor:
+    r"""Q of the couplings C: what all others pull, so that :math:`\sin(q) Q` is the coupling.
+
+    Parameters
+    ----------
+    couplings : Tensor, (..., n, n)
+
+    Returns
+    -------
+    Tensor, (..., n, n)
+        The symmetric part of C, with minus its column sums (C's diagonal included) on the
+        diagonal.
+    """
+    q = (couplings + couplings.mT).mul_(0.5)
+    q.diagonal(dim1=-2, dim2=-1).copy_(-q.sum(-2))
+    return q
+
+
+Function = Callable[[Tensor], Tensor]
+
+
+def accelerations(
+    respond: Function, couplings: Tensor, biases: Tensor, errors: Tensor | None = None
+) -> Function:
+    """Accelerations of coupled pendula as a function of their angles, (stages, batch, n).
+
+    Parameters
+    ----------
+    respond : callable
+        What angles give in place of their sines.
+    couplings : Tensor, (n, n) or (batch, n, n)
+        C, shared by the batch or one a shot. Shared is far faster.
+    biases : Tensor, (n,) or (batch, n)
+        Constant torques e, likewise.
+    errors : Tensor, (n, n), optional
+        A `coupling_matrix` that is added to that of ``couplings``.
+    """
+    matrix = coupling_matrix(couplings)
+    if errors is not None:
+        matrix = matrix + errors
+    matrix.diagonal(dim1=-2, dim2=-1).sub_(1)
+    if matrix.ndim == 2:
+        return lambda q: respond(q) @ matrix + biases
+    return lambda q: torch.einsum("sbi,bij->sbj", respond(q), matrix) + biases
+
+
+def step(
+    accelerate: Function, q: Tensor, p: Tensor | None, h: float, *, last: bool = False
+) -> tuple[Tensor, Tensor | None]:
+    r"""Take one step of the classical Runge-Kutta method for :math:`\ddot q = a(q)`.
+
+    The angles' derivative is the velocity, so only accelerations are computed, and in pairs: the
+    second stage does not need the first, nor the fourth the third. At rest the first two fall
+    together, and the last stage of the last step moves no angle.
+
+    Parameters
+    ----------
+    accelerate : callable
+        Accelerations at angles (stages, batch, n), for one or two stages.
+    q, p : Tensor, (batch, n)
+        Angles and velocities; ``p`` is None at rest.
+    h : float
+        Length of the step.
+    last : bool
+        Whether the velocities are not needed any more; they are None then.
+    """
+    if p is None:
+        middle = end = q
+        (first,) = accelerate(q.unsqueeze(0))
+        second = first
+    else:
+        middle, end = torch.add(q, p, alpha=h / 2), torch.add(q, p, alpha=h)
+        first, second = accelerate(torch.stack([q, middle]))
+    third_angle = torch.add(middle, first, alpha=h * h / 4)
+    if last:
+        (third,) = accelerate(third_angle.unsqueeze(0))
+        return torch.add(end, first + second + third, alpha=h * h / 6), None
+    fourth_angle = torch.add(end, second, alpha=h * h / 2)
+    third, fourth = accelerate(torch.stack([third_angle, fourth_angle]))
+    inner = second + third
+    push = torch.add(first, fourth).add(inner, alpha=2)
+    arrived = torch.add(end, inner.add(first), alpha=h * h / 6)
+    return arrived, push.mul(h / 6) if p is None else torch.add(p, push, alpha=h / 6)
+
+
+def integrate(accelerate: Function, q: Tensor, steps: int, duration: float = DURATION) -> Tensor:
+    """Angles (batch, n) after ``duration`` from rest at ``q``, in so many Runge-Kutta steps."""
+    p = None
+    for number in range(steps):
+        q, p = step(accelerate, q, p, duration / steps, last=number == steps - 1)
+    return q
+
+
+def swing(
+    start: Tensor,
+    couplings: Tensor,
+    biases: Tensor,
+    *,
+    errors: Tensor | None = None,
+    scale: float = 1.0,
+    steps: int = STEPS,
+    duration: float = DURATION,
+) -> Tensor:
+    """Release the pendula and return their angles after ``duration``.
+
+    Differentiable in the first three arguments. Autograd keeps two arrays of (batch, n) for each
+    stage, 4 * steps - 2 in all, and the matrix of couplings.
+
+    Parameters
+    ----------
+    start : Tensor, (batch, n)
+        Angles q(0), at rest.
+    couplings, biases, errors : Tensor
+        As in `accelerations`.
+    scale : float
+        s, by which the sine's angle is off.
+    steps : int
+        Steps of the classical fourth-order Runge-Kutta method.
+    duration : float
+
+    Returns
+    -------
+    Tensor, (batch, n)
+        Angles q(duration).
+    """
+    accelerate = accelerations(lambda q: (scale * q).sin(), couplings, biases, errors)
+    return integrate(accelerate, start, steps, duration)
+
+
+@torch.no_grad()
+def trajectory(
+    start: Tensor,
+    couplings: Tensor,
+    biases: Tensor,
+    *,
+    scale: float = 1.0,
+    steps: int = 100,
+    duration: float = DURATION,
+) -> tuple[Tensor, Tensor]:
+    """Angles and angular velocities after each step, and at the start; not differentiable.
+
+    Arguments as in `swing`.
+
+    Returns
+    -------
+    tuple of Tensor, each (steps + 1, batch, n)
+    """
+    accelerate = accelerations(lambda q: (scale * q).sin(), couplings, biases)
+    angles, velocities = [start], [torch.zeros_like(start)]
+    for _ in range(steps):
+        q, p = step(accelerate, angles[-1], velocities[-1], duration / steps)
+        angles.append(q)
+        assert p is not None  # it is not the last step to the solver
+        velocities.append(p)
+    return torch.stack(angles), torch.stack(velocities)
 
 
 class Bench:
@@ -231,11 +372,6 @@ class Oscillators(SimulatedSystem):
         low, high = self.low if low is None else low, self.high if high is None else high
         other._shape(n, input_dim, output_dim, low, high)
         return other
-
-    @property
-    def name(self) -> str:
-        """The word for this system in reports."""
-        return "oscillators"
 
     def weak_theta(self, seed: int = 0) -> Tensor:
         """Parameters to begin training with: couplings and biases within 1/sqrt(n) either way."""

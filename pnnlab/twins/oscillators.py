@@ -1,6 +1,5 @@
 """What twins of the coupled pendula know."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -8,8 +7,16 @@ import torch
 from torch import Tensor, nn
 
 from pnnlab.errors import TwinError
-from pnnlab.systems.oscillators import BIAS_RANGE, COUPLING_RANGE, release, split
-from pnnlab.systems.pendula import DURATION, STEPS, coupling_matrix, swing
+from pnnlab.systems.oscillators import (
+    BIAS_RANGE,
+    COUPLING_RANGE,
+    STEPS,
+    accelerations,
+    integrate,
+    release,
+    split,
+    swing,
+)
 from pnnlab.twins.base import Described
 from pnnlab.twins.neural import Architecture, Core
 from pnnlab.twins.physics import Equations
@@ -137,58 +144,14 @@ class _LearntForces(Core):
     def forward(self, x: Tensor, theta: Tensor) -> Tensor:
         design = self.design
         couplings, biases = split(theta, design.n, design.coupling_range, design.bias_range)
-        matrix = coupling_matrix(couplings) + self.unprogrammed - torch.eye(design.n)
-        biases = biases.expand(len(x), -1)
 
-        def accelerate(q: Tensor) -> Tensor:
-            force: Tensor = q.sin() + self.correction(q.unsqueeze(-1)).squeeze(-1)
-            if matrix.ndim == 2:
-                return force @ matrix + biases
-            return torch.bmm(force.transpose(0, 1), matrix).transpose(0, 1) + biases
+        def respond(q: Tensor) -> Tensor:
+            correction: Tensor = self.correction(q.unsqueeze(-1)).squeeze(-1)
+            return q.sin() + correction
 
-        q, p = release(x, design.n, design.low, design.high), None
-        for number in range(design.steps):
-            last = number == design.steps - 1
-            q, p = step(accelerate, q, p, DURATION / design.steps, last=last)
+        accelerate = accelerations(respond, couplings, biases, self.unprogrammed)
+        start = release(x, design.n, design.low, design.high)
+        q = integrate(accelerate, start, design.steps)
         read = q[:, design.n - self.distinct :]
         standard: Tensor = (read - HASTE * self.offset) * torch.exp(HASTE * self.gain)
         return standard
-
-
-def step(
-    accelerate: Callable[[Tensor], Tensor], q: Tensor, p: Tensor | None, h: float, *, last: bool
-) -> tuple[Tensor, Tensor | None]:
-    r"""One step of the classical Runge-Kutta method for :math:`\ddot q = a(q)`.
-
-    The angles' derivative is the velocity, so only accelerations are computed, and in pairs: the
-    second stage does not need the first, nor the fourth the third. At rest the first two fall
-    together, and the last stage of the last step moves no angle.
-
-    Parameters
-    ----------
-    accelerate : callable
-        Tells the accelerations at angles (stages, batch, n), for one or two stages.
-    q, p : Tensor, (batch, n)
-        Angles and velocities; ``p`` is None at rest.
-    h : float
-        Length of the step.
-    last : bool
-        Whether nobody asks for the velocities any more; they are None then.
-    """
-    if p is None:
-        middle = end = q
-        (first,) = accelerate(q.unsqueeze(0))
-        second = first
-    else:
-        middle, end = torch.add(q, p, alpha=h / 2), torch.add(q, p, alpha=h)
-        first, second = accelerate(torch.stack([q, middle]))
-    third_angle = torch.add(middle, first, alpha=h * h / 4)
-    if last:
-        (third,) = accelerate(third_angle.unsqueeze(0))
-        return torch.add(end, first + second + third, alpha=h * h / 6), None
-    fourth_angle = torch.add(end, second, alpha=h * h / 2)
-    third, fourth = accelerate(torch.stack([third_angle, fourth_angle]))
-    inner = second + third
-    push = torch.add(first, fourth).add(inner, alpha=2)
-    arrived = torch.add(end, inner.add(first), alpha=h * h / 6)
-    return arrived, push.mul(h / 6) if p is None else torch.add(p, push, alpha=h / 6)
