@@ -233,7 +233,7 @@ def test_a_smaller_network_of_one_bench_shares_its_parts_and_noise():
     system = Oscillators(6, noise=False)
     part = system.reprogrammed(n=4)
     x = torch.rand(3, 4)
-    errors = system._bench.errors[:4, :4]
+    errors = system._errors[:4, :4]
     expected = swing(
         x, torch.zeros(4, 4), torch.zeros(4), errors=coupling_matrix(errors).float(), scale=1.1
     )

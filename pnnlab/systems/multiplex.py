@@ -8,10 +8,16 @@ Source: Wright, Onodera et al., Nature 601, 549 (2022), the electronic PNN, whos
 an element-wise scale and offset of the drive.
 """
 
+from typing import Any
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pnnlab.protocols import Group
+
+DRIVE_RANGE = 2.0  # the drive reaches from minus to plus this
 
 
 def param_dim(input_dim: int, replays: int) -> int:
@@ -48,6 +54,14 @@ def drive(x: Tensor, theta: Tensor, replays: int) -> Tensor:
         scale, offset = signed.view(batch, 2, replays, width).permute(1, 2, 3, 0)
     # Time first and contiguous: the integrator works on whole batches sample by sample.
     return torch.addcmul(offset, scale, x.T.contiguous()).reshape(replays * width, batch)
+
+
+def quantised(u: NDArray[Any], codes: int) -> NDArray[Any]:
+    """The drive behind a converter of so many codes over its range; 0 for an ideal one."""
+    if not codes:
+        return u
+    step = 2 * DRIVE_RANGE / codes
+    return np.rint(u / step) * step
 
 
 def segment_means(wave: Tensor, outputs: int) -> Tensor:

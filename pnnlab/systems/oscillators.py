@@ -21,6 +21,7 @@ Source: Wright, Onodera et al., Nature 601, 549 (2022), and its public code,
 https://github.com/mcmahon-lab/Physics-Aware-Training, examples 1 and 2.
 """
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,8 +32,8 @@ from torch import Tensor
 
 from pnnlab.errors import RangeError, ShapeError
 from pnnlab.plain import real, seeded, whole
-from pnnlab.protocols import Group, SimulatedSystem, State
-from pnnlab.systems.randomness import Noise, saved_values
+from pnnlab.protocols import Group
+from pnnlab.systems.units import BuiltSystem, RandomStream
 
 DURATION = 0.5  # time from release to read-out, units of sqrt(l/g)
 STEPS = 5  # Runge-Kutta steps in that time, the authors' number
@@ -246,32 +247,7 @@ def trajectory(
     return torch.stack(angles), torch.stack(velocities)
 
 
-class Bench:
-    """One built network and its noise. Nothing outside this file reads it."""
-
-    def __init__(
-        self, n: int, imperfections: Imperfections, *, unit: int, noise: bool, seed: int
-    ) -> None:
-        errors = np.random.default_rng((unit, n, 5)).standard_normal((n, n))
-        self.errors = torch.from_numpy(errors * imperfections.coupling)
-        self.imperfections = imperfections
-        self.noise = noise
-        self.hand = Noise(unit, n, seed)
-        self._matrices: dict[tuple[int, torch.dtype], Tensor] = {}
-
-    def error_matrix(self, n: int, dtype: torch.dtype) -> Tensor:
-        """`coupling_matrix` of the errors among the first ``n`` pendula."""
-        if (n, dtype) not in self._matrices:
-            self._matrices[n, dtype] = coupling_matrix(self.errors[:n, :n]).to(dtype)
-        return self._matrices[n, dtype]
-
-    def tremble(self, shots: int, n: int, dtype: torch.dtype) -> Tensor:
-        """Errors of release, (shots, n): one row of random numbers a shot, in order."""
-        kind = np.float32 if dtype == torch.float32 else np.float64
-        return torch.from_numpy(self.hand.rows(shots, n, kind)).mul_(self.imperfections.release)
-
-
-class Oscillators(SimulatedSystem):
+class Oscillators(BuiltSystem):
     """A network of pendula, all coupled with all.
 
     Its parameters are n² couplings and n biases, see `split`. The same for the whole batch is the
@@ -305,6 +281,8 @@ class Oscillators(SimulatedSystem):
         No such unit, range or number of steps.
     """
 
+    _what, _noise_name = "oscillators", "release"
+
     def __init__(
         self,
         n: int,
@@ -321,7 +299,8 @@ class Oscillators(SimulatedSystem):
         imperfections: Imperfections | None = None,
         seed: int = 0,
     ) -> None:
-        self.unit, self.steps = whole("unit", unit), whole("steps", steps)
+        self.unit = unit = whole("unit", unit)
+        self.steps = whole("steps", steps)
         self.coupling_range = real("coupling_range", coupling_range)
         self.bias_range = real("bias_range", bias_range)
         if unit < 0 or steps < 1:
@@ -331,9 +310,12 @@ class Oscillators(SimulatedSystem):
                 f"the ranges are {coupling_range} and {bias_range}; both must be above 0."
             )
         self._shape(n, input_dim, output_dim, low, high)
-        self._bench = Bench(
-            self.n, imperfections or Imperfections(), unit=self.unit, noise=noise, seed=seed
-        )
+        self._owner = {"unit": unit, "pendula": self.n}
+        self._noise = RandomStream(unit, self.n, seed, on=noise)
+        self._imperfections = imperfections or Imperfections()
+        errors = np.random.default_rng((unit, self.n, 5)).standard_normal((self.n, self.n))
+        self._errors = torch.from_numpy(errors * self._imperfections.coupling)
+        self._error_matrices: dict[tuple[int, torch.dtype], Tensor] = {}
 
     def _shape(
         self, n: int, input_dim: int | None, output_dim: int | None, low: float, high: float
@@ -363,12 +345,9 @@ class Oscillators(SimulatedSystem):
             More pendula than the bench has.
         """
         n = self.n if n is None else n
-        if n > len(self._bench.errors):
-            raise ShapeError(f"this bench has {len(self._bench.errors)} pendula, not {n}.")
-        other = object.__new__(Oscillators)
-        other.unit, other.steps = self.unit, self.steps
-        other.coupling_range, other.bias_range = self.coupling_range, self.bias_range
-        other._bench = self._bench
+        if n > len(self._errors):
+            raise ShapeError(f"this bench has {len(self._errors)} pendula, not {n}.")
+        other = copy.copy(self)
         low, high = self.low if low is None else low, self.high if high is None else high
         other._shape(n, input_dim, output_dim, low, high)
         return other
@@ -387,36 +366,21 @@ class Oscillators(SimulatedSystem):
         return Group("couplings", 0, edge), Group("biases", edge, edge + self.n)
 
     def _simulate(self, x: Tensor, theta: Tensor) -> Tensor:
-        bench = self._bench
-        start = release(x, self.n, self.low, self.high)
-        if bench.noise:
-            start = start + bench.tremble(len(x), self.n, x.dtype)
-        couplings, biases = split(theta, self.n, self.coupling_range, self.bias_range)
+        noise = torch.from_numpy(self._noise.rows(len(x), self.n, x.dtype))
+        start = release(x, self.n, self.low, self.high) + self._imperfections.release * noise
         end = swing(
             start,
-            couplings,
-            biases,
-            errors=bench.error_matrix(self.n, x.dtype),
-            scale=1 + bench.imperfections.angle,
+            *split(theta, self.n, self.coupling_range, self.bias_range),
+            errors=self._error_matrix(x.dtype),
+            scale=1 + self._imperfections.angle,
             steps=self.steps,
         )
         return end[:, self.n - self.output_dim :]
 
-    def state(self) -> State:
-        """The noise generator, and whose it is."""
-        return {**self._owner, "release": self._bench.hand.put_away()}
-
-    def restore(self, state: State) -> None:
-        """Go back to a `state`.
-
-        Raises
-        ------
-        RangeError
-            The state is not one of such oscillators.
-        """
-        saved = saved_values(state, self._owner, "oscillators", "release")
-        self._bench.hand.take_up(str(saved["release"]))
-
-    @property
-    def _owner(self) -> dict[str, int | float]:
-        return {"unit": self.unit, "pendula": len(self._bench.errors)}
+    def _error_matrix(self, dtype: torch.dtype) -> Tensor:
+        """`coupling_matrix` of the errors among these pendula."""
+        key = self.n, dtype
+        if key not in self._error_matrices:
+            errors = self._errors[: self.n, : self.n]
+            self._error_matrices[key] = coupling_matrix(errors).to(dtype)
+        return self._error_matrices[key]

@@ -16,7 +16,7 @@ import copy
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, final
+from typing import Literal
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from pnnlab.errors import RangeError
 from pnnlab.plain import whole
 from pnnlab.systems import pulses
 from pnnlab.systems.pulses import BANDS, PIXELS, Programme
-from pnnlab.systems.units import BuiltSystem, Chances
+from pnnlab.systems.units import BuiltSystem, Drift, RandomStream
 from pnnlab.systems.waves import SPACING_THZ, Crystal, Kerr, frequencies, propagate
 
 # Squared field per THz, summed over the brightest pixel, on paper, when all bands are in phase at
@@ -113,29 +113,6 @@ def fabricate(unit: int, imperfections: Imperfections) -> Built:
     return Built(crystal, gains, (chirp, cubic))
 
 
-@final
-class Bench:
-    """One laser, shaper, crystal and spectrometer. Nothing outside this file reads a bench."""
-
-    def __init__(self, built: Built, imperfections: Imperfections) -> None:
-        self.built = built
-        self.imperfections = imperfections
-        parts, f = imperfections, frequencies()
-        coupling = built.crystal.coupling
-        gamma = parts.kerr * coupling**2
-        self.kerr = Kerr(gamma, 2 * gamma, 2 / 3) if gamma else Kerr()
-        omega = 2e-3 * math.pi * f  # rad/fs
-        chirp, cubic = built.polynomial
-        phase = chirp * parts.chirp * omega**2 / 2 + cubic * parts.cubic * omega**3 / 6
-        self.residual = np.exp(1j * phase)
-        near = np.eye(BANDS, k=1) + np.eye(BANDS, k=-1)
-        self.crosstalk = np.eye(BANDS) + parts.crosstalk * (near - np.diag(near.sum(0)))
-        self.shaper = pulses.shaper(f)
-        # The spectrum shifts by so little that one derivative tells it.
-        step = 0.5 * parts.pointing * pulses.BAND_THZ
-        self.shift = pulses.shaper(f, step) - pulses.shaper(f, -step)
-
-
 class SHG(BuiltSystem):
     """Second-harmonic generation, built.
 
@@ -169,7 +146,8 @@ class SHG(BuiltSystem):
         A negative unit, or a phase range outside (0, π].
     """
 
-    _what, _drifting = "an SHG bench", "misalignment"
+    _what, _drift_name = "an SHG bench", "misalignment"
+    _drift: Drift
 
     def __init__(
         self,
@@ -184,14 +162,26 @@ class SHG(BuiltSystem):
         imperfections: Imperfections | None = None,
         seed: int = 0,
     ) -> None:
-        self.unit = whole("unit", unit)
+        self.unit = unit = whole("unit", unit)
         self.programme = Programme(trained, phase_range)
-        parts = imperfections or Imperfections()
-        self._owner = {"unit": self.unit}
-        self._bench = Bench(fabricate(self.unit, parts), parts)
+        self._owner = {"unit": unit}
+        self._imperfections = parts = imperfections or Imperfections()
+        self._built = built = fabricate(unit, parts)
+        self._noise = RandomStream(unit, seed, 0, on=noise)
         # The alignment is in units of its rms.
-        size, time = 1.0, parts.alignment_time
-        self._chances = Chances(self.unit, seed, noise=noise, drift=drift, size=size, time=time)
+        self._drift = Drift(unit, seed, 1, size=1.0, time=parts.alignment_time, on=drift)
+        gamma = parts.kerr * built.crystal.coupling**2
+        self._kerr = Kerr(gamma, 2 * gamma, 2 / 3) if gamma else Kerr()
+        f = frequencies()
+        omega = 2e-3 * math.pi * f  # rad/fs
+        chirp, cubic = built.polynomial
+        phase = chirp * parts.chirp * omega**2 / 2 + cubic * parts.cubic * omega**3 / 6
+        self._residual = np.exp(1j * phase)
+        near = np.eye(BANDS, k=1) + np.eye(BANDS, k=-1)
+        self._crosstalk = np.eye(BANDS) + parts.crosstalk * (near - np.diag(near.sum(0)))
+        # The spectrum shifts by so little that one derivative tells it.
+        step = 0.5 * parts.pointing * pulses.BAND_THZ
+        self._shift = pulses.shaper(f, step) - pulses.shaper(f, -step)
         self._shape(input_dim, output_dim)
 
     def _shape(self, input_dim: int, output_dim: int) -> None:
@@ -205,19 +195,17 @@ class SHG(BuiltSystem):
         return other
 
     def _simulate(self, x: Tensor, theta: Tensor) -> Tensor:
-        bench, parts = self._bench, self._bench.imperfections
-        astray = self._chances.drift.wander(len(x))
+        parts, astray = self._imperfections, self._drift.pass_shots(len(x))
         # Pixels, then energy.
-        random = torch.from_numpy(self._chances.rows(len(x), PIXELS + 1, x.dtype)).to(x.dtype)
+        random = torch.from_numpy(self._noise.rows(len(x), PIXELS + 1, x.dtype))
         amplitude, phase = self.programme.mask(x, theta)
-        blur = torch.from_numpy(bench.crosstalk).to(x.dtype)
-        gains = torch.from_numpy(bench.built.gains).to(x.dtype)
+        blur = torch.from_numpy(self._crosstalk).to(x.dtype)
+        gains = torch.from_numpy(self._built.gains).to(x.dtype)
         energy = (1 + parts.jitter * random[:, -1:]) * (1 + parts.power * astray)
         amplitude = (amplitude @ blur) * gains * energy.sqrt()
-        response = bench.shaper + astray * bench.shift
-        field = shaped(amplitude, phase @ blur, response)
-        field = field * torch.from_numpy(bench.residual).to(field.dtype)
-        _, harmonic = propagate(field, bench.built.crystal, kerr=bench.kerr)
+        field = shaped(amplitude, phase @ blur, _paper_shaper() + astray * self._shift)
+        field = field * torch.from_numpy(self._residual).to(field.dtype)
+        _, harmonic = propagate(field, self._built.crystal, kerr=self._kerr)
         light = read(harmonic)
         signal = light / (1 + parts.saturation * light)
         return pulses.bands_of_pixels(signal + parts.noise * random[:, :-1], self.output_dim)
