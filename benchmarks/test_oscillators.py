@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 
 from pnnlab.gradients import physics_aware
-from pnnlab.systems.oscillators import Imperfections, Oscillators, coupling_matrix, split
-from pnnlab.twins import PhysicsTwin
-from pnnlab.twins.oscillators import OscillatorEquations
+from pnnlab.systems.oscillators import OscillatorImperfections, Oscillators, coupling_matrix, split
+from pnnlab.twins import OscillatorEquations, PhysicsTwin
 
 Slope = Callable[[Tensor, Tensor, Tensor], Tensor]
-DEVIATION = 0.2  # of the plain machine's couplings, as in `Imperfections`
+DEVIATION = 0.2  # of the plain machine's couplings, as in `OscillatorImperfections`
 
 
 def slope(scale: float, errors: Tensor | None) -> Slope:
@@ -135,6 +134,6 @@ def test_both_compute_the_same():
     couplings, biases = split(theta, n, 1.0)
     z = torch.stack([x, torch.zeros_like(x)], -1)
     expected = runge_kutta(slope(1.0, None), z, couplings, biases)[..., 0]
-    perfect = Imperfections(0.0, 0.0, 0.0)
+    perfect = OscillatorImperfections(0.0, 0.0, 0.0)
     system = Oscillators(n, coupling_range=1.0, imperfections=perfect)
     assert torch.allclose(system(x, theta), expected, atol=1e-5)

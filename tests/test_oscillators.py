@@ -12,7 +12,7 @@ from pnnlab.characterize import collect, nmse
 from pnnlab.characterize import shots as shots_of
 from pnnlab.errors import RangeError, ShapeError, TwinError
 from pnnlab.systems.oscillators import (
-    Imperfections,
+    OscillatorImperfections,
     Oscillators,
     coupling_matrix,
     release,
@@ -20,11 +20,18 @@ from pnnlab.systems.oscillators import (
     swing,
     trajectory,
 )
-from pnnlab.twins import NeuralSettings, NeuralTwin, PhysicsTwin, fit_neural, fit_physics
+from pnnlab.twins import (
+    Forces,
+    NeuralSettings,
+    NeuralTwin,
+    OscillatorEquations,
+    PhysicsTwin,
+    fit_neural,
+    fit_physics,
+)
 from pnnlab.twins.base import predict
-from pnnlab.twins.oscillators import Forces, OscillatorEquations
 
-PERFECT = Imperfections(angle=0.0, coupling=0.0, release=0.0)
+PERFECT = OscillatorImperfections(angle=0.0, coupling=0.0, release=0.0)
 
 
 class TestConformance(SystemConformance):
@@ -134,6 +141,21 @@ def test_single_and_double_precision_agree(network):
     assert torch.allclose(single.double(), swing(*network), atol=1e-5)
 
 
+@pytest.mark.parametrize("each", [False, True], ids=["shared", "one a shot"])
+def test_everything_stays_on_the_device_of_the_arguments(network, errors, each):
+    """On "meta", where there are shapes and no numbers: a CPU tensor among them is an error."""
+    start, couplings, biases, errors = (value.to("meta") for value in (*network, errors))
+    if each:
+        couplings, biases = couplings.expand(4, 6, 6), biases.expand(4, 6)
+    assert swing(start, couplings, biases, errors=errors).device.type == "meta"
+    system = Oscillators(6, input_dim=5)
+    x, theta = (torch.rand(4, width, device="meta") for width in (5, 42))
+    twin = PhysicsTwin(system, OscillatorEquations(6))
+    learnt = NeuralTwin(system, Forces(6)).to("meta")
+    for model in (twin, learnt):
+        assert model.model(x, theta if each else theta[0]).device.type == "meta"
+
+
 class TestAuthorsCode:
     """What their public code gives (float32, commit of 2022) for inputs from these formulas.
 
@@ -199,7 +221,7 @@ def test_a_perfect_network_is_its_equations():
 
 @pytest.mark.parametrize("name", ["angle", "coupling", "release"])
 def test_each_imperfection_alone_is_seen(name):
-    parts = Imperfections(**{"angle": 0.0, "coupling": 0.0, "release": 0.0, name: 0.1})
+    parts = OscillatorImperfections(**{"angle": 0.0, "coupling": 0.0, "release": 0.0, name: 0.1})
     x, theta = torch.rand(3, 8, generator=torch.Generator().manual_seed(0)), torch.full((72,), 0.5)
     y = Oscillators(8, imperfections=parts)(x, theta)
     assert (y - Oscillators(8, imperfections=PERFECT)(x, theta)).abs().max() > 1e-3
@@ -209,7 +231,7 @@ def test_each_imperfection_alone_is_seen(name):
 
 def test_the_release_trembles_as_much_as_said():
     """Uncoupled, at small angles: y = q(0) cos 0.5 in linear order."""
-    system = Oscillators(10, imperfections=Imperfections(angle=0.0, coupling=0.0))
+    system = Oscillators(10, imperfections=OscillatorImperfections(angle=0.0, coupling=0.0))
     y = system(torch.zeros(1000, 10), torch.full((110,), 0.5))
     assert float(y.std()) == pytest.approx(0.02 * math.cos(0.5), rel=0.03)
 
@@ -298,7 +320,7 @@ class TestTwins:
         nominal = PhysicsTwin(small, OscillatorEquations(**PROGRAMME))
         found = fit_physics(nominal, dataset)
         assert not found.fault
-        parts = Imperfections(coupling=0.0)
+        parts = OscillatorImperfections(coupling=0.0)
         alike = Oscillators(6, input_dim=5, output_dim=4, coupling_range=1.0, imperfections=parts)
         exact = fit_physics(nominal, collect(alike, 700, seed=0))
         assert exact.constants["angle"] == pytest.approx(1.1, abs=4 * exact.errors["angle"])

@@ -197,7 +197,7 @@ class CircuitProgramme(Multiplexed):
     def expected(self, volts: Volts) -> Volts:
         """Solve the nominal equations."""
         u = torch.from_numpy(np.asarray(volts, np.float64) / circuit.FULL_SCALE_V)
-        wave = circuit.oscillate(u.unsqueeze(1), circuit.Constants()).squeeze(1)
+        wave = circuit.oscillate(u.unsqueeze(1), circuit.CircuitConstants()).squeeze(1)
         return wave.numpy() * circuit.FULL_SCALE_V
 
 
@@ -242,7 +242,7 @@ class PlateProgramme(Multiplexed):
     def expected(self, volts: Volts) -> Volts:
         """Solve the equations of the nominal plate."""
         force = torch.from_numpy(np.asarray(volts, np.float64) / plate.DRIVE_V)
-        modes = plate.solve_modes(plate.Constants())
+        modes = plate.solve_modes(plate.PlateConstants())
         return plate.vibrate(force.unsqueeze(1), modes).squeeze(1).numpy() * plate.FULL_SCALE_V
 
 

@@ -41,7 +41,7 @@ SUBSTEPS = 2  # Runge-Kutta steps a sample: 5e-4 of the converged read-out
 
 
 @dataclass(frozen=True)
-class Constants:
+class CircuitConstants:
     """Constants of the circuit's equations, dimensionless.
 
     The nominal ones are those of L = 1 mH, C = 2.04 nF, a loop resistance of 245 Ω and a
@@ -58,7 +58,7 @@ class Constants:
 
 
 @dataclass(frozen=True)
-class Imperfections:
+class CircuitImperfections:
     """What a built circuit on a bench adds to its equations; no physics twin has any of it.
 
     Generator, oscilloscope and tolerance classes have the sizes of the data sheets named beside
@@ -84,14 +84,14 @@ class Imperfections:
     noise: float = 0.006  # of full scale, rms, each sample
     codes: int = 2**8
     jitter: float = 0.01  # samples, at most, either way
-    # Customary, the room: 1 K rms, wandering over 10^6 shots (a quarter of an hour at 1 kHz).
+    # Customary, the room: 1 K rms, drifting over 10^6 shots (a quarter of an hour at 1 kHz).
     # A Kelvin moves the threshold by -2 mV, mobility by -0.5 %, a ferrite coil by 500 ppm, a film
     # capacitor by 400 ppm and a vertical gain specified to 2 % over 10 K by 0.2 %.
     temperature: float = 1.0  # K, rms
     temperature_time: float = 1e6  # shots
 
 
-def fabricate(unit: int, tolerance: float) -> Constants:
+def fabricate(unit: int, tolerance: float) -> CircuitConstants:
     """Constants of one built copy.
 
     Each part lies anywhere in its tolerance band with equal chance, the customary worst case when
@@ -111,7 +111,7 @@ def fabricate(unit: int, tolerance: float) -> Constants:
         )
     parts = 1 + tolerance * np.random.default_rng((unit, 7)).uniform(-1, 1, 6)
     coil, capacitor, resistor, threshold, transistor, load = parts.tolist()
-    nominal = Constants()
+    nominal = CircuitConstants()
     return replace(
         nominal,
         w_l=nominal.w_l / coil,
@@ -140,7 +140,7 @@ class Circuit(BuiltSystem):
         Of the parts, 0.1 for 10 %.
     noise, drift : bool
         Whether read-out noise and jitter, and the room's temperature, are there.
-    imperfections : Imperfections
+    imperfections : CircuitImperfections
         Physics that no twin models.
     seed : int
         Of noise and drift.
@@ -166,14 +166,14 @@ class Circuit(BuiltSystem):
         tolerance: float = 0.1,
         noise: bool = True,
         drift: bool = True,
-        imperfections: Imperfections | None = None,
+        imperfections: CircuitImperfections | None = None,
         seed: int = 0,
     ) -> None:
         self.unit = unit = whole("unit", unit)
         self.tolerance = tolerance = real("tolerance", tolerance)
         self._owner = {"unit": unit, "tolerance": tolerance}
         self._built = fabricate(unit, tolerance)
-        self._imperfections = parts = imperfections or Imperfections()
+        self._imperfections = parts = imperfections or CircuitImperfections()
         self._noise = RandomStream(unit, seed, 0, on=noise)
         size, time = parts.temperature, parts.temperature_time
         self._drift = Drift(unit, seed, 1, size=size, time=time, on=drift)
@@ -194,7 +194,8 @@ class Circuit(BuiltSystem):
     ) -> "Circuit":
         """Programme the same board otherwise: parts, temperature and noise are shared."""
         other = copy.copy(self)
-        other._shape(input_dim or self.input_dim, replays, output_dim)
+        inputs = self.input_dim if input_dim is None else input_dim
+        other._shape(inputs, replays, output_dim)
         return other
 
     def cost(self) -> Cost:
@@ -210,24 +211,20 @@ class Circuit(BuiltSystem):
         """Give the same board as it is between two cables; its temperature is shared."""
         return _CircuitPorts(self)
 
-    def _constants(self, warmth: float) -> Constants:
-        """Constants ``warmth`` K above where it was set up, with the fixed parasitics."""
-        built = self._built
-        return replace(
+    def _play(self, u: Tensor, shots: float, codes: int = 0) -> tuple[Tensor, float]:
+        """Let the time of some shots pass; return the waveform after ``u``, and the gain."""
+        parts, built, warmth = self._imperfections, self._built, self._drift.pass_shots(shots)
+        constants = replace(
             built,
             w_l=built.w_l / (1 + 500e-6 * warmth),
-            w_c=built.w_c / (1 + 400e-6 * warmth) / (1 + self._imperfections.stray_capacitance),
+            w_c=built.w_c / (1 + 400e-6 * warmth) / (1 + parts.stray_capacitance),
             v_t=built.v_t - 2e-3 / FULL_SCALE_V * warmth,
             g=built.g * (1 - 0.005 * warmth),
             a=built.a * (1 - 0.005 * warmth),
         )
-
-    def _play(self, u: Tensor, shots: float, codes: int = 0) -> tuple[Tensor, float]:
-        """Let the time of some shots pass; return the waveform after ``u``, and the gain."""
-        parts, warmth = self._imperfections, self._drift.pass_shots(shots)
         wave = oscillate(
             u,
-            self._constants(warmth),
+            constants,
             drive_codes=codes,
             drive_time_constant=parts.drive_time_constant,
             channel_capacitance=parts.channel_capacitance,
@@ -237,11 +234,20 @@ class Circuit(BuiltSystem):
         return wave, 1 + 0.002 * warmth
 
     def _simulate(self, x: Tensor, theta: Tensor) -> Tensor:
-        parts = self._imperfections
+        parts, outputs = self._imperfections, self.output_dim
         wave, gain = self._play(multiplex.drive(x, theta, self.replays), len(x), parts.drive_codes)
+        length = len(wave) // outputs
         noise = self._noise.rows(len(x), len(wave) + 1, x.dtype)  # and the trigger
         delay = parts.jitter * np.tanh(noise[:, -1])
-        return acquire(wave, self.output_dim, parts.noise * noise, delay, gain, parts.codes)
+        noise *= parts.noise
+
+        def digitise(given: Array, _: bool) -> tuple[Array, Adjoint]:
+            y = np.empty((len(x), outputs), given.dtype)
+            kernels.acquire(given, noise, delay, gain, parts.codes, SCREEN, y)
+            # The gradient takes the converter and the trigger as ideal.
+            return y, lambda grad: np.repeat(grad.T * (gain / length), length, axis=0)
+
+        return with_adjoint(wave, digitise)
 
 
 @final
@@ -261,7 +267,7 @@ class _CircuitPorts(AnalogPorts):
 
 def oscillate(
     u: Tensor,
-    constants: Constants,
+    constants: CircuitConstants,
     *,
     substeps: int = SUBSTEPS,
     drive_codes: int = 0,
@@ -273,13 +279,13 @@ def oscillate(
     """Solve the circuit's equations from rest; differentiable in the drive.
 
     With the keyword arguments left alone these are the nominal equations that a physics twin
-    knows; they add what only the built circuit has (see `Imperfections`).
+    knows; they add what only the built circuit has (see `CircuitImperfections`).
 
     Parameters
     ----------
     u : Tensor, (samples, batch), float32 or float64
         Drive, time first, in units of 5 V.
-    constants : Constants
+    constants : CircuitConstants
     substeps : int
         Fourth-order Runge-Kutta steps a sample.
 
@@ -312,20 +318,3 @@ def oscillate(
         return wave, adjoint
 
     return with_adjoint(u, solve)
-
-
-def acquire(
-    wave: Tensor, outputs: int, noise: Array, delay: Array, gain: float, codes: int
-) -> Tensor:
-    """Digitise and average over segments, (batch, outputs); see `circuit_kernels.acquire`.
-
-    The gradient takes the converter and the trigger as ideal.
-    """
-
-    def solve(given: Array, _: bool) -> tuple[Array, Adjoint]:
-        length = len(given) // outputs
-        y = np.empty((given.shape[1], outputs), given.dtype)
-        kernels.acquire(given, noise, delay, gain, codes, *SCREEN, y)
-        return y, lambda grad: np.repeat(grad.T * (gain / length), length, axis=0)
-
-    return with_adjoint(wave, solve)

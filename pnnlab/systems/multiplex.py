@@ -1,8 +1,7 @@
 """Time multiplexing: how one physical node gets many inputs, and what it is driven with.
 
 The generator replays the input several times. Each replay has its own scale and offset for each
-element; both are trainable. The computer forms this waveform, so it is no secret of the device:
-systems and twins share it.
+element; both are trainable. The computer forms this waveform, so systems and twins share it.
 
 Source: Wright, Onodera et al., Nature 601, 549 (2022), the electronic PNN, whose parameters are
 an element-wise scale and offset of the drive.
@@ -65,7 +64,7 @@ def quantised(u: NDArray[Any], codes: int) -> NDArray[Any]:
 
 
 def segment_means(wave: Tensor, outputs: int) -> Tensor:
-    """Read-out: means over equal stretches of a waveform.
+    """Read-out: means over equal segments of a waveform.
 
     Parameters
     ----------

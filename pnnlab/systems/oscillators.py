@@ -42,7 +42,7 @@ BIAS_RANGE = 2.0  # and ±1.25 here
 
 
 @dataclass(frozen=True)
-class Imperfections:
+class OscillatorImperfections:
     """What a built network adds to its equations: the gap of the authors' example 2.
 
     Parameters
@@ -61,10 +61,7 @@ class Imperfections:
 
 
 def split(
-    theta: Tensor,
-    n: int,
-    coupling_range: float = COUPLING_RANGE,
-    bias_range: float = BIAS_RANGE,
+    theta: Tensor, n: int, coupling_range: float = COUPLING_RANGE, bias_range: float = BIAS_RANGE
 ) -> tuple[Tensor, Tensor]:
     """Couplings and biases that parameters in [0, 1] stand for; one half is none.
 
@@ -91,7 +88,7 @@ def release(x: Tensor, n: int, low: float, high: float) -> Tensor:
 
 
 def coupling_matrix(couplings: Tensor) -> Tensor:
-    r"""Q of the couplings C: what all others pull, so that :math:`\sin(q) Q` is the coupling.
+    r"""Q of the couplings C: all others pull the pendula with :math:`\sin(q) Q`.
 
     Parameters
     ----------
@@ -268,8 +265,8 @@ class Oscillators(BuiltSystem):
     steps : int
         Runge-Kutta steps of the simulation.
     noise : bool
-        Whether the release trembles.
-    imperfections : Imperfections
+        Whether each shot has errors of release.
+    imperfections : OscillatorImperfections
     seed : int
         Of the noise.
 
@@ -296,7 +293,7 @@ class Oscillators(BuiltSystem):
         bias_range: float = BIAS_RANGE,
         steps: int = STEPS,
         noise: bool = True,
-        imperfections: Imperfections | None = None,
+        imperfections: OscillatorImperfections | None = None,
         seed: int = 0,
     ) -> None:
         self.unit = unit = whole("unit", unit)
@@ -312,7 +309,7 @@ class Oscillators(BuiltSystem):
         self._shape(n, input_dim, output_dim, low, high)
         self._owner = {"unit": unit, "pendula": self.n}
         self._noise = RandomStream(unit, self.n, seed, on=noise)
-        self._imperfections = imperfections or Imperfections()
+        self._imperfections = imperfections or OscillatorImperfections()
         errors = np.random.default_rng((unit, self.n, 5)).standard_normal((self.n, self.n))
         self._errors = torch.from_numpy(errors * self._imperfections.coupling)
         self._error_matrices: dict[tuple[int, torch.dtype], Tensor] = {}
@@ -337,7 +334,7 @@ class Oscillators(BuiltSystem):
         low: float | None = None,
         high: float | None = None,
     ) -> "Oscillators":
-        """Use the same bench otherwise: the first ``n`` of its pendula, read and driven anew.
+        """Programme the first ``n`` pendula of the bench otherwise; parts and noise are shared.
 
         Raises
         ------

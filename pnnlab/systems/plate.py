@@ -56,7 +56,7 @@ Vector = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Constants:
+class PlateConstants:
     """Constants of the plate's equations; rates are per sample of 20 µs.
 
     Attributes
@@ -111,7 +111,7 @@ class Modes:
 
 
 @dataclass(frozen=True)
-class Imperfections:
+class PlateImperfections:
     """What a plate on a bench adds to its equations; no physics twin has any of it.
 
     What is marked customary is of the usual size, from no particular page. A sample is 20 µs.
@@ -130,25 +130,20 @@ class Imperfections:
     noise: float = math.hypot(10 ** (-50 / 20), 10 ** (-67 / 20))  # of full scale, rms, a sample
     # Customary: an audio interface of 16 bits either way.
     codes: int = 2**16
-    # Customary, the room: 1 K rms, wandering over 5e4 shots (a quarter of an hour). Titanium's
+    # Customary, the room: 1 K rms, drifting over 5e4 shots (a quarter of an hour). Titanium's
     # modulus falls by 500 ppm/K, so frequencies by 250; losses rise by 1 %/K; copper's resistance,
     # and with it the voice coil's current, changes by 0.39 %/K.
     temperature: float = 1.0  # K, rms
     temperature_time: float = 5e4  # shots
 
 
-def mode_numbers() -> tuple[Vector, Vector]:
-    """Half waves along both sides of the 40 lowest modes of the nominal plate, (modes,) each."""
-    nominal = Constants()
+def solve_modes(constants: PlateConstants) -> Modes:
+    """Modes of a strip with these constants: those that are the 40 lowest of the nominal plate."""
+    c, nominal = constants, PlateConstants()
+    # Half waves along both sides.
     j, k = (grid.ravel() for grid in np.meshgrid(np.arange(1.0, 20.0), np.arange(1.0, 8.0)))
     lowest = np.argsort(nominal.w_x * j**2 + nominal.w_y * k**2, kind="stable")[:MODES]
-    return j[lowest], k[lowest]
-
-
-def solve_modes(constants: Constants) -> Modes:
-    """Modes of a strip with these constants."""
-    j, k = mode_numbers()
-    c = constants
+    j, k = j[lowest], k[lowest]
     frequency = c.w_x * j**2 + c.w_y * k**2
     drive = np.sin(np.pi * j * c.x_drive) * np.sin(np.pi * k * c.y_drive)
     heard = np.sin(np.pi * j * c.x_heard) * np.sin(np.pi * k * c.y_heard)
@@ -191,7 +186,7 @@ def fabricate(unit: int, tolerance: float) -> Modes:
     random = np.random.default_rng((unit, 11))
     thickness, length, width, tension, gain = tolerance * random.uniform(-1, 1, 5)
     each = tolerance * random.uniform(-1, 1, (4, MODES))
-    nominal = Constants()
+    nominal = PlateConstants()
     built = solve_modes(
         replace(
             nominal,
@@ -228,7 +223,7 @@ class Plate(BuiltSystem):
         Of the sheet's thickness, 0.05 for 5 %.
     noise, drift : bool
         Whether the microphone's noise, and the room's temperature, are there.
-    imperfections : Imperfections
+    imperfections : PlateImperfections
         Physics that no twin models.
     seed : int
         Of noise and drift.
@@ -254,14 +249,14 @@ class Plate(BuiltSystem):
         tolerance: float = 0.05,
         noise: bool = True,
         drift: bool = True,
-        imperfections: Imperfections | None = None,
+        imperfections: PlateImperfections | None = None,
         seed: int = 0,
     ) -> None:
         self.unit = unit = whole("unit", unit)
         self.tolerance = tolerance = real("tolerance", tolerance)
         self._owner = {"unit": unit, "tolerance": tolerance}
         self._built = fabricate(unit, tolerance)
-        self._imperfections = parts = imperfections or Imperfections()
+        self._imperfections = parts = imperfections or PlateImperfections()
         self._noise = RandomStream(unit, seed, 0, on=noise)
         size, time = parts.temperature, parts.temperature_time
         self._drift = Drift(unit, seed, 1, size=size, time=time, on=drift)
@@ -284,7 +279,8 @@ class Plate(BuiltSystem):
     ) -> "Plate":
         """Programme the same bench otherwise: plate, temperature and noise are shared."""
         other = copy.copy(self)
-        other._shape(input_dim or self.input_dim, replays, output_dim)
+        inputs = self.input_dim if input_dim is None else input_dim
+        other._shape(inputs, replays, output_dim)
         return other
 
     def cost(self) -> Cost:
@@ -346,15 +342,13 @@ class _PlatePorts(AnalogPorts):
         pressure = plate._sound(u.unsqueeze(1), samples * SAMPLE_S / SHOT_S).numpy()
         hiss = plate._hiss(1, samples, u.dtype)
         keep = _kept(plate._imperfections.microphone_time)
-        heard, _ = _listen(pressure, hiss, keep, 0, window_edges(samples, 1))
+        heard, energy = np.empty_like(pressure), np.empty((1, 1))
+        kernels.listen(pressure, hiss, keep, 0, window_edges(samples, 1), heard, energy)
         return heard[:, 0] * FULL_SCALE_V
 
 
 def waveform(x: Tensor, theta: Tensor, replays: int) -> Tensor:
-    """Drive of `multiplex.drive` with the silent tail, (replays * input_dim + 64, batch).
-
-    The computer forms it, so systems and twins share it.
-    """
+    """Drive of `multiplex.drive` with the silent tail, (replays * input_dim + 64, batch)."""
     return functional.pad(multiplex.drive(x, theta, replays), (0, 0, 0, TAIL))
 
 
@@ -404,7 +398,7 @@ def through_speaker(
 
 
 def vibrate(force: Tensor, modes: Modes, *, substeps: int = SUBSTEPS) -> Tensor:
-    """Drive a plate and listen to it.
+    """Sound pressure over a plate that a force drives; differentiable in the force.
 
     Parameters
     ----------
@@ -412,12 +406,12 @@ def vibrate(force: Tensor, modes: Modes, *, substeps: int = SUBSTEPS) -> Tensor:
         Time first.
     modes : Modes
     substeps : int
-        Of the integrator, a sample; only the tension is in need of any.
+        Steps of the integrator a sample; without tension one is exact.
 
     Returns
     -------
     Tensor, (samples, batch)
-        Sound pressure at the end of each sample, of full scale. Differentiable.
+        Sound pressure at the end of each sample, of full scale.
     """
 
     def solve(given: Array, keep: bool) -> tuple[Array, Adjoint]:
@@ -481,7 +475,9 @@ def log_energy(
 
     def solve(pressure: Array, _: bool) -> tuple[Array, Adjoint]:
         rows = np.zeros((0, 0), pressure.dtype) if noise is None else noise
-        heard, energy = _listen(pressure, rows, keep, codes, edges)
+        heard = np.empty_like(pressure)
+        energy = np.empty((pressure.shape[1], windows), pressure.dtype)
+        kernels.listen(pressure, rows, keep, codes, edges, heard, energy)
 
         def adjoint(grad_energy: Array) -> Array:
             grad_wave = np.empty_like(heard)
@@ -496,16 +492,6 @@ def log_energy(
 def _kept(time_constant: float) -> float:
     """What is left of a step one sample later, behind a pole with a time constant in samples."""
     return math.exp(-1 / time_constant) if time_constant > 0 else 0.0
-
-
-def _listen(
-    pressure: Array, noise: Array, keep: float, codes: int, edges: NDArray[np.int64]
-) -> tuple[Array, Array]:
-    """Return what the microphone takes down, and its mean squares; see `plate_kernels.listen`."""
-    heard = np.empty_like(pressure)
-    energy = np.empty((pressure.shape[1], len(edges) - 1), pressure.dtype)
-    kernels.listen(pressure, noise, keep, codes, edges, heard, energy)
-    return heard, energy
 
 
 def window_edges(samples: int, windows: int) -> NDArray[np.int64]:

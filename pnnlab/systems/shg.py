@@ -26,7 +26,7 @@ from torch import Tensor
 from pnnlab.errors import RangeError
 from pnnlab.plain import whole
 from pnnlab.systems import pulses
-from pnnlab.systems.pulses import BANDS, PIXELS, Programme
+from pnnlab.systems.pulses import BANDS, PIXELS, MaskProgramme
 from pnnlab.systems.units import BuiltSystem, Drift, RandomStream
 from pnnlab.systems.waves import SPACING_THZ, Crystal, Kerr, frequencies, propagate
 
@@ -36,7 +36,7 @@ FULL_SCALE = 1.506e-4
 
 
 @dataclass(frozen=True)
-class Imperfections:
+class SHGImperfections:
     """What a built bench adds to its equations; no physics twin has any of it.
 
     What is marked customary is of the usual size, from no particular page.
@@ -61,7 +61,7 @@ class Imperfections:
     # Linear cameras deviate by up to 5 % (D. Nehir et al., Sensors 19, 2833 (2019)).
     saturation: float = 0.05  # less signal at full scale
     noise: float = 0.01  # of full scale, rms, each pixel: a small camera at short exposure
-    # Customary, the room: a beam that wanders by a tenth of a mask pixel and the pulse energy by
+    # Customary, the room: a beam that drifts by a tenth of a mask pixel and the pulse energy by
     # 1 %, rms and together, over 10^6 shots (a quarter of an hour at 1 kHz).
     pointing: float = 0.1  # of a band
     power: float = 0.01  # of pulse energy
@@ -88,7 +88,7 @@ class Built:
     polynomial: tuple[float, float]  # from -1 to 1 each, of chirp and cubic phase
 
 
-def fabricate(unit: int, imperfections: Imperfections) -> Built:
+def fabricate(unit: int, imperfections: SHGImperfections) -> Built:
     """Parts of one built copy.
 
     Parameters
@@ -126,15 +126,15 @@ class SHG(BuiltSystem):
     output_dim : int
         Length of y, at most 50; each output is a mean over neighbouring pixels.
     trained : {"phases", "amplitudes"}
-        What theta sets, see `pulses.Programme`.
+        What theta sets, see `pulses.MaskProgramme`.
     phase_range : float
         Theta from 0 to 1 is a phase from minus to plus this, rad.
     noise : bool
         Detector noise and energy jitter.
     drift : bool
         Slow misalignment.
-    imperfections : Imperfections, optional
-        Of the bench; the default is what data sheets tell.
+    imperfections : SHGImperfections, optional
+        Of the bench; the default is what data sheets say.
     seed : int
         Of noise and drift.
 
@@ -159,13 +159,13 @@ class SHG(BuiltSystem):
         phase_range: float = 0.8,
         noise: bool = True,
         drift: bool = True,
-        imperfections: Imperfections | None = None,
+        imperfections: SHGImperfections | None = None,
         seed: int = 0,
     ) -> None:
         self.unit = unit = whole("unit", unit)
-        self.programme = Programme(trained, phase_range)
+        self.programme = MaskProgramme(trained, phase_range)
         self._owner = {"unit": unit}
-        self._imperfections = parts = imperfections or Imperfections()
+        self._imperfections = parts = imperfections or SHGImperfections()
         self._built = built = fabricate(unit, parts)
         self._noise = RandomStream(unit, seed, 0, on=noise)
         # The alignment is in units of its rms.
@@ -191,19 +191,20 @@ class SHG(BuiltSystem):
     def reprogrammed(self, *, input_dim: int | None = None, output_dim: int | None = None) -> "SHG":
         """Programme the same bench otherwise: parts, alignment and noise are shared."""
         other = copy.copy(self)
-        other._shape(input_dim or self.input_dim, output_dim or self.output_dim)
+        inputs = self.input_dim if input_dim is None else input_dim
+        other._shape(inputs, self.output_dim if output_dim is None else output_dim)
         return other
 
     def _simulate(self, x: Tensor, theta: Tensor) -> Tensor:
-        parts, astray = self._imperfections, self._drift.pass_shots(len(x))
+        parts, misalignment = self._imperfections, self._drift.pass_shots(len(x))
         # Pixels, then energy.
         random = torch.from_numpy(self._noise.rows(len(x), PIXELS + 1, x.dtype))
         amplitude, phase = self.programme.mask(x, theta)
         blur = torch.from_numpy(self._crosstalk).to(x.dtype)
         gains = torch.from_numpy(self._built.gains).to(x.dtype)
-        energy = (1 + parts.jitter * random[:, -1:]) * (1 + parts.power * astray)
+        energy = (1 + parts.jitter * random[:, -1:]) * (1 + parts.power * misalignment)
         amplitude = (amplitude @ blur) * gains * energy.sqrt()
-        field = shaped(amplitude, phase @ blur, _paper_shaper() + astray * self._shift)
+        field = shaped(amplitude, phase @ blur, _paper_shaper() + misalignment * self._shift)
         field = field * torch.from_numpy(self._residual).to(field.dtype)
         _, harmonic = propagate(field, self._built.crystal, kerr=self._kerr)
         light = read(harmonic)
@@ -212,7 +213,7 @@ class SHG(BuiltSystem):
 
 
 def respond(
-    x: Tensor, theta: Tensor, crystal: Crystal, programme: Programme, output_dim: int
+    x: Tensor, theta: Tensor, crystal: Crystal, programme: MaskProgramme, output_dim: int
 ) -> Tensor:
     """Read-outs of a perfect bench with some crystal; differentiable in ``x`` and ``theta``.
 

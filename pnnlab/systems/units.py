@@ -91,7 +91,7 @@ class BuiltSystem(SimulatedSystem):
     """A simulated device of which numbered units are built.
 
     A subclass names itself, its noise and what of it drifts, and sets ``_owner``, what a state
-    tells about the unit that it is of, ``_noise`` and ``_drift``, if it has one.
+    says of its unit, ``_noise`` and ``_drift``, if it has one.
     """
 
     _what: ClassVar[str]

@@ -13,8 +13,8 @@ in the frame of the fundamental. The linear operators are exact in frequency,
    D_2(f) = 2\pi v (f - f_0) + \tfrac12 \beta_2 (2\pi f)^2 .
 
 Conversion is weak and both products vary smoothly along the crystal once the phases of the
-linear operators are taken out. So the products are told by cubics through a few nodes along the
-crystal, and the integrals of these against the exact phases are known beforehand for each
+linear operators are taken out. So the products are interpolated by cubics through a few nodes along
+the crystal, whose integrals against the exact phases are computed beforehand for each
 frequency (an exponential multistep method with Filon's quadrature). The harmonic at a node
 follows from the fundamental there, so that each node costs four Fourier transforms and no
 iteration: a Runge-Kutta step costs sixteen.
@@ -38,7 +38,7 @@ from pnnlab.systems import fourier
 from pnnlab.systems import wave_kernels as kernels
 from pnnlab.systems.adjoint import Adjoint, Array, with_adjoint
 
-GRID = 128  # points, 21.5 THz: the harmonic folds over only where nobody looks
+GRID = 128  # points, 21.5 THz: the harmonic folds over outside the camera's range
 SPACING_THZ = 0.168  # a window of 6 ps
 NODES = 8  # intervals along the crystal: with the grid, 3e-4 of the converged spectrum
 DEGREE = 3  # of the polynomials through the nodes
@@ -131,21 +131,19 @@ def propagate(
     grid = field.shape[1]
     if grid & (grid - 1):
         raise ShapeError(f"a grid of {grid} points: it must be a power of 2, such as {GRID}.")
-    k, phase, carried, driven, w = _plan(crystal, kerr or Kerr(), nodes, grid, spacing, field.dtype)
+    tables = _tables(crystal, kerr or Kerr(), nodes, grid, spacing, field.dtype)
 
     def solve(front: Array, keep: bool) -> tuple[Array, Adjoint]:
         ends = np.empty((2, *front.shape), front.dtype)
         chunks = math.ceil(len(front) / fourier.LANES) if keep else 0
         path = np.empty((chunks, nodes + 1, 2, 2 * grid * fourier.LANES), front.real.dtype)
         first, second = _reals(ends)
-        kernels.cross(_reals(front), k, phase, carried, driven, w, first, second, path)
+        kernels.cross(_reals(front), tables, first, second, path)
 
         def adjoint(grad_ends: Array) -> Array:
             grad = np.empty_like(front)
             by_first, by_second = _reals(grad_ends)
-            kernels.cross_adjoint(
-                by_first, by_second, k, phase, carried, driven, w, path, _reals(grad)
-            )
+            kernels.cross_adjoint(by_first, by_second, tables, path, _reals(grad))
             return grad
 
         return ends, adjoint
@@ -160,10 +158,9 @@ def _reals(numbers: Array) -> Array:
 
 
 @lru_cache(maxsize=64)
-def _plan(
+def _tables(
     crystal: Crystal, kerr: Kerr, nodes: int, grid: int, spacing: float, kind: torch.dtype
-) -> tuple[Array, Array, Array, Array, Array]:
-    """Everything known before the field is, in the order in which the kernels take it."""
+) -> kernels.Tables:
     number: Any = np.float32 if kind == torch.complex64 else np.float64
     first, second = propagators(crystal, frequencies(grid, spacing))
     places = crystal.length * np.arange(nodes + 1) / nodes
@@ -176,19 +173,15 @@ def _plan(
         carried[j, : j + 1] = _product_weights(places[: j + 1])
     carried[:, 0] *= kerr.fundamental
     carried[:, 1] *= crystal.coupling**2
+    phase = np.exp(1j * np.outer(places, first))
     constants = crystal.coupling, kerr.fundamental, kerr.harmonic, kerr.cross, 1 / grid
-    return (
+    return kernels.Tables(
         np.array(constants, number),
-        _parts(np.exp(1j * np.outer(places, first))).astype(number),
+        _reals(phase).reshape(*phase.shape, 2).astype(number),
         carried.astype(number),
-        _parts(driven).astype(number),
+        _reals(driven).reshape(*driven.shape, 2).astype(number),
         fourier.twiddles(grid, number),
     )
-
-
-def _parts(numbers: Array) -> Real:
-    """Real and imaginary parts, one axis more."""
-    return np.stack([numbers.real, numbers.imag], -1)
 
 
 def _source_weights(places: Real, delta: Real) -> Array:
