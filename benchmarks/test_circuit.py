@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from pnnlab.systems.circuit import Constants, oscillate
+from pnnlab.systems.circuit import CircuitConstants, oscillate
 
 
-def torch_loop(u: Tensor, k: Constants, substeps: int = 2) -> Tensor:
+def torch_loop(u: Tensor, k: CircuitConstants, substeps: int = 2) -> Tensor:
     def slopes(i: Tensor, v: Tensor, drive: Tensor) -> tuple[Tensor, Tensor]:
         z = v - k.v_t
         q = 0.5 * (z + torch.sqrt(z * z + k.s * k.s))
@@ -31,7 +31,7 @@ def torch_loop(u: Tensor, k: Constants, substeps: int = 2) -> Tensor:
 def test_compiled_is_a_hundred_times_a_torch_loop(times_faster):
     """196 samples, batch 64."""
     u = 4 * torch.rand(196, 64, generator=torch.Generator().manual_seed(0)) - 2
-    constants = Constants()
+    constants = CircuitConstants()
     ratio = times_faster(
         lambda u: oscillate(u, constants), lambda u: torch_loop(u, constants), u, atol=1e-5
     )

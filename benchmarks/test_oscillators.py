@@ -1,4 +1,4 @@
-"""A step of physics-aware training beside the same equations in plain torch, in one run."""
+"""A step of physics-aware training beside the way of the authors' code, both torch, in one run."""
 
 import statistics
 import time
@@ -9,13 +9,11 @@ import torch
 from torch import Tensor
 
 from pnnlab.gradients import physics_aware
-from pnnlab.systems.oscillators import Imperfections, Oscillators, split
-from pnnlab.systems.pendula import coupling_matrix
-from pnnlab.twins import PhysicsTwin
-from pnnlab.twins.oscillators import OscillatorEquations
+from pnnlab.systems.oscillators import OscillatorImperfections, Oscillators, coupling_matrix, split
+from pnnlab.twins import OscillatorEquations, PhysicsTwin
 
 Slope = Callable[[Tensor, Tensor, Tensor], Tensor]
-DEVIATION = 0.2  # of the plain machine's couplings, as in `Imperfections`
+DEVIATION = 0.2  # of the plain machine's couplings, as in `OscillatorImperfections`
 
 
 def slope(scale: float, errors: Tensor | None) -> Slope:
@@ -93,10 +91,13 @@ def own_step(n: int, x: Tensor, theta: Tensor, steps: int) -> Callable[[], Tenso
 
 
 @pytest.mark.parametrize(
-    ("n", "batch", "least"), [(206, 32, 4.0), (206, 256, 1.8), (1610, 32, 4.0), (1610, 256, 1.8)]
+    ("n", "batch", "least"), [(206, 32, 2.5), (206, 256, 1.8), (1610, 32, 4.0), (1610, 256, 1.8)]
 )
-def test_a_step_is_faster_than_plain_torch(benchmark, n, batch, least):
-    """Processor time, interleaved, the same integrator; ours also draws noise and checks ranges."""
+def test_a_step_is_faster_than_the_authors_way(benchmark, n, batch, least):
+    """Processor time, interleaved, one thread; ours also draws noise and checks ranges.
+
+    What is saved: Q once in place of once a stage, two stages in one product, no velocity stacked.
+    """
     torch.set_num_threads(1)
     random = torch.Generator().manual_seed(0)
     x = torch.rand(batch, n, generator=random)
@@ -133,6 +134,6 @@ def test_both_compute_the_same():
     couplings, biases = split(theta, n, 1.0)
     z = torch.stack([x, torch.zeros_like(x)], -1)
     expected = runge_kutta(slope(1.0, None), z, couplings, biases)[..., 0]
-    perfect = Imperfections(0.0, 0.0, 0.0)
+    perfect = OscillatorImperfections(0.0, 0.0, 0.0)
     system = Oscillators(n, coupling_range=1.0, imperfections=perfect)
     assert torch.allclose(system(x, theta), expected, atol=1e-5)

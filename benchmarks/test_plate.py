@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from pnnlab.systems.plate import SUBSTEPS, Constants, Modes, solve_modes, vibrate
+from pnnlab.systems.plate import SUBSTEPS, Modes, PlateConstants, solve_modes, vibrate
 from pnnlab.systems.plate import _propagator as propagator
 
 
@@ -33,6 +33,6 @@ def torch_loop(u: Tensor, modes: Modes, substeps: int = SUBSTEPS) -> Tensor:
 def test_compiled_is_fifty_times_a_torch_loop(times_faster):
     """40 modes, 260 samples, batch 64."""
     u = 2 * torch.rand(260, 64, generator=torch.Generator().manual_seed(0)) - 1
-    modes = solve_modes(Constants())
+    modes = solve_modes(PlateConstants())
     ratio = times_faster(lambda u: vibrate(u, modes), lambda u: torch_loop(u, modes), u, atol=1e-4)
     assert ratio >= 50

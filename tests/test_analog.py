@@ -18,7 +18,7 @@ from pnnlab.systems.analog import AnalogPorts, Cable
 
 
 def perfect_circuit() -> tuple[PhysicalSystem, AnalogPorts, Programme]:
-    parts = circuit.Imperfections(jitter=0.0, noise=0.0, codes=2**40, drive_codes=0)
+    parts = circuit.CircuitImperfections(jitter=0.0, noise=0.0, codes=2**40, drive_codes=0)
     board = Circuit(
         3, input_dim=20, replays=2, output_dim=10, drift=False, noise=False, imperfections=parts
     )
@@ -26,7 +26,7 @@ def perfect_circuit() -> tuple[PhysicalSystem, AnalogPorts, Programme]:
 
 
 def perfect_plate() -> tuple[PhysicalSystem, AnalogPorts, Programme]:
-    parts = replace(plate.Imperfections(), codes=0)
+    parts = replace(plate.PlateImperfections(), codes=0)
     built = Plate(
         3, input_dim=30, replays=2, output_dim=6, drift=False, noise=False, imperfections=parts
     )
@@ -85,7 +85,7 @@ def test_a_cable_gives_back_what_it_is_given():
 def test_noise_of_the_room_is_heard_over_a_plate_alone(seed):
     silence = np.zeros(500)
     hiss = Plate(0, seed=seed).analog_ports().respond(silence)
-    assert hiss.std() == pytest.approx(plate.Imperfections().noise, rel=0.1)
+    assert hiss.std() == pytest.approx(plate.PlateImperfections().noise, rel=0.1)
     assert not Circuit(0, seed=seed).analog_ports().respond(silence).std() > 1e-3
 
 

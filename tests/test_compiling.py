@@ -16,9 +16,9 @@ COMPILE = """
 import torch, pnnlab
 from pnnlab.compiling import kept_in
 from pnnlab.instruments import blocks, dialects
-from pnnlab.systems import Oscillators
+from pnnlab.systems import Circuit
 assert pnnlab.__file__.startswith({copy!r})
-system = Oscillators(4)
+system = Circuit(input_dim=4, output_dim=4)
 system(torch.rand(2, system.input_dim), torch.rand(system.param_dim))
 print(kept_in())
 """

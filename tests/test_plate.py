@@ -16,10 +16,10 @@ from pnnlab.systems.plate import (
     FLOOR,
     MODES,
     TAIL,
-    Constants,
-    Imperfections,
     Modes,
     Plate,
+    PlateConstants,
+    PlateImperfections,
     fabricate,
     log_energy,
     solve_modes,
@@ -28,12 +28,19 @@ from pnnlab.systems.plate import (
     waveform,
     window_edges,
 )
-from pnnlab.twins import Mlp, NeuralSettings, NeuralTwin, PhysicsTwin, fit_neural, fit_physics
-from pnnlab.twins.plate import PlateEquations
+from pnnlab.twins import (
+    Mlp,
+    NeuralSettings,
+    NeuralTwin,
+    PhysicsTwin,
+    PlateEquations,
+    fit_neural,
+    fit_physics,
+)
 
-LINEAR = replace(solve_modes(Constants()), alpha=0.0)
-STRONG = replace(solve_modes(Constants()), alpha=0.3)
-PERFECT = Imperfections(resonance=0.0, microphone_time=0.0, noise=0.0, codes=0)
+LINEAR = replace(solve_modes(PlateConstants()), alpha=0.0)
+STRONG = replace(solve_modes(PlateConstants()), alpha=0.3)
+PERFECT = PlateImperfections(resonance=0.0, microphone_time=0.0, noise=0.0, codes=0)
 
 
 class PlateConformance(SystemConformance):
@@ -156,7 +163,7 @@ def test_default_step_is_accurate_in_the_read_out():
     x = torch.rand(8, 196, generator=generator, dtype=torch.float64)
     theta = 0.25 + 0.5 * torch.rand(392, generator=generator, dtype=torch.float64)
     u = waveform(x, theta, 1)
-    modes = solve_modes(Constants())
+    modes = solve_modes(PlateConstants())
     error = log_energy(vibrate(u, modes), 10) - log_energy(vibrate(u, modes, substeps=64), 10)
     assert error.square().mean().sqrt() < 2e-3
 
@@ -165,7 +172,7 @@ def test_tension_matters_and_stiffens():
     """A slow mode, pushed hard by a constant force, yields less than a linear one."""
     u = torch.full((400, 1), 2.0, dtype=torch.float64)
     soft = vibrate(u, LINEAR).square().sum()
-    stiff = vibrate(u, solve_modes(Constants())).square().sum()
+    stiff = vibrate(u, solve_modes(PlateConstants())).square().sum()
     assert stiff < 0.9 * soft
 
 
@@ -198,14 +205,14 @@ def test_a_lossless_plate_keeps_its_energy_under_tension():
 def test_no_drive_makes_it_diverge(period):
     n = torch.arange(1500)
     u = torch.where((n // max(period // 2, 1)) % 2 == 0, 2.0, -2.0)[:, None]
-    for modes in (solve_modes(Constants()), fabricate(0, 0.15)):
+    for modes in (solve_modes(PlateConstants()), fabricate(0, 0.15)):
         wave = vibrate(u, modes)
         assert wave.isfinite().all()
         assert wave.abs().max() < 10
 
 
 def test_single_and_double_precision_agree(drive):
-    modes = solve_modes(Constants())
+    modes = solve_modes(PlateConstants())
     single = vibrate(drive.float(), modes)
     assert single.dtype == torch.float32
     assert torch.allclose(single.double(), vibrate(drive, modes), atol=1e-4)
@@ -213,7 +220,7 @@ def test_single_and_double_precision_agree(drive):
 
 def test_a_shot_does_not_depend_on_its_neighbours():
     u = torch.randn(50, 70, generator=torch.Generator().manual_seed(0))
-    modes = solve_modes(Constants())
+    modes = solve_modes(PlateConstants())
     assert torch.equal(vibrate(u, modes)[:, 64:65], vibrate(u[:, 64:65].contiguous(), modes))
 
 
@@ -260,7 +267,7 @@ def test_a_converter_rounds_and_clips():
 
 
 def test_the_nominal_plate_has_forty_modes_in_the_audible_band():
-    modes = solve_modes(Constants())
+    modes = solve_modes(PlateConstants())
     assert modes.frequency.shape == (MODES,)
     assert modes.frequency.min() == pytest.approx(0.12)
     assert 2.1 < modes.frequency.max() < 2.3
@@ -269,7 +276,7 @@ def test_the_nominal_plate_has_forty_modes_in_the_audible_band():
 
 
 def test_units_differ_within_tolerance_and_a_unit_is_always_the_same():
-    nominal = solve_modes(Constants())
+    nominal = solve_modes(PlateConstants())
     first, again, second = fabricate(0, 0.05), fabricate(0, 0.05), fabricate(1, 0.05)
     assert np.array_equal(first.frequency, again.frequency)
     assert not np.isclose(first.frequency, second.frequency, rtol=1e-6).any()
@@ -286,7 +293,7 @@ def test_a_perfect_unit_is_its_equations(programme):
     x, theta = programme
     options = {"input_dim": 16, "replays": 2, "output_dim": 8}
     system = Plate(0, **options, tolerance=0.0, drift=False, imperfections=PERFECT)
-    expected = log_energy(vibrate(waveform(x, theta, 2), solve_modes(Constants())), 8)
+    expected = log_energy(vibrate(waveform(x, theta, 2), solve_modes(PlateConstants())), 8)
     assert torch.equal(system(x, theta), expected)
     twin = PhysicsTwin(system, PlateEquations(2))
     assert torch.equal(twin(x, theta), expected)
@@ -298,7 +305,9 @@ def test_every_imperfection_is_felt(part):
     theta = torch.full((392,), 0.8)
     quiet = {"noise": False, "drift": False}
     with_it = Plate(0, **quiet)(x, theta)
-    without = Plate(0, **quiet, imperfections=replace(Imperfections(), **{part: 0.0}))(x, theta)
+    without = Plate(0, **quiet, imperfections=replace(PlateImperfections(), **{part: 0.0}))(
+        x, theta
+    )
     assert (with_it - without).abs().max() > 1e-4
 
 
@@ -307,7 +316,7 @@ def test_a_quiet_plate_hears_the_room():
     system = Plate(0, input_dim=136, output_dim=1, drift=False)
     x, theta = torch.zeros(400, 136), torch.full((272,), 0.5)
     energy = torch.expm1(system(x, theta) * math.log1p(1 / FLOOR)) * FLOOR
-    assert float(energy.mean()) == pytest.approx(Imperfections().noise ** 2, rel=0.05)
+    assert float(energy.mean()) == pytest.approx(PlateImperfections().noise ** 2, rel=0.05)
 
 
 def test_the_read_out_does_not_know_the_sign_of_the_drive(programme):
@@ -337,7 +346,7 @@ def test_twins_of_another_programme_are_refused():
 
 def test_the_fit_finds_the_constants_of_a_plate_without_imperfections():
     system = Plate(0, tolerance=0.0, drift=False, imperfections=PERFECT)
-    twin = PhysicsTwin(system, PlateEquations(1), replace(Constants(), w_x=0.0127, loss=0.008))
+    twin = PhysicsTwin(system, PlateEquations(1), replace(PlateConstants(), w_x=0.0127, loss=0.008))
     fit = fit_physics(twin, characterize.collect(system, 60, repeats=1, seed=0))
     assert not fit.fault
     assert fit.constants == pytest.approx(fit.nominal, rel=1e-3)
@@ -361,7 +370,7 @@ def test_the_fitted_twin_is_nearer_to_a_built_plate():
 def test_constants_serve_in_another_programme(programme):
     x, theta = programme
     first = Plate(0, input_dim=16, replays=1, output_dim=4)
-    twin = PhysicsTwin(first, PlateEquations(1), replace(Constants(), gain=0.4))
+    twin = PhysicsTwin(first, PlateEquations(1), replace(PlateConstants(), gain=0.4))
     second = first.reprogrammed(replays=2, output_dim=8)
     other = twin.reprogrammed(second, replays=2)
     assert other.constants.gain == 0.4

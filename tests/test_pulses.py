@@ -9,7 +9,7 @@ from pnnlab.systems.pulses import (
     BAND_THZ,
     BANDS,
     PIXELS,
-    Programme,
+    MaskProgramme,
     bands_of_pixels,
     shaper,
     spectrometer,
@@ -18,17 +18,17 @@ from pnnlab.systems.pulses import (
 
 def test_an_input_as_long_as_the_mask_sets_the_amplitudes_and_theta_the_phases():
     x, theta = torch.rand(3, BANDS), torch.rand(BANDS)
-    amplitude, phase = Programme(phase_range=0.5).mask(x, theta)
+    amplitude, phase = MaskProgramme(phase_range=0.5).mask(x, theta)
     assert torch.equal(amplitude, x)
-    flat = Programme(phase_range=0.5).mask(x, torch.full((BANDS,), 0.5))[1]
+    flat = MaskProgramme(phase_range=0.5).mask(x, torch.full((BANDS,), 0.5))[1]
     assert torch.allclose(phase - flat, theta[None] - 0.5, atol=1e-6)
-    each = Programme(phase_range=0.5).mask(x, theta.expand(3, -1))[1]
+    each = MaskProgramme(phase_range=0.5).mask(x, theta.expand(3, -1))[1]
     assert torch.equal(each, phase.expand(3, -1))
 
 
 @pytest.mark.parametrize("width", [1, 7, 12, 25, 49])
 def test_a_short_input_is_repeated_over_neighbours_as_evenly_as_they_go(width):
-    amplitude, _ = Programme().mask(torch.arange(1.0, width + 1)[None], torch.rand(BANDS))
+    amplitude, _ = MaskProgramme().mask(torch.arange(1.0, width + 1)[None], torch.rand(BANDS))
     counts = [int((amplitude == n).sum()) for n in range(1, width + 1)]
     assert (amplitude.diff() >= 0).all()
     assert sum(counts) == BANDS
@@ -36,7 +36,7 @@ def test_a_short_input_is_repeated_over_neighbours_as_evenly_as_they_go(width):
 
 
 def test_input_and_parameters_can_alternate_as_amplitudes():
-    programme = Programme("amplitudes")
+    programme = MaskProgramme("amplitudes")
     x, theta = torch.rand(3, 25), torch.rand(25)
     amplitude, phase = programme.mask(x, theta)
     assert torch.equal(amplitude[:, ::2], x)
@@ -46,7 +46,7 @@ def test_input_and_parameters_can_alternate_as_amplitudes():
 
 def test_the_opposite_phases_are_no_longer_the_pulse_run_backwards():
     """The mask's own chirp breaks that symmetry."""
-    phase = Programme().mask(torch.rand(1, BANDS), torch.full((BANDS,), 0.5))[1]
+    phase = MaskProgramme().mask(torch.rand(1, BANDS), torch.full((BANDS,), 0.5))[1]
     assert phase.max() > 0.5
 
 
@@ -85,12 +85,12 @@ def test_outputs_are_means_over_neighbouring_pixels():
 
 def test_what_cannot_be_programmed_is_refused():
     with pytest.raises(ShapeError, match="50 bands"):
-        Programme().check(51, 50)
+        MaskProgramme().check(51, 50)
     with pytest.raises(ShapeError, match="25 bands"):
-        Programme("amplitudes").check(26, 50)
+        MaskProgramme("amplitudes").check(26, 50)
     with pytest.raises(ShapeError, match="50 pixels"):
-        Programme().check(50, 51)
+        MaskProgramme().check(50, 51)
     with pytest.raises(RangeError, match="trained"):
-        Programme("both")  # type: ignore[arg-type]
+        MaskProgramme("both")  # type: ignore[arg-type]
     with pytest.raises(RangeError, match="phase_range"):
-        Programme(phase_range=4.0)
+        MaskProgramme(phase_range=4.0)

@@ -13,13 +13,12 @@ from pnnlab.errors import RangeError, ShapeError, TwinError
 from pnnlab.gradients import physics_aware
 from pnnlab.layers import PhysicalLayer, deep_pnn
 from pnnlab.systems import pulses
-from pnnlab.systems.pulses import BANDS, PIXELS, Programme
-from pnnlab.systems.shg import SHG, Built, Imperfections, fabricate, read, respond, shaped
+from pnnlab.systems.pulses import BANDS, PIXELS, MaskProgramme
+from pnnlab.systems.shg import SHG, Built, SHGImperfections, fabricate, read, respond, shaped
 from pnnlab.systems.waves import Crystal, frequencies, propagate
-from pnnlab.twins import Mlp, NeuralSettings, NeuralTwin, PhysicsTwin
-from pnnlab.twins.shg import SHGEquations
+from pnnlab.twins import Mlp, NeuralSettings, NeuralTwin, PhysicsTwin, SHGEquations
 
-PERFECT = Imperfections(
+PERFECT = SHGImperfections(
     crosstalk=0, calibration=0, chirp=0, cubic=0, kerr=0, jitter=0, saturation=0
 )
 
@@ -64,7 +63,7 @@ def test_full_scale_is_the_brightest_pixel_of_the_pulse_at_half_amplitude():
 
 def test_a_tenth_of_the_power_is_converted_at_random_drive():
     x, theta = torch.rand(200, BANDS), torch.rand(200, BANDS)
-    pulse = shaped(*Programme().mask(x, theta), pulses.shaper(frequencies()))
+    pulse = shaped(*MaskProgramme().mask(x, theta), pulses.shaper(frequencies()))
     harmonic = propagate(pulse, Crystal())[1]
     efficiency = harmonic.abs().square().sum(1) / pulse.abs().square().sum(1)
     assert 0.09 < efficiency.mean() < 0.13
@@ -103,21 +102,21 @@ def test_a_perfect_unit_with_the_nominal_crystal_is_its_equations(monkeypatch):
     system = quiet(imperfections=PERFECT)
     x, theta = shots(7, system)
     assert torch.allclose(
-        system(x, theta), respond(x, theta, Crystal(), Programme(), PIXELS), atol=1e-6
+        system(x, theta), respond(x, theta, Crystal(), MaskProgramme(), PIXELS), atol=1e-6
     )
 
 
 def test_units_differ_within_tolerance_and_a_unit_is_always_the_same():
-    crystals = [fabricate(unit, Imperfections()).crystal for unit in (0, 0, 1)]
+    crystals = [fabricate(unit, SHGImperfections()).crystal for unit in (0, 0, 1)]
     assert crystals[0] == crystals[1]
     first, second = (asdict(crystal) for crystal in crystals[1:])
     assert all(first[name] != second[name] for name in first)
     for unit in range(50):
-        built = fabricate(unit, Imperfections())
+        built = fabricate(unit, SHGImperfections())
         assert abs(built.crystal.length - 1) <= 0.1
         assert abs(built.crystal.coupling / 1.6 - 1) <= 0.1
         assert abs(built.crystal.centre - 6) <= 0.25
-    gains = np.stack([fabricate(unit, Imperfections()).gains for unit in range(50)])
+    gains = np.stack([fabricate(unit, SHGImperfections()).gains for unit in range(50)])
     assert gains.std() == pytest.approx(0.03, rel=0.1)
 
 
@@ -125,7 +124,7 @@ def test_units_differ_within_tolerance_and_a_unit_is_always_the_same():
     "name", ["crosstalk", "calibration", "chirp", "cubic", "kerr", "saturation"]
 )
 def test_each_imperfection_moves_the_answer(name):
-    one = quiet(imperfections=replace(PERFECT, **{name: getattr(Imperfections(), name)}))
+    one = quiet(imperfections=replace(PERFECT, **{name: getattr(SHGImperfections(), name)}))
     none = quiet(imperfections=PERFECT)
     x, theta = shots(5, one)
     moved = difference(one(x, theta), none(x, theta))
@@ -156,7 +155,7 @@ def test_saturation_takes_its_part_at_full_scale():
 
 
 def test_noise_has_its_size():
-    system = SHG(0, drift=False, imperfections=Imperfections(jitter=0))
+    system = SHG(0, drift=False, imperfections=SHGImperfections(jitter=0))
     x, theta = shots(1, system)
     spread = system(x.expand(3000, -1), theta[0]).std(0)
     assert float(spread.mean()) == pytest.approx(0.01, rel=0.05)
@@ -164,7 +163,7 @@ def test_noise_has_its_size():
 
 def test_jitter_moves_all_pixels_together():
     """Energy twice over: the harmonic's relative deviation is twice the pulse's, less depletion."""
-    system = SHG(0, drift=False, imperfections=Imperfections(noise=0))
+    system = SHG(0, drift=False, imperfections=SHGImperfections(noise=0))
     x, theta = shots(1, system)
     y = system(x.expand(2000, -1), theta[0])
     bright = y.mean(0) > 0.1
@@ -205,7 +204,9 @@ def test_gradients_of_the_equations_agree_with_finite_differences():
     x = torch.rand(2, 6, generator=generator, dtype=torch.float64, requires_grad=True)
     theta = torch.rand(BANDS, generator=generator, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(
-        lambda x, theta: respond(x, theta, Crystal(), Programme(), 5), (x, theta), fast_mode=True
+        lambda x, theta: respond(x, theta, Crystal(), MaskProgramme(), 5),
+        (x, theta),
+        fast_mode=True,
     )
 
 

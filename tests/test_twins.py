@@ -21,7 +21,7 @@ from pnnlab.gradients import physics_aware
 from pnnlab.layers import PhysicalLayer
 from pnnlab.protocols import PhysicalSystem
 from pnnlab.systems import SHG, Circuit, Oscillators, Plate, multiplex
-from pnnlab.systems.circuit import Constants, Imperfections, fabricate, oscillate
+from pnnlab.systems.circuit import CircuitConstants, CircuitImperfections, fabricate, oscillate
 from pnnlab.twins import (
     CircuitEquations,
     Forces,
@@ -38,7 +38,7 @@ from pnnlab.twins.base import Described
 from pnnlab.twins.physics import Equations
 from pnnlab.twins.report import INVISIBLE
 
-PERFECT = Imperfections(
+PERFECT = CircuitImperfections(
     drive_time_constant=0, drive_codes=0, stray_capacitance=0, channel_capacitance=0,
     heating=0, codes=2**40, jitter=0,
 )  # fmt: skip
@@ -77,10 +77,10 @@ def test_the_physics_twin_is_the_nominal_equations() -> None:
     system = circuit()
     twin = PhysicsTwin(system, CircuitEquations(2))
     x, theta = shots(5, system)
-    wave = oscillate(multiplex.drive(x, theta, 2), Constants())
+    wave = oscillate(multiplex.drive(x, theta, 2), CircuitConstants())
     assert torch.equal(twin(x, theta), multiplex.segment_means(wave, 12))
     assert torch.allclose(twin(x, theta[0]), twin(x, theta[0].expand(5, -1)))
-    assert twin.constants == Constants()
+    assert twin.constants == CircuitConstants()
     assert twin.label == "physics twin, nominal"
 
 
@@ -113,7 +113,7 @@ def test_standard_errors_cover_what_noise_does() -> None:
         for name, value in true.items():
             assert abs(fit.constants[name] - value) < 4 * fit.errors[name], name
             assert fit.errors[name] < 0.2 * value
-    assert twin.constants == Constants()  # the given twin is not touched
+    assert twin.constants == CircuitConstants()  # the given twin is not touched
 
 
 def test_a_hopeless_fit_says_so() -> None:
@@ -130,7 +130,7 @@ def test_a_hopeless_fit_says_so() -> None:
 
 def test_constants_travel_to_another_programme_and_in_a_state_dict() -> None:
     system = circuit()
-    twin = PhysicsTwin(system, CircuitEquations(2), replace(Constants(), a=2.0))
+    twin = PhysicsTwin(system, CircuitEquations(2), replace(CircuitConstants(), a=2.0))
     other = system.reprogrammed(replays=3, output_dim=9)
     moved = twin.reprogrammed(other, replays=3)
     assert (moved.output_dim, moved.constants.a) == (9, 2.0)
@@ -429,7 +429,7 @@ def test_twins_survive_the_disk(
     tmp_path: Path, fitted: tuple[Circuit, xr.Dataset, NeuralTwin, list[twins.NeuralRecord]]
 ) -> None:
     system, _, temporal, _ = fitted
-    physics = PhysicsTwin(system, CircuitEquations(2), replace(Constants(), a=2.0))
+    physics = PhysicsTwin(system, CircuitEquations(2), replace(CircuitConstants(), a=2.0))
     physics.fault = "it broke"
     x, theta = shots(4, system)
     for twin in (temporal, physics, NeuralTwin(system, Mlp((8, 4)), seed=3)):
@@ -508,13 +508,15 @@ def test_a_twin_that_was_saved_on_a_gpu_is_loaded_without_one(
 class OwnEquations(Equations):
     """Of a user, whom pnnlab does not know."""
 
-    nominal = Constants()
+    nominal = CircuitConstants()
     free = ("r",)
 
     def check(self, system: Described) -> None:
         """Suit any system."""
 
-    def __call__(self, x: Tensor, theta: Tensor, constants: Constants, output_dim: int) -> Tensor:
+    def __call__(
+        self, x: Tensor, theta: Tensor, constants: CircuitConstants, output_dim: int
+    ) -> Tensor:
         return x[:, :output_dim]
 
 
@@ -560,6 +562,6 @@ def test_twins_know_nothing_of_the_inside_of_a_device() -> None:
     sources = Path(pnnlab.twins.__file__).parent.glob("*.py")
     text = "\n".join(path.read_text(encoding="utf-8") for path in sources)
     assert "oscillate" in text
-    for secret in ("_board", "fabricate", "Imperfections", "Board"):
+    for secret in ("_imperfections", "_drift", "fabricate", "Imperfections"):
         assert secret not in text
-    assert set(asdict(Constants())) == {"w_l", "w_c", "r", "v_t", "g", "a", "s"}
+    assert set(asdict(CircuitConstants())) == {"w_l", "w_c", "r", "v_t", "g", "a", "s"}

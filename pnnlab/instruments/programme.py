@@ -175,7 +175,7 @@ class CircuitProgramme(Multiplexed):
     outputs: int = 196
     sample_rate_hz: float = 1 / circuit.SAMPLE_S
     rest: int = 100
-    drive_v: float = circuit.DRIVE_RANGE * circuit.FULL_SCALE_V
+    drive_v: float = multiplex.DRIVE_RANGE * circuit.FULL_SCALE_V
     low_v: float = circuit.SCREEN[0] * circuit.FULL_SCALE_V
     high_v: float = circuit.SCREEN[1] * circuit.FULL_SCALE_V
     name: str = "circuit"
@@ -197,7 +197,7 @@ class CircuitProgramme(Multiplexed):
     def expected(self, volts: Volts) -> Volts:
         """Solve the nominal equations."""
         u = torch.from_numpy(np.asarray(volts, np.float64) / circuit.FULL_SCALE_V)
-        wave = circuit.oscillate(u.unsqueeze(1), circuit.Constants()).squeeze(1)
+        wave = circuit.oscillate(u.unsqueeze(1), circuit.CircuitConstants()).squeeze(1)
         return wave.numpy() * circuit.FULL_SCALE_V
 
 
@@ -219,7 +219,7 @@ class PlateProgramme(Multiplexed):
     outputs: int = 10
     sample_rate_hz: float = 1 / plate.SAMPLE_S
     rest: int = 800
-    drive_v: float = plate.DRIVE_RANGE * plate.DRIVE_V
+    drive_v: float = multiplex.DRIVE_RANGE * plate.DRIVE_V
     low_v: float = -1.25 * plate.FULL_SCALE_V
     high_v: float = 1.25 * plate.FULL_SCALE_V
     name: str = "plate"
@@ -242,7 +242,7 @@ class PlateProgramme(Multiplexed):
     def expected(self, volts: Volts) -> Volts:
         """Solve the equations of the nominal plate."""
         force = torch.from_numpy(np.asarray(volts, np.float64) / plate.DRIVE_V)
-        modes = plate.solve_modes(plate.Constants())
+        modes = plate.solve_modes(plate.PlateConstants())
         return plate.vibrate(force.unsqueeze(1), modes).squeeze(1).numpy() * plate.FULL_SCALE_V
 
 

@@ -17,32 +17,31 @@ RLC oscillator with a transistor, sampled at about 1 MS/s; the constants are our
 import copy
 import math
 from dataclasses import astuple, dataclass, replace
-from typing import Any, final
+from typing import final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from pnnlab.errors import RangeError, ShapeError
 from pnnlab.plain import real, whole
 from pnnlab.protocols import Cost, Group, sampled_cost
-from pnnlab.systems import kernels, multiplex
+from pnnlab.systems import circuit_kernels as kernels
+from pnnlab.systems import multiplex
+from pnnlab.systems.adjoint import Adjoint, Array, with_adjoint
 from pnnlab.systems.analog import AnalogPorts, Volts
-from pnnlab.systems.units import BuiltSystem, Chances
+from pnnlab.systems.units import BuiltSystem, Drift, RandomStream
 
 FULL_SCALE_V = 5.0  # V, unit of voltage
 SAMPLE_S = 1e-6  # s
 SHOT_S = 1e-3  # s, the pace at which drift counts shots
 IMPEDANCE_OHM = 700.0  # Ω, sqrt(L/C) of the nominal loop
-DRIVE_RANGE = 2.0  # the generator reaches from minus to plus this, units of voltage
 SCREEN = (-0.05, 1.05)  # what the oscilloscope's converter spans
 SUBSTEPS = 2  # Runge-Kutta steps a sample: 5e-4 of the converged read-out
 
 
 @dataclass(frozen=True)
-class Constants:
+class CircuitConstants:
     """Constants of the circuit's equations, dimensionless.
 
     The nominal ones are those of L = 1 mH, C = 2.04 nF, a loop resistance of 245 Ω and a
@@ -59,7 +58,7 @@ class Constants:
 
 
 @dataclass(frozen=True)
-class Imperfections:
+class CircuitImperfections:
     """What a built circuit on a bench adds to its equations; no physics twin has any of it.
 
     Generator, oscilloscope and tolerance classes have the sizes of the data sheets named beside
@@ -85,14 +84,14 @@ class Imperfections:
     noise: float = 0.006  # of full scale, rms, each sample
     codes: int = 2**8
     jitter: float = 0.01  # samples, at most, either way
-    # Customary, the room: 1 K rms, wandering over 10^6 shots (a quarter of an hour at 1 kHz).
+    # Customary, the room: 1 K rms, drifting over 10^6 shots (a quarter of an hour at 1 kHz).
     # A Kelvin moves the threshold by -2 mV, mobility by -0.5 %, a ferrite coil by 500 ppm, a film
     # capacitor by 400 ppm and a vertical gain specified to 2 % over 10 K by 0.2 %.
     temperature: float = 1.0  # K, rms
     temperature_time: float = 1e6  # shots
 
 
-def fabricate(unit: int, tolerance: float) -> Constants:
+def fabricate(unit: int, tolerance: float) -> CircuitConstants:
     """Constants of one built copy.
 
     Each part lies anywhere in its tolerance band with equal chance, the customary worst case when
@@ -112,7 +111,7 @@ def fabricate(unit: int, tolerance: float) -> Constants:
         )
     parts = 1 + tolerance * np.random.default_rng((unit, 7)).uniform(-1, 1, 6)
     coil, capacitor, resistor, threshold, transistor, load = parts.tolist()
-    nominal = Constants()
+    nominal = CircuitConstants()
     return replace(
         nominal,
         w_l=nominal.w_l / coil,
@@ -122,43 +121,6 @@ def fabricate(unit: int, tolerance: float) -> Constants:
         g=nominal.g * transistor,
         a=nominal.a * transistor * load,
     )
-
-
-@final
-@dataclass(frozen=True)
-class Board:
-    """One circuit on a bench.
-
-    The abilities of a bench stop at `Circuit`: nothing outside this file reads a board.
-    """
-
-    built: Constants
-    imperfections: Imperfections
-
-    def constants(self, warmth: float) -> Constants:
-        """Constants ``warmth`` K above where it was set up, with the fixed parasitics."""
-        built = self.built
-        return replace(
-            built,
-            w_l=built.w_l / (1 + 500e-6 * warmth),
-            w_c=built.w_c / (1 + 400e-6 * warmth) / (1 + self.imperfections.stray_capacitance),
-            v_t=built.v_t - 2e-3 / FULL_SCALE_V * warmth,
-            g=built.g * (1 - 0.005 * warmth),
-            a=built.a * (1 - 0.005 * warmth),
-        )
-
-    def follow(self, u: Tensor, warmth: float, codes: int = 0) -> Tensor:
-        """What comes out ``warmth`` K above where it was set up; see `oscillate`."""
-        parts = self.imperfections
-        return oscillate(
-            u,
-            self.constants(warmth),
-            drive_codes=codes,
-            drive_time_constant=parts.drive_time_constant,
-            channel_capacitance=parts.channel_capacitance,
-            heating=parts.heating,
-            heating_time=parts.heating_time,
-        )
 
 
 class Circuit(BuiltSystem):
@@ -178,7 +140,7 @@ class Circuit(BuiltSystem):
         Of the parts, 0.1 for 10 %.
     noise, drift : bool
         Whether read-out noise and jitter, and the room's temperature, are there.
-    imperfections : Imperfections
+    imperfections : CircuitImperfections
         Physics that no twin models.
     seed : int
         Of noise and drift.
@@ -191,7 +153,8 @@ class Circuit(BuiltSystem):
         No such unit or tolerance.
     """
 
-    _what, _drifting = "a circuit", "warmth"
+    _what, _drift_name = "a circuit", "warmth"
+    _drift: Drift
 
     def __init__(
         self,
@@ -203,15 +166,17 @@ class Circuit(BuiltSystem):
         tolerance: float = 0.1,
         noise: bool = True,
         drift: bool = True,
-        imperfections: Imperfections | None = None,
+        imperfections: CircuitImperfections | None = None,
         seed: int = 0,
     ) -> None:
-        self.unit, self.tolerance = whole("unit", unit), real("tolerance", tolerance)
-        self._owner = {"unit": self.unit, "tolerance": self.tolerance}
-        parts = imperfections or Imperfections()
-        self._board = Board(fabricate(self.unit, self.tolerance), parts)
+        self.unit = unit = whole("unit", unit)
+        self.tolerance = tolerance = real("tolerance", tolerance)
+        self._owner = {"unit": unit, "tolerance": tolerance}
+        self._built = fabricate(unit, tolerance)
+        self._imperfections = parts = imperfections or CircuitImperfections()
+        self._noise = RandomStream(unit, seed, 0, on=noise)
         size, time = parts.temperature, parts.temperature_time
-        self._chances = Chances(self.unit, seed, noise=noise, drift=drift, size=size, time=time)
+        self._drift = Drift(unit, seed, 1, size=size, time=time, on=drift)
         self._shape(input_dim, replays, output_dim)
 
     def _shape(self, input_dim: int, replays: int, output_dim: int) -> None:
@@ -229,7 +194,8 @@ class Circuit(BuiltSystem):
     ) -> "Circuit":
         """Programme the same board otherwise: parts, temperature and noise are shared."""
         other = copy.copy(self)
-        other._shape(input_dim or self.input_dim, replays, output_dim)
+        inputs = self.input_dim if input_dim is None else input_dim
+        other._shape(inputs, replays, output_dim)
         return other
 
     def cost(self) -> Cost:
@@ -243,19 +209,45 @@ class Circuit(BuiltSystem):
 
     def analog_ports(self) -> AnalogPorts:
         """Give the same board as it is between two cables; its temperature is shared."""
-        return _CircuitPorts(self._board, self._chances)
+        return _CircuitPorts(self)
+
+    def _play(self, u: Tensor, shots: float, codes: int = 0) -> tuple[Tensor, float]:
+        """Let the time of some shots pass; return the waveform after ``u``, and the gain."""
+        parts, built, warmth = self._imperfections, self._built, self._drift.pass_shots(shots)
+        constants = replace(
+            built,
+            w_l=built.w_l / (1 + 500e-6 * warmth),
+            w_c=built.w_c / (1 + 400e-6 * warmth) / (1 + parts.stray_capacitance),
+            v_t=built.v_t - 2e-3 / FULL_SCALE_V * warmth,
+            g=built.g * (1 - 0.005 * warmth),
+            a=built.a * (1 - 0.005 * warmth),
+        )
+        wave = oscillate(
+            u,
+            constants,
+            drive_codes=codes,
+            drive_time_constant=parts.drive_time_constant,
+            channel_capacitance=parts.channel_capacitance,
+            heating=parts.heating,
+            heating_time=parts.heating_time,
+        )
+        return wave, 1 + 0.002 * warmth
 
     def _simulate(self, x: Tensor, theta: Tensor) -> Tensor:
-        parts, warmth = self._board.imperfections, self._chances.drift.wander(len(x))
-        samples = self.replays * self.input_dim
-        rows = self._chances.rows(len(x), samples + 1, x.dtype)  # and the trigger
-        delay = parts.jitter * np.tanh(rows[:, -1])
-        rows *= parts.noise
-        u = multiplex.drive(x, theta, self.replays)
-        wave = self._board.follow(u, warmth, parts.drive_codes)
-        gain = 1 + 0.002 * warmth
-        y: Tensor = _Acquire.apply(wave, rows, delay, gain, parts.codes, self.output_dim)
-        return y
+        parts, outputs = self._imperfections, self.output_dim
+        wave, gain = self._play(multiplex.drive(x, theta, self.replays), len(x), parts.drive_codes)
+        length = len(wave) // outputs
+        noise = self._noise.rows(len(x), len(wave) + 1, x.dtype)  # and the trigger
+        delay = parts.jitter * np.tanh(noise[:, -1])
+        noise *= parts.noise
+
+        def digitise(given: Array, _: bool) -> tuple[Array, Adjoint]:
+            y = np.empty((len(x), outputs), given.dtype)
+            kernels.acquire(given, noise, delay, gain, parts.codes, SCREEN, y)
+            # The gradient takes the converter and the trigger as ideal.
+            return y, lambda grad: np.repeat(grad.T * (gain / length), length, axis=0)
+
+        return with_adjoint(wave, digitise)
 
 
 @final
@@ -264,19 +256,18 @@ class _CircuitPorts(AnalogPorts):
 
     sample_s = SAMPLE_S
 
-    def __init__(self, board: Board, chances: Chances) -> None:
-        self._board, self._chances = board, chances
+    def __init__(self, circuit: Circuit) -> None:
+        self._circuit = circuit
 
     def respond(self, volts: Volts) -> Volts:
-        warmth = self._chances.drift.wander(len(volts) * SAMPLE_S / SHOT_S)
         u = torch.from_numpy(np.asarray(volts, np.float64) / FULL_SCALE_V)
-        wave = self._board.follow(u.unsqueeze(1), warmth).squeeze(1).numpy()
-        return wave * ((1 + 0.002 * warmth) * FULL_SCALE_V)
+        wave, gain = self._circuit._play(u.unsqueeze(1), len(volts) * SAMPLE_S / SHOT_S)
+        return wave.squeeze(1).numpy() * (gain * FULL_SCALE_V)
 
 
 def oscillate(
     u: Tensor,
-    constants: Constants,
+    constants: CircuitConstants,
     *,
     substeps: int = SUBSTEPS,
     drive_codes: int = 0,
@@ -288,13 +279,13 @@ def oscillate(
     """Solve the circuit's equations from rest; differentiable in the drive.
 
     With the keyword arguments left alone these are the nominal equations that a physics twin
-    knows; they add what only the built circuit has (see `Imperfections`).
+    knows; they add what only the built circuit has (see `CircuitImperfections`).
 
     Parameters
     ----------
     u : Tensor, (samples, batch), float32 or float64
         Drive, time first, in units of 5 V.
-    constants : Constants
+    constants : CircuitConstants
     substeps : int
         Fourth-order Runge-Kutta steps a sample.
 
@@ -303,75 +294,27 @@ def oscillate(
     Tensor, (samples, batch)
         Read-out at the end of each sample, in [0, 1).
     """
+    w_l, w_c, r, v_t, g, a, s = astuple(constants)
     decay = math.exp(-1 / heating_time)
-    vector = (*_vector(constants), channel_capacitance, heating, decay)
+    vector = np.array([w_l, w_c, r, v_t, g, a, s * s, channel_capacitance, heating, decay])
     settle = np.zeros(2 * substeps + 1)
     if drive_time_constant > 0:
         settle = np.exp(-np.arange(2 * substeps + 1) / (2 * substeps * drive_time_constant))
-    wave: Tensor = _Oscillate.apply(u, np.array(vector), settle, drive_codes)
-    return wave
 
+    def solve(given: Array, keep: bool) -> tuple[Array, Adjoint]:
+        drive = multiplex.quantised(given, drive_codes)
+        samples, batch = drive.shape
+        k, rest = vector.astype(drive.dtype), settle.astype(drive.dtype)
+        wave = np.empty_like(drive)
+        path = np.empty((samples * substeps + 1 if keep else 1, 2, batch), drive.dtype)
+        heat = np.empty((samples + 1 if keep else 1, batch), drive.dtype)
+        kernels.oscillate(drive, k, rest, wave, path, heat)
 
-def _vector(constants: Constants) -> tuple[float, ...]:
-    w_l, w_c, r, v_t, g, a, s = astuple(constants)
-    return w_l, w_c, r, v_t, g, a, s * s
+        def adjoint(grad_wave: Array) -> Array:
+            grad_u = np.empty_like(drive)
+            kernels.oscillate_adjoint(drive, k, rest, path, heat, grad_wave, grad_u)
+            return grad_u
 
+        return wave, adjoint
 
-class _Oscillate(torch.autograd.Function):
-    """The integrator of `kernels` and its adjoint. Rounding of the drive passes gradients on."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, u: Tensor, constants: NDArray[Any], settle: NDArray[Any], codes: int
-    ) -> Tensor:
-        drive = u.detach()
-        if codes:
-            step = 2 * DRIVE_RANGE / codes
-            drive = torch.round(drive / step) * step
-        array = np.ascontiguousarray(drive.numpy())
-        samples, batch = array.shape
-        constants, settle = constants.astype(array.dtype), settle.astype(array.dtype)
-        keep = ctx.needs_input_grad[0]
-        wave = np.empty_like(array)
-        substeps = len(settle) // 2
-        path = np.empty((samples * substeps + 1 if keep else 1, 2, batch), array.dtype)
-        heat = np.empty((samples + 1 if keep else 1, batch), array.dtype)
-        kernels.oscillate(array, constants, settle, wave, path, heat)
-        if keep:
-            ctx.kept = array, constants, settle, path, heat
-        return torch.from_numpy(wave)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        array, constants, settle, path, heat = ctx.kept
-        grad_u = np.empty_like(array)
-        grad_wave = np.ascontiguousarray(grad.numpy())
-        kernels.oscillate_adjoint(array, constants, settle, path, heat, grad_wave, grad_u)
-        return torch.from_numpy(grad_u), None, None, None
-
-
-class _Acquire(torch.autograd.Function):
-    """Digitise and average. Backward, the converter and the trigger are taken as ideal."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        wave: Tensor,
-        noise: NDArray[Any],
-        delay: NDArray[Any],
-        gain: float,
-        codes: int,
-        outputs: int,
-    ) -> Tensor:
-        array = wave.detach().numpy()
-        ctx.gain, ctx.length = gain, len(array) // outputs
-        y = np.empty((array.shape[1], outputs), array.dtype)
-        kernels.acquire(array, noise, delay, gain, codes, *SCREEN, y)
-        return torch.from_numpy(y)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        each = (grad.T * (ctx.gain / ctx.length)).repeat_interleave(ctx.length, dim=0)
-        return each, None, None, None, None, None
+    return with_adjoint(u, solve)

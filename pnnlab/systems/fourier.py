@@ -5,6 +5,11 @@ imaginary part, shot. `LANES` shots fill the vector registers; the butterflies r
 One transform goes down from the natural order to a shuffled one, the other up from there: what is
 done in time is done point by point and does not mind the order, so nothing is ever sorted.
 
+Price: this file and `wave_kernels`, 470 lines, stand in place of 40 of torch with its own
+transforms and autograd, and solve a crystal 2.4 to 5.2 times as fast (complex64, 1 to 1000 shots,
+forward, and with backward, one thread). The transforms alone gain 1.2 over torch's; the rest is
+that a block of shots stays in the cache between them, in a kernel that can call no torch.
+
 Source: W. M. Gentleman, G. Sande, Proc. AFIPS 29, 563 (1966), and J. W. Cooley, J. W. Tukey,
 Math. Comput. 19, 297 (1965), both in radix 4.
 """
@@ -13,11 +18,9 @@ from typing import Any
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
 from pnnlab.compiling import compiled
-
-Array = NDArray[Any]
+from pnnlab.systems.adjoint import Array
 
 LANES = 32  # shots; several registers full, so that the loop around them costs little
 ROW = 2 * LANES

@@ -1,17 +1,22 @@
 """Time multiplexing: how one physical node gets many inputs, and what it is driven with.
 
 The generator replays the input several times. Each replay has its own scale and offset for each
-element; both are trainable. The computer forms this waveform, so it is no secret of the device:
-systems and twins share it.
+element; both are trainable. The computer forms this waveform, so systems and twins share it.
 
 Source: Wright, Onodera et al., Nature 601, 549 (2022), the electronic PNN, whose parameters are
 an element-wise scale and offset of the drive.
 """
 
+from typing import Any
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pnnlab.protocols import Group
+
+DRIVE_RANGE = 2.0  # the drive reaches from minus to plus this
 
 
 def param_dim(input_dim: int, replays: int) -> int:
@@ -50,8 +55,16 @@ def drive(x: Tensor, theta: Tensor, replays: int) -> Tensor:
     return torch.addcmul(offset, scale, x.T.contiguous()).reshape(replays * width, batch)
 
 
+def quantised(u: NDArray[Any], codes: int) -> NDArray[Any]:
+    """The drive behind a converter of so many codes over its range; 0 for an ideal one."""
+    if not codes:
+        return u
+    step = 2 * DRIVE_RANGE / codes
+    return np.rint(u / step) * step
+
+
 def segment_means(wave: Tensor, outputs: int) -> Tensor:
-    """Read-out: means over equal stretches of a waveform.
+    """Read-out: means over equal segments of a waveform.
 
     Parameters
     ----------

@@ -1,10 +1,18 @@
 r"""Coupled pendula: the network of the authors' public code, with its gap.
 
 .. math::
-   \ddot q_i = -\sin q_i + \sum_j J_{ij} (\sin q_j - \sin q_i) + e_i
+   \ddot q_i = -\sin(s q_i) + \sum_j J_{ij} \left(\sin(s q_j) - \sin(s q_i)\right) + e_i
 
 The input sets where the first pendula are released, the others hang at zero; half a unit of time
 later the angles of the last pendula are read. Every coupling and every bias torque is a parameter.
+Time is in units of a pendulum's :math:`\sqrt{l/g}`, angles are in radians, s is 1 for a true
+pendulum.
+
+A matrix of couplings C is made symmetric, :math:`J = (C + C^T)/2`; its own diagonal adds to the
+gravity of each pendulum, as in the authors' code. With
+:math:`G = J - \mathrm{diag}(\sum_j J_{ij}) - 1`, J without its diagonal and the gravity in the
+sum, the right side is :math:`\sin(s q)\, G + e`, one matrix product for each stage of a
+Runge-Kutta step.
 
 What is idealised: the couplings act through the sines of the angles and may have either sign, the
 pendula start exactly at rest, and nothing is damped within half a unit of time.
@@ -13,27 +21,28 @@ Source: Wright, Onodera et al., Nature 601, 549 (2022), and its public code,
 https://github.com/mcmahon-lab/Physics-Aware-Training, examples 1 and 2.
 """
 
+import copy
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from pnnlab.errors import RangeError, ShapeError
 from pnnlab.plain import real, seeded, whole
-from pnnlab.protocols import Group, SimulatedSystem, State
-from pnnlab.systems.pendula import STEPS, coupling_matrix, swing
-from pnnlab.systems.randomness import Noise, saved_values
+from pnnlab.protocols import Group
+from pnnlab.systems.units import BuiltSystem, RandomStream
 
+DURATION = 0.5  # time from release to read-out, units of sqrt(l/g)
+STEPS = 5  # Runge-Kutta steps in that time, the authors' number
 COUPLING_RANGE = 4.0  # the authors' trained network for MNIST uses ±3.4
 BIAS_RANGE = 2.0  # and ±1.25 here
 
 
 @dataclass(frozen=True)
-class Imperfections:
+class OscillatorImperfections:
     """What a built network adds to its equations: the gap of the authors' example 2.
 
     Parameters
@@ -52,10 +61,7 @@ class Imperfections:
 
 
 def split(
-    theta: Tensor,
-    n: int,
-    coupling_range: float = COUPLING_RANGE,
-    bias_range: float = BIAS_RANGE,
+    theta: Tensor, n: int, coupling_range: float = COUPLING_RANGE, bias_range: float = BIAS_RANGE
 ) -> tuple[Tensor, Tensor]:
     """Couplings and biases that parameters in [0, 1] stand for; one half is none.
 
@@ -69,33 +75,9 @@ def split(
     couplings : Tensor, (n, n) or (batch, n, n), in plus or minus ``coupling_range``
     biases : Tensor, (n,) or (batch, n), in plus or minus ``bias_range``
     """
-    couplings, biases = _Split.apply(theta, n, coupling_range, bias_range)
-    return couplings, biases
-
-
-class _Split(torch.autograd.Function):
-    """Slices and scales, without the copies that autograd makes of millions of couplings."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, theta: Tensor, n: int, coupling_range: float, bias_range: float
-    ) -> tuple[Tensor, Tensor]:
-        ctx.scales = 2 * coupling_range, 2 * bias_range
-        ctx.shape = theta.shape
-        couplings = theta[..., : n * n].mul(2 * coupling_range).sub_(coupling_range)
-        biases = theta[..., n * n :].mul(2 * bias_range).sub_(bias_range)
-        return couplings.unflatten(-1, (n, n)), biases
-
-    @staticmethod
-    @once_differentiable
-    def backward(
-        ctx: Any, by_couplings: Tensor, by_biases: Tensor
-    ) -> tuple[Tensor, None, None, None]:
-        flat = by_couplings.flatten(-2)
-        grad = flat.new_empty(ctx.shape)
-        torch.mul(flat, ctx.scales[0], out=grad[..., : flat.shape[-1]])
-        torch.mul(by_biases, ctx.scales[1], out=grad[..., flat.shape[-1] :])
-        return grad, None, None, None
+    couplings, biases = theta.split([n * n, n], -1)
+    couplings = 2 * coupling_range * couplings - coupling_range
+    return couplings.unflatten(-1, (n, n)), 2 * bias_range * biases - bias_range
 
 
 def release(x: Tensor, n: int, low: float, high: float) -> Tensor:
@@ -105,32 +87,164 @@ def release(x: Tensor, n: int, low: float, high: float) -> Tensor:
     return start
 
 
-class Bench:
-    """One built network and its noise. Nothing outside this file reads it."""
+def coupling_matrix(couplings: Tensor) -> Tensor:
+    r"""Q of the couplings C: all others pull the pendula with :math:`\sin(q) Q`.
 
-    def __init__(
-        self, n: int, imperfections: Imperfections, *, unit: int, noise: bool, seed: int
-    ) -> None:
-        errors = np.random.default_rng((unit, n, 5)).standard_normal((n, n))
-        self.errors = torch.from_numpy(errors * imperfections.coupling)
-        self.imperfections = imperfections
-        self.noise = noise
-        self.hand = Noise(unit, n, seed)
-        self._matrices: dict[tuple[int, torch.dtype], Tensor] = {}
+    Parameters
+    ----------
+    couplings : Tensor, (..., n, n)
 
-    def error_matrix(self, n: int, dtype: torch.dtype) -> Tensor:
-        """`coupling_matrix` of the errors among the first ``n`` pendula."""
-        if (n, dtype) not in self._matrices:
-            self._matrices[n, dtype] = coupling_matrix(self.errors[:n, :n]).to(dtype)
-        return self._matrices[n, dtype]
-
-    def tremble(self, shots: int, n: int, dtype: torch.dtype) -> Tensor:
-        """Errors of release, (shots, n): one row of random numbers a shot, in order."""
-        kind = np.float32 if dtype == torch.float32 else np.float64
-        return torch.from_numpy(self.hand.rows(shots, n, kind)).mul_(self.imperfections.release)
+    Returns
+    -------
+    Tensor, (..., n, n)
+        The symmetric part of C, with minus its column sums (C's diagonal included) on the
+        diagonal.
+    """
+    q = (couplings + couplings.mT).mul_(0.5)
+    q.diagonal(dim1=-2, dim2=-1).copy_(-q.sum(-2))
+    return q
 
 
-class Oscillators(SimulatedSystem):
+Function = Callable[[Tensor], Tensor]
+
+
+def accelerations(
+    respond: Function, couplings: Tensor, biases: Tensor, errors: Tensor | None = None
+) -> Function:
+    """Accelerations of coupled pendula as a function of their angles, (stages, batch, n).
+
+    Parameters
+    ----------
+    respond : callable
+        What angles give in place of their sines.
+    couplings : Tensor, (n, n) or (batch, n, n)
+        C, shared by the batch or one a shot. Shared is far faster.
+    biases : Tensor, (n,) or (batch, n)
+        Constant torques e, likewise.
+    errors : Tensor, (n, n), optional
+        A `coupling_matrix` that is added to that of ``couplings``.
+    """
+    matrix = coupling_matrix(couplings)
+    if errors is not None:
+        matrix = matrix + errors
+    matrix.diagonal(dim1=-2, dim2=-1).sub_(1)
+    if matrix.ndim == 2:
+        return lambda q: respond(q) @ matrix + biases
+    return lambda q: torch.einsum("sbi,bij->sbj", respond(q), matrix) + biases
+
+
+def step(
+    accelerate: Function, q: Tensor, p: Tensor | None, h: float, *, last: bool = False
+) -> tuple[Tensor, Tensor | None]:
+    r"""Take one step of the classical Runge-Kutta method for :math:`\ddot q = a(q)`.
+
+    The angles' derivative is the velocity, so only accelerations are computed, and in pairs: the
+    second stage does not need the first, nor the fourth the third. At rest the first two fall
+    together, and the last stage of the last step moves no angle.
+
+    Parameters
+    ----------
+    accelerate : callable
+        Accelerations at angles (stages, batch, n), for one or two stages.
+    q, p : Tensor, (batch, n)
+        Angles and velocities; ``p`` is None at rest.
+    h : float
+        Length of the step.
+    last : bool
+        Whether the velocities are not needed any more; they are None then.
+    """
+    if p is None:
+        middle = end = q
+        (first,) = accelerate(q.unsqueeze(0))
+        second = first
+    else:
+        middle, end = torch.add(q, p, alpha=h / 2), torch.add(q, p, alpha=h)
+        first, second = accelerate(torch.stack([q, middle]))
+    third_angle = torch.add(middle, first, alpha=h * h / 4)
+    if last:
+        (third,) = accelerate(third_angle.unsqueeze(0))
+        return torch.add(end, first + second + third, alpha=h * h / 6), None
+    fourth_angle = torch.add(end, second, alpha=h * h / 2)
+    third, fourth = accelerate(torch.stack([third_angle, fourth_angle]))
+    inner = second + third
+    push = torch.add(first, fourth).add(inner, alpha=2)
+    arrived = torch.add(end, inner.add(first), alpha=h * h / 6)
+    return arrived, push.mul(h / 6) if p is None else torch.add(p, push, alpha=h / 6)
+
+
+def integrate(accelerate: Function, q: Tensor, steps: int, duration: float = DURATION) -> Tensor:
+    """Angles (batch, n) after ``duration`` from rest at ``q``, in so many Runge-Kutta steps."""
+    p = None
+    for number in range(steps):
+        q, p = step(accelerate, q, p, duration / steps, last=number == steps - 1)
+    return q
+
+
+def swing(
+    start: Tensor,
+    couplings: Tensor,
+    biases: Tensor,
+    *,
+    errors: Tensor | None = None,
+    scale: float = 1.0,
+    steps: int = STEPS,
+    duration: float = DURATION,
+) -> Tensor:
+    """Release the pendula and return their angles after ``duration``.
+
+    Differentiable in the first three arguments. Autograd keeps two arrays of (batch, n) for each
+    stage, 4 * steps - 2 in all, and the matrix of couplings.
+
+    Parameters
+    ----------
+    start : Tensor, (batch, n)
+        Angles q(0), at rest.
+    couplings, biases, errors : Tensor
+        As in `accelerations`.
+    scale : float
+        s, by which the sine's angle is off.
+    steps : int
+        Steps of the classical fourth-order Runge-Kutta method.
+    duration : float
+
+    Returns
+    -------
+    Tensor, (batch, n)
+        Angles q(duration).
+    """
+    accelerate = accelerations(lambda q: (scale * q).sin(), couplings, biases, errors)
+    return integrate(accelerate, start, steps, duration)
+
+
+@torch.no_grad()
+def trajectory(
+    start: Tensor,
+    couplings: Tensor,
+    biases: Tensor,
+    *,
+    scale: float = 1.0,
+    steps: int = 100,
+    duration: float = DURATION,
+) -> tuple[Tensor, Tensor]:
+    """Angles and angular velocities after each step, and at the start; not differentiable.
+
+    Arguments as in `swing`.
+
+    Returns
+    -------
+    tuple of Tensor, each (steps + 1, batch, n)
+    """
+    accelerate = accelerations(lambda q: (scale * q).sin(), couplings, biases)
+    angles, velocities = [start], [torch.zeros_like(start)]
+    for _ in range(steps):
+        q, p = step(accelerate, angles[-1], velocities[-1], duration / steps)
+        angles.append(q)
+        assert p is not None  # it is not the last step to the solver
+        velocities.append(p)
+    return torch.stack(angles), torch.stack(velocities)
+
+
+class Oscillators(BuiltSystem):
     """A network of pendula, all coupled with all.
 
     Its parameters are n² couplings and n biases, see `split`. The same for the whole batch is the
@@ -151,8 +265,8 @@ class Oscillators(SimulatedSystem):
     steps : int
         Runge-Kutta steps of the simulation.
     noise : bool
-        Whether the release trembles.
-    imperfections : Imperfections
+        Whether each shot has errors of release.
+    imperfections : OscillatorImperfections
     seed : int
         Of the noise.
 
@@ -163,6 +277,8 @@ class Oscillators(SimulatedSystem):
     RangeError
         No such unit, range or number of steps.
     """
+
+    _what, _noise_name = "oscillators", "release"
 
     def __init__(
         self,
@@ -177,10 +293,11 @@ class Oscillators(SimulatedSystem):
         bias_range: float = BIAS_RANGE,
         steps: int = STEPS,
         noise: bool = True,
-        imperfections: Imperfections | None = None,
+        imperfections: OscillatorImperfections | None = None,
         seed: int = 0,
     ) -> None:
-        self.unit, self.steps = whole("unit", unit), whole("steps", steps)
+        self.unit = unit = whole("unit", unit)
+        self.steps = whole("steps", steps)
         self.coupling_range = real("coupling_range", coupling_range)
         self.bias_range = real("bias_range", bias_range)
         if unit < 0 or steps < 1:
@@ -190,9 +307,12 @@ class Oscillators(SimulatedSystem):
                 f"the ranges are {coupling_range} and {bias_range}; both must be above 0."
             )
         self._shape(n, input_dim, output_dim, low, high)
-        self._bench = Bench(
-            self.n, imperfections or Imperfections(), unit=self.unit, noise=noise, seed=seed
-        )
+        self._owner = {"unit": unit, "pendula": self.n}
+        self._noise = RandomStream(unit, self.n, seed, on=noise)
+        self._imperfections = imperfections or OscillatorImperfections()
+        errors = np.random.default_rng((unit, self.n, 5)).standard_normal((self.n, self.n))
+        self._errors = torch.from_numpy(errors * self._imperfections.coupling)
+        self._error_matrices: dict[tuple[int, torch.dtype], Tensor] = {}
 
     def _shape(
         self, n: int, input_dim: int | None, output_dim: int | None, low: float, high: float
@@ -214,7 +334,7 @@ class Oscillators(SimulatedSystem):
         low: float | None = None,
         high: float | None = None,
     ) -> "Oscillators":
-        """Use the same bench otherwise: the first ``n`` of its pendula, read and driven anew.
+        """Programme the first ``n`` pendula of the bench otherwise; parts and noise are shared.
 
         Raises
         ------
@@ -222,20 +342,12 @@ class Oscillators(SimulatedSystem):
             More pendula than the bench has.
         """
         n = self.n if n is None else n
-        if n > len(self._bench.errors):
-            raise ShapeError(f"this bench has {len(self._bench.errors)} pendula, not {n}.")
-        other = object.__new__(Oscillators)
-        other.unit, other.steps = self.unit, self.steps
-        other.coupling_range, other.bias_range = self.coupling_range, self.bias_range
-        other._bench = self._bench
+        if n > len(self._errors):
+            raise ShapeError(f"this bench has {len(self._errors)} pendula, not {n}.")
+        other = copy.copy(self)
         low, high = self.low if low is None else low, self.high if high is None else high
         other._shape(n, input_dim, output_dim, low, high)
         return other
-
-    @property
-    def name(self) -> str:
-        """The word for this system in reports."""
-        return "oscillators"
 
     def weak_theta(self, seed: int = 0) -> Tensor:
         """Parameters to begin training with: couplings and biases within 1/sqrt(n) either way."""
@@ -251,36 +363,21 @@ class Oscillators(SimulatedSystem):
         return Group("couplings", 0, edge), Group("biases", edge, edge + self.n)
 
     def _simulate(self, x: Tensor, theta: Tensor) -> Tensor:
-        bench = self._bench
-        start = release(x, self.n, self.low, self.high)
-        if bench.noise:
-            start = start + bench.tremble(len(x), self.n, x.dtype)
-        couplings, biases = split(theta, self.n, self.coupling_range, self.bias_range)
+        noise = torch.from_numpy(self._noise.rows(len(x), self.n, x.dtype))
+        start = release(x, self.n, self.low, self.high) + self._imperfections.release * noise
         end = swing(
             start,
-            couplings,
-            biases,
-            errors=bench.error_matrix(self.n, x.dtype),
-            scale=1 + bench.imperfections.angle,
+            *split(theta, self.n, self.coupling_range, self.bias_range),
+            errors=self._error_matrix(x.dtype),
+            scale=1 + self._imperfections.angle,
             steps=self.steps,
         )
         return end[:, self.n - self.output_dim :]
 
-    def state(self) -> State:
-        """The noise generator, and whose it is."""
-        return {**self._owner, "release": self._bench.hand.put_away()}
-
-    def restore(self, state: State) -> None:
-        """Go back to a `state`.
-
-        Raises
-        ------
-        RangeError
-            The state is not one of such oscillators.
-        """
-        saved = saved_values(state, self._owner, "oscillators", "release")
-        self._bench.hand.take_up(str(saved["release"]))
-
-    @property
-    def _owner(self) -> dict[str, int | float]:
-        return {"unit": self.unit, "pendula": len(self._bench.errors)}
+    def _error_matrix(self, dtype: torch.dtype) -> Tensor:
+        """`coupling_matrix` of the errors among these pendula."""
+        key = self.n, dtype
+        if key not in self._error_matrices:
+            errors = self._errors[: self.n, : self.n]
+            self._error_matrices[key] = coupling_matrix(errors).to(dtype)
+        return self._error_matrices[key]

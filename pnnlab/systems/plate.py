@@ -33,7 +33,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from pnnlab.errors import RangeError, ShapeError
@@ -41,8 +40,9 @@ from pnnlab.plain import real, whole
 from pnnlab.protocols import Cost, Group, sampled_cost
 from pnnlab.systems import multiplex
 from pnnlab.systems import plate_kernels as kernels
+from pnnlab.systems.adjoint import Adjoint, Array, with_adjoint
 from pnnlab.systems.analog import AnalogPorts, Volts
-from pnnlab.systems.units import BuiltSystem, Chances
+from pnnlab.systems.units import BuiltSystem, Drift, RandomStream
 
 MODES = 40
 TAIL = 64  # samples of silence at the end of a shot, in which the plate rings on
@@ -50,14 +50,13 @@ FLOOR = 1e-4  # mean square, of full scale, from which on the logarithm is one: 
 SAMPLE_S = 20e-6  # s
 SHOT_S = 18e-3  # s, the pace at which drift counts shots
 DRIVE_V, FULL_SCALE_V = 1.0, 1.0  # V, units of the drive and of the microphone
-DRIVE_RANGE = 2.0  # the generator reaches from minus to plus this
 SUBSTEPS = 2  # of the integrator, a sample
 
 Vector = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Constants:
+class PlateConstants:
     """Constants of the plate's equations; rates are per sample of 20 µs.
 
     Attributes
@@ -112,7 +111,7 @@ class Modes:
 
 
 @dataclass(frozen=True)
-class Imperfections:
+class PlateImperfections:
     """What a plate on a bench adds to its equations; no physics twin has any of it.
 
     What is marked customary is of the usual size, from no particular page. A sample is 20 µs.
@@ -131,25 +130,20 @@ class Imperfections:
     noise: float = math.hypot(10 ** (-50 / 20), 10 ** (-67 / 20))  # of full scale, rms, a sample
     # Customary: an audio interface of 16 bits either way.
     codes: int = 2**16
-    # Customary, the room: 1 K rms, wandering over 5e4 shots (a quarter of an hour). Titanium's
+    # Customary, the room: 1 K rms, drifting over 5e4 shots (a quarter of an hour). Titanium's
     # modulus falls by 500 ppm/K, so frequencies by 250; losses rise by 1 %/K; copper's resistance,
     # and with it the voice coil's current, changes by 0.39 %/K.
     temperature: float = 1.0  # K, rms
     temperature_time: float = 5e4  # shots
 
 
-def mode_numbers() -> tuple[Vector, Vector]:
-    """Half waves along both sides of the 40 lowest modes of the nominal plate, (modes,) each."""
-    nominal = Constants()
+def solve_modes(constants: PlateConstants) -> Modes:
+    """Modes of a strip with these constants: those that are the 40 lowest of the nominal plate."""
+    c, nominal = constants, PlateConstants()
+    # Half waves along both sides.
     j, k = (grid.ravel() for grid in np.meshgrid(np.arange(1.0, 20.0), np.arange(1.0, 8.0)))
     lowest = np.argsort(nominal.w_x * j**2 + nominal.w_y * k**2, kind="stable")[:MODES]
-    return j[lowest], k[lowest]
-
-
-def solve_modes(constants: Constants) -> Modes:
-    """Modes of a strip with these constants."""
-    j, k = mode_numbers()
-    c = constants
+    j, k = j[lowest], k[lowest]
     frequency = c.w_x * j**2 + c.w_y * k**2
     drive = np.sin(np.pi * j * c.x_drive) * np.sin(np.pi * k * c.y_drive)
     heard = np.sin(np.pi * j * c.x_heard) * np.sin(np.pi * k * c.y_heard)
@@ -192,7 +186,7 @@ def fabricate(unit: int, tolerance: float) -> Modes:
     random = np.random.default_rng((unit, 11))
     thickness, length, width, tension, gain = tolerance * random.uniform(-1, 1, 5)
     each = tolerance * random.uniform(-1, 1, (4, MODES))
-    nominal = Constants()
+    nominal = PlateConstants()
     built = solve_modes(
         replace(
             nominal,
@@ -209,36 +203,6 @@ def fabricate(unit: int, tolerance: float) -> Modes:
         driven=built.driven + 2 * each[2] * nominal.gain,
         heard=built.heard + 2 * each[3] * nominal.sensitivity,
     )
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class Bench:
-    """One plate on a bench.
-
-    The abilities of a bench stop at `Plate`: nothing outside this file reads one.
-    """
-
-    built: Modes
-    imperfections: Imperfections
-
-    def modes(self, warmth: float) -> Modes:
-        """Modes ``warmth`` K above where it was set up."""
-        built = self.built
-        return replace(
-            built,
-            frequency=built.frequency * (1 - 250e-6 * warmth),
-            loss=built.loss * (1 + 0.01 * warmth),
-            driven=built.driven * (1 - 0.0039 * warmth),
-        )
-
-    def sound(self, u: Tensor, warmth: float, codes: int = 0) -> Tensor:
-        """Sound pressure over the plate, ``warmth`` K above where it was set up."""
-        parts = self.imperfections
-        force = through_speaker(
-            u, resonance=parts.resonance, quality=parts.quality, sag=parts.sag, codes=codes
-        )
-        return vibrate(force, self.modes(warmth))
 
 
 class Plate(BuiltSystem):
@@ -259,7 +223,7 @@ class Plate(BuiltSystem):
         Of the sheet's thickness, 0.05 for 5 %.
     noise, drift : bool
         Whether the microphone's noise, and the room's temperature, are there.
-    imperfections : Imperfections
+    imperfections : PlateImperfections
         Physics that no twin models.
     seed : int
         Of noise and drift.
@@ -272,7 +236,8 @@ class Plate(BuiltSystem):
         No such unit or tolerance.
     """
 
-    _what, _drifting = "a plate", "warmth"
+    _what, _drift_name = "a plate", "warmth"
+    _drift: Drift
 
     def __init__(
         self,
@@ -284,15 +249,17 @@ class Plate(BuiltSystem):
         tolerance: float = 0.05,
         noise: bool = True,
         drift: bool = True,
-        imperfections: Imperfections | None = None,
+        imperfections: PlateImperfections | None = None,
         seed: int = 0,
     ) -> None:
-        self.unit, self.tolerance = whole("unit", unit), real("tolerance", tolerance)
-        self._owner = {"unit": self.unit, "tolerance": self.tolerance}
-        parts = imperfections or Imperfections()
-        self._bench = Bench(fabricate(self.unit, self.tolerance), parts)
+        self.unit = unit = whole("unit", unit)
+        self.tolerance = tolerance = real("tolerance", tolerance)
+        self._owner = {"unit": unit, "tolerance": tolerance}
+        self._built = fabricate(unit, tolerance)
+        self._imperfections = parts = imperfections or PlateImperfections()
+        self._noise = RandomStream(unit, seed, 0, on=noise)
         size, time = parts.temperature, parts.temperature_time
-        self._chances = Chances(self.unit, seed, noise=noise, drift=drift, size=size, time=time)
+        self._drift = Drift(unit, seed, 1, size=size, time=time, on=drift)
         self._shape(input_dim, replays, output_dim)
 
     def _shape(self, input_dim: int, replays: int, output_dim: int) -> None:
@@ -312,7 +279,8 @@ class Plate(BuiltSystem):
     ) -> "Plate":
         """Programme the same bench otherwise: plate, temperature and noise are shared."""
         other = copy.copy(self)
-        other._shape(input_dim or self.input_dim, replays, output_dim)
+        inputs = self.input_dim if input_dim is None else input_dim
+        other._shape(inputs, replays, output_dim)
         return other
 
     def cost(self) -> Cost:
@@ -326,20 +294,34 @@ class Plate(BuiltSystem):
 
     def analog_ports(self) -> AnalogPorts:
         """Give the same plate as it is between two cables; its temperature is shared."""
-        return _PlatePorts(self._bench, self._chances)
+        return _PlatePorts(self)
+
+    def _sound(self, u: Tensor, shots: float, codes: int = 0) -> Tensor:
+        """Let the time of some shots pass, and return the sound pressure that ``u`` makes."""
+        parts, built, warmth = self._imperfections, self._built, self._drift.pass_shots(shots)
+        force = through_speaker(
+            u, resonance=parts.resonance, quality=parts.quality, sag=parts.sag, codes=codes
+        )
+        modes = replace(
+            built,
+            frequency=built.frequency * (1 - 250e-6 * warmth),
+            loss=built.loss * (1 + 0.01 * warmth),
+            driven=built.driven * (1 - 0.0039 * warmth),
+        )
+        return vibrate(force, modes)
+
+    def _hiss(self, shots: int, samples: int, dtype: torch.dtype) -> Array:
+        """Noise of the microphone and the room, (shots, samples)."""
+        hiss = self._noise.rows(shots, samples, dtype)
+        hiss *= self._imperfections.noise
+        return hiss
 
     def _simulate(self, x: Tensor, theta: Tensor) -> Tensor:
-        parts, warmth = self._bench.imperfections, self._chances.drift.wander(len(x))
-        u = waveform(x, theta, self.replays)
-        pressure = self._bench.sound(u, warmth, parts.codes)
-        hiss = None
-        if self._chances.noise and parts.noise:
-            hiss = self._chances.rows(len(x), len(u), x.dtype)
-            hiss *= parts.noise
+        parts, u = self._imperfections, waveform(x, theta, self.replays)
         return log_energy(
-            pressure,
+            self._sound(u, len(x), parts.codes),
             self.output_dim,
-            noise=hiss,
+            noise=self._hiss(len(x), len(u), x.dtype),
             microphone_time=parts.microphone_time,
             codes=parts.codes,
         )
@@ -351,26 +333,22 @@ class _PlatePorts(AnalogPorts):
 
     sample_s = SAMPLE_S
 
-    def __init__(self, bench: Bench, chances: Chances) -> None:
-        self._bench, self._chances = bench, chances
+    def __init__(self, plate: Plate) -> None:
+        self._plate = plate
 
     def respond(self, volts: Volts) -> Volts:
-        samples, parts = len(volts), self._bench.imperfections
-        warmth = self._chances.drift.wander(samples * SAMPLE_S / SHOT_S)
+        plate, samples = self._plate, len(volts)
         u = torch.from_numpy(np.asarray(volts, np.float64) / DRIVE_V)
-        pressure = self._bench.sound(u.unsqueeze(1), warmth).numpy()
-        hiss = self._chances.rows(1, samples, u.dtype) * parts.noise
-        keep = math.exp(-1 / parts.microphone_time) if parts.microphone_time > 0 else 0.0
+        pressure = plate._sound(u.unsqueeze(1), samples * SAMPLE_S / SHOT_S).numpy()
+        hiss = plate._hiss(1, samples, u.dtype)
+        keep = _kept(plate._imperfections.microphone_time)
         heard, energy = np.empty_like(pressure), np.empty((1, 1))
         kernels.listen(pressure, hiss, keep, 0, window_edges(samples, 1), heard, energy)
         return heard[:, 0] * FULL_SCALE_V
 
 
 def waveform(x: Tensor, theta: Tensor, replays: int) -> Tensor:
-    """Drive of `multiplex.drive` with the silent tail, (replays * input_dim + 64, batch).
-
-    The computer forms it, so systems and twins share it.
-    """
+    """Drive of `multiplex.drive` with the silent tail, (replays * input_dim + 64, batch)."""
     return functional.pad(multiplex.drive(x, theta, replays), (0, 0, 0, TAIL))
 
 
@@ -395,12 +373,32 @@ def through_speaker(
     -------
     Tensor, (samples, batch)
     """
-    force: Tensor = _Push.apply(u, resonance, quality, sag, codes)
-    return force
+
+    def solve(given: Array, _: bool) -> tuple[Array, Adjoint]:
+        drive = multiplex.quantised(given, codes)
+        if resonance == 0:
+            return drive.copy(), np.copy
+        w = np.array([resonance])
+        qq, qv, vq, vv = (float(a[0]) for a in _propagator(w, w / (2 * quality), 1.0))
+        # The rate is counted per radian of the resonance, the force in excursion at rest.
+        scaled = [qq, qv * resonance, 1 - qq, vq / resonance, vv, -vq / resonance, 1 / quality]
+        table, weakening = np.array(scaled, drive.dtype), drive.dtype.type(sag)
+        force = np.empty_like(drive)
+        path = np.empty((len(drive) + 1, 2, drive.shape[1]), drive.dtype)
+        kernels.push(drive, table, weakening, force, path)
+
+        def adjoint(grad_force: Array) -> Array:
+            grad_u = np.empty_like(drive)
+            kernels.push_adjoint(drive, table, weakening, path, grad_force, grad_u)
+            return grad_u
+
+        return force, adjoint
+
+    return with_adjoint(u, solve)
 
 
 def vibrate(force: Tensor, modes: Modes, *, substeps: int = SUBSTEPS) -> Tensor:
-    """Drive a plate and listen to it.
+    """Sound pressure over a plate that a force drives; differentiable in the force.
 
     Parameters
     ----------
@@ -408,15 +406,40 @@ def vibrate(force: Tensor, modes: Modes, *, substeps: int = SUBSTEPS) -> Tensor:
         Time first.
     modes : Modes
     substeps : int
-        Of the integrator, a sample; only the tension is in need of any.
+        Steps of the integrator a sample; without tension one is exact.
 
     Returns
     -------
     Tensor, (samples, batch)
-        Sound pressure at the end of each sample, of full scale. Differentiable.
+        Sound pressure at the end of each sample, of full scale.
     """
-    wave: Tensor = _Vibrate.apply(force, modes, substeps)
-    return wave
+
+    def solve(given: Array, keep: bool) -> tuple[Array, Adjoint]:
+        samples, batch = given.shape
+        blocks, lanes = -(-batch // kernels.LANES), kernels.LANES
+        table = _table(modes, 1 / substeps, given.dtype)
+        stretch = np.array([modes.alpha, modes.tau**-2], given.dtype)
+
+        def in_blocks(array: Array) -> Array:
+            padded = np.zeros((samples, blocks * lanes), array.dtype)
+            padded[:, :batch] = array
+            return padded
+
+        wave = np.empty((samples, blocks * lanes), given.dtype)
+        rows = (blocks, samples * substeps + 1) if keep else (1, 2)
+        path = np.empty((*rows, len(table), lanes), given.dtype)
+        sums = np.empty((*rows, 3, lanes), given.dtype)
+        kernels.vibrate(in_blocks(given), table, stretch, substeps, wave, path, sums)
+
+        def adjoint(grad_wave: Array) -> Array:
+            grad_force = np.empty_like(wave)
+            kernels.vibrate_adjoint(table, substeps, path, sums, in_blocks(grad_wave), grad_force)
+            return grad_force[:, :batch]
+
+        # Contiguous whatever the batch: the microphone is compiled for that.
+        return np.ascontiguousarray(wave[:, :batch]), adjoint
+
+    return with_adjoint(force, solve)
 
 
 def log_energy(
@@ -448,9 +471,27 @@ def log_energy(
     Tensor, (batch, windows)
         From 0, in silence, to 1 at full scale.
     """
-    keep = math.exp(-1 / microphone_time) if microphone_time > 0 else 0.0
-    energy: Tensor = _Listen.apply(wave, windows, noise, keep, codes)
-    return torch.log1p(energy / FLOOR) / math.log1p(1 / FLOOR)
+    keep, edges = _kept(microphone_time), window_edges(len(wave), windows)
+
+    def solve(pressure: Array, _: bool) -> tuple[Array, Adjoint]:
+        rows = np.zeros((0, 0), pressure.dtype) if noise is None else noise
+        heard = np.empty_like(pressure)
+        energy = np.empty((pressure.shape[1], windows), pressure.dtype)
+        kernels.listen(pressure, rows, keep, codes, edges, heard, energy)
+
+        def adjoint(grad_energy: Array) -> Array:
+            grad_wave = np.empty_like(heard)
+            kernels.listen_adjoint(heard, keep, edges, grad_energy, grad_wave)
+            return grad_wave
+
+        return energy, adjoint
+
+    return torch.log1p(with_adjoint(wave, solve) / FLOOR) / math.log1p(1 / FLOOR)
+
+
+def _kept(time_constant: float) -> float:
+    """What is left of a step one sample later, behind a pole with a time constant in samples."""
+    return math.exp(-1 / time_constant) if time_constant > 0 else 0.0
 
 
 def window_edges(samples: int, windows: int) -> NDArray[np.int64]:
@@ -476,100 +517,3 @@ def _table(modes: Modes, step: float, kind: Any) -> NDArray[Any]:
     rest = modes.driven / stiffness  # where a constant unit force would hold it
     columns = [qq, qv, (1 - qq) * rest, vq, vv, -vq * rest, step * stiffness, stiffness]
     return np.ascontiguousarray(np.stack([*columns, modes.heard], axis=1).astype(kind))
-
-
-class _Vibrate(torch.autograd.Function):
-    """The integrator of `plate_kernels` and its adjoint."""
-
-    @staticmethod
-    def forward(ctx: Any, force: Tensor, modes: Modes, substeps: int) -> Tensor:
-        given = force.detach().numpy()
-        samples, batch = given.shape
-        blocks = -(-batch // kernels.LANES)
-        array = np.zeros((samples, blocks * kernels.LANES), given.dtype)
-        array[:, :batch] = given
-        keep = ctx.needs_input_grad[0]
-        rows = (blocks, samples * substeps + 1) if keep else (1, 2)
-        path = np.empty((*rows, len(modes.frequency), kernels.LANES), given.dtype)
-        sums = np.empty((*rows, 3, kernels.LANES), given.dtype)
-        wave = np.empty_like(array)
-        table = _table(modes, 1 / substeps, given.dtype)
-        stretch = np.array([modes.alpha, modes.tau**-2], given.dtype)
-        kernels.vibrate(array, table, stretch, substeps, wave, path, sums)
-        if keep:
-            ctx.kept = table, substeps, path, sums
-        # Contiguous whatever the batch: the microphone is compiled for that.
-        return torch.from_numpy(np.ascontiguousarray(wave[:, :batch]))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        table, substeps, path, sums = ctx.kept
-        samples, batch = grad.shape
-        grad_wave = np.zeros((samples, len(path) * kernels.LANES), table.dtype)
-        grad_wave[:, :batch] = grad.numpy()
-        grad_u = np.empty_like(grad_wave)
-        kernels.vibrate_adjoint(table, substeps, path, sums, grad_wave, grad_u)
-        return torch.from_numpy(grad_u[:, :batch]), None, None
-
-
-class _Push(torch.autograd.Function):
-    """The speaker of `plate_kernels` and its adjoint. Rounding passes gradients on."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, u: Tensor, resonance: float, quality: float, sag: float, codes: int
-    ) -> Tensor:
-        drive = u.detach()
-        if codes:
-            step = 2 * DRIVE_RANGE / codes
-            drive = torch.round(drive / step) * step
-        ctx.ideal = resonance == 0
-        if ctx.ideal:
-            return drive.clone()
-        array = np.ascontiguousarray(drive.numpy())
-        w = np.array([resonance])
-        qq, qv, vq, vv = (float(a[0]) for a in _propagator(w, w / (2 * quality), 1.0))
-        # The rate is counted per radian of the resonance, the force in excursion at rest.
-        scaled = [qq, qv * resonance, 1 - qq, vq / resonance, vv, -vq / resonance, 1 / quality]
-        table = np.array(scaled, array.dtype)
-        force = np.empty_like(array)
-        path = np.empty((len(array) + 1, 2, array.shape[1]), array.dtype)
-        kernels.push(array, table, array.dtype.type(sag), force, path)
-        ctx.kept = array, table, array.dtype.type(sag), path
-        return torch.from_numpy(force)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        if ctx.ideal:
-            return grad, None, None, None, None
-        array, table, sag, path = ctx.kept
-        grad_u = np.empty_like(array)
-        kernels.push_adjoint(array, table, sag, path, np.ascontiguousarray(grad.numpy()), grad_u)
-        return torch.from_numpy(grad_u), None, None, None, None
-
-
-class _Listen(torch.autograd.Function):
-    """Take down and average squares. Backward, the converter is taken as ideal."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, wave: Tensor, windows: int, noise: NDArray[Any] | None, keep: float, codes: int
-    ) -> Tensor:
-        array = np.ascontiguousarray(wave.detach().numpy())
-        rows = np.zeros((0, 0), array.dtype) if noise is None else noise
-        edges = window_edges(len(array), windows)
-        heard = np.empty(array.shape, array.dtype)
-        energy = np.empty((array.shape[1], windows), array.dtype)
-        kernels.listen(array, rows, keep, codes, edges, heard, energy)
-        ctx.kept = heard, keep, edges
-        return torch.from_numpy(energy)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        heard, keep, edges = ctx.kept
-        grad_wave = np.empty_like(heard)
-        kernels.listen_adjoint(heard, keep, edges, np.ascontiguousarray(grad.numpy()), grad_wave)
-        return torch.from_numpy(grad_wave), None, None, None, None

@@ -18,14 +18,11 @@ kernels release Python's lock.
 """
 
 import math
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pnnlab.compiling import compiled
-
-Array = NDArray[Any]
+from pnnlab.systems.adjoint import Array
 
 LANES = 32
 
@@ -36,13 +33,7 @@ QQ, QV, QU, VQ, VV, VU, KICK, TENSION, OUT = range(9)
 
 @compiled(fastmath={"contract"})
 def vibrate(
-    u: Array,
-    table: Array,
-    stretch: Array,
-    substeps: int,
-    wave: Array,
-    path: Array,
-    sums: Array,
+    u: Array, table: Array, stretch: Array, substeps: int, wave: Array, path: Array, sums: Array
 ) -> None:
     """Propagate all shots from rest and write the read-out after each sample.
 

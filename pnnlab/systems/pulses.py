@@ -3,8 +3,8 @@
 A shaper spreads the pulse's colours over a mask of bands; each band has an amplitude and a phase.
 The spot of one colour on the mask is a little wider than a band, so that a band's edge is not
 sharp and the shaped pulse stays short. A spectrometer reads the harmonic with pixels and a
-resolution of its own. The mask and the binning are done by the computer and are no secret of the
-device: systems and twins share them.
+resolution of its own. The mask and the binning are done by the computer and shared by
+systems and twins.
 
 Source: A. M. Weiner, Rev. Sci. Instrum. 71, 1929 (2000), for the shaper and its spot.
 """
@@ -28,14 +28,14 @@ BANDS = 50
 BAND_THZ = 0.24  # 12 THz in all
 SPOT_THZ = 0.28  # full width at half maximum of one colour on the mask
 LASER_THZ = 12.0  # full width at half maximum of the laser's power spectrum
-CHIRP_FS2 = 1000.0  # fs², on the mask beside theta; see `Programme.mask`
+CHIRP_FS2 = 1000.0  # fs², on the mask beside theta; see `MaskProgramme.mask`
 PIXELS = 50
 PIXEL_THZ = 0.16  # 8 THz in all: beyond, the harmonic is not phase-matched
 RESOLUTION_THZ = 0.24  # full width at half maximum of a sharp line on the camera
 
 
 @dataclass(frozen=True)
-class Programme:
+class MaskProgramme:
     """What the bands of the mask carry.
 
     Parameters
@@ -59,21 +59,16 @@ class Programme:
             raise RangeError(f"phase_range is {self.phase_range}; give up to π, such as 0.8 rad.")
 
     @property
-    def data_bands(self) -> int:
-        """Bands that carry the input."""
-        return BANDS if self.trained == "phases" else BANDS // 2
-
-    @property
     def param_dim(self) -> int:
-        """Length of theta."""
-        return self.data_bands
+        """Length of theta: as many as there are bands that carry the input."""
+        return BANDS if self.trained == "phases" else BANDS // 2
 
     def check(self, input_dim: int, output_dim: int) -> None:
         """Raise `ShapeError` unless input and output can be spread over the bands and pixels."""
         input_dim, output_dim = whole("input_dim", input_dim), whole("output_dim", output_dim)
-        if not 1 <= input_dim <= self.data_bands:
+        if not 1 <= input_dim <= self.param_dim:
             raise ShapeError(
-                f"input_dim is {input_dim}; the mask has {self.data_bands} bands for the input, "
+                f"input_dim is {input_dim}; the mask has {self.param_dim} bands for the input, "
                 "and each element needs at least one."
             )
         if not 1 <= output_dim <= PIXELS:
@@ -97,7 +92,7 @@ class Programme:
         x : Tensor, (batch, input_dim), in [0, 1]
         theta : Tensor, (param_dim,) or (batch, param_dim), in [0, 1]
         """
-        width, bands = x.shape[1], self.data_bands
+        width, bands = x.shape[1], self.param_dim
         data = x if width == bands else x[:, torch.arange(bands) * width // bands]
         rows = theta if theta.ndim == 2 else theta[None]
         omega = torch.arange(BANDS, dtype=x.dtype) - (BANDS - 1) / 2

@@ -16,7 +16,7 @@ import copy
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, final
+from typing import Literal
 
 import numpy as np
 import torch
@@ -26,8 +26,8 @@ from torch import Tensor
 from pnnlab.errors import RangeError
 from pnnlab.plain import whole
 from pnnlab.systems import pulses
-from pnnlab.systems.pulses import BANDS, PIXELS, Programme
-from pnnlab.systems.units import BuiltSystem, Chances
+from pnnlab.systems.pulses import BANDS, PIXELS, MaskProgramme
+from pnnlab.systems.units import BuiltSystem, Drift, RandomStream
 from pnnlab.systems.waves import SPACING_THZ, Crystal, Kerr, frequencies, propagate
 
 # Squared field per THz, summed over the brightest pixel, on paper, when all bands are in phase at
@@ -36,7 +36,7 @@ FULL_SCALE = 1.506e-4
 
 
 @dataclass(frozen=True)
-class Imperfections:
+class SHGImperfections:
     """What a built bench adds to its equations; no physics twin has any of it.
 
     What is marked customary is of the usual size, from no particular page.
@@ -61,7 +61,7 @@ class Imperfections:
     # Linear cameras deviate by up to 5 % (D. Nehir et al., Sensors 19, 2833 (2019)).
     saturation: float = 0.05  # less signal at full scale
     noise: float = 0.01  # of full scale, rms, each pixel: a small camera at short exposure
-    # Customary, the room: a beam that wanders by a tenth of a mask pixel and the pulse energy by
+    # Customary, the room: a beam that drifts by a tenth of a mask pixel and the pulse energy by
     # 1 %, rms and together, over 10^6 shots (a quarter of an hour at 1 kHz).
     pointing: float = 0.1  # of a band
     power: float = 0.01  # of pulse energy
@@ -88,7 +88,7 @@ class Built:
     polynomial: tuple[float, float]  # from -1 to 1 each, of chirp and cubic phase
 
 
-def fabricate(unit: int, imperfections: Imperfections) -> Built:
+def fabricate(unit: int, imperfections: SHGImperfections) -> Built:
     """Parts of one built copy.
 
     Parameters
@@ -113,29 +113,6 @@ def fabricate(unit: int, imperfections: Imperfections) -> Built:
     return Built(crystal, gains, (chirp, cubic))
 
 
-@final
-class Bench:
-    """One laser, shaper, crystal and spectrometer. Nothing outside this file reads a bench."""
-
-    def __init__(self, built: Built, imperfections: Imperfections) -> None:
-        self.built = built
-        self.imperfections = imperfections
-        parts, f = imperfections, frequencies()
-        coupling = built.crystal.coupling
-        gamma = parts.kerr * coupling**2
-        self.kerr = Kerr(gamma, 2 * gamma, 2 / 3) if gamma else Kerr()
-        omega = 2e-3 * math.pi * f  # rad/fs
-        chirp, cubic = built.polynomial
-        phase = chirp * parts.chirp * omega**2 / 2 + cubic * parts.cubic * omega**3 / 6
-        self.residual = np.exp(1j * phase)
-        near = np.eye(BANDS, k=1) + np.eye(BANDS, k=-1)
-        self.crosstalk = np.eye(BANDS) + parts.crosstalk * (near - np.diag(near.sum(0)))
-        self.shaper = pulses.shaper(f)
-        # The spectrum shifts by so little that one derivative tells it.
-        step = 0.5 * parts.pointing * pulses.BAND_THZ
-        self.shift = pulses.shaper(f, step) - pulses.shaper(f, -step)
-
-
 class SHG(BuiltSystem):
     """Second-harmonic generation, built.
 
@@ -149,15 +126,15 @@ class SHG(BuiltSystem):
     output_dim : int
         Length of y, at most 50; each output is a mean over neighbouring pixels.
     trained : {"phases", "amplitudes"}
-        What theta sets, see `pulses.Programme`.
+        What theta sets, see `pulses.MaskProgramme`.
     phase_range : float
         Theta from 0 to 1 is a phase from minus to plus this, rad.
     noise : bool
         Detector noise and energy jitter.
     drift : bool
         Slow misalignment.
-    imperfections : Imperfections, optional
-        Of the bench; the default is what data sheets tell.
+    imperfections : SHGImperfections, optional
+        Of the bench; the default is what data sheets say.
     seed : int
         Of noise and drift.
 
@@ -169,7 +146,8 @@ class SHG(BuiltSystem):
         A negative unit, or a phase range outside (0, π].
     """
 
-    _what, _drifting = "an SHG bench", "misalignment"
+    _what, _drift_name = "an SHG bench", "misalignment"
+    _drift: Drift
 
     def __init__(
         self,
@@ -181,17 +159,29 @@ class SHG(BuiltSystem):
         phase_range: float = 0.8,
         noise: bool = True,
         drift: bool = True,
-        imperfections: Imperfections | None = None,
+        imperfections: SHGImperfections | None = None,
         seed: int = 0,
     ) -> None:
-        self.unit = whole("unit", unit)
-        self.programme = Programme(trained, phase_range)
-        parts = imperfections or Imperfections()
-        self._owner = {"unit": self.unit}
-        self._bench = Bench(fabricate(self.unit, parts), parts)
+        self.unit = unit = whole("unit", unit)
+        self.programme = MaskProgramme(trained, phase_range)
+        self._owner = {"unit": unit}
+        self._imperfections = parts = imperfections or SHGImperfections()
+        self._built = built = fabricate(unit, parts)
+        self._noise = RandomStream(unit, seed, 0, on=noise)
         # The alignment is in units of its rms.
-        size, time = 1.0, parts.alignment_time
-        self._chances = Chances(self.unit, seed, noise=noise, drift=drift, size=size, time=time)
+        self._drift = Drift(unit, seed, 1, size=1.0, time=parts.alignment_time, on=drift)
+        gamma = parts.kerr * built.crystal.coupling**2
+        self._kerr = Kerr(gamma, 2 * gamma, 2 / 3) if gamma else Kerr()
+        f = frequencies()
+        omega = 2e-3 * math.pi * f  # rad/fs
+        chirp, cubic = built.polynomial
+        phase = chirp * parts.chirp * omega**2 / 2 + cubic * parts.cubic * omega**3 / 6
+        self._residual = np.exp(1j * phase)
+        near = np.eye(BANDS, k=1) + np.eye(BANDS, k=-1)
+        self._crosstalk = np.eye(BANDS) + parts.crosstalk * (near - np.diag(near.sum(0)))
+        # The spectrum shifts by so little that one derivative tells it.
+        step = 0.5 * parts.pointing * pulses.BAND_THZ
+        self._shift = pulses.shaper(f, step) - pulses.shaper(f, -step)
         self._shape(input_dim, output_dim)
 
     def _shape(self, input_dim: int, output_dim: int) -> None:
@@ -201,30 +191,29 @@ class SHG(BuiltSystem):
     def reprogrammed(self, *, input_dim: int | None = None, output_dim: int | None = None) -> "SHG":
         """Programme the same bench otherwise: parts, alignment and noise are shared."""
         other = copy.copy(self)
-        other._shape(input_dim or self.input_dim, output_dim or self.output_dim)
+        inputs = self.input_dim if input_dim is None else input_dim
+        other._shape(inputs, self.output_dim if output_dim is None else output_dim)
         return other
 
     def _simulate(self, x: Tensor, theta: Tensor) -> Tensor:
-        bench, parts = self._bench, self._bench.imperfections
-        astray = self._chances.drift.wander(len(x))
+        parts, misalignment = self._imperfections, self._drift.pass_shots(len(x))
         # Pixels, then energy.
-        random = torch.from_numpy(self._chances.rows(len(x), PIXELS + 1, x.dtype)).to(x.dtype)
+        random = torch.from_numpy(self._noise.rows(len(x), PIXELS + 1, x.dtype))
         amplitude, phase = self.programme.mask(x, theta)
-        blur = torch.from_numpy(bench.crosstalk).to(x.dtype)
-        gains = torch.from_numpy(bench.built.gains).to(x.dtype)
-        energy = (1 + parts.jitter * random[:, -1:]) * (1 + parts.power * astray)
+        blur = torch.from_numpy(self._crosstalk).to(x.dtype)
+        gains = torch.from_numpy(self._built.gains).to(x.dtype)
+        energy = (1 + parts.jitter * random[:, -1:]) * (1 + parts.power * misalignment)
         amplitude = (amplitude @ blur) * gains * energy.sqrt()
-        response = bench.shaper + astray * bench.shift
-        field = shaped(amplitude, phase @ blur, response)
-        field = field * torch.from_numpy(bench.residual).to(field.dtype)
-        _, harmonic = propagate(field, bench.built.crystal, kerr=bench.kerr)
+        field = shaped(amplitude, phase @ blur, _paper_shaper() + misalignment * self._shift)
+        field = field * torch.from_numpy(self._residual).to(field.dtype)
+        _, harmonic = propagate(field, self._built.crystal, kerr=self._kerr)
         light = read(harmonic)
         signal = light / (1 + parts.saturation * light)
         return pulses.bands_of_pixels(signal + parts.noise * random[:, :-1], self.output_dim)
 
 
 def respond(
-    x: Tensor, theta: Tensor, crystal: Crystal, programme: Programme, output_dim: int
+    x: Tensor, theta: Tensor, crystal: Crystal, programme: MaskProgramme, output_dim: int
 ) -> Tensor:
     """Read-outs of a perfect bench with some crystal; differentiable in ``x`` and ``theta``.
 

@@ -1,8 +1,12 @@
 """What all built units have in common: noise, one slow drift, and a state to go back to.
 
-The programmes of one unit share its `Chances`: what one of them has drawn is gone for the others.
+Systems that are programmed into one unit share its noise and its drift: numbers that one of them
+has drawn are gone for the others. One row of numbers is drawn for each shot, in the order of the
+shots: a batch has the same noise, bit for bit, as its shots one by one.
 """
 
+import json
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, final
 
@@ -10,60 +14,100 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pnnlab.errors import RangeError
+from pnnlab.plain import whole
 from pnnlab.protocols import SimulatedSystem, State
-from pnnlab.systems.randomness import Drift, Noise, saved_values
 
 
 @final
-class Chances:
-    """What is random about one unit.
+class RandomStream:
+    """A seeded stream of standard normal numbers.
 
     Parameters
     ----------
-    unit, seed : int
-    noise, drift : bool
-        Whether there are any.
-    size, time : float
-        Of the drift, see `Drift`.
+    *seed : int
+    on : bool
+        Whether shots have any noise; without, its rows are zeros.
     """
 
-    def __init__(
-        self, unit: int, seed: int, *, noise: bool, drift: bool, size: float, time: float
-    ) -> None:
-        self.noise = noise
-        self.read_out = Noise(unit, seed, 0)
-        self.drift = Drift(unit, seed, 1, size=size, time=time, on=drift)
+    def __init__(self, *seed: int, on: bool = True) -> None:
+        self.on = on
+        self._generator = np.random.Generator(np.random.SFC64([whole("seed", s, 0) for s in seed]))
 
     def rows(self, shots: int, width: int, dtype: torch.dtype) -> NDArray[Any]:
-        """Noise of the next shots, (shots, width), for tensors of ``dtype``; zeros without any."""
-        kind = np.float32 if dtype == torch.float32 else np.float64
-        if not self.noise:
+        """Numbers of the next shots, (shots, width), for tensors of ``dtype``."""
+        kind: Any = np.float32 if dtype == torch.float32 else np.float64
+        if not self.on:
             return np.zeros((shots, width), kind)
-        return self.read_out.rows(shots, width, kind)
+        return self._generator.standard_normal((shots, width), dtype=kind)
+
+    def number(self) -> float:
+        """The next number, float64."""
+        return float(self._generator.standard_normal())
+
+    def state(self) -> str:
+        """State of the generator as JSON."""
+        return json.dumps(self._generator.bit_generator.state, default=np.ndarray.tolist)
+
+    def restore(self, saved: str) -> None:
+        """Go back to a `state`."""
+        state = json.loads(saved)
+        state["state"]["state"] = np.array(state["state"]["state"], dtype=np.uint64)
+        self._generator.bit_generator.state = state
+
+
+@final
+class Drift:
+    """A slow random change about zero: an Ornstein-Uhlenbeck process, exact.
+
+    It is constant within one call of a system: even the longest is short beside the drift.
+
+    Parameters
+    ----------
+    *seed : int
+    size : float
+        Its rms.
+    time : float
+        Shots after which 1/e of its value is left.
+    on : bool
+        Whether it changes at all.
+    """
+
+    def __init__(self, *seed: int, size: float, time: float, on: bool) -> None:
+        self.value = 0.0
+        self.size, self.time, self.on = size, time, on
+        self.noise = RandomStream(*seed)
+
+    def pass_shots(self, shots: float) -> float:
+        """Let the time of some shots pass, and return the value after it."""
+        if self.on:
+            keep = math.exp(-shots / self.time)
+            kick = self.size * math.sqrt(1 - keep**2) * self.noise.number()
+            self.value = keep * self.value + kick
+        return self.value
 
 
 class BuiltSystem(SimulatedSystem):
     """A simulated device of which numbered units are built.
 
-    A subclass says what it is and what of it drifts, in a word each, and sets ``_owner``, what a
-    state tells about the unit that it is of, and ``_chances``.
+    A subclass names itself, its noise and what of it drifts, and sets ``_owner``, what a state
+    says of its unit, ``_noise`` and ``_drift``, if it has one.
     """
 
     _what: ClassVar[str]
-    _drifting: ClassVar[str]
+    _noise_name: ClassVar[str] = "read_out"
+    _drift_name: ClassVar[str]
     _owner: Mapping[str, int | float]
-    _chances: Chances
+    _noise: RandomStream
+    _drift: Drift | None = None
 
     @final
     def state(self) -> State:
-        """Noise generators and drift, and whose they are."""
-        chances = self._chances
-        return {
-            **self._owner,
-            self._drifting: chances.drift.value,
-            "read_out": chances.read_out.put_away(),
-            "room": chances.drift.noise.put_away(),
-        }
+        """Noise generators and drift, and the unit that they are of."""
+        state = {**self._owner, self._noise_name: self._noise.state()}
+        if self._drift is not None:
+            state |= {self._drift_name: self._drift.value, "room": self._drift.noise.state()}
+        return state
 
     @final
     def restore(self, state: State) -> None:
@@ -74,8 +118,19 @@ class BuiltSystem(SimulatedSystem):
         RangeError
             The state is not one of such a device, or that of another unit.
         """
-        keys = (self._drifting, "read_out", "room")
-        saved = saved_values(state, self._owner, self._what, *keys)
-        self._chances.read_out.take_up(str(saved["read_out"]))
-        self._chances.drift.noise.take_up(str(saved["room"]))
-        self._chances.drift.value = float(saved[self._drifting])
+        if missing := [key for key in self.state() if key not in state]:
+            raise RangeError(f"this is no state of {self._what}: {', '.join(missing)} is missing.")
+        if theirs := {key: state[key] for key, own in self._owner.items() if state[key] != own}:
+            ours = {key: self._owner[key] for key in theirs}
+            raise RangeError(
+                f"this is the state of {self._what} with {_listed(theirs)}, and here is one with "
+                f"{_listed(ours)}: make the device that the run began with."
+            )
+        self._noise.restore(str(state[self._noise_name]))
+        if self._drift is not None:
+            self._drift.value = float(state[self._drift_name])
+            self._drift.noise.restore(str(state["room"]))
+
+
+def _listed(values: Mapping[str, object]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in values.items())

@@ -13,8 +13,8 @@ in the frame of the fundamental. The linear operators are exact in frequency,
    D_2(f) = 2\pi v (f - f_0) + \tfrac12 \beta_2 (2\pi f)^2 .
 
 Conversion is weak and both products vary smoothly along the crystal once the phases of the
-linear operators are taken out. So the products are told by cubics through a few nodes along the
-crystal, and the integrals of these against the exact phases are known beforehand for each
+linear operators are taken out. So the products are interpolated by cubics through a few nodes along
+the crystal, whose integrals against the exact phases are computed beforehand for each
 frequency (an exponential multistep method with Filon's quadrature). The harmonic at a node
 follows from the fundamental there, so that each node costs four Fourier transforms and no
 iteration: a Runge-Kutta step costs sixteen.
@@ -32,19 +32,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from pnnlab.errors import ShapeError
 from pnnlab.systems import fourier
-from pnnlab.systems import wavekernels as kernels
+from pnnlab.systems import wave_kernels as kernels
+from pnnlab.systems.adjoint import Adjoint, Array, with_adjoint
 
-GRID = 128  # points, 21.5 THz: the harmonic folds over only where nobody looks
+GRID = 128  # points, 21.5 THz: the harmonic folds over outside the camera's range
 SPACING_THZ = 0.168  # a window of 6 ps
 NODES = 8  # intervals along the crystal: with the grid, 3e-4 of the converged spectrum
 DEGREE = 3  # of the polynomials through the nodes
 QUADRATURE = 12  # points behind each weight and interval
 
-Array: TypeAlias = NDArray[Any]
 Real: TypeAlias = NDArray[np.float64]
 
 
@@ -132,26 +131,36 @@ def propagate(
     grid = field.shape[1]
     if grid & (grid - 1):
         raise ShapeError(f"a grid of {grid} points: it must be a power of 2, such as {GRID}.")
-    plan = _plan(crystal, kerr or Kerr(), nodes, grid, spacing, field.dtype)
-    ends: tuple[Tensor, Tensor] = _Propagate.apply(field, plan)
-    return ends
+    tables = _tables(crystal, kerr or Kerr(), nodes, grid, spacing, field.dtype)
+
+    def solve(front: Array, keep: bool) -> tuple[Array, Adjoint]:
+        ends = np.empty((2, *front.shape), front.dtype)
+        chunks = math.ceil(len(front) / fourier.LANES) if keep else 0
+        path = np.empty((chunks, nodes + 1, 2, 2 * grid * fourier.LANES), front.real.dtype)
+        first, second = _reals(ends)
+        kernels.cross(_reals(front), tables, first, second, path)
+
+        def adjoint(grad_ends: Array) -> Array:
+            grad = np.empty_like(front)
+            by_first, by_second = _reals(grad_ends)
+            kernels.cross_adjoint(by_first, by_second, tables, path, _reals(grad))
+            return grad
+
+        return ends, adjoint
+
+    fundamental, harmonic = with_adjoint(field, solve)
+    return fundamental, harmonic
 
 
-@dataclass(frozen=True, eq=False)
-class _Plan:
-    """Everything known before the field is, as the kernels take it."""
-
-    constants: Array
-    phase: Array
-    carried: Array
-    driven: Array
-    twiddles: Array
+def _reals(numbers: Array) -> Array:
+    """The same memory as real numbers, both parts in turn along the last axis."""
+    return numbers.view(numbers.real.dtype)
 
 
 @lru_cache(maxsize=64)
-def _plan(
+def _tables(
     crystal: Crystal, kerr: Kerr, nodes: int, grid: int, spacing: float, kind: torch.dtype
-) -> _Plan:
+) -> kernels.Tables:
     number: Any = np.float32 if kind == torch.complex64 else np.float64
     first, second = propagators(crystal, frequencies(grid, spacing))
     places = crystal.length * np.arange(nodes + 1) / nodes
@@ -164,19 +173,15 @@ def _plan(
         carried[j, : j + 1] = _product_weights(places[: j + 1])
     carried[:, 0] *= kerr.fundamental
     carried[:, 1] *= crystal.coupling**2
+    phase = np.exp(1j * np.outer(places, first))
     constants = crystal.coupling, kerr.fundamental, kerr.harmonic, kerr.cross, 1 / grid
-    return _Plan(
+    return kernels.Tables(
         np.array(constants, number),
-        _parts(np.exp(1j * np.outer(places, first))).astype(number),
+        _reals(phase).reshape(*phase.shape, 2).astype(number),
         carried.astype(number),
-        _parts(driven).astype(number),
+        _reals(driven).reshape(*driven.shape, 2).astype(number),
         fourier.twiddles(grid, number),
     )
-
-
-def _parts(numbers: Array) -> Real:
-    """Real and imaginary parts, one axis more."""
-    return np.stack([numbers.real, numbers.imag], -1)
 
 
 def _source_weights(places: Real, delta: Real) -> Array:
@@ -235,53 +240,3 @@ def _lagrange(places: Real, z: Real) -> Real:
         others = np.delete(places, i)
         rows.append(np.prod((z[:, None] - others) / (here - others), axis=1))
     return np.array(rows)
-
-
-def _reals(field: Tensor) -> Array:
-    """The memory of a complex tensor, (batch, grid), as real numbers, (batch, 2 * grid)."""
-    memory: Array = torch.view_as_real(field.resolve_conj().contiguous()).flatten(1).numpy()
-    return memory
-
-
-class _Propagate(torch.autograd.Function):
-    """The kernels as one differentiable operation."""
-
-    @staticmethod
-    def forward(ctx: Any, field: Tensor, plan: _Plan) -> tuple[Tensor, Tensor]:
-        shots = _reals(field.detach())
-        # Plain memory, however that of the field is laid out: the kernels write into it.
-        first, second = (torch.empty(field.shape, dtype=field.dtype) for _ in range(2))
-        chunks = math.ceil(len(shots) / fourier.LANES) if ctx.needs_input_grad[0] else 0
-        size = shots.shape[1] * fourier.LANES
-        path = np.empty((chunks, len(plan.phase), 2, size), shots.dtype)
-        kernels.cross(
-            shots,
-            plan.constants,
-            plan.phase,
-            plan.carried,
-            plan.driven,
-            plan.twiddles,
-            _reals(first),
-            _reals(second),
-            path,
-        )
-        ctx.kept = plan, path
-        return first, second
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_a: Tensor, grad_b: Tensor) -> tuple[Tensor, None]:
-        plan, path = ctx.kept
-        grad = torch.empty(grad_a.shape, dtype=grad_a.dtype)
-        kernels.cross_adjoint(
-            _reals(grad_a),
-            _reals(grad_b),
-            plan.constants,
-            plan.phase,
-            plan.carried,
-            plan.driven,
-            plan.twiddles,
-            path,
-            _reals(grad),
-        )
-        return grad, None

@@ -8,7 +8,12 @@ from pnnlab.twins.agreement import (
     gradient_agreement,
 )
 from pnnlab.twins.base import Signature, Twin, predict
-from pnnlab.twins.circuit import CircuitEquations
+from pnnlab.twins.equations import (
+    CircuitEquations,
+    OscillatorEquations,
+    PlateEquations,
+    SHGEquations,
+)
 from pnnlab.twins.fitting import (
     NeuralFit,
     NeuralRecord,
@@ -17,12 +22,10 @@ from pnnlab.twins.fitting import (
     fit_twin,
     fitting_neural,
 )
+from pnnlab.twins.forces import Forces
 from pnnlab.twins.neural import Mlp, NeuralTwin, Temporal
-from pnnlab.twins.oscillators import Forces, OscillatorEquations
 from pnnlab.twins.physics import PhysicsFit, PhysicsTwin, fit_physics
-from pnnlab.twins.plate import PlateEquations
 from pnnlab.twins.report import TwinReport, report
-from pnnlab.twins.shg import SHGEquations
 from pnnlab.twins.storing import load, save
 
 __all__ = [

@@ -13,12 +13,15 @@ from pnnlab.errors import TwinError
 from pnnlab.paths import user_path
 from pnnlab.plain import unreadable
 from pnnlab.twins.base import Described, Signature
-from pnnlab.twins.circuit import CircuitEquations
+from pnnlab.twins.equations import (
+    CircuitEquations,
+    OscillatorEquations,
+    PlateEquations,
+    SHGEquations,
+)
+from pnnlab.twins.forces import Forces
 from pnnlab.twins.neural import Architecture, Mlp, NeuralTwin, Temporal
-from pnnlab.twins.oscillators import Forces, OscillatorEquations
 from pnnlab.twins.physics import Equations, PhysicsTwin
-from pnnlab.twins.plate import PlateEquations
-from pnnlab.twins.shg import SHGEquations
 
 VERSION = 1
 _RECIPES: dict[str, Callable[..., Equations | Architecture]] = {

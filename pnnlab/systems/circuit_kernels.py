@@ -23,11 +23,9 @@ from typing import Any
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
 from pnnlab.compiling import compiled
-
-Array = NDArray[Any]
+from pnnlab.systems.adjoint import Array
 
 # Order of the constants that both kernels take in one vector, in the arrays' data type.
 W_L, W_C, R, V_T, G, A, S2, C, KAPPA, DECAY = range(10)
@@ -212,14 +210,7 @@ def oscillate_adjoint(
 
 @compiled()
 def acquire(
-    wave: Array,
-    noise: Array,
-    delay: Array,
-    gain: float,
-    codes: int,
-    low: float,
-    high: float,
-    out: Array,
+    wave: Array, noise: Array, delay: Array, gain: float, codes: int, screen: Any, out: Array
 ) -> None:
     """Digitise each shot and average it over equal segments.
 
@@ -233,13 +224,16 @@ def acquire(
     gain : float
         Of the vertical amplifier, 1 when just calibrated.
     codes : int
-        Of the converter, spread evenly from ``low`` to ``high``.
+        Of the converter, spread evenly over the screen.
+    screen : tuple of float
+        Lowest and highest voltage that are shown.
     out : array, (batch, outputs), output
         Segment means; samples is a multiple of outputs.
     """
     samples, batch = wave.shape
     outputs = out.shape[1]
     length = samples // outputs
+    low, high = screen
     step = (high - low) / (codes - 1)
     for b in range(batch):
         last = 0.0

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from pnnlab.errors import RangeError
+from pnnlab.errors import RangeError, ShapeError
 from pnnlab.systems import SHG, Circuit, Plate
-from pnnlab.systems.randomness import Drift, Noise, saved_values
+from pnnlab.systems.units import Drift, RandomStream
 
 each_built_system = pytest.mark.parametrize(
     ("make", "what", "drifting", "half_a_memory"),
@@ -20,22 +20,22 @@ each_built_system = pytest.mark.parametrize(
 )
 
 
-@pytest.mark.parametrize("kind", [np.float32, np.float64])
-def test_a_batch_has_the_numbers_of_its_shots(kind):
-    together, one_by_one = Noise(3, 1), Noise(3, 1)
-    rows = together.rows(4, 7, kind)
-    assert rows.dtype == kind
-    assert np.array_equal(rows, np.concatenate([one_by_one.rows(1, 7, kind) for _ in range(4)]))
-    assert not np.array_equal(rows, Noise(3, 2).rows(4, 7, kind))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_batch_has_the_numbers_of_its_shots(dtype):
+    together, one_by_one = RandomStream(3, 1), RandomStream(3, 1)
+    rows = together.rows(4, 7, dtype)
+    assert torch.from_numpy(rows).dtype == dtype
+    assert np.array_equal(rows, np.concatenate([one_by_one.rows(1, 7, dtype) for _ in range(4)]))
+    assert not np.array_equal(rows, RandomStream(3, 2).rows(4, 7, dtype))
 
 
-def test_noise_goes_on_where_it_was_put_away():
-    noise = Noise(0)
+def test_noise_goes_on_from_a_state():
+    noise = RandomStream(0)
     noise.number()
-    saved = noise.put_away()
+    saved = noise.state()
     expected = noise.number()
-    other = Noise(5)
-    other.take_up(saved)
+    other = RandomStream(5)
+    other.restore(saved)
     assert other.number() == expected
 
 
@@ -43,7 +43,7 @@ def test_a_drift_has_its_size_and_forgets_in_its_time():
     drift = Drift(0, size=2.0, time=100.0, on=True)
     values = []
     for _ in range(20_000):
-        drift.wander(20)
+        drift.pass_shots(20)
         values.append(drift.value)
     path = np.array(values[100:])
     assert path.std() == pytest.approx(2.0, rel=0.06)
@@ -57,7 +57,7 @@ def test_many_small_steps_are_as_far_as_one_large():
         for seed in range(600):
             drift = Drift(seed, size=1.0, time=100.0, on=True)
             for _ in range(steps):
-                drift.wander(60 // steps)
+                drift.pass_shots(60 // steps)
             ends.append(drift.value)
         return float(np.std(ends))
 
@@ -68,17 +68,15 @@ def test_many_small_steps_are_as_far_as_one_large():
 
 def test_a_drift_that_is_off_stays():
     drift = Drift(0, size=1.0, time=10.0, on=False)
-    drift.wander(1000)
+    drift.pass_shots(1000)
     assert drift.value == 0
 
 
-def test_a_state_is_taken_from_its_owner_alone():
-    state = {"unit": 2, "tolerance": 0.1, "warmth": 0.3}
-    assert saved_values(state, {"unit": 2}, "a plate", "warmth") == {"warmth": 0.3}
-    with pytest.raises(RangeError, match="no state of a plate: room is missing"):
-        saved_values(state, {"unit": 2}, "a plate", "room")
-    with pytest.raises(RangeError, match="with unit 2, and here is one with unit 1"):
-        saved_values(state, {"unit": 1, "tolerance": 0.1}, "a plate", "warmth")
+def test_streams_that_are_off_are_silent_and_go_on_as_they_were():
+    off = RandomStream(3, 1, on=False)
+    before = off.state()
+    assert not off.rows(4, 7, torch.float32).any()
+    assert off.state() == before
 
 
 def drive(system):
@@ -92,7 +90,7 @@ def test_a_unit_wanders_slowly_and_as_far_as_said(make, what, drifting, half_a_m
     system = make(0, noise=False)
     values = []
     for _ in range(4000):
-        system._chances.drift.wander(half_a_memory)
+        system._drift.pass_shots(half_a_memory)
         values.append(float(system.state()[drifting]))
     assert np.std(values) == pytest.approx(1.0, rel=0.1)
     assert np.corrcoef(values[:-1], values[1:])[0, 1] == pytest.approx(math.exp(-0.5), abs=0.06)
@@ -122,6 +120,13 @@ def test_programmes_of_one_unit_share_its_noise_and_its_drift(make, what, drifti
 
 
 @each_built_system
+def test_a_programme_of_no_inputs_is_refused(make, what, drifting, half_a_memory):
+    replays = {} if make is SHG else {"replays": 2}
+    with pytest.raises(ShapeError, match="input_dim is 0"):
+        make(0).reprogrammed(input_dim=0, output_dim=4, **replays)
+
+
+@each_built_system
 def test_a_state_of_another_unit_is_refused(make, what, drifting, half_a_memory):
     system = make(0)
     before = system.state()
@@ -129,4 +134,6 @@ def test_a_state_of_another_unit_is_refused(make, what, drifting, half_a_memory)
         system.restore(make(1).state())
     with pytest.raises(RangeError, match=f"no state of {what}: unit"):
         system.restore({"something": 1})
+    with pytest.raises(RangeError, match=f"no state of {what}: room is missing"):
+        system.restore({key: value for key, value in before.items() if key != "room"})
     assert system.state() == before

@@ -12,51 +12,54 @@ P_0 and P_1 are i and -1 times |A₁|² A₁ at the front face, and P_(m+1) is t
 its phase undone.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
 from pnnlab.compiling import compiled
+from pnnlab.systems.adjoint import Array
 from pnnlab.systems.fourier import LANES, ROW, to_frequency, to_time
 
-Array = NDArray[Any]
-
-# Order of the constants: coupling, Kerr coefficients of fundamental and harmonic, how much
-# stronger one wave acts on the other, and one over the number of points.
 COUPLING, KERR_1, KERR_2, CROSS, SHARE = range(5)
 
 
+class Tables(NamedTuple):
+    """What is known of a crystal before the field is.
+
+    Attributes
+    ----------
+    k : array, (5,)
+        Coupling, Kerr coefficients of fundamental and harmonic, how much stronger one wave acts on
+        the other, and one over the number of points.
+    phase : array, (nodes + 1, grid, 2)
+    carried : array, (nodes + 1, nodes + 1)
+    driven : array, (nodes + 1, nodes + 1, grid, 2)
+    twiddles : array
+        Of `fourier.twiddles`.
+    """
+
+    k: Array
+    phase: Array
+    carried: Array
+    driven: Array
+    twiddles: Array
+
+
 @compiled(fastmath={"contract"})
-def cross(
-    field: Array,
-    k: Array,
-    phase: Array,
-    carried: Array,
-    driven: Array,
-    w: Array,
-    out_a: Array,
-    out_b: Array,
-    path: Array,
-) -> None:
+def cross(field: Array, tables: Tables, out_a: Array, out_b: Array, path: Array) -> None:
     """Send every shot through the crystal.
 
     Parameters
     ----------
     field : array, (batch, 2 * grid)
-    k : array, (5,)
-        Constants, in the order given at the top of this file.
-    phase : array, (nodes + 1, grid, 2)
-    carried : array, (nodes + 1, nodes + 1)
-    driven : array, (nodes + 1, nodes + 1, grid, 2)
-    w : array
-        Of `fourier.twiddles`.
+    tables : Tables
     out_a, out_b : array, (batch, 2 * grid), output
         Both spectra at the end face.
     path : array, (chunks, nodes + 1, 2, 2 * grid * lanes) or (0, ...), output
         Both waves in time at every node, for the adjoint, or nothing.
     """
+    k, phase, carried, driven, w = tables
     batch, width = field.shape
     last, length = len(phase) - 1, width * LANES
     start, a, b = np.empty(length, k.dtype), np.empty(length, k.dtype), np.empty(length, k.dtype)
@@ -104,17 +107,7 @@ def cross(
 
 
 @compiled(fastmath={"contract"})
-def cross_adjoint(
-    grad_a: Array,
-    grad_b: Array,
-    k: Array,
-    phase: Array,
-    carried: Array,
-    driven: Array,
-    w: Array,
-    path: Array,
-    grad: Array,
-) -> None:
+def cross_adjoint(grad_a: Array, grad_b: Array, tables: Tables, path: Array, grad: Array) -> None:
     """Pull gradients of both spectra at the end face back to the front face.
 
     A gradient in time is kept times the number of points: then the same two transforms carry
@@ -123,10 +116,11 @@ def cross_adjoint(
     Parameters
     ----------
     grad_a, grad_b : array, (batch, 2 * grid)
-    k, phase, carried, driven, w, path
+    tables, path
         As given to and filled by `cross`.
     grad : array, (batch, 2 * grid), output
     """
+    k, phase, carried, driven, w = tables
     batch, width = grad_a.shape
     last, length = len(phase) - 1, width * LANES
     start, a, b = np.empty(length, k.dtype), np.empty(length, k.dtype), np.empty(length, k.dtype)
@@ -147,7 +141,7 @@ def cross_adjoint(
                 to_time(on_a, w)
                 if kerr:
                     on_b[:] = sources[j]
-                    _add_weighted_back(driven[j + 1, j + 1], b, on_b)
+                    _add_weighted(driven[j + 1, j + 1], -1, b, on_b)
                     to_time(on_b, w)
                 _react_adjoint(first, second, k, on_a, on_b, a, b)
                 to_frequency(b, w)
@@ -160,7 +154,7 @@ def cross_adjoint(
                 _cube_adjoint(first, on_a, a)
             else:
                 for m in range(j + 1):
-                    _add_weighted_back(driven[j, m], b, sources[m])
+                    _add_weighted(driven[j, m], -1, b, sources[m])
             on_a[:] = sources[j]
             to_time(on_a, w)
             _square_adjoint(k[COUPLING], first, on_a, a)
@@ -178,7 +172,7 @@ def cross_adjoint(
 
 @njit(inline="always", error_model="numpy")
 def _load(shots: Array, chunk: int, field: Array) -> None:
-    """Bring the shots of a chunk side by side; lanes without a shot are dark."""
+    """Bring the shots of a chunk side by side; lanes without a shot hold zeros."""
     here = shots[chunk * LANES : (chunk + 1) * LANES]
     if len(here) < LANES:
         field[:] = 0
@@ -210,7 +204,7 @@ def _advance(start: Array, products: Array, weights: Array, phase: Array, out: A
 def _gather(sources: Array, weights: Array, out: Array) -> None:
     out[:] = 0
     for m in range(len(weights)):
-        _add_weighted(weights[m], sources[m], out)
+        _add_weighted(weights[m], 1, sources[m], out)
 
 
 @njit(inline="always", error_model="numpy", fastmath={"contract"})
@@ -220,25 +214,16 @@ def _add(factor: Any, other: Array, field: Array) -> None:
 
 
 @njit(inline="always", error_model="numpy", fastmath={"contract"})
-def _add_weighted(weight: Array, other: Array, field: Array) -> None:
+def _add_weighted(weight: Array, sense: int, other: Array, field: Array) -> None:
     for point in range(len(weight)):
         row, more = field[point * ROW : (point + 1) * ROW], other[point * ROW : (point + 1) * ROW]
         p, q = weight[point, 0], weight[point, 1]
+        if sense < 0:
+            q = -q
         for n in range(LANES):
             m = LANES + n
             row[n] += p * more[n] - q * more[m]
             row[m] += p * more[m] + q * more[n]
-
-
-@njit(inline="always", error_model="numpy", fastmath={"contract"})
-def _add_weighted_back(weight: Array, other: Array, field: Array) -> None:
-    for point in range(len(weight)):
-        row, more = field[point * ROW : (point + 1) * ROW], other[point * ROW : (point + 1) * ROW]
-        p, q = weight[point, 0], weight[point, 1]
-        for n in range(LANES):
-            m = LANES + n
-            row[n] += p * more[n] + q * more[m]
-            row[m] += p * more[m] - q * more[n]
 
 
 @njit(inline="always", error_model="numpy", fastmath={"contract"})
