@@ -280,9 +280,7 @@ def _standardise(twin: NeuralTwin, y: Tensor) -> None:
     values = y if twin.core.distinct > 1 else y.flatten(1)[..., None]
     mean = values.double().mean(0)
     spread = mean.std(0)
-    if (
-        len(y) > 1
-    ):  # an output that hardly moves must not have its noise blown up to a signal's size
+    if len(y) > 1:  # what hardly moves must not have its noise blown up to the size of a signal
         spread = torch.maximum(spread, FAINT * values.double().var(0).mean(0).sqrt())
     twin.centre.copy_(mean.mean(0))
     twin.spread.copy_(torch.where(still(values.flatten(0, 1)), 0.0, spread))
