@@ -186,9 +186,7 @@ def result_row(
         with on_twin(network):
             on_its_twin = accuracy(network, task.test)
     if method == "in silico":
-        # A copy, but of the very same devices: their state goes on, nothing is rewound.
-        memo = {id(layer.system): layer.system for layer in layers}
-        other = copy.deepcopy(network, memo)
+        other = copy.deepcopy(network)
         with on_device(other):
             calibrate(other, calibration_inputs(task))
             recalibrated = accuracy(other, task.test)

@@ -1,9 +1,10 @@
 """`PhysicalLayer`: a physical system as a torch module that composes with any other."""
 
 import copy
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -12,12 +13,13 @@ from torch.nn import functional
 from pnnlab.errors import RangeError, ShapeError, TwinError
 from pnnlab.gradients import GradientRule, Response, physics_aware
 from pnnlab.plain import seeded, whole
-from pnnlab.protocols import PhysicalSystem
+from pnnlab.protocols import PhysicalSystem, still, still_outputs
 
 Observer: TypeAlias = "Callable[[PhysicalLayer, Tensor, Tensor, Tensor], object]"
 
 PENALTY_SHARPNESS = 30.0  # k of the soft range penalty, as in the authors' experiment code
 AVERAGING = 0.1  # weight of a new batch in the running statistics: the last ten count
+FULL_SCALE = 10.0  # standard deviations of a read-out, about what they are of the built-in systems
 
 
 def soft_range_penalty(value: Tensor, sharpness: float = PENALTY_SHARPNESS) -> Tensor:
@@ -51,6 +53,9 @@ class Rescale(nn.Module):
     sees one input at a time. Measured on a twin and used on the device these averages are stale;
     measuring them again there, by `calibrate`, is what "recalibrated" means in every results table.
 
+    The unit of an element does not matter, nor an offset: it is brought to a common scale first, by
+    what it showed in the first batch. An element that has not moved yet, up to rounding, is 0.
+
     Parameters
     ----------
     features : int
@@ -59,7 +64,16 @@ class Rescale(nn.Module):
         Initial values. The defaults put two standard deviations either way into [0, 1].
     elementwise : bool
         One trainable gain and offset an element, or one for all.
+
+    Attributes
+    ----------
+    statistics : nn.BatchNorm1d
+        Standardises on the common scale.
+    unit : Tensor, (2, features)
+        Of each element the centre, and the factor that brings it to the common scale.
     """
+
+    unit: Tensor
 
     def __init__(
         self,
@@ -71,12 +85,46 @@ class Rescale(nn.Module):
     ) -> None:
         super().__init__()
         self.statistics = nn.BatchNorm1d(features, affine=False, momentum=AVERAGING)
+        self.register_buffer("unit", torch.tensor([[0.0], [1.0]]).repeat(1, features))
         self.gain = nn.Parameter(torch.full((features if elementwise else 1,), gain))
         self.offset = nn.Parameter(torch.full((features if elementwise else 1,), offset))
 
     def forward(self, h: Tensor) -> Tensor:
-        """Rescale ``h``, (batch, features)."""
-        return torch.addcmul(self.offset, self.statistics(h), self.gain)
+        """Rescale ``h``, (batch, features).
+
+        Raises
+        ------
+        ShapeError
+            There are more or fewer features.
+        """
+        if h.shape[1:] != self.unit.shape[1:]:
+            raise ShapeError(
+                f"h has shape {tuple(h.shape)}; this Rescale takes (batch, {self.unit.shape[1]})."
+            )
+        if self.statistics.training and len(h) > 1:
+            self._find_unit(h.detach())
+        centre, factor = self.unit.clone()  # autograd keeps them, and another call may change them
+        return torch.addcmul(self.offset, self.statistics((h - centre) * factor), self.gain)
+
+    def _find_unit(self, h: Tensor) -> None:
+        """Note the scale of elements that move for the first time."""
+        kept, (centre, factor) = self.statistics, self.unit
+        assert kept.running_mean is not None
+        assert kept.running_var is not None
+        if kept.num_batches_tracked == 0:
+            factor.zero_()
+        new = (factor == 0) & ~still(h)
+        if bool(new.any()):
+            # In double precision, where squares do not underflow.
+            deviation, mean = torch.std_mean(h[:, new].cpu().double(), 0, correction=0)
+            centre[new] = mean.to(centre)
+            factor[new] = (1 / (FULL_SCALE * deviation)).to(factor)
+            kept.running_mean[new], kept.running_var[new] = 0.0, FULL_SCALE**-2
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+        # Weights that were saved before there was a unit were trained with this one.
+        state.setdefault(prefix + "unit", torch.tensor([[0.0], [1.0]]).expand_as(self.unit))
+        super()._load_from_state_dict(state, prefix, *rest)
 
 
 def calibrate(network: nn.Module, x: Tensor) -> None:
@@ -87,23 +135,23 @@ def calibrate(network: nn.Module, x: Tensor) -> None:
     """
     if len(x) < 2:
         raise ShapeError("calibration needs at least two inputs: a deviation of one is undefined.")
-    statistics = [module.statistics for module in network.modules() if isinstance(module, Rescale)]
+    rescales = [module for module in network.modules() if isinstance(module, Rescale)]
     was_training = network.training
-    before = [copy.deepcopy(module.state_dict()) for module in statistics]
-    for module in statistics:
-        module.reset_running_stats()
-        module.momentum = None  # the plain average over what follows: this one batch
+    before = [copy.deepcopy(module.state_dict()) for module in rescales]
+    for module in rescales:
+        module.statistics.reset_running_stats()
+        module.statistics.momentum = None  # the plain average over what follows: this one batch
     try:
         with torch.no_grad():
             network.train()(x)
     except BaseException:
-        for module, state in zip(statistics, before, strict=True):
+        for module, state in zip(rescales, before, strict=True):
             module.load_state_dict(state)
         raise
     finally:
         network.train(was_training)
-        for module in statistics:
-            module.momentum = AVERAGING
+        for module in rescales:
+            module.statistics.momentum = AVERAGING
 
 
 class PhysicalLayer(nn.Module):
@@ -131,6 +179,9 @@ class PhysicalLayer(nn.Module):
         Soft range penalty of the last call, of the inputs and of ``theta``.
     clamped : float
         Fraction of the inputs of the last call that had to be clamped.
+    still : frozenset of int
+        Outputs of the device, counted from 0, that did not move in some batch it was calibrated or
+        trained with. Each is warned of once.
 
     Raises
     ------
@@ -168,6 +219,11 @@ class PhysicalLayer(nn.Module):
         self.observers: tuple[Observer, ...] = ()
         self.penalty = torch.zeros(())
         self.clamped = 0.0
+        self.still: frozenset[int] = frozenset()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A tensor with a graph cannot be copied, and no later step needs this one's.
+        return {**self.__dict__, "penalty": self.penalty.detach()}
 
     def drive(self, h: Tensor) -> Tensor:
         """Encode ``h``, note penalty and clamping, and return ``x`` in [0, 1]."""
@@ -179,8 +235,15 @@ class PhysicalLayer(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         """Send ``h``, (batch, features), through the layer; returns (batch, output_dim)."""
         respond = self.stand_in[0] if self.stand_in else self.rule(self.system, self.twin)
+        before = self.system.passes
         x, theta = self.drive(h), self.theta.clamp(0, 1)
         y = respond(x, theta)
+        if self.training and len(y) > 1 and self.system.passes > before:
+            found = frozenset(still(y).nonzero().flatten().tolist())
+            if new := sorted(found - self.still):
+                said = f"{self.system.name}: {still_outputs(new)}"
+                warnings.warn(said, RuntimeWarning, stacklevel=2)
+            self.still |= found
         for observer in self.observers:
             observer(self, x.detach(), theta.detach(), y.detach())
         return y

@@ -1,9 +1,9 @@
 """What the lab asks of a device: numbers in, numbers out, nothing else."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias, final
+from typing import Any, Self, TypeAlias, final
 
 import numpy as np
 import torch
@@ -170,6 +170,11 @@ class PhysicalSystem(ABC):
         return answer.detach().to("cpu", x.dtype, copy=True)
 
     @final
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
+        """Return itself: there is one device, however many copies of a network drive it."""
+        return self
+
+    @final
     def check(self, x: Tensor, theta: Tensor) -> None:
         """Raise what a call with these arguments would raise, without driving anything."""
         for label, value in (("x", x), ("theta", theta)):
@@ -322,6 +327,30 @@ def sampled_cost(samples: int, sample_s: float, source: str) -> Cost:
             f"a waveform and fetching a record take no time. {NO_POWER}"
         ),
         source=source,
+    )
+
+
+def still(y: Tensor) -> Tensor:
+    """Which outputs do not move: the same in every row, up to the rounding of their data type.
+
+    Parameters
+    ----------
+    y : Tensor, (rows, outputs)
+
+    Returns
+    -------
+    Tensor, (outputs,), bool
+    """
+    low, high = torch.aminmax(y.detach(), dim=0)
+    return high - low <= 4 * torch.finfo(y.dtype).eps * torch.maximum(low.abs(), high.abs())
+
+
+def still_outputs(numbers: Sequence[int]) -> str:
+    """What to say of outputs that do not move."""
+    return (
+        "of its outputs, counted from 0, these gave the same answer to a whole batch of inputs: "
+        f"{', '.join(map(str, numbers))}. Nothing can be learnt from them; see that they are "
+        "connected and that their range suits them."
     )
 
 

@@ -1,9 +1,11 @@
 import copy
 import pickle
+import threading
 
 import pytest
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 from toy import Toy, ToyTwin
 
 from pnnlab.errors import RangeError, ShapeError, TwinError
@@ -170,12 +172,109 @@ def test_penalty_of_a_network_is_the_mean_over_its_layers(x):
     assert float(range_penalty(nn.Linear(2, 2))) == 0
 
 
-def test_networks_copy_and_pickle_with_their_own_systems(x):
-    network = make_network()
-    for other in (copy.deepcopy(network), pickle.loads(pickle.dumps(network))):
+def take_a_step(network, x, rate=0.1):
+    (network(x).square().mean() + range_penalty(network)).backward()
+    torch.optim.SGD(network.parameters(), lr=rate).step()
+
+
+def test_networks_pickle_with_systems_of_their_own(x):
+    for network in (make_network(), make_network()):
+        other = pickle.loads(pickle.dumps(network))
         assert torch.equal(other(x), make_network()(x))
         assert other[0].system is not network[0].system
         assert network[0].system.passes == 0
+    take_a_step(network, x)
+    other = pickle.loads(pickle.dumps(network))
+    assert torch.equal(other.eval()(x), network.eval()(x))
+
+
+class Locked(Toy):
+    """A toy that one thread at a time may drive, as a bench is."""
+
+    def __init__(self, *shape, **options):
+        super().__init__(*shape, **options)
+        self.lock = threading.RLock()
+
+    def _simulate(self, x, theta):
+        with self.lock:
+            return super()._simulate(x, theta)
+
+
+def test_a_copy_after_a_step_drives_the_same_device(x):
+    device = Locked()
+    layer = PhysicalLayer(device, ToyTwin(), physics_aware)
+    network = nn.Sequential(layer, Rescale(6), nn.Linear(6, 2))
+    take_a_step(network, x)
+    best = copy.deepcopy(network)
+    assert best[0].system is device
+    assert best[0].twin is not layer.twin  # a refit of one leaves the other
+    kept = copy.deepcopy(best.state_dict())
+    assert all(torch.equal(value, kept[name]) for name, value in network.state_dict().items())
+    assert not best[0].penalty.requires_grad
+    take_a_step(network, x, rate=10.0)
+    assert all(torch.equal(value, kept[name]) for name, value in best.state_dict().items())
+    before, drawn = device.passes, device.generator.get_state()
+    a, b = network.eval()(x), best.eval()(x)
+    assert device.passes == before + 40
+    assert not torch.equal(a, b)
+    assert not torch.equal(device.generator.get_state(), drawn)
+    take_a_step(best.train(), x)  # a copy can be trained on
+    assert any(not torch.equal(value, kept[name]) for name, value in best.state_dict().items())
+
+
+def test_copies_draw_from_one_stream_of_noise(x):
+    def noisy():
+        return nn.Sequential(PhysicalLayer(Toy(noise=1.0), ToyTwin(), physics_aware))
+
+    network, alone = noisy(), noisy()
+    other = copy.deepcopy(network)
+    first, second = alone(x), alone(x)
+    assert torch.equal(network(x), first)
+    assert torch.equal(other(x), second)
+
+
+def test_layers_that_share_a_device_and_a_twin_share_them_in_a_copy(x):
+    device, twin = Toy(), ToyTwin()
+    network = nn.Sequential(*[PhysicalLayer(device, twin, physics_aware) for _ in range(2)])
+    other = copy.deepcopy(network)
+    assert other[0].system is other[1].system is device
+    assert other[0].twin is other[1].twin
+    with on_device(network):
+        assert copy.deepcopy(network)[0].stand_in == (device,)
+
+
+def test_weights_can_be_averaged_while_training(x):
+    network = make_network()
+    averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.5))
+    take_a_step(network, x)
+    start = averaged.module[0].theta.detach().clone()
+    averaged.update_parameters(network)  # the first is taken over
+    take_a_step(network, x)
+    averaged.update_parameters(network)
+    assert not torch.equal(start, averaged.module[0].theta)
+    assert physical_layers(averaged)[0].system is network[0].system
+    passes = network[0].system.passes
+    update_bn([x, 1 - x], averaged)
+    assert network[0].system.passes == passes + 40
+    assert averaged.module[2].statistics.num_batches_tracked == 2
+    with torch.no_grad():
+        logits = averaged.eval()(torch.cat([x, 1 - x]))
+    assert ((logits / averaged.module[2].gain).std(0) - 1).abs().max() < 0.2
+    averaged.train()
+    take_a_step(network, x)
+    copy.deepcopy(averaged)
+
+
+def test_folds_begin_with_the_same_weights_on_the_same_device(x):
+    network = make_network()
+    calibrate(network, x)
+    folds = [copy.deepcopy(network) for _ in range(3)]
+    before = network[0].system.passes
+    for fold in folds:
+        take_a_step(fold, x)
+    assert network[0].system.passes == before + 60
+    assert torch.equal(folds[0][0].theta, folds[2][0].theta)  # no noise, no drift: the same step
+    assert not torch.equal(folds[0][0].theta, network[0].theta)
 
 
 def test_a_span_becomes_zero_to_one():

@@ -315,7 +315,7 @@ def values_task():
 
 
 def value_network():
-    layer = PhysicalLayer(Toy(noise=0.0), ToyTwin(), physics_aware)
+    layer = PhysicalLayer(Toy(noise=0.0, drift=0.0), ToyTwin(), physics_aware)
     torch.manual_seed(0)
     return nn.Sequential(layer, nn.Linear(6, 2))
 

@@ -58,3 +58,25 @@ class ToyTwin(nn.Module):
 
     def forward(self, x: Tensor, theta: Tensor) -> Tensor:
         return toy_response(x, theta, self.strength)
+
+
+class InUnit(Toy):
+    """A toy whose read-outs are in another unit, and have an offset."""
+
+    def __init__(self, *shape: int, unit: Tensor | float, offset: float = 0.0, **of_toy) -> None:
+        super().__init__(*shape, **of_toy)
+        self.unit, self.offset = unit, offset
+
+    def _simulate(self, x: Tensor, theta: Tensor) -> Tensor:
+        return self.unit * super()._simulate(x, theta) + self.offset
+
+
+class TwinInUnit(ToyTwin):
+    """The toy's twin in that unit."""
+
+    def __init__(self, *shape: int, unit: Tensor | float, offset: float = 0.0) -> None:
+        super().__init__(*shape)
+        self.unit, self.offset = unit, offset
+
+    def forward(self, x: Tensor, theta: Tensor) -> Tensor:
+        return self.unit * super().forward(x, theta) + self.offset

@@ -47,7 +47,7 @@ def repeatability(
             "deviation": (("shot", "output"), variance.sqrt().numpy(), UNITS),
             "noise_floor": ((), float(noise.sqrt()), UNITS),
             "signal": ((), float(signal), UNITS),
-            "signal_to_noise": ((), float(signal / noise.sqrt()) if noise else math.inf, UNITS),
+            "signal_to_noise": ((), float(signal / noise.sqrt()), UNITS),
             "noise_ceiling": ((), noise_ceiling(y), UNITS),
         },
         counting(shot=len(x), output=system.output_dim),
@@ -60,9 +60,9 @@ def nmse(modelled: Tensor, measured: Tensor) -> float:
 
     Both are (..., shots, outputs). 0 is perfect; 1 is what the constant mean would reach.
     """
-    error = (modelled - measured).double().square().sum()
-    spread = (measured - measured.mean(-2, keepdim=True)).double().square().sum()
-    return float(error / spread)
+    modelled, measured = modelled.double(), measured.double()
+    error = (modelled - measured).square().sum()
+    return float(error / (measured.var(-2, correction=0).sum() * measured.shape[-2]))
 
 
 def noise_ceiling(y: Tensor) -> float:
@@ -77,8 +77,7 @@ def noise_ceiling(y: Tensor) -> float:
     if len(y) < 2:
         return math.nan
     y = y.double()
-    spread = (y - y.mean(1, keepdim=True)).square().sum() / len(y)
-    return float(y.var(0).sum() / spread)
+    return float(y.var(0).mean() / y.var(1, correction=0).mean())
 
 
 def response_curves(

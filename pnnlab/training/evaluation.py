@@ -168,5 +168,5 @@ class _Sums:
         self._room -= len(self.readouts[-1])
         if layer.twin is None:
             return
-        self.squared_gap += (measured - layer.twin(x, theta)).square().sum()
-        self.squared_deviation += (measured - measured.mean(0)).square().sum()
+        self.squared_gap += (measured - layer.twin(x, theta).double()).square().sum()
+        self.squared_deviation += measured.double().var(0, correction=0).sum() * len(measured)

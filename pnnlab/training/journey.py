@@ -49,10 +49,10 @@ class Stage:
         """
         if self.modelled is None:
             return None
-        variance = float((self.measured - self.measured.mean()).square().mean())
+        variance = float(self.measured.double().var(correction=0))
         if variance == 0:
             return None
-        return float((self.measured - self.modelled).square().mean()) / variance
+        return float((self.measured - self.modelled).double().square().mean()) / variance
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

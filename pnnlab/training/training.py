@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from pnnlab.errors import RangeError, RunError, TrainingError
 from pnnlab.layers import physical_layers, range_penalty
 from pnnlab.plain import plain, real, seeded
+from pnnlab.protocols import still_outputs
 from pnnlab.training.evaluation import Evaluation, evaluate
 from pnnlab.training.examples import Data, checked
 from pnnlab.training.objectives import CLASSIFICATION, REGRESSION, Objective
@@ -79,6 +80,7 @@ class Training:
         self.rate_scale = 1.0
         self.latest: Record | None = None
         self.notes: list[tuple[int, str]] = []
+        self._still: dict[int, frozenset[int]] = {}  # noted already, by layer
 
     @property
     def steps(self) -> int:
@@ -226,6 +228,7 @@ class Training:
         clamped = tuple(layer.clamped for layer in physical_layers(network))
         batch_metric = float(self.objective.metric(outputs.detach(), targets))
         self.step += 1
+        self._note_still()
 
         due = self._evaluation_due()
         evaluation = evaluate(network, self.validation, self.objective) if due else Evaluation()
@@ -245,6 +248,12 @@ class Training:
             learning_rate=rate,
             **{name: value for name, value in vars(evaluation).items() if name != "labels"},
         )
+
+    def _note_still(self) -> None:
+        for number, layer in enumerate(physical_layers(self.network), start=1):
+            if new := sorted(layer.still - self._still.get(number, frozenset())):
+                self.note(f"layer {number}, {layer.system.name}: {still_outputs(new)}")
+                self._still[number] = layer.still
 
     def _evaluation_due(self) -> bool:
         count = min(self.settings.evaluations, self.steps)

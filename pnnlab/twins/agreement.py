@@ -10,7 +10,7 @@ from pnnlab import characterize
 from pnnlab.characterize import Shots
 from pnnlab.errors import RangeError, TwinError
 from pnnlab.plain import seeded, whole
-from pnnlab.protocols import PhysicalSystem
+from pnnlab.protocols import PhysicalSystem, still
 from pnnlab.twins.base import Twin, predict
 
 COTANGENTS = 16  # random directions in the outputs for each one in the inputs
@@ -205,9 +205,10 @@ def gap_by_depth(
         local.append(characterize.nmse(y_local, y))
         noise.append(characterize.nmse(y_again, y))
         # One scale for all elements: those that carry nothing must not send their noise onward.
-        mean, deviation = y.mean(0), y.var(0).mean().sqrt().clamp_min(1e-6)
+        mean, deviation = y.double().mean(0), y.double().var(0).mean().sqrt()
+        factor = 0.0 if bool(still(y).all()) else 0.25 / deviation
         device, again, model = (
-            (0.5 + 0.25 * (h - mean) / deviation).clamp(0, 1) for h in (y, y_again, y_free)
+            (0.5 + factor * (h - mean)).clamp(0, 1).to(y) for h in (y, y_again, y_free)
         )
     return DepthGap(
         free=tuple(free),

@@ -1,5 +1,6 @@
 """What every twin is: a differentiable model that knows whose model it is."""
 
+import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Protocol, TypeVar, final
@@ -8,8 +9,9 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from pnnlab.errors import TwinError
+from pnnlab.errors import DataError, TwinError
 from pnnlab.plain import make_plain, whole
+from pnnlab.protocols import still, still_outputs
 from pnnlab.systems import multiplex
 
 Kept = TypeVar("Kept", bound=nn.Module)
@@ -134,6 +136,25 @@ class Twin(nn.Module, ABC):
                 f"this is the twin of {ours}, and the data are of "
                 f"{told[0]} ({told[1]} + {told[2]} → {told[3]}): collect some from its own system."
             )
+
+    @final
+    def check_moving(self, y: Tensor) -> None:
+        """Warn of outputs that do not move in ``y``, (repeats, shots, outputs).
+
+        Raises
+        ------
+        DataError
+            None of them moves.
+        """
+        found = still(y.flatten(0, 1)).nonzero().flatten().tolist()
+        if len(found) == y.shape[2]:
+            raise DataError(
+                f"no output of {self.signature.name} moves in these {y.shape[1]} shots, so there "
+                "is nothing to fit: see that it is driven and read out, and collect anew."
+            )
+        if found:
+            said = f"{self.signature.name}: {still_outputs(found)}"
+            warnings.warn(said, RuntimeWarning, stacklevel=3)
 
 
 def check_replays(system: Described, replays: int) -> None:

@@ -17,7 +17,7 @@ from pnnlab import characterize
 from pnnlab.characterize import Shots, collect
 from pnnlab.errors import RangeError, TwinError
 from pnnlab.plain import make_plain, seeded
-from pnnlab.protocols import PhysicalSystem
+from pnnlab.protocols import PhysicalSystem, still
 from pnnlab.twins.base import predict
 from pnnlab.twins.neural import Architecture, Mlp, NeuralTwin
 from pnnlab.twins.physics import Equations, PhysicsTwin, fit_physics
@@ -25,6 +25,8 @@ from pnnlab.twins.physics import Equations, PhysicsTwin, fit_physics
 WARMUP = 0.05  # of the steps, in which the rate rises
 LONGEST_STEP = 1.0  # norm at which gradients are clipped
 NOISE_SHOTS = 500  # enough for the few numbers of the noise model
+FAINT = 3.0  # times its noise: what an output is at least taken to move by
+NOISELESS = 1e-9  # spreads, which the likelihood of no noise at all stops at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,10 +109,11 @@ def fitting_neural(
     settings = settings or NeuralSettings()
     train = characterize.shots(dataset, "train")
     held = characterize.shots(dataset, "validation")
-    target, held_target = train.y.mean(0), held.y.mean(0)
+    twin.check_moving(train.y)
     if twin.fault:  # a twin that is fitted anew goes on from what it knows
-        _standardise(twin, target)
-    scale = float(((target - target.mean(0)) / twin.spread).square().mean())
+        _standardise(twin, train.y)
+    target, held_target = _standard(twin, train.y).mean(0), held.y.mean(0)
+    scale = float(target.var(0, correction=0).mean())
     peak = settings.learning_rate or twin.architecture.learning_rate
     weights = list(twin.core.parameters())
     optimizer = torch.optim.Adam(weights, lr=peak)
@@ -126,7 +129,7 @@ def fitting_neural(
                 settings.batch_size
             ):
                 optimizer.param_groups[0]["lr"] = peak * _schedule(step, steps)
-                error = (twin(train.x[chosen], train.theta[chosen]) - target[chosen]) / twin.spread
+                error = twin.standard(train.x[chosen], train.theta[chosen]) - target[chosen]
                 loss = error.square().mean()
                 optimizer.zero_grad()
                 loss.backward()
@@ -272,13 +275,20 @@ def _schedule(step: int, steps: int) -> float:
     return rise * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
-def _standardise(twin: NeuralTwin, target: Tensor) -> None:
-    """Note mean and deviation of what is to be told, by output or of all outputs alike."""
-    values = target if twin.core.distinct > 1 else target.reshape(-1, 1)
-    twin.centre.copy_(values.mean(0))
-    # An output that hardly moves must not have its noise blown up to the size of a signal.
-    spread = values.std(0)
-    twin.spread.copy_(spread.clamp_min(0.1 * float(spread.median().clamp_min(1e-6))))
+def _standardise(twin: NeuralTwin, y: Tensor) -> None:
+    """Note mean and spread of what is to be told, by output or of all outputs alike."""
+    values = y if twin.core.distinct > 1 else y.flatten(1)[..., None]
+    mean = values.double().mean(0)
+    spread = mean.std(0)
+    if len(y) > 1:  # what hardly moves must not have its noise blown up to the size of a signal
+        spread = torch.maximum(spread, FAINT * values.double().var(0).mean(0).sqrt())
+    twin.centre.copy_(mean.mean(0))
+    twin.spread.copy_(torch.where(still(values.flatten(0, 1)), 0.0, spread))
+
+
+def _standard(twin: NeuralTwin, y: Tensor) -> Tensor:
+    """Read-outs less the centre, in spreads; 0 of an output that did not move in the fit."""
+    return ((y - twin.centre) / twin.spread).where(twin.spread > 0, 0.0)
 
 
 def _copy(twin: NeuralTwin) -> dict[str, Tensor]:
@@ -294,22 +304,25 @@ def _fit_noise(twin: NeuralTwin, given: Shots) -> None:
     repeats = len(given.y)
     if repeats < 2:
         return
-    residual = (given.y - given.y.mean(0)) * math.sqrt(repeats / (repeats - 1))
+    y = _standard(twin, given.y)
+    residual = (y - y.mean(0)) * math.sqrt(repeats / (repeats - 1))
     with torch.no_grad():
-        mean = (twin.model(given.x, given.theta) - twin.centre) / twin.spread
+        mean = twin.standard(given.x, given.theta)
         # Seen in outputs; a stretch has as many times the variance as there are in an output.
         share = math.sqrt(twin.core(given.x[:1], given.theta[:1]).shape[1] / twin.output_dim)
-    standard = residual / twin.spread * share
+    standard = residual * share
     noise = twin.noise.requires_grad_(True)
     optimizer = torch.optim.LBFGS(noise.parameters(), max_iter=50, line_search_fn="strong_wolfe")
+    squares = standard.square() + NOISELESS**2
     with torch.no_grad():
         noise.slope.zero_()
-        noise.level.copy_(standard.square().mean((0, 1)).sqrt().clamp_min(1e-9).log().mean())
+        level = squares.mean((0, 1)).log() / 2
+        noise.level.copy_(level if len(noise.level) > 1 else level.mean())
 
     def likelihood() -> Tensor:
         optimizer.zero_grad()
         log = noise(mean)
-        loss: Tensor = (log + 0.5 * (standard * torch.exp(-log)).square()).mean()
+        loss: Tensor = (log + 0.5 * squares * torch.exp(-2 * log)).mean()
         loss.backward()
         return loss
 

@@ -224,7 +224,11 @@ class NeuralTwin(Twin):
 
     def model(self, x: Tensor, theta: Tensor) -> Tensor:
         """Tell the mean read-out."""
-        return self._over_segments(self.core(x, theta) * self.spread + self.centre)
+        return self.standard(x, theta) * self.spread + self.centre
+
+    def standard(self, x: Tensor, theta: Tensor) -> Tensor:
+        """Tell the mean read-out without its unit: less the centre, in spreads."""
+        return self._over_segments(self.core(x, theta))
 
     def deviation(self, x: Tensor, theta: Tensor) -> Tensor:
         """Tell the standard deviation of each read-out, (batch, output_dim)."""
@@ -257,11 +261,11 @@ class NeuralTwin(Twin):
 
     def _mean_and_deviation(self, x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
         stretches = self.core(x, theta)
-        variance = torch.exp(2 * self.noise(stretches)) * self.spread.square()
         # Independent from stretch to stretch: the mean over k of them has a k-th of the variance.
         share = stretches.shape[1] // self.output_dim
-        mean = self._over_segments(stretches * self.spread + self.centre)
-        return mean, (self._over_segments(variance) / share).sqrt()
+        variance = self._over_segments(torch.exp(2 * self.noise(stretches))) / share
+        mean = self._over_segments(stretches) * self.spread + self.centre
+        return mean, variance.sqrt() * self.spread
 
     def _over_segments(self, stretches: Tensor) -> Tensor:
         if stretches.shape[1] == self.output_dim:

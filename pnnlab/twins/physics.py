@@ -85,7 +85,7 @@ class PhysicsTwin(Twin):
     def label(self) -> str:
         """Whether the constants are still those on paper."""
         nominal = astuple(self.equations.nominal)
-        same = np.allclose(self.values.numpy(), nominal, rtol=1e-6)
+        same = np.allclose(self.values.numpy(), nominal, rtol=1e-6, atol=0)
         return "physics twin, nominal" if same else "physics twin, fitted"
 
     def model(self, x: Tensor, theta: Tensor) -> Tensor:
@@ -167,6 +167,7 @@ def fit_physics(twin: PhysicsTwin, dataset: xr.Dataset, *, shots: int = 200) -> 
     twin.check_data(dataset)
     began = time.perf_counter()
     given = characterize.shots(dataset, "train").rows(slice(0, whole("shots", shots, 1)))
+    twin.check_moving(given.y)
     x, theta = given.x.double(), given.theta.double()
     measured = given.y.double().mean(0)
     equations, free = twin.equations, twin.equations.free
@@ -182,8 +183,8 @@ def fit_physics(twin: PhysicsTwin, dataset: xr.Dataset, *, shots: int = 200) -> 
         return torch.as_tensor(equations(x, theta, constants, twin.output_dim))
 
     def residuals(relative: NDArray[np.float64]) -> NDArray[np.float64]:
-        modelled = solved(relative).nan_to_num(1e3, 1e3, -1e3)
-        return ((modelled - measured) / scale).flatten().numpy()
+        standard = (solved(relative) - measured) / scale
+        return standard.nan_to_num(1e3, 1e3, -1e3).flatten().numpy()
 
     start = np.array([getattr(twin.constants, name) / paper[name] for name in free])
     inside = np.clip(start, 1.01 * BAND[0], 0.99 * BAND[1])

@@ -69,7 +69,7 @@ def _map(figure: Figure, axes: Axes, seen: xr.Dataset) -> None:
     name, mean = str(seen.element.values[0]), seen["mean"].values[0]
     half = 0.5 / (len(mean) - 1)
     change = mean - mean[0]
-    most = max(float(np.abs(change).max()), 1e-9)
+    most = float(np.abs(change).max()) or 1.0
     image = axes.imshow(
         change,
         cmap=mpl.colormaps["RdBu_r"].resampled(31),  # few colours: a picture is stored with 256

@@ -136,8 +136,9 @@ def steady(before: Range | None, low: float, high: float) -> Range:
 
 
 def _wide(low: float, high: float) -> Range:
-    """Limits that are apart, also of values that are all the same."""
-    return (low, high) if high - low > 1e-9 else (low - 1e-3, high + 1e-3)
+    """Limits that are apart, also of values that are all the same, up to rounding."""
+    size = max(abs(low), abs(high)) or 1.0
+    return (low, high) if high - low > 1e-9 * size else (low - 1e-3 * size, high + 1e-3 * size)
 
 
 def _around(values: NDArray[np.float64], signed: bool) -> Range:
