@@ -175,7 +175,7 @@ def test_a_repeat_counts_once_it_is_gathered_whatever_its_clock_says(tmp_path: P
         assert [one.row.accuracy for one in table.trainings] == [repeat[0].row.accuracy]
     assert table.trainings[0].replaced == ((at(2)["written"], 0.5), (at(1)["written"], 0.9))
     path = tmp_path / "results.json"
-    path.write_text(table.text())
+    path.write_text(table.text(), encoding="utf-8")
     assert Results.read(path) == table
 
 
