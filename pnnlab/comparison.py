@@ -272,12 +272,13 @@ def compare(
     twin : str
         What the table calls the twin.
     folder : path, optional
-        Where each training is kept in a run folder of its own; the same call then goes on with
-        what was interrupted.
+        Where each training is kept in a run folder of its own, named after system, twin, method
+        and seed; the same call then goes on with what was interrupted. Units that share a name
+        need folders of their own.
     progress : bool
         Show progress bars.
     """
-    settings = settings or FitSettings()
+    settings, seeds = settings or FitSettings(), whole("seeds", seeds, 1)
     probe = make(next(iter(methods.values())), settings.seed)
     epochs, batch, first = settings.epochs, settings.batch_size, settings.seed
     size = parameter_count(probe)
@@ -289,15 +290,22 @@ def compare(
             network = make(rule, seed)
             calibrate(network, calibration_inputs(task))
             label = f"{name}, seed {seed}"
-            kept = None if folder is None else Path(folder, label.replace(", ", "-"))
+            system = physical_layers(network)[0].system.name
             training = train(
-                network, task, settings, seed=seed, folder=kept, label=label, progress=progress
+                network,
+                task,
+                settings,
+                seed=seed,
+                folder=folder,
+                parameters={"system": system, "twin": twin, "method": name, "seed": seed},
+                label=label,
+                progress=progress,
             )
             rows.append(
                 result_row(
                     training,
                     task,
-                    system=physical_layers(network)[0].system.name,
+                    system=system,
                     method=name,
                     twin=None if rule is ideal else twin,
                     digital_baseline=digital,

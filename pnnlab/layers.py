@@ -386,7 +386,8 @@ def deep_pnn(
     ShapeError
         The systems do not fit together, or are a sequence and ``layers`` is given too.
     """
-    systems, twins = _chain(systems, twins, layers)
+    systems, twins = _chain(systems, twins, whole("layers", layers))
+    classes = None if classes is None else whole("classes", classes, 1)
     network: list[nn.Module] = []
     for number, (system, twin) in enumerate(zip(systems, twins, strict=True)):
         if number and system.input_dim != systems[number - 1].output_dim:
@@ -402,7 +403,7 @@ def deep_pnn(
         network.append(Rescale(width, gain=2.0, offset=0.0, elementwise=True))
     else:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(whole("seed", seed))
+            torch.manual_seed(seeded(seed).initial_seed())
             head = nn.Linear(width, classes)
         network += [Rescale(width, gain=1.0, offset=0.0), head]
     return nn.Sequential(*network)

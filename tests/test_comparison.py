@@ -1,9 +1,19 @@
+from functools import partial
+
+import numpy as np
 import pytest
 import torch
 from test_training import make_network, make_split
 from toy import Toy, ToyTwin
 
-from pnnlab.comparison import digital_accuracy, digital_baseline, linear_baseline, mlp, result_row
+from pnnlab.comparison import (
+    compare,
+    digital_accuracy,
+    digital_baseline,
+    linear_baseline,
+    mlp,
+    result_row,
+)
 from pnnlab.errors import RangeError, ShapeError
 from pnnlab.gradients import ideal, in_silico, physics_aware
 from pnnlab.layers import deep_pnn, parameter_count, physical_layers
@@ -169,3 +179,23 @@ def test_a_chain_ends_in_logits():
     network = deep_pnn([Toy(), Toy(6, 2)], [ToyTwin(), ToyTwin(6, 2)], physics_aware, seed=3)
     assert network(torch.rand(5, 6)).shape == (5, 2)
     assert not torch.equal(network[0].theta[:12], network[1].theta)
+
+
+def test_trainings_of_other_twins_are_kept_apart_and_the_same_call_goes_on(task, tmp_path):
+    settings = FitSettings(epochs=1, batch_size=100, seed=3)
+    methods = {"PAT": physics_aware}
+    known = {"methods": methods, "folder": tmp_path, "progress": False}
+
+    def make(rule, seed, strength=1.0):
+        return deep_pnn(Toy(6, 2), ToyTwin(6, 2, strength), rule, seed=seed)
+
+    first = compare(make, task, settings, twin="fitted", seeds=np.int64(2), **known)
+    compare(partial(make, strength=0.5), task, settings, twin="nominal", **known)
+    names = [
+        f"toy-{twin}-PAT-seed-{n}" for twin, n in (("fitted", 3), ("fitted", 4), ("nominal", 3))
+    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    again = compare(make, task, settings, twin="fitted", seeds=2, **known)
+    assert [row.seconds for row in again.rows] == [row.seconds for row in first.rows]
+    with pytest.raises(RangeError, match="seeds is 0"):
+        compare(make, task, settings, seeds=0)

@@ -20,6 +20,8 @@ from pnnlab.gradients import physics_aware
 from pnnlab.instruments.programme import CircuitProgramme
 from pnnlab.layers import PhysicalLayer, Shots, deep_pnn
 from pnnlab.plain import plain, real, unreadable, whole
+from pnnlab.protocols import device
+from pnnlab.runs import train
 from pnnlab.systems import SHG, Circuit, Oscillators, Plate
 from pnnlab.tasks.transforms import augmented
 from pnnlab.training import FitSettings
@@ -114,6 +116,14 @@ WAYS: dict[str, Callable[[Any], Any]] = {
     "retries": lambda n: Toy()(X, THETA, retries=n),
     "seed of a layer": lambda n: weights(layer(n)),
     "seed of a network": lambda n: weights(deep_pnn([Toy()], [ToyTwin()], physics_aware, seed=n)),
+    "layers of a network": lambda n: weights(deep_pnn(Toy(), ToyTwin(), layers=n)),
+    "classes of a network": lambda n: weights(deep_pnn(Toy(), ToyTwin(), classes=n, seed=n)),
+    "a device of one's own": lambda n: vars(
+        Signature.of(device(print, inputs=n, parameters=n, outputs=n))
+    ),
+    "trained": lambda n: weights(
+        train(linear(64, 10), tiny(), epochs=n, seed=n, progress=False).network
+    ),
     "shots of a layer": lambda n: Shots(layer(), n).shots,
     "replays of equations": lambda n: asdict(twins.CircuitEquations(n)),
     "widths": lambda n: asdict(twins.Mlp((n, 8))),

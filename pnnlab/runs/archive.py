@@ -110,7 +110,7 @@ def read_labels(folder: str | Path) -> Labels:
     RunError
         There is no run in ``folder``, or its journal cannot be read.
     """
-    with reading(Path(folder)) as (_, run):
+    with reading(user_path(folder)) as (_, run):
         return _labels(run)
 
 
