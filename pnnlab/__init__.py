@@ -24,7 +24,7 @@ __version__ = "0.1.0"
 
 _SUBMODULES = (
     *("background", "characterize", "comparison", "errors", "gradients", "instruments", "layers"),
-    *("origin", "protocols", "results", "runs", "summary", "systems", "tasks", "training"),
+    *("protocols", "provenance", "results", "runs", "summary", "systems", "tasks", "training"),
     *("twins", "views"),
 )
 _HOMES = {

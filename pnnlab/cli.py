@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pnnlab
 from pnnlab.errors import PnnlabError
-from pnnlab.paths import user_path
+from pnnlab.storage import user_path
 
 if TYPE_CHECKING:
     from pnnlab.results import Gathered

@@ -14,9 +14,9 @@ from torch import nn
 from pnnlab.errors import RangeError
 from pnnlab.gradients import GradientRule, ideal, in_silico, physics_aware
 from pnnlab.layers import calibrate, on_device, on_twin, parameter_count, physical_layers
-from pnnlab.origin import commit, commit_name
 from pnnlab.plain import seeded, whole
-from pnnlab.runs import Run, read_provenance, train
+from pnnlab.provenance import commit
+from pnnlab.runs import Run, read_run, train
 from pnnlab.summary import Row, rows_table
 from pnnlab.tasks import Task
 from pnnlab.training import FitSettings, Training, accuracy, scores
@@ -210,7 +210,7 @@ def result_row(
         parameters=parameter_count(network),
         device_passes=passes,
         seconds=round(training.seconds, 1),
-        commit=commit_name(read_provenance(run.folder)["source"]) if run else commit(),
+        commit=read_run(run.folder).provenance.get("commit") if run else commit(),
     )
 
 

@@ -15,7 +15,7 @@ from typing import Literal, final
 
 import pnnlab
 from pnnlab.errors import InstrumentError, NotebookError, RunError
-from pnnlab.paths import user_path
+from pnnlab.storage import user_path
 
 State = Literal["ok", "absent", "broken"]
 

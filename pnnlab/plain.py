@@ -4,11 +4,7 @@ Checkpoints and saved twins are read without executing code, so they hold nothin
 plain numbers, and containers of them. What is given to the lab is made so where it is given.
 """
 
-import io
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import fields
-from itertools import chain
 from numbers import Integral, Real
 from typing import Any, get_args, get_origin
 
@@ -89,28 +85,6 @@ def plain(value: Any) -> Any:
     if kind is list or kind is tuple:
         return kind(map(plain, value))
     return _unpacked(value) if isinstance(value, np.generic | np.ndarray) else value
-
-
-def unreadable(value: Any, at: str) -> Iterator[str]:
-    """Name what is in ``value`` that `torch.save` cannot write, or `torch.load` not read safely.
-
-    Parameters
-    ----------
-    value : Any
-    at : str
-        What ``value`` is called.
-    """
-    buffer = io.BytesIO()
-    with suppress(Exception):  # whatever the writer or the reader fails of
-        torch.save(value, buffer)
-        buffer.seek(0)
-        torch.load(buffer, weights_only=True)
-        return
-    parts: Iterable[Any] = enumerate(value) if isinstance(value, list | tuple) else ()
-    if isinstance(value, dict):
-        parts = chain(value.items(), ((f"key {key!r}", key) for key in value))
-    inside = [text for key, part in parts for text in unreadable(part, f"{at}[{key!r}]")]
-    yield from inside or [f"{at} is a {type(value).__module__}.{type(value).__qualname__}"]
 
 
 def _unpacked(value: Any) -> Any:

@@ -7,18 +7,16 @@ it (its own twin, a recalibration, the digital baseline, chance, the cost in dev
 
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 from statistics import NormalDist, fmean, stdev
 from typing import Self, final
 
 from pnnlab.errors import RangeError, RunError
-from pnnlab.origin import commit, versions
-from pnnlab.paths import user_path
+from pnnlab.provenance import commit, utc_now, versions
+from pnnlab.storage import user_path, write
 
 SUFFIX = ".summary.json"
 SCALES = ("smoke", "quick", "paper")
@@ -141,7 +139,7 @@ def provenance() -> dict[str, object]:
     return {
         "commit": commit(),
         "versions": versions(),
-        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        "written": utc_now(),
     }
 
 
@@ -208,7 +206,7 @@ class Summary:
             ) from error
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            replace_text(target, text + "\n")
+            write(target, text + "\n")
         except OSError as error:
             raise RunError(
                 f"Cannot write the summary {target} ({error.strerror or error}); make room or "
@@ -470,18 +468,3 @@ def _plain(value: object) -> object:
     if callable(item):
         return item()
     raise TypeError(f"{type(value).__name__} {value!r}")
-
-
-def replace_text(target: Path, text: str) -> None:
-    """Write a file so that it is there in full or, after a crash, as it was before."""
-    aside = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        # A path that the system did not name in UTF-8 has no UTF-8 either; JSON reads it back so.
-        with aside.open("w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(target)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise

@@ -17,7 +17,7 @@ from pnnlab.comparison import (
 from pnnlab.errors import RangeError, ShapeError
 from pnnlab.gradients import ideal, in_silico, physics_aware
 from pnnlab.layers import deep_pnn, parameter_count, physical_layers
-from pnnlab.origin import commit
+from pnnlab.provenance import commit
 from pnnlab.runs import Run
 from pnnlab.tasks import Split, Task
 from pnnlab.training import FitSettings, Training
@@ -154,8 +154,7 @@ def test_recalibration_measures_the_same_devices_and_is_for_in_silico_alone(task
 
 def test_the_row_of_a_run_names_the_code_that_trained_it(task, tmp_path, monkeypatch):
     training = trained(task, ideal)
-    source = {"revision": "1" * 40, "dirty": True}
-    monkeypatch.setattr("pnnlab.runs.provenance.source_revision", lambda _: source)
+    monkeypatch.setattr("pnnlab.provenance.commit", lambda: "1" * 40 + "-dirty")
     run = Run.create(tmp_path / "run", training)
     monkeypatch.undo()
     row = result_row(training, task, system="toy", method="ideal", twin=None, run=run)

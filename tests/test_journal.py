@@ -14,8 +14,8 @@ from torch import nn
 from pnnlab.errors import RunError
 from pnnlab.runs import Run, RunInfo, export, list_runs, read_journal
 from pnnlab.runs.archive import EXPORT
-from pnnlab.runs.files import aside
 from pnnlab.runs.journal import JOURNAL, Journal
+from pnnlab.storage import aside
 from pnnlab.training import FitSettings, Record, Training
 
 RECORD = Record(
@@ -160,7 +160,12 @@ def test_runs_are_listed_newest_first(finished: Path) -> None:
 
     newest, older, unreadable = list_runs(root)
 
-    assert newest == RunInfo(folder=later.folder, description="not begun", began=newest.began)
+    assert newest == RunInfo(
+        folder=later.folder,
+        description="not begun",
+        began=newest.began,
+        provenance=newest.provenance,
+    )
     assert (older.folder, older.step, older.steps) == (finished, STEPS, STEPS)
     assert older.device_metric == read_journal(finished)[-1].device_metric
     assert unreadable.folder == broken

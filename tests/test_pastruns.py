@@ -13,8 +13,7 @@ from test_sealed import finished, seen
 
 from pnnlab.background import Session
 from pnnlab.errors import RunError
-from pnnlab.runs import Run, read_journal
-from pnnlab.training import Labels
+from pnnlab.runs import Run, RunInfo, read_journal
 from pnnlab.views import past
 from pnnlab.views.comparison import Comparison, comparison_panels, watched
 from pnnlab.views.past import Kept, Past
@@ -61,7 +60,7 @@ def test_what_is_written_since_is_read_and_what_is_taken_anew_replaces(
     monkeypatch.setattr(
         past, "read_journal", lambda _, after=0: [r for r in journal if r.step > after]
     )
-    monkeypatch.setattr(past, "read_labels", lambda _: Labels())
+    monkeypatch.setattr(past, "read_run", lambda folder: RunInfo(folder=folder))
     kept = Kept(root)
     assert len(kept.curves().step) == 5
     journal.append(record(6))
@@ -180,6 +179,7 @@ def test_one_run_opens_its_curves_and_two_a_comparison(root: Path) -> None:
     message(view.table, {"chosen": ["whole"]})
     origin, grid = view._below.children
     assert "pnnlab" in origin.value
+    assert "Events" not in origin.value
     assert grid.panels[0]["lines"][0]["n"] == 6
     assert len(view.figure().figure.axes) == 4
     message(view.table, {"chosen": ["whole", "deep/half"]})
@@ -194,6 +194,23 @@ def test_one_run_opens_its_curves_and_two_a_comparison(root: Path) -> None:
     view.close()
     assert view.table.comm is None
     assert other.table.comm is not None, "it closes what is its own, and nothing else"
+
+
+def test_what_happened_in_a_run_is_told(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", made())
+    records = run.records()
+    next(records)
+    run.training.scale_rate(0.5)
+    run.training.note("the <twin> of physical layer 1 was refitted")
+    next(records)
+    records.close()
+    view = PastRuns(tmp_path)
+    message(view.table, {"chosen": ["run"]})
+    told = view._below.children[0].value
+    assert "step 1, " in told
+    assert "learning rate × 0.5" in told
+    assert "the &lt;twin&gt; of physical layer 1" in told
+    assert told.index("twin") < told.index("learning rate"), "the latest first"
 
 
 def test_reading_again_finds_new_runs(root: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from toy import Toy
 from pnnlab import characterize, cli, doctor, results, runs, series, tasks, twins
 from pnnlab.errors import DataError, PnnlabError, RunError
 from pnnlab.instruments.recording import Recorder, Replay, recording_dataset
-from pnnlab.paths import user_path
+from pnnlab.storage import user_path
 from pnnlab.summary import Row, Summary
 from pnnlab.tasks.recordings import read_vowdata
 from pnnlab.twins.neural import Mlp, NeuralTwin
@@ -52,8 +52,8 @@ def test_runs(home: Path) -> None:
     assert (home / "runs" / "one" / "journal.sqlite").exists()
     assert runs.Run.resume("~/runs/one", toy_training()).folder == run.folder
     assert len(runs.read_journal("~/runs/one")) == 1
-    assert runs.read_provenance("~/runs/one")["pnnlab"]
-    assert runs.read_events(Path("~/runs/one")) == []
+    assert runs.read_run("~/runs/one").provenance["pnnlab"]
+    assert runs.read_run(Path("~/runs/one")).events == ()
     assert [info.folder for info in runs.list_runs("~/runs")] == [run.folder]
     assert runs.export("~/runs/one").parent == run.folder
     assert PastRuns("~/runs").root == home / "runs"

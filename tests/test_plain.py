@@ -19,7 +19,7 @@ from pnnlab.errors import PnnlabError, RangeError
 from pnnlab.gradients import physics_aware
 from pnnlab.instruments.programme import CircuitProgramme
 from pnnlab.layers import PhysicalLayer, Shots, deep_pnn
-from pnnlab.plain import plain, real, unreadable, whole
+from pnnlab.plain import plain, real, whole
 from pnnlab.protocols import device
 from pnnlab.runs import train
 from pnnlab.systems import SHG, Circuit, Oscillators, Plate
@@ -239,13 +239,3 @@ def test_nested_numbers_become_plain_and_the_rest_stays() -> None:
     made = plain({"a": [np.float32(0.5), (np.int8(1), text)], np.int64(3): tensor, "b": None})
     assert_equal(made, {"a": [0.5, (1, "a")], 3: tensor, "b": None})
     assert made[3] is tensor
-
-
-def test_what_cannot_be_read_again_is_named_by_its_place() -> None:
-    value = {"ok": 1, "deep": [0, {"it": np.ones(2)}], "code": print, np.int64(3): 1}
-    assert list(unreadable(value, "state")) == [
-        "state['deep'][1]['it'] is a numpy.ndarray",
-        "state['code'] is a builtins.builtin_function_or_method",
-        "state['key np.int64(3)'] is a numpy.int64",
-    ]
-    assert list(unreadable({"ok": [1, 2.0, "a", torch.ones(2), None, (True,)]}, "state")) == []

@@ -1,65 +1,57 @@
-"""Where a run comes from: identities, versions and source revisions."""
+"""Which code made a result: revision and versions, with git, without it and inside its hooks."""
 
 import json
+import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from runners import SETTINGS, toy_training
 
-from pnnlab.gradients import ideal
-from pnnlab.runs.provenance import differences, identity, provenance
+from pnnlab.provenance import commit, provenance, revision, versions
 
 
-def test_identity_does_not_depend_on_weights() -> None:
-    assert identity(toy_training(born=0)) == identity(toy_training(born=1))
+def test_versions_are_those_of_what_is_imported():
+    told = versions()
+    assert told["torch"] == torch.__version__
+    assert told["numpy"] == np.__version__
 
 
-def test_identity_is_what_json_keeps() -> None:
-    described = identity(toy_training())
-    assert json.loads(json.dumps(described)) == described
-    assert described["systems"]["0"] == {
-        "name": "toy",
-        "input_dim": 6,
-        "param_dim": 36,
-        "output_dim": 6,
-    }
-    assert described["tensors"]["5.weight"] == "float32[3, 6]"
-    assert described["modules"]["4"] == "BatchNorm1d"
+def git(folder: Path, *arguments: str) -> str:
+    who = ["-c", "user.name=nobody", "-c", "user.email=nobody@example.org"]
+    done = subprocess.run(
+        ["git", "-C", str(folder), *who, *arguments], check=True, capture_output=True, text=True
+    )
+    return done.stdout.strip()
 
 
-@pytest.mark.parametrize(
-    ("changed", "lines"),
-    [
-        (
-            {"settings": replace(SETTINGS, penalty=2.0, seed=3)},
-            ["settings penalty: 1.0 then, 2.0 now", "settings seed: 0 then, 3 now"],
-        ),
-        (
-            {"rule": ideal},
-            ["rules 0: physics_aware then, ideal now", "rules 1: physics_aware then, ideal now"],
-        ),
-    ],
-)
-def test_differences_name_what_changed(changed: dict[str, Any], lines: list[str]) -> None:
-    assert differences(identity(toy_training()), identity(toy_training(**changed))) == lines
+def test_the_revision_tells_of_changes(tmp_path: Path) -> None:
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "module.py").write_text("a = 1\n", encoding="utf-8")
+    assert revision(package) is None  # no checkout
+    git(tmp_path, "init", "-q")
+    assert revision(package) is None  # inside a checkout, which does not track it
+    git(tmp_path, "add", "package")
+    git(tmp_path, "commit", "-q", "-m", "begin")
+    head = git(tmp_path, "rev-parse", "HEAD")
+    assert revision(package) == head
+    (package / "module.py").write_text("a = 2\n", encoding="utf-8")
+    assert revision(package) == f"{head}-dirty"
 
 
-def test_one_example_more_or_less_makes_another_identity() -> None:
-    training = toy_training()
-    before = identity(training)
-    training.train.targets[3] = (training.train.targets[3] + 1) % 3
-    (line,) = differences(before, identity(training))
-    assert line.startswith("train digest: ")
+def test_without_git_there_is_no_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert revision(Path(__file__).parent) is None
 
 
-def test_absence_is_a_difference() -> None:
-    assert differences({"a": {"b": 1}}, {}) == ["a b: 1 then, absent now"]
-    assert differences({}, {"a": 0}) == ["a: absent then, 0 now"]
-    assert differences({"a": [1, 2]}, {"a": [1, 2]}) == []
+def test_the_commit_is_that_of_the_package_wherever_one_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    commit.cache_clear()
+    assert commit() == revision(Path(__file__).parent.parent / "pnnlab")
 
 
 def test_provenance_names_versions_but_neither_people_nor_hosts(

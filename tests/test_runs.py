@@ -34,10 +34,10 @@ from pnnlab.errors import RangeError, RunError, TrainingError
 from pnnlab.gradients import in_silico, physics_aware
 from pnnlab.layers import PhysicalLayer
 from pnnlab.protocols import PhysicalSystem, State
-from pnnlab.runs import Run, list_runs, read_events, read_journal, run
+from pnnlab.runs import Run, list_runs, read_journal, read_run, run
 from pnnlab.runs.checkpoints import DAMAGED, NEWEST, PREVIOUS, load_checkpoint
-from pnnlab.runs.files import aside
 from pnnlab.runs.journal import JOURNAL, reading
+from pnnlab.storage import aside
 from pnnlab.systems import Circuit
 from pnnlab.training import FitSettings, Record, Training
 
@@ -192,7 +192,7 @@ def test_what_a_training_notes_stands_in_the_journal_once(begun: Run) -> None:
     resumed.training.note("the twin of physical layer 1 was refitted")
     rates = [record.learning_rate for record in resumed.records()]
     assert rates[0] == 0.5 * resumed.training.settings.rate(4, STEPS)
-    first, second = read_events(begun.folder)
+    first, second = read_run(begun.folder).events
     assert (first.session, first.step) == (1, 3)
     assert first.message.startswith("learning rate × 0.5")
     assert (second.session, second.step) == (2, 4)
@@ -672,7 +672,9 @@ def test_no_whole_checkpoint(begun: Run) -> None:
 
 def test_damaged_journal(begun: Run) -> None:
     (begun.folder / JOURNAL).write_bytes(b"noise" * 2000)
-    with pytest.raises(RunError, match=r"journal\.sqlite cannot be read \(file is not a database"):
+    with pytest.raises(
+        RunError, match=r"journal\.sqlite cannot be read or written \(file is not a database"
+    ):
         Run.resume(begun.folder, toy_training())
 
 

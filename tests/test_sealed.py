@@ -2,13 +2,17 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import runners
+import torch
 from runners import STEPS, finish, lasting, start, toy_training, without_rights
+from toy import Toy
 
 from pnnlab.errors import RunError
-from pnnlab.runs import Run, list_runs, read_events, read_journal, read_provenance
+from pnnlab.instruments.recording import Recorder, Replay
+from pnnlab.runs import Run, list_runs, read_journal, read_run
 
 pytestmark = pytest.mark.skipif(not hasattr(runners.os, "setuid"), reason="rights of POSIX")
 
@@ -49,8 +53,8 @@ def killed(folder: Path, *left: str) -> Path:
 def everything_is_read(folder: Path) -> None:
     assert [record.step for record in read_journal(folder)] == list(range(1, STEPS + 1))
     assert read_journal(folder, after=STEPS - 1)[0].device_metric is not None
-    assert read_events(folder) == []
-    assert read_provenance(folder)["pnnlab"]
+    assert read_run(folder).events == ()
+    assert read_run(folder).provenance["pnnlab"]
     [info] = list_runs(folder)
     assert (info.step, info.steps, info.problem) == (STEPS, STEPS, "")
 
@@ -76,6 +80,24 @@ def it_is_said_that_a_part_is_missing(folder: Path) -> None:
     with pytest.raises(RunError, match="copy the folder to where you may"):
         read_journal(folder)
     assert "unable to open" in list_runs(folder)[0].problem
+
+
+def a_killed_recording_is_replayed(folder: Path) -> None:
+    x, theta = torch.full((2, 6), 0.5), torch.full((36,), 0.5)
+    assert Replay(folder / "bench.sqlite")(x, theta).shape == (2, 6)
+
+
+@pytest.mark.parametrize("left", [(), ("-wal", "-shm")])
+def test_a_recording_is_replayed_where_nothing_may_be_written(place: Path, left: Any) -> None:
+    folder = place / "copied"
+    folder.mkdir()
+    with Recorder(Toy(), place / "bench.sqlite") as recorder:
+        recorder(torch.full((2, 6), 0.5), torch.full((36,), 0.5))
+        for end in ("", *left):  # as a killed process leaves it
+            shutil.copy(place / f"bench.sqlite{end}", folder)
+    if not left:
+        shutil.copy(place / "bench.sqlite", folder)
+    assert seen(a_killed_recording_is_replayed, folder)
 
 
 @pytest.mark.parametrize("look", [everything_is_read, its_end_is_restored])

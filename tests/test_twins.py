@@ -5,6 +5,7 @@ import pickle
 import subprocess
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,6 +36,7 @@ from pnnlab.twins import (
     Temporal,
 )
 from pnnlab.twins.base import Described
+from pnnlab.twins.neural import Architecture, Core
 from pnnlab.twins.physics import Equations
 from pnnlab.twins.report import INVISIBLE
 
@@ -508,6 +510,9 @@ def test_a_twin_that_was_saved_on_a_gpu_is_loaded_without_one(
 class OwnEquations(Equations):
     """Of a user, whom pnnlab does not know."""
 
+    gain: float = 1.0
+    options: object = None
+
     nominal = CircuitConstants()
     free = ("r",)
 
@@ -517,18 +522,102 @@ class OwnEquations(Equations):
     def __call__(
         self, x: Tensor, theta: Tensor, constants: CircuitConstants, output_dim: int
     ) -> Tensor:
-        return x[:, :output_dim]
+        return self.gain * x[:, :output_dim]
+
+
+class Undecorated(OwnEquations):
+    """With more than its fields tell."""
+
+    def __init__(self, gain: float = 1.0, options: object = None, more: float = 1.0) -> None:
+        super().__init__(gain, options)
+        object.__setattr__(self, "more", more)
+
+    def __call__(
+        self, x: Tensor, theta: Tensor, constants: CircuitConstants, output_dim: int
+    ) -> Tensor:
+        return self.more * super().__call__(x, theta, constants, output_dim)
+
+
+class NoDataclass(Equations):
+    nominal, free = CircuitConstants(), ()
+
+    def __post_init__(self) -> None:
+        """Nothing to make plain."""
+
+    check, __call__ = OwnEquations.check, OwnEquations.__call__  # type: ignore[assignment]
+
+
+@dataclass(frozen=True)
+class OwnArchitecture(Architecture):
+    """Of a user; one layer."""
+
+    learning_rate = 0.01
+
+    def build(self, system: Described) -> Core:
+        return Layer(system)
+
+
+class Layer(Core):
+    def __init__(self, system: Described) -> None:
+        super().__init__()
+        self.distinct = system.output_dim
+        self.layer = torch.nn.Sequential(
+            torch.nn.Linear(system.input_dim, system.output_dim), torch.nn.Dropout()
+        )
+
+    def forward(self, x: Tensor, theta: Tensor) -> Tensor:
+        y: Tensor = self.layer(x)
+        return y
+
+
+@pytest.mark.parametrize("kind", [OwnEquations, OwnArchitecture])
+def test_a_twin_of_ones_own_is_read_with_its_class(tmp_path: Path, kind: Any) -> None:
+    twin: Any
+    if kind is OwnEquations:
+        twin = PhysicsTwin(circuit(), OwnEquations(0.5, (1, [2])), CircuitConstants(r=2.0))
+    else:
+        twin = NeuralTwin(circuit(), OwnArchitecture())
+    path = twins.save(twin, tmp_path / "twin.pt")
+    with pytest.raises(TwinError, match=rf"made with .*\.{kind.__name__}; give load that class"):
+        twins.load(path)
+    for wrong in (CircuitEquations, CircuitConstants, OwnEquations(), 3):
+        with pytest.raises(TwinError, match="give load that class"):
+            twins.load(path, recipe=wrong)  # type: ignore[arg-type]
+    found: Any = twins.load(path, circuit(), recipe=kind)
+    assert_equal(dict(found.state_dict()), dict(twin.state_dict()))
+    x, theta = shots(4, circuit())
+    assert torch.equal(found.eval()(x, theta), twin.eval()(x, theta))
+    if kind is OwnEquations:
+        assert found.equations == twin.equations
+    moved = type(kind.__name__, (kind,), {"__module__": "moved.to.a.file"})
+    assert twins.load(path, recipe=moved).signature == twin.signature
+
+
+def test_a_class_of_the_same_name_is_not_mistaken_for_pnnlabs(tmp_path: Path) -> None:
+    namesake = dataclass(frozen=True)(type("CircuitEquations", (OwnEquations,), {}))
+    path = twins.save(PhysicsTwin(circuit(), namesake(0.5)), tmp_path / "twin.pt")
+    with pytest.raises(TwinError, match="give load that class"):
+        twins.load(path)
+    ours = twins.save(PhysicsTwin(circuit(), CircuitEquations(2)), tmp_path / "ours.pt")
+    with pytest.raises(TwinError, match="made with CircuitEquations; leave recipe out"):
+        twins.load(ours, recipe=namesake)
+    assert twins.load(ours, recipe=CircuitEquations).label == "physics twin, nominal"
 
 
 def test_a_twin_that_could_not_be_read_again_is_not_saved(tmp_path: Path) -> None:
     path = twins.save(every_kind()[0], tmp_path / "twin.pt")
     before = path.read_bytes()
-    with pytest.raises(TwinError, match=r"is not written, .* OwnEquations is none of the recipes"):
-        twins.save(PhysicsTwin(circuit(), OwnEquations()), path)
     twin = every_kind()[2]
     object.__setattr__(twin.equations, "replays", np.int64(1))  # type: ignore[union-attr]
-    with pytest.raises(TwinError, match=r"twin\['recipe_fields'\]\['replays'\] is a numpy.int64"):
-        twins.save(twin, path)
+    for unreadable, why in (
+        (twin, r"twin\['recipe_fields'\]\['replays'\] is a numpy.int64"),
+        (PhysicsTwin(circuit(), OwnEquations(options=print)), r"\['options'\] is a builtins"),
+        (PhysicsTwin(circuit(), OwnEquations(options=Mlp())), r"\['options'\] is a pnnlab"),
+        (PhysicsTwin(circuit(), Undecorated(more=2.0)), "made anew .* it answers otherwise"),
+        (PhysicsTwin(circuit(), NoDataclass()), "a dataclass whose fields"),
+    ):
+        with pytest.raises(TwinError, match=f"(?s)is not written, .*{why}"):
+            twins.save(unreadable, path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 

@@ -10,7 +10,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from pnnlab.characterize.recording import UNITS, at_least, provenance, save
+from pnnlab.characterize.recording import UNITS, attributes, save
 from pnnlab.errors import DataError, RangeError
 from pnnlab.plain import seeded, whole
 from pnnlab.protocols import PhysicalSystem
@@ -60,7 +60,7 @@ def collecting(
     `join` puts chunks together. The arguments are those of `collect`.
     """
     n, seed = whole("n", n), whole("seed", seed)
-    repeats, chunk = at_least("repeats", repeats, 1), at_least("chunk", chunk, 1)
+    repeats, chunk = whole("repeats", repeats, 1), whole("chunk", chunk, 1)
     if smooth < 1:
         raise RangeError(f"smooth is {smooth}; a correlation length is at least 1, one element.")
     for start in range(0, n, chunk):
@@ -107,7 +107,7 @@ def measured(
             "y": (("repeat", "shot", "output"), y.numpy(), UNITS),
         },
         {"shot": numbers, "split": ("shot", [SPLITS[i % len(SPLITS)] for i in numbers])},
-        provenance(system, before, "random drives", repeats=repeats, **settings),
+        attributes(system, before, "random drives", repeats=repeats, **settings),
     )
 
 
@@ -147,7 +147,7 @@ def collect(
         ``x``, (shot, input), ``theta``, (shot, parameter) or (parameter,), ``y``, (repeat, shot,
         output), and the coordinate ``split``: ``"train"``, ``"validation"`` or ``"test"``.
     """
-    n = at_least("n", n, 1)
+    n = whole("n", n, 1)
     parts: list[xr.Dataset] = []
     try:
         for part in collecting(system, n, seed=seed, repeats=repeats, theta=theta, smooth=smooth):

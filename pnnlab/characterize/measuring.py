@@ -7,8 +7,9 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from pnnlab.characterize.recording import UNITS, at_least, counting, provenance
+from pnnlab.characterize.recording import UNITS, attributes, counting
 from pnnlab.errors import RangeError
+from pnnlab.plain import whole
 from pnnlab.protocols import PhysicalSystem
 
 CERTAIN = 4.0  # standard errors above which a response is believed
@@ -34,8 +35,8 @@ def repeatability(
         rms deviation, ``signal``, the rms over outputs of the standard deviation over shots
         without the noise's share, ``signal_to_noise`` and ``noise_ceiling``.
     """
-    repeats = at_least("repeats", repeats, 2)
-    at_least("shots", len(x), 2)
+    repeats = whole("repeats", repeats, 2)
+    whole("shots", len(x), 2)
     before = system.passes
     y = torch.stack([system(x, theta) for _ in range(repeats)]).double()
     mean, variance = y.mean(0), y.var(0)
@@ -51,7 +52,7 @@ def repeatability(
             "noise_ceiling": ((), noise_ceiling(y), UNITS),
         },
         counting(shot=len(x), output=system.output_dim),
-        provenance(system, before, "repeatability", repeats=repeats),
+        attributes(system, before, "repeatability", repeats=repeats),
     )
 
 
@@ -106,9 +107,9 @@ def response_curves(
         ``mean`` and ``deviation`` over the repeats, (element, value, output); the coordinate
         ``element`` reads ``"x[3]"`` or ``"theta[7]"``.
     """
-    repeats = at_least("repeats", repeats, 2)
-    points = at_least("points", points, 1)
-    at_least("swept elements", len(inputs) + len(parameters), 1)
+    repeats = whole("repeats", repeats, 2)
+    points = whole("points", points, 1)
+    whole("swept elements", len(inputs) + len(parameters), 1)
     before = system.passes
     values = torch.linspace(0, 1, points, dtype=x.dtype)
     curves = []
@@ -125,7 +126,7 @@ def response_curves(
             "deviation": (dims, y.std(1).numpy(), UNITS),
         },
         {"element": names, "value": values.numpy()} | counting(output=system.output_dim),
-        provenance(system, before, "response curves", repeats=repeats),
+        attributes(system, before, "response curves", repeats=repeats),
     )
 
 
@@ -169,7 +170,7 @@ def memory(
         noise is left. ``limited_by`` of the record says which of the two ended it: if the
         ``"noise"``, more working points or repeats may find more.
     """
-    repeats = at_least("repeats", repeats, 2)
+    repeats = whole("repeats", repeats, 2)
     if not 0 < step <= 0.5:
         raise RangeError(f"step is {step}; an input can move by more than 0 and at most 0.5.")
     before, n, m = system.passes, system.input_dim, system.output_dim
@@ -209,7 +210,7 @@ def memory(
             "length": ((), length, {"units": "input elements"}),
         },
         {"element": chosen} | counting(output=m, lag=len(response)),
-        provenance(system, before, "memory", repeats=repeats, step=step, fraction=fraction)
+        attributes(system, before, "memory", repeats=repeats, step=step, fraction=fraction)
         | {"limited_by": "noise" if blind else "fraction"},
     )
 
@@ -233,8 +234,8 @@ def drift(
         single read-outs within a point, and ``drift``, rms over outputs of the points' standard
         deviation, without the noise's share.
     """
-    every = at_least("every", every, 2)
-    at_least("shots / every", shots // every, 2)
+    every = whole("every", every, 2)
+    whole("shots / every", shots // every, 2)
     before = system.passes
     rows = x.expand(every, -1)
     mean, variance = [], []
@@ -252,5 +253,5 @@ def drift(
         },
         {"shots": every * torch.arange(1, len(record) + 1).numpy()}
         | counting(output=system.output_dim),
-        provenance(system, before, "drift", every=every),
+        attributes(system, before, "drift", every=every),
     )

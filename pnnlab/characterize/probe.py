@@ -14,8 +14,9 @@ from torch import Tensor
 
 from pnnlab.characterize.measuring import response_curves
 from pnnlab.characterize.presets import Preset, assignments, given, presets
-from pnnlab.characterize.recording import UNITS, at_least
+from pnnlab.characterize.recording import UNITS
 from pnnlab.errors import ShapeError
+from pnnlab.plain import whole
 from pnnlab.protocols import PhysicalSystem
 
 Side: TypeAlias = Literal["x", "theta"]
@@ -98,7 +99,7 @@ class Probe:
     ) -> None:
         self.system = system
         self.twin = twin
-        self.repeats = at_least("repeats", repeats, 2)
+        self.repeats = whole("repeats", repeats, 2)
         self.variable = variable
         self._begun: dict[Side, Preset] = {
             "x": presets(system.input_dim)[0],
@@ -237,7 +238,7 @@ class Probe:
             As of `response_curves`; with a twin also ``modelled``, (element, value, output).
         """
         side, index = self.element(element)
-        points, repeats = at_least("points", points, 2), at_least("repeats", repeats, 2)
+        points, repeats = whole("points", points, 2), whole("repeats", repeats, 2)
         with self._editing:
             x, theta = self.x, self.theta
             self._sweep = element, points, repeats

@@ -1,38 +1,17 @@
 """How measurements are described, written and read back: netCDF, with their provenance."""
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
 import pnnlab
-from pnnlab.errors import DataError, ShapeError
-from pnnlab.paths import user_path
-from pnnlab.plain import whole
+from pnnlab.errors import DataError
 from pnnlab.protocols import PhysicalSystem
+from pnnlab.provenance import commit, utc_now
+from pnnlab.storage import user_path, write
 
 UNITS = {"units": "1"}  # x, theta and y are fractions of a full range
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Write to a temporary file beside ``path`` that takes its place once it is complete.
-
-    Whatever goes wrong in between, ``path`` is left as it was.
-    """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield part
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def save(dataset: xr.Dataset, path: Path | str) -> Path:
@@ -44,10 +23,12 @@ def save(dataset: xr.Dataset, path: Path | str) -> Path:
         The file cannot be written.
     """
     path = user_path(path)
+    # Through memory: the HDF5 library brings the process down when a disk fills under it.
+    content = dataset.to_netcdf(engine="h5netcdf")
     try:
-        with replacing(path) as part:
-            dataset.to_netcdf(part, engine="h5netcdf")
-    except (OSError, RuntimeError) as error:  # h5py reports a full disk as either
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(path, content)
+    except OSError as error:
         raise DataError(
             f"{path} cannot be written ({error}); the data are still in memory: free some space, "
             "or save them to another folder."
@@ -78,20 +59,12 @@ def load(path: Path | str) -> xr.Dataset:
     return dataset
 
 
-def at_least(name: str, value: int, least: int) -> int:
-    """Return a whole number, or raise `ShapeError` if it is too small."""
-    value = whole(name, value)
-    if value < least:
-        raise ShapeError(f"{name}: {value}; there must be at least {least}.")
-    return value
-
-
 def counting(**sizes: int) -> dict[str, object]:
     """Coordinates that number the elements of dimensions from 0."""
     return {name: np.arange(size) for name, size in sizes.items()}
 
 
-def provenance(
+def attributes(
     system: PhysicalSystem, before: int, what: str, **settings: float
 ) -> dict[str, str | int | float]:
     """Where the numbers come from, as netCDF attributes.
@@ -107,12 +80,13 @@ def provenance(
     """
     return {
         "pnnlab": pnnlab.__version__,
+        "commit": commit() or "",
         "measurement": what,
         "system": system.name,
         "input_dim": system.input_dim,
         "param_dim": system.param_dim,
         "output_dim": system.output_dim,
         "device_passes": system.passes - before,
-        "time_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+        "time_utc": utc_now(),
         **settings,
     }

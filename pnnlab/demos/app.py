@@ -17,9 +17,9 @@ from pnnlab.demos.inference import LiveInference
 from pnnlab.errors import PnnlabError, RunError, ShapeError
 from pnnlab.gradients import physics_aware
 from pnnlab.layers import calibrate, deep_pnn
-from pnnlab.paths import user_path
 from pnnlab.plain import seeded
 from pnnlab.runs import Run
+from pnnlab.storage import user_path
 from pnnlab.systems import Circuit
 from pnnlab.tasks import digits
 from pnnlab.training import FitSettings, Record, Training

@@ -26,7 +26,7 @@ from types import TracebackType
 from typing import Any, Self, final
 
 from pnnlab.errors import InstrumentError, RangeError
-from pnnlab.paths import user_path
+from pnnlab.storage import user_path
 
 REFUSED = 2
 """Exit status of a watchman that cannot do what it was asked to."""

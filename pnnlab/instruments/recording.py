@@ -9,7 +9,6 @@ import sqlite3
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self, final
 
@@ -22,10 +21,10 @@ from pnnlab.characterize.drives import SPLITS
 from pnnlab.characterize.recording import UNITS
 from pnnlab.errors import DataError, InstrumentError, RangeError
 from pnnlab.instruments import shotfile
-from pnnlab.instruments.shotfile import Recorded
-from pnnlab.origin import commit, versions
-from pnnlab.paths import user_path
+from pnnlab.instruments.shotfile import DATABASE, Recorded
 from pnnlab.protocols import Cost, Group, PhysicalSystem, State
+from pnnlab.provenance import commit, utc_now, versions
+from pnnlab.storage import insert, transaction, user_path
 
 
 @final
@@ -74,10 +73,10 @@ class Recorder(PhysicalSystem):
             identity=identity,
             settings=_as_json(settings or {}),
         )
-        with shotfile.explained(self.path):
-            self._connection = shotfile.connect(self.path, create=True)
+        with DATABASE.explained(self.path):
+            self._connection = DATABASE.connect(self.path, create=True)
         try:
-            with shotfile.explained(self.path):
+            with DATABASE.explained(self.path), transaction(self._connection):
                 self._session = self._begin()
         except BaseException:
             self._connection.close()
@@ -123,7 +122,7 @@ class Recorder(PhysicalSystem):
         digests, of_theta = shotfile.digests(rows, settings)
         distinct = dict(zip(of_theta, np.atleast_2d(settings), strict=True))
         each = of_theta * len(rows) if theta.ndim == 1 else of_theta
-        with shotfile.explained(self.path), shotfile.transaction(self._connection):
+        with DATABASE.explained(self.path), transaction(self._connection):
             self._connection.executemany(
                 "INSERT OR IGNORE INTO theta (digest, value) VALUES (?, ?)",
                 ((digest, value.tobytes()) for digest, value in distinct.items()),
@@ -138,36 +137,20 @@ class Recorder(PhysicalSystem):
         return y
 
     def _begin(self) -> int:
-        """Make the file or check whose it is, and note who goes on from here."""
-        shotfile.described(self._connection, self.path)  # leave a file that is not ours alone
-        self._connection.execute("PRAGMA journal_mode = WAL")
-        # A killed process loses nothing. A power cut may cost the last shots and no more, where
-        # FULL would wait for the disk after every batch.
-        self._connection.execute("PRAGMA synchronous = NORMAL")
-        began = datetime.now(UTC).isoformat(timespec="seconds")
-        provenance = json.dumps({**versions(), "commit": commit()})
-        with shotfile.transaction(self._connection):
-            there = shotfile.described(self._connection, self.path)
-            if there is None:
-                for statement in shotfile.SCHEMA.split(";"):
-                    self._connection.execute(statement)
-                self._connection.execute(
-                    "INSERT INTO recording (format, began, description) VALUES (?, ?, ?)",
-                    (shotfile.FORMAT, began, self.recorded.as_text()),
-                )
-            elif there != self.recorded:
-                ours = vars(self.recorded)
-                changed = [key for key, value in vars(there).items() if ours[key] != value]
-                raise DataError(
-                    f"{self.path} is a recording of {there.name} with another "
-                    f"{', '.join(changed)}; record to a new file, so that one file was measured "
-                    "under one set of conditions."
-                )
-            session = self._connection.execute(
-                "INSERT INTO session (began, provenance) VALUES (?, ?)", (began, provenance)
-            ).lastrowid
-        assert session is not None
-        return session
+        """Describe the file or check whose it is, and note who goes on from here."""
+        began, there = utc_now(), shotfile.described(self._connection, self.path)
+        if there is None:
+            DATABASE.describe(self._connection, began=began, description=self.recorded.as_text())
+        elif there != self.recorded:
+            ours = vars(self.recorded)
+            changed = [key for key, value in vars(there).items() if ours[key] != value]
+            raise DataError(
+                f"{self.path} is a recording of {there.name} with another "
+                f"{', '.join(changed)}; record to a new file, so that one file was measured "
+                "under one set of conditions."
+            )
+        told = json.dumps({**versions(), "commit": commit()})
+        return insert(self._connection, "session", began=began, provenance=told)
 
 
 @final

@@ -22,9 +22,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pnnlab.errors import DataError
+from pnnlab.storage import Database
 
-FORMAT = 1
-SCHEMA = """
+DATABASE = Database(
+    table="recording",
+    format=1,
+    error=DataError,
+    # A killed process loses nothing. A power cut may cost the last shots and no more, where FULL
+    # would wait for the disk after every batch.
+    synchronous="NORMAL",
+    schema="""
 CREATE TABLE IF NOT EXISTS recording (format INTEGER, began TEXT, description TEXT);
 CREATE TABLE IF NOT EXISTS session (id INTEGER PRIMARY KEY, began TEXT, provenance TEXT);
 CREATE TABLE IF NOT EXISTS theta (digest BLOB PRIMARY KEY, value BLOB);
@@ -32,7 +39,8 @@ CREATE TABLE IF NOT EXISTS shot (
     id INTEGER PRIMARY KEY, session INTEGER, time REAL, digest BLOB, theta BLOB, x BLOB, y BLOB
 );
 CREATE INDEX IF NOT EXISTS asked ON shot (digest);
-"""
+""",
+)
 CHUNK = 1000  # rows that are looked at together
 
 Rows: TypeAlias = NDArray[np.floating[Any]]
@@ -68,41 +76,6 @@ class Recorded:
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Turn what SQLite says into a `DataError` that says what to do."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise DataError(
-            f"The recording {path} cannot be read or written ({error}). See that its folder is "
-            "there, that the disk has space, and that no other program holds the file; of a "
-            "damaged one, sqlite3's .recover command saves what can be saved."
-        ) from error
-
-
-def connect(path: Path, *, create: bool = False) -> sqlite3.Connection:
-    """Open the file. Whoever opens it closes it."""
-    # Read-write even for readers: the last one to leave folds the write-ahead log back in. A file
-    # that is write-protected is opened for reading all the same.
-    address = f"{path.resolve().as_uri()}?mode={'rwc' if create else 'rw'}"
-    # A training may be begun in one thread and gone on with in another.
-    return sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
-
-
-@contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """All that is written inside becomes part of the file, or nothing does."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-
-
-@contextmanager
 def reading(path: Path) -> Iterator[tuple[sqlite3.Connection, Recorded]]:
     """Open an existing recording.
 
@@ -113,7 +86,7 @@ def reading(path: Path) -> Iterator[tuple[sqlite3.Connection, Recorded]]:
     """
     if not path.is_file():
         raise DataError(f"there is no recording {path}; make one with Recorder(system, path).")
-    with explained(path), closing(connect(path)) as connection:
+    with DATABASE.explained(path), closing(DATABASE.connect(path)) as connection:
         recorded = described(connection, path)
         if recorded is None:
             raise DataError(f"{path} is empty; record to it with Recorder(system, path).")
@@ -122,18 +95,8 @@ def reading(path: Path) -> Iterator[tuple[sqlite3.Connection, Recorded]]:
 
 def described(connection: sqlite3.Connection, path: Path) -> Recorded | None:
     """What the file says of itself, or None if it is new."""
-    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-    if not tables:
-        return None
-    if "recording" not in tables:
-        raise DataError(f"{path} is a database of something else; choose another file.")
-    (number, text) = connection.execute("SELECT format, description FROM recording").fetchone()
-    if number != FORMAT:
-        raise DataError(
-            f"{path} has format {number} and this pnnlab reads {FORMAT}: open it with the version "
-            "that wrote it."
-        )
-    return Recorded(**json.loads(text))
+    row = DATABASE.described(connection, path)
+    return None if row is None else Recorded(**json.loads(row["description"]))
 
 
 def floats(tensor: Tensor) -> Rows:

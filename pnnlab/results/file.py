@@ -6,12 +6,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self, final
 
+from pnnlab import storage
 from pnnlab.errors import PnnlabError, RangeError, RunError
-from pnnlab.paths import user_path
 from pnnlab.results.gathering import Trained, is_training
 from pnnlab.results.lines import Line, summed_up
 from pnnlab.results.table import markdown
-from pnnlab.summary import SCALES, Row, replace_text
+from pnnlab.storage import user_path
+from pnnlab.summary import SCALES, Row
 
 SCHEMA = 1
 FILE = "results.json"
@@ -135,7 +136,7 @@ def write(path: str | Path, text: str) -> None:
         It cannot be written.
     """
     try:
-        replace_text(user_path(path), text)
+        storage.write(user_path(path), text)
     except OSError as error:
         raise RunError(
             f"{path} cannot be written ({error.strerror or error}); make room, or check its folder."

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, final
 
 from pnnlab.errors import RunError
-from pnnlab.paths import user_path
 from pnnlab.series import read_notebook
+from pnnlab.storage import user_path
 from pnnlab.summary import FRACTIONS, SUFFIX, Row, Summary
 
 EMBEDDED_TASKS = frozenset({"digits", "mnist-5000", "vowels"})

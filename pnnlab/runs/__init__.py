@@ -9,10 +9,8 @@ from pnnlab.runs.archive import (
     RunInfo,
     export,
     list_runs,
-    read_events,
     read_journal,
-    read_labels,
-    read_provenance,
+    read_run,
 )
 from pnnlab.runs.journal import EventRow
 from pnnlab.runs.run import Run, train
@@ -23,9 +21,7 @@ __all__ = [
     "RunInfo",
     "export",
     "list_runs",
-    "read_events",
     "read_journal",
-    "read_labels",
-    "read_provenance",
+    "read_run",
     "train",
 ]

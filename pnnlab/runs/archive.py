@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pnnlab.errors import RunError
-from pnnlab.paths import user_path
 from pnnlab.plain import whole
-from pnnlab.runs.files import write_whole
 from pnnlab.runs.journal import JOURNAL, EventRow, RunRow, SessionRow, reading
+from pnnlab.storage import user_path, write
 from pnnlab.training import Labels, Record
 
 if TYPE_CHECKING:
@@ -57,7 +56,11 @@ class RunInfo:
     device_metric : float or None
         Of the last evaluation, on the validation split.
     labels : Labels
-        Name of the metric.
+        Names of the loss and the metric.
+    provenance : dict
+        How it began: versions, source revision and command.
+    events : tuple of EventRow
+        What a person should know of it: changed learning rates, refitted twins, warnings.
     problem : str
         Why the journal cannot be read; empty if it can.
     """
@@ -69,6 +72,8 @@ class RunInfo:
     steps: int = 0
     device_metric: float | None = None
     labels: Labels = field(default_factory=Labels)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    events: tuple[EventRow, ...] = ()
     problem: str = ""
 
 
@@ -90,40 +95,30 @@ def read_journal(folder: str | Path, after: int = 0) -> list[Record]:
         return list(journal.records(whole("after", after)))
 
 
-def read_provenance(folder: str | Path) -> dict[str, Any]:
-    """Read how a run began: versions, source revision and command.
+def read_run(folder: str | Path) -> RunInfo:
+    """Read a run at a glance.
 
     Raises
     ------
     RunError
         There is no run in ``folder``, or its journal cannot be read.
     """
-    with reading(user_path(folder)) as (journal, _):
-        return journal.sessions()[0].provenance
-
-
-def read_labels(folder: str | Path) -> Labels:
-    """Read how the loss and the metric of a run are named.
-
-    Raises
-    ------
-    RunError
-        There is no run in ``folder``, or its journal cannot be read.
-    """
-    with reading(user_path(folder)) as (_, run):
-        return _labels(run)
-
-
-def read_events(folder: str | Path) -> list[EventRow]:
-    """Read what a person should know of a run: changed learning rates, refitted twins, warnings.
-
-    Raises
-    ------
-    RunError
-        There is no run in ``folder``, or its journal cannot be read.
-    """
-    with reading(user_path(folder)) as (journal, _):
-        return journal.events()
+    folder = user_path(folder)
+    with reading(folder) as (journal, run):
+        last = journal.last("step")
+        evaluated = journal.last("device_metric")
+        labels = {key: text for key, text in run.identity["objective"].items() if key != "name"}
+        return RunInfo(
+            folder=folder,
+            description=run.description,
+            began=run.began,
+            step=last.step if last else 0,
+            steps=last.steps if last else 0,
+            device_metric=evaluated.device_metric if evaluated else None,
+            labels=Labels(**labels),
+            provenance=journal.sessions()[0].provenance,
+            events=tuple(journal.events()),
+        )
 
 
 def list_runs(root: str | Path) -> list[RunInfo]:
@@ -153,7 +148,7 @@ def export(folder: str | Path) -> Path:
     # Through memory: the HDF5 library brings the process down when a disk fills under it.
     content = dataset.to_netcdf(engine="h5netcdf")
     try:
-        write_whole(path, content)
+        write(path, content)
     except OSError as error:
         raise RunError(
             f"{path} cannot be written ({error}); the journal itself is untouched. Free some space "
@@ -162,26 +157,11 @@ def export(folder: str | Path) -> Path:
     return path
 
 
-def _labels(run: RunRow) -> Labels:
-    return Labels(**{key: v for key, v in run.identity["objective"].items() if key != "name"})
-
-
 def _info(folder: Path) -> RunInfo:
     try:
-        with reading(folder) as (journal, run):
-            last = journal.last("step")
-            evaluated = journal.last("device_metric")
+        return read_run(folder)
     except RunError as error:
         return RunInfo(folder=folder, problem=str(error))
-    return RunInfo(
-        folder=folder,
-        description=run.description,
-        began=run.began,
-        step=last.step if last else 0,
-        steps=last.steps if last else 0,
-        device_metric=evaluated.device_metric if evaluated else None,
-        labels=_labels(run),
-    )
 
 
 def _dataset(records: list[Record], run: RunRow, sessions: list[SessionRow]) -> "xarray.Dataset":

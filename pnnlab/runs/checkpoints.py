@@ -4,18 +4,12 @@ A checkpoint is what `torch.save` makes of ``{"format", "run", "identity", "trai
 before it is kept, so that there is always a whole one.
 """
 
-import io
-import pickle
-import zipfile
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from pnnlab.errors import RunError
-from pnnlab.plain import unreadable
-from pnnlab.runs.files import write_whole
-from pnnlab.runs.provenance import differences
+from pnnlab.runs.identity import differences, summed_up
+from pnnlab.storage import UnreadableError, read_tensors, write_tensors
 
 NEWEST = "checkpoint.pt"
 PREVIOUS = "checkpoint.previous.pt"
@@ -35,37 +29,27 @@ def save_checkpoint(
     Parameters
     ----------
     folder : Path
+        Held by this process alone.
     run : str
         Unique name of the run.
     identity : dict
-        See `pnnlab.runs.provenance.identity`.
+        See `pnnlab.runs.identity.identity`.
     state : dict
         See `pnnlab.training.Training.state`.
 
     Raises
     ------
     OSError
-        Disk full, no permission; the checkpoints there were are still there.
+        Disk full, no permission, or the disk has not kept what was written.
     RunError
-        Something in ``state`` cannot be read again; likewise.
+        Something in ``state`` cannot be read again.
     """
-    # Through memory, because torch's own file writer hides why a write failed.
-    buffer = io.BytesIO()
     content = {"format": FORMAT, "run": run, "identity": identity, "training": state}
     try:
-        torch.save(content, buffer)
-        write_whole(
-            folder / NEWEST,
-            buffer.getbuffer(),
-            keep=folder / PREVIOUS,
-            check=lambda written: load_checkpoint(written, run, identity),
-        )
-    except (pickle.PickleError, TypeError, AttributeError, ValueError, RuntimeError) as error:
-        what = "; ".join(unreadable(content, "checkpoint"))
-        if not what:
-            raise OSError(f"what was written cannot be read: {error}") from error
+        write_tensors(folder / NEWEST, content, "checkpoint", keep=folder / PREVIOUS)
+    except UnreadableError as error:
         raise RunError(
-            f"no checkpoint is written in {folder}, for it could not be read again ({what}); what "
+            f"no checkpoint is written in {folder}, for it could not be read again ({error}); what "
             "was there is as it was. A state may hold tensors, text, numbers, and lists, tuples "
             "and dictionaries of them: keep an array as its tolist(), or as a tensor."
         ) from error
@@ -81,20 +65,14 @@ def load_checkpoint(path: Path, run: str, identity: dict[str, Any]) -> dict[str,
     RunError
         It is a whole checkpoint, of another run.
     """
-    if not path.is_file():
-        raise DamagedError(f"{path} is missing")
     try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()  # torch.load itself does not look at the checksums
-        content = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
+        content = read_tensors(path)
+    except FileNotFoundError as error:
+        raise DamagedError(f"{path} is missing") from error
     except OSError as error:
         raise DamagedError(f"{path} cannot be read ({error})") from error
-    except Exception as error:  # whatever garbage makes the readers raise, the file is no good
-        raise DamagedError(
-            f"{path} is damaged, or holds more than tensors and plain data; none of it was executed"
-        ) from error
-    if damaged:
-        raise DamagedError(f"{path} is damaged: its part {damaged} fails its checksum")
+    except ValueError as error:
+        raise DamagedError(str(error)) from error
     if not isinstance(content, dict) or content.keys() != {"format", "run", "identity", "training"}:
         raise DamagedError(f"{path} is not a checkpoint of pnnlab")
     if content["format"] != FORMAT:
@@ -141,13 +119,13 @@ def newest_whole(folder: Path, run: str, identity: dict[str, Any]) -> tuple[dict
     return state, f"{problem}; going on from {PREVIOUS}, which is of step {state['step']}"
 
 
-def set_damaged_aside(folder: Path) -> None:
-    """Keep a damaged newest checkpoint from taking the place of the previous, whole one."""
-    if (folder / NEWEST).exists():
+def clear(folder: Path, *, damaged: bool) -> None:
+    """Make room for the next checkpoint, in a folder that this process alone holds.
+
+    What a killed process left half-written goes. A damaged newest checkpoint is moved aside, so
+    that it does not take the place of the previous, whole one.
+    """
+    for left in folder.glob(f".{NEWEST}.*.part"):
+        left.unlink()
+    if damaged and (folder / NEWEST).exists():
         (folder / NEWEST).replace(folder / DAMAGED)
-
-
-def summed_up(lines: list[str], most: int = 4) -> str:
-    """Join the first few of many lines."""
-    more = f"; and {len(lines) - most} more" if len(lines) > most else ""
-    return "; ".join(lines[:most]) + more

@@ -17,16 +17,12 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from pnnlab.errors import RunError
-from pnnlab.paths import user_path
 from pnnlab.plain import plain, whole
-from pnnlab.runs.checkpoints import (
-    newest_whole,
-    save_checkpoint,
-    set_damaged_aside,
-    summed_up,
-)
-from pnnlab.runs.journal import Journal, NoRunError, RunRow, reading, utc_now
-from pnnlab.runs.provenance import differences, identity, provenance
+from pnnlab.provenance import provenance, utc_now
+from pnnlab.runs.checkpoints import clear, newest_whole, save_checkpoint
+from pnnlab.runs.identity import differences, identity, summed_up
+from pnnlab.runs.journal import Journal, NoRunError, RunRow, reading
+from pnnlab.storage import user_path
 from pnnlab.training import FitSettings, Objective, Record, Training
 from pnnlab.training.examples import Data
 from pnnlab.training.training import MakeOptimizer
@@ -212,8 +208,7 @@ class Run:
                 return cls(folder, training, row, journal.sessions()[-1].id, writable=False)
             training.restore(state)
             try:
-                if warning:
-                    set_damaged_aside(folder)
+                clear(folder, damaged=bool(warning))
                 with journal.transaction():
                     session = journal.begin_session(training.step, os.getpid(), provenance())
                     if warning:

@@ -9,7 +9,7 @@ from typing import Final, final
 
 import pnnlab
 from pnnlab.errors import NotebookError
-from pnnlab.paths import user_path
+from pnnlab.storage import user_path
 
 PATTERN = "[0-9][0-9]_*.ipynb"
 NOT_A_LITERAL: Final = object()

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 from pnnlab.errors import RunError
-from pnnlab.paths import user_path
 from pnnlab.series.finding import Notebook
+from pnnlab.storage import user_path
 from pnnlab.summary import SUFFIX, Summary
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pnnlab.errors import DataError
-from pnnlab.paths import user_path
+from pnnlab.storage import user_path
 
 
 def data_root(environment: Mapping[str, str] = os.environ) -> Path | None:

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from pnnlab.errors import DataError, RangeError
-from pnnlab.paths import user_path
 from pnnlab.plain import seeded, whole
+from pnnlab.storage import user_path
 from pnnlab.tasks.base import Split, Task
 from pnnlab.tasks.files import damaged, data_root, find_file, read_bytes
 from pnnlab.tasks.formants import limits

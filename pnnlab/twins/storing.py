@@ -1,17 +1,14 @@
 """Twins on disk: weights and plain numbers, loaded without executing any code."""
 
-import pickle
-from collections.abc import Callable
-from dataclasses import asdict
+import copy
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from pnnlab.characterize.recording import replacing
 from pnnlab.errors import TwinError
-from pnnlab.paths import user_path
-from pnnlab.plain import unreadable
+from pnnlab.storage import UnreadableError, read_tensors, user_path, write_tensors
 from pnnlab.twins.base import Described, Signature
 from pnnlab.twins.equations import (
     CircuitEquations,
@@ -24,7 +21,7 @@ from pnnlab.twins.neural import Architecture, Mlp, NeuralTwin, Temporal
 from pnnlab.twins.physics import Equations, PhysicsTwin
 
 VERSION = 1
-_RECIPES: dict[str, Callable[..., Equations | Architecture]] = {
+_RECIPES: dict[str, type[Equations | Architecture]] = {
     recipe.__name__: recipe
     for recipe in (
         *(CircuitEquations, OscillatorEquations, PlateEquations, SHGEquations),
@@ -36,6 +33,8 @@ _RECIPES: dict[str, Callable[..., Equations | Architecture]] = {
 def save(twin: PhysicsTwin | NeuralTwin, path: Path | str) -> Path:
     """Write a twin, or leave what was there before.
 
+    A twin with equations or an architecture of one's own is read by ``load(path, recipe=...)``.
+
     Raises
     ------
     TwinError
@@ -43,33 +42,41 @@ def save(twin: PhysicsTwin | NeuralTwin, path: Path | str) -> Path:
     """
     path = user_path(path)
     recipe = twin.equations if isinstance(twin, PhysicsTwin) else twin.architecture
-    content = {
-        "pnnlab_twin": VERSION,
-        "signature": asdict(twin.signature),
-        "recipe": type(recipe).__name__,
-        "recipe_fields": asdict(recipe),
-        "fault": twin.fault,
-        "state": twin.state_dict(),
-    }
+    kind = type(recipe)
+    ours = kind in _RECIPES.values()
     try:
-        with replacing(path) as part:
-            torch.save(content, part)
-            load(part)  # before it takes the place of one that can be read
-    except (OSError, RuntimeError) as error:
+        content = {
+            "pnnlab_twin": VERSION,
+            "signature": asdict(twin.signature),
+            # Only the classes of pnnlab are called by a name without a point.
+            "recipe": kind.__name__ if ours else f"{kind.__module__}.{kind.__qualname__}",
+            # Not asdict, which would take apart what the recipe could not be made of again.
+            "recipe_fields": {field.name: getattr(recipe, field.name) for field in fields(recipe)},
+            "fault": twin.fault,
+            "state": twin.state_dict(),
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_tensors(path, content, "twin", check=lambda again: _compare(twin, again))
+    except OSError as error:
         raise TwinError(
             f"{path} cannot be written ({error}); the twin is still in memory: free some space, "
             "or save it to another folder."
         ) from error
-    except (TwinError, pickle.PickleError, TypeError, AttributeError) as error:
-        why = "; ".join(unreadable(content, "twin")) or error.__cause__
+    except (UnreadableError, *_MALFORMED) as error:
         raise TwinError(
-            f"{path} is not written, for nobody could read the twin again: {why}. Its equations or "
-            "architecture must be one of pnnlab's, with plain numbers and text."
+            f"{path} is not written, for nobody could read the twin again: {error}. Make its "
+            "equations or architecture a dataclass whose fields, numbers and text, are all that it "
+            "takes to make it anew."
         ) from error
     return path
 
 
-def load(path: Path | str, system: Described | None = None) -> PhysicsTwin | NeuralTwin:
+def load(
+    path: Path | str,
+    system: Described | None = None,
+    *,
+    recipe: type[Equations | Architecture] | None = None,
+) -> PhysicsTwin | NeuralTwin:
     """Read a twin that `save` wrote, on whatever kind of machine, into the memory of the CPU.
 
     Parameters
@@ -77,44 +84,67 @@ def load(path: Path | str, system: Described | None = None) -> PhysicsTwin | Neu
     path : path
     system : PhysicalSystem, optional
         The system it is to stand for.
+    recipe : type, optional
+        The class of its equations or its architecture, if that is not one of pnnlab's.
 
     Raises
     ------
     TwinError
-        The file is missing, damaged or no twin, or the twin is that of another system.
+        The file is missing, damaged or no twin, its recipe is another one, or the twin is that of
+        another system.
     """
     path = user_path(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        twin = _built(content)
-        twin.load_state_dict(content["state"])
+        twin = _built(read_tensors(path), recipe)
+    except TwinError as error:
+        raise TwinError(f"{path} cannot be read: {error}") from error
     except FileNotFoundError as error:
         raise TwinError(f"there is no {path}; fit a twin, and save it there.") from error
-    except (
-        *(OSError, RuntimeError, pickle.PickleError, EOFError),
-        *(KeyError, TypeError, ValueError, AttributeError, IndexError),
-    ) as error:
+    except (OSError, *_MALFORMED) as error:
         raise TwinError(
             f"{path} holds no twin that this version can read ({error}); fit the twin anew."
         ) from error
-    twin.fault = str(content["fault"])
-    twin.requires_grad_(False)
     if system is not None:
         twin.check_system(system)
     return twin
 
 
-def _built(content: Any) -> PhysicsTwin | NeuralTwin:
+_MALFORMED = (RuntimeError, LookupError, TypeError, ValueError, AttributeError)
+"""Raised by data of another form; a `TwinError` is a ``ValueError``."""
+
+
+def _built(content: Any, own: type[Equations | Architecture] | None) -> PhysicsTwin | NeuralTwin:
     if content["pnnlab_twin"] != VERSION:
         raise ValueError(f"its format is {content['pnnlab_twin']}, not {VERSION}")
-    signature = Signature(**content["signature"])
-    given = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in content["recipe_fields"].items()
-    }
-    if content["recipe"] not in _RECIPES:
-        raise ValueError(f"{content['recipe']} is none of the recipes of pnnlab")
-    recipe = _RECIPES[content["recipe"]](**given)
-    if isinstance(recipe, Equations):
-        return PhysicsTwin(signature, recipe)
-    return NeuralTwin(signature, recipe)
+    signature, name = Signature(**content["signature"]), content["recipe"]
+    kind = _RECIPES.get(name, own)
+    # A notebook's class is in a module of another name once it has moved to a file.
+    fits = isinstance(kind, type) and kind.__name__ == name.rpartition(".")[2]
+    if not fits or own not in (None, kind) or not issubclass(kind, Equations | Architecture):
+        advice = "give load that class as recipe" if "." in name else "fit the twin anew"
+        raise TwinError(
+            f"the twin was made with {name}; {'leave recipe out' if name in _RECIPES else advice}."
+        )
+    recipe = kind(**content["recipe_fields"])
+    twin = (
+        PhysicsTwin(signature, recipe)
+        if isinstance(recipe, Equations)
+        else NeuralTwin(signature, recipe)
+    )
+    twin.load_state_dict(content["state"])
+    twin.fault = str(content["fault"])
+    return twin.requires_grad_(False)
+
+
+def _compare(twin: PhysicsTwin | NeuralTwin, content: Any) -> None:
+    """Refuse a twin whose fields do not hold all that its answers depend on."""
+    recipe = twin.equations if isinstance(twin, PhysicsTwin) else twin.architecture
+    own = None if type(recipe) in _RECIPES.values() else type(recipe)
+    again = _built(content, own)
+    if own is None:
+        return
+    x, theta = torch.full((1, twin.input_dim), 0.3), torch.full((twin.param_dim,), 0.6)
+    given = copy.deepcopy(twin).cpu().eval()
+    with torch.no_grad():
+        if not torch.allclose(again.eval()(x, theta), given(x, theta), equal_nan=True):
+            raise ValueError("made anew of its fields, it answers otherwise")

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol, final
 
-from pnnlab.paths import user_path
-from pnnlab.runs import read_journal, read_labels
+from pnnlab.runs import read_journal, read_run
+from pnnlab.storage import user_path
 from pnnlab.training import CLASSIFICATION, Curves, History, Labels, Record
 
 
@@ -87,7 +87,8 @@ class Kept:
     def __init__(self, folder: str | Path) -> None:
         self.folder = user_path(folder)
         self._reading = threading.Lock()
-        self.labels = read_labels(folder)
+        self.info = read_run(self.folder)
+        self.labels = self.info.labels
         self._past = Past()
         self.read()
 

@@ -1,6 +1,7 @@
 """Past runs: what the folders hold, and the curves of those that are opened."""
 
 import threading
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any, final
@@ -8,9 +9,8 @@ from typing import Any, final
 import ipywidgets as widgets
 
 from pnnlab.errors import RunError
-from pnnlab.origin import commit_name
-from pnnlab.paths import user_path
-from pnnlab.runs import RunInfo, list_runs, read_provenance
+from pnnlab.runs import EventRow, RunInfo, list_runs
+from pnnlab.storage import user_path
 from pnnlab.views.comparison import Comparison
 from pnnlab.views.dashboard.panels import training_panels
 from pnnlab.views.parts import alert, button, count, discard, style_sheet
@@ -136,7 +136,9 @@ class PastRuns:
         self._kept = Kept(self.root / name)
         grid = PlotGrid()
         grid.show(training_panels(self._kept))
-        return widgets.HTML(origin_html(name, read_provenance(self._kept.folder))), grid
+        info = self._kept.info
+        told = origin_html(name, info.provenance) + events_html(info.events)
+        return widgets.HTML(told), grid
 
 
 def run_row(run: RunInfo, name: str) -> TableRow:
@@ -157,9 +159,21 @@ def run_row(run: RunInfo, name: str) -> TableRow:
 
 def origin_html(name: str, provenance: dict[str, Any]) -> str:
     """Where a run came from, in a line."""
-    revision = commit_name(provenance.get("source"))
     parts = [f"pnnlab {provenance['pnnlab']}"] if "pnnlab" in provenance else []
     parts += [f"torch {provenance['torch']}"] if "torch" in provenance else []
-    parts += [f"source {revision}"] if revision is not None else []
+    parts += [f"source {provenance['commit']}"] if provenance.get("commit") else []
     parts += [str(provenance["platform"])] if "platform" in provenance else []
     return f'<div class="pnn-said"><b>{escape(name)}</b> &nbsp; {escape("  ·  ".join(parts))}</div>'
+
+
+def events_html(events: Sequence[EventRow]) -> str:
+    """What changed in a run, or went wrong, the latest first; empty if nothing did."""
+    lines = [
+        f"<li>step {count(event.step)}, {escape(event.time[:19].replace('T', ' '))}: "
+        f"{escape(event.message)}</li>"
+        for event in reversed(events)
+    ]
+    if not lines:
+        return ""
+    scroll = 'tabindex="0" aria-label="Events" style="max-height: 12em; overflow: auto"'
+    return f'<div class="pnn-said">Events (UTC)<ul {scroll}>{"".join(lines)}</ul></div>'

@@ -1,20 +1,15 @@
-"""Where a run comes from: what is trained, and with which code on which kind of machine."""
+"""What makes a training the one that a run was begun with."""
 
 import hashlib
 import json
-import platform
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path, PurePath
 from typing import Any
 
 import torch
 from torch import Tensor
 
-import pnnlab
 from pnnlab.layers import physical_layers
-from pnnlab.origin import source_revision, versions
 from pnnlab.plain import plain
 from pnnlab.training import Examples, Training
 
@@ -76,18 +71,14 @@ def differences(then: Any, now: Any, at: str = "") -> list[str]:
         ]
     if then == now:
         return []
-    return [f"{at}: {_worded(then)} then, {_worded(now)} now"]
+    was, is_now = ("absent" if value is None else str(value) for value in (then, now))
+    return [f"{at}: {was} then, {is_now} now"]
 
 
-def provenance() -> dict[str, Any]:
-    """Versions, kind of machine, source revision and command, without names of people or hosts."""
-    return {
-        **versions(),
-        "platform": f"{platform.system()} {platform.machine()}",
-        "threads": torch.get_num_threads(),
-        "source": source_revision(Path(pnnlab.__file__).parent),
-        "command": [_without_folders(argument) for argument in sys.argv],
-    }
+def summed_up(lines: list[str], most: int = 4) -> str:
+    """Join the first few of many lines."""
+    more = f"; and {len(lines) - most} more" if len(lines) > most else ""
+    return "; ".join(lines[:most]) + more
 
 
 def _described(tensor: Tensor) -> str:
@@ -104,13 +95,3 @@ def _digest(examples: Examples) -> dict[str, Any]:
         "targets": _described(examples.targets),
         "digest": digest.hexdigest(),
     }
-
-
-def _worded(value: Any) -> str:
-    return "absent" if value is None else str(value)
-
-
-def _without_folders(argument: str) -> str:
-    """An argument as it can be shown to others: home folders carry people's names."""
-    path = PurePath(argument)
-    return path.name if path.is_absolute() else argument

@@ -3,16 +3,21 @@
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+import sys
+from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import pnnlab
 
 GIT_TIMEOUT = 10.0  # seconds; a checkout on a slow network disk must not hold up a run
-DIRTY = "-dirty"
+
+
+def utc_now() -> str:
+    """The time, UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def versions() -> dict[str, str]:
@@ -25,45 +30,41 @@ def versions() -> dict[str, str]:
     }
 
 
+def provenance() -> dict[str, Any]:
+    """Versions, kind of machine, source revision and command, without names of people or hosts."""
+    import torch
+
+    return {
+        **versions(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "threads": torch.get_num_threads(),
+        "commit": commit(),
+        "command": [_without_folders(argument) for argument in sys.argv],
+    }
+
+
 @cache  # what this process has imported stays as it is, whatever is committed meanwhile
 def commit() -> str | None:
-    """Revision of this package's checkout, with ``-dirty`` if there were uncommitted changes.
+    """The `revision` of this package."""
+    return revision(Path(pnnlab.__file__).parent)
+
+
+def revision(folder: Path) -> str | None:
+    """Git revision of the checkout that tracks a folder.
 
     Returns
     -------
     str or None
-        None for an installed package, or without git.
-    """
-    return commit_name(source_revision(Path(pnnlab.__file__).parent))
-
-
-def commit_name(source: Mapping[str, Any] | None) -> str | None:
-    """A `source_revision` in one word."""
-    if source is None:
-        return None
-    return f"{source['revision']}{DIRTY if source['dirty'] else ''}"
-
-
-def source_revision(folder: Path) -> dict[str, Any] | None:
-    """Git revision of the checkout that tracks ``folder``, and whether it had uncommitted changes.
-
-    Returns
-    -------
-    dict or None
-        ``{"revision": str, "dirty": bool}``; None for an installed package, or without git.
+        With ``-dirty`` if there were uncommitted changes; None for an installed package, or
+        without git.
     """
     tracked = _git(folder, "ls-files", "--", ".")
-    if not tracked:
-        return None
-    status = _git(folder, "status", "--porcelain=v2", "--branch")
+    status = _git(folder, "status", "--porcelain=v2", "--branch") if tracked else None
     if status is None:
         return None
     lines = status.splitlines()
-    revisions = [line.split()[-1] for line in lines if line.startswith("# branch.oid ")]
-    return {
-        "revision": revisions[0],
-        "dirty": any(not line.startswith("#") for line in lines),
-    }
+    (oid,) = [line.split()[-1] for line in lines if line.startswith("# branch.oid ")]
+    return oid if all(line.startswith("#") for line in lines) else f"{oid}-dirty"
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
@@ -83,3 +84,9 @@ def _git(folder: Path, *arguments: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout
+
+
+def _without_folders(argument: str) -> str:
+    """An argument as it can be shown to others: home folders carry people's names."""
+    path = PurePath(argument)
+    return path.name if path.is_absolute() else argument
