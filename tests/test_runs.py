@@ -672,9 +672,7 @@ def test_no_whole_checkpoint(begun: Run) -> None:
 
 def test_damaged_journal(begun: Run) -> None:
     (begun.folder / JOURNAL).write_bytes(b"noise" * 2000)
-    with pytest.raises(
-        RunError, match=r"journal\.sqlite cannot be read or written \(file is not a database"
-    ):
+    with pytest.raises(RunError, match=r"journal\.sqlite cannot be read .*file is not a database"):
         Run.resume(begun.folder, toy_training())
 
 

@@ -38,13 +38,18 @@ def test_a_file_is_replaced_only_by_one_that_was_found_good(tmp_path: Path) -> N
     assert not aside(path).exists()
 
 
+def cut_short(connection: sqlite3.Connection) -> None:
+    with transaction(connection):
+        DATABASE.describe(connection, who="nobody")
+        raise KeyError
+
+
 def test_a_database_tells_its_kind_and_format(tmp_path: Path) -> None:
     path = tmp_path / "file.sqlite"
     with closing(DATABASE.connect(path, create=True)) as connection:
         assert DATABASE.described(connection, path) is None
-        with pytest.raises(KeyError), transaction(connection):
-            DATABASE.describe(connection, who="nobody")
-            raise KeyError
+        with pytest.raises(KeyError):
+            cut_short(connection)
         assert DATABASE.described(connection, path) is None
         DATABASE.describe(connection, who="me")
         assert DATABASE.described(connection, path) == {"who": "me"}

@@ -119,8 +119,11 @@ def _built(content: Any, own: type[Equations | Architecture] | None) -> PhysicsT
     signature, name = Signature(**content["signature"]), content["recipe"]
     kind = _RECIPES.get(name, own)
     # A notebook's class is in a module of another name once it has moved to a file.
-    fits = isinstance(kind, type) and kind.__name__ == name.rpartition(".")[2]
-    if not fits or own not in (None, kind) or not issubclass(kind, Equations | Architecture):
+    if (
+        not (isinstance(kind, type) and issubclass(kind, Equations | Architecture))
+        or kind.__name__ != name.rpartition(".")[2]
+        or own not in (None, kind)
+    ):
         advice = "give load that class as recipe" if "." in name else "fit the twin anew"
         raise TwinError(
             f"the twin was made with {name}; {'leave recipe out' if name in _RECIPES else advice}."
