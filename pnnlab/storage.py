@@ -40,24 +40,8 @@ def write(
 ) -> None:
     """Write a file beside ``path``, make sure that it is on the disk, and rename it to ``path``.
 
-    Whatever goes wrong before that, the files there were are still there.
-
-    Parameters
-    ----------
-    path : Path
-    content : bytes or str
-        Text becomes UTF-8.
-    keep : Path, optional
-        Where the file that was there before goes.
-    check : callable, optional
-        Is given the file before it is renamed, and raises if it is no good.
-
-    Raises
-    ------
-    OSError
-        Disk full, no permission.
-    Exception
-        Of ``check``.
+    Before that ``check`` may refuse it by any exception, and the file that was there goes to
+    ``keep``. Whatever goes wrong, such as an `OSError` of a full disk, the files there were stay.
     """
     if isinstance(content, str):
         # A path that the system did not name in UTF-8 has no UTF-8 either; JSON reads it back so.
@@ -102,12 +86,7 @@ def write_tensors(
 ) -> None:
     """Write tensors and plain data as `write` does, and read them back before the file is renamed.
 
-    Parameters
-    ----------
-    name : str
-        What ``content`` is called in errors.
-    check : callable, optional
-        Is given what was read back, and raises if it is no good.
+    ``name`` is what errors call the content; ``check`` is given what was read back.
 
     Raises
     ------

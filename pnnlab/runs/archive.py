@@ -124,7 +124,13 @@ def read_run(folder: str | Path) -> RunInfo:
 def list_runs(root: str | Path) -> list[RunInfo]:
     """All runs in ``root`` and the folders below it, newest first."""
     folders = sorted(path.parent for path in user_path(root).rglob(JOURNAL))
-    return sorted((_info(folder) for folder in folders), key=lambda run: run.began, reverse=True)
+    runs = []
+    for folder in folders:
+        try:
+            runs.append(read_run(folder))
+        except RunError as error:
+            runs.append(RunInfo(folder=folder, problem=str(error)))
+    return sorted(runs, key=lambda run: run.began, reverse=True)
 
 
 def export(folder: str | Path) -> Path:
@@ -155,13 +161,6 @@ def export(folder: str | Path) -> Path:
             "and export again."
         ) from error
     return path
-
-
-def _info(folder: Path) -> RunInfo:
-    try:
-        return read_run(folder)
-    except RunError as error:
-        return RunInfo(folder=folder, problem=str(error))
 
 
 def _dataset(records: list[Record], run: RunRow, sessions: list[SessionRow]) -> "xarray.Dataset":

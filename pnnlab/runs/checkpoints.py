@@ -26,17 +26,6 @@ def save_checkpoint(
 ) -> None:
     """Write a checkpoint; whatever happens, a whole one stays in ``folder``.
 
-    Parameters
-    ----------
-    folder : Path
-        Held by this process alone.
-    run : str
-        Unique name of the run.
-    identity : dict
-        See `pnnlab.runs.identity.identity`.
-    state : dict
-        See `pnnlab.training.Training.state`.
-
     Raises
     ------
     OSError
@@ -91,14 +80,7 @@ def load_checkpoint(path: Path, run: str, identity: dict[str, Any]) -> dict[str,
 
 
 def newest_whole(folder: Path, run: str, identity: dict[str, Any]) -> tuple[dict[str, Any], str]:
-    """Read the newest checkpoint that is whole.
-
-    Returns
-    -------
-    state : dict
-        See `pnnlab.training.Training.state`.
-    warning : str
-        Why it is not the newest of all; empty if it is.
+    """Read the newest `Training.state` that is whole, and why it is not the newest of all, if so.
 
     Raises
     ------
