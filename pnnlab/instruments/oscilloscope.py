@@ -75,6 +75,18 @@ class Trace:
     start_s: float
     step_s: float
 
+    def at(self, start_s: float, step_s: float, samples: int) -> NDArray[np.float32]:
+        """Interpolate the record, (samples,), V, at equidistant times after the trigger."""
+        points = len(self.volts)
+        first = self.start_s - start_s
+        last = first + (points - 1) * (self.step_s - step_s)
+        # A grid that differs by less than a thousandth of a step needs no interpolation.
+        if points == samples and max(abs(first), abs(last)) < 1e-3 * step_s:
+            return self.volts
+        times = start_s + step_s * np.arange(samples)
+        taken = self.start_s + self.step_s * np.arange(points)
+        return np.interp(times, taken, self.volts).astype(np.float32)
+
 
 @final
 class Oscilloscope:
