@@ -20,9 +20,9 @@ import numpy as np
 from pnnlab.errors import InstrumentError, LinkError, RangeError
 from pnnlab.instruments.generator import Generator, GeneratorSettings
 from pnnlab.instruments.guard import Guard
+from pnnlab.instruments.link import Scratch
 from pnnlab.instruments.oscilloscope import Oscilloscope, ScopeSettings, Trace, TriggerError
 from pnnlab.instruments.programme import Programme
-from pnnlab.instruments.scratch import Scratch
 from pnnlab.instruments.selfcheck import LEAD, REPEATS, WINDOW, SelfCheck, align, pilot, self_check
 from pnnlab.systems.analog import Volts
 

@@ -7,14 +7,15 @@ from typing import Any, Self, final
 import numpy as np
 from numpy.typing import NDArray
 
+from pnnlab.compiling import compiled
 from pnnlab.errors import InstrumentError, LimitError, LinkError, RangeError, ShapeError
 from pnnlab.instruments import readback
-from pnnlab.instruments.blocks import encode, sent_volts, step
 from pnnlab.instruments.dialects import KEYSIGHT_33500, Encoding, GeneratorDialect
 from pnnlab.instruments.limits import Limits
-from pnnlab.instruments.link import Link
+from pnnlab.instruments.link import Link, Scratch
 from pnnlab.instruments.readback import agrees, number
-from pnnlab.instruments.scratch import Scratch
+
+Array = NDArray[Any]
 
 _INSISTENCE = 3  # how often switching off is tried
 
@@ -344,3 +345,68 @@ class Generator:
                 f"{self.link} says that its waveform has {answer} points; {points} were sent. "
                 "Load it again."
             )
+
+
+def encode(
+    volts: NDArray[np.floating[Any]],
+    encoding: Encoding,
+    centre_v: float,
+    amplitude_v: float,
+    scratch: Scratch | None = None,
+) -> Array:
+    """Codes of a waveform whose lowest and highest code mean ``centre_v -+ amplitude_v``.
+
+    Parameters
+    ----------
+    volts : array, (samples,), floating point
+        V, all within these voltages.
+    scratch : Scratch, optional
+        Where the codes may lie.
+
+    Returns
+    -------
+    array, (samples,), of the encoding's type
+        Rounded to the nearest code, if codes are integers.
+    """
+    middle = (encoding.highest + encoding.lowest) / 2
+    scale = (encoding.highest - encoding.lowest) / (2 * amplitude_v)
+    codes = (scratch or Scratch()).array(len(volts), np.dtype(encoding.dtype).newbyteorder("="))
+    rounded = codes.dtype.kind != "f"
+    shift = middle - centre_v * scale
+    _encode(volts, scale, shift, encoding.lowest, encoding.highest, rounded, codes)
+    return codes.astype(encoding.dtype, copy=False)
+
+
+def sent_volts(codes: Array, encoding: Encoding, centre_v: float, amplitude_v: float) -> Array:
+    """Voltages that codes mean, (samples,), float64, V."""
+    middle = (encoding.highest + encoding.lowest) / 2
+    scale = 2 * amplitude_v / (encoding.highest - encoding.lowest)
+    volts: Array = np.multiply(codes, scale, dtype=np.float64)
+    volts += centre_v - middle * scale
+    return volts
+
+
+def step(encoding: Encoding, amplitude_v: float) -> float:
+    """Voltage between two neighbouring codes, V."""
+    if np.dtype(encoding.dtype).kind == "f":
+        return 2 * amplitude_v * float(np.finfo(encoding.dtype).eps)
+    return 2 * amplitude_v / (encoding.highest - encoding.lowest)
+
+
+@compiled()
+def _encode(
+    volts: Array,
+    scale: float,
+    shift: float,
+    lowest: float,
+    highest: float,
+    rounded: bool,
+    codes: Array,
+) -> None:
+    """One pass instead of the five of NumPy."""
+    for sample in range(len(volts)):
+        code = np.float64(volts[sample]) * scale + shift
+        if rounded:
+            code = np.rint(code)
+        # Only what rounding of doubles adds; a waveform out of range was refused before.
+        codes[sample] = min(max(code, lowest), highest)
