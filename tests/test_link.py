@@ -238,7 +238,7 @@ def test_an_interrupt_between_question_and_answer_breaks_the_link(
     script = (*hello(IDENTITY), question("A?", "1"), *hello(IDENTITY), question("B?", "2"))
     with expected_protocol(*script) as name, Link(name) as link:
         with monkeypatch.context() as patched:
-            for kind in (links.SocketWire, links.VisaWire):
+            for kind in (links._SocketWire, links._VisaWire):
                 patched.setattr(kind, "read_line", _interrupted)
             with pytest.raises(KeyboardInterrupt):
                 link.ask("A?")

@@ -55,10 +55,10 @@ class Scratch:
 
 
 class Wire(ABC):
-    """An open session. Its methods raise `OSError`, `RuntimeError` or an error of PyVISA.
+    """Bytes to and from an instrument. Methods raise `OSError`, `RuntimeError` or `pyvisa.Error`.
 
-    Silence for longer than the timeout raises `TimeoutError`. After any error what comes next over
-    the wire cannot be trusted: close it.
+    Silence for longer than the timeout raises `TimeoutError`. Close a wire after any error: what
+    was asked before may still be answered.
     """
 
     @abstractmethod
@@ -117,7 +117,7 @@ def open_wire(resource: str, library: str, timeout_s: float) -> Wire:
         # A socket has no other end of message; without it every answer would time out.
         session.read_termination = session.write_termination = "\n"
     connection = _socket_of(session)
-    return VisaWire(session) if connection is None else SocketWire(session, connection, timeout_s)
+    return _VisaWire(session) if connection is None else _SocketWire(session, connection, timeout_s)
 
 
 def _socket_of(session: MessageBasedResource) -> socket.socket | None:
@@ -128,17 +128,12 @@ def _socket_of(session: MessageBasedResource) -> socket.socket | None:
 
 
 @final
-class SocketWire(Wire):
-    """The socket of a session of pyvisa-py.
+class _SocketWire(Wire):
+    """The socket inside a session of pyvisa-py, which the session itself uses badly.
 
-    Parameters
-    ----------
-    session : MessageBasedResource
-        The session; it is closed with the wire.
-    connection : socket
-        The socket inside it.
-    timeout_s : float
-        The longest silence, s.
+    It leaves Nagle's algorithm on, moves 4 kB at a time, waits forever where an instrument takes no
+    more bytes, and spins until the timeout where one has hung up. A block of 2 MB goes to another
+    process in 5 ms instead of 47, and comes back in 7 ms instead of 89.
     """
 
     def __init__(
@@ -151,7 +146,6 @@ class SocketWire(Wire):
         self._received = bytearray()
 
     def write(self, *messages: str) -> None:
-        """Send program messages, one after the other."""
         self._expect_silence()
         # In one packet: a message and the question that follows it cost one round trip.
         self._socket.sendall("".join(f"{message}\n" for message in messages).encode("ascii"))
@@ -159,7 +153,6 @@ class SocketWire(Wire):
     def write_block(
         self, before: Sequence[str], head: str, payload: memoryview, after: Sequence[str]
     ) -> None:
-        """Send messages, then one that ends in binary data, then further ones."""
         self._expect_silence()
         opening = "\n".join((*before, head)).encode("ascii")
         self._socket.sendall(b"".join((opening, payload[:_PACKET])))
@@ -168,7 +161,6 @@ class SocketWire(Wire):
         self._socket.sendall("\n".join(("", *after, "")).encode("ascii"))
 
     def read_line(self) -> str:
-        """Read one answer, without the end of its line."""
         while (end := self._received.find(b"\n")) < 0:
             if len(self._received) > _LONGEST_LINE:
                 raise OSError(f"an answer of more than {_LONGEST_LINE} bytes has no end")
@@ -178,7 +170,6 @@ class SocketWire(Wire):
         return line.decode("latin-1").strip()
 
     def read_into(self, data: memoryview) -> None:
-        """Read as many bytes as there is room for, whatever they are."""
         while len(self._received) < min(len(data), _PACKET):
             self._receive()
         ready = min(len(data), len(self._received))
@@ -192,7 +183,6 @@ class SocketWire(Wire):
             rest = rest[got:]
 
     def close(self) -> None:
-        """End the session."""
         self._session.close()
 
     def _receive(self) -> None:
@@ -210,21 +200,14 @@ class SocketWire(Wire):
 
 
 @final
-class VisaWire(Wire):
-    """A session of any VISA library over any interface.
-
-    Parameters
-    ----------
-    session : MessageBasedResource
-        The session; it is closed with the wire.
-    """
+class _VisaWire(Wire):
+    """A session of any VISA library over any interface."""
 
     def __init__(self, session: MessageBasedResource) -> None:
         self._session = session
         self._termination = session.read_termination
 
     def write(self, *messages: str) -> None:
-        """Send program messages, one after the other."""
         for message in messages:
             # One by one: over USB and GPIB the end of a transfer is the end of a message.
             self._session.write_raw(f"{message}\n".encode("ascii"))
@@ -232,20 +215,17 @@ class VisaWire(Wire):
     def write_block(
         self, before: Sequence[str], head: str, payload: memoryview, after: Sequence[str]
     ) -> None:
-        """Send messages, then one that ends in binary data, then further ones."""
         self.write(*before)
         self._session.write_raw(b"".join((head.encode("ascii"), payload, b"\n")))
         self.write(*after)
 
     def read_line(self) -> str:
-        """Read one answer, without the end of its line."""
         try:
             return self._session.read_raw().decode("latin-1").strip()
         except pyvisa.VisaIOError as error:
             raise _as_timeout(error) from error
 
     def read_into(self, data: memoryview) -> None:
-        """Read as many bytes as there is room for, whatever they are."""
         # Each byte 0x0A would end a read of the library, were it told of a termination.
         self._session.read_termination = None
         try:
@@ -256,7 +236,6 @@ class VisaWire(Wire):
             self._session.read_termination = self._termination
 
     def close(self) -> None:
-        """End the session."""
         self._session.close()
 
 
@@ -266,7 +245,7 @@ def _as_timeout(error: pyvisa.VisaIOError) -> Exception:
 
 @final
 class Link:
-    """The conversation with one instrument. May be shared by threads.
+    """Messages to and from one instrument; may be shared by threads.
 
     Parameters
     ----------
@@ -276,10 +255,9 @@ class Link:
         ``"@py"`` for pyvisa-py, ``"@ivi"`` for the VISA of an instrument maker, or the path of
         a VISA library.
     timeout_s : float
-        The longest silence of the instrument, s. A large waveform that it takes long to digest
-        needs more.
+        The longest silence of the instrument, s, also while it processes a large waveform.
     models : sequence of str
-        Parts of the identity, one of which must be in it; empty: any instrument will do.
+        One of these must be part of the identity; empty: any instrument.
 
     Raises
     ------
@@ -293,9 +271,9 @@ class Link:
     identity : str
         The answer to ``*IDN?``: maker, model, serial number, firmware.
     lock : threading.RLock
-        Hold it for a sequence that nothing may interrupt.
+        Hold it for a sequence that no other thread may interrupt.
     reopened : int
-        How often the session had to be opened anew.
+        How often the session was opened anew.
     round_trips : int
         How often the instrument's answer was awaited.
     """
@@ -385,7 +363,7 @@ class Link:
             self._report(wire, "; ".join((*before, f"{header}({len(data)} bytes)", *after)))
 
     def ask(self, message: str) -> str:
-        """Ask what may be asked twice; after a failure of the link it is, up to two times.
+        """Ask a question; repeat it up to two times after failures of the link.
 
         Raises
         ------
@@ -396,23 +374,21 @@ class Link:
         """
         with self.lock:
             for _ in range(_REPEATS):
-                try:
+                with suppress(LinkError):
                     return self._ask(message)
-                except LinkError:
-                    continue
             return self._ask(message)
 
     def ask_block(
         self, message: str, most_bytes: int, scratch: Scratch | None = None
     ) -> memoryview:
-        """Ask for a definite-length block. Not repeated: what is read may be gone by then.
+        """Ask for a definite-length block. Never repeated: a second answer may differ.
 
         Parameters
         ----------
         message : str
             The question.
         most_bytes : int
-            More than this is not believed.
+            A longer block raises `LinkError`.
         scratch : Scratch, optional
             Where the data may lie.
 
@@ -477,7 +453,7 @@ class Link:
 
     @contextmanager
     def _session(self, doing: str) -> Iterator[Wire]:
-        """Lend the wire; the only place where failures of a link are caught."""
+        """Lend the wire, and turn failures of the link into `LinkError`."""
         with self.lock:
             try:
                 yield self._wire or self._renewed()
@@ -505,24 +481,19 @@ class Link:
         """Open a session and return who answers, with an empty error queue."""
         if self._closed:
             raise InstrumentError(f"The link to {self} is closed. Make a new one.")
-        with self._opening():
+        try:
             self._wire = open_wire(self.resource, self.library, self.timeout_s)
+        except _FAILURES as error:
+            raise LinkError(
+                f"{self} cannot be opened ({_reason(error)}). Check the address, that the "
+                f"instrument is on, and that {self.library!r} is a VISA library."
+            ) from error
         with self._session("*IDN?") as wire:
             wire.write("*IDN?")
             identity = self._line(wire)
             wire.write("*CLS", _ERRORS)
             self._report(wire, "*CLS")
             return identity
-
-    @contextmanager
-    def _opening(self) -> Iterator[None]:
-        try:
-            yield
-        except _FAILURES as error:
-            raise LinkError(
-                f"{self} cannot be opened ({_reason(error)}). Check the address, that the "
-                f"instrument is on, and that {self.library!r} is a VISA library."
-            ) from error
 
     def _ask(self, message: str) -> str:
         with self._session(message) as wire:
@@ -632,23 +603,18 @@ def list_resources(
             "National Instruments, Keysight or Rohde & Schwarz."
         ) from error
     if names is None:
-        names = _search(manager, library)
+        try:
+            with warnings.catch_warnings():
+                # pyvisa-py warns of each optional package that would let it find more, and leaves
+                # the sockets of its search to the garbage collector.
+                warnings.simplefilter("ignore")
+                names = manager.list_resources()
+        except _FAILURES as error:
+            raise InstrumentError(
+                f"The VISA library {library!r} cannot search for instruments ({_reason(error)}). "
+                "Check the network and its drivers, or name an instrument by its address."
+            ) from error
     return tuple(_ask(library, name) for name in names)
-
-
-def _search(manager: pyvisa.ResourceManager, library: str) -> tuple[str, ...]:
-    try:
-        with warnings.catch_warnings():
-            # pyvisa-py warns of each optional package that would let it find more, and leaves
-            # the sockets of its search to the garbage collector.
-            warnings.simplefilter("ignore")
-            return tuple(manager.list_resources())
-    except (pyvisa.Error, OSError, ValueError, RuntimeError) as error:
-        raise InstrumentError(
-            f"The VISA library {library!r} cannot search for instruments "
-            f"({_reason(error)}). Check the network and its drivers, or name an instrument by "
-            "its address."
-        ) from error
 
 
 def _ask(library: str, name: str) -> Resource:

@@ -18,12 +18,12 @@ from pnnlab.instruments.readback import number
 Array = NDArray[Any]
 
 _MOST_CODES = 1 << 16
-_PAUSE_S = 2e-4, 1e-2  # between two looks at the state, at first and at last
+_PAUSE_S = 2e-4, 1e-2  # between two polls: first, and at most
 
 
 @final
 class TriggerError(InstrumentError):
-    """The oscilloscope was ready, and saw no trigger."""
+    """The oscilloscope saw no trigger in time."""
 
 
 @final
@@ -87,7 +87,8 @@ class Trace:
             return self.volts
         times = start_s + step_s * np.arange(samples)
         taken = self.start_s + self.step_s * np.arange(points)
-        return np.interp(times, taken, self.volts).astype(np.float32)
+        volts: NDArray[np.float32] = np.interp(times, taken, self.volts).astype(np.float32)
+        return volts
 
 
 @final
@@ -116,13 +117,7 @@ class Preamble:
 
 
 def read_preamble(answer: str, *, origin_in_volts: bool) -> Preamble:
-    """Read the ten fields of a preamble.
-
-    Raises
-    ------
-    ValueError
-        If they are not ten numbers, or make no sense.
-    """
+    """Read the ten fields of a preamble; raise `ValueError` if they make no sense."""
     fields = [float(field) for field in answer.split(",")]
     if len(fields) != 10:
         raise ValueError(f"{len(fields)} fields instead of ten")
@@ -147,9 +142,7 @@ class Oscilloscope:
     link : Link
         The instrument; closed with the oscilloscope.
     dialect : ScopeDialect
-        What it calls things.
     channel : int
-        Which input.
     transfer : str, optional
         Format of the blocks, ``"WORD"`` or ``"BYTE"``; by default the dialect's first one.
 
@@ -214,24 +207,18 @@ class Oscilloscope:
         values = self._values(settings, fitting[0])
         with self.link.lock:
             session = self.link.reopened + self.link.broken  # a broken one is opened anew now
-            readback.apply(
-                self.link,
-                self.dialect.settings,
-                values,
-                before=self.dialect.before,
-                compound=self.dialect.compound,
-            )
+            readback.apply(self.link, self.dialect, values)
             self._settings, self._record, self._session = settings, fitting[0], session
 
     def arm(self) -> None:
-        """Wait for one trigger; return once the instrument would see it.
+        """Make ready for one trigger; return once it would be seen.
 
         Raises
         ------
         InstrumentError
             If the instrument refuses, or does not become ready.
         LinkError
-            If the link broke since the settings were applied: they may be others now.
+            If the link broke since the settings were applied.
         """
         self._applied()
         if self.link.broken or self.link.reopened != self._session:
@@ -254,7 +241,7 @@ class Oscilloscope:
         Raises
         ------
         TriggerError
-            If it is not in time; the instrument no longer waits for a trigger then.
+            If it is not in time; the acquisition is stopped then.
         """
         if self._poll(self.dialect.done, timeout_s):
             return
@@ -311,7 +298,7 @@ class Oscilloscope:
             )
 
     def close(self) -> None:
-        """Let the instrument go, as it is."""
+        """Close the link; the instrument keeps its state."""
         self.link.close()
 
     @property
@@ -344,10 +331,10 @@ class Oscilloscope:
         }
 
     def _poll(self, poll: Poll, timeout_s: float) -> bool:
-        """Ask until the answer is yes; False if it was not in time."""
+        """Ask until the answer is yes; return False on timeout."""
         deadline = time.monotonic() + timeout_s
         pause, longest = _PAUSE_S
-        while not _says_yes(poll, self.link.ask(poll.query)):
+        while not _is_yes(poll, self.link.ask(poll.query)):
             if time.monotonic() > deadline:
                 return False
             time.sleep(pause)
@@ -371,7 +358,7 @@ class Oscilloscope:
         return preamble
 
     def _available(self, preamble: Preamble) -> int:
-        # Where parts are selected, the preamble may tell of the part.
+        # Where parts are selected, the preamble may describe the part alone.
         return self._record if self.dialect.part else preamble.points
 
     def _data(self, first: int, count: int, points: int) -> memoryview:
@@ -416,12 +403,12 @@ def _check(settings: ScopeSettings) -> None:
 
 
 def _three_digits_up(value: float) -> float:
-    """Rounded up to what instruments show of a range."""
+    """Round up to three digits, as instruments do with a range."""
     unit = 10.0 ** (math.floor(math.log10(value)) - 2)
     return math.ceil(value / unit - 1e-6) * unit
 
 
-def _says_yes(poll: Poll, answer: str) -> bool:
+def _is_yes(poll: Poll, answer: str) -> bool:
     if poll.words:
         return answer.upper() in poll.words
     try:
@@ -440,7 +427,7 @@ def _window(settings: ScopeSettings, preamble: Preamble, available: int) -> tupl
         raise ValueError("too slow")
     first = round((settings.delay_s - preamble.start_s) / step)
     count = round(settings.points / settings.sample_rate_hz / step)
-    # One point may be missing at either end, where the grids are shifted.
+    # Where the two grids are shifted, one point may be missing at either end.
     if first < -1 or first + count > available + 1 or first >= available:
         raise ValueError("elsewhere")
     first = max(first, 0)
@@ -450,24 +437,7 @@ def _window(settings: ScopeSettings, preamble: Preamble, available: int) -> tupl
 def decode(
     data: memoryview, form: BlockFormat, preamble: Preamble, scratch: Scratch | None = None
 ) -> tuple[NDArray[np.float32], int, int]:
-    """Volts of a trace.
-
-    Parameters
-    ----------
-    data : memoryview
-        The codes.
-    form : BlockFormat
-    preamble : Preamble
-    scratch : Scratch, optional
-        Where the volts may lie.
-
-    Returns
-    -------
-    volts : array, (points,), float32
-        V; NaN where nothing was acquired.
-    saturated, missing : int
-        Points out of range, and points that were not acquired.
-    """
+    """Decode a block to `Trace.volts`, which may lie in ``scratch``, `saturated` and `missing`."""
     codes = np.frombuffer(data, form.dtype)
     volts = (scratch or Scratch()).array(len(codes), np.float32)
     scale = np.float32(preamble.step_v), np.float32(preamble.zero_v)
@@ -483,7 +453,7 @@ def decode(
 
 @compiled()
 def _decode(codes: Array, step_v: np.float32, zero_v: np.float32, volts: Array) -> tuple[int, int]:
-    """Decode, and return the lowest and the highest code."""
+    """Decode codes; return the lowest and the highest of them."""
     lowest, highest = codes[0], codes[0]
     for point in range(len(codes)):
         code = codes[point]
