@@ -20,6 +20,7 @@ from pnnlab.instruments.link import Link
 from pnnlab.instruments.oscilloscope import (
     Oscilloscope,
     ScopeSettings,
+    Trace,
     decode,
     read_preamble,
 )
@@ -507,3 +508,11 @@ def test_special_codes_are_counted_each_once(codes: np.ndarray) -> None:
     )
     assert missing == np.count_nonzero(codes == 0) == np.count_nonzero(np.isnan(volts))
     assert saturated == np.count_nonzero((codes == 1) | (codes == 255))
+
+
+def test_a_record_is_interpolated_between_its_points_unless_its_grid_is_the_wanted_one() -> None:
+    trace = Trace(np.float32([0, 2, 4, 6]), saturated=0, missing=0, start_s=1e-6, step_s=2e-6)
+    np.testing.assert_allclose(trace.at(2e-6, 1e-6, 5), [1, 2, 3, 4, 5], rtol=1e-6)
+    assert trace.at(1e-6, 2e-6, 4) is trace.volts
+    assert trace.at(1e-6 + 1e-9, 2e-6, 4) is trace.volts
+    assert trace.at(1e-6 + 1e-8, 2e-6, 4) is not trace.volts

@@ -7,7 +7,7 @@ allow, so that the rate of the link is the limit, and not its round trips.
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import Protocol, Self, TypeVar, final
+from typing import Self, TypeVar, final
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ from pnnlab.instruments.dialects import (
     KEYSIGHT_33500,
     RIGOL_DS1000Z,
     TEKTRONIX_AFG3000,
+    GeneratorDialect,
+    ScopeDialect,
 )
 from pnnlab.instruments.generator import Generator
 from pnnlab.instruments.guard import Guard, GuardTarget
@@ -37,14 +39,7 @@ OSCILLOSCOPES = (INFINIIVISION, RIGOL_DS1000Z)
 _PIECE = 1 << 15  # samples to be encoded or decoded at once: less than torch divides among threads
 
 
-class _Dialect(Protocol):
-    @property
-    def name(self) -> str: ...
-    @property
-    def models(self) -> tuple[str, ...]: ...
-
-
-Spoken = TypeVar("Spoken", bound=_Dialect)
+Dialect = TypeVar("Dialect", GeneratorDialect, ScopeDialect)
 
 
 @final
@@ -68,16 +63,16 @@ class Bench(PhysicalSystem):
 
     @property
     def name(self) -> str:
-        """The word for the device in reports."""
+        """Name of the device in reports."""
         return self.programme.name
 
     def theta_groups(self) -> tuple[Group, ...]:
-        """Groups of the programme."""
+        """Return the groups of the programme."""
         return self.programme.theta_groups()
 
     @property
     def self_check(self) -> SelfCheck:
-        """What the self-check found."""
+        """Result of the self-check."""
         return self._acquisition.check
 
     @property
@@ -96,7 +91,7 @@ class Bench(PhysicalSystem):
         self.close()
 
     def close(self) -> None:
-        """Switch the output off and let the instruments go, for all programmes."""
+        """Switch the output off and release the instruments, for all programmes."""
         self._acquisition.close()
 
     def waveforms(self, volts: Volts) -> Volts:
@@ -117,7 +112,7 @@ class Bench(PhysicalSystem):
         LimitError
             They exceed the limits; nothing was sent.
         InstrumentError
-            They cannot be had.
+            No record was accepted.
         """
         shots, samples = volts.shape
         answers = np.empty(volts.shape, np.float32)
@@ -176,7 +171,7 @@ def open_bench(
     programme : Programme
         What the device is driven with.
     limits : Limits
-        What the device bears: no waveform beyond it is ever sent.
+        No waveform that exceeds them is sent.
     library : str
         ``"@py"`` for pyvisa-py, ``"@ivi"`` for the VISA of an instrument maker.
     channels : tuple of int
@@ -184,7 +179,7 @@ def open_bench(
     timeout_s : float
         The longest silence of an instrument, s.
     delay_s : float
-        How late an answer arrives: what `SelfCheck.late_s` says of a `CableProgramme`, with a cable
+        How late an answer arrives: `SelfCheck.late_s` of a `CableProgramme`, measured with a cable
         in the device's place.
     guarded : bool
         Whether a second process switches the output off should this one die or hang.
@@ -196,8 +191,7 @@ def open_bench(
     Raises
     ------
     InstrumentError
-        An instrument does not answer or speaks no dialect that is known here, or the self-check
-        found something.
+        An instrument does not answer or is of no known dialect, or the self-check found a problem.
     LimitError
         The programme's drive exceeds the limits.
     """
@@ -218,7 +212,7 @@ def open_bench(
     return Bench(acquisition, programme)
 
 
-def spoken_by(link: Link, dialects: Sequence[Spoken]) -> Spoken:
+def spoken_by(link: Link, dialects: Sequence[Dialect]) -> Dialect:
     """Return the dialect of the instrument at the other end.
 
     Raises

@@ -211,9 +211,7 @@ class Generator:
         settings = self._applied()
         values = self._values(settings, self._points or self.dialect.fewest_points)
         with self.link.lock:
-            readback.verify(
-                self.link, self.dialect.settings, values, compound=self.dialect.compound
-            )
+            readback.verify(self.link, self.dialect, self.dialect.settings, values)
             self._verify_output("ON" if self._on else "OFF")
             if self._points:
                 self._verify_waveform(values, self._points)
@@ -326,7 +324,7 @@ class Generator:
             )
 
     def _verify_waveform(self, values: dict[str, str], points: int) -> None:
-        readback.verify(self.link, self.dialect.waveform, values, compound=self.dialect.compound)
+        readback.verify(self.link, self.dialect, self.dialect.waveform, values)
         answer = self.link.ask(self.dialect.points_query.format_map(values))
         if not agrees(str(points), answer, 0.0):
             raise InstrumentError(

@@ -30,7 +30,7 @@ _ERRORS = ":SYST:ERR?"
 _ERROR = re.compile(r'([+-]?\d+)\s*,\s*".*"')
 _DEEPEST_QUEUE = 100
 _REPEATS = 2
-_SEARCH_S = 1.0  # for each instrument that is asked who it is
+_SEARCH_S = 1.0  # for each instrument that is asked for its identity
 _PIECE = 1 << 21  # bytes that must pass within one timeout
 _PACKET = 1 << 16
 _LONGEST_LINE = 1 << 16
@@ -192,7 +192,7 @@ class _SocketWire(Wire):
         self._received += data
 
     def _expect_silence(self) -> None:
-        """Bytes before a question would be taken for its answer."""
+        """Raise `OSError` on bytes that would be taken for the next answer."""
         if self._received or select.select([self._socket], [], [], 0)[0]:
             if not self._received:
                 self._receive()
@@ -226,7 +226,7 @@ class _VisaWire(Wire):
             raise _as_timeout(error) from error
 
     def read_into(self, data: memoryview) -> None:
-        # Each byte 0x0A would end a read of the library, were it told of a termination.
+        # With a termination set, each byte 0x0A would end a read of the library.
         self._session.read_termination = None
         try:
             data[:] = self._session.read_bytes(len(data), chunk_size=min(len(data), _PIECE))
@@ -424,8 +424,7 @@ class Link:
     def reopen(self) -> None:
         """Close the session, open another, and make sure that the same instrument answers.
 
-        Its settings are not touched, but may be others if it was switched off: apply and read
-        them back.
+        Its settings may be lost if it was switched off: apply them again.
 
         Raises
         ------
@@ -478,7 +477,7 @@ class Link:
         return self._wire
 
     def _connect(self) -> str:
-        """Open a session and return who answers, with an empty error queue."""
+        """Open a session, clear the error queue, and return the identity."""
         if self._closed:
             raise InstrumentError(f"The link to {self} is closed. Make a new one.")
         try:
@@ -510,7 +509,7 @@ class Link:
             errors = self._queued(wire)
             if not errors:
                 raise
-        # Nothing says that the answer will not come after all.
+        # The answer may still come.
         self._drop()
         raise InstrumentError(
             f"{self} did not answer {message!r} but queued {'; '.join(errors)}. -113 means that "
@@ -543,7 +542,7 @@ class Link:
     def _drop(self) -> None:
         wire, self._wire = self._wire, None
         if wire is not None:
-            with suppress(*_FAILURES):  # a session that cannot even be closed is gone
+            with suppress(*_FAILURES):  # a session that cannot be closed is lost anyway
                 wire.close()
 
 
@@ -570,7 +569,7 @@ class Resource:
 def list_resources(
     library: str = "@py", names: Sequence[str] | None = None
 ) -> tuple[Resource, ...]:
-    """Find instruments and ask each who it is, within about a second for each.
+    """Find instruments and ask each for its identity, within about a second.
 
     They are asked ``*IDN?`` (IEEE 488.2) alone, which changes no setting. Do not ask while a
     measurement runs: an answer would come between its own.
@@ -587,7 +586,7 @@ def list_resources(
     Returns
     -------
     tuple of Resource
-        An instrument that does not answer stands in it with its error.
+        Those that do not answer have an error.
 
     Raises
     ------

@@ -293,9 +293,7 @@ class Oscilloscope:
         """
         values = self._values(self._applied(), self._record)
         with self.link.lock:
-            readback.verify(
-                self.link, self.dialect.settings, values, compound=self.dialect.compound
-            )
+            readback.verify(self.link, self.dialect, self.dialect.settings, values)
 
     def close(self) -> None:
         """Close the link; the instrument keeps its state."""

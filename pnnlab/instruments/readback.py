@@ -23,21 +23,22 @@ def apply(link: Link, dialect: Dialect, values: Values) -> None:
     """Send all settings of a dialect as one group, and read them back; see `verify`."""
     commands = [f"{setting.header} {setting.value}" for setting in dialect.settings]
     link.send(*(command.format_map(values) for command in (*dialect.before, *commands)))
-    verify(link, dialect.settings, values, compound=dialect.compound)
+    verify(link, dialect, dialect.settings, values)
 
 
-def verify(link: Link, settings: Sequence[Setting], values: Values, *, compound: bool) -> None:
+def verify(link: Link, dialect: Dialect, settings: Sequence[Setting], values: Values) -> None:
     """Read settings back.
 
     Parameters
     ----------
     link : Link
         The instrument.
+    dialect : GeneratorDialect or ScopeDialect
+        Its commands.
     settings : sequence of Setting
+        Some of them.
     values : mapping
         What stands for the names in braces.
-    compound : bool
-        Whether several questions may be asked in one message.
 
     Raises
     ------
@@ -46,7 +47,7 @@ def verify(link: Link, settings: Sequence[Setting], values: Values, *, compound:
     """
     settings = [setting for setting in settings if setting.verified]
     headers = [setting.header.format_map(values) for setting in settings]
-    answers = _ask(link, [f"{header}?" for header in headers], compound=compound)
+    answers = _ask(link, [f"{header}?" for header in headers], compound=dialect.compound)
     for setting, header, answer in zip(settings, headers, answers, strict=True):
         value = setting.value.format_map(values)
         if not agrees(value, answer, setting.tolerance):
