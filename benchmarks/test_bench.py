@@ -20,10 +20,9 @@ import torch
 from torch import nn
 
 from pnnlab.gradients import physics_aware
-from pnnlab.instruments.bench import Bench
+from pnnlab.instruments.bench import Bench, open_bench
 from pnnlab.instruments.limits import Limits
 from pnnlab.instruments.link import Link
-from pnnlab.instruments.opening import open_bench
 from pnnlab.instruments.programme import CableProgramme, CircuitProgramme
 from pnnlab.layers import PhysicalLayer, Rescale
 from pnnlab.summary import wilson_interval
@@ -114,7 +113,7 @@ def commands_and_blocks(take: Callable[[], object]) -> list[tuple[bool, Callable
 @pytest.mark.parametrize("shots", [1, 16, 256, LARGEST])
 def test_a_batch_moves_as_fast_as_its_blocks(benchmark, bench: Bench, shots: int):
     """Between two blocks a record has to be taken, else the second would be the last one again."""
-    shots = shots or bench._trust.at_once(CABLE.samples)
+    shots = shots or bench._acquisition.at_once(CABLE.samples)
     x = torch.rand(shots, CABLE.input_dim)
     assert (bench(x, NOTHING) - x).abs().max() < HALF_A_CODE
     said = commands_and_blocks(lambda: bench(x, NOTHING))

@@ -273,7 +273,7 @@ def _accelerator() -> Iterator[Finding]:
 def _instruments(named: Sequence[str]) -> Iterator[Finding]:
     section = "Instruments"
     try:
-        from pnnlab.instruments.visa import list_resources
+        from pnnlab.instruments.link import list_resources
 
         resources = (*list_resources(), *(list_resources(names=named) if named else ()))
     except (ImportError, InstrumentError) as error:

@@ -10,9 +10,8 @@ from conformance import SystemConformance
 from torch import Tensor
 
 from pnnlab.errors import InstrumentError, LimitError
-from pnnlab.instruments.bench import Bench
+from pnnlab.instruments.bench import Bench, open_bench
 from pnnlab.instruments.limits import Limits
-from pnnlab.instruments.opening import open_bench
 from pnnlab.instruments.programme import CableProgramme, CircuitProgramme, PlateProgramme, Programme
 from pnnlab.protocols import PhysicalSystem
 from pnnlab.systems import Circuit, Plate
@@ -95,9 +94,9 @@ def test_several_programmes_share_one_bench():
 
 def test_a_batch_that_memory_cannot_hold_goes_out_in_parts():
     with bench_of(Cable(), CableProgramme(12), noise=False, delay_s=0.0) as bench:
-        generator = bench._trust.loop.generator
+        generator = bench._acquisition.generator
         generator.dialect = replace(generator.dialect, most_points=300)
-        assert bench._trust.at_once(12) < 20
+        assert bench._acquisition.at_once(12) < 20
         x = torch.rand(100, 12)
         half_a_code = 2.5 / 200 / 2 / 2  # of 200 on a screen of 2.5 V, where 2 V are 1
         assert (bench(x, torch.zeros(0)) - x).abs().max() < half_a_code + 1e-4

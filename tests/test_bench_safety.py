@@ -11,9 +11,9 @@ import torch
 from records import wait_until
 
 from pnnlab.errors import InstrumentError, LimitError
+from pnnlab.instruments.bench import open_bench
 from pnnlab.instruments.limits import Limits
 from pnnlab.instruments.link import Link
-from pnnlab.instruments.opening import open_bench
 from pnnlab.instruments.programme import CableProgramme
 from pnnlab.systems.analog import Cable
 from pnnlab.virtual_bench import VirtualBench
@@ -23,7 +23,7 @@ CLIENT = """
 import signal, sys
 import torch
 from pnnlab.instruments.limits import Limits
-from pnnlab.instruments.opening import open_bench
+from pnnlab.instruments.bench import open_bench
 from pnnlab.instruments.programme import CableProgramme
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a test in the background ignores it
@@ -87,7 +87,7 @@ def test_ctrl_c_in_the_middle_of_a_record_switches_the_output_off(there, monkeyp
         there.generator, there.oscilloscope, CableProgramme(12), limits=LIMITS, guarded=False
     ) as bench:
         with monkeypatch.context() as patch:
-            scope = type(bench._trust.loop.oscilloscope)
+            scope = type(bench._acquisition.oscilloscope)
             patch.setattr(scope, "wait", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
             with pytest.raises(KeyboardInterrupt):
                 bench(torch.rand(1, 12), torch.zeros(0))

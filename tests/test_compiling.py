@@ -15,7 +15,7 @@ from pnnlab.compiling import kept_in
 COMPILE = """
 import torch, pnnlab
 from pnnlab.compiling import kept_in
-from pnnlab.instruments import blocks, dialects
+from pnnlab.instruments import generator, oscilloscope
 from pnnlab.systems import Circuit
 assert pnnlab.__file__.startswith({copy!r})
 system = Circuit(input_dim=4, output_dim=4)

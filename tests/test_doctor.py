@@ -14,8 +14,8 @@ from small_notebooks import write_notebook
 from pnnlab import doctor
 from pnnlab.doctor import Finding, examine, healthy, report
 from pnnlab.errors import InstrumentError
-from pnnlab.instruments import visa
-from pnnlab.instruments.visa import Resource
+from pnnlab.instruments import link
+from pnnlab.instruments.link import Resource
 from pnnlab.tasks import (
     find_fashion_mnist,
     find_hillenbrand,
@@ -28,7 +28,7 @@ from pnnlab.tasks import (
 def bench(monkeypatch: pytest.MonkeyPatch) -> list[Resource]:
     """A bench of our choice; the real one is searched with broadcasts on the network."""
     resources: list[Resource] = []
-    monkeypatch.setattr(visa, "list_resources", lambda: tuple(resources))
+    monkeypatch.setattr(link, "list_resources", lambda: tuple(resources))
     monkeypatch.delenv("PNNLAB_DATA", raising=False)
     return resources
 
@@ -121,7 +121,7 @@ def test_an_instrument_that_is_named_is_asked_too(monkeypatch: pytest.MonkeyPatc
     def listed(names: Sequence[str] = ()) -> tuple[Resource, ...]:
         return tuple(Resource(name, identity="Bench") for name in names)
 
-    monkeypatch.setattr(visa, "list_resources", listed)
+    monkeypatch.setattr(link, "list_resources", listed)
     findings = doctor.examine(instruments=["TCPIP::127.0.0.1::5025::SOCKET"])
     assert [found.value for found in findings if found.name.endswith("SOCKET")] == ["Bench"]
 
@@ -133,7 +133,7 @@ def test_a_broken_visa_is_told_and_is_not_fatal(
     def broken() -> None:
         raise error
 
-    monkeypatch.setattr(visa, "list_resources", broken)
+    monkeypatch.setattr(link, "list_resources", broken)
     findings = examine(tmp_path / "results", notebooks)
     assert str(error) in str(named(findings, "VISA").advice)
     assert healthy(findings)
@@ -256,8 +256,8 @@ def test_the_report_has_a_line_for_each_and_a_verdict() -> None:
 
 def test_looking_at_widgets_and_figures_does_not_load_them() -> None:
     code = (
-        "import sys\nfrom pnnlab import doctor\nfrom pnnlab.instruments import visa\n"
-        "visa.list_resources = tuple\ndoctor.examine()\nprint(*sys.modules)"
+        "import sys\nfrom pnnlab import doctor\nfrom pnnlab.instruments import link\n"
+        "link.list_resources = tuple\ndoctor.examine()\nprint(*sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())

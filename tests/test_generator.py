@@ -9,11 +9,20 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from protocol import HANG_UP, OK, Pair, expected_protocol, group, hello, question
 
 from pnnlab.errors import InstrumentError, LimitError, LinkError, RangeError, ShapeError
-from pnnlab.instruments.dialects import KEYSIGHT_33500, TEKTRONIX_AFG3000
-from pnnlab.instruments.generator import Generator, GeneratorSettings
+from pnnlab.instruments.dialects import KEYSIGHT_33500, TEKTRONIX_AFG3000, Encoding
+from pnnlab.instruments.generator import (
+    Generator,
+    GeneratorSettings,
+    encode,
+    sent_volts,
+    step,
+)
 from pnnlab.instruments.limits import Limits
 from pnnlab.instruments.link import Link
 
@@ -388,3 +397,45 @@ def test_an_output_that_cannot_be_switched_off_is_not_passed_over() -> None:
         generator = Generator(Link(name, timeout_s=0.4), limits=LIMITS)
         with pytest.raises(LinkError):
             generator.close()
+
+
+# --- volts to codes
+
+ENCODINGS = [*KEYSIGHT_33500.encodings.values(), *TEKTRONIX_AFG3000.encodings.values()]
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS, ids=lambda e: e.header)
+@settings(deadline=None)  # the first call compiles
+@given(
+    arrays(np.float64, st.integers(1, 30), elements=st.floats(-1, 1)),
+    st.floats(-5, 5),
+    st.floats(1e-3, 10),
+)
+def test_codes_mean_the_volts_they_were_made_from(
+    encoding: Encoding, fractions: np.ndarray, centre_v: float, amplitude_v: float
+) -> None:
+    volts = centre_v + amplitude_v * fractions
+    codes = encode(volts, encoding, centre_v, amplitude_v)
+    assert codes.dtype == np.dtype(encoding.dtype)
+    sent = sent_volts(codes, encoding, centre_v, amplitude_v)
+    rounding = 1e-6 * amplitude_v + 1e-12 * abs(centre_v)
+    assert np.abs(sent - volts).max() <= 0.5 * step(encoding, amplitude_v) + rounding
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS, ids=lambda e: e.header)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_ends_of_the_span_are_the_ends_of_the_codes(
+    encoding: Encoding, dtype: type[np.floating]
+) -> None:
+    codes = encode(np.array([-0.1, 0.1, 0.3], dtype), encoding, 0.1, 0.2)
+    assert codes.tolist() == pytest.approx(
+        [encoding.lowest, (encoding.lowest + encoding.highest) / 2, encoding.highest], abs=1e-6
+    )
+
+
+def test_the_codes_of_the_manuals() -> None:
+    """33500: -32767 to 32767, here low byte first; AFG3000: 0 to 16382, high byte first."""
+    volts = np.array([-1.0, 0.0, 1.0])
+    keysight, tektronix = KEYSIGHT_33500.encodings["int16"], TEKTRONIX_AFG3000.encodings["int16"]
+    assert encode(volts, keysight, 0.0, 1.0).tobytes() == b"\x01\x80\x00\x00\xff\x7f"
+    assert encode(volts, tektronix, 0.0, 1.0).tobytes() == b"\x00\x00\x1f\xff\x3f\xfe"

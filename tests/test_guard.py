@@ -17,7 +17,7 @@ import pytest
 import pyvisa
 
 from pnnlab.errors import InstrumentError, RangeError
-from pnnlab.instruments import watchman
+from pnnlab.instruments import shutdown
 from pnnlab.instruments.guard import BEAT, GOODBYE, Guard, GuardTarget
 
 MANAGERS = {"@py": pyvisa.ResourceManager("@py")}
@@ -272,7 +272,7 @@ def test_an_output_that_may_still_be_on_is_said_loudly():
             guard.check()
 
 
-# --- the watchman's parts -------------------------------------------------------------------------
+# --- the parts of the shutdown process ------------------------------------------------------------
 
 
 @pytest.mark.parametrize("word", ["tripped on demand", "bea", "", "{"])
@@ -280,15 +280,15 @@ def test_all_but_beats_and_a_goodbye_is_a_reason_to_act(word):
     words: queue.SimpleQueue[str] = queue.SimpleQueue()
     for heard in (BEAT, BEAT, word, GOODBYE):
         words.put(heard)
-    assert watchman.watch(words, LONG) == word
-    assert watchman.watch(words, LONG) is None
+    assert shutdown.watch(words, LONG) == word
+    assert shutdown.watch(words, LONG) is None
 
 
 def test_silence_is_a_reason_to_act():
     words: queue.SimpleQueue[str] = queue.SimpleQueue()
     words.put(BEAT)
     started = time.monotonic()
-    assert watchman.watch(words, 0.3) == "no heartbeat for 0.3 s"
+    assert shutdown.watch(words, 0.3) == "no heartbeat for 0.3 s"
     assert 0.3 <= time.monotonic() - started < LONG / 3
 
 
@@ -302,28 +302,28 @@ def test_beats_that_were_read_late_count():
                 raise word
             return word
 
-    assert watchman.watch(Late(), 1.0) is None
+    assert shutdown.watch(Late(), 1.0) is None
     assert Late.said == []
 
 
 def test_it_insists_until_an_instrument_answers():
     with output(drops=3) as instrument:
-        assert watchman.switch_off([instrument.target()], MANAGERS) == {}
+        assert shutdown.switch_off([instrument.target()], MANAGERS) == {}
         assert instrument.heard == ["OUTPut1 OFF", "OUTPut2 OFF", "*OPC?"]
 
 
 def test_one_that_resists_does_not_hold_up_the_others(monkeypatch):
-    monkeypatch.setattr(watchman, "INSIST_S", 1.5)
+    monkeypatch.setattr(shutdown, "INSIST_S", 1.5)
     with output(mute=True) as mute, output() as instrument:
-        failed = watchman.switch_off([mute.target(), instrument.target()], MANAGERS)
+        failed = shutdown.switch_off([mute.target(), instrument.target()], MANAGERS)
         assert list(failed) == [mute.resource]
         assert "timeout" in failed[mute.resource].lower()
         assert instrument.heard == ["OUTPut1 OFF", "OUTPut2 OFF", "*OPC?"]
         assert mute.heard.count("OUTPut1 OFF") >= 2
 
 
-def test_the_watchman_loads_little():
-    code = "import pnnlab.instruments.watchman, sys; print(*sys.modules)"
+def test_the_shutdown_process_loads_little():
+    code = "import pnnlab.instruments.shutdown, sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     assert "pyvisa" in loaded

@@ -9,8 +9,8 @@ import pytest
 from protocol import HANG_UP, OK, block, expected_protocol, group, hello, question
 
 from pnnlab.errors import InstrumentError, LinkError
-from pnnlab.instruments import wire
-from pnnlab.instruments.link import Link
+from pnnlab.instruments import link as links
+from pnnlab.instruments.link import Link, Scratch
 
 IDENTITY = "Agilent Technologies,33522B,MY52800000,3.05-1.19-2.00-52-00"
 OTHER = "Agilent Technologies,33522B,MY52800001,3.05-1.19-2.00-52-00"
@@ -20,7 +20,7 @@ OTHER = "Agilent Technologies,33522B,MY52800001,3.05-1.19-2.00-52-00"
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways to the instrument: the socket in a session of pyvisa-py, and PyVISA's own calls."""
     if request.param == "visa":
-        monkeypatch.setattr(wire, "_socket_of", lambda _: None)
+        monkeypatch.setattr(links, "_socket_of", lambda _: None)
 
 
 def test_it_introduces_itself_and_clears_what_was_left() -> None:
@@ -238,14 +238,14 @@ def test_an_interrupt_between_question_and_answer_breaks_the_link(
     script = (*hello(IDENTITY), question("A?", "1"), *hello(IDENTITY), question("B?", "2"))
     with expected_protocol(*script) as name, Link(name) as link:
         with monkeypatch.context() as patched:
-            for kind in (wire.SocketWire, wire.VisaWire):
+            for kind in (links._SocketWire, links._VisaWire):
                 patched.setattr(kind, "read_line", _interrupted)
             with pytest.raises(KeyboardInterrupt):
                 link.ask("A?")
         assert link.ask("B?") == "2"
 
 
-def _interrupted(_: wire.Wire) -> str:
+def _interrupted(_: links.Wire) -> str:
     raise KeyboardInterrupt
 
 
@@ -276,3 +276,20 @@ def test_threads_take_turns() -> None:
         for thread in threads:
             thread.join()
         assert answers == ["1"] * 40
+
+
+def test_what_fits_lies_where_the_last_one_lay():
+    scratch = Scratch()
+    first = scratch.array(10, np.float32)
+    assert (first.shape, first.dtype) == ((10,), np.float32)
+    again = scratch.array(5, np.float64)
+    assert (again.shape, again.dtype) == ((5,), np.float64)
+    assert np.shares_memory(first, again)
+
+
+def test_a_larger_array_leaves_the_last_one_alone():
+    scratch = Scratch()
+    small = scratch.array(10, np.int16)
+    small[:] = 7
+    scratch.array(11, np.int16)[:] = 0
+    assert (small == 7).all()

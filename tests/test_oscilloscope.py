@@ -9,12 +9,21 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from protocol import HANG_UP, Pair, block, expected_protocol, group, hello, question
 
 from pnnlab.errors import InstrumentError, LinkError, RangeError
 from pnnlab.instruments.dialects import INFINIIVISION, RIGOL_DS1000Z
 from pnnlab.instruments.link import Link
-from pnnlab.instruments.oscilloscope import Oscilloscope, ScopeSettings
+from pnnlab.instruments.oscilloscope import (
+    Oscilloscope,
+    ScopeSettings,
+    Trace,
+    decode,
+    read_preamble,
+)
 
 KEYSIGHT = hello("AGILENT TECHNOLOGIES,DSO-X 3024A,MY50000000,01.00.0000")
 RIGOL = hello("RIGOL TECHNOLOGIES,DS1104Z,DS1ZA000000000,00.04.04")
@@ -460,3 +469,50 @@ def test_a_lost_link_while_waiting_is_mended() -> None:
         assert scope.link.reopened == 1  # for whoever must know
         with pytest.raises(LinkError, match="Apply the settings again"):
             scope.arm()  # it may be set to anything
+
+
+# --- codes to volts
+
+
+def test_the_preamble_of_the_rigol_guide() -> None:
+    """The guide's own example of ``:WAV:PRE?``; V = (code - origin - reference) * increment."""
+    preamble = read_preamble(
+        "0,2,6000000,1,1.000000e-09,-3.000000e-03,0,4.132813e-01,0,122", origin_in_volts=False
+    )
+    assert (preamble.code, preamble.points) == (0, 6_000_000)
+    assert (preamble.step_s, preamble.start_s) == (1e-9, -3e-3)
+    volts, saturated, missing = decode(
+        memoryview(bytes([122, 123, 22])), RIGOL_DS1000Z.formats["BYTE"], preamble
+    )
+    np.testing.assert_allclose(volts, [0.0, 0.4132813, -41.32813], atol=1e-5)
+    assert (saturated, missing) == (0, 0)
+
+
+def test_volts_that_no_number_holds_are_refused() -> None:
+    with pytest.raises(ValueError, match="more volts"):
+        read_preamble("0,0,10,1,1e-6,0,0,1e34,0,128", origin_in_volts=True)
+
+
+def test_time_begins_at_the_reference() -> None:
+    preamble = read_preamble("+1,+0,+10,+1,+1E-6,+2E-5,+5,+1E-3,+0.5,+32768", origin_in_volts=True)
+    assert preamble.start_s == pytest.approx(15e-6)
+    assert preamble.zero_v == pytest.approx(0.5 - 32.768)
+
+
+@settings(deadline=None)  # the first call compiles
+@given(arrays(np.uint8, st.integers(1, 50)))
+def test_special_codes_are_counted_each_once(codes: np.ndarray) -> None:
+    preamble = read_preamble("0,0,10,1,1e-6,0,0,0.01,0,128", origin_in_volts=True)
+    volts, saturated, missing = decode(
+        memoryview(codes.tobytes()), INFINIIVISION.formats["BYTE"], preamble
+    )
+    assert missing == np.count_nonzero(codes == 0) == np.count_nonzero(np.isnan(volts))
+    assert saturated == np.count_nonzero((codes == 1) | (codes == 255))
+
+
+def test_a_record_is_interpolated_between_its_points_unless_its_grid_is_the_wanted_one() -> None:
+    trace = Trace(np.float32([0, 2, 4, 6]), saturated=0, missing=0, start_s=1e-6, step_s=2e-6)
+    np.testing.assert_allclose(trace.at(2e-6, 1e-6, 5), [1, 2, 3, 4, 5], rtol=1e-6)
+    assert trace.at(1e-6, 2e-6, 4) is trace.volts
+    assert trace.at(1e-6 + 1e-9, 2e-6, 4) is trace.volts
+    assert trace.at(1e-6 + 1e-8, 2e-6, 4) is not trace.volts

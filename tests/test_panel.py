@@ -15,8 +15,8 @@ from toy import Toy, ToyTwin, toy_response
 from pnnlab.background import Session
 from pnnlab.characterize.probe import Probe
 from pnnlab.errors import InstrumentError
+from pnnlab.instruments.bench import open_bench
 from pnnlab.instruments.limits import Limits
-from pnnlab.instruments.opening import open_bench
 from pnnlab.instruments.programme import CircuitProgramme
 from pnnlab.protocols import PhysicalSystem
 from pnnlab.systems import SHG, Circuit, Oscillators, Plate

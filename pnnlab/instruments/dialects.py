@@ -1,4 +1,4 @@
-"""What each make of instrument calls the same things: data alone, read by the drivers.
+"""Command sets of generators and oscilloscopes: data that the drivers read.
 
 Sources: Keysight *Trueform Series Operating and Service Guide* (33500/33600); Tektronix *AFG3000
 Series Programmer Manual*; Keysight *InfiniiVision 3000 X-Series Oscilloscopes Programmer's Guide*;

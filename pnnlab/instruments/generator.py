@@ -7,16 +7,17 @@ from typing import Any, Self, final
 import numpy as np
 from numpy.typing import NDArray
 
+from pnnlab.compiling import compiled
 from pnnlab.errors import InstrumentError, LimitError, LinkError, RangeError, ShapeError
 from pnnlab.instruments import readback
-from pnnlab.instruments.blocks import encode, sent_volts, step
 from pnnlab.instruments.dialects import KEYSIGHT_33500, Encoding, GeneratorDialect
 from pnnlab.instruments.limits import Limits
-from pnnlab.instruments.link import Link
+from pnnlab.instruments.link import Link, Scratch
 from pnnlab.instruments.readback import agrees, number
-from pnnlab.instruments.scratch import Scratch
 
-_INSISTENCE = 3  # how often switching off is tried
+Array = NDArray[Any]
+
+_ATTEMPTS = 3  # to switch off
 
 
 @final
@@ -34,7 +35,7 @@ class GeneratorSettings:
     offset_v : float
         The voltage in the middle, V.
     load_ohm : float
-        What the generator is told it drives; infinite: an oscilloscope or amplifier.
+        Load that the generator is set to; infinite: an oscilloscope or amplifier.
     """
 
     sample_rate_hz: float
@@ -52,9 +53,7 @@ class Generator:
     link : Link
         The instrument; closed with the generator.
     dialect : GeneratorDialect
-        What it calls things.
     channel : int
-        Which output.
     limits : Limits
         What the device may be driven with.
     encoding : str
@@ -121,33 +120,27 @@ class Generator:
             self._settings, self._points = None, 0
             self._extent_v = 2 * settings.amplitude_v
             session = self.link.reopened
-            readback.apply(
-                self.link,
-                self.dialect.settings,
-                self._values(settings),
-                before=self.dialect.before,
-                compound=self.dialect.compound,
-            )
+            readback.apply(self.link, self.dialect, self._values(settings))
             self._settings = settings
             self._session = session
 
     def load(self, volts: NDArray[np.floating[Any]]) -> None:
-        """Check a waveform against the limits, and only then upload and select it.
+        """Check a waveform against the limits, then upload and select it.
 
-        While it loads, the output may be anywhere in the converter's span; afterwards it rests at
-        the first sample. A trigger plays the waveform once.
+        During the upload the output may be anywhere in the converter's span; afterwards it rests
+        at the first sample.
 
         Parameters
         ----------
         volts : array, (samples,), floating point
-            What the output shall be, V.
+            V.
 
         Raises
         ------
         LimitError
-            If it exceeds the limits, or the converter's span. Nothing is sent then.
+            If it exceeds the limits or the converter's span; nothing is sent then.
         ShapeError, RangeError
-            If it is no waveform, or too long or too short for the instrument.
+            If it is no waveform, or its length or extent is not possible.
         InstrumentError
             If the instrument refuses it, or reads back another one.
         """
@@ -171,9 +164,7 @@ class Generator:
             self._points = len(codes)
 
     def output(self, on: bool) -> None:
-        """Switch the output on or off, and read back whether it is.
-
-        Switching off is insisted upon when the link breaks.
+        """Switch the output on or off, and read it back; retry switching off if the link breaks.
 
         Raises
         ------
@@ -185,12 +176,12 @@ class Generator:
             self._switch("ON")
             self._on = True
             return
-        for attempt in range(1, _INSISTENCE + 1):
+        for attempt in range(1, _ATTEMPTS + 1):
             try:
                 self._switch("OFF")
                 break
             except LinkError:
-                if attempt == _INSISTENCE:
+                if attempt == _ATTEMPTS:
                     raise
         self._on = False
 
@@ -202,7 +193,7 @@ class Generator:
         InstrumentError
             If none is loaded, or the instrument refuses.
         LinkError
-            If the link broke since: nobody knows in which state the instrument is now.
+            If the link broke since the settings were applied.
         """
         self._applied()
         if not self._points:
@@ -220,15 +211,13 @@ class Generator:
         settings = self._applied()
         values = self._values(settings, self._points or self.dialect.fewest_points)
         with self.link.lock:
-            readback.verify(
-                self.link, self.dialect.settings, values, compound=self.dialect.compound
-            )
+            readback.verify(self.link, self.dialect, self.dialect.settings, values)
             self._verify_output("ON" if self._on else "OFF")
             if self._points:
                 self._verify_waveform(values, self._points)
 
     def close(self) -> None:
-        """Switch the output off and let the instrument go, whatever else fails."""
+        """Switch the output off, and close the link even if that fails."""
         try:
             self.output(False)
         finally:
@@ -243,8 +232,7 @@ class Generator:
             raise RangeError(f"load_ohm is {settings.load_ohm}, not above 0.")
         ends = settings.offset_v + settings.amplitude_v * np.array([-1.0, 1.0])
         try:
-            limits = Limits(self.limits.low_v, self.limits.high_v, rest_v=self.limits.rest_v)
-            limits.check(ends, settings.sample_rate_hz, step_v=1e-9 * settings.amplitude_v)
+            self.limits.check_range(ends, step_v=1e-9 * settings.amplitude_v)
         except LimitError as error:
             raise LimitError(
                 f"With an amplitude of {settings.amplitude_v} V about {settings.offset_v} V the "
@@ -267,7 +255,7 @@ class Generator:
     def _encode(
         self, volts: NDArray[np.floating[Any]], settings: GeneratorSettings
     ) -> tuple[NDArray[Any], float]:
-        """Codes that may be sent, and their extent in V."""
+        """Codes within the limits, and their extent in V."""
         if volts.ndim != 1 or volts.dtype.kind != "f":
             raise ShapeError(
                 f"A waveform is (samples,) of floating point, not {volts.shape} of {volts.dtype}."
@@ -287,14 +275,13 @@ class Generator:
                 f"converter from {low:.6g} to {high:.6g} V. Nothing was sent. Apply a larger "
                 "amplitude, or scale the drive."
             )
-        # What is limited is what will be sent, not what was meant to be.
+        # The limits apply to what will be sent, after rounding.
         scale = settings.offset_v, settings.amplitude_v
         codes = encode(volts, self._encoding, *scale, self._codes)
-        # Volts rise with codes: where nothing but the range is limited, the extremes tell as much
-        # as the whole.
+        # Volts rise with codes, so that the extremes suffice where the range alone is limited.
         extremes = np.array([codes.min(), codes.max()])
-        judged = extremes if self.limits.range_alone else codes
-        sent = sent_volts(judged, self._encoding, *scale)
+        checked = extremes if self.limits.range_alone else codes
+        sent = sent_volts(checked, self._encoding, *scale)
         self.limits.check(sent, settings.sample_rate_hz, step_v=resolution)
         return codes, self._extent(extremes, settings)
 
@@ -337,10 +324,65 @@ class Generator:
             )
 
     def _verify_waveform(self, values: dict[str, str], points: int) -> None:
-        readback.verify(self.link, self.dialect.waveform, values, compound=self.dialect.compound)
+        readback.verify(self.link, self.dialect, self.dialect.waveform, values)
         answer = self.link.ask(self.dialect.points_query.format_map(values))
         if not agrees(str(points), answer, 0.0):
             raise InstrumentError(
                 f"{self.link} says that its waveform has {answer} points; {points} were sent. "
                 "Load it again."
             )
+
+
+def encode(
+    volts: NDArray[np.floating[Any]],
+    encoding: Encoding,
+    centre_v: float,
+    amplitude_v: float,
+    scratch: Scratch | None = None,
+) -> Array:
+    """Encode volts within ``centre_v -+ amplitude_v``, the lowest and the highest code.
+
+    Integer codes are rounded to the nearest; the result may lie in ``scratch``.
+    """
+    middle = (encoding.highest + encoding.lowest) / 2
+    scale = (encoding.highest - encoding.lowest) / (2 * amplitude_v)
+    codes = (scratch or Scratch()).array(len(volts), np.dtype(encoding.dtype).newbyteorder("="))
+    rounded = codes.dtype.kind != "f"
+    shift = middle - centre_v * scale
+    _encode(volts, scale, shift, encoding.lowest, encoding.highest, rounded, codes)
+    return codes.astype(encoding.dtype, copy=False)
+
+
+def sent_volts(codes: Array, encoding: Encoding, centre_v: float, amplitude_v: float) -> Array:
+    """Decode codes, (samples,), to float64, V."""
+    middle = (encoding.highest + encoding.lowest) / 2
+    scale = 2 * amplitude_v / (encoding.highest - encoding.lowest)
+    volts: Array = np.multiply(codes, scale, dtype=np.float64)
+    volts += centre_v - middle * scale
+    return volts
+
+
+def step(encoding: Encoding, amplitude_v: float) -> float:
+    """Voltage between two neighbouring codes, V."""
+    if np.dtype(encoding.dtype).kind == "f":
+        return 2 * amplitude_v * float(np.finfo(encoding.dtype).eps)
+    return 2 * amplitude_v / (encoding.highest - encoding.lowest)
+
+
+@compiled()
+def _encode(
+    volts: Array,
+    scale: float,
+    shift: float,
+    lowest: float,
+    highest: float,
+    rounded: bool,
+    codes: Array,
+) -> None:
+    """Encode in one pass, where NumPy takes five."""
+    for sample in range(len(volts)):
+        code = np.float64(volts[sample]) * scale + shift
+        if rounded:
+            code = np.rint(code)
+        # Removes rounding errors of doubles alone: a waveform out of range was refused before.
+        codes[sample] = min(max(code, lowest), highest)

@@ -1,14 +1,13 @@
-"""A watchman who switches outputs off when the program that drives them is gone.
+"""A guard that has outputs switched off when the program that drives them dies or hangs.
 
-A generator goes on playing after the notebook that started it has died, and no ``finally`` runs in
-a killed process. So a second process is started beside the first (`pnnlab.instruments.watchman`).
-It listens to a heartbeat on its standard input; when that ends without a goodbye, because the
-client was killed, or stops, because the client hangs, it opens VISA sessions of its own and
-switches off what it was told to.
+A generator goes on playing after its program was killed, and no ``finally`` runs in a killed
+process. So a `Guard` starts a second process (`pnnlab.instruments.shutdown`) and sends it a
+heartbeat. When the heartbeat stops, or its pipe closes without a goodbye, that process opens VISA
+sessions of its own and switches the outputs off.
 
-The heart beats in a thread: it stops with the process, not with a loop that has become slow. An
-instrument that takes one connection at a time, as many do over USB, can be reached once the client
-is dead, but not while it hangs.
+The heartbeat is sent by a thread: it stops with the process, not with a slow loop. An instrument
+that takes one connection at a time, as many do over USB, can be reached once the client is dead,
+but not while it hangs.
 """
 
 import contextlib
@@ -29,7 +28,7 @@ from pnnlab.errors import InstrumentError, RangeError
 from pnnlab.storage import user_path
 
 REFUSED = 2
-"""Exit status of a watchman that cannot do what it was asked to."""
+"""Exit status of a shutdown process that cannot start."""
 SWITCHED_OFF = 3
 """Exit status after every output has been switched off."""
 NOT_OFF = 4
@@ -39,15 +38,15 @@ BEAT, GOODBYE = "beat", "goodbye"
 INSIST_S = 10.0  # how long an instrument that does not answer is tried again
 
 _START_S = 60.0  # from a slow network disk, pyvisa takes long to import
-_BEATS = 6  # in the time that the watchman is patient: a few may come late
+_BEATS = 6  # within patience_s, so that a few may be late
 _MARGIN_S = 5.0
-_A_MOMENT_S = 1.0
+_REASON_S = 1.0
 
 
 @final
 @dataclass(frozen=True)
 class GuardTarget:
-    """An instrument, and the commands that make it harmless.
+    """An instrument, and the commands that switch its outputs off.
 
     Attributes
     ----------
@@ -56,7 +55,7 @@ class GuardTarget:
     library : str
         The VISA library to reach it by, ``"@py"`` for pyvisa-py.
     off : tuple of str
-        What to send, such as ``("OUTPut1 OFF",)``; sent twice it must do no harm.
+        What to send, such as ``("OUTPut1 OFF",)``; it may be sent more than once.
     write_termination : str
         What ends a message.
     """
@@ -76,26 +75,26 @@ class GuardTarget:
 
 @final
 class Guard:
-    """Keep watch over outputs for as long as this process lives.
+    """Guard outputs for as long as this process lives.
 
-    As a context manager it says goodbye when it is left as usual, and trips when it is left by an
-    exception. A process that ends without either has the outputs switched off behind it.
+    As a context manager it closes when the block ends, and trips when an exception leaves it. If
+    this process ends without either, the outputs are switched off.
 
     Parameters
     ----------
     targets : sequence of GuardTarget
     patience_s : float
-        How long the heart may be still, s. Shorter than a second, and a busy computer may be
-        taken for a dead one.
+        Longest time without a heartbeat, s. Below a second a busy computer may be taken for a dead
+        one.
     log : path, optional
-        A file to which the watchman appends what it did, and when.
+        A file to which the shutdown process appends what it did, and when.
 
     Raises
     ------
     RangeError
         There is nothing to guard, or no patience.
     InstrumentError
-        The watchman could not be started: nothing is guarded then, so switch nothing on.
+        The shutdown process could not be started: switch nothing on then.
     """
 
     def __init__(
@@ -111,12 +110,12 @@ class Guard:
             raise RangeError(f"patience_s is {patience_s}; give some seconds, such as 3.")
         self.patience_s = patience_s
         self._report: dict[str, Any] = {}
-        self._noise = ""
-        self._beaten = time.monotonic()
+        self._output = ""
+        self._last_beat = time.monotonic()
         self._heard, self._stopped = threading.Event(), threading.Event()
         # In a session of its own, neither Ctrl-C nor the end of a terminal or kernel reaches it.
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "pnnlab.instruments.watchman"],
+            [sys.executable, "-m", "pnnlab.instruments.shutdown"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -125,9 +124,9 @@ class Guard:
             creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
         )
         self._listener = threading.Thread(target=self._listen, name="guard", daemon=True)
-        self._heart = threading.Thread(target=self._beat, name="heart", daemon=True)
+        self._heartbeat = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         self._listener.start()
-        self._say(
+        self._send(
             json.dumps(
                 {
                     "targets": [asdict(target) for target in targets],
@@ -137,33 +136,33 @@ class Guard:
             )
         )
         if not self._heard.wait(_START_S) or self._report.get("state") != "watching":
-            why = self._report.get("why") or self._noise or f"no answer within {_START_S:g} s"
+            why = self._report.get("why") or self._output or f"no answer within {_START_S:g} s"
             self._process.kill()
             self._end()
             raise InstrumentError(
                 f"The process that guards the outputs could not be started ({why}). Nothing is "
                 "guarded: switch no output on before that is mended."
             )
-        self._beaten = time.monotonic()
-        self._say(BEAT)
-        self._heart.start()
+        self._last_beat = time.monotonic()
+        self._send(BEAT)
+        self._heartbeat.start()
 
     @property
     def alive(self) -> bool:
-        """Whether the outputs are watched over: ask before each drive."""
+        """Whether the outputs are guarded."""
         watching = self._report.get("state") == "watching" and self._process.poll() is None
         return self._recent() and watching and not self._stopped.is_set()
 
     @property
     def pid(self) -> int:
-        """Process id of the watchman."""
+        """Process id of the shutdown process."""
         return self._process.pid
 
     def check(self) -> None:
-        """Raise `InstrumentError` if nobody watches: nothing may be driven then."""
+        """Raise `InstrumentError` unless the outputs are guarded; call it before each drive."""
         if self.alive:
             return
-        self._listener.join(_A_MOMENT_S)  # the watchman may be about to say why
+        self._listener.join(_REASON_S)  # its reason may be under way
         if self._report.get("failed"):
             raise self._still_on()
         why = self._report.get("why")
@@ -180,15 +179,15 @@ class Guard:
         )
 
     def trip(self, how: str = "on demand") -> None:
-        """Have every output switched off by the watchman now, and wait until that is done.
+        """Have the shutdown process switch every output off now, and wait until that is done.
 
         Raises
         ------
         InstrumentError
-            It could not be done, or nobody knows whether it was.
+            It could not be done, or was not confirmed.
         """
         self._stopped.set()
-        self._say(f"tripped {how}")
+        self._send(f"tripped {how}")
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(INSIST_S + _MARGIN_S)
         self._listener.join(_MARGIN_S)
@@ -196,9 +195,9 @@ class Guard:
             raise self._still_on()
 
     def close(self) -> None:
-        """Say goodbye. The outputs are the client's business from here on."""
+        """End the shutdown process without switching the outputs off."""
         self._stopped.set()
-        self._say(GOODBYE)
+        self._send(GOODBYE)
         self._end()
 
     def __enter__(self) -> Self:
@@ -217,28 +216,29 @@ class Guard:
             self.close()
 
     def _still_on(self) -> InstrumentError:
-        failed = self._report.get("failed") or {"the guard": self._noise or "its process has ended"}
+        failed = self._report.get("failed") or {
+            "the guard": self._output or "its process has ended"
+        }
         told = "; ".join(f"{name}: {error}" for name, error in failed.items())
         return InstrumentError(
             f"Outputs may still be on, the guard could not switch them off ({told}). Switch them "
             "off at the instrument itself."
         )
 
-    def _say(self, line: str) -> None:
+    def _send(self, line: str) -> None:
         assert self._process.stdin is not None
         with contextlib.suppress(OSError, ValueError):  # it has ended: `alive` tells
             self._process.stdin.write(f"{line}\n".encode())
             if self._recent():
-                self._beaten = time.monotonic()
+                self._last_beat = time.monotonic()
 
     def _recent(self) -> bool:
-        # Whoever was stopped for long has not been heard in that time, and must not believe that
-        # nothing was done about it: a heart that was still once does not count again.
-        return time.monotonic() - self._beaten < self.patience_s
+        # After a pause this long the outputs have been switched off: later beats do not count.
+        return time.monotonic() - self._last_beat < self.patience_s
 
     def _beat(self) -> None:
         while not self._stopped.wait(self.patience_s / _BEATS):
-            self._say(BEAT)
+            self._send(BEAT)
 
     def _listen(self) -> None:
         assert self._process.stdout is not None
@@ -246,13 +246,13 @@ class Guard:
             try:
                 self._report = json.loads(line)
             except ValueError:  # a warning, or a traceback
-                self._noise = line.decode(errors="replace").strip() or self._noise
+                self._output = line.decode(errors="replace").strip() or self._output
             else:
                 self._heard.set()
         self._heard.set()
 
     def _end(self) -> None:
-        """See the process off, and leave no thread or pipe behind."""
+        """Wait for the process, and leave no thread or pipe behind."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()
@@ -261,7 +261,7 @@ class Guard:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        if self._heart.ident is not None:
-            self._heart.join()
+        if self._heartbeat.ident is not None:
+            self._heartbeat.join()
         self._listener.join()
         self._process.stdout.close()

@@ -1,4 +1,4 @@
-"""What may be sent to a device. A waveform beyond it is refused as a whole, and never clipped."""
+"""Limits of what is sent to a device. A waveform beyond them is refused, and never clipped."""
 
 import math
 from dataclasses import dataclass
@@ -90,7 +90,7 @@ class Limits:
         LimitError
             If a sample is NaN or infinite, or a limit is exceeded.
         """
-        self._check_range(volts, step_v)
+        self.check_range(volts, step_v=step_v)
         if math.isfinite(self.slew_v_per_s):
             self._check_slew(volts, sample_rate_hz, step_v)
         if self.duty < 1:
@@ -98,7 +98,8 @@ class Limits:
         if math.isfinite(self.power_w):
             self._check_power(volts)
 
-    def _check_range(self, volts: NDArray[np.floating[Any]], step_v: float) -> None:
+    def check_range(self, volts: NDArray[np.floating[Any]], *, step_v: float = 0.0) -> None:
+        """Raise `LimitError` unless all samples are within the range; see `check`."""
         if volts.ndim != 1 or len(volts) == 0:
             raise LimitError(f"A waveform is (samples,), not {volts.shape}; nothing was sent.")
         low, high = float(volts.min()), float(volts.max())

@@ -3,25 +3,27 @@
 import math
 import time
 from dataclasses import dataclass
-from typing import Self, final
+from typing import Any, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pnnlab.compiling import compiled
 from pnnlab.errors import InstrumentError, LinkError, RangeError
 from pnnlab.instruments import readback
-from pnnlab.instruments.blocks import Preamble, decode, read_preamble
 from pnnlab.instruments.dialects import INFINIIVISION, BlockFormat, Poll, ScopeDialect
-from pnnlab.instruments.link import Link
+from pnnlab.instruments.link import Link, Scratch
 from pnnlab.instruments.readback import number
-from pnnlab.instruments.scratch import Scratch
 
-_PAUSE_S = 2e-4, 1e-2  # between two looks at the state, at first and at last
+Array = NDArray[Any]
+
+_MOST_CODES = 1 << 16
+_PAUSE_S = 2e-4, 1e-2  # between two polls: first, and at most
 
 
 @final
 class TriggerError(InstrumentError):
-    """The oscilloscope was ready, and saw no trigger."""
+    """The oscilloscope saw no trigger in time."""
 
 
 @final
@@ -75,6 +77,61 @@ class Trace:
     start_s: float
     step_s: float
 
+    def at(self, start_s: float, step_s: float, samples: int) -> NDArray[np.float32]:
+        """Interpolate the record, (samples,), V, at equidistant times after the trigger."""
+        points = len(self.volts)
+        first = self.start_s - start_s
+        last = first + (points - 1) * (self.step_s - step_s)
+        # A grid that differs by less than a thousandth of a step needs no interpolation.
+        if points == samples and max(abs(first), abs(last)) < 1e-3 * step_s:
+            return self.volts
+        times = start_s + step_s * np.arange(samples)
+        taken = self.start_s + self.step_s * np.arange(points)
+        volts: NDArray[np.float32] = np.interp(times, taken, self.volts).astype(np.float32)
+        return volts
+
+
+@final
+@dataclass(frozen=True)
+class Preamble:
+    """What the codes of a trace mean.
+
+    Attributes
+    ----------
+    code : int
+        Of the block's format.
+    points : int
+        In the trace.
+    step_s, start_s : float
+        Time between two points, and of the first one after the trigger, s.
+    step_v, zero_v : float
+        Voltage between two codes, and of code 0, V.
+    """
+
+    code: int
+    points: int
+    step_s: float
+    start_s: float
+    step_v: float
+    zero_v: float
+
+
+def read_preamble(answer: str, *, origin_in_volts: bool) -> Preamble:
+    """Read the ten fields of a preamble; raise `ValueError` if they make no sense."""
+    fields = [float(field) for field in answer.split(",")]
+    if len(fields) != 10:
+        raise ValueError(f"{len(fields)} fields instead of ten")
+    code, _, points, _, step_s, origin_s, reference_s, step_v, origin_v, reference_v = fields
+    if not (np.isfinite(fields).all() and points >= 1 and step_s > 0 and step_v > 0):
+        raise ValueError("no points, or no scale")
+    volts_at_zero = (
+        origin_v - reference_v * step_v if origin_in_volts else -(origin_v + reference_v) * step_v
+    )
+    start_s = origin_s - reference_s * step_s
+    if not abs(volts_at_zero) + _MOST_CODES * step_v < float(np.finfo(np.float32).max):
+        raise ValueError("more volts than numbers")
+    return Preamble(int(code), int(points), step_s, start_s, step_v, volts_at_zero)
+
 
 @final
 class Oscilloscope:
@@ -85,9 +142,7 @@ class Oscilloscope:
     link : Link
         The instrument; closed with the oscilloscope.
     dialect : ScopeDialect
-        What it calls things.
     channel : int
-        Which input.
     transfer : str, optional
         Format of the blocks, ``"WORD"`` or ``"BYTE"``; by default the dialect's first one.
 
@@ -152,24 +207,18 @@ class Oscilloscope:
         values = self._values(settings, fitting[0])
         with self.link.lock:
             session = self.link.reopened + self.link.broken  # a broken one is opened anew now
-            readback.apply(
-                self.link,
-                self.dialect.settings,
-                values,
-                before=self.dialect.before,
-                compound=self.dialect.compound,
-            )
+            readback.apply(self.link, self.dialect, values)
             self._settings, self._record, self._session = settings, fitting[0], session
 
     def arm(self) -> None:
-        """Wait for one trigger; return once the instrument would see it.
+        """Make ready for one trigger; return once it would be seen.
 
         Raises
         ------
         InstrumentError
             If the instrument refuses, or does not become ready.
         LinkError
-            If the link broke since the settings were applied: they may be others now.
+            If the link broke since the settings were applied.
         """
         self._applied()
         if self.link.broken or self.link.reopened != self._session:
@@ -192,7 +241,7 @@ class Oscilloscope:
         Raises
         ------
         TriggerError
-            If it is not in time; the instrument no longer waits for a trigger then.
+            If it is not in time; the acquisition is stopped then.
         """
         if self._poll(self.dialect.done, timeout_s):
             return
@@ -244,12 +293,10 @@ class Oscilloscope:
         """
         values = self._values(self._applied(), self._record)
         with self.link.lock:
-            readback.verify(
-                self.link, self.dialect.settings, values, compound=self.dialect.compound
-            )
+            readback.verify(self.link, self.dialect, self.dialect.settings, values)
 
     def close(self) -> None:
-        """Let the instrument go, as it is."""
+        """Close the link; the instrument keeps its state."""
         self.link.close()
 
     @property
@@ -282,10 +329,10 @@ class Oscilloscope:
         }
 
     def _poll(self, poll: Poll, timeout_s: float) -> bool:
-        """Ask until the answer is yes; False if it was not in time."""
+        """Ask until the answer is yes; return False on timeout."""
         deadline = time.monotonic() + timeout_s
         pause, longest = _PAUSE_S
-        while not _says_yes(poll, self.link.ask(poll.query)):
+        while not _is_yes(poll, self.link.ask(poll.query)):
             if time.monotonic() > deadline:
                 return False
             time.sleep(pause)
@@ -309,7 +356,7 @@ class Oscilloscope:
         return preamble
 
     def _available(self, preamble: Preamble) -> int:
-        # Where parts are selected, the preamble may tell of the part.
+        # Where parts are selected, the preamble may describe the part alone.
         return self._record if self.dialect.part else preamble.points
 
     def _data(self, first: int, count: int, points: int) -> memoryview:
@@ -354,12 +401,12 @@ def _check(settings: ScopeSettings) -> None:
 
 
 def _three_digits_up(value: float) -> float:
-    """Rounded up to what instruments show of a range."""
+    """Round up to three digits, as instruments do with a range."""
     unit = 10.0 ** (math.floor(math.log10(value)) - 2)
     return math.ceil(value / unit - 1e-6) * unit
 
 
-def _says_yes(poll: Poll, answer: str) -> bool:
+def _is_yes(poll: Poll, answer: str) -> bool:
     if poll.words:
         return answer.upper() in poll.words
     try:
@@ -378,8 +425,36 @@ def _window(settings: ScopeSettings, preamble: Preamble, available: int) -> tupl
         raise ValueError("too slow")
     first = round((settings.delay_s - preamble.start_s) / step)
     count = round(settings.points / settings.sample_rate_hz / step)
-    # One point may be missing at either end, where the grids are shifted.
+    # Where the two grids are shifted, one point may be missing at either end.
     if first < -1 or first + count > available + 1 or first >= available:
         raise ValueError("elsewhere")
     first = max(first, 0)
     return first, min(count, available - first)
+
+
+def decode(
+    data: memoryview, form: BlockFormat, preamble: Preamble, scratch: Scratch | None = None
+) -> tuple[NDArray[np.float32], int, int]:
+    """Decode a block to `Trace.volts`, which may lie in ``scratch``, `saturated` and `missing`."""
+    codes = np.frombuffer(data, form.dtype)
+    volts = (scratch or Scratch()).array(len(codes), np.float32)
+    scale = np.float32(preamble.step_v), np.float32(preamble.zero_v)
+    lowest, highest = _decode(codes, *scale, volts)
+    if lowest > form.low and highest < form.high:
+        return volts, 0, 0
+    holes = codes == form.hole if form.hole is not None else np.zeros(len(codes), bool)
+    missing = int(np.count_nonzero(holes))
+    volts[holes] = np.nan
+    beyond = int(np.count_nonzero((codes <= form.low) | (codes >= form.high)))
+    return volts, beyond - missing, missing
+
+
+@compiled()
+def _decode(codes: Array, step_v: np.float32, zero_v: np.float32, volts: Array) -> tuple[int, int]:
+    """Decode codes; return the lowest and the highest of them."""
+    lowest, highest = codes[0], codes[0]
+    for point in range(len(codes)):
+        code = codes[point]
+        lowest, highest = min(lowest, code), max(highest, code)
+        volts[point] = np.float32(code) * step_v + zero_v
+    return lowest, highest

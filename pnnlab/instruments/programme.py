@@ -1,8 +1,6 @@
 """How shots become waveforms, and records become read-outs: the computer's part of a bench.
 
-A programme turns inputs and parameters into volts for the generator, and volts from the
-oscilloscope into read-outs. It also knows what an ideal device would answer, so that a self-check
-can tell a device from an open cable.
+A programme also solves the nominal equations of its device, for the self-check to compare with.
 """
 
 from abc import ABC, abstractmethod
@@ -21,12 +19,12 @@ from pnnlab.systems.analog import Volts
 
 
 class Programme(ABC):
-    """What a bench drives its device with.
+    """Encoding of shots as waveforms, and decoding of records, for one kind of device.
 
     Attributes
     ----------
     name : str
-        The word for the device in reports.
+        Name of the device in reports.
     input_dim, param_dim, output_dim : int
         Lengths of one x, one theta and one y.
     sample_rate_hz : float

@@ -1,58 +1,44 @@
-"""Settings that are sent, read back, and compared: an instrument may round, adjust or ignore."""
+"""Settings that are sent, read back, and compared: an instrument may round or ignore them."""
 
 import math
 from collections.abc import Mapping, Sequence
 
 from pnnlab.errors import InstrumentError
-from pnnlab.instruments.dialects import Setting
+from pnnlab.instruments.dialects import GeneratorDialect, ScopeDialect, Setting
 from pnnlab.instruments.link import Link
 
 Values = Mapping[str, str]
+Dialect = GeneratorDialect | ScopeDialect
 
 _INFINITY = 9.9e37  # how SCPI writes it (SCPI-99, volume 1, 7.2.1)
 _SWITCH = {"ON": "1", "OFF": "0"}
 
 
 def number(value: float) -> str:
-    """A number as a command takes it, with nine digits."""
+    """Write a number as commands take it, with nine digits."""
     return "INF" if value == math.inf else f"{value + 0.0:.9G}"  # without the sign of -0
 
 
-def apply(
-    link: Link,
-    settings: Sequence[Setting],
-    values: Values,
-    *,
-    before: Sequence[str],
-    compound: bool,
-) -> None:
-    """Send settings as one group, and read each back.
+def apply(link: Link, dialect: Dialect, values: Values) -> None:
+    """Send all settings of a dialect as one group, and read them back; see `verify`."""
+    commands = [f"{setting.header} {setting.value}" for setting in dialect.settings]
+    link.send(*(command.format_map(values) for command in (*dialect.before, *commands)))
+    verify(link, dialect, dialect.settings, values)
+
+
+def verify(link: Link, dialect: Dialect, settings: Sequence[Setting], values: Values) -> None:
+    """Read settings back.
 
     Parameters
     ----------
     link : Link
         The instrument.
+    dialect : GeneratorDialect or ScopeDialect
+        Its commands.
     settings : sequence of Setting
-        In this order.
+        Some of them.
     values : mapping
         What stands for the names in braces.
-    before : sequence of str
-        Commands that go before them.
-    compound : bool
-        Whether several questions may be asked in one message.
-
-    Raises
-    ------
-    InstrumentError
-        If the instrument refuses one, or says another value than the one sent.
-    """
-    commands = [_filled(f"{setting.header} {setting.value}", values) for setting in settings]
-    link.send(*(_filled(command, values) for command in before), *commands)
-    verify(link, settings, values, compound=compound)
-
-
-def verify(link: Link, settings: Sequence[Setting], values: Values, *, compound: bool) -> None:
-    """Read settings back, as `apply` does.
 
     Raises
     ------
@@ -60,14 +46,14 @@ def verify(link: Link, settings: Sequence[Setting], values: Values, *, compound:
         If one is not what it was set to.
     """
     settings = [setting for setting in settings if setting.verified]
-    headers = [_filled(setting.header, values) for setting in settings]
-    answers = _ask(link, [f"{header}?" for header in headers], compound=compound)
+    headers = [setting.header.format_map(values) for setting in settings]
+    answers = _ask(link, [f"{header}?" for header in headers], compound=dialect.compound)
     for setting, header, answer in zip(settings, headers, answers, strict=True):
-        value = _filled(setting.value, values)
+        value = setting.value.format_map(values)
         if not agrees(value, answer, setting.tolerance):
             raise InstrumentError(
                 f"{link}: {header} was set to {value} but is {answer}. Choose a value that the "
-                "instrument can take, and keep hands off its front panel."
+                "instrument can take, and do not use its front panel."
             )
 
 
@@ -98,7 +84,3 @@ def _plain(text: str) -> str:
 def _value(text: str) -> float:
     value = float(text)
     return math.inf if value >= _INFINITY else value
-
-
-def _filled(template: str, values: Values) -> str:
-    return template.format_map(values)

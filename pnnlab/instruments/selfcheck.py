@@ -1,18 +1,18 @@
-"""A look at the bench before it is used: what is connected, how late and how strong."""
+"""The self-check of a bench before it is used: what is connected, how late and how strong."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import final
 
 import numpy as np
 
-from pnnlab.instruments.alignment import align
-from pnnlab.instruments.loop import Loop
-from pnnlab.instruments.oscilloscope import Oscilloscope
+from pnnlab.instruments.oscilloscope import Trace
 from pnnlab.instruments.programme import Programme
 from pnnlab.systems.analog import Volts
 
 LEAD = 32  # samples of silence around a pilot, and most by which it may be early or late
 PILOT = 64  # samples of a pilot
+WINDOW = slice(LEAD, LEAD + PILOT + LEAD)  # of a record, where its pilot is
 LOUDEST = 0.8  # of the programme's drive
 REPEATS = 8
 ALIKE = 0.8  # a working device resembles its nominal equations at least so much
@@ -70,40 +70,46 @@ def pilot(programme: Programme) -> Volts:
     return np.concatenate([silence[0], np.repeat(levels, 4), silence[1]])
 
 
-def self_check(loop: Loop, programme: Programme, delay_s: float) -> SelfCheck:
-    """Send the pilot through the bench, and find what is wrong with it, if anything is.
+def self_check(
+    programme: Programme,
+    traces: Sequence[Trace],
+    delay_s: float,
+    beside: Callable[[], tuple[int, int, Volts]],
+) -> SelfCheck:
+    """Find what is wrong with a bench, if anything is, from repeated records of its pilot.
 
     Parameters
     ----------
-    loop : Loop
     programme : Programme
+    traces : sequence of Trace
+        What came back each time that `pilot` was played; two or more.
     delay_s : float
         How late an answer should arrive.
+    beside : callable
+        Called if nothing came back: plays the pilot again, and returns the number of the
+        oscilloscope's channel in use, the number of another one, and its record, V.
 
     Raises
     ------
     InstrumentError
-        An instrument does not answer, or the oscilloscope sees no trigger.
+        Raised by ``beside``.
     """
-    sent = pilot(programme)
-    expected = programme.expected(sent)
+    expected = programme.expected(pilot(programme))
     period = 1 / programme.sample_rate_hz
-    window = slice(LEAD, LEAD + PILOT + LEAD)
-    records = [loop.take(sent, delay_s) for _ in range(REPEATS)]
-    volts = np.stack([record.volts for record in records])
+    volts = np.stack([trace.at(delay_s + period, period, len(expected)) for trace in traces])
     noise, mean = float(volts.std(0, ddof=1).mean()), volts.mean(0)
-    found = align(mean, expected[window])
+    found = align(mean, expected[WINDOW])
     late = found.delay - LEAD
     signal = float(np.ptp(mean))
     problems = []
     if signal < 8 * noise or signal < 0.01 * np.ptp(expected):
-        problems.append(_silence(loop, sent, noise))
+        problems.append(_silence(*beside(), noise))
     elif found.gain < 0:
         problems.append(
             "what comes back is upside down: switch the inversion of the oscilloscope's channel "
             "off, or turn the probe's and the generator's leads round."
         )
-    elif any(record.saturated for record in records):
+    elif any(trace.saturated for trace in traces):
         problems.append(
             "what comes back leaves the oscilloscope's screen: give a wider range (low_v, high_v) "
             "or a weaker drive, and look at the probe's attenuation."
@@ -124,24 +130,101 @@ def self_check(loop: Loop, programme: Programme, delay_s: float) -> SelfCheck:
             f"what comes back is {late:.1f} samples late: look whether the oscilloscope is "
             "triggered by the generator's own Sync or Trigger output, and by its rising edge."
         )
-    if any(record.missing for record in records):
+    if any(trace.missing for trace in traces):
         problems.append("the oscilloscope leaves points out: lower its sample rate.")
-    if max(record.step_s for record in records) > 1.01 * period:
+    if max(trace.step_s for trace in traces) > 1.01 * period:
         problems.append("the oscilloscope takes fewer points than the generator sends samples.")
     return SelfCheck(tuple(problems), late * period, found.gain, found.likeness, noise, mean)
 
 
-def _silence(loop: Loop, sent: Volts, noise: float) -> str:
-    """Say why nothing comes back, after a look at the oscilloscope's other channels."""
-    scope = loop.oscilloscope
-    neighbour = Oscilloscope(scope.link, scope.dialect, channel=2 if scope.channel == 1 else 1)
-    if np.ptp(loop.seen_by(neighbour).take(sent, 0.0).volts) > 20 * noise:
+def _silence(channel: int, other: int, volts: Volts, noise: float) -> str:
+    """Say why nothing comes back."""
+    if np.ptp(volts) > 20 * noise:
         return (
-            f"the signal is on channel {neighbour.channel} of the oscilloscope, and channel "
-            f"{scope.channel} shows none: change the cables or the number."
+            f"the signal is on channel {other} of the oscilloscope, and channel {channel} shows "
+            "none: change the cables or the number."
         )
     return (
-        f"nothing comes back: channel {scope.channel} of the oscilloscope shows {noise * 1e3:.2g} "
-        "mV of noise alone. Look at the cables from the generator's output to the device and from "
-        "there to the oscilloscope, and whether the device has its supply."
+        f"nothing comes back: channel {channel} of the oscilloscope shows {noise * 1e3:.2g} mV of "
+        "noise alone. Look at the cables from the generator's output to the device and from there "
+        "to the oscilloscope, and whether the device has its supply."
+    )
+
+
+@final
+@dataclass(frozen=True)
+class Alignment:
+    """How a record compares with the waveform that was expected.
+
+    Attributes
+    ----------
+    delay : float
+        Samples by which the record is late.
+    gain : float
+        Recorded over expected; negative if the record is upside down.
+    offset : float
+        Recorded where nothing is expected, V.
+    residual : float
+        Rms of what is left, V.
+    likeness : float
+        Correlation, from 0 (nothing alike) to 1.
+    """
+
+    delay: float
+    gain: float
+    offset: float
+    residual: float
+    likeness: float
+
+
+def align(record: Volts, expected: Volts) -> Alignment:
+    """Find ``expected`` in ``record``.
+
+    The whole delay is that of the largest correlation, of either sign. Its fraction is found by
+    least squares on the linearly interpolated record.
+
+    Parameters
+    ----------
+    record : array, (points,)
+        Longer than ``expected``: its start is where no delay would put it.
+    expected : array, (samples,)
+        Not constant.
+    """
+    record, expected = np.asarray(record, np.float64), np.asarray(expected, np.float64)
+    lags = len(record) - len(expected) + 1
+    shape = expected - expected.mean()
+    dots = np.correlate(record, shape, "valid")
+    ends = np.arange(lags), np.arange(lags) + len(expected)
+    sums = np.concatenate([[0.0], np.cumsum(record)])
+    squares = np.concatenate([[0.0], np.cumsum(record**2)])
+    total = sums[ends[1]] - sums[ends[0]]
+    energy = squares[ends[1]] - squares[ends[0]] - total**2 / len(expected)
+    scale = np.sqrt(np.maximum(energy, 1e-30) * (shape @ shape))
+    best = int(np.abs(dots / scale).argmax())
+
+    fits = [_between(record, expected, lag) for lag in {best, max(best - 1, 0)}]
+    return min(fits, key=lambda fit: fit.residual)
+
+
+def _between(record: Volts, expected: Volts, lag: int) -> Alignment:
+    """Least squares for a delay from ``lag`` to the sample after it.
+
+    Late by a fraction f, sample k of the record is (1 - f) of the expected one and f of the one
+    before.
+    """
+    columns = np.stack([expected[1:], expected[:-1], np.ones(len(expected) - 1)], axis=1)
+    found = record[lag + 1 : lag + len(expected)]
+    (now, earlier, offset), *_ = np.linalg.lstsq(columns, found, rcond=None)
+    gain = now + earlier
+    fraction = earlier / gain if gain else 0.0
+    residual = found - columns @ (now, earlier, offset)
+    spread = found.std()
+    left = float(np.sqrt(np.mean(residual**2)))
+    inside = -0.5 <= fraction <= 1.5  # else the two columns fight each other over noise
+    return Alignment(
+        delay=lag + float(fraction),
+        gain=float(gain),
+        offset=float(offset),
+        residual=left if inside else np.inf,
+        likeness=float(np.sqrt(max(0.0, 1 - (left / spread) ** 2))) if spread > 0 else 0.0,
     )

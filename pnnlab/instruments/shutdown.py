@@ -1,8 +1,8 @@
-"""The process that a `Guard` starts: it listens, and switches outputs off when it must.
+"""The shutdown process that a `Guard` starts: it switches outputs off if its client fails.
 
-``python -m pnnlab.instruments.watchman`` reads from its standard input what to guard, one line of
-JSON, and then one word a line: a beat, a goodbye, or a reason to act. The end of the input is such
-a reason, and so is a silence. It writes to its standard output what it does, JSON line by line.
+``python -m pnnlab.instruments.shutdown`` reads its targets from standard input, one line of JSON,
+and then one message a line: a heartbeat, a goodbye, or a reason to act. The end of the input and a
+missing heartbeat are reasons too. It writes its state to standard output, one line of JSON each.
 """
 
 import contextlib
@@ -32,16 +32,16 @@ from pnnlab.instruments.guard import (
     GuardTarget,
 )
 
-GRACE_S = 0.2  # in which beats are read that came while this process itself was held up
+GRACE_S = 0.2  # to read heartbeats that came while this process itself was held up
 TIMEOUT_MS = 1000
 PAUSE_S = 0.1  # between two attempts
 
-Words: TypeAlias = "queue.SimpleQueue[str]"
+Messages: TypeAlias = "queue.SimpleQueue[str]"
 Managers: TypeAlias = Mapping[str, pyvisa.ResourceManager]
 
 
 def main() -> int:
-    """Watch over a client that speaks to standard input; return the exit status."""
+    """Watch the client at standard input; return the exit status."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     stream = io.FileIO(0, closefd=False)  # unbuffered: a thread that waits in it holds no lock
     try:
@@ -49,77 +49,77 @@ def main() -> int:
         targets = [
             GuardTarget(**{**target, "off": tuple(target["off"])}) for target in asked["targets"]
         ]
-        # What can go wrong without the instruments must go wrong now, not when it burns.
+        # A library that cannot be loaded must be reported now, not when outputs are to be off.
         managers = {name: pyvisa.ResourceManager(name) for name in {t.library for t in targets}}
-        _log(asked["log"], f"watching over {', '.join(target.resource for target in targets)}")
+        _log(asked["log"], f"watching {', '.join(target.resource for target in targets)}")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        _tell({"state": "refused", "why": _worded(error)})
+        _report({"state": "refused", "why": _reason(error)})
         return REFUSED
-    words: Words = queue.SimpleQueue()
-    # Who shuts the computer down ends this process too: first things first.
-    signal.signal(signal.SIGTERM, lambda *_: words.put("the guard was told to end"))
-    threading.Thread(target=_hear, args=(stream, words), daemon=True).start()
-    _tell({"state": "watching"})
-    why = watch(words, asked["patience_s"])
+    messages: Messages = queue.SimpleQueue()
+    # A computer that shuts down ends this process too: switch off before.
+    signal.signal(signal.SIGTERM, lambda *_: messages.put("the guard was told to end"))
+    threading.Thread(target=_listen, args=(stream, messages), daemon=True).start()
+    _report({"state": "watching"})
+    why = watch(messages, asked["patience_s"])
     if why is None:
         return 0
-    _tell({"state": "acting", "why": why})
+    _report({"state": "acting", "why": why})
     failed = switch_off(targets, managers)
-    _tell({"state": "acted", "why": why, "failed": failed})
+    _report({"state": "acted", "why": why, "failed": failed})
     with contextlib.suppress(OSError):
         outcome = [f"{name} {error}" for name, error in failed.items()] or ["all off"]
         _log(asked["log"], f"{why}: {'; '.join(outcome)}")
     return NOT_OFF if failed else SWITCHED_OFF
 
 
-def _hear(stream: io.FileIO, words: Words) -> None:
+def _listen(stream: io.FileIO, messages: Messages) -> None:
     for line in stream:
-        words.put(line.decode(errors="replace").strip())
-    words.put("the client is gone")
+        messages.put(line.decode(errors="replace").strip())
+    messages.put("the client is gone")
 
 
-def watch(words: Words, patience_s: float) -> str | None:
+def watch(messages: Messages, patience_s: float) -> str | None:
     """Wait for a reason to act, and return it, or None after a goodbye.
 
-    All that is neither a goodbye nor a beat is a reason: a line cut short by a kill, too.
+    Whatever is neither a goodbye nor a heartbeat is a reason, also a line that a kill cut short.
     """
     while True:
         try:
-            word = words.get(timeout=patience_s)
+            message = messages.get(timeout=patience_s)
         except queue.Empty:
             try:
-                word = words.get(timeout=GRACE_S)
+                message = messages.get(timeout=GRACE_S)
             except queue.Empty:
                 return f"no heartbeat for {patience_s:g} s"
-        if word == GOODBYE:
+        if message == GOODBYE:
             return None
-        if word != BEAT:
-            return word
+        if message != BEAT:
+            return message
 
 
 def switch_off(targets: Sequence[GuardTarget], managers: Managers) -> dict[str, str]:
-    """Send every target its ``off`` commands, all at once and again until each has followed.
+    """Send every target its ``off`` commands in parallel, repeated until each has confirmed.
 
     Returns
     -------
     dict
-        For each resource that has not followed within `INSIST_S`, what it did instead.
+        Why, for each resource that has not confirmed within `INSIST_S`.
     """
     until = time.monotonic() + INSIST_S
-    resistance = ["its VISA library hangs"] * len(targets)
+    failures = ["its VISA library hangs"] * len(targets)
 
     def insist(number: int, target: GuardTarget) -> None:
-        while resistance[number]:
+        while failures[number]:
             try:
                 _send_off(target, managers[target.library])
-                resistance[number] = ""
-            except Exception as error:  # noqa: BLE001  # whatever it was, an output is still on
-                resistance[number] = _worded(error)
+                failures[number] = ""
+            except Exception as error:  # noqa: BLE001  # any error leaves an output on
+                failures[number] = _reason(error)
                 if time.monotonic() > until:
                     return
                 time.sleep(PAUSE_S)
 
-    # An instrument that hangs must not hold up the others.
+    # One thread each, so that an instrument that hangs does not delay the others.
     threads = [
         threading.Thread(target=insist, args=numbered, daemon=True)
         for numbered in enumerate(targets)
@@ -130,7 +130,7 @@ def switch_off(targets: Sequence[GuardTarget], managers: Managers) -> dict[str, 
         thread.join(max(until + 2 * TIMEOUT_MS / 1000 - time.monotonic(), 0))
     return {
         target.resource: error
-        for target, error in zip(targets, tuple(resistance), strict=True)
+        for target, error in zip(targets, tuple(failures), strict=True)
         if error
     }
 
@@ -151,12 +151,12 @@ def _send_off(target: GuardTarget, manager: pyvisa.ResourceManager) -> None:
                 resource.clear()
         for command in target.off:
             resource.write(command)
-        # The answer tells that the commands before it have been carried out (IEEE 488.2, *OPC?).
+        # It is answered once the commands before it have been carried out (IEEE 488.2, *OPC?).
         resource.query("*OPC?")
 
 
-def _tell(report: Mapping[str, Any]) -> None:
-    with contextlib.suppress(OSError):  # nobody may be left to tell
+def _report(report: Mapping[str, Any]) -> None:
+    with contextlib.suppress(OSError):  # the client may have ended
         os.write(1, f"{json.dumps(report)}\n".encode())
 
 
@@ -166,7 +166,7 @@ def _log(path: str | None, text: str) -> None:
             file.write(f"{datetime.now(UTC).isoformat(timespec='milliseconds')} {text}\n")
 
 
-def _worded(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     return (str(error).strip().splitlines() or [""])[0] or type(error).__name__
 
 

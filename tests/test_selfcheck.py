@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pnnlab.instruments.alignment import align
+from pnnlab.instruments.selfcheck import align
 
 
 def waveform(seed: int = 0) -> np.ndarray:

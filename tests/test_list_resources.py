@@ -10,7 +10,7 @@ import pytest
 import pyvisa
 
 from pnnlab.errors import InstrumentError
-from pnnlab.instruments.visa import Resource, list_resources
+from pnnlab.instruments.link import Resource, list_resources
 
 IDENTITY = "pnnlab,Test Bench,0,1.0"
 
