@@ -18,8 +18,8 @@ from pnnlab.sessions import Session
 from pnnlab.views.curve import Curve
 from pnnlab.views.entry import Entry
 from pnnlab.views.errands import Errands
+from pnnlab.views.figures import device_panel
 from pnnlab.views.parts import button, discard, style_sheet
-from pnnlab.views.stills import panel_figure
 from pnnlab.views.stretches import stretches
 from pnnlab.views.style import Picture
 from pnnlab.views.touch import CodeBox, HeatMap, ResponsePlot
@@ -115,7 +115,7 @@ class DevicePanel:
 
     def figure(self) -> Picture:
         """What the panel shows now, as a still picture that every viewer can show."""
-        return panel_figure(self.probe, self.latest, self.seen)
+        return device_panel(self.probe, self.latest, self.seen).static()
 
     def close(self) -> None:
         """Take the widgets off the page. The probe stays as it is."""
