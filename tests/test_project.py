@@ -113,7 +113,9 @@ def test_contributing_names_the_rooms_in_the_order_of_the_import_contract():
     contract = [re.findall(r"\w+", line) for line in contracts[0]["layers"]]
     table = re.search(r"## Rooms\n.*?\n\n## ", read("CONTRIBUTING.md"), re.DOTALL)[0]
     rows = re.findall(r"^\| (`.*?`) \|", table, re.MULTILINE)
-    assert [name for row in rows for name in re.findall(r"\w+", row)] == sum(contract, [])
+    assert [name for row in rows for name in re.findall(r"\w+", row)] == [
+        name for line in contract for name in line
+    ]
 
 
 def test_readme_gives_the_two_commands():
