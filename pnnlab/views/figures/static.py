@@ -98,7 +98,7 @@ def _draw_matrix(axes: Axes, mark: Matrix) -> None:
     colors = colormaps["RdBu_r"].resampled(31) if mark.signed else colormaps["cividis"]
     image = axes.pcolormesh(_edges(mark.x), _edges(mark.y), values, cmap=colors, rasterized=True)
     if mark.signed:
-        most = max(float(np.abs(values).max()), 1e-9)
+        most = float(np.abs(values).max()) or 1.0
         image.set_clim(-most, most)
     axes.figure.colorbar(image, ax=axes, label=mark.label)
     axes.grid(visible=False)
