@@ -25,7 +25,7 @@ from pnnlab.instruments.limits import Limits
 from pnnlab.instruments.link import Link
 from pnnlab.instruments.programme import CableProgramme, CircuitProgramme
 from pnnlab.layers import PhysicalLayer, Rescale
-from pnnlab.summary import wilson_interval
+from pnnlab.results import wilson_interval
 from pnnlab.systems import Circuit
 from pnnlab.training import FitSettings, Training, accuracy
 from pnnlab.twins import CircuitEquations, PhysicsTwin

@@ -10,10 +10,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for editors and type checkers; at run time `__getattr__` loads them
-    from pnnlab.comparison import compare
     from pnnlab.gradients import ideal, in_silico, physics_aware
     from pnnlab.layers import PhysicalLayer, calibrate, deep_pnn, programmed
     from pnnlab.protocols import PhysicalSystem, device
+    from pnnlab.results.baselines import compare
     from pnnlab.runs import train
     from pnnlab.tasks import Task
     from pnnlab.training import FitSettings, Training, evaluate
@@ -23,8 +23,8 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time `__getattr__` lo
 __version__ = "0.1.0"
 
 _SUBMODULES = (
-    *("background", "characterize", "comparison", "errors", "gradients", "instruments", "layers"),
-    *("protocols", "provenance", "results", "runs", "summary", "systems", "tasks", "training"),
+    *("background", "characterize", "errors", "gradients", "instruments", "layers"),
+    *("protocols", "provenance", "results", "runs", "systems", "tasks", "training"),
     *("twins", "views"),
 )
 _HOMES = {
@@ -34,7 +34,7 @@ _HOMES = {
     "Task": "tasks",
     "Training": "training",
     "calibrate": "layers",
-    "compare": "comparison",
+    "compare": "results.baselines",
     "deep_pnn": "layers",
     "device": "protocols",
     "evaluate": "training",

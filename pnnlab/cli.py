@@ -19,8 +19,7 @@ from pnnlab.errors import PnnlabError
 from pnnlab.storage import user_path
 
 if TYPE_CHECKING:
-    from pnnlab.results import Gathered
-    from pnnlab.series import Notebook, Outcome
+    from pnnlab.results import Gathered, Notebook, Outcome
     from pnnlab.systems.analog import AnalogPorts
 
 # Everything slow (papermill, torch, pyvisa) is imported by the command that needs it, so that
@@ -225,22 +224,21 @@ def _add_virtual_bench(commands: "argparse._SubParsersAction[argparse.ArgumentPa
 
 
 def _run(arguments: argparse.Namespace, _: list[str]) -> int:
-    from pnnlab import series
-    from pnnlab.summary import results_table
+    from pnnlab import results
 
-    folder = series.notebooks_folder(arguments.notebooks)
-    paths = series.choose(series.list_notebooks(folder), arguments.names)
-    notebooks = [series.read_notebook(path) for path in paths]
+    folder = results.notebooks_folder(arguments.notebooks)
+    paths = results.choose(results.list_notebooks(folder), arguments.names)
+    notebooks = [results.read_notebook(path) for path in paths]
     out = user_path(arguments.out).absolute()
     given = [(name, value.removeprefix(MARK)) for name, value in arguments.parameters]
-    values = series.assign(notebooks, given, out)
-    out = series.prepare_out(out, folder)
+    values = results.assign(notebooks, given, out)
+    out = results.prepare_out(out, folder)
 
     outcomes = _run_and_tell(notebooks, values, out)
     if arguments.json:
         print(json.dumps(_as_json(outcomes), indent=1))
     else:
-        print(results_table(summary for one in outcomes for summary in one.summaries))
+        print(results.results_table(summary for one in outcomes for summary in one.summaries))
     return _verdict(outcomes, out)
 
 
@@ -250,7 +248,7 @@ def _run_and_tell(
     """Run the notebooks with bars on a terminal, and a line for each, on standard error."""
     from tqdm import tqdm
 
-    from pnnlab.series import BAR, run_series
+    from pnnlab.results import BAR, run_notebooks
 
     outcomes: list[Outcome] = []
     bars = sys.stderr.isatty()
@@ -266,7 +264,7 @@ def _run_and_tell(
                 file=sys.stderr,
             )
         )
-        for outcome in run_series(notebooks, values, out, tick=bar.refresh if bars else None):
+        for outcome in run_notebooks(notebooks, values, out, tick=bar.refresh if bars else None):
             outcomes.append(outcome)
             tqdm.write(_line(outcome, width), file=sys.stderr)
             bar.update(outcome.status in ("ok", "failed"))
@@ -330,7 +328,7 @@ def _verdict(outcomes: Sequence["Outcome"], out: Path) -> int:
 
 def _results(arguments: argparse.Namespace, _: list[str]) -> int:
     from pnnlab import results
-    from pnnlab.series import notebooks_folder
+    from pnnlab.results import notebooks_folder
 
     notebooks = notebooks_folder(arguments.notebooks)
     file = user_path(arguments.json or notebooks / results.FILE)
@@ -389,7 +387,7 @@ def _lab(arguments: argparse.Namespace, passed_on: list[str]) -> int:
     if arguments.app is not None:
         command = _app(user_path(arguments.app), passed_on)
         return _served(subprocess.Popen(command, env=_with_templates()))
-    from pnnlab.series import notebooks_folder
+    from pnnlab.results import notebooks_folder
 
     folder = notebooks_folder(arguments.notebooks)
     command = [

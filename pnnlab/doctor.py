@@ -339,7 +339,7 @@ def _fetch(name: str, root: str) -> str:
 
 
 def _folders(out: Path, notebooks: str | Path | None) -> Iterator[Finding]:
-    from pnnlab.series import list_notebooks, notebooks_folder
+    from pnnlab.results import list_notebooks, notebooks_folder
 
     section = "Folders"
     try:

@@ -7,7 +7,7 @@ import nbformat
 PARAMETERS = 'scale = "quick"  # "smoke" has n=3\nout = "results"\nseed = 0'
 
 WRITE_SUMMARY = """\
-from pnnlab.summary import Row, Summary
+from pnnlab.results import Row, Summary
 row = Row(system="toy", task="t", method="m", seed=seed, n_test=100, accuracy=0.9)
 Summary("{name}", scale, {{"seed": seed}}, 1.0, (row,)).write(out)"""
 

@@ -1,3 +1,5 @@
+import math
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -6,7 +8,12 @@ import torch
 from test_training import make_network, make_split
 from toy import Toy, ToyTwin
 
-from pnnlab.comparison import (
+import pnnlab as pnn
+from pnnlab.errors import RangeError, ShapeError
+from pnnlab.gradients import ideal, in_silico, physics_aware
+from pnnlab.layers import deep_pnn, parameter_count, physical_layers
+from pnnlab.provenance import commit
+from pnnlab.results.baselines import (
     compare,
     digital_accuracy,
     digital_baseline,
@@ -14,10 +21,6 @@ from pnnlab.comparison import (
     mlp,
     result_row,
 )
-from pnnlab.errors import RangeError, ShapeError
-from pnnlab.gradients import ideal, in_silico, physics_aware
-from pnnlab.layers import deep_pnn, parameter_count, physical_layers
-from pnnlab.provenance import commit
 from pnnlab.runs import Run
 from pnnlab.tasks import Split, Task
 from pnnlab.training import FitSettings, Training
@@ -87,8 +90,8 @@ def test_a_tie_on_validation_is_not_broken_on_the_test_split(task, monkeypatch):
         assert examples is task.test
         return seen.index(network) / 10
 
-    monkeypatch.setattr("pnnlab.comparison.scores", on_validation)
-    monkeypatch.setattr("pnnlab.comparison.accuracy", on_test)
+    monkeypatch.setattr("pnnlab.results.baselines.scores", on_validation)
+    monkeypatch.setattr("pnnlab.results.baselines.accuracy", on_test)
     assert linear_baseline(task, epochs=1, rates=(0.1, 0.01, 0.001)) == 0.1
 
 
@@ -198,3 +201,101 @@ def test_trainings_of_other_twins_are_kept_apart_and_the_same_call_goes_on(task,
     assert [row.seconds for row in again.rows] == [row.seconds for row in first.rows]
     with pytest.raises(RangeError, match="seeds is 0"):
         compare(make, task, settings, seeds=0)
+
+
+# --- compare ---
+
+SHORT = FitSettings(epochs=1, batch_size=64, evaluations=1, seed=3)
+
+
+@pytest.fixture
+def quick_baselines(monkeypatch):
+    """Baselines have tests of their own."""
+    monkeypatch.setattr("pnnlab.results.baselines.FEWEST_STEPS", 1)
+
+
+def make(rule, seed):
+    systems = [Toy(seed=seed), Toy(6, 2, seed=seed)]
+    return deep_pnn(systems, [ToyTwin(), ToyTwin(6, 2)], rule, seed=seed)
+
+
+@pytest.mark.usefixtures("quick_baselines")
+def test_each_method_is_trained_with_each_seed_beside_the_same_digital_baselines(task):
+    compared = pnn.compare(make, task, SHORT, seeds=2, twin="wrong", progress=False)
+    rows = compared.rows
+    assert [(row.method, row.seed, row.twin) for row in rows] == [
+        *(("PAT", 3, "wrong"), ("in silico", 3, "wrong"), ("ideal", 3, None)),
+        *(("PAT", 4, "wrong"), ("in silico", 4, "wrong"), ("ideal", 4, None)),
+    ]
+    size = parameter_count(make(ideal, 3))
+    given = {"epochs": 1, "batch_size": 64, "seed": 3}
+    assert {row.digital_baseline for row in rows} == {digital_baseline(task, size, **given)}
+    assert {row.linear_baseline for row in rows} == {linear_baseline(task, **given)}
+    assert {row.parameters for row in rows} == {size}
+    silico = [row.recalibrated_accuracy is not None for row in rows]
+    assert silico == [row.method == "in silico" for row in rows]
+    # The same seed gives the same training, alone or among others.
+    alone = pnn.compare(
+        make, task, replace(SHORT, seed=4), methods={"PAT": physics_aware}, progress=False
+    )
+    assert alone.rows[0].accuracy == rows[3].accuracy != rows[0].accuracy
+
+
+@pytest.mark.usefixtures("quick_baselines")
+def test_a_comparison_shows_itself_as_its_table(task):
+    methods = {"PAT": physics_aware, "ideal": ideal}
+    compared = pnn.compare(make, task, SHORT, methods=methods, twin="wrong", progress=False)
+    shown = compared._repr_markdown_()
+    assert shown == str(compared) == repr(compared)
+    lines = [line for line in shown.splitlines() if line.startswith("|")]
+    assert [line.split("|")[3].strip() for line in lines[2:]] == ["PAT", "ideal"]
+    assert lines[0].split("|")[1].strip() == "system"  # there is no notebook to name
+    assert f"{100 * compared.rows[0].accuracy:.1f}" in lines[2]
+
+
+class Breakable(Toy):
+    left = math.inf  # calls until the process is interrupted
+
+    def _simulate(self, x, theta):
+        Breakable.left -= 1
+        if Breakable.left < 0:
+            raise KeyboardInterrupt
+        return super()._simulate(x, theta)
+
+
+@pytest.mark.usefixtures("quick_baselines")
+def test_a_comparison_in_a_folder_goes_on_where_it_was_interrupted(task, tmp_path, monkeypatch):
+    def breakable(rule, seed):
+        systems = [Breakable(seed=seed), Breakable(6, 2, seed=seed)]
+        return deep_pnn(systems, [ToyTwin(), ToyTwin(6, 2)], rule, seed=seed)
+
+    def compared(calls, folder=None):
+        monkeypatch.setattr(Breakable, "left", calls)
+        methods = {"first": physics_aware, "second": in_silico}
+        return pnn.compare(
+            breakable, task, SHORT, methods=methods, seeds=2, folder=folder, progress=False
+        )
+
+    whole = compared(10_000)
+    used = 10_000 - Breakable.left
+    with monkeypatch.context() as patch:
+        patch.setattr("pnnlab.provenance.commit", lambda: "1" * 40)
+        with pytest.raises(KeyboardInterrupt):
+            compared(used // 2 + 10, tmp_path)
+    again = compared(10_000, tmp_path)
+    assert 10_000 - Breakable.left < 0.8 * used
+    assert [row.accuracy for row in again.rows] == [row.accuracy for row in whole.rows]
+    assert [row.device_passes for row in again.rows] == [row.device_passes for row in whole.rows]
+    # A training names the code that it began with.
+    assert again.rows[0].commit == "1" * 40 != again.rows[-1].commit
+    assert [row.recalibrated_accuracy is None for row in again.rows] == [True, False] * 2
+
+
+def test_a_comparison_of_nothing_is_refused_before_anything_is_driven(task):
+    def never(rule, seed):
+        raise AssertionError("a network was made")
+
+    with pytest.raises(RangeError, match="no method"):
+        pnn.compare(never, task, methods={})
+    with pytest.raises(RangeError, match="seeds is 0"):
+        pnn.compare(never, task, seeds=0)

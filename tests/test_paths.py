@@ -10,11 +10,11 @@ from runners import toy_training
 from small_notebooks import write_notebook
 from toy import Toy
 
-from pnnlab import characterize, cli, doctor, results, runs, series, tasks, twins
+from pnnlab import characterize, cli, doctor, results, runs, tasks, twins
 from pnnlab.errors import DataError, PnnlabError, RunError
 from pnnlab.instruments.recording import Recorder, Replay, recording_dataset
+from pnnlab.results import Row, Summary
 from pnnlab.storage import user_path
-from pnnlab.summary import Row, Summary
 from pnnlab.tasks.recordings import read_vowdata
 from pnnlab.twins.neural import Mlp, NeuralTwin
 from pnnlab.views import Comparison, PastRuns
@@ -107,8 +107,8 @@ def test_the_command_line(
 ) -> None:
     write_notebook(home / "notebooks", "00_tour")
     folder = ["--notebooks", "~/notebooks"]
-    assert series.notebooks_folder("~/notebooks") == home / "notebooks"
-    assert series.prepare_out("~/out", home / "notebooks") == home / "out"
+    assert results.notebooks_folder("~/notebooks") == home / "notebooks"
+    assert results.prepare_out("~/out", home / "notebooks") == home / "out"
     Summary("00_tour", "smoke", {}, 1.0, (ROW,)).write(home / "out")
     (home / "README.md").write_text(f"{results.BEGIN}\n{results.END}\n", encoding="utf-8")
     words = ["--scale", "smoke", "--json", "~/r.json", "--readme", "~/README.md", "~/out"]

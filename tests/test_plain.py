@@ -14,13 +14,13 @@ from toy import Toy, ToyTwin
 
 from pnnlab import characterize, tasks, twins
 from pnnlab.characterize.presets import presets
-from pnnlab.comparison import linear, linear_baseline, mlp
 from pnnlab.errors import PnnlabError, RangeError
 from pnnlab.gradients import physics_aware
 from pnnlab.instruments.programme import CircuitProgramme
 from pnnlab.layers import PhysicalLayer, Shots, deep_pnn
 from pnnlab.plain import plain, real, whole
 from pnnlab.protocols import device
+from pnnlab.results.baselines import linear, linear_baseline, mlp
 from pnnlab.runs import train
 from pnnlab.systems import SHG, Circuit, Oscillators, Plate
 from pnnlab.tasks.transforms import augmented

@@ -10,10 +10,20 @@ import pytest
 from small_notebooks import write_notebook
 
 from pnnlab.errors import RangeError, RunError
-from pnnlab.results import BEGIN, END, Results, Trained, gather, markdown, with_section
+from pnnlab.results import (
+    BEGIN,
+    END,
+    Results,
+    Row,
+    Summary,
+    Trained,
+    assign,
+    gather,
+    markdown,
+    read_notebook,
+    with_section,
+)
 from pnnlab.results.gathering import command
-from pnnlab.series import assign, read_notebook
-from pnnlab.summary import Row, Summary
 
 PAT = Row(
     system="circuit, 10% parts",

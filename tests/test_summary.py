@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pnnlab.errors import RangeError, RunError
-from pnnlab.summary import Row, Summary, results_table, student_interval, wilson_interval
+from pnnlab.results import Row, Summary, results_table, student_interval, wilson_interval
 
 ROW = Row(
     system="circuit",

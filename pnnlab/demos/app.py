@@ -12,12 +12,12 @@ import torch
 
 from pnnlab.background import Session
 from pnnlab.characterize.probe import Probe
-from pnnlab.comparison import calibration_inputs
 from pnnlab.demos.inference import LiveInference
 from pnnlab.errors import PnnlabError, RunError, ShapeError
 from pnnlab.gradients import physics_aware
 from pnnlab.layers import calibrate, deep_pnn
 from pnnlab.plain import seeded
+from pnnlab.results.baselines import calibration_inputs
 from pnnlab.runs import Run
 from pnnlab.storage import user_path
 from pnnlab.systems import Circuit

@@ -1,27 +1,62 @@
-"""The table of all that was trained: summaries in, ``notebooks/results.json`` and Markdown out.
+"""Results: rows of trainings, their statistics, tables and file; running the notebooks.
 
-`gather` takes rows out of summaries; `Results` keeps them, and computes what they come to.
+`compare` and the baselines are in `pnnlab.results.baselines`, which loads torch; the rest does not.
 """
 
-from pnnlab.results.file import FILE, Results, read_text, write
-from pnnlab.results.gathering import Gathered, Trained, gather
-from pnnlab.results.lines import Line, Method, Score, summed_up
-from pnnlab.results.table import BEGIN, END, markdown, with_section
+from pnnlab.results.gathering import FILE, Gathered, Results, gather
+from pnnlab.results.notebooks import (
+    BAR,
+    Notebook,
+    Outcome,
+    assign,
+    choose,
+    list_notebooks,
+    notebooks_folder,
+    prepare_out,
+    read_notebook,
+    run_notebooks,
+)
+from pnnlab.results.rows import Row, Summary, read_text, write
+from pnnlab.results.statistics import (
+    Line,
+    Method,
+    Score,
+    Trained,
+    student_interval,
+    summed_up,
+    wilson_interval,
+)
+from pnnlab.results.tables import BEGIN, END, markdown, results_table, with_section
 
 __all__ = [
+    "BAR",
     "BEGIN",
     "END",
     "FILE",
     "Gathered",
     "Line",
     "Method",
+    "Notebook",
+    "Outcome",
     "Results",
+    "Row",
     "Score",
+    "Summary",
     "Trained",
+    "assign",
+    "choose",
     "gather",
+    "list_notebooks",
     "markdown",
+    "notebooks_folder",
+    "prepare_out",
+    "read_notebook",
     "read_text",
+    "results_table",
+    "run_notebooks",
+    "student_interval",
     "summed_up",
+    "wilson_interval",
     "with_section",
     "write",
 ]

@@ -13,7 +13,7 @@ from pnnlab.runs.archive import (
     read_run,
 )
 from pnnlab.runs.journal import EventRow
-from pnnlab.runs.run import Run, train
+from pnnlab.runs.run import Run, run_folder, train
 
 __all__ = [
     "EventRow",
@@ -23,5 +23,6 @@ __all__ = [
     "list_runs",
     "read_journal",
     "read_run",
+    "run_folder",
     "train",
 ]

@@ -88,7 +88,7 @@ class Run:
             As of `resume` and `create`.
         """
         if parameters is not None:
-            folder = Path(user_path(folder), _named(parameters))
+            folder = run_folder(folder, parameters)
             description = description or folder.name
         try:
             return cls.resume(folder, training, parameters=parameters)
@@ -342,11 +342,11 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _named(parameters: Mapping[str, object]) -> str:
-    """A folder's name: text as it is, numbers behind what they are."""
+def run_folder(folder: str | Path, parameters: Mapping[str, object]) -> Path:
+    """Folder of one run among others: named by its text, and by numbers behind what they are."""
     values = plain(dict(parameters)).items()
     parts = [value if isinstance(value, str) else f"{key}-{value}" for key, value in values]
-    return re.sub(r"[^\w.+-]+", "-", "-".join(parts)).strip("-.")
+    return user_path(folder) / re.sub(r"[^\w.+-]+", "-", "-".join(parts)).strip("-.")
 
 
 def prepared(

@@ -13,18 +13,19 @@ import pytest
 from small_notebooks import WRITE_SUMMARY, write_notebook
 
 from pnnlab.errors import NotebookError, RunError
-from pnnlab.series import (
+from pnnlab.results import (
     Notebook,
     Outcome,
+    Row,
+    Summary,
     assign,
     choose,
     list_notebooks,
     notebooks_folder,
     prepare_out,
     read_notebook,
-    run_series,
+    run_notebooks,
 )
-from pnnlab.summary import Row, Summary
 
 # --- finding ---
 
@@ -283,7 +284,7 @@ def outcomes(
     values = assign(notebooks, [("scale", "smoke"), ("seed", "5")], prepare_out(out, folder))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JUPYTER_PATH", str(foreign))
-        found = list(run_series(notebooks, values, out))
+        found = list(run_notebooks(notebooks, values, out))
     assert [outcome.name for outcome in found] == [path.stem for path in list_notebooks(folder)]
     return {outcome.name: outcome for outcome in found}
 
@@ -371,7 +372,7 @@ def test_no_kernel_is_left_behind(outcomes: dict[str, Outcome]) -> None:
 def test_a_full_disk_fails_the_notebook_with_advice(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "04_plain.ipynb").symlink_to("/dev/full")
     notebook = read_notebook(folder / "04_plain.ipynb")
-    [outcome] = run_series([notebook], [{}], tmp_path)
+    [outcome] = run_notebooks([notebook], [{}], tmp_path)
     assert outcome.status == "failed"
     assert "No space left" in str(outcome.error)
     assert "--out DIR" in str(outcome.error)
@@ -387,5 +388,5 @@ def test_after_ctrl_c_the_rest_is_not_run(
 
     monkeypatch.setattr(papermill, "execute_notebook", interrupted)
     notebooks = [read_notebook(path) for path in list_notebooks(folder)[:3]]
-    found = list(run_series(notebooks, [{}] * 3, tmp_path))
+    found = list(run_notebooks(notebooks, [{}] * 3, tmp_path))
     assert [outcome.status for outcome in found] == ["interrupted", "not run", "not run"]

@@ -2,7 +2,8 @@
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -16,8 +17,9 @@ from pnnlab.gradients import GradientRule, ideal, in_silico, physics_aware
 from pnnlab.layers import calibrate, on_device, on_twin, parameter_count, physical_layers
 from pnnlab.plain import seeded, whole
 from pnnlab.provenance import commit
-from pnnlab.runs import Run, read_run, train
-from pnnlab.summary import Row, rows_table
+from pnnlab.results.rows import Row
+from pnnlab.results.tables import results_table
+from pnnlab.runs import Run, read_run, run_folder, train
 from pnnlab.tasks import Task
 from pnnlab.training import FitSettings, Training, accuracy, scores
 
@@ -29,6 +31,14 @@ FEWEST_STEPS = 500
 def calibration_inputs(task: Task) -> torch.Tensor:
     """Training inputs on which every network is calibrated, before training and after."""
     return task.train.x[:CALIBRATION_INPUTS]
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Draw weights by a seed, and leave the random numbers of the process alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seeded(seed).initial_seed())
+        yield
 
 
 def mlp(features: int, classes: int, parameters: int, *, seed: int = 0) -> nn.Sequential:
@@ -45,15 +55,13 @@ def mlp(features: int, classes: int, parameters: int, *, seed: int = 0) -> nn.Se
             f"{parameters} parameters are too few for a hidden unit between {features} inputs and "
             f"{classes} classes; compare with a linear classifier instead."
         )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seeded(seed).initial_seed())
+    with _seeded(seed):
         return nn.Sequential(nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, classes))
 
 
 def linear(features: int, classes: int, *, seed: int = 0) -> nn.Linear:
     """Linear digital classifier."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seeded(seed).initial_seed())
+    with _seeded(seed):
         return nn.Linear(features, classes)
 
 
@@ -151,7 +159,7 @@ def result_row(
     linear_baseline: float | None = None,
     accuracy_without_physics: float | None = None,
     published: float | None = None,
-    run: Run | None = None,
+    run: Run | Path | None = None,
 ) -> Row:
     """Look at the test split, once, and write down the result with all that stands beside it.
 
@@ -168,15 +176,16 @@ def result_row(
         Of a hybrid network: test accuracy of its digital layers alone.
     published : float or None
         What a paper reached with this system on this task.
-    run : Run or None
-        In which ``training`` was kept. The row then names the source revision with which that run
-        began, which may be older than the present one.
+    run : Run, Path or None
+        In which ``training`` was kept, or its folder. The row then names the source revision with
+        which that run began, which may be older than the present one.
 
     Notes
     -----
     ``device_passes`` counts training with its evaluations, not this test.
     """
     network = training.network
+    kept = run.folder if isinstance(run, Run) else run
     layers = physical_layers(network)
     passes = training.device_passes
     with on_device(network):
@@ -185,7 +194,7 @@ def result_row(
     if layers and all(layer.twin is not None for layer in layers):
         with on_twin(network):
             on_its_twin = accuracy(network, task.test)
-    if method == "in silico":
+    if any(layer.rule is in_silico for layer in layers):
         other = copy.deepcopy(network)
         with on_device(other):
             calibrate(other, calibration_inputs(task))
@@ -210,7 +219,7 @@ def result_row(
         parameters=parameter_count(network),
         device_passes=passes,
         seconds=round(training.seconds, 1),
-        commit=read_run(run.folder).provenance.get("commit") if run else commit(),
+        commit=read_run(kept).provenance.get("commit") if kept else commit(),
     )
 
 
@@ -220,7 +229,7 @@ METHODS: Mapping[str, GradientRule] = MappingProxyType(
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Compared:
     """Trainings side by side; it shows itself as the results table.
 
@@ -232,11 +241,11 @@ class Compared:
 
     rows: tuple[Row, ...]
 
-    def __str__(self) -> str:
-        return rows_table(self.rows)
+    def __repr__(self) -> str:
+        return results_table(self.rows)
 
     def _repr_markdown_(self) -> str:
-        return str(self)
+        return repr(self)
 
 
 def compare(
@@ -277,7 +286,16 @@ def compare(
         need folders of their own.
     progress : bool
         Show progress bars.
+
+    Raises
+    ------
+    RangeError
+        There is no method or no seed.
+    RunError
+        In the folder are runs of other trainings, or it cannot be written.
     """
+    if not methods:
+        raise RangeError("There is no method to compare; give methods, such as {'PAT': ...}.")
     settings, seeds = settings or FitSettings(), whole("seeds", seeds, 1)
     probe = make(next(iter(methods.values())), settings.seed)
     epochs, batch, first = settings.epochs, settings.batch_size, settings.seed
@@ -291,13 +309,14 @@ def compare(
             calibrate(network, calibration_inputs(task))
             label = f"{name}, seed {seed}"
             system = physical_layers(network)[0].system.name
+            parameters = {"system": system, "twin": twin, "method": name, "seed": seed}
             training = train(
                 network,
                 task,
                 settings,
                 seed=seed,
                 folder=folder,
-                parameters={"system": system, "twin": twin, "method": name, "seed": seed},
+                parameters=parameters,
                 label=label,
                 progress=progress,
             )
@@ -310,6 +329,7 @@ def compare(
                     twin=None if rule is ideal else twin,
                     digital_baseline=digital,
                     linear_baseline=linear,
+                    run=None if folder is None else run_folder(folder, parameters),
                 )
             )
     return Compared(tuple(rows))
