@@ -17,8 +17,8 @@ from pnnlab.errors import PnnlabError
 from pnnlab.protocols import PhysicalSystem, SimulatedSystem
 from pnnlab.views.controls import Entry
 from pnnlab.views.curve import Curve, Part
+from pnnlab.views.figures import device_panel
 from pnnlab.views.parts import Errands, button, count, discard, style_sheet
-from pnnlab.views.stills import panel_figure
 from pnnlab.views.style import Picture
 from pnnlab.views.touch import CodeBox, HeatMap, ResponsePlot
 
@@ -112,7 +112,7 @@ class DevicePanel:
 
     def figure(self) -> Picture:
         """What the panel shows now, as a still picture that every viewer can show."""
-        return panel_figure(self.probe, self.latest, self.seen)
+        return device_panel(self.probe, self.latest, self.seen).static()
 
     def close(self) -> None:
         """Take the widgets off the page. The probe stays as it is."""

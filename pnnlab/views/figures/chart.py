@@ -1,0 +1,192 @@
+"""What a figure shows, described once as data: matplotlib draws it for print, plotly to explore."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pnnlab.views.style import Picture
+from pnnlab.views.table import Look, look
+
+if TYPE_CHECKING:
+    from plotly import graph_objects as go
+
+Indices: TypeAlias = NDArray[np.intp]
+Limits: TypeAlias = tuple[float, float]
+FIRST = look(0)
+LINES = 20  # that a menu offers
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """A line.
+
+    Parameters
+    ----------
+    label : str
+        Its name in the legend.
+    x, y : array_like, shape (n,)
+        NaN interrupts the line.
+    deviation : array_like, shape (n,), optional
+        Standard deviation of each value; two of them are drawn around it, up and down.
+    area : (array_like, array_like), optional
+        Lower and upper edge of an area to fill, each of shape (n,).
+    steps : bool
+        Draw a bar from zero to each point.
+    shown : bool
+        Otherwise a picture is without it; in an explorable figure the legend switches it on.
+    """
+
+    label: str
+    x: ArrayLike
+    y: ArrayLike
+    _: KW_ONLY
+    deviation: ArrayLike | None = None
+    area: tuple[ArrayLike, ArrayLike] | None = None
+    look: Look = FIRST
+    markers: bool = False
+    steps: bool = False
+    shown: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """A dot for each pair of ``x`` and ``y``, both of shape (rows, columns).
+
+    ``of`` says what a row and a column are, such as a shot and an output. Of many points only
+    some are drawn.
+    """
+
+    label: str
+    x: ArrayLike
+    y: ArrayLike
+    of: tuple[str, str]
+
+    def some(self, most: int) -> tuple[NDArray[np.float64], NDArray[np.float64], Indices]:
+        """At most so many, picked at random, the same ones every time: x, y, (row, column)."""
+        x, y = np.asarray(self.x), np.asarray(self.y)
+        kept = np.arange(x.size)
+        if x.size > most:
+            kept = np.sort(np.random.default_rng(0).choice(x.size, most, replace=False))
+        return x.flat[kept], y.flat[kept], np.column_stack(np.divmod(kept, x.shape[1]))
+
+
+@dataclass(frozen=True, eq=False)
+class Matrix:
+    """Numbers as colours.
+
+    Parameters
+    ----------
+    label : str
+        What the numbers are, with their unit.
+    x, y : array_like, shape (columns,) and (rows,)
+        Middles of the cells.
+    values : array_like, shape (rows, columns)
+    detail : (str, array_like), optional
+        What else is known of each cell: its name, and numbers of the shape of ``values``.
+    signed : bool
+        Colour what is below zero differently from what is above.
+    raised : bool
+        Explore it as a surface that can be turned.
+    """
+
+    label: str
+    x: ArrayLike
+    y: ArrayLike
+    values: ArrayLike
+    _: KW_ONLY
+    detail: tuple[str, ArrayLike] | None = None
+    signed: bool = False
+    raised: bool = False
+
+
+Mark: TypeAlias = Series | Points | Matrix
+
+
+@dataclass(frozen=True, eq=False)
+class Plot:
+    """Marks between two axes, each drawn over those before it.
+
+    The labels of the axes hold their units, and name the values under the pointer too. Limits that
+    are None are left to the data; ``log`` makes y logarithmic.
+    """
+
+    title: str
+    x_label: str
+    y_label: str
+    marks: Sequence[Mark]
+    _: KW_ONLY
+    x_limits: Limits | None = None
+    y_limits: Limits | None = None
+    log: bool = False
+
+    @property
+    def whole(self) -> bool:
+        """Whether x takes only whole numbers."""
+        return all(np.asarray(mark.x).dtype.kind == "i" for mark in self.marks)
+
+    @property
+    def raised(self) -> bool:
+        """Whether it is explored as a surface."""
+        return any(isinstance(mark, Matrix) and mark.raised for mark in self.marks)
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """Plots by name, of which an explorable figure shows one at a time: as many as a menu can hold.
+
+    It begins with the ``chosen`` one, the only one that a picture has; where that is None it
+    begins with the first, and a picture has all of them side by side.
+    """
+
+    plots: dict[str, Plot]
+    chosen: str | None = None
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Chart:
+    """A figure. At the end of a cell it shows itself as a picture.
+
+    Parameters
+    ----------
+    plots : sequence of Plot or Choice
+        From left to right; the last of several rows takes the width that is left.
+    columns : int, optional
+        Plots of a row; by default all.
+    shared : bool
+        All plots have the same y axis.
+    """
+
+    title: str
+    plots: Sequence[Plot | Choice]
+    _: KW_ONLY
+    columns: int | None = None
+    shared: bool = False
+
+    # Both renderers import this module; plotly is loaded only for those who explore.
+    def static(self) -> Picture:
+        """Draw it with matplotlib; ``chart.static().figure.savefig("name.pdf")`` writes a file."""
+        from pnnlab.views.figures import static
+
+        return static.draw(self)
+
+    def explore(self) -> go.Figure:
+        """Draw it with plotly, to point at and to turn, thinned so that a notebook stays small."""
+        from pnnlab.views.figures import interactive
+
+        return interactive.draw(self)
+
+    def __repr__(self) -> str:
+        return f"Chart of {len(self.plots)} plots"  # the same in every run
+
+    def _repr_png_(self) -> bytes:
+        return self.static()._repr_png_()
+
+
+def spread(size: int, most: int) -> list[int]:
+    """At most so many of 0 ... size - 1, evenly spaced, the first and the last among them."""
+    return sorted({round(place) for place in np.linspace(0, size - 1, min(size, most)).tolist()})

@@ -1,0 +1,113 @@
+"""Charts drawn by matplotlib, for print and for stored notebooks."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps, rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike, NDArray
+
+from pnnlab.views.figures.chart import Chart, Choice, Matrix, Plot, Points, Series
+from pnnlab.views.style import PALETTE, STYLE, Picture
+from pnnlab.views.touch import BAND
+
+SHOWN = 4000  # dots of one plot; more of them show nothing more
+MARKERS = dict(zip(PALETTE, "osDPXv^", strict=True))
+
+
+def draw(chart: Chart) -> Picture:
+    """Draw every plot, and below them one legend for all."""
+    plots = [plot for place in chart.plots for plot in _plots(place)]
+    columns = chart.columns or len(plots)
+    rows = -(-len(plots) // columns)
+    width = max(7.5, min(4.8 * columns, 9.6), 3.4 * columns)
+    listed: dict[object, tuple[str, Any]] = {}
+    with rc_context(dict(STYLE) | {"lines.scale_dashes": False}):
+        figure = Figure(layout="constrained")
+        grid = figure.add_gridspec(rows, columns)
+        first = None
+        for number, plot in enumerate(plots):
+            row, column = divmod(number, columns)
+            place = grid[row, column:] if plot is plots[-1] else grid[row, column]
+            axes = figure.add_subplot(place, sharey=first if chart.shared else None)
+            listed |= _draw(axes, plot)
+            if column and plot.y_label == plots[number - 1].y_label:
+                axes.set_ylabel("")
+            first = first or axes
+        if len(plots) == 1:
+            figure.axes[0].set_title(chart.title)
+        else:
+            figure.suptitle(chart.title, fontsize=11, x=0.01, ha="left")
+        labels, handles = zip(*listed.values(), strict=True) if listed else ((), ())
+        fit = int(width / (0.6 + 0.07 * max(map(len, labels), default=0)))
+        figure.set_size_inches(width, 0.6 + 2.9 * rows + 0.2 * -(-len(labels) // fit))
+        if listed:
+            figure.legend(handles, labels, loc="outside lower left", ncols=fit, fontsize="small")
+    return Picture(figure)
+
+
+def _plots(place: Plot | Choice) -> list[Plot]:
+    if isinstance(place, Plot):
+        return [place]
+    return list(place.plots.values()) if place.chosen is None else [place.plots[place.chosen]]
+
+
+def _draw(axes: Axes, plot: Plot) -> dict[object, tuple[str, Any]]:
+    """Draw a plot; gives what the legend is to name, once of each kind."""
+    listed: dict[object, tuple[str, Any]] = {}
+    for mark in plot.marks:
+        if isinstance(mark, Matrix):
+            _draw_matrix(axes, mark)
+        elif isinstance(mark, Points):
+            x, y, _ = mark.some(SHOWN)
+            dots = axes.plot(x, y, ".", color=PALETTE["blue"], ms=2.5, alpha=0.5, rasterized=True)
+            listed[mark.label] = mark.label, dots[0]
+        elif mark.shown:
+            listed[mark.label, mark.look] = mark.label, _draw_series(axes, mark)
+    axes.set(title=plot.title, xlabel=plot.x_label, ylabel=plot.y_label)
+    axes.set_yscale("log" if plot.log else "linear")
+    if plot.x_limits is not None:
+        axes.set_xlim(plot.x_limits)
+    if plot.y_limits is not None:
+        axes.set_ylim(plot.y_limits)
+    axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=plot.whole))
+    return listed
+
+
+def _draw_series(axes: Axes, mark: Series) -> tuple[Any, ...]:
+    color, y = PALETTE[mark.look.color], np.asarray(mark.y)
+    if mark.steps:
+        edges = _edges(mark.x)
+        bars = axes.stairs(y, edges, fill=True, color=color, alpha=0.25)
+        return bars, axes.stairs(y, edges, baseline=None, color=color, lw=1.5)
+    areas = [] if mark.area is None else [mark.area]
+    if mark.deviation is not None:
+        wide = BAND * np.asarray(mark.deviation)
+        areas.append((y - wide, y + wide))
+    drawn = [axes.fill_between(mark.x, *area, color=color, alpha=0.25, lw=0) for area in areas]
+    dash = (0, mark.look.dash) if mark.look.dash else "-"
+    marker = MARKERS[mark.look.color] if mark.markers else None
+    return (*drawn, *axes.plot(mark.x, y, color=color, ls=dash, marker=marker))
+
+
+def _draw_matrix(axes: Axes, mark: Matrix) -> None:
+    values = np.asarray(mark.values)
+    # A few colours, for a picture is stored with 32.
+    colors = colormaps["RdBu_r"].resampled(31) if mark.signed else colormaps["cividis"]
+    image = axes.pcolormesh(_edges(mark.x), _edges(mark.y), values, cmap=colors, rasterized=True)
+    if mark.signed:
+        most = float(np.abs(values).max()) or 1.0
+        image.set_clim(-most, most)
+    axes.figure.colorbar(image, ax=axes, label=mark.label)
+    axes.grid(visible=False)
+
+
+def _edges(middles: ArrayLike) -> NDArray[np.float64]:
+    """Where the cells begin and end; a cell alone is one wide."""
+    at = np.asarray(middles, dtype=float)
+    between = (at[1:] + at[:-1]) / 2
+    if not between.size:
+        return np.append(at - 0.5, (at + 0.5)[:1] if at.size else 0.0)
+    return np.concatenate([[2 * at[0] - between[0]], between, [2 * at[-1] - between[-1]]])
