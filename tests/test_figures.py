@@ -164,9 +164,10 @@ def large() -> Measured:
 
 def drawn(chart: Chart) -> Figure:
     """The printed form, as stored: a PNG, and words at every axis that carries numbers."""
-    with Image.open(io.BytesIO(chart._repr_png_())) as image:
+    picture = chart.static()
+    with Image.open(io.BytesIO(picture._repr_png_())) as image:
         assert image.size[0] > 400
-    figure = chart.static().figure
+    figure = picture.figure
     for axes in figure.axes:
         if axes.get_label() == "<colorbar>":
             assert axes.get_ylabel()
@@ -201,13 +202,6 @@ def legend(figure: Figure) -> list[str]:
     return [text.get_text() for text in figure.legends[0].get_texts()]
 
 
-def test_every_figure_has_both_forms(toy: Measured) -> None:
-    assert len(toy.charts()) == 13
-    for chart in toy.charts().values():
-        drawn(chart)
-        explored(chart)
-
-
 def test_explorable_figures_are_small() -> None:
     for name, chart in large().charts().items():
         size = len(explored(chart).to_json())
@@ -216,21 +210,21 @@ def test_explorable_figures_are_small() -> None:
 
 def test_both_forms_show_the_same_lines(toy: Measured) -> None:
     """Of every line that a picture has, the explorable figure has the points and the colour."""
+    assert len(toy.charts()) == 13
     for name, chart in toy.charts().items():
-        figure = explored(chart)
+        figure, picture = explored(chart), drawn(chart)
         lines = {
-            (t.line.color.lower(), tuple(np.float32(t.y).tolist()))
-            for t in figure.data
-            if t.type == "scatter" and "lines" in (t.mode or "") and t.line.width != 0
+            (trace.line.color.lower(), tuple(np.float32(trace.y).tolist()))
+            for trace in figure.data
+            if trace.type == "scatter" and "lines" in trace.mode and trace.line.width != 0
         }
-        printed = [line for axes in drawn(chart).axes for line in axes.lines]
-        for line in printed:
-            if line.get_linestyle() != "None":
+        for line in (line for axes in picture.axes for line in axes.lines):
+            if line.get_linestyle() != "None":  # not dots
                 points = tuple(np.float32(line.get_ydata()).tolist())
                 assert (line.get_color().lower(), points) in lines, (name, line.get_label())
-        shown = {t.name for t in figure.data if t.showlegend and t.visible is not False}
-        if figure.layout.updatemenus == () and name != "drift":
-            assert shown == set(legend(drawn(chart)) if shown else ())
+        if not figure.layout.updatemenus and picture.legends:
+            named = [t.name for t in figure.data if t.showlegend and t.visible != "legendonly"]
+            assert sorted(named) == sorted(legend(picture))
 
 
 def test_a_shot_is_chosen(toy: Measured) -> None:
@@ -301,6 +295,30 @@ def test_a_surface_can_be_turned(toy: Measured) -> None:
         figures.surface(toy.swept, "x[9]")
 
 
+def test_limits_are_those_of_the_description() -> None:
+    for log, seen in ((False, (1, 100)), (True, (0, 2))):
+        line = Series("y", [1, 2], [3, 4])
+        chart = Chart(
+            "one", [Plot("", "x", "y", [line], x_limits=(0, 9), y_limits=(1, 100), log=log)]
+        )
+        assert drawn(chart).axes[0].get_xlim() == (0, 9)
+        assert drawn(chart).axes[0].get_ylim() == (1, 100)
+        assert chart._repr_png_().startswith(b"\x89PNG")
+        layout = explored(chart).layout
+        assert (layout.xaxis.range, layout.yaxis.range) == ((0, 9), seen)
+
+
+def test_each_choice_has_its_menu(toy: Measured) -> None:
+    (choice,) = figures.response(toy.swept).plots
+    figure = explored(Chart("two", [choice, choice]))
+    first, second = figure.layout.updatemenus
+    assert first.x < second.x
+    assert second.buttons[1].args[1]["xaxis2.title.text"] == "theta[7] (fraction of range)"
+    assert second.buttons[1].args[1]["annotations[1].text"] == "Sweep of theta[7]"
+    numbers = [menu.buttons[0].args[2] for menu in (first, second)]
+    assert numbers[0] + numbers[1] == tuple(range(len(figure.data)))
+
+
 def test_cells_lie_around_their_middles() -> None:
     for y, ends in (([2, 4, 6], (1, 7)), ([3], (2.5, 3.5))):
         matrix = Matrix("z", [0, 1], y, np.ones((len(y), 2)))
@@ -337,11 +355,13 @@ def test_noise_memory_and_drift_say_what_was_measured(toy: Measured) -> None:
 
 
 def test_a_device_that_does_not_answer_can_be_drawn() -> None:
-    system = Toy()
+    system = Toy(noise=0.0)
     x, theta = torch.zeros(3, 6), torch.zeros(36)
+    repeated = characterize.repeatability(system, x, theta, repeats=2)
     for chart in (
         figures.memory(characterize.memory(system, x, theta)),
-        figures.repeatability(characterize.repeatability(system, x, theta, repeats=2)),
+        figures.repeatability(repeated),
+        figures.noise(repeated),
         figures.drift(characterize.drift(system, x[0], theta, shots=20, every=10)),
     ):
         drawn(chart)
@@ -353,9 +373,10 @@ def test_twins_stand_side_by_side(toy: Measured) -> None:
     for draw in (figures.parity, figures.residuals, figures.gradients):
         assert len(drawn(draw(raw, fitted)).axes) == 2
         assert len(drawn(draw(fitted)).axes) == 1
-    dots = [
-        trace for trace in explored(figures.parity(raw, fitted)).data if trace.mode == "markers"
-    ]
+    figure = explored(figures.parity(raw, fitted))
+    label = "twin y (fraction of full scale)"  # said once
+    assert [axis.title.text for axis in figure.select_yaxes()] == [label, ""]
+    dots = [trace for trace in figure.data if trace.mode == "markers"]
     assert len(dots) == 2
     shot, output = dots[1].customdata[7]
     assert dots[1].x[7] == fitted.device[shot, output]
@@ -533,10 +554,9 @@ def test_a_visitor_chooses_and_points(toy: Measured, tmp_path: Path) -> None:
     ]
     path = tmp_path / "page.html"
     head = f"<!doctype html><meta charset=utf-8><title>Figures</title><script src={script}>"
-    path.write_text(head + "</script>" + "".join(drawn))
+    path.write_text(head + "</script>" + "".join(drawn), encoding="utf-8")
     with lab_page(path.as_uri()) as lab:
         page = lab.page
-        page.set_default_timeout(120_000)
         page.goto(lab.address)
         shots, sweeps = page.locator(".js-plotly-plot").all()
         for plot, choice, title in (

@@ -67,7 +67,7 @@ def draw(chart: Chart) -> go.Figure:
         traces = list(chain(*drawn.values()))
         if len(plots) > 1:
             menu = _menu(plots, drawn, axes, title=number, first=len(figure.data))
-            figure.update_layout(updatemenus=[menu | {"active": list(plots).index(begin)}])
+            figure.layout.updatemenus += (menu | {"active": list(plots).index(begin)},)
         for trace in traces:
             new = len(plots) > 1 or trace.legendgroup not in listed
             trace.showlegend = bool(trace.name) and new
@@ -82,10 +82,10 @@ def _options(place: Plot | Choice) -> tuple[dict[str, Plot], str]:
     """As many plots, by name, as `LINES` allows, and the name of the first to show."""
     if isinstance(place, Plot):
         return {"": place}, ""
-    names = list(place.plots)
-    begin = place.chosen or names[0]
-    kept = spread(len(names), max(1, LINES // len(place.plots[begin].marks)))
-    return {n: place.plots[n] for n in names if n == begin or names.index(n) in kept}, begin
+    begin = place.chosen or next(iter(place.plots))
+    kept = spread(len(place.plots), max(1, LINES // len(place.plots[begin].marks)))
+    plots = enumerate(place.plots.items())
+    return {name: plot for n, (name, plot) in plots if n in kept or name == begin}, begin
 
 
 def _sheet(chart: Chart, plots: list[Plot]) -> go.Figure:
@@ -128,7 +128,8 @@ def _label(axes: Any, plot: Plot, y_label: str) -> None:
     axes.xaxis.update(title_text=plot.x_label, range=plot.x_limits)
     axes.yaxis.update(title_text=y_label, range=plot.y_limits)
     if plot.log:
-        axes.yaxis.update(type="log", exponentformat="power")
+        limits = None if plot.y_limits is None else np.log10(plot.y_limits)
+        axes.yaxis.update(type="log", exponentformat="power", range=limits)
     if plot.whole and all(np.size(mark.x) <= 12 for mark in plot.marks):
         axes.xaxis.dtick = 1
 
@@ -147,7 +148,8 @@ def _menu(
         buttons.append(
             {"label": name, "method": "update", "args": [{"visible": visible}, texts, numbers]}
         )
-    place = {"x": axes.xaxis.domain[1], "xanchor": "right", "y": 1.02, "yanchor": "bottom"}
+    right, top = axes.xaxis.domain[1], axes.yaxis.domain[1]
+    place = {"x": right, "xanchor": "right", "y": top + 0.02, "yanchor": "bottom"}
     return {"buttons": buttons} | place
 
 

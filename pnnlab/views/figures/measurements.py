@@ -72,9 +72,11 @@ def noise(seen: xr.Dataset) -> Chart:
         Series("rms at this level", levels, sizes, look=look(1), markers=True),
         Series("noise floor", levels[[0, -1]], [floor] * 2, look=DOTTED),
     ]
+    # From zero, so that the noise is seen to grow as much as it does.
+    limits = [(0, 1.05 * float(values.max()) or 1.0) for values in (high, deviation)]
     plots = [
-        Plot("Of each output", "output", DEVIATION, left, y_limits=(0, 1.05 * high.max())),
-        Plot("Noise and signal", READ_OUT, DEVIATION, right, y_limits=(0, 1.05 * deviation.max())),
+        Plot("Of each output", "output", DEVIATION, left, y_limits=limits[0]),
+        Plot("Noise and signal", READ_OUT, DEVIATION, right, y_limits=limits[1]),
     ]
     return Chart(f"Noise floor {floor:.3g} of full scale", plots)
 
@@ -191,16 +193,12 @@ def device_panel(probe: Probe, answer: Response | None, swept: xr.Dataset | None
     for title, side, values, color in sides:
         y = values.numpy()
         line = Series(side, np.arange(len(y)), y, look=Look(color, ()), steps=True)
-        plots.append(
-            Plot(title, f"element of {side}", "fraction of range", [line], y_limits=(0, 1))
-        )
+        label = f"element of {side}"
+        plots.append(Plot(title, label, "fraction of range", [line], y_limits=(0, 1)))
     if answer is not None:
         words.append(summary(answer))
-        output, mean, sd = (
-            np.arange(len(answer.mean)),
-            answer.mean.numpy(),
-            answer.deviation.numpy(),
-        )
+        mean, sd = answer.mean.numpy(), answer.deviation.numpy()
+        output = np.arange(len(mean))
         label = f"device ± {BAND} SD of {answer.shots} shots"
         marks = [Series(label, output, mean, deviation=sd)]
         plots.append(Plot("Response", "output", READ_OUT, marks))
@@ -211,7 +209,8 @@ def device_panel(probe: Probe, answer: Response | None, swept: xr.Dataset | None
                 Series(f"noise ± {BAND} SD", output, 0 * sd, deviation=sd, look=GREY),
                 Series("twin − device", output, twin - mean, look=look(1)),
             ]
-            plots.append(Plot("Twin − device", "output", CHANGE, off))
+            label = "twin − device (fraction of full scale)"
+            plots.append(Plot("Twin − device", "output", label, off))
     if swept is not None:
         name, mean = str(swept.element.values[0]), swept["mean"].values[0]
         arrays = swept.output.values, swept.value.values, mean - mean[0]

@@ -67,7 +67,8 @@ def _draw(axes: Axes, plot: Plot) -> dict[object, tuple[str, Any]]:
         elif mark.shown:
             listed[mark.label, mark.look] = mark.label, _draw_series(axes, mark)
     axes.set(title=plot.title, xlabel=plot.x_label, ylabel=plot.y_label)
-    axes.set_yscale("log" if plot.log else "linear")
+    if plot.log and any(np.any(np.asarray(mark.y) > 0) for mark in plot.marks):
+        axes.set_yscale("log")  # of nothing positive there is no logarithm to show
     if plot.x_limits is not None:
         axes.set_xlim(plot.x_limits)
     if plot.y_limits is not None:
