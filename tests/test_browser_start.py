@@ -116,9 +116,9 @@ def widgets() -> Iterator[list[anywidget.AnyWidget]]:
     digits = LiveInference(network(64, 16, 10), DIGITS).choose(1)
     vowels = LiveInference(network(12, 12, 7), VOWELS)
     for ask in (panel.sweep, panel.send):
-        wait_until(lambda: not panel.errands.busy)
+        wait_until(lambda: not panel.requests.busy)
         click(ask)
-    wait_until(lambda: bool(panel.map.spec) and not panel.errands.busy)
+    wait_until(lambda: bool(panel.map.spec) and not panel.requests.busy)
     confusion = ConfusionView(found(), torch.rand(6, 64))
     share(confusion, cell=[1, 1])
     board = TrainingDashboard(ended(record(1), record(2)))

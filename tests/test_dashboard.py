@@ -19,13 +19,13 @@ from pnnlab.training import FitSettings, Reference, Refit, Training
 from pnnlab.views import TrainingDashboard
 from pnnlab.views.dashboard import details
 from pnnlab.views.dashboard.details import (
-    AlignmentCloser,
-    Asking,
-    ConfusionCloser,
-    CostCloser,
-    DriftCloser,
-    LimitsCloser,
-    RateCloser,
+    AlignmentSection,
+    ConfusionSection,
+    CostSection,
+    DeviceAction,
+    DriftSection,
+    LimitsSection,
+    RateSection,
     joules,
     limit_panels,
     powered,
@@ -78,7 +78,7 @@ def unfold(dashboard: TrainingDashboard, name: str) -> object:
     return dashboard.looking.made[name]
 
 
-def asked(asking: Asking, said: str) -> None:
+def asked(asking: DeviceAction, said: str) -> None:
     click(asking.button)
     wait_until(lambda: not asking.button.disabled, 20)
     assert said in asking.said.value, asking.said.value
@@ -120,7 +120,7 @@ def test_confusion_is_asked_of_the_device_or_of_the_twin(
     dashboard: TrainingDashboard, training: Training
 ) -> None:
     closer = unfold(dashboard, "Confusion")
-    assert isinstance(closer, ConfusionCloser)
+    assert isinstance(closer, ConfusionSection)
     assert "80 device passes" in closer.on_device.button.description
     before = training.device_passes
     asked(closer.on_device, "step 6, 80 device passes")
@@ -139,7 +139,7 @@ def test_gradients_are_compared_at_the_cost_that_the_button_says(
     dashboard: TrainingDashboard, training: Training
 ) -> None:
     closer = unfold(dashboard, "Gradients")
-    assert isinstance(closer, AlignmentCloser)
+    assert isinstance(closer, AlignmentSection)
     before = training.device_passes
     asked(closer.asking, "step 6: cosine")
     spent = training.device_passes - before
@@ -155,7 +155,7 @@ def test_gradients_are_sampled_while_the_training_runs(training: Training) -> No
     session = Session(training)
     dashboard = TrainingDashboard(session)
     closer = unfold(dashboard, "Gradients")
-    assert isinstance(closer, AlignmentCloser)
+    assert isinstance(closer, AlignmentSection)
     closer.every.value = 1
     dashboard.refresh()
     assert closer._samples == [], "there was no evaluation yet"
@@ -175,7 +175,7 @@ def test_drift_is_told_from_what_was_remembered(
     dashboard: TrainingDashboard, training: Training
 ) -> None:
     closer = unfold(dashboard, "Drift and refit")
-    assert isinstance(closer, DriftCloser)
+    assert isinstance(closer, DriftSection)
     assert closer.compare.button.disabled, "nothing is remembered"
     before = training.device_passes
     asked(closer.remember, "remembered at step 6")
@@ -195,7 +195,7 @@ def test_references_of_the_fit_are_compared_with_at_once(session: Session) -> No
         for system in session.training.systems
     ]
     closer = unfold(TrainingDashboard(session, references=references), "Drift and refit")
-    assert isinstance(closer, DriftCloser)
+    assert isinstance(closer, DriftSection)
     assert "(16 device passes)" in closer.compare.button.description
     asked(closer.compare, "16 device passes")
 
@@ -204,7 +204,7 @@ def test_a_refit_says_what_it_achieved_or_why_not(
     dashboard: TrainingDashboard, training: Training, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closer = unfold(dashboard, "Drift and refit")
-    assert isinstance(closer, DriftCloser)
+    assert isinstance(closer, DriftSection)
     assert len(closer.refits) == 2
     asked(closer.refits[1], "give it a PhysicsTwin or a NeuralTwin")
     assert 'role="alert"' in closer.refits[1].said.value
@@ -223,7 +223,7 @@ def test_a_refit_says_what_it_achieved_or_why_not(
 
 def test_limits_follow_the_evaluations(dashboard: TrainingDashboard) -> None:
     closer = unfold(dashboard, "Limits")
-    assert isinstance(closer, LimitsCloser)
+    assert isinstance(closer, LimitsSection)
     assert [panel["lines"][1]["n"] for panel in closer._grid.panels] == [3, 3]
     fields = EVALUATED | {"theta_at_limits": (0.25, 0.0), "stuck": (0.5, 0.125)}
     theta, stuck = limit_panels([record(5, **EVALUATED), record(10, **fields)])
@@ -237,7 +237,7 @@ def test_the_learning_rate_is_changed_and_a_wrong_factor_refused(training: Train
     session = Session(training)
     dashboard = TrainingDashboard(session)
     closer = unfold(dashboard, "Learning rate")
-    assert isinstance(closer, RateCloser)
+    assert isinstance(closer, RateSection)
     plot = closer._grid
     first = np.frombuffer(plot.points, "<f4")[60]
     click(closer.half)
@@ -258,7 +258,7 @@ def test_the_learning_rate_is_changed_and_a_wrong_factor_refused(training: Train
 
 def test_costs_stand_beside_what_they_assume(dashboard: TrainingDashboard) -> None:
     closer = unfold(dashboard, "Time and energy")
-    assert isinstance(closer, CostCloser)
+    assert isinstance(closer, CostSection)
     shown = closer._table.value
     assert "not known" in shown
     assert "How long a shot of toy takes is not known" in shown
@@ -270,7 +270,7 @@ def test_costs_stand_beside_what_they_assume(dashboard: TrainingDashboard) -> No
 def test_the_power_of_the_bench_gives_the_energy(session: Session) -> None:
     cost = Cost(seconds_per_pass=0.5, joules_per_pass=None, assumptions="A <guess>.", source="me")
     closer = unfold(TrainingDashboard(session, costs=[cost, cost]), "Time and energy")
-    assert isinstance(closer, CostCloser)
+    assert isinstance(closer, CostSection)
     assert "not known" in closer._table.value
     assert "A &lt;guess&gt;." in closer._table.value
     share(closer.power, value=20.0)

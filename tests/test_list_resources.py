@@ -1,4 +1,4 @@
-"""Asking the bench who is there, over real sockets."""
+"""DeviceAction the bench who is there, over real sockets."""
 
 import socketserver
 import threading

@@ -59,7 +59,7 @@ def test_nothing_is_driven_before_something_is_asked_for(live):
 def test_a_drawing_travels_through_the_devices(live):
     stroke(live.source.pad, SEVEN)
     wait_until(lambda: live.passes == 2)
-    wait_until(lambda: not live.errands.busy)
+    wait_until(lambda: not live.requests.busy)
     expected = live.source.drawing.features(live.source.pad.lines)
     torch.testing.assert_close(live.journey.x, expected)
     titles = [panel["title"] for panel in live.plots.panels]
@@ -87,7 +87,7 @@ def test_a_wiped_pad_sends_nothing(live):
     stroke(live.source.pad, SEVEN)
     wait_until(lambda: live.passes == 2)
     stroke(live.source.pad, [])
-    wait_until(lambda: not live.errands.busy)
+    wait_until(lambda: not live.requests.busy)
     assert live.passes == 2
 
 
@@ -97,7 +97,7 @@ def test_a_test_image_is_chosen_and_judged(live):
     assert [item["name"].split(",")[0] for item in choice.items] == list("0123456789")
     message(choice, {"chosen": 3})
     wait_until(lambda: live.passes == 2)
-    wait_until(lambda: not live.errands.busy)
+    wait_until(lambda: not live.requests.busy)
     assert choice.chosen == 3
     assert live._given.label == 3
     right = live.journey.winner == 3
@@ -154,7 +154,7 @@ def test_the_still_form_shows_the_same(live):
 def test_a_refusal_is_said_in_place_in_its_own_words(live):
     live.choose(0)
     message(live.source.choice, {"chosen": 1})
-    wait_until(lambda: not live.errands.busy)
+    wait_until(lambda: not live.requests.busy)
     assert live._refusal.value == ""
     live.network[0].theta.data.fill_(torch.nan)
     message(live.source.choice, {"chosen": 2})
@@ -188,7 +188,7 @@ def test_a_vowel_is_chosen_said_and_heard(monkeypatch):
     sound = np.concatenate([silence, sound, silence]).astype("<f4")
     message(view.source.microphone, {"rate": rate}, sound.tobytes())
     wait_until(lambda: view.passes == 4)
-    wait_until(lambda: not view.errands.busy)
+    wait_until(lambda: not view.requests.busy)
     assert "your voice" in view._given.what
     heard = formant_hz(view.journey.x)
     np.testing.assert_allclose(heard[3:], hz[3:], rtol=0.15)

@@ -22,7 +22,7 @@ from pnnlab.protocols import PhysicalSystem
 from pnnlab.systems import SHG, Circuit, Oscillators, Plate
 from pnnlab.training import Record
 from pnnlab.views.panel import POINTS, REPEATS, DevicePanel
-from pnnlab.views.parts import Errands
+from pnnlab.views.parts import LatestRequests
 from pnnlab.virtual_bench import VirtualBench
 
 
@@ -48,7 +48,7 @@ def draw(panel: DevicePanel, side: str, start: int, values: list[float], *, done
 
 
 def settle(panel: DevicePanel) -> None:
-    wait_until(lambda: not panel.errands.busy)
+    wait_until(lambda: not panel.requests.busy)
 
 
 def shown(panel: DevicePanel) -> list[float]:
@@ -310,12 +310,12 @@ def test_the_last_wish_is_carried_out_and_those_between_are_not() -> None:
         go_on.wait()
         done.append("first")
 
-    errands = Errands()
-    errands.ask("look", first)
+    requests = LatestRequests()
+    requests.ask("look", first)
     begun.wait()
-    errands.ask("look", wish("second"))
-    errands.ask("sweep", wish("sweep"))
-    errands.ask("look", wish("third"))
+    requests.ask("look", wish("second"))
+    requests.ask("sweep", wish("sweep"))
+    requests.ask("look", wish("third"))
     go_on.set()
-    wait_until(lambda: not errands.busy)
+    wait_until(lambda: not requests.busy)
     assert done == ["first", "third", "sweep"]

@@ -23,7 +23,7 @@ from pnnlab.tasks import Task
 from pnnlab.training import Journey, Stage, journey
 from pnnlab.views.controls import OneOf
 from pnnlab.views.lineplot import Line, Panel, number
-from pnnlab.views.parts import Errands, button, count, discard, percent, style_sheet
+from pnnlab.views.parts import LatestRequests, button, count, discard, percent, style_sheet
 from pnnlab.views.plotgrid import PlotGrid
 from pnnlab.views.style import PALETTE, STYLE, Picture
 
@@ -209,7 +209,7 @@ class LiveInference:
         self.session = session
         self.journey: Journey | None = None
         self.passes = 0
-        self.errands = Errands()
+        self.requests = LatestRequests()
         layers = physical_layers(network)
         simulated = all(isinstance(layer.system, SimulatedSystem) for layer in layers)
         self.source = input_for(
@@ -271,12 +271,12 @@ class LiveInference:
 
     def close(self) -> None:
         """Take the widgets off the page. The network stays as it is."""
-        self.errands.forget()
+        self.requests.forget()
         discard(self.widget)
 
     def _ask(self, given: Given) -> None:
         """Send an example soon; of several that wait, only the newest is sent."""
-        self.errands.ask("journey", partial(self._try, given))
+        self.requests.ask("journey", partial(self._try, given))
 
     def _on_again(self) -> None:
         if self._given is not None:

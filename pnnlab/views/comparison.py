@@ -19,7 +19,7 @@ from pnnlab.views.controls import OneOf
 from pnnlab.views.dashboard.board import TITLES
 from pnnlab.views.dashboard.panels import metric_label, metric_range
 from pnnlab.views.lineplot import Line, Panel
-from pnnlab.views.parts import Follower, button, count, discard, duration, style_sheet
+from pnnlab.views.parts import RefreshLoop, button, count, discard, duration, style_sheet
 from pnnlab.views.past import Kept, Past, Watched
 from pnnlab.views.plotgrid import PlotGrid, still
 from pnnlab.views.style import Picture
@@ -97,13 +97,13 @@ class Comparison:
             [style_sheet("dashboard"), bar, self._grid, self._said, self.table]
         )
         self.widget.add_class("pnn-dashboard")
-        self._follower = Follower(self.refresh, self._going, interval=INTERVAL)
-        self._forget = [session.on_change(self._follower.wake) for session in self._sessions]
+        self._refresh_loop = RefreshLoop(self.refresh, self._going, interval=INTERVAL)
+        self._forget = [session.on_change(self._refresh_loop.wake) for session in self._sessions]
         self.against.observe(lambda _: self.refresh(), "value")
         self.table.observe(lambda _: self.refresh(), "chosen")
         self.refresh()
         if self._going():
-            self._follower.wake()
+            self._refresh_loop.wake()
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         bundle: dict[str, Any] = self.widget._repr_mimebundle_(**kwargs)
@@ -129,11 +129,11 @@ class Comparison:
         """Look at the run folders again, and follow those that grow."""
         self._grew = time.monotonic()
         self.refresh()
-        self._follower.wake()
+        self._refresh_loop.wake()
 
     def close(self) -> None:
         """Stop observing, and take the widgets off the page. The trainings go on."""
-        self._follower.close()
+        self._refresh_loop.close()
         for forget in self._forget:
             forget()
         discard(self.widget)

@@ -18,7 +18,7 @@ from pnnlab.protocols import PhysicalSystem, SimulatedSystem
 from pnnlab.views.controls import Entry
 from pnnlab.views.curve import Curve, Part
 from pnnlab.views.figures import device_panel
-from pnnlab.views.parts import Errands, button, count, discard, style_sheet
+from pnnlab.views.parts import LatestRequests, button, count, discard, style_sheet
 from pnnlab.views.style import Picture
 from pnnlab.views.touch import CodeBox, HeatMap, ResponsePlot
 
@@ -73,7 +73,7 @@ class DevicePanel:
         self.session = session
         self.latest: Response | None = None
         self.seen: xr.Dataset | None = None
-        self.errands = Errands()
+        self.requests = LatestRequests()
         self._units = units
         self._unit = int(getattr(probe.system, "unit", 0))
         self._fitted = self._unit
@@ -116,7 +116,7 @@ class DevicePanel:
 
     def close(self) -> None:
         """Take the widgets off the page. The probe stays as it is."""
-        self.errands.forget()
+        self.requests.forget()
         discard(self.widget)
 
     # --- what a hand asks for ----------------------------------------------------------
@@ -162,10 +162,10 @@ class DevicePanel:
         self._ask_look()
 
     def _ask_look(self) -> None:
-        self.errands.ask("look", self._look)
+        self.requests.ask("look", self._look)
 
     def _ask_sweep(self) -> None:
-        self.errands.ask("sweep", partial(self._sweep, self._chosen()))
+        self.requests.ask("sweep", partial(self._sweep, self._chosen()))
 
     def _write(self) -> None:
         self.code.code = self.probe.code()

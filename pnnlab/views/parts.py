@@ -95,7 +95,7 @@ def duration(seconds: float) -> str:
 
 
 @final
-class Errands:
+class LatestRequests:
     """Carries out what was asked for, one after the other, in a thread that lives only that long.
 
     What is asked for again before it has begun is done once. So a hand may ask as often as it
@@ -151,7 +151,7 @@ ATTENTIVE = 3  # updates at full speed once something was asked: what became of 
 
 
 @final
-class Follower:
+class RefreshLoop:
     """Calls ``refresh`` while there is something to follow, and once when there no longer is.
 
     The thread lives only that long, and takes at most a fiftieth of a processor.

@@ -19,10 +19,10 @@ from pnnlab.runs.run import prepared
 from pnnlab.tasks import Task
 from pnnlab.training import FitSettings, Objective, Reference, Training
 from pnnlab.training.training import MakeOptimizer
-from pnnlab.views.dashboard.details import Looked, Looking
+from pnnlab.views.dashboard.details import SectionContext, Sections
 from pnnlab.views.dashboard.panels import training_panels
 from pnnlab.views.lineplot import number
-from pnnlab.views.parts import Follower, button, count, discard, duration, style_sheet
+from pnnlab.views.parts import RefreshLoop, button, count, discard, duration, style_sheet
 from pnnlab.views.plotgrid import PlotGrid, still
 from pnnlab.views.style import Picture
 
@@ -83,7 +83,7 @@ class TrainingDashboard:
 
     Attributes
     ----------
-    looking : Looking or None
+    looking : Sections or None
         What unfolds below the plots.
     widget : ipywidgets.VBox
         The whole dashboard, to be placed in a layout of your own.
@@ -111,9 +111,9 @@ class TrainingDashboard:
         costs: Sequence[Cost] = (),
     ) -> None:
         self.session = session
-        self.looking: Looking | None = None
+        self.looking: Sections | None = None
         if session.training is not None:
-            looked = Looked(
+            context = SectionContext(
                 session=session,
                 training=session.training,
                 classes=classes,
@@ -121,7 +121,7 @@ class TrainingDashboard:
                 references=tuple(references),
                 costs=tuple(costs),
             )
-            self.looking = Looking(looked)
+            self.looking = Sections(context)
         self._state = widgets.HTML()
         self._error = widgets.HTML()
         self._tiles = widgets.HTML()
@@ -136,15 +136,15 @@ class TrainingDashboard:
         self.widget.add_class("pnn-dashboard")
         bar.add_class("pnn-bar")
         self._lock = threading.Lock()
-        self._follower = Follower(
+        self._refresh_loop = RefreshLoop(
             self.refresh,
             lambda: session.active,
             resting=lambda: session.status == "paused",
         )
-        self._forget = session.on_change(self._follower.wake)
+        self._forget = session.on_change(self._refresh_loop.wake)
         self.refresh()
         if session.active:
-            self._follower.wake()
+            self._refresh_loop.wake()
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         bundle: dict[str, Any] = self.widget._repr_mimebundle_(**kwargs)
@@ -201,7 +201,7 @@ class TrainingDashboard:
     def close(self) -> None:
         """Stop observing, and take the widgets off the page. The session goes on."""
         self._forget()
-        self._follower.close()
+        self._refresh_loop.close()
         discard(self.widget)
         if self.looking is not None:
             self.looking.close()

@@ -44,8 +44,8 @@ from pnnlab.views.plotgrid import PlotGrid
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Looked:
-    """What is looked at.
+class SectionContext:
+    """What the sections of a dashboard show.
 
     Attributes
     ----------
@@ -70,7 +70,7 @@ class Looked:
     costs: tuple[Cost, ...] = ()
 
 
-class Closer(ABC):
+class Section(ABC):
     """One of the things that the dashboard unfolds. It is made when it is first unfolded.
 
     Attributes
@@ -89,7 +89,7 @@ T = TypeVar("T")
 
 
 @final
-class Asking(Generic[T]):
+class DeviceAction(Generic[T]):
     """A button that hands an action to a session, to be carried out between two steps.
 
     Parameters
@@ -165,21 +165,21 @@ def price(passes: int) -> str:
 
 
 @final
-class ConfusionCloser(Closer):
+class ConfusionSection(Section):
     """The confusion matrix of the validation split, on request.
 
     Parameters
     ----------
-    looked : Looked
+    context : SectionContext
     """
 
-    def __init__(self, looked: Looked) -> None:
-        self._looked = looked
-        network, examples = looked.training.network, looked.training.validation
+    def __init__(self, context: SectionContext) -> None:
+        self._context = context
+        network, examples = context.training.network, context.training.validation
         layers = physical_layers(network)
         self.view: ConfusionView | None = None
-        self.on_device = Asking(
-            looked.session,
+        self.on_device = DeviceAction(
+            context.session,
             "Name the validation examples on the device" if layers else "Name the examples",
             self._device,
             lambda found: self._show(found, "device" if layers else "computer"),
@@ -187,8 +187,8 @@ class ConfusionCloser(Closer):
         )
         asked = [self.on_device.widget]
         if layers and all(layer.twin is not None for layer in layers):
-            self.on_twin = Asking(
-                looked.session,
+            self.on_twin = DeviceAction(
+                context.session,
                 "The same on the twin",
                 self._twin,
                 lambda found: self._show(found, "twin"),
@@ -201,19 +201,19 @@ class ConfusionCloser(Closer):
         """Nothing follows by itself here: it would cost passes."""
 
     def _device(self) -> Confusion:
-        training = self._looked.training
+        training = self._context.training
         with on_device(training.network):
-            return confusion(training.network, training.validation, self._looked.classes)
+            return confusion(training.network, training.validation, self._context.classes)
 
     def _twin(self) -> Confusion:
-        training = self._looked.training
+        training = self._context.training
         with on_twin(training.network):
-            return confusion(training.network, training.validation, self._looked.classes)
+            return confusion(training.network, training.validation, self._context.classes)
 
     def _show(self, found: Confusion, where: str) -> str:
-        x, step = self._looked.training.validation.x, self._looked.training.step
+        x, step = self._context.training.validation.x, self._context.training.step
         if self.view is None:
-            self.view = ConfusionView(found, x, shape=self._looked.image, where=where)
+            self.view = ConfusionView(found, x, shape=self._context.image, where=where)
             self.widget.children = (*self.widget.children, self.view)
         else:
             self.view.show(found, x, where)
@@ -233,22 +233,22 @@ class Sample:
 
 
 @final
-class AlignmentCloser(Closer):
+class AlignmentSection(Section):
     """Cosine of the twins' gradients with the device's, when asked or every few evaluations.
 
     Parameters
     ----------
-    looked : Looked
+    context : SectionContext
     """
 
-    def __init__(self, looked: Looked) -> None:
-        self._looked = looked
+    def __init__(self, context: SectionContext) -> None:
+        self._context = context
         self._samples: list[Sample] = []
-        self._seen = len(looked.session.evaluations)
-        network = looked.training.network
+        self._seen = len(context.session.evaluations)
+        network = context.training.network
         passes = alignment_passes(network, POINTS)
-        self.asking = Asking(
-            looked.session, "Compare gradients", self._compare, self._show, passes=passes
+        self.asking = DeviceAction(
+            context.session, "Compare gradients", self._compare, self._show, passes=passes
         )
         self.every = OneOf(
             {0: "when asked", 1: "at every evaluation", 5: "at every 5th", 20: "at every 20th"},
@@ -261,17 +261,17 @@ class AlignmentCloser(Closer):
 
     def refresh(self) -> None:
         """Ask again if it is time to."""
-        if self.every.value and len(self._looked.session.evaluations) >= self._seen + (
+        if self.every.value and len(self._context.session.evaluations) >= self._seen + (
             self.every.value
         ):
             self._begin()
             self.asking.ask()
 
     def _begin(self) -> None:
-        self._seen = len(self._looked.session.evaluations)
+        self._seen = len(self._context.session.evaluations)
 
     def _compare(self) -> Sample:
-        training = self._looked.training
+        training = self._context.training
         found = alignment(training.network, training.validation.x[:POINTS], seed=training.step)
         return Sample(training.step, found)
 
@@ -284,7 +284,7 @@ class AlignmentCloser(Closer):
         return f"step {sample.step}: cosine {cosines} by layer, {price(sample.found.device_passes)}"
 
     def _draw(self) -> None:
-        self._grid.show(alignment_panels(self._samples, self._looked.training.steps))
+        self._grid.show(alignment_panels(self._samples, self._context.training.steps))
 
 
 def alignment_panels(samples: Sequence[Sample], steps: int) -> list[Panel]:
@@ -310,18 +310,18 @@ def alignment_panels(samples: Sequence[Sample], steps: int) -> list[Panel]:
 
 
 @final
-class CostCloser(Closer):
+class CostSection(Section):
     """Device time and energy of the training so far, of all of it, and of one answer.
 
     Parameters
     ----------
-    looked : Looked
+    context : SectionContext
     """
 
-    def __init__(self, looked: Looked) -> None:
-        self._looked = looked
-        layers = physical_layers(looked.training.network)
-        self._costs = looked.costs or tuple(layer.system.cost() for layer in layers)
+    def __init__(self, context: SectionContext) -> None:
+        self._context = context
+        layers = physical_layers(context.training.network)
+        self._costs = context.costs or tuple(layer.system.cost() for layer in layers)
         self.power = Entry("Power of the bench (W), if you know it", 0.0, least=0.0)
         self._table = widgets.HTML()
         self.widget = widgets.VBox([self.power, self._table])
@@ -330,7 +330,7 @@ class CostCloser(Closer):
 
     def refresh(self) -> None:
         """Show what was spent so far."""
-        training, latest = self._looked.training, self._looked.session.latest
+        training, latest = self._context.training, self._context.session.latest
         network = training.network
         spent = latest.device_passes if latest is not None else 0
         whole = spent * training.steps // latest.step if latest is not None else 0
@@ -402,16 +402,16 @@ def _scaled(value: float, unit: str) -> str:
 
 
 @final
-class LimitsCloser(Closer):
+class LimitsSection(Section):
     """What the evaluations saw of limits and saturation; it costs nothing more.
 
     Parameters
     ----------
-    looked : Looked
+    context : SectionContext
     """
 
-    def __init__(self, looked: Looked) -> None:
-        self._session = looked.session
+    def __init__(self, context: SectionContext) -> None:
+        self._session = context.session
         self._grid = PlotGrid()
         self.widget = widgets.VBox([self._grid])
         self.refresh()
@@ -444,16 +444,16 @@ def limit_panels(evaluated: Sequence[Record]) -> list[Panel]:
 
 
 @final
-class RateCloser(Closer):
+class RateSection(Section):
     """The learning rate over the steps to come, and buttons that change it from the next one on.
 
     Parameters
     ----------
-    looked : Looked
+    context : SectionContext
     """
 
-    def __init__(self, looked: Looked) -> None:
-        self._looked = looked
+    def __init__(self, context: SectionContext) -> None:
+        self._context = context
         self.half = button("Half", "minus", lambda: self._scale(0.5))
         self.double = button("Double", "plus", lambda: self._scale(2.0))
         self.factor = Entry("Factor", 1.0)
@@ -467,22 +467,22 @@ class RateCloser(Closer):
 
     def refresh(self) -> None:
         """Show the rate that the steps had and, dashed, those to come will have."""
-        training = self._looked.training
-        self._grid.show([rate_panel(self._looked)])
+        training = self._context.training
+        self._grid.show([rate_panel(self._context)])
         over = training.step >= training.steps
         for one in (self.half, self.double, self.apply):
             one.disabled = over
 
     def _scale(self, factor: float) -> None:
         self.said.value = ""
-        self._looked.session.scale_rate(factor).add_done_callback(self._done)
+        self._context.session.scale_rate(factor).add_done_callback(self._done)
 
     def _done(self, future: "Future[None]") -> None:
         error = future.exception()
         if error is not None:
             self.said.value = alert(error)
         else:
-            scale = self._looked.training.rate_scale
+            scale = self._context.training.rate_scale
             self.said.value = (
                 f'<div role="status" class="pnn-said">now {scale:g} times that of the settings'
                 "</div>"
@@ -490,11 +490,11 @@ class RateCloser(Closer):
         self.refresh()
 
 
-def rate_panel(looked: Looked) -> Panel:
+def rate_panel(context: SectionContext) -> Panel:
     """The learning rate at the evaluations so far, and at the steps to come."""
-    training = looked.training
-    records = [*looked.session.evaluations]
-    latest = looked.session.latest
+    training = context.training
+    records = [*context.session.evaluations]
+    latest = context.session.latest
     if latest is not None and (not records or records[-1].step < latest.step):
         records.append(latest)
     x = np.array([record.step for record in records], dtype=float)
@@ -533,21 +533,21 @@ class Look:
 
 
 @final
-class DriftCloser(Closer):
+class DriftSection(Section):
     """Drift since the twins were fitted, or since they were last remembered; and a refit.
 
     Parameters
     ----------
-    looked : Looked
+    context : SectionContext
     """
 
-    def __init__(self, looked: Looked) -> None:
-        self._looked = looked
-        session, network = looked.session, looked.training.network
+    def __init__(self, context: SectionContext) -> None:
+        self._context = context
+        session, network = context.session, context.training.network
         layers = physical_layers(network)
-        self._references: Sequence[Reference] = looked.references
+        self._references: Sequence[Reference] = context.references
         self._looks: list[Look] = []
-        self.remember = Asking(
+        self.remember = DeviceAction(
             session,
             "Remember how the device is now",
             self._take,
@@ -555,7 +555,7 @@ class DriftCloser(Closer):
             passes=remembering_passes(network, self._examples(SHOTS)),
             icon="bookmark",
         )
-        self.compare = Asking(
+        self.compare = DeviceAction(
             session,
             "Compare with what is remembered",
             self._compare,
@@ -564,7 +564,7 @@ class DriftCloser(Closer):
         )
         self.compare.button.disabled = not self._references
         self.refits = tuple(
-            Asking(
+            DeviceAction(
                 session,
                 f"Refit the twin of layer {number + 1}",
                 partial(self._refit, number),
@@ -582,12 +582,12 @@ class DriftCloser(Closer):
         self._draw()
 
     def _examples(self, most: int) -> int:
-        return min(most, len(self._looked.training.validation.x))
+        return min(most, len(self._context.training.validation.x))
 
     def _comparing(self) -> int:
         """Device passes that it takes to compare."""
         if not self._references:
-            layers = physical_layers(self._looked.training.network)
+            layers = physical_layers(self._context.training.network)
             return len(layers) * REPEATS * self._examples(SHOTS)
         return sum(len(one.y) * len(one.x) for one in self._references)
 
@@ -595,7 +595,7 @@ class DriftCloser(Closer):
         """Nothing follows by itself here: it would cost passes."""
 
     def _take(self) -> int:
-        training = self._looked.training
+        training = self._context.training
         x = training.validation.x[:SHOTS]
         self._references = remember(training.network, x, REPEATS)
         return training.step
@@ -609,7 +609,7 @@ class DriftCloser(Closer):
 
     def _compare(self) -> Look:
         found = tuple(reference.compare() for reference in self._references)
-        return Look(self._looked.training.step, found)
+        return Look(self._context.training.step, found)
 
     def _show(self, look: Look) -> str:
         self._looks.append(look)
@@ -619,7 +619,7 @@ class DriftCloser(Closer):
         return drift_words(look)
 
     def _refit(self, number: int) -> Refit:
-        training = self._looked.training
+        training = self._context.training
         layer = physical_layers(training.network)[number]
         drives = seen(training.network, training.validation.x[:DRIVES])[number].x
         found = refit(layer, shots=REFIT, x=drives, seed=training.step)
@@ -627,7 +627,7 @@ class DriftCloser(Closer):
         return found
 
     def _draw(self) -> None:
-        self._grid.show(drift_panels(self._looks, self._looked.training.steps))
+        self._grid.show(drift_panels(self._looks, self._context.training.steps))
 
 
 def drift_words(look: Look) -> str:
@@ -662,26 +662,26 @@ def drift_panels(looks: Sequence[Look], steps: int) -> list[Panel]:
 
 
 @final
-class Looking:
+class Sections:
     """Folds, each made when it is first opened; at first all are closed, and cost nothing.
 
     Parameters
     ----------
-    looked : Looked
+    context : SectionContext
 
     Attributes
     ----------
     folds : Folds
-    made : dict of str to Closer
+    made : dict of str to Section
         Those that were opened once.
     widget : ipywidgets.VBox
     """
 
-    def __init__(self, looked: Looked) -> None:
-        self._looked = looked
-        self._makers = closers(looked)
+    def __init__(self, context: SectionContext) -> None:
+        self._context = context
+        self._makers = sections(context)
         self._lock = threading.Lock()
-        self.made: dict[str, Closer] = {}
+        self.made: dict[str, Section] = {}
         self.folds = Folds(label="Look closer", names=list(self._makers))
         self._room = widgets.VBox()
         self.widget = widgets.VBox([self.folds, self._room])
@@ -689,35 +689,35 @@ class Looking:
 
     def refresh(self) -> None:
         """Show the session as it is now."""
-        for closer in tuple(self.made.values()):
-            closer.refresh()
+        for section in tuple(self.made.values()):
+            section.refresh()
 
     def close(self) -> None:
         """Take everything off the page, folded or not."""
         with self._lock:
-            for closer in self.made.values():
-                discard(closer.widget)
+            for section in self.made.values():
+                discard(section.widget)
 
     def _turn(self) -> None:
         name = self.folds.unfolded
         with self._lock:  # callbacks come in any thread
             if name and name not in self.made:
-                self.made[name] = self._makers[name](self._looked)
+                self.made[name] = self._makers[name](self._context)
             self._room.children = (self.made[name].widget,) if name else ()
 
 
-def closers(looked: Looked) -> Mapping[str, Callable[[Looked], Closer]]:
+def sections(context: SectionContext) -> Mapping[str, Callable[[SectionContext], Section]]:
     """What can be looked at: less of a digital network or a regression."""
-    layers = physical_layers(looked.training.network)
-    found: dict[str, Callable[[Looked], Closer]] = {}
-    if not looked.training.train.targets.is_floating_point():
-        found["Confusion"] = ConfusionCloser
+    layers = physical_layers(context.training.network)
+    found: dict[str, Callable[[SectionContext], Section]] = {}
+    if not context.training.train.targets.is_floating_point():
+        found["Confusion"] = ConfusionSection
     if layers and all(layer.twin is not None for layer in layers):
-        found["Gradients"] = AlignmentCloser
+        found["Gradients"] = AlignmentSection
     if layers:
         found |= {
-            "Drift and refit": DriftCloser,
-            "Limits": LimitsCloser,
-            "Time and energy": CostCloser,
+            "Drift and refit": DriftSection,
+            "Limits": LimitsSection,
+            "Time and energy": CostSection,
         }
-    return found | {"Learning rate": RateCloser}
+    return found | {"Learning rate": RateSection}
