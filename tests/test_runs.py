@@ -505,6 +505,13 @@ def test_what_cannot_be_read_never_takes_the_place_of_what_can(tmp_path: Path) -
     assert len(list(again.records())) == 3
 
 
+def test_what_a_killed_process_left_half_written_goes(begun: Run) -> None:
+    left = begun.folder / f".{NEWEST}.1.part"
+    left.write_bytes(b"half of a checkpoint")
+    Run.resume(begun.folder, begun.training)
+    assert not left.exists()
+
+
 def test_a_disk_that_does_not_keep_what_it_was_given_is_noticed(
     begun: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
