@@ -19,7 +19,7 @@ from pnnlab.errors import DataError, ShapeError
 from pnnlab.gradients import ideal, in_silico, physics_aware
 from pnnlab.layers import PhysicalLayer, Rescale, calibrate, physical_layers
 from pnnlab.protocols import still
-from pnnlab.runs.provenance import identity
+from pnnlab.runs.identity import identity
 from pnnlab.tasks import Split
 from pnnlab.training import FitSettings, Training, evaluate, journey, remember
 from pnnlab.twins import (
