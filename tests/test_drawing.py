@@ -15,7 +15,7 @@ from pnnlab.demos.drawing import (
 )
 from pnnlab.errors import DataError, RangeError, ShapeError
 from pnnlab.tasks import digits
-from pnnlab.tasks.base import Split, Task
+from pnnlab.tasks.task import Split, Task
 
 
 def arc(x: float, y: float, rx: float, ry: float, begin: float, end: float) -> list[list[float]]:

@@ -27,7 +27,7 @@ from pnnlab.training import (
     seeing_passes,
     seen,
 )
-from pnnlab.training.drives import passes_so_far
+from pnnlab.training.layer_drives import passes_so_far
 
 
 def make_network(strengths: tuple[float, float] = (1.1, 1.1), noise: float = 0.0) -> nn.Sequential:

@@ -14,8 +14,8 @@ from pnnlab.gradients import physics_aware
 from pnnlab.layers import PhysicalLayer, Shots
 from pnnlab.training import Reference, refit, refit_passes, remember, remembering_passes
 from pnnlab.twins import Mlp, NeuralSettings, NeuralTwin, PhysicsTwin, Twin, fit_neural
-from pnnlab.twins.base import Described
 from pnnlab.twins.physics import Equations
+from pnnlab.twins.twin import Described
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from pnnlab.twins import (
     fit_neural,
     fit_physics,
 )
-from pnnlab.twins.base import predict
+from pnnlab.twins.twin import predict
 
 PERFECT = OscillatorImperfections(angle=0.0, coupling=0.0, release=0.0)
 

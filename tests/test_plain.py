@@ -26,7 +26,7 @@ from pnnlab.systems import SHG, Circuit, Oscillators, Plate
 from pnnlab.tasks.transforms import augmented
 from pnnlab.training import FitSettings
 from pnnlab.twins.agreement import agreement_at
-from pnnlab.twins.base import Signature, predict
+from pnnlab.twins.twin import Signature, predict
 
 N = 4
 COUNTS = [

@@ -9,7 +9,7 @@ from hands import message, share
 from PIL import Image
 
 from pnnlab.demos.drawing import OPTICAL_FRAME
-from pnnlab.demos.inputs import Choice, Item, Microphone, Sketchpad, picture
+from pnnlab.demos.inputs import ExampleList, Item, Microphone, Sketchpad, picture
 from pnnlab.errors import DataError
 
 
@@ -61,7 +61,7 @@ def test_two_pads_do_not_share_their_strokes():
 
 def test_a_choice_tells_what_was_chosen_and_marks_nothing_itself():
     chosen, more = [], []
-    choice = Choice("Which", "Others", on_choose=chosen.append, on_more=lambda: more.append(1))
+    choice = ExampleList("Which", "Others", on_choose=chosen.append, on_more=lambda: more.append(1))
     choice.offer([Item("a three", picture=picture(np.eye(3))), Item("a four", text="4")])
     message(choice, {"chosen": 1})
     message(choice, {"more": True})

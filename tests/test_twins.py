@@ -35,10 +35,10 @@ from pnnlab.twins import (
     SHGEquations,
     Temporal,
 )
-from pnnlab.twins.base import Described
 from pnnlab.twins.neural import Architecture, Core
 from pnnlab.twins.physics import Equations
 from pnnlab.twins.report import INVISIBLE
+from pnnlab.twins.twin import Described
 
 PERFECT = CircuitImperfections(
     drive_time_constant=0, drive_codes=0, stray_capacitance=0, channel_capacitance=0,

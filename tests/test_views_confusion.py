@@ -7,7 +7,7 @@ from hands import share
 
 from pnnlab.errors import ShapeError
 from pnnlab.training import Confusion
-from pnnlab.views.confusion import SHOWN, ConfusionView, image_shape
+from pnnlab.views.confusion_view import SHOWN, ConfusionView, image_shape
 from pnnlab.views.style import Picture
 
 LABELS = np.array([0, 0, 1, 1, 1, 2])

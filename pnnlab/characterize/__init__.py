@@ -4,8 +4,9 @@ Each measurement drives any `PhysicalSystem`, real or simulated, and returns wha
 `xarray.Dataset` with named dimensions, units, and a record of how it was made.
 """
 
+from pnnlab.characterize.datasets import load, save
 from pnnlab.characterize.drives import (
-    Shots,
+    MeasuredShots,
     collect,
     collecting,
     join,
@@ -21,10 +22,9 @@ from pnnlab.characterize.measuring import (
     repeatability,
     response_curves,
 )
-from pnnlab.characterize.recording import load, save
 
 __all__ = [
-    "Shots",
+    "MeasuredShots",
     "collect",
     "collecting",
     "drift",

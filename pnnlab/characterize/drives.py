@@ -10,7 +10,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from pnnlab.characterize.recording import UNITS, attributes, save
+from pnnlab.characterize.datasets import UNITS, attributes, save
 from pnnlab.errors import DataError, RangeError
 from pnnlab.plain import seeded, whole
 from pnnlab.protocols import PhysicalSystem
@@ -170,7 +170,7 @@ def join(parts: Sequence[xr.Dataset]) -> xr.Dataset:
 
 
 @dataclass(frozen=True)
-class Shots:
+class MeasuredShots:
     """Measured shots as tensors: x (n, inputs), theta (n, parameters), y (repeats, n, outputs)."""
 
     x: Tensor
@@ -180,12 +180,12 @@ class Shots:
     def __len__(self) -> int:
         return len(self.x)
 
-    def rows(self, chosen: Tensor | slice) -> "Shots":
+    def rows(self, chosen: Tensor | slice) -> "MeasuredShots":
         """Some of the shots."""
-        return Shots(self.x[chosen], self.theta[chosen], self.y[:, chosen])
+        return MeasuredShots(self.x[chosen], self.theta[chosen], self.y[:, chosen])
 
 
-def shots(dataset: xr.Dataset, split: str) -> Shots:
+def shots(dataset: xr.Dataset, split: str) -> MeasuredShots:
     """Shots of one split of a collected data set.
 
     Raises
@@ -203,4 +203,4 @@ def shots(dataset: xr.Dataset, split: str) -> Shots:
         ) from error
     if not len(x):
         raise DataError(f"this data set has no {split} shots; collect at least ten drives.")
-    return Shots(x, theta.expand(len(x), -1), y)
+    return MeasuredShots(x, theta.expand(len(x), -1), y)

@@ -7,7 +7,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from pnnlab.characterize.recording import UNITS, attributes, counting
+from pnnlab.characterize.datasets import UNITS, attributes, counting
 from pnnlab.errors import RangeError
 from pnnlab.plain import whole
 from pnnlab.protocols import PhysicalSystem

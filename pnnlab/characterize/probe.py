@@ -12,9 +12,9 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from pnnlab.characterize.datasets import UNITS
 from pnnlab.characterize.measuring import response_curves
 from pnnlab.characterize.presets import Preset, assignments, given, presets
-from pnnlab.characterize.recording import UNITS
 from pnnlab.errors import ShapeError
 from pnnlab.plain import whole
 from pnnlab.protocols import PhysicalSystem

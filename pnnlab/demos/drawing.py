@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from pnnlab.errors import DataError, ShapeError
-from pnnlab.tasks.base import Split, Task
+from pnnlab.tasks.task import Split, Task
 from pnnlab.tasks.transforms import check_side, shrunk
 
 Array = NDArray[np.float64]

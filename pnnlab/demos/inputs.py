@@ -48,7 +48,7 @@ class Item:
 
 
 @final
-class Choice(anywidget.AnyWidget):
+class ExampleList(anywidget.AnyWidget):
     """A row of things to choose from, and a button for others.
 
     Parameters
@@ -259,14 +259,14 @@ class Input(ABC):
 
     Attributes
     ----------
-    choice : Choice
+    choice : ExampleList
         One test example of each class.
     """
 
     def __init__(self, task: Task, give: Give, title: str) -> None:
         self.task = task
         self.give = give
-        self.choice = Choice(title, "Others", on_choose=self._on_choose, on_more=self._on_more)
+        self.choice = ExampleList(title, "Others", on_choose=self._on_choose, on_more=self._on_more)
         self._page = 0
         self._rows: list[int] = []
         self._offer()

@@ -153,7 +153,7 @@ def _silence(channel: int, other: int, volts: Volts, noise: float) -> str:
 
 @final
 @dataclass(frozen=True)
-class Alignment:
+class RecordAlignment:
     """How a record compares with the waveform that was expected.
 
     Attributes
@@ -177,7 +177,7 @@ class Alignment:
     likeness: float
 
 
-def align(record: Volts, expected: Volts) -> Alignment:
+def align(record: Volts, expected: Volts) -> RecordAlignment:
     """Find ``expected`` in ``record``.
 
     The whole delay is that of the largest correlation, of either sign. Its fraction is found by
@@ -206,7 +206,7 @@ def align(record: Volts, expected: Volts) -> Alignment:
     return min(fits, key=lambda fit: fit.residual)
 
 
-def _between(record: Volts, expected: Volts, lag: int) -> Alignment:
+def _between(record: Volts, expected: Volts, lag: int) -> RecordAlignment:
     """Least squares for a delay from ``lag`` to the sample after it.
 
     Late by a fraction f, sample k of the record is (1 - f) of the expected one and f of the one
@@ -221,7 +221,7 @@ def _between(record: Volts, expected: Volts, lag: int) -> Alignment:
     spread = found.std()
     left = float(np.sqrt(np.mean(residual**2)))
     inside = -0.5 <= fraction <= 1.5  # else the two columns fight each other over noise
-    return Alignment(
+    return RecordAlignment(
         delay=lag + float(fraction),
         gain=float(gain),
         offset=float(offset),

@@ -18,8 +18,8 @@ from pnnlab.results.notebooks import (
 )
 from pnnlab.results.rows import Row, Summary, read_text, write
 from pnnlab.results.statistics import (
-    Line,
     Method,
+    ResultLine,
     Score,
     Trained,
     student_interval,
@@ -34,10 +34,10 @@ __all__ = [
     "END",
     "FILE",
     "Gathered",
-    "Line",
     "Method",
     "Notebook",
     "Outcome",
+    "ResultLine",
     "Results",
     "Row",
     "Score",

@@ -11,7 +11,7 @@ from typing import Any, Self, final
 from pnnlab.errors import PnnlabError, RunError
 from pnnlab.results.notebooks import read_notebook
 from pnnlab.results.rows import FRACTIONS, SUFFIX, Row, Summary, check_scale, read_text
-from pnnlab.results.statistics import DIGITS, Line, Trained, summed_up
+from pnnlab.results.statistics import DIGITS, ResultLine, Trained, summed_up
 from pnnlab.results.tables import markdown
 from pnnlab.storage import user_path
 
@@ -163,7 +163,7 @@ class Results:
         return tuple(held.values()), tuple(told)
 
     @property
-    def lines(self) -> tuple[Line, ...]:
+    def lines(self) -> tuple[ResultLine, ...]:
         """What the trainings come to."""
         return summed_up(self.trainings)
 

@@ -147,7 +147,7 @@ class Method:
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Line:
+class ResultLine:
     """A system, task, depth and twin. Fractions that stand beside it are means over trainings.
 
     Trainings that need no twin, such as the ideal, stand in the lines of every twin.
@@ -175,7 +175,7 @@ class Line:
         return getattr(found, name) if found else None
 
 
-def summed_up(trainings: Iterable[Trained]) -> tuple[Line, ...]:
+def summed_up(trainings: Iterable[Trained]) -> tuple[ResultLine, ...]:
     """What trainings come to, in their order."""
     places: dict[tuple[str, str, int], list[Trained]] = {}
     for one in trainings:
@@ -187,7 +187,7 @@ def summed_up(trainings: Iterable[Trained]) -> tuple[Line, ...]:
     )
 
 
-def _line(trainings: Sequence[Trained], twin: str | None) -> Line:
+def _line(trainings: Sequence[Trained], twin: str | None) -> ResultLine:
     rows = [one.row for one in trainings]
     latest = [one.row for one in sorted(trainings, key=lambda one: one.measured, reverse=True)]
     versions = {json.dumps(one.versions): one.versions for one in trainings if one.versions}
@@ -196,7 +196,7 @@ def _line(trainings: Sequence[Trained], twin: str | None) -> Line:
     }
     for name in ("n_test", "parameters", "published"):
         beside[name] = next(iter(known(latest, name)), None)
-    return Line(
+    return ResultLine(
         system=rows[0].system,
         task=rows[0].task,
         layers=rows[0].layers,

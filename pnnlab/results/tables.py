@@ -7,7 +7,7 @@ from typing import Any
 
 from pnnlab.errors import RunError
 from pnnlab.results.rows import Row, Summary
-from pnnlab.results.statistics import Line, Score, known, student_interval, wilson_interval
+from pnnlab.results.statistics import ResultLine, Score, known, student_interval, wilson_interval
 
 BEGIN, END = "<!-- begin: pnnlab results -->", "<!-- end: pnnlab results -->"
 _FILE = "notebooks/results.json"
@@ -194,13 +194,13 @@ def _score(score: Score | None) -> str:
     return f"{_percent(score.mean)} ({_range(*score.interval)})"
 
 
-def _seeds(line: Line) -> str:
+def _seeds(line: ResultLine) -> str:
     """How many: one number, or by method where they differ."""
     counts = [len(line.methods[name].seeds) for name in _METHODS if name in line.methods]
     return str(counts[0]) if len(set(counts)) == 1 else "/".join(map(str, counts)) or _ABSENT
 
 
-def _passes(line: Line) -> str:
+def _passes(line: ResultLine) -> str:
     return _count(line.methods["PAT"].device_passes if "PAT" in line.methods else None)
 
 
@@ -223,7 +223,7 @@ _LINE_COLUMNS = (
 )
 
 
-def markdown(lines: Sequence[Line]) -> str:
+def markdown(lines: Sequence[ResultLine]) -> str:
     """Lay lines out as a table, with the notes that it takes to read it."""
     return _table(_LINE_COLUMNS, lines, _line_notes(lines)) if lines else "No results yet."
 
@@ -245,7 +245,7 @@ def with_section(document: str, section: str) -> str:
     return f"{document[:start]}{BEGIN}\n\n{section}\n\n{document[stop:]}"
 
 
-def _line_notes(lines: Sequence[Line]) -> list[str]:
+def _line_notes(lines: Sequence[ResultLine]) -> list[str]:
     sizes = sorted({line.n_test for line in lines if line.n_test})
     tested = f" of {', '.join(f'{n:,}' for n in sizes)} samples" if sizes else ""
     notes = [
@@ -288,7 +288,7 @@ def _mean(score: Score | None) -> float | None:
     return score.mean if score else None
 
 
-_OTHERS: tuple[tuple[str, Callable[[Line], float | None]], ...] = (
+_OTHERS: tuple[tuple[str, Callable[[ResultLine], float | None]], ...] = (
     ("the linear classifier", lambda line: line.linear_baseline),
     ("the MLP", lambda line: line.digital_baseline),
     ("the digital layers alone", lambda line: line.accuracy_without_physics),
@@ -302,7 +302,7 @@ _OTHERS: tuple[tuple[str, Callable[[Line], float | None]], ...] = (
 )
 
 
-def _above(lines: Sequence[Line]) -> str:
+def _above(lines: Sequence[ResultLine]) -> str:
     """Where other columns beat PAT, counted, so that nobody has to look for it."""
     counted = []
     for name, value in _OTHERS:

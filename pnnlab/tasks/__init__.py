@@ -4,7 +4,6 @@ Some tasks come inside installed packages or are generated; the others are read 
 the environment variable ``PNNLAB_DATA`` names. Nothing is ever downloaded.
 """
 
-from pnnlab.tasks.base import Split, Task
 from pnnlab.tasks.formants import bayes_accuracy, vowels
 from pnnlab.tasks.images import (
     digits,
@@ -19,6 +18,7 @@ from pnnlab.tasks.recordings import (
     hillenbrand,
     wright_vowels,
 )
+from pnnlab.tasks.task import Split, Task
 from pnnlab.tasks.transforms import augmented, flipped, shrunk
 
 __all__ = [

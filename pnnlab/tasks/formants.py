@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from pnnlab.errors import RangeError
 from pnnlab.plain import whole
-from pnnlab.tasks.base import Split, Task
 from pnnlab.tasks.hillenbrand1995 import (
     FEATURES,
     GROUPS,
@@ -30,6 +29,7 @@ from pnnlab.tasks.hillenbrand1995 import (
     moments,
     shared_by_speaker,
 )
+from pnnlab.tasks.task import Split, Task
 
 Array = NDArray[np.float64]
 

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from pnnlab.errors import DataError
-from pnnlab.tasks.base import Split, Task, shuffled
 from pnnlab.tasks.files import IdxFiles, data_root
+from pnnlab.tasks.task import Split, Task, shuffled
 from pnnlab.tasks.transforms import augmented, check_side, flipped, shrunk
 
 WIDTH = 28  # pixels of MNIST's and Fashion-MNIST's images

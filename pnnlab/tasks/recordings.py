@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from pnnlab.errors import DataError, RangeError
 from pnnlab.plain import seeded, whole
 from pnnlab.storage import user_path
-from pnnlab.tasks.base import Split, Task
 from pnnlab.tasks.files import damaged, data_root, find_file, read_bytes
 from pnnlab.tasks.formants import limits
 from pnnlab.tasks.hillenbrand1995 import FEATURES, GROUPS, VOWELS
+from pnnlab.tasks.task import Split, Task
 
 _WRIGHT_FILES = ("wright2022-vowels/vowels_wright2022.npz", "vowels_wright2022.npz")
 _WRIGHT_SHA256 = "27ae4fe7822d70fc8e3cdf66368a893a7477ee49394ce20400335c1c258f8f74"

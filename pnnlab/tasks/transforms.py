@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from pnnlab.errors import RangeError, ShapeError
 from pnnlab.plain import seeded, whole
-from pnnlab.tasks.base import Split
+from pnnlab.tasks.task import Split
 
 _CHUNK = 4096  # images moved at a time, so that the memory needed is that of the result
 

@@ -16,7 +16,6 @@ from pnnlab.training.drift import (
     remember,
     remembering_passes,
 )
-from pnnlab.training.drives import Seen, seeing_passes, seen, shots_per_example
 from pnnlab.training.evaluation import (
     Evaluation,
     Examples,
@@ -28,6 +27,7 @@ from pnnlab.training.evaluation import (
     stuck,
 )
 from pnnlab.training.journey import Journey, Stage, journey
+from pnnlab.training.layer_drives import LayerDrives, seeing_passes, seen, shots_per_example
 from pnnlab.training.objectives import CLASSIFICATION, REGRESSION, Labels, Objective
 from pnnlab.training.records import Curves, Floats, History, Record
 from pnnlab.training.settings import FitSettings
@@ -48,11 +48,11 @@ __all__ = [
     "History",
     "Journey",
     "Labels",
+    "LayerDrives",
     "Objective",
     "Record",
     "Reference",
     "Refit",
-    "Seen",
     "Stage",
     "Training",
     "accuracy",

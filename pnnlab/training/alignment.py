@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from pnnlab.errors import RangeError, TwinError
 from pnnlab.layers import physical_layers
 from pnnlab.plain import whole
-from pnnlab.training.drives import passes_so_far, seeing_passes, seen
+from pnnlab.training.layer_drives import passes_so_far, seeing_passes, seen
 from pnnlab.twins import agreement_at
 
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pnnlab.errors import ShapeError
-from pnnlab.training.drives import passes_so_far
 from pnnlab.training.evaluation import Examples, outputs
+from pnnlab.training.layer_drives import passes_so_far
 
 Counts = NDArray[np.int64]
 

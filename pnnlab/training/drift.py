@@ -8,12 +8,12 @@ import xarray as xr
 from torch import Tensor, nn
 
 from pnnlab import characterize
-from pnnlab.characterize import Shots
+from pnnlab.characterize import MeasuredShots
 from pnnlab.errors import RangeError, TwinError
 from pnnlab.layers import PhysicalLayer, physical_layers
 from pnnlab.plain import seeded, whole
 from pnnlab.protocols import PhysicalSystem
-from pnnlab.training.drives import seeing_passes, seen
+from pnnlab.training.layer_drives import seeing_passes, seen
 from pnnlab.twins import (
     NeuralSettings,
     NeuralTwin,
@@ -59,7 +59,7 @@ class DriftNow:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Reference:
-    """Shots that a device took at some moment, to be taken again later.
+    """MeasuredShots that a device took at some moment, to be taken again later.
 
     Attributes
     ----------
@@ -240,7 +240,7 @@ def _fresh(
     return characterize.measured(system, drives, theta, repeats=READOUTS, seed=seed, reach=reach)
 
 
-def _error(twin: nn.Module, held: Shots) -> float:
+def _error(twin: nn.Module, held: MeasuredShots) -> float:
     return characterize.nmse(predict(twin, held.x, held.theta).expand_as(held.y), held.y)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pnnlab.layers import PhysicalLayer, observed, on_device, on_twin, physical_layers
-from pnnlab.tasks.base import Split, check_targets
+from pnnlab.tasks.task import Split, check_targets
 from pnnlab.training.objectives import CLASSIFICATION, Labels, Objective
 
 EVALUATION_BATCH = 500

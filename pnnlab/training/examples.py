@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from pnnlab.errors import PnnlabError, RangeError, ShapeError
 from pnnlab.layers import undriven
-from pnnlab.tasks.base import Split, check_targets, check_width
+from pnnlab.tasks.task import Split, check_targets, check_width
 from pnnlab.training.evaluation import Examples
 
 

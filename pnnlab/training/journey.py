@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pnnlab.errors import ShapeError
 from pnnlab.layers import PhysicalLayer, observed, on_device, on_twin, physical_layers
-from pnnlab.training.drives import passes_so_far
+from pnnlab.training.layer_drives import passes_so_far
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

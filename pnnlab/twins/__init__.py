@@ -7,7 +7,6 @@ from pnnlab.twins.agreement import (
     gap_by_depth,
     gradient_agreement,
 )
-from pnnlab.twins.base import Signature, Twin, predict
 from pnnlab.twins.equations import (
     CircuitEquations,
     OscillatorEquations,
@@ -27,6 +26,7 @@ from pnnlab.twins.neural import Mlp, NeuralTwin, Temporal
 from pnnlab.twins.physics import PhysicsFit, PhysicsTwin, fit_physics
 from pnnlab.twins.report import TwinReport, report
 from pnnlab.twins.storing import load, save
+from pnnlab.twins.twin import Signature, Twin, predict
 
 __all__ = [
     "CircuitEquations",

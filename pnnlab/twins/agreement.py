@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from pnnlab import characterize
-from pnnlab.characterize import Shots
+from pnnlab.characterize import MeasuredShots
 from pnnlab.errors import RangeError, TwinError
 from pnnlab.plain import seeded, whole
 from pnnlab.protocols import PhysicalSystem, still
-from pnnlab.twins.base import Twin, predict
+from pnnlab.twins.twin import Twin, predict
 
 COTANGENTS = 16  # random directions in the outputs for each one in the inputs
 
@@ -50,7 +50,7 @@ class GradientAgreement:
 def gradient_agreement(
     system: PhysicalSystem,
     twin: Twin,
-    shots: Shots,
+    shots: MeasuredShots,
     *,
     points: int = 64,
     directions: int = 4,
@@ -174,7 +174,7 @@ class DepthGap:
 
 
 def gap_by_depth(
-    system: PhysicalSystem, twin: Twin, shots: Shots, *, depth: int = 5, inputs: int = 256
+    system: PhysicalSystem, twin: Twin, shots: MeasuredShots, *, depth: int = 5, inputs: int = 256
 ) -> DepthGap:
     """Chain ``depth`` layers and see device and twin drift apart.
 

@@ -13,8 +13,8 @@ from pnnlab.systems.plate import PlateConstants
 from pnnlab.systems.pulses import MaskProgramme
 from pnnlab.systems.shg import respond
 from pnnlab.systems.waves import Crystal
-from pnnlab.twins.base import Described, check_programme, check_replays
 from pnnlab.twins.physics import Equations
+from pnnlab.twins.twin import Described, check_programme, check_replays
 
 
 @final

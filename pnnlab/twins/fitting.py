@@ -14,13 +14,13 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from pnnlab import characterize
-from pnnlab.characterize import Shots, collect
+from pnnlab.characterize import MeasuredShots, collect
 from pnnlab.errors import RangeError, TwinError
 from pnnlab.plain import make_plain, seeded
 from pnnlab.protocols import PhysicalSystem, still
-from pnnlab.twins.base import predict
 from pnnlab.twins.neural import Architecture, Mlp, NeuralTwin
 from pnnlab.twins.physics import Equations, PhysicsTwin, fit_physics
+from pnnlab.twins.twin import predict
 
 WARMUP = 0.05  # of the steps, in which the rate rises
 LONGEST_STEP = 1.0  # norm at which gradients are clipped
@@ -295,7 +295,7 @@ def _copy(twin: NeuralTwin) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in twin.core.state_dict().items()}
 
 
-def _fit_noise(twin: NeuralTwin, given: Shots) -> None:
+def _fit_noise(twin: NeuralTwin, given: MeasuredShots) -> None:
     """Fit the noise model to the scatter of the repeats, by Gaussian likelihood.
 
     The scatter of r repeats around their own mean has (r - 1) / r of the noise's variance, and

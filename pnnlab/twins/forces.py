@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from pnnlab.systems import oscillators
-from pnnlab.twins.base import Described
 from pnnlab.twins.equations import check_pendula
 from pnnlab.twins.neural import Architecture, Core
+from pnnlab.twins.twin import Described
 
 RATE_OF_SCALE = 5.0  # how much faster than a weight the scale of the read-outs is learnt
 

@@ -13,7 +13,7 @@ from torch.nn import functional
 from pnnlab.errors import TwinError
 from pnnlab.plain import make_plain, seeded
 from pnnlab.systems import multiplex
-from pnnlab.twins.base import Described, Twin, check_programme
+from pnnlab.twins.twin import Described, Twin, check_programme
 
 HOP = 4  # samples; a segment mean of so many needs no finer time
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pnnlab import characterize
 from pnnlab.plain import make_plain, whole
-from pnnlab.twins.base import Described, Twin
+from pnnlab.twins.twin import Described, Twin
 
 BAND = (0.2, 5.0)  # how far a constant may move, relative to its nominal value
 FAILED = 0.5  # NMSE above which half of what the outputs do goes unexplained

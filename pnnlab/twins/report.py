@@ -8,11 +8,11 @@ import xarray as xr
 from torch import Tensor
 
 from pnnlab import characterize
-from pnnlab.characterize import Shots
+from pnnlab.characterize import MeasuredShots
 from pnnlab.plain import whole
 from pnnlab.protocols import PhysicalSystem
 from pnnlab.twins.agreement import DepthGap, GradientAgreement, gap_by_depth, gradient_agreement
-from pnnlab.twins.base import Twin, predict
+from pnnlab.twins.twin import Twin, predict
 
 CEILING = 2.0  # times the noise ceiling: the twin's own error is no larger than the noise
 INVISIBLE = 1e-4  # NMSE that counts as perfect where there is no noise to compare with
@@ -40,7 +40,7 @@ class TwinReport:
     gradient : GradientAgreement
     gap : DepthGap or None
         None if the system cannot be chained.
-    held : Shots
+    held : MeasuredShots
         The held-out shots, with all of their repeats.
     modelled : Tensor, (shots, outputs)
         What the twin says to them.
@@ -54,7 +54,7 @@ class TwinReport:
     verdict: str
     gradient: GradientAgreement
     gap: DepthGap | None
-    held: Shots = field(repr=False, compare=False)
+    held: MeasuredShots = field(repr=False, compare=False)
     modelled: Tensor = field(repr=False, compare=False)
 
     @property

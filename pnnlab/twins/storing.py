@@ -9,7 +9,6 @@ import torch
 
 from pnnlab.errors import TwinError
 from pnnlab.storage import UnreadableError, read_tensors, user_path, write_tensors
-from pnnlab.twins.base import Described, Signature
 from pnnlab.twins.equations import (
     CircuitEquations,
     OscillatorEquations,
@@ -19,6 +18,7 @@ from pnnlab.twins.equations import (
 from pnnlab.twins.forces import Forces
 from pnnlab.twins.neural import Architecture, Mlp, NeuralTwin, Temporal
 from pnnlab.twins.physics import Equations, PhysicsTwin
+from pnnlab.twins.twin import Described, Signature
 
 VERSION = 1
 _RECIPES: dict[str, type[Equations | Architecture]] = {

@@ -4,7 +4,7 @@ A view observes a model and changes it only through the commands a user gave.
 """
 
 from pnnlab.views.comparison import Comparison
-from pnnlab.views.confusion import ConfusionView
+from pnnlab.views.confusion_view import ConfusionView
 from pnnlab.views.dashboard import TrainingDashboard, watch
 from pnnlab.views.lineplot import Line, Panel
 from pnnlab.views.panel import DevicePanel

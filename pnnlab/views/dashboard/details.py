@@ -35,7 +35,7 @@ from pnnlab.training import (
     seeing_passes,
     seen,
 )
-from pnnlab.views.confusion import ConfusionView
+from pnnlab.views.confusion_view import ConfusionView
 from pnnlab.views.controls import Entry, Folds, OneOf
 from pnnlab.views.dashboard.panels import layer_lines
 from pnnlab.views.lineplot import Line, Panel, number
@@ -525,7 +525,7 @@ WHAT = (
 
 
 @dataclass(frozen=True)
-class Look:
+class DriftLook:
     """All layers compared with what was remembered, once."""
 
     step: int
@@ -546,7 +546,7 @@ class DriftSection(Section):
         session, network = context.session, context.training.network
         layers = physical_layers(network)
         self._references: Sequence[Reference] = context.references
-        self._looks: list[Look] = []
+        self._looks: list[DriftLook] = []
         self.remember = DeviceAction(
             session,
             "Remember how the device is now",
@@ -607,11 +607,11 @@ class DriftSection(Section):
         self._draw()
         return f"remembered at step {step}"
 
-    def _compare(self) -> Look:
+    def _compare(self) -> DriftLook:
         found = tuple(reference.compare() for reference in self._references)
-        return Look(self._context.training.step, found)
+        return DriftLook(self._context.training.step, found)
 
-    def _show(self, look: Look) -> str:
+    def _show(self, look: DriftLook) -> str:
         self._looks.append(look)
         if len(self._looks) > MOST:
             del self._looks[1 : MOST // 2 : 2]
@@ -630,7 +630,7 @@ class DriftSection(Section):
         self._grid.show(drift_panels(self._looks, self._context.training.steps))
 
 
-def drift_words(look: Look) -> str:
+def drift_words(look: DriftLook) -> str:
     """A look in one sentence."""
     told = [
         f"layer {number}: {now.rms:.2g} rms"
@@ -641,7 +641,7 @@ def drift_words(look: Look) -> str:
     return f"step {look.step}: {', '.join(told) or 'no drift beyond noise'}; {passes}"
 
 
-def drift_panels(looks: Sequence[Look], steps: int) -> list[Panel]:
+def drift_panels(looks: Sequence[DriftLook], steps: int) -> list[Panel]:
     """Change of the read-outs, and the least that could be told from noise, over the run."""
     step = np.array([look.step for look in looks], dtype=float)
 
@@ -682,7 +682,7 @@ class Sections:
         self._makers = sections(context)
         self._lock = threading.Lock()
         self.made: dict[str, Section] = {}
-        self.folds = Folds(label="Look closer", names=list(self._makers))
+        self.folds = Folds(label="DriftLook closer", names=list(self._makers))
         self._room = widgets.VBox()
         self.widget = widgets.VBox([self.folds, self._room])
         self.folds.observe(lambda _: self._turn(), "unfolded")

@@ -10,7 +10,7 @@ from pnnlab.training.evaluation import outputs
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class LayerDrives:
     """Where one physical layer works.
 
     Attributes
@@ -32,7 +32,7 @@ class Seen:
         return self.x[torch.arange(rows) * len(self.x) // rows]
 
 
-def seen(network: nn.Module, x: Tensor) -> tuple[Seen, ...]:
+def seen(network: nn.Module, x: Tensor) -> tuple[LayerDrives, ...]:
     """Send ``x`` through the devices, and note the drive of every physical layer.
 
     Costs `seeing_passes`. The network is left as it was.
@@ -42,7 +42,7 @@ def seen(network: nn.Module, x: Tensor) -> tuple[Seen, ...]:
     with on_device(network), observed(network, lambda layer, x, *_: drives[layer].append(x)):
         outputs(network, x)
     return tuple(
-        Seen(layer, torch.cat(rows), layer.theta.detach().clamp(0, 1))
+        LayerDrives(layer, torch.cat(rows), layer.theta.detach().clamp(0, 1))
         for layer, rows in drives.items()
     )
 
