@@ -59,7 +59,7 @@ class DriftNow:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Reference:
-    """MeasuredShots that a device took at some moment, to be taken again later.
+    """Shots that a device took at some moment, to be taken again later.
 
     Attributes
     ----------
