@@ -9,13 +9,14 @@ import warnings
 from dataclasses import dataclass
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from toy import InUnit, Toy, ToyTwin, TwinInUnit, toy_response
 
 from pnnlab import characterize, twins
-from pnnlab.errors import DataError, ShapeError
+from pnnlab.errors import DataError, ShapeError, TwinError
 from pnnlab.gradients import ideal, in_silico, physics_aware
 from pnnlab.layers import PhysicalLayer, Rescale, calibrate, physical_layers
 from pnnlab.protocols import still
@@ -307,12 +308,15 @@ def test_each_output_of_a_neural_twin_may_have_its_own_unit(data):
 def test_a_twin_says_which_outputs_did_not_move_and_has_them_constant(repeats):
     device = Dead(1, 3, noise=0.02)
     dataset = characterize.collect(device, 200, seed=0, repeats=repeats)
+    dataset["y"][:, ::2, 3] = np.nextafter(np.float32(0.4), np.float32(1))  # rounding moves it
     twin = NeuralTwin(device, Mlp((16,)))
     with pytest.warns(RuntimeWarning, match=r"dead: .* inputs: 1, 3\."):
         records = list(fitting_neural(twin, dataset, NeuralSettings(epochs=4)))
     assert all(math.isfinite(r.train + r.validation) for r in records)
     held = characterize.shots(dataset, "test")
-    assert torch.equal(twin(held.x, held.theta)[:, [1, 3]], torch.full((20, 2), 0.4))
+    dead = twin(held.x, held.theta)[:, [1, 3]]
+    assert torch.equal(dead, dead[:1].expand(20, 2))
+    assert torch.allclose(dead, torch.tensor(0.4))
     deviation = twin.deviation(held.x, held.theta)
     assert deviation.isfinite().all()
     assert torch.equal(deviation[:, [1, 3]], torch.zeros(20, 2))
@@ -356,13 +360,14 @@ class InVolts(Equations):
         pass
 
     def __call__(self, x, theta, constants, output_dim):
-        y = constants.volts * toy_response(x, theta, constants.strength)
+        gain = constants.volts * getattr(self, "forgotten", 1.0)
+        y = gain * toy_response(x, theta, constants.strength)
         return y if constants.strength < 2 else torch.full_like(y, math.nan)
 
 
 @pytest.mark.parametrize("volts", [2.0**-30, 2.0**20])
 def test_a_physics_twin_finds_the_same_constants_in_every_unit(data, volts):
-    start = Strength(1.0, 1.9), Strength(volts, 1.9)  # its first steps leave what can be solved
+    start = Strength(1.0, 1.9), Strength(volts, 1.9)
     ours, theirs = (
         fit_physics(PhysicsTwin(Toy(), InVolts(), constants), in_unit(data, constants.volts))
         for constants in start
@@ -372,9 +377,28 @@ def test_a_physics_twin_finds_the_same_constants_in_every_unit(data, volts):
     assert theirs.constants["strength"] == pytest.approx(1.1, rel=0.02)
 
 
+@pytest.mark.parametrize("volts", [2.0**-30, 2.0**20])
+def test_what_cannot_be_solved_is_as_bad_in_every_unit(data, volts):
+    start = Strength(1.0, 1.99999), Strength(volts, 1.99999)  # half a step of a difference away
+    ours, theirs = (
+        fit_physics(PhysicsTwin(Toy(), InVolts(), constants), in_unit(data, constants.volts))
+        for constants in start
+    )
+    assert theirs.constants == ours.constants
+    assert theirs.constants["strength"] < 2
+
+
 def test_small_constants_that_were_changed_are_not_called_nominal():
     assert PhysicsTwin(Toy(), InVolts()).label == "physics twin, nominal"
     assert PhysicsTwin(Toy(), InVolts(), Strength(1.1e-9)).label == "physics twin, fitted"
+
+
+def test_a_twin_in_nanovolts_that_would_be_read_as_another_is_not_saved(tmp_path):
+    equations = InVolts()
+    object.__setattr__(equations, "forgotten", 2.0)
+    twin = PhysicsTwin(Toy(), equations, Strength(1e-10))
+    with pytest.raises(TwinError, match="it answers otherwise"):
+        twins.save(twin, tmp_path / "twin.pt")
 
 
 @pytest.mark.parametrize(
