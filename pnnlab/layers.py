@@ -19,7 +19,9 @@ Observer: TypeAlias = "Callable[[PhysicalLayer, Tensor, Tensor, Tensor], object]
 
 PENALTY_SHARPNESS = 30.0  # k of the soft range penalty, as in the authors' experiment code
 AVERAGING = 0.1  # weight of a new batch in the running statistics: the last ten count
-FULL_SCALE = 10.0  # standard deviations of a read-out, about what they are of the built-in systems
+FULL_SCALE = (
+    1e-5**-0.5
+)  # rms deviations of all elements: BatchNorm's eps is then their mean variance
 
 
 def soft_range_penalty(value: Tensor, sharpness: float = PENALTY_SHARPNESS) -> Tensor:
@@ -53,8 +55,11 @@ class Rescale(nn.Module):
     sees one input at a time. Measured on a twin and used on the device these averages are stale;
     measuring them again there, by `calibrate`, is what "recalibrated" means in every results table.
 
-    The unit of an element does not matter, nor an offset: it is brought to a common scale first, by
-    what it showed in the first batch. An element that has not moved yet, up to rounding, is 0.
+    The unit of the input does not matter, nor an offset of an element: all are brought to a common
+    scale first, by what they showed in the first batch. There each is divided by the root of its
+    variance plus the mean variance of all, so that one that moves less than the others do, of a
+    device mostly noise, is not amplified to their size. One that has not moved yet, up to
+    rounding, is 0.
 
     Parameters
     ----------
@@ -70,7 +75,8 @@ class Rescale(nn.Module):
     statistics : nn.BatchNorm1d
         Standardises on the common scale.
     unit : Tensor, (2, features)
-        Of each element the centre, and the factor that brings it to the common scale.
+        Of each element the centre, and the factor, the same for all, to the common scale; 0 for
+        those that have not moved yet.
     """
 
     unit: Tensor
@@ -107,7 +113,7 @@ class Rescale(nn.Module):
         return torch.addcmul(self.offset, self.statistics((h - centre) * factor), self.gain)
 
     def _find_unit(self, h: Tensor) -> None:
-        """Note the scale of elements that move for the first time."""
+        """Note centre and scale of elements that move for the first time."""
         kept, (centre, factor) = self.statistics, self.unit
         assert kept.running_mean is not None
         assert kept.running_var is not None
@@ -115,11 +121,13 @@ class Rescale(nn.Module):
             factor.zero_()
         new = (factor == 0) & ~still(h)
         if bool(new.any()):
-            # In double precision: squares of nanovolts leave the single of some accelerators.
-            deviation, mean = torch.std_mean(h[:, new].cpu().double(), 0, correction=0)
-            centre[new] = mean.to(centre)
-            factor[new] = (1 / (FULL_SCALE * deviation)).to(factor)
-            kept.running_mean[new], kept.running_var[new] = 0.0, FULL_SCALE**-2
+            # In double precision, where squares do not underflow.
+            variance, mean = torch.var_mean(h[:, new].cpu().double(), 0, correction=0)
+            found = 1 / (FULL_SCALE * variance.mean().sqrt())
+            common = torch.where(factor.max() > 0, factor.max(), found.to(factor))
+            centre[new], factor[new] = mean.to(centre), common
+            kept.running_mean[new] = 0.0
+            kept.running_var[new] = (variance * common.double() ** 2).to(factor)
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
         # Weights that were saved before there was a unit were trained with this one.
