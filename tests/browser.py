@@ -101,7 +101,7 @@ def jupyter_lab(folder: Path, own: Path, *, dark: bool = False) -> Iterator[str]
             yield address
         finally:
             server.terminate()
-            server.wait(timeout=30)
+            server.wait(timeout=PATIENCE / 1000)
 
 
 def wait_for_server(address: str, server: subprocess.Popen[bytes], log: Path) -> None:

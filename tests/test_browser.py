@@ -27,7 +27,7 @@ from toy import Toy, ToyTwin
 from pnnlab.gradients import physics_aware
 from pnnlab.layers import PhysicalLayer, Rescale
 from pnnlab.background import Session
-from pnnlab.training import FitSettings, Training, fit
+from pnnlab.training import FitSettings, Training
 from pnnlab.views import TrainingDashboard
 
 torch.set_num_threads(1)
