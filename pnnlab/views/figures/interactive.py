@@ -109,7 +109,7 @@ def _sheet(chart: Chart, plots: list[Plot]) -> go.Figure:
     top, high = 60 + 40 * any(plot.title for plot in plots), 370 * rows - 80
     margin = {"l": 70, "r": 30, "t": top, "b": 80}
     if all(plot.raised for plot in plots):
-        high, margin = high + 90, {"l": 0, "r": 0, "t": top, "b": 0}
+        high, margin = high + 170, {"l": 0, "r": 0, "t": top, "b": 0}
         figure.update_layout(modebar_orientation="h")  # above the colour bar, not on it
     figure.update_layout(template=TEMPLATE, title_text=chart.title, margin=margin)
     figure.update_annotations(font={"size": 14}, xanchor="center")
