@@ -303,6 +303,7 @@ def test_limits_are_those_of_the_description() -> None:
         )
         assert drawn(chart).axes[0].get_xlim() == (0, 9)
         assert drawn(chart).axes[0].get_ylim() == (1, 100)
+        assert repr(chart) == "Chart of 1 plot"
         assert chart._repr_png_().startswith(b"\x89PNG")
         layout = explored(chart).layout
         assert (layout.xaxis.range, layout.yaxis.range) == ((0, 9), seen)

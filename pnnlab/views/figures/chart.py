@@ -181,7 +181,8 @@ class Chart:
         return interactive.draw(self)
 
     def __repr__(self) -> str:
-        return f"Chart of {len(self.plots)} plots"  # the same in every run
+        many = "s" * (len(self.plots) > 1)
+        return f"Chart of {len(self.plots)} plot{many}"  # the same in every run
 
     def _repr_png_(self) -> bytes:
         return self.static()._repr_png_()
