@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
-from pnnlab.views.figures.chart import Chart, Choice, Matrix, Plot, Points, Series
+from pnnlab.views.figures.chart import Alternatives, Chart, Matrix, Plot, Points, Series
 from pnnlab.views.style import PALETTE, STYLE, Picture
 from pnnlab.views.touch import BAND
 
@@ -48,7 +48,7 @@ def draw(chart: Chart) -> Picture:
     return Picture(figure)
 
 
-def _plots(place: Plot | Choice) -> list[Plot]:
+def _plots(place: Plot | Alternatives) -> list[Plot]:
     if isinstance(place, Plot):
         return [place]
     return list(place.plots.values()) if place.chosen is None else [place.plots[place.chosen]]

@@ -13,7 +13,16 @@ from numpy.typing import ArrayLike, NDArray
 from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
-from pnnlab.views.figures.chart import LINES, Chart, Choice, Matrix, Plot, Points, Series, spread
+from pnnlab.views.figures.chart import (
+    LINES,
+    Alternatives,
+    Chart,
+    Matrix,
+    Plot,
+    Points,
+    Series,
+    spread,
+)
 from pnnlab.views.style import PALETTE
 from pnnlab.views.touch import BAND
 
@@ -78,7 +87,7 @@ def draw(chart: Chart) -> go.Figure:
     return figure
 
 
-def _options(place: Plot | Choice) -> tuple[dict[str, Plot], str]:
+def _options(place: Plot | Alternatives) -> tuple[dict[str, Plot], str]:
     """As many plots, by name, as `LINES` allows, and the name of the first to show."""
     if isinstance(place, Plot):
         return {"": place}, ""
