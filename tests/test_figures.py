@@ -18,9 +18,9 @@ from plotly import graph_objects as go
 from toy import Toy, ToyTwin
 
 from pnnlab import characterize, twins
-from pnnlab.characterize import Shots
+from pnnlab.characterize import MeasuredShots
 from pnnlab.characterize.probe import Probe
-from pnnlab.errors import ShapeError
+from pnnlab.errors import RangeError, ShapeError
 from pnnlab.twins import (
     DepthGap,
     GradientAgreement,
@@ -32,7 +32,7 @@ from pnnlab.twins import (
 )
 from pnnlab.views import figures
 from pnnlab.views.figures import Chart, measurements, twin_reports
-from pnnlab.views.figures.chart import Choice, Matrix, Plot, Points, Series, spread
+from pnnlab.views.figures.chart import Alternatives, Matrix, Plot, Points, Series, spread
 
 SMALL = 60_000  # bytes that a figure may take in a stored notebook
 
@@ -112,7 +112,7 @@ def large() -> Measured:
                 device_passes=1,
             ),
             gap=DepthGap(free=(0.1,) * 9, local=(0.1,) * 9, noise=(0.01,) * 9, device_passes=1),
-            held=Shots(x, x, y),
+            held=MeasuredShots(x, x, y),
             modelled=y[0] + 0.1 * torch.rand(300, 784),
         )
         for number in range(4)
@@ -228,7 +228,7 @@ def test_both_forms_show_the_same_lines(toy: Measured) -> None:
 
 
 def test_a_shot_is_chosen(toy: Measured) -> None:
-    chart = figures.repeatability(toy.repeated, shot=2)
+    chart = figures.repeatability(toy.repeated, shot=np.int64(2))
     left, _ = drawn(chart).axes
     assert left.lines[0].get_ydata().tolist() == toy.repeated["mean"][2].values.tolist()
     assert f"{float(toy.repeated.signal_to_noise):.3g}" in chart.title
@@ -244,6 +244,8 @@ def test_a_shot_is_chosen(toy: Measured) -> None:
     assert np.allclose(shot.error_y.array, 2 * toy.repeated["deviation"].sel(shot=5))
     with pytest.raises(ShapeError, match="there is no shot 8; choose from 0 to 7"):
         figures.repeatability(toy.repeated, shot=8)
+    with pytest.raises(RangeError, match=r"shot is 2\.0; give a whole number"):
+        figures.repeatability(toy.repeated, shot=2.0)  # type: ignore[arg-type]
 
 
 def test_an_element_is_chosen(toy: Measured) -> None:
@@ -263,7 +265,7 @@ def test_an_element_is_chosen(toy: Measured) -> None:
     assert on[0].name == "output 1"
     assert np.allclose(on[0].y, toy.swept["mean"].sel(element="theta[7]", output=1))
 
-    alone = figures.response(toy.swept, outputs=[0])
+    alone = figures.response(toy.swept, outputs=np.array([0]))
     assert [t.name for t in explored(alone).data if t.visible is True] == ["output 0"]
     assert len(drawn(alone).axes[0].lines) == 1
     with pytest.raises(ShapeError, match="there is no output 6; choose from 0 to 5"):
@@ -273,7 +275,7 @@ def test_an_element_is_chosen(toy: Measured) -> None:
 def test_an_output_looks_the_same_in_all_plots() -> None:
     looks: dict[str, set[object]] = {}
     (choice,) = figures.response(large().swept).plots
-    assert isinstance(choice, Choice)
+    assert isinstance(choice, Alternatives)
     for plot in choice.plots.values():
         for mark in plot.marks:
             assert isinstance(mark, Series)
@@ -303,6 +305,7 @@ def test_limits_are_those_of_the_description() -> None:
         )
         assert drawn(chart).axes[0].get_xlim() == (0, 9)
         assert drawn(chart).axes[0].get_ylim() == (1, 100)
+        assert repr(chart) == "Chart of 1 plot"
         assert chart._repr_png_().startswith(b"\x89PNG")
         layout = explored(chart).layout
         assert (layout.xaxis.range, layout.yaxis.range) == ((0, 9), seen)
@@ -344,6 +347,8 @@ def test_noise_memory_and_drift_say_what_was_measured(toy: Measured) -> None:
     assert np.allclose(figure.data[0].z, toy.remembered["jacobian"])
     assert f"memory: {int(toy.remembered.length)}" in legend(drawn(chart))
 
+    with pytest.raises(RangeError, match="outputs is -1; it must be at least 0"):
+        figures.drift(toy.drifted, outputs=-1)
     chart = figures.drift(toy.drifted, outputs=2)
     assert len(drawn(chart).axes[0].lines) == 4  # two of noise
     outputs = [t for t in explored(chart).data if t.name.startswith("output")]
@@ -464,7 +469,7 @@ def judged(x: torch.Tensor, y: torch.Tensor, modelled: torch.Tensor) -> TwinRepo
             device_passes=0,
         ),
         gap=None,
-        held=Shots(x, x, y),
+        held=MeasuredShots(x, x, y),
         modelled=modelled,
     )
 

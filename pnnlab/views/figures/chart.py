@@ -136,7 +136,7 @@ class Plot:
 
 
 @dataclass(frozen=True, eq=False)
-class Choice:
+class Alternatives:
     """Plots by name, of which an explorable figure shows one at a time: as many as a menu can hold.
 
     It begins with the ``chosen`` one, the only one that a picture has; where that is None it
@@ -153,7 +153,7 @@ class Chart:
 
     Parameters
     ----------
-    plots : sequence of Plot or Choice
+    plots : sequence of Plot or Alternatives
         From left to right; the last of several rows takes the width that is left.
     columns : int, optional
         Plots of a row; by default all.
@@ -162,7 +162,7 @@ class Chart:
     """
 
     title: str
-    plots: Sequence[Plot | Choice]
+    plots: Sequence[Plot | Alternatives]
     _: KW_ONLY
     columns: int | None = None
     shared: bool = False
@@ -170,18 +170,19 @@ class Chart:
     # Both renderers import this module; plotly is loaded only for those who explore.
     def static(self) -> Picture:
         """Draw it with matplotlib; ``chart.static().figure.savefig("name.pdf")`` writes a file."""
-        from pnnlab.views.figures import static
+        from pnnlab.views.figures import matplotlib_renderer
 
-        return static.draw(self)
+        return matplotlib_renderer.draw(self)
 
     def explore(self) -> go.Figure:
         """Draw it with plotly, to point at and to turn, thinned so that a notebook stays small."""
-        from pnnlab.views.figures import interactive
+        from pnnlab.views.figures import plotly_renderer
 
-        return interactive.draw(self)
+        return plotly_renderer.draw(self)
 
     def __repr__(self) -> str:
-        return f"Chart of {len(self.plots)} plots"  # the same in every run
+        many = "s" * (len(self.plots) > 1)
+        return f"Chart of {len(self.plots)} plot{many}"  # the same in every run
 
     def _repr_png_(self) -> bytes:
         return self.static()._repr_png_()

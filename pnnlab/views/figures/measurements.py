@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from pnnlab.characterize.probe import Probe, Response
 from pnnlab.errors import ShapeError
+from pnnlab.plain import whole
 from pnnlab.views.figures.chart import (
     LINES,
+    Alternatives,
     Chart,
-    Choice,
     Mark,
     Matrix,
     Plot,
@@ -42,6 +43,7 @@ def repeatability(seen: xr.Dataset, shot: int = 0) -> Chart:
         There is no such shot.
     """
     output, mean, deviation = seen.output.values, seen["mean"].values, seen["deviation"].values
+    shot = whole("shot", shot)
     if not 0 <= shot < len(mean):
         raise ShapeError(f"there is no shot {shot}; choose from 0 to {len(mean) - 1}.")
     green = Look("green", ())
@@ -53,7 +55,7 @@ def repeatability(seen: xr.Dataset, shot: int = 0) -> Chart:
     signal = Series("signal", output, mean.std(0))
     beside = Plot("Signal and noise", "output", DEVIATION, [signal, noise], log=True)
     title = f"Signal to noise {float(seen.signal_to_noise):.3g}"
-    return Chart(title, [Choice(shots, chosen=f"shot {shot}"), beside])
+    return Chart(title, [Alternatives(shots, chosen=f"shot {shot}"), beside])
 
 
 def noise(seen: xr.Dataset) -> Chart:
@@ -90,7 +92,7 @@ def response(seen: xr.Dataset, outputs: Sequence[int] | None = None) -> Chart:
         There is no such output.
     """
     known, names = seen.output.values.tolist(), seen.element.values.tolist()
-    asked = [] if outputs is None else list(outputs)
+    asked = [] if outputs is None else [whole("output", output) for output in outputs]
     missing = [output for output in asked if output not in known]
     if missing:
         raise ShapeError(f"there is no output {missing[0]}; choose from {known[0]} to {known[-1]}.")
@@ -118,7 +120,7 @@ def response(seen: xr.Dataset, outputs: Sequence[int] | None = None) -> Chart:
             for place, output in enumerate(each)
         ]
         plots[name] = Plot(f"Sweep of {name}", f"{name} (fraction of range)", READ_OUT, marks)
-    return Chart(f"Response around a working point, ± {BAND} SD", [Choice(plots)])
+    return Chart(f"Response around a working point, ± {BAND} SD", [Alternatives(plots)])
 
 
 def surface(seen: xr.Dataset, element: str | None = None) -> Chart:
@@ -171,6 +173,7 @@ def drift(seen: xr.Dataset, outputs: int = 4) -> Chart:
     outputs : int
         How many are shown; the legend of an explorable figure offers six more.
     """
+    outputs = whole("outputs", outputs, 0)
     shots, change = seen.shots.values, seen["mean"] - seen["mean"][0]
     noise = float(seen["noise"])
     point = noise * math.sqrt(2 / int(seen.attrs["every"]))

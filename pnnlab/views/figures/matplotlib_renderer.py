@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
-from pnnlab.views.figures.chart import Chart, Choice, Matrix, Plot, Points, Series
+from pnnlab.views.figures.chart import Alternatives, Chart, Matrix, Plot, Points, Series
 from pnnlab.views.style import PALETTE, STYLE, Picture
 from pnnlab.views.touch import BAND
 
@@ -32,7 +32,7 @@ def draw(chart: Chart) -> Picture:
             row, column = divmod(number, columns)
             place = grid[row, column:] if plot is plots[-1] else grid[row, column]
             axes = figure.add_subplot(place, sharey=first if chart.shared else None)
-            listed |= _draw(axes, plot)
+            listed |= _draw(axes, plot, ticks=5 if columns > 2 else 10)
             if column and plot.y_label == plots[number - 1].y_label:
                 axes.set_ylabel("")
             first = first or axes
@@ -48,13 +48,13 @@ def draw(chart: Chart) -> Picture:
     return Picture(figure)
 
 
-def _plots(place: Plot | Choice) -> list[Plot]:
+def _plots(place: Plot | Alternatives) -> list[Plot]:
     if isinstance(place, Plot):
         return [place]
     return list(place.plots.values()) if place.chosen is None else [place.plots[place.chosen]]
 
 
-def _draw(axes: Axes, plot: Plot) -> dict[object, tuple[str, Any]]:
+def _draw(axes: Axes, plot: Plot, ticks: int) -> dict[object, tuple[str, Any]]:
     """Draw a plot; gives what the legend is to name, once of each kind."""
     listed: dict[object, tuple[str, Any]] = {}
     for mark in plot.marks:
@@ -73,7 +73,7 @@ def _draw(axes: Axes, plot: Plot) -> dict[object, tuple[str, Any]]:
         axes.set_xlim(plot.x_limits)
     if plot.y_limits is not None:
         axes.set_ylim(plot.y_limits)
-    axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=plot.whole))
+    axes.xaxis.set_major_locator(MaxNLocator(ticks, steps=[1, 2, 2.5, 5, 10], integer=plot.whole))
     return listed
 
 

@@ -13,7 +13,16 @@ from numpy.typing import ArrayLike, NDArray
 from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
-from pnnlab.views.figures.chart import LINES, Chart, Choice, Matrix, Plot, Points, Series, spread
+from pnnlab.views.figures.chart import (
+    LINES,
+    Alternatives,
+    Chart,
+    Matrix,
+    Plot,
+    Points,
+    Series,
+    spread,
+)
 from pnnlab.views.style import PALETTE
 from pnnlab.views.touch import BAND
 
@@ -78,7 +87,7 @@ def draw(chart: Chart) -> go.Figure:
     return figure
 
 
-def _options(place: Plot | Choice) -> tuple[dict[str, Plot], str]:
+def _options(place: Plot | Alternatives) -> tuple[dict[str, Plot], str]:
     """As many plots, by name, as `LINES` allows, and the name of the first to show."""
     if isinstance(place, Plot):
         return {"": place}, ""
@@ -109,7 +118,7 @@ def _sheet(chart: Chart, plots: list[Plot]) -> go.Figure:
     top, high = 60 + 40 * any(plot.title for plot in plots), 370 * rows - 80
     margin = {"l": 70, "r": 30, "t": top, "b": 80}
     if all(plot.raised for plot in plots):
-        high, margin = high + 90, {"l": 0, "r": 0, "t": top, "b": 0}
+        high, margin = high + 170, {"l": 0, "r": 0, "t": top, "b": 0}
         figure.update_layout(modebar_orientation="h")  # above the colour bar, not on it
     figure.update_layout(template=TEMPLATE, title_text=chart.title, margin=margin)
     figure.update_annotations(font={"size": 14}, xanchor="center")
