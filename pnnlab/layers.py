@@ -115,7 +115,7 @@ class Rescale(nn.Module):
             factor.zero_()
         new = (factor == 0) & ~still(h)
         if bool(new.any()):
-            # In double precision, where squares do not underflow.
+            # In double precision: squares of nanovolts leave the single of some accelerators.
             deviation, mean = torch.std_mean(h[:, new].cpu().double(), 0, correction=0)
             centre[new] = mean.to(centre)
             factor[new] = (1 / (FULL_SCALE * deviation)).to(factor)

@@ -316,8 +316,7 @@ def _fit_noise(twin: NeuralTwin, given: MeasuredShots) -> None:
     squares = standard.square() + NOISELESS**2
     with torch.no_grad():
         noise.slope.zero_()
-        level = squares.mean((0, 1)).log() / 2
-        noise.level.copy_(level if len(noise.level) > 1 else level.mean())
+        noise.level.copy_(squares.mean((0, 1)).log().mean() / 2)
 
     def likelihood() -> Tensor:
         optimizer.zero_grad()
