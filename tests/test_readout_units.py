@@ -16,7 +16,7 @@ from torch import nn
 from toy import InUnit, Toy, ToyTwin, TwinInUnit, toy_response
 
 from pnnlab import characterize, twins
-from pnnlab.errors import DataError, ShapeError
+from pnnlab.errors import DataError, ShapeError, TwinError
 from pnnlab.gradients import ideal, in_silico, physics_aware
 from pnnlab.layers import PhysicalLayer, Rescale, calibrate, physical_layers
 from pnnlab.protocols import still
@@ -360,7 +360,8 @@ class InVolts(Equations):
         pass
 
     def __call__(self, x, theta, constants, output_dim):
-        y = constants.volts * toy_response(x, theta, constants.strength)
+        gain = constants.volts * getattr(self, "forgotten", 1.0)
+        y = gain * toy_response(x, theta, constants.strength)
         return y if constants.strength < 2 else torch.full_like(y, math.nan)
 
 
@@ -390,6 +391,14 @@ def test_what_cannot_be_solved_is_as_bad_in_every_unit(data, volts):
 def test_small_constants_that_were_changed_are_not_called_nominal():
     assert PhysicsTwin(Toy(), InVolts()).label == "physics twin, nominal"
     assert PhysicsTwin(Toy(), InVolts(), Strength(1.1e-9)).label == "physics twin, fitted"
+
+
+def test_a_twin_in_nanovolts_that_would_be_read_as_another_is_not_saved(tmp_path):
+    equations = InVolts()
+    object.__setattr__(equations, "forgotten", 2.0)
+    twin = PhysicsTwin(Toy(), equations, Strength(1e-10))
+    with pytest.raises(TwinError, match="it answers otherwise"):
+        twins.save(twin, tmp_path / "twin.pt")
 
 
 @pytest.mark.parametrize(
