@@ -121,7 +121,7 @@ class Rescale(nn.Module):
             factor.zero_()
         new = (factor == 0) & ~still(h)
         if bool(new.any()):
-            # In double precision, where squares do not underflow.
+            # In double precision: squares of nanovolts leave the single of some accelerators.
             variance, mean = torch.var_mean(h[:, new].cpu().double(), 0, correction=0)
             found = 1 / (FULL_SCALE * variance.mean().sqrt())
             common = torch.where(factor.max() > 0, factor.max(), found.to(factor))

@@ -165,6 +165,12 @@ def test_axes_stay_until_they_no_longer_fit() -> None:
     small = steady(first, 0.4, 0.5)
     assert small[1] - small[0] < 0.5 * (first[1] - first[0])
     assert steady(None, 0.3, 0.3)[1] > steady(None, 0.3, 0.3)[0]
+    for unit in (1e-9, 1e6):
+        low, high = steady(None, 2 * unit, 8 * unit)
+        assert 0 <= low <= 2 * unit
+        assert 8 * unit <= high <= 10 * unit
+        low, high = steady(None, unit, unit)
+        assert 0.9 * unit < low < unit < high < 1.1 * unit
 
 
 def sweep(twin: bool) -> xr.Dataset:
