@@ -157,8 +157,8 @@ def test_01_the_device_answers_whoever_touches_it(lab: Lab, server: tuple[str, P
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("02_characterize", r"y = [\d.]+ ± [\d.e−]+ of full scale"),
-        ("03_fit_the_twin", r"in \d+ shots.*rms residual [\d.e−]+ of full scale"),
+        ("02_characterize", r"y \(fraction of full scale\): [\d.]+.*SD of y .*: [\d.e−]+"),
+        ("03_fit_the_twin", r"rms residual \(fraction of full scale\): [\d.e−]+.*shots: \d+"),
     ],
     ids=["surface", "map"],
 )
