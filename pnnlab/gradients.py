@@ -5,7 +5,8 @@ Comparing two training methods is swapping one argument.
 """
 
 from collections.abc import Callable
-from typing import TypeAlias
+from dataclasses import dataclass
+from typing import TypeAlias, final
 
 import torch
 from torch import Tensor, nn
@@ -50,14 +51,24 @@ def physics_aware(system: PhysicalSystem, twin: nn.Module | None) -> Response:
     TwinError
         There is no twin.
     """
-    twin = _required(twin, "physics_aware")
+    return valued(system, _required(twin, "physics_aware"))
+
+
+def valued(measure: Response, model: Response) -> Response:
+    """Combine the value of one response with the gradient of another.
+
+    Raises
+    ------
+    TwinError
+        Their outputs have different shapes.
+    """
 
     def respond(x: Tensor, theta: Tensor) -> Tensor:
-        measured = system(x, theta)
-        modelled: Tensor = twin(x, theta)
+        measured = measure(x, theta)
+        modelled = model(x, theta)
         if modelled.shape != measured.shape:
             raise TwinError(
-                f"the twin gives {tuple(modelled.shape)} and {system.name} gives "
+                f"the twin gives {tuple(modelled.shape)} and its system gives "
                 f"{tuple(measured.shape)}: this is the twin of another system; fit one for this."
             )
         value: Tensor = _ValueOfSystem.apply(modelled, measured)
@@ -75,6 +86,56 @@ def in_silico(system: PhysicalSystem, twin: nn.Module | None) -> Response:
         There is no twin.
     """
     return _required(twin, "in_silico")
+
+
+def noise_aware(system: PhysicalSystem, twin: nn.Module | None) -> Response:
+    """In silico training on a twin with the noise of the device: a fresh sample at every call.
+
+    Raises
+    ------
+    TwinError
+        There is no twin, or it is not one that knows its noise.
+    """
+    sample = getattr(_required(twin, "noise_aware"), "sample", None)
+    if sample is None:
+        raise TwinError("noise_aware needs a twin with a method sample(x, theta), as a Twin has.")
+    response: Response = sample
+    return response
+
+
+@final
+@dataclass(frozen=True)
+class Randomised:
+    """In silico training on a physics twin whose constants are drawn anew at every call.
+
+    Parameters
+    ----------
+    tolerance : float
+        Relative standard deviation of each free constant.
+    noise : bool
+        Add the noise of the device too.
+
+    Raises
+    ------
+    TwinError
+        The twin has no equations.
+    """
+
+    tolerance: float = 0.05
+    noise: bool = False
+
+    def __call__(self, _: PhysicalSystem, twin: nn.Module | None) -> Response:
+        """Make the response of a layer."""
+        drawn = getattr(_required(twin, "Randomised"), "drawn", None)
+        if drawn is None:
+            raise TwinError("Randomised draws the constants of a PhysicsTwin; give one.")
+
+        def respond(x: Tensor, theta: Tensor) -> Tensor:
+            one = drawn(self.tolerance)
+            y: Tensor = one.sample(x, theta) if self.noise else one(x, theta)
+            return y
+
+        return respond
 
 
 def ideal(system: PhysicalSystem, twin: nn.Module | None) -> Response:

@@ -475,14 +475,14 @@ def undriven(network: nn.Module) -> Iterator[None]:
 
         return respond
 
-    with _responding(network, [silent(layer.system) for layer in physical_layers(network)]):
+    with responding(network, [silent(layer.system) for layer in physical_layers(network)]):
         yield
 
 
 @contextmanager
 def on_device(network: nn.Module) -> Iterator[None]:
     """Within this context every physical layer is its system, without gradients."""
-    with _responding(network, [layer.system for layer in physical_layers(network)]):
+    with responding(network, [layer.system for layer in physical_layers(network)]):
         yield
 
 
@@ -500,8 +500,20 @@ def on_twin(network: nn.Module) -> Iterator[None]:
         if layer.twin is None:
             raise TwinError(f"physical layer {number} has no twin to evaluate.")
         twins.append(layer.twin)
-    with _responding(network, twins):
+    with responding(network, twins):
         yield
+
+
+@contextmanager
+def fixed_statistics(network: nn.Module) -> Iterator[None]:
+    """Within this context batches are standardised as ever, and nothing is learned from them."""
+    rescales = [module for module in network.modules() if isinstance(module, Rescale)]
+    before = [(buffer, buffer.clone()) for one in rescales for buffer in one.buffers()]
+    try:
+        yield
+    finally:
+        for buffer, value in before:
+            buffer.copy_(value)
 
 
 @contextmanager
@@ -526,7 +538,8 @@ def observed(network: nn.Module, observer: Observer) -> Iterator[None]:
 
 
 @contextmanager
-def _responding(network: nn.Module, responses: list[Response]) -> Iterator[None]:
+def responding(network: nn.Module, responses: Sequence[Response]) -> Iterator[None]:
+    """Within this context the physical layers compute these responses, in order."""
     layers = physical_layers(network)
     before = [layer.stand_in for layer in layers]
     for layer, response in zip(layers, responses, strict=True):

@@ -35,6 +35,10 @@ def identity(training: Training, parameters: Mapping[str, object] | None = None)
         "settings": asdict(training.settings),
         "objective": {"name": training.objective.name, **asdict(training.objective.labels)},
         "optimizer": type(training.optimizer).__name__,
+        "method": {
+            "name": type(training.method).__name__,
+            **{k: v for k, v in vars(training.method).items() if isinstance(v, int | float | str)},
+        },
         # A `Rescale` did not always keep its unit; runs of that time can go on.
         "tensors": {n: _described(t) for n, t in state.items() if not n.endswith(".unit")},
         "modules": {name: type(module).__name__ for name, module in network.named_modules()},

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from pnnlab.errors import RangeError, RunError, TrainingError
-from pnnlab.layers import physical_layers, range_penalty
+from pnnlab.layers import physical_layers
 from pnnlab.plain import plain, real, seeded
 from pnnlab.protocols import still_outputs
 from pnnlab.training.evaluation import Evaluation, evaluate
 from pnnlab.training.examples import Data, checked
+from pnnlab.training.methods import Backpropagation, MakeMethod
 from pnnlab.training.objectives import CLASSIFICATION, REGRESSION, Objective
 from pnnlab.training.records import Record
 from pnnlab.training.settings import FitSettings
@@ -40,6 +41,8 @@ class Training:
         Makes the optimizer of the trainable parameters, such as ``torch.optim.AdamW`` or
         ``functools.partial(torch.optim.SGD, momentum=0.9)``. Its learning rate is set at every
         step.
+    method : callable
+        Makes the training method; see `pnnlab.training.methods`.
 
     Raises
     ------
@@ -66,6 +69,7 @@ class Training:
         *,
         objective: Objective | None = None,
         optimizer: MakeOptimizer = torch.optim.Adam,
+        method: MakeMethod = Backpropagation,
     ) -> None:
         self.network = network
         self.settings = settings or FitSettings()
@@ -81,6 +85,7 @@ class Training:
         self.latest: Record | None = None
         self.notes: list[tuple[int, str]] = []
         self._still: dict[int, frozenset[int]] = {}  # noted already, by layer
+        self.method = method(self)
 
     @property
     def steps(self) -> int:
@@ -109,12 +114,12 @@ class Training:
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "systems": [plain(dict(system.state())) for system in self.systems],
-            "random": torch.get_rng_state(),
             "step": self.step,
             "steps": self.steps,
             "seconds": self.seconds,
             "device_passes": self.device_passes,
             "rate_scale": real("rate_scale", self.rate_scale),
+            "method": self.method.state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -142,11 +147,11 @@ class Training:
             raise RunError(f"this checkpoint is of another network: {error}") from error
         for system, saved in zip(self.systems, state["systems"], strict=True):
             system.restore(saved)
-        torch.set_rng_state(state["random"])
         self.step = state["step"]
         self.seconds = state["seconds"]
         self.passes_before = self._passes() - state["device_passes"]
         self.rate_scale = state["rate_scale"]
+        self.method.restore(state["method"])
 
     def note(self, message: str) -> None:
         """Keep something that a person should know later."""
@@ -182,7 +187,10 @@ class Training:
         while self.step < self.steps:
             before = _copied(self.state())
             try:
-                record = self.advance()
+                # What a step draws, such as the noise of a twin, is set by seed and step alone.
+                with torch.random.fork_rng(devices=[]):
+                    torch.manual_seed(self._seed(self.step))
+                    record = self.advance()
             except BaseException:
                 self.restore(before)
                 raise
@@ -192,10 +200,13 @@ class Training:
     def batch(self) -> Tensor:
         """Indices of this step's examples: each epoch in a new order, set by the seed alone."""
         epoch, number = divmod(self.step, self._steps_per_epoch)
-        generator = seeded(self.settings.seed * 1_000_003 + epoch)
+        generator = seeded(self._seed(epoch))
         order = torch.randperm(len(self.train.x), generator=generator)
         size = self.settings.batch_size
         return order[number * size : (number + 1) * size]
+
+    def _seed(self, number: int) -> int:
+        return (self.settings.seed * 1_000_003 + number) % 2**64
 
     def advance(self) -> Record:
         """Take one step, evaluate if it is time to, and say what happened.
@@ -214,8 +225,7 @@ class Training:
             group["lr"] = rate
         network.train()
         self.optimizer.zero_grad()
-        outputs = network(x)
-        loss = self.objective.loss(outputs, targets) + settings.penalty * range_penalty(network)
+        loss, outputs = self.method.update(x, targets)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise TrainingError(
@@ -223,7 +233,6 @@ class Training:
                 f"before. Lower the learning rate ({rate:g} now) and begin anew, or look at what "
                 "the device returned."
             )
-        loss.backward()
         self.optimizer.step()
         clamped = tuple(layer.clamped for layer in physical_layers(network))
         batch_metric = float(self.objective.metric(outputs.detach(), targets))

@@ -23,7 +23,7 @@ from pnnlab.twins.fitting import (
 )
 from pnnlab.twins.forces import Forces
 from pnnlab.twins.neural import Mlp, NeuralTwin, Temporal
-from pnnlab.twins.physics import PhysicsFit, PhysicsTwin, fit_physics
+from pnnlab.twins.physics import PhysicsFit, PhysicsTwin, fit_physics, refined
 from pnnlab.twins.report import TwinReport, report
 from pnnlab.twins.storing import load, save
 from pnnlab.twins.twin import Signature, Twin, predict
@@ -56,6 +56,7 @@ __all__ = [
     "gradient_agreement",
     "load",
     "predict",
+    "refined",
     "report",
     "save",
 ]

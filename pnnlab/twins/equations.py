@@ -40,6 +40,10 @@ class CircuitEquations(Equations):
         """Raise `TwinError` if the system is not programmed with so many replays."""
         check_programme(system, self.replays)
 
+    def averaged(self, system: Described) -> float:
+        """Samples of a segment."""
+        return self.replays * system.input_dim / system.output_dim
+
     def __call__(
         self, x: Tensor, theta: Tensor, constants: CircuitConstants, output_dim: int
     ) -> Tensor:
@@ -74,6 +78,10 @@ class PlateEquations(Equations):
         samples = self.replays * system.input_dim + plate.TAIL
         if system.output_dim > samples:
             raise TwinError(f"{samples} samples have no {system.output_dim} windows.")
+
+    def averaged(self, system: Described) -> float:
+        """Samples of a window."""
+        return (self.replays * system.input_dim + plate.TAIL) / system.output_dim
 
     def __call__(
         self, x: Tensor, theta: Tensor, constants: PlateConstants, output_dim: int
@@ -116,6 +124,10 @@ class SHGEquations(Equations):
                 f"with theta in the {self.trained} there are {programme.param_dim} parameters, "
                 f"but {system.name} has {system.param_dim}: say how it is programmed."
             )
+
+    def averaged(self, system: Described) -> float:
+        """Part of the spectrum that a read-out is the mean of."""
+        return 1 / system.output_dim
 
     def __call__(self, x: Tensor, theta: Tensor, constants: Crystal, output_dim: int) -> Tensor:
         """Solve the coupled waves and read the harmonic's spectrum."""

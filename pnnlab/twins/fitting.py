@@ -19,6 +19,7 @@ from pnnlab.errors import RangeError, TwinError
 from pnnlab.plain import make_plain, seeded
 from pnnlab.protocols import PhysicalSystem, still
 from pnnlab.twins.neural import Architecture, Mlp, NeuralTwin
+from pnnlab.twins.noise import fit_noise
 from pnnlab.twins.physics import Equations, PhysicsTwin, fit_physics
 from pnnlab.twins.twin import predict
 
@@ -26,7 +27,6 @@ WARMUP = 0.05  # of the steps, in which the rate rises
 LONGEST_STEP = 1.0  # norm at which gradients are clipped
 NOISE_SHOTS = 500  # enough for the few numbers of the noise model
 FAINT = 3.0  # times its noise: what an output is at least taken to move by
-NOISELESS = 1e-9  # spreads, which the likelihood of no noise at all stops at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -296,33 +296,8 @@ def _copy(twin: NeuralTwin) -> dict[str, Tensor]:
 
 
 def _fit_noise(twin: NeuralTwin, given: MeasuredShots) -> None:
-    """Fit the noise model to the scatter of the repeats, by Gaussian likelihood.
-
-    The scatter of r repeats around their own mean has (r - 1) / r of the noise's variance, and
-    owes nothing to the twin's error. Without repeats there is nothing to fit.
-    """
-    repeats = len(given.y)
-    if repeats < 2:
-        return
-    y = _standard(twin, given.y)
-    residual = (y - y.mean(0)) * math.sqrt(repeats / (repeats - 1))
     with torch.no_grad():
         mean = twin.standard(given.x, given.theta)
         # Seen in outputs; a stretch has as many times the variance as there are in an output.
         share = math.sqrt(twin.core(given.x[:1], given.theta[:1]).shape[1] / twin.output_dim)
-    standard = residual * share
-    noise = twin.noise.requires_grad_(True)
-    optimizer = torch.optim.LBFGS(noise.parameters(), max_iter=50, line_search_fn="strong_wolfe")
-    squares = standard.square() + NOISELESS**2
-    with torch.no_grad():
-        noise.slope.zero_()
-        noise.level.copy_(squares.mean((0, 1)).log().mean() / 2)
-
-    def likelihood() -> Tensor:
-        optimizer.zero_grad()
-        log = noise(mean)
-        loss: Tensor = (log + 0.5 * squares * torch.exp(-2 * log)).mean()
-        loss.backward()
-        return loss
-
-    optimizer.step(likelihood)
+    fit_noise(twin.noise, mean, _standard(twin, given.y), share)

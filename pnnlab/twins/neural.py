@@ -13,7 +13,8 @@ from torch.nn import functional
 from pnnlab.errors import TwinError
 from pnnlab.plain import make_plain, seeded
 from pnnlab.systems import multiplex
-from pnnlab.twins.twin import Described, Twin, check_programme
+from pnnlab.twins.noise import Noise
+from pnnlab.twins.twin import Described, Twin, check_programme, noisy
 
 HOP = 4  # samples; a segment mean of so many needs no finer time
 
@@ -167,24 +168,6 @@ def _affine(layer: nn.Module, h: Tensor) -> Tensor:
 
 
 @final
-class Noise(nn.Module):
-    """Standard deviation of a read-out as a function of its mean, log-quadratic.
-
-    Means and deviations are standardised; beyond three standard deviations the curve is flat.
-    """
-
-    def __init__(self, distinct: int) -> None:
-        super().__init__()
-        self.level = nn.Parameter(torch.full((distinct,), -3.0))
-        self.slope = nn.Parameter(torch.zeros(2))
-
-    def forward(self, mean: Tensor) -> Tensor:
-        """Logarithm of the deviation at a standardised ``mean``, (batch, stretches)."""
-        m = mean.clamp(-3, 3)
-        return self.level + self.slope[0] * m + self.slope[1] * m.square()
-
-
-@final
 class NeuralTwin(Twin):
     """A network that tells the mean read-out, and a small one that tells its noise.
 
@@ -235,10 +218,10 @@ class NeuralTwin(Twin):
         _, deviation = self._mean_and_deviation(x, theta)
         return deviation
 
-    def sample(self, x: Tensor, theta: Tensor, generator: torch.Generator) -> Tensor:
-        """Tell a read-out as noisy as the device's, differentiable like `forward`."""
-        mean, deviation = self._mean_and_deviation(x, theta)
-        return mean + deviation * torch.randn(mean.shape, generator=generator, dtype=mean.dtype)
+    def sample(self, x: Tensor, theta: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Model one noisy read-out."""
+        self.check_fitted()
+        return noisy(*self._mean_and_deviation(x, theta), generator)
 
     def reprogrammed(self, system: Described, *, replays: int) -> "NeuralTwin":
         """The twin of the same device programmed otherwise; the weights are shared, not copied.

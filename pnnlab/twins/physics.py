@@ -4,8 +4,10 @@ It knows what a data sheet and a textbook tell. What the built device adds to th
 know, and its fitted constants bend to make up for that.
 """
 
+import math
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass, fields, replace
 from typing import Any, ClassVar, final
 
@@ -17,8 +19,10 @@ from scipy.optimize import least_squares
 from torch import Tensor
 
 from pnnlab import characterize
+from pnnlab.errors import TwinError
 from pnnlab.plain import make_plain, whole
-from pnnlab.twins.twin import Described, Twin
+from pnnlab.twins.noise import Noise, fit_noise
+from pnnlab.twins.twin import Described, Twin, noisy
 
 BAND = (0.2, 5.0)  # how far a constant may move, relative to its nominal value
 FAILED = 0.5  # NMSE above which half of what the outputs do goes unexplained
@@ -46,6 +50,13 @@ class Equations(ABC):
     def __call__(self, x: Tensor, theta: Tensor, constants: Any, output_dim: int) -> Tensor:
         """Compute y, (batch, output_dim), differentiable in x and theta."""
 
+    def averaged(self, system: Described) -> float:  # noqa: ARG002 - given, needed or not
+        """How many independent samples a read-out is the mean of, up to a factor.
+
+        The noise that was fitted in one programme of a device is scaled by it to another.
+        """
+        return 1.0
+
 
 @final
 class PhysicsTwin(Twin):
@@ -66,6 +77,7 @@ class PhysicsTwin(Twin):
     """
 
     values: Tensor
+    noise: Tensor
 
     def __init__(self, system: Described, equations: Equations, constants: Any = None) -> None:
         super().__init__(system)
@@ -74,6 +86,9 @@ class PhysicsTwin(Twin):
         chosen = asdict(equations.nominal if constants is None else constants)
         # A buffer, so that whatever saves and restores a network does so with its twin.
         self.register_buffer("values", torch.tensor(list(chosen.values()), dtype=torch.float64))
+        # Centre and spread of the read-outs, level and slopes of a `Noise`; all 0: not fitted. Not
+        # parameters, for a twin without weights computes in the data type of its input.
+        self.register_buffer("noise", torch.zeros(5, dtype=torch.float64))
 
     @property
     def constants(self) -> Any:
@@ -92,6 +107,44 @@ class PhysicsTwin(Twin):
         """Solve the equations."""
         return self.equations(x, theta, self.constants, self.output_dim)
 
+    def deviation(self, mean: Tensor) -> Tensor:
+        """Standard deviation of the read-outs where their means are ``mean``, of any shape.
+
+        Raises
+        ------
+        TwinError
+            No noise was fitted.
+        """
+        if not self.noise[1]:
+            raise TwinError(
+                "this twin knows no noise: fit it, with fit_physics, to shots that were measured "
+                "at least twice each, as collect does."
+            )
+        centre, spread, level, slope, curvature = self.noise.tolist()
+        m = ((mean - centre) / spread).clamp(-3, 3)
+        deviation: Tensor = spread * (level + slope * m + curvature * m.square()).exp()
+        return deviation
+
+    def sample(self, x: Tensor, theta: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Model one noisy read-out."""
+        mean = self(x, theta)
+        return noisy(mean, self.deviation(mean), generator)
+
+    def with_constants(self, constants: Any) -> "PhysicsTwin":
+        """A twin that differs in its constants alone."""
+        twin = PhysicsTwin(self.signature, self.equations, constants)
+        twin.noise.copy_(self.noise)
+        twin.fault = self.fault
+        return twin
+
+    def drawn(self, tolerance: float) -> "PhysicsTwin":
+        """A twin with free constants of relative standard deviation ``tolerance`` about these."""
+        free = self.equations.free
+        factors = (1 + tolerance * torch.randn(len(free), dtype=torch.float64)).tolist()
+        constants = self.constants
+        moved = {n: getattr(constants, n) * f for n, f in zip(free, factors, strict=True)}
+        return self.with_constants(replace(constants, **moved))
+
     def reprogrammed(self, system: Described, **programme: int) -> "PhysicsTwin":
         """The twin of the same device programmed otherwise, with the same constants.
 
@@ -99,6 +152,9 @@ class PhysicsTwin(Twin):
         """
         equations = replace(self.equations, **programme)
         twin = PhysicsTwin(system, equations, self.constants)
+        twin.noise.copy_(self.noise)
+        fewer = self.equations.averaged(self.signature) / equations.averaged(system)
+        twin.noise[2] += 0.5 * math.log(fewer)
         twin.fault = self.fault
         return twin
 
@@ -192,7 +248,9 @@ def fit_physics(twin: PhysicsTwin, dataset: xr.Dataset, *, shots: int = 200) -> 
     values = {name: paper[name] * float(r) for name, r in zip(free, found.x, strict=True)}
     error = _cluster_errors(found.jac, found.fun, len(given))
     fitted = PhysicsTwin(twin.signature, equations, replace(twin.constants, **values))
-    nmse = characterize.nmse(solved(found.x), measured)
+    modelled = solved(found.x)
+    nmse = characterize.nmse(modelled, measured)
+    fitted.noise.copy_(_noise(given.y.double(), modelled))
     fitted.fault = _fault(free, found, error, nmse)
     return PhysicsFit(
         twin=fitted,
@@ -206,6 +264,60 @@ def fit_physics(twin: PhysicsTwin, dataset: xr.Dataset, *, shots: int = 200) -> 
         seconds=time.perf_counter() - began,
         fault=fitted.fault,
     )
+
+
+def _noise(y: Tensor, modelled: Tensor) -> Tensor:
+    """Fit `PhysicsTwin.noise` to repeats, (repeats, shots, outputs); zeros without repeats."""
+    if len(y) < 2:
+        return torch.zeros(5)
+    centre, spread = y.mean(), y.std()
+    model = Noise(1).double()
+    fit_noise(model, (modelled - centre) / spread, (y - centre) / spread)
+    return torch.cat([centre[None], spread[None], model.level.detach(), model.slope.detach()])
+
+
+def refined(shots: Sequence[tuple[PhysicsTwin, Tensor, Tensor, Tensor]], stay: float) -> Any:
+    """Fit the constants that several programmes of a device share to what was measured.
+
+    Parameters
+    ----------
+    shots : sequence of (PhysicsTwin, x, theta, y)
+        Twins with the same constants, and of each what was driven and measured, as of `forward`.
+    stay : float
+        Relative standard deviation by which a constant is expected to change.
+
+    Returns
+    -------
+    frozen dataclass
+        The constants.
+    """
+    first = shots[0][0]
+    free, old = first.equations.free, first.constants
+
+    def changed(relative: NDArray[np.float64]) -> Any:
+        new = {n: getattr(old, n) * float(r) for n, r in zip(free, relative, strict=True)}
+        return replace(old, **new)
+
+    def errors(relative: NDArray[np.float64]) -> NDArray[np.float64]:
+        constants = changed(relative)
+        found = [
+            twin.equations(x.double(), theta.double(), constants, twin.output_dim) - y
+            for twin, x, theta, y in shots
+        ]
+        wrong = torch.cat([error.flatten() for error in found]).nan_to_num(1e3, 1e3, -1e3)
+        return np.asarray(wrong.numpy())
+
+    here = np.ones(len(free))
+    size = float(np.sqrt(np.mean(errors(here) ** 2)))  # noise, and what the equations lack
+    if not size:
+        return old
+    found = least_squares(
+        lambda relative: np.concatenate([errors(relative) / size, (relative - 1) / stay]),
+        here,
+        diff_step=FINITE_STEP,
+        max_nfev=4,
+    )
+    return changed(found.x)
 
 
 def _cluster_errors(

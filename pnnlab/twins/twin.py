@@ -115,6 +115,38 @@ class Twin(nn.Module, ABC):
     def model(self, x: Tensor, theta: Tensor) -> Tensor:
         """Compute what `forward` returns, of tensors with the right shapes."""
 
+    def sample(
+        self,
+        x: Tensor,  # noqa: ARG002
+        theta: Tensor,  # noqa: ARG002
+        generator: torch.Generator | None = None,  # noqa: ARG002
+    ) -> Tensor:
+        """Model one noisy read-out, differentiably in everything.
+
+        Parameters
+        ----------
+        x, theta : Tensor
+            As of `forward`.
+        generator : torch.Generator, optional
+            Of the noise; by default the global one of torch.
+
+        Returns
+        -------
+        Tensor, (batch, output_dim)
+
+        Raises
+        ------
+        TwinError
+            No noise was fitted.
+        """
+        raise TwinError(f"{self.label} models no noise; use a PhysicsTwin or a NeuralTwin.")
+
+    @final
+    def check_fitted(self) -> None:
+        """Raise `TwinError` if the twin was never fitted, or its fit failed."""
+        if self.fault:
+            raise TwinError(f"the noise of this twin is not known: {self.fault}.")
+
     @final
     def check_system(self, system: Described) -> None:
         """Raise `TwinError` unless ``system`` is the one that this twin was made for."""
@@ -155,6 +187,12 @@ class Twin(nn.Module, ABC):
         if found:
             said = f"{self.signature.name}: {still_outputs(found)}"
             warnings.warn(said, RuntimeWarning, stacklevel=3)
+
+
+def noisy(mean: Tensor, deviation: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Add normal noise of this deviation, in the memory of ``mean``."""
+    normal = torch.randn(mean.shape, generator=generator, dtype=mean.dtype, device=mean.device)
+    return mean + deviation * normal
 
 
 def check_replays(system: Described, replays: int) -> None:

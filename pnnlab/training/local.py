@@ -1,0 +1,152 @@
+"""Physical local learning: each layer is trained by a loss of its own, without backpropagation."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pnnlab.errors import ShapeError
+from pnnlab.layers import PhysicalLayer, Rescale
+from pnnlab.plain import seeded, whole
+from pnnlab.protocols import PhysicalSystem
+from pnnlab.training.methods import Method
+
+if TYPE_CHECKING:
+    from pnnlab.training.training import Training
+
+
+def measured_only(system: PhysicalSystem, _: nn.Module | None) -> PhysicalSystem:
+    """Gradient rule of a layer that is never differentiated: forward through the device."""
+    return system
+
+
+@final
+class LocalNetwork(nn.Module):
+    r"""Fixed physical layers, each followed by a trained digital one that also sees its input.
+
+    .. math:: h_{l+1} = W_l\,[f_p(h_l), h_l], \qquad
+       g_l = \cos(h_{l+1}, v_l)
+
+    with a fixed random vector :math:`v_l`. A candidate class is written over the first inputs; the
+    network answers, for every class, the sum of :math:`g_l` over the layers. So an answer costs
+    classes × layers device passes.
+
+    Parameters
+    ----------
+    systems : sequence of PhysicalSystem or None
+        None leaves a clamp to [0, 1] in place of a device: the comparison without physics.
+    features, classes : int
+        Of the task.
+    width : int
+        Length of each :math:`h`; must be the ``input_dim`` of all systems.
+    seed : int
+        Of theta, :math:`W` and :math:`v`.
+
+    Raises
+    ------
+    ShapeError
+        A system is not of this width, or the labels do not fit over the inputs.
+
+    References
+    ----------
+    A. Momeni et al., Science 382, 1297 (2023).
+    """
+
+    directions: Tensor
+
+    def __init__(
+        self,
+        systems: Sequence[PhysicalSystem | None],
+        features: int,
+        classes: int,
+        *,
+        width: int,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if not classes < features <= width:
+            raise ShapeError(
+                f"{classes} classes, {features} features and a width of {width}: the label takes "
+                "the place of the first features, and the width holds all of them."
+            )
+        for number, system in enumerate(systems, start=1):
+            if system is not None and system.input_dim != width:
+                raise ShapeError(
+                    f"system {number} takes {system.input_dim} inputs; give a width of as many."
+                )
+        self.classes, self.width = whole("classes", classes, 2), width
+        generator = seeded(seed)
+        directions = torch.randn(len(systems), width, generator=generator)
+        self.register_buffer("directions", directions)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(generator.initial_seed())
+            self.encodings = nn.ModuleList(Rescale(width) for _ in systems)
+            self.physical = nn.ModuleList(
+                nn.Identity()
+                if system is None
+                else PhysicalLayer(system, None, measured_only, seed=1000 * seed + number)
+                for number, system in enumerate(systems)
+            )
+            outputs = [width if system is None else system.output_dim for system in systems]
+            self.standard = nn.ModuleList(Rescale(n, gain=1.0, offset=0.0) for n in outputs)
+            self.mixers = nn.ModuleList(nn.Linear(n + width, width) for n in outputs)
+        for module in (self.physical, self.encodings, self.standard):
+            module.requires_grad_(False)
+
+    def labelled(self, x: Tensor, label: Tensor) -> Tensor:
+        """Write labels, (batch,), over the first inputs of ``x``; returns (batch, width)."""
+        marked = functional.pad(x, (0, self.width - x.shape[1]))
+        marks = functional.one_hot(label, self.classes).to(x)
+        return torch.cat([marks, marked[:, self.classes :]], 1)
+
+    def goodness(self, h: Tensor) -> Tensor:
+        """Cosines of all layers, (batch, layers); no gradient passes from a layer to another."""
+        found = []
+        parts = (self.encodings, self.physical, self.standard, self.mixers, self.directions)
+        for encode, device, standardise, mix, direction in zip(*parts, strict=True):
+            with torch.no_grad():
+                x = encode(h.detach()).clamp(0, 1)
+                y = standardise(device(x))
+            h = mix(torch.cat([y, x], 1))
+            found.append(functional.cosine_similarity(h, direction, dim=1))
+        return torch.stack(found, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Score every class, (batch, classes)."""
+        labels = torch.arange(self.classes).repeat_interleave(len(x))
+        repeated = self.labelled(x.repeat(self.classes, 1), labels)
+        return self.goodness(repeated).sum(1).view(self.classes, len(x)).T
+
+
+@final
+class LocalLearning(Method):
+    r"""Train a `LocalNetwork` by contrasting the true label with another one.
+
+    .. math:: L = \sum_l \operatorname{softplus}(-s\,(g_l^+ - g_l^-))
+
+    Parameters
+    ----------
+    sharpness : float
+        :math:`s`.
+    """
+
+    def __init__(self, training: "Training", *, sharpness: float = 5.0) -> None:
+        super().__init__(training)
+        self.sharpness = sharpness
+
+    def update(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Fill the gradients with those of the local losses."""
+        network = self.network
+        if not isinstance(network, LocalNetwork):
+            raise ShapeError("LocalLearning trains a LocalNetwork; make one of the systems.")
+        other = (targets + torch.randint_like(targets, 1, network.classes)) % network.classes
+        given = torch.cat([network.labelled(x, targets), network.labelled(x, other)])
+        true, false = network.goodness(given).chunk(2)
+        loss = functional.softplus(-self.sharpness * (true - false)).sum(1).mean()
+        loss.backward()
+        scores = torch.full((len(x), network.classes), -torch.inf)
+        scores[torch.arange(len(x)), targets] = true.sum(1).detach()
+        scores[torch.arange(len(x)), other] = false.sum(1).detach()
+        return loss, scores
