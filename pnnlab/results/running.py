@@ -1,0 +1,310 @@
+"""Run notebooks in turn, each in a fresh kernel of this very environment."""
+
+import asyncio
+import errno
+import re
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, final
+
+import nbformat
+import psutil
+import zmq
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, DeadKernelError
+from tqdm import tqdm
+
+from pnnlab.errors import RunError
+from pnnlab.results.notebooks import Notebook
+from pnnlab.results.rows import SUFFIX, Summary
+from pnnlab.storage import user_path
+
+BAR = "{desc:<28.28} {bar} {n_fmt}/{total_fmt}  {elapsed} elapsed, {remaining} left"
+Status = Literal["ok", "failed", "interrupted", "not run"]
+_SAMPLING_S = 0.5
+_SAVING_S = 30.0
+_INTERRUPT_S = 10.0
+_SOURCE_LINES = 6
+_ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+@final
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one notebook."""
+
+    name: str  # without the ending
+    status: Status
+    seconds: float | None = None  # wall-clock time with the start of the kernel
+    peak_memory_mb: float | None = None  # resident, kernel and its children together, 10⁶ bytes
+    error: str | None = None  # where and why it stopped
+    summaries: tuple[Summary, ...] = ()  # written while it ran
+
+
+def prepare_out(out: str | Path, notebooks: Path) -> Path:
+    """Make the folder of the results, try whether it can be written, and give its absolute path.
+
+    Raises
+    ------
+    RunError
+        It cannot be made or written, or is the folder of the notebooks.
+    """
+    folder = user_path(out).absolute()
+    remedy = "choose another folder with --out DIR"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as trial:
+            trial.write(bytes(4096))
+    except OSError as error:
+        raise RunError(
+            f"Results cannot be written to {folder} ({error.strerror or error}); {remedy}."
+        ) from error
+    if folder.resolve() == notebooks.resolve():
+        raise RunError(f"{folder} holds the notebooks, and running would overwrite them; {remedy}.")
+    return folder
+
+
+def run_notebooks(
+    notebooks: Sequence[Notebook],
+    values: Sequence[Mapping[str, object]],
+    out: Path,
+    *,
+    tick: Callable[[], object] | None = None,
+) -> Iterator[Outcome]:
+    """Run notebooks in turn; one that fails does not stop the others.
+
+    Ctrl-C ends the notebook that is running; it and those after it are still reported.
+
+    Parameters
+    ----------
+    notebooks, values : sequence
+        What to run, and the parameters of each.
+    out : Path
+        Absolute folder; the executed notebooks go there under their own names.
+    tick : callable, optional
+        Called twice a second by a caller who shows a bar over the notebooks and wants its clock to
+        go on. A bar over the cells then appears below it, on standard error.
+    """
+    interrupted = False
+    for notebook, given in zip(notebooks, values, strict=True):
+        if interrupted:
+            yield Outcome(notebook.name, "not run")
+            continue
+        outcome = _outcome(notebook, given, out, tick)
+        interrupted = outcome.status == "interrupted"
+        yield outcome
+
+
+def _outcome(
+    notebook: Notebook,
+    values: Mapping[str, object],
+    out: Path,
+    tick: Callable[[], object] | None,
+) -> Outcome:
+    before, began = _summary_files(out), time.perf_counter()
+    run = _Run(notebook, values, out / notebook.path.name, tick)
+    status, error = run.execute()
+    seconds = round(time.perf_counter() - began, 2)
+    summaries, damage = [], []
+    for path, *_ in sorted(_summary_files(out) - before):
+        try:
+            summaries.append(Summary.read(path))
+        except RunError as unreadable:
+            damage.append(str(unreadable))
+    if damage and status == "ok":
+        status, error = "failed", " ".join(damage)
+    peak = round(run.peak_bytes / 1e6, 1) if run.peak_bytes else None
+    return Outcome(notebook.name, status, seconds, peak, error, tuple(summaries))
+
+
+def _summary_files(out: Path) -> set[tuple[Path, int, int]]:
+    """The summaries there are, and what tells one written anew from the one before."""
+    stats = [(path, path.lstat()) for path in out.glob(f"*{SUFFIX}")]
+    return {(path, stat.st_mtime_ns, stat.st_ino) for path, stat in stats}
+
+
+def with_parameters(notebook: Notebook, values: Mapping[str, object]) -> Any:
+    """Read a notebook without its outputs, and set values in a cell below its parameter cell."""
+    document = nbformat.read(notebook.path, as_version=4)
+    for cell in document.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    if values and notebook.parameters_cell is not None:
+        source = "\n".join(("# Parameters", *(f"{k} = {v!r}" for k, v in values.items())))
+        injected = nbformat.v4.new_code_cell(source, metadata={"tags": ["injected-parameters"]})
+        document.cells.insert(notebook.parameters_cell + 1, injected)
+    return document
+
+
+@final
+class _Run:
+    """One notebook in a fresh kernel of this interpreter, of which nothing is left behind."""
+
+    def __init__(
+        self,
+        notebook: Notebook,
+        values: Mapping[str, object],
+        target: Path,
+        tick: Callable[[], object] | None,
+    ) -> None:
+        self.notebook, self.target, self.tick = notebook, target, tick
+        self.document = with_parameters(notebook, values)
+        self.injected = bool(values)
+        self.cell: int | None = None
+        self.peak_bytes = 0
+        # A user may have a kernel called python3 that belongs to another environment; without any
+        # folder to look in, what remains is ipykernel's own, for sys.executable.
+        specs = KernelSpecManager(kernel_dirs=[])
+        self.manager: Any = AsyncKernelManager(kernel_spec_manager=specs)
+        if self.manager.has_trait("transport_encryption") and zmq.has("curve"):
+            # Others on this machine could read along, and ipykernel warns of it each time.
+            self.manager.transport_encryption = "auto"
+        self.client = NotebookClient(
+            self.document,
+            self.manager,
+            startup_timeout=180,
+            # nbclient's 4 s are too few for a machine that is busy with something else.
+            iopub_timeout=60,
+            raise_on_iopub_timeout=True,
+            resources={"metadata": {"path": str(notebook.path.parent)}},
+        )
+
+    def execute(self) -> tuple[Status, str | None]:
+        """Run all cells; say how it ended, and where and why if not well."""
+        name = self.notebook.name
+        try:
+            # zmq needs this loop, which is not the default on Windows.
+            with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+                runner.run(self._in_kernel())
+        except KeyboardInterrupt:
+            return "interrupted", f"{name} was interrupted{self._where('at')}."
+        except CellExecutionError as error:
+            return "failed", self._description(error)
+        except DeadKernelError:
+            return "failed", (
+                f"The kernel of {name} died{self._where('in')}; mostly that means that memory ran "
+                "out. Close other programs, or run it smaller: -p scale smoke."
+            )
+        except (OSError, RuntimeError, ValueError, LookupError) as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                return "failed", (
+                    f"{self.target} could not be written ({error.strerror}); make room or choose "
+                    "another folder with --out DIR."
+                )
+            return "failed", f"{name} could not be run: {type(error).__name__}: {error}"
+        return "ok", None
+
+    async def _in_kernel(self) -> None:
+        await self.client.async_start_new_kernel()
+        kernel = psutil.Process(self.manager.provisioner.pid)
+        sampling = asyncio.create_task(self._sample(kernel))
+        try:
+            await self.client.async_start_new_kernel_client()
+            await self._run_cells()
+        finally:
+            sampling.cancel()
+            self._note_memory(kernel)
+            try:
+                if self.client.kc is not None:
+                    self.client.kc.stop_channels()
+                await self.manager.shutdown_kernel()
+            finally:  # whatever happened to its manager
+                with suppress(psutil.Error):
+                    left = [*kernel.children(recursive=True), kernel]
+                    for process in left:
+                        process.kill()
+                    psutil.wait_procs(left, timeout=5)
+
+    async def _run_cells(self) -> None:
+        cells = tqdm(
+            self.document.cells,
+            desc=f"  cells of {self.notebook.name}",
+            position=1,
+            leave=False,
+            dynamic_ncols=True,
+            bar_format=BAR,
+            disable=self.tick is None,
+        )
+        for self.cell, cell in enumerate(cells):
+            running = asyncio.ensure_future(self.client.async_execute_cell(cell, self.cell))
+            try:
+                await asyncio.shield(running)
+            except asyncio.CancelledError:  # Ctrl-C
+                # Let the cell clean up first (outputs off, journal closed), as after ■ in Jupyter.
+                await self.manager.interrupt_kernel()
+                await asyncio.wait([running], timeout=_INTERRUPT_S)
+                running.cancel()
+                # Take the result, or asyncio complains at exit that nobody did.
+                await asyncio.gather(running, return_exceptions=True)
+                raise
+            finally:
+                nbformat.write(self.document, self.target)
+        self.client.set_widgets_metadata()
+        nbformat.write(self.document, self.target)
+
+    async def _sample(self, kernel: psutil.Process) -> None:
+        saved = time.monotonic()
+        while True:
+            self._note_memory(kernel)
+            if self.tick is not None:
+                self.tick()
+            if time.monotonic() - saved > _SAVING_S:  # a long cell has outputs too
+                saved = time.monotonic()
+                with suppress(OSError):  # it is reported at the end of the cell
+                    nbformat.write(self.document, self.target)
+            await asyncio.sleep(_SAMPLING_S)
+
+    def _note_memory(self, kernel: psutil.Process) -> None:
+        with suppress(psutil.Error):
+            resident = sum(map(_resident, (kernel, *kernel.children(recursive=True))))
+            self.peak_bytes = max(self.peak_bytes, resident, _high_water(kernel.pid))
+
+    def _where(self, preposition: str) -> str:
+        return "" if self.cell is None else f" {preposition} cell {self._number(self.cell)}"
+
+    def _number(self, index: int) -> int:
+        """Number of a cell, from 1, in the notebook itself, which has no injected cell."""
+        first = self.notebook.parameters_cell
+        return index if self.injected and first is not None and index > first else index + 1
+
+    def _description(self, error: CellExecutionError) -> str:
+        """Where it failed, the first lines of the cell, and the traceback without colours."""
+        assert self.cell is not None
+        cell = self.document.cells[self.cell]
+        source = cell.source.strip().splitlines()
+        shown = source[:_SOURCE_LINES] + (["…"] if len(source) > _SOURCE_LINES else [])
+        raised = [output for output in cell.outputs if output.output_type == "error"]
+        traceback = _ANSI.sub("", "\n".join(raised[-1].traceback)).strip() if raised else ""
+        place = f"(In [{cell.execution_count}] of {self.target})"
+        return "\n".join(
+            (
+                f"{self.notebook.name} failed{self._where('at')} {place}:",
+                "",
+                *(f"    {line}".rstrip() for line in shown),
+                "",
+                traceback or f"{error.ename}: {error.evalue}",
+            )
+        )
+
+
+def _resident(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_info().rss)
+    except psutil.Error:  # it ended just now
+        return 0
+
+
+def _high_water(pid: int) -> int:
+    """Peak that Linux itself keeps, in bytes; 0 elsewhere. It misses nothing between samples."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return 0
+    found = re.search(r"^VmHWM:\s*(\d+)", status, re.MULTILINE)
+    return 1024 * int(found[1]) if found else 0
