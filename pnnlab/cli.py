@@ -19,7 +19,6 @@ from pnnlab.errors import PnnlabError
 from pnnlab.storage import user_path
 
 if TYPE_CHECKING:
-    from pnnlab.results.gathering import Gathered
     from pnnlab.results.notebooks import Notebook
     from pnnlab.results.running import Outcome
     from pnnlab.systems.analog import AnalogPorts
@@ -345,10 +344,10 @@ def _results(arguments: argparse.Namespace, _: list[str]) -> int:
         )
     usual = [] if arguments.check else [Path("results"), notebooks / "results"]
     folders = arguments.folders or [folder for folder in usual if folder.is_dir()]
-    found = gather(folders, notebooks, scale=arguments.scale)
-    table, repeats = table.merged(found.trainings)
+    trainings, report = gather(folders, notebooks, scale=arguments.scale)
+    table, repeats = table.merged(trainings)
     if not arguments.check:
-        print(_told(found, file, repeats), file=sys.stderr)
+        print(_told(report, file, repeats), file=sys.stderr)
     if not table.trainings:
         print("Nothing to show; name the folder that `pnnlab run` wrote to.", file=sys.stderr)
         return FAILED
@@ -368,13 +367,8 @@ def _results(arguments: argparse.Namespace, _: list[str]) -> int:
     return OK
 
 
-def _told(found: "Gathered", file: Path, repeats: Sequence[str]) -> str:
-    left_out = (
-        f"{found.other_scales} summaries of other scales" if found.other_scales else "",
-        f"{found.other_rows} rows of other kinds" if found.other_rows else "",
-    )
-    told = f"{len(found.trainings)} trainings in {found.summaries} summaries, merged into {file}"
-    told += "".join(f"; left out: {text}" for text in left_out if text)
+def _told(report: str, file: Path, repeats: Sequence[str]) -> str:
+    told = f"Merged into {file}: {report}"
     if repeats:
         rule = (
             "Of repeats the one gathered last counts: folders in the order in which they are "

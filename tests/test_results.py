@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -55,10 +56,10 @@ def summary(*rows: Row, **changes: Any) -> Summary:
 
 def taken(folder: Path, *rows: Row, **changes: Any) -> tuple[Trained, ...]:
     summary(*rows, **changes).write(folder)
-    return gather([folder], folder).trainings
+    return tuple(gather([folder], folder)[0])
 
 
-def merged(*gathered: tuple[Trained, ...]) -> Results:
+def merged(*gathered: Iterable[Trained]) -> Results:
     """One after the other."""
     table = Results()
     for trainings in gathered:
@@ -91,10 +92,13 @@ def test_only_trainings_of_the_scale_on_the_test_split_are_taken_and_the_rest_is
     ]
     summary(*kinds).write(tmp_path / "a" / "b")
     summary(PAT, scale="quick", notebook="05_x").write(tmp_path)
-    found = gather([tmp_path], tmp_path)
-    assert [one.row.seed for one in found.trainings] == [0]
-    assert (found.summaries, found.other_scales, found.other_rows) == (2, 1, 3)
-    assert len(gather([tmp_path], tmp_path, scale="quick").trainings) == 1
+    [one], report = gather([tmp_path], tmp_path)
+    assert one.row.seed == 0
+    assert report == (
+        "1 trainings in 2 summaries; left out: 1 summaries of other scales; left out: 3 rows of "
+        "other kinds"
+    )
+    assert len(gather([tmp_path], tmp_path, scale="quick")[0]) == 1
 
 
 def test_a_training_keeps_nothing_of_its_machine(tmp_path: Path) -> None:
@@ -208,7 +212,7 @@ def test_folders_count_in_the_order_in_which_they_are_named(tmp_path: Path) -> N
     summary(replace(PAT, accuracy=0.5), provenance=at(2)).write(ahead)
     summary(replace(PAT, accuracy=0.9), provenance=at(1)).write(behind)
     for folders, expected in (([ahead, behind], 0.9), ([behind, ahead], 0.5), ([tmp_path], 0.5)):
-        [one] = merged(gather(folders, tmp_path).trainings).trainings
+        [one] = merged(gather(folders, tmp_path)[0]).trainings
         assert (one.row.accuracy, len(one.replaced)) == (expected, 1)
 
 

@@ -34,13 +34,7 @@ def calibration_inputs(task: Task) -> torch.Tensor:
 
 
 def mlp(features: int, classes: int, parameters: int) -> nn.Sequential:
-    """Digital network with one hidden layer and at most this many parameters.
-
-    Raises
-    ------
-    RangeError
-        Not even one hidden unit can be had.
-    """
+    """Digital network with one hidden layer and at most this many parameters."""
     hidden = (whole("parameters", parameters) - classes) // (features + classes + 1)
     if hidden < 1:
         raise RangeError(
@@ -51,40 +45,25 @@ def mlp(features: int, classes: int, parameters: int) -> nn.Sequential:
 
 
 def digital_baseline(
-    task: Task,
-    parameters: int,
-    *,
-    epochs: int,
-    batch_size: int = 64,
-    seed: int = 0,
-    rates: Sequence[float] = (0.003, 0.01),
+    task: Task, parameters: int, *, rates: Sequence[float] = (0.003, 0.01), **loop: Any
 ) -> float:
-    """Test accuracy of an `mlp` with at most as many parameters; see `digital_accuracy`.
+    """Test accuracy of an `mlp` with at most as many parameters, by `digital_accuracy`.
 
-    One call serves every row of a task and size.
+    One call serves every row of a task and size; ``loop`` is ``epochs``, ``batch_size``, ``seed``.
     """
     make = partial(mlp, task.train.x.shape[1], task.classes, parameters)
-    return digital_accuracy(
-        make, task, epochs=epochs, rates=rates, batch_size=batch_size, seed=seed
-    )
+    return digital_accuracy(make, task, rates=rates, **loop)
 
 
 def linear_baseline(
-    task: Task,
-    *,
-    epochs: int,
-    batch_size: int = 64,
-    seed: int = 0,
-    rates: Sequence[float] = (0.003, 0.01, 0.03, 0.1),
+    task: Task, *, rates: Sequence[float] = (0.003, 0.01, 0.03, 0.1), **loop: Any
 ) -> float:
-    """Test accuracy of a linear digital classifier; see `digital_accuracy`.
+    """Test accuracy of a linear digital classifier, by `digital_accuracy`.
 
-    One call serves every row of a task.
+    One call serves every row of a task; ``loop`` is ``epochs``, ``batch_size``, ``seed``.
     """
     make = partial(nn.Linear, task.train.x.shape[1], task.classes)
-    return digital_accuracy(
-        make, task, epochs=epochs, rates=rates, batch_size=batch_size, seed=seed
-    )
+    return digital_accuracy(make, task, rates=rates, **loop)
 
 
 def digital_accuracy(
@@ -99,17 +78,9 @@ def digital_accuracy(
     """Test accuracy of any digital network, trained by the loop that trains physical ones.
 
     It gets what the physical network gets: the same examples in batches of the same size, as many
-    epochs, and a learning rate chosen on the validation split.
-
-    Parameters
-    ----------
-    make : callable
-        Makes the network, once for each learning rate; ``seed`` sets its fresh weights.
-    epochs : int
-        More are given where these would be fewer than `FEWEST_STEPS` steps.
-    rates : sequence of float
-        Learning rates to try; the test split is shown to the one that does best on the
-        validation split.
+    epochs (more where those would be fewer than `FEWEST_STEPS` steps), and a learning rate of
+    ``rates`` chosen on the validation split. ``make`` is called for each rate; ``seed`` sets the
+    weights that it draws.
     """
     size = min(whole("batch_size", batch_size, 1), len(task.train))
     epochs = max(epochs, math.ceil(FEWEST_STEPS / (len(task.train) // size)))
@@ -155,10 +126,6 @@ def result_row(
     **beside : float or None
         Fields of the `Row` that were measured or read elsewhere: ``digital_baseline``,
         ``linear_baseline``, ``accuracy_without_physics``, ``published``.
-
-    Notes
-    -----
-    ``device_passes`` counts training with its evaluations, not this test.
     """
     network, passes = training.network, training.device_passes
     layers = physical_layers(network)

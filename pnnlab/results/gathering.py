@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any, NamedTuple, Self, final
+from typing import Any, Self, final
 
 from pnnlab.errors import PnnlabError, RunError
 from pnnlab.results.notebooks import read_notebook
@@ -60,21 +60,26 @@ class Trained:
         return f"{row.device}, {row.task}{depth}, {row.method}{twin}, seed {row.seed}"
 
 
-class Gathered(NamedTuple):
-    """Trainings found in summaries, and what was left out: other scales, rows of other kinds."""
-
-    trainings: tuple[Trained, ...]
-    summaries: int
-    other_scales: int
-    other_rows: int
-
-
-def gather(folders: Iterable[str | Path], notebooks: Path, *, scale: str = "paper") -> Gathered:
-    """Take in every summary below some folders: in their order, and in each by its clocks.
+def gather(
+    folders: Iterable[str | Path], notebooks: Path, *, scale: str = "paper"
+) -> tuple[list[Trained], str]:
+    """Read every summary below some folders: in their order, and in each by its clocks.
 
     Summaries of other scales are left out, and so are rows that are not of the test split, or have
-    no seed or no accuracy. A command names what differs from the defaults of its notebook, which
-    is looked for in the folder ``notebooks``.
+    no seed or no accuracy.
+
+    Parameters
+    ----------
+    folders : iterable of path
+    notebooks : Path
+        Where the notebooks lie; a command names what differs from their defaults.
+    scale : str
+
+    Returns
+    -------
+    trainings : list of Trained
+    report : str
+        How many there are, and how many were left out.
 
     Raises
     ------
@@ -91,10 +96,13 @@ def gather(folders: Iterable[str | Path], notebooks: Path, *, scale: str = "pape
         summaries += sorted(below, key=lambda one: str(one.provenance.get("written", "")))
     chosen = [summary for summary in summaries if summary.scale == scale]
     rows = [(row, summary) for summary in chosen for row in summary.rows]
-    trainings = tuple(_trained(*one, notebooks) for one in rows if _is_training(one[0]))
-    return Gathered(
-        trainings, len(summaries), len(summaries) - len(chosen), len(rows) - len(trainings)
-    )
+    trainings = [_trained(*one, notebooks) for one in rows if _is_training(one[0])]
+    report = f"{len(trainings)} trainings in {len(summaries)} summaries"
+    if len(chosen) < len(summaries):
+        report += f"; left out: {len(summaries) - len(chosen)} summaries of other scales"
+    if len(trainings) < len(rows):
+        report += f"; left out: {len(rows) - len(trainings)} rows of other kinds"
+    return trainings, report
 
 
 def command(summary: Summary, task: str, defaults: Mapping[str, object]) -> str:

@@ -91,7 +91,11 @@ def choose(paths: Sequence[Path], wanted: Sequence[str]) -> tuple[Path, ...]:
         return tuple(paths)
     chosen: dict[Path, None] = {}
     for name in wanted:
-        found = [path for path in paths if _is_called(path, name)]
+        stem = Path(name).name.removesuffix(".ipynb")
+        if name.isdecimal():
+            found = [path for path in paths if int(path.stem.partition("_")[0]) == int(name)]
+        else:
+            found = [path for path in paths if path.stem == stem]
         if not found:
             there = ", ".join(path.stem for path in paths)
             raise NotebookError(
@@ -99,12 +103,6 @@ def choose(paths: Sequence[Path], wanted: Sequence[str]) -> tuple[Path, ...]:
             )
         chosen.update(dict.fromkeys(found))
     return tuple(chosen)
-
-
-def _is_called(path: Path, name: str) -> bool:
-    if name.isdecimal():
-        return int(path.stem.partition("_")[0]) == int(name)
-    return path.stem == Path(name).name.removesuffix(".ipynb")
 
 
 # --- parameters ---

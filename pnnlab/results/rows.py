@@ -1,4 +1,4 @@
-"""What a notebook hands on, written as JSON: a `Row` for each training, a `Summary` of them."""
+"""What a notebook writes as JSON: a `Row` for each training, and a `Summary` of them."""
 
 import json
 import math

@@ -143,21 +143,19 @@ def with_parameters(notebook: Notebook, values: Mapping[str, object]) -> Any:
 
 
 @final
+@dataclass
 class _Run:
     """One notebook in a fresh kernel of this interpreter, of which nothing is left behind."""
 
-    def __init__(
-        self,
-        notebook: Notebook,
-        values: Mapping[str, object],
-        target: Path,
-        tick: Callable[[], object] | None,
-    ) -> None:
-        self.notebook, self.target, self.tick = notebook, target, tick
-        self.document = with_parameters(notebook, values)
-        self.injected = bool(values)
-        self.cell: int | None = None
-        self.peak_bytes = 0
+    notebook: Notebook
+    values: Mapping[str, object]
+    target: Path
+    tick: Callable[[], object] | None
+    cell: int | None = None
+    peak_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        self.document = with_parameters(self.notebook, self.values)
         # A user may have a kernel called python3 that belongs to another environment; without any
         # folder to look in, what remains is ipykernel's own, for sys.executable.
         specs = KernelSpecManager(kernel_dirs=[])
@@ -172,7 +170,7 @@ class _Run:
             # nbclient's 4 s are too few for a machine that is busy with something else.
             iopub_timeout=60,
             raise_on_iopub_timeout=True,
-            resources={"metadata": {"path": str(notebook.path.parent)}},
+            resources={"metadata": {"path": str(self.notebook.path.parent)}},
         )
 
     def execute(self) -> tuple[Status, str | None]:
@@ -261,17 +259,18 @@ class _Run:
             await asyncio.sleep(_SAMPLING_S)
 
     def _note_memory(self, kernel: psutil.Process) -> None:
-        with suppress(psutil.Error):
-            resident = sum(map(_resident, (kernel, *kernel.children(recursive=True))))
+        with suppress(psutil.Error):  # one that ended just now: the next sample will do
+            processes = (kernel, *kernel.children(recursive=True))
+            resident = sum(process.memory_info().rss for process in processes)
             self.peak_bytes = max(self.peak_bytes, resident, _high_water(kernel.pid))
 
     def _where(self, preposition: str) -> str:
-        return "" if self.cell is None else f" {preposition} cell {self._number(self.cell)}"
-
-    def _number(self, index: int) -> int:
-        """Number of a cell, from 1, in the notebook itself, which has no injected cell."""
+        """Name the cell by its number, from 1, in the notebook itself, without the injected one."""
+        if self.cell is None:
+            return ""
         first = self.notebook.parameters_cell
-        return index if self.injected and first is not None and index > first else index + 1
+        injected = self.values and first is not None and self.cell > first
+        return f" {preposition} cell {self.cell if injected else self.cell + 1}"
 
     def _description(self, error: CellExecutionError) -> str:
         """Where it failed, the first lines of the cell, and the traceback without colours."""
@@ -293,18 +292,10 @@ class _Run:
         )
 
 
-def _resident(process: psutil.Process) -> int:
-    try:
-        return int(process.memory_info().rss)
-    except psutil.Error:  # it ended just now
-        return 0
-
-
 def _high_water(pid: int) -> int:
     """Peak that Linux itself keeps, in bytes; 0 elsewhere. It misses nothing between samples."""
-    try:
+    with suppress(OSError):
         status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return 0
-    found = re.search(r"^VmHWM:\s*(\d+)", status, re.MULTILINE)
-    return 1024 * int(found[1]) if found else 0
+        if found := re.search(r"^VmHWM:\s*(\d+)", status, re.MULTILINE):
+            return 1024 * int(found[1])
+    return 0
