@@ -148,7 +148,7 @@ def result_row(
         unit=unit if isinstance(unit, int) else None,
         **beside,
     )
-    measured = {}
+    measured: dict[str, Any] = {}
     with on_device(network):
         measured["accuracy"] = accuracy(network, task.test)
     if layers and all(layer.twin is not None for layer in layers):

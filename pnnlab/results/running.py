@@ -154,29 +154,11 @@ class _Run:
     cell: int | None = None
     peak_bytes: int = 0
 
-    def __post_init__(self) -> None:
-        self.document = with_parameters(self.notebook, self.values)
-        # A user may have a kernel called python3 that belongs to another environment; without any
-        # folder to look in, what remains is ipykernel's own, for sys.executable.
-        specs = KernelSpecManager(kernel_dirs=[])
-        self.manager: Any = AsyncKernelManager(kernel_spec_manager=specs)
-        if self.manager.has_trait("transport_encryption") and zmq.has("curve"):
-            # Others on this machine could read along, and ipykernel warns of it each time.
-            self.manager.transport_encryption = "auto"
-        self.client = NotebookClient(
-            self.document,
-            self.manager,
-            startup_timeout=180,
-            # nbclient's 4 s are too few for a machine that is busy with something else.
-            iopub_timeout=60,
-            raise_on_iopub_timeout=True,
-            resources={"metadata": {"path": str(self.notebook.path.parent)}},
-        )
-
     def execute(self) -> tuple[Status, str | None]:
         """Run all cells; say how it ended, and where and why if not well."""
         name = self.notebook.name
         try:
+            self._prepare()
             # zmq needs this loop, which is not the default on Windows.
             with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
                 runner.run(self._in_kernel())
@@ -197,6 +179,25 @@ class _Run:
                 )
             return "failed", f"{name} could not be run: {type(error).__name__}: {error}"
         return "ok", None
+
+    def _prepare(self) -> None:
+        self.document = with_parameters(self.notebook, self.values)
+        # A user may have a kernel called python3 that belongs to another environment; without any
+        # folder to look in, what remains is ipykernel's own, for sys.executable.
+        specs = KernelSpecManager(kernel_dirs=[])
+        self.manager: Any = AsyncKernelManager(kernel_spec_manager=specs)
+        if self.manager.has_trait("transport_encryption") and zmq.has("curve"):
+            # Others on this machine could read along, and ipykernel warns of it each time.
+            self.manager.transport_encryption = "auto"
+        self.client = NotebookClient(
+            self.document,
+            self.manager,
+            startup_timeout=180,
+            # nbclient's 4 s are too few for a machine that is busy with something else.
+            iopub_timeout=60,
+            raise_on_iopub_timeout=True,
+            resources={"metadata": {"path": str(self.notebook.path.parent)}},
+        )
 
     async def _in_kernel(self) -> None:
         await self.client.async_start_new_kernel()

@@ -120,9 +120,10 @@ def results_table(results: Iterable[Summary | Row]) -> str:
     scales = {one.scale: None for one in results if isinstance(one, Summary) and one.rows}
     groups: dict[tuple[object, ...], list[Row]] = {}
     for one in results:
-        name, label, rows = "", _ABSENT, (one,)
         if isinstance(one, Summary):
             name, label, rows = one.notebook, _label(one, len(scales) > 1), one.rows
+        else:
+            name, label, rows = "", _ABSENT, (one,)
         for row in rows:
             key = (row.device, row.task, row.method, row.twin, row.layers, row.split)
             groups.setdefault((label, name, *key), []).append(row)
