@@ -66,14 +66,8 @@ def gather(
     """Read every summary below some folders: in their order, and in each by its clocks.
 
     Summaries of other scales are left out, and so are rows that are not of the test split, or have
-    no seed or no accuracy.
-
-    Parameters
-    ----------
-    folders : iterable of path
-    notebooks : Path
-        Where the notebooks lie; a command names what differs from their defaults.
-    scale : str
+    no seed or no accuracy. ``notebooks`` is where the notebooks lie: a command names what differs
+    from their defaults.
 
     Returns
     -------
@@ -159,15 +153,10 @@ class Results:
         object.__setattr__(self, "trainings", ordered)
 
     def merged(self, others: Iterable[Trained]) -> tuple[Self, tuple[str, ...]]:
-        """Add trainings. Of repeats the last one counts; one that was replaced stays so.
+        """Add trainings, and say what was done with each repeat.
 
-        That is the order in which they were gathered. The clocks of two machines tell none.
-
-        Returns
-        -------
-        results : Results
-        repeats : tuple of str
-            What was done with each repeat.
+        The last one counts, in the order in which they were gathered: the clocks of two machines
+        tell none. One that was replaced stays so.
         """
         held = {one.key: one for one in self.trainings}
         repeats = []
@@ -212,13 +201,7 @@ class Results:
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
-        """Read the file back. Its lines are computed anew from its trainings.
-
-        Raises
-        ------
-        RunError
-            The file is missing, damaged, or of another schema.
-        """
+        """Read the file back, or raise a `RunError`. Lines are computed anew from trainings."""
         text = read_text(path)
         try:
             data = json.loads(text)

@@ -49,12 +49,7 @@ def notebooks_folder(given: str | Path | None = None) -> Path:
     """Find the folder that holds the notebooks.
 
     By default that is ``notebooks/`` of the source checkout that this package runs from, or else
-    of the current folder.
-
-    Raises
-    ------
-    NotebookError
-        There is none, or it holds no notebook.
+    of the current folder. Raises a `NotebookError` if there is none with a notebook.
     """
     if given is not None:
         candidates = [user_path(given)]
@@ -80,12 +75,8 @@ def list_notebooks(folder: Path) -> tuple[Path, ...]:
 def choose(paths: Sequence[Path], wanted: Sequence[str]) -> tuple[Path, ...]:
     """Pick notebooks by number or name, in the order of ``wanted`` and each once.
 
-    ``"3"``, ``"03"``, ``"03_fit_the_twin"`` or a path ending so; nothing picks all of them.
-
-    Raises
-    ------
-    NotebookError
-        One is not there; the message lists those that are.
+    ``"3"``, ``"03"``, ``"03_fit_the_twin"`` or a path ending so; nothing picks all of them. Raises
+    a `NotebookError` that lists those there are if one is missing.
     """
     if not wanted:
         return tuple(paths)
@@ -109,13 +100,7 @@ def choose(paths: Sequence[Path], wanted: Sequence[str]) -> tuple[Path, ...]:
 
 
 def read_notebook(path: Path) -> Notebook:
-    """Read a notebook's parameters without running it.
-
-    Raises
-    ------
-    NotebookError
-        The file is no notebook, or its parameter cell no Python.
-    """
+    """Read a notebook's parameters without running it, or raise a `NotebookError`."""
     try:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         sources = {
@@ -165,19 +150,8 @@ def assign(
 ) -> tuple[dict[str, object], ...]:
     """Give each notebook the parameters that it has.
 
-    Parameters
-    ----------
-    notebooks : sequence of Notebook
-        Those that will run.
-    given : sequence of (name, text)
-        From the command line; the last of two with one name counts.
-    out : Path
-        Folder of the results; goes to every notebook with a parameter ``out``.
-
-    Returns
-    -------
-    tuple of dict
-        One for each notebook.
+    ``given`` are names and texts from the command line; the last of two with one name counts.
+    ``out``, the folder of the results, goes to every notebook with a parameter of this name.
 
     Raises
     ------

@@ -3,11 +3,11 @@
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self, final
+from typing import Annotated, Any, Self, final, get_args
 
 from pnnlab import storage
 from pnnlab.errors import RangeError, RunError
@@ -17,21 +17,14 @@ from pnnlab.storage import user_path
 
 SUFFIX = ".summary.json"
 SCALES = ("smoke", "quick", "paper")
-FRACTIONS = (
-    "accuracy",
-    "accuracy_on_twin",
-    "recalibrated_accuracy",
-    "digital_baseline",
-    "linear_baseline",
-    "accuracy_without_physics",
-    "chance",
-    "published",
-)
-_COUNTS = ("layers", "seed", "n_test", "parameters", "device_passes", "unit")
-_NUMBERS: Mapping[str, tuple[Any, float, str]] = {
-    **dict.fromkeys(FRACTIONS, (real, 1.0, "a fraction in [0, 1], not a percentage")),
-    **dict.fromkeys(_COUNTS, (whole, math.inf, "a whole number of at least 0")),
-    "seconds": (real, math.inf, "a finite time of at least 0 s"),
+
+Fraction = Annotated[float | None, "a fraction in [0, 1], not a percentage"]
+Count = Annotated[int | None, "a whole number of at least 0"]
+Seconds = Annotated[float | None, "a finite time of at least 0 s"]
+_CHECKS: dict[Any, tuple[Callable[[str, object], float], float]] = {
+    Fraction: (real, 1.0),
+    Count: (whole, math.inf),
+    Seconds: (real, math.inf),
 }
 
 
@@ -52,45 +45,50 @@ class Row:
     task: str
     method: str  # gradient rule
     twin: str | None = None  # kind of twin that gave the gradients
-    layers: int | None = None  # physical ones
-    seed: int | None = None  # of this training
+    layers: Count = None  # physical ones
+    seed: Count = None  # of this training
     split: str | None = None  # "test" or "validation"
-    n_test: int | None = None  # samples in it
-    accuracy: float | None = None  # on the system itself
-    accuracy_on_twin: float | None = None  # the same network on its own twin
-    recalibrated_accuracy: float | None = None  # after its normalisation was measured there again
-    digital_baseline: float | None = None  # an MLP with at most as many parameters
-    linear_baseline: float | None = None  # a linear digital classifier
-    accuracy_without_physics: float | None = None  # the digital layers of a hybrid network alone
-    chance: float | None = None
-    published: float | None = None  # what a paper gives for this system and task
-    parameters: int | None = None  # trainable numbers
-    device_passes: int | None = None  # samples through the system in training, evaluations included
-    seconds: float | None = None  # wall-clock time of this training
+    n_test: Count = None  # samples in it
+    accuracy: Fraction = None  # on the system itself
+    accuracy_on_twin: Fraction = None  # the same network on its own twin
+    recalibrated_accuracy: Fraction = None  # after its normalisation was measured there again
+    digital_baseline: Fraction = None  # an MLP with at most as many parameters
+    linear_baseline: Fraction = None  # a linear digital classifier
+    accuracy_without_physics: Fraction = None  # the digital layers of a hybrid network alone
+    chance: Fraction = None
+    published: Fraction = None  # what a paper gives for this system and task
+    parameters: Count = None  # trainable numbers
+    device_passes: Count = None  # samples through the system in training, evaluations included
+    seconds: Seconds = None  # wall-clock time of this training
     commit: str | None = None  # source revision with which it began, "-dirty" after changes
-    unit: int | None = None  # which fabricated copy of a simulated system
+    unit: Count = None  # which fabricated copy of a simulated system
 
     def __post_init__(self) -> None:
         for name in ("system", "task", "method"):
             text = getattr(self, name)
             if not isinstance(text, str) or not text:
                 raise RangeError(f"{name} of a row is {text!r}; give its name.")
-        for name, (read, most, wanted) in _NUMBERS.items():
-            value = getattr(self, name)
-            if value is None:
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if value is None or one.type not in _CHECKS:
                 continue
+            read, most = _CHECKS[one.type]
             number = math.nan
             with suppress(RangeError):
-                number = read(name, value)
+                number = read(one.name, value)
             if not 0 <= number <= most or math.isinf(number):
-                raise RangeError(f"{name} of a row is {value!r}; give {wanted}.")
+                (wanted,) = get_args(one.type)[1:]
+                raise RangeError(f"{one.name} of a row is {value!r}; give {wanted}.")
             # Plain Python numbers, so that a row from numpy or torch equals the one read back.
-            object.__setattr__(self, name, number)
+            object.__setattr__(self, one.name, number)
 
     @property
     def device(self) -> str:
         """The system and, other than the first, its unit."""
         return f"{self.system}, unit {self.unit}" if self.unit else self.system
+
+
+FRACTIONS = tuple(one.name for one in fields(Row) if one.type == Fraction)
 
 
 def _provenance() -> dict[str, object]:
@@ -161,13 +159,7 @@ class Summary:
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
-        """Read a summary back.
-
-        Raises
-        ------
-        RunError
-            The file is missing, damaged or not a summary.
-        """
+        """Read a summary back, or raise a `RunError`."""
         text = read_text(path, "run its notebook again with `pnnlab run`")
         try:
             data = json.loads(text)

@@ -50,10 +50,7 @@ class Outcome:
 def prepare_out(out: str | Path, notebooks: Path) -> Path:
     """Make the folder of the results, try whether it can be written, and give its absolute path.
 
-    Raises
-    ------
-    RunError
-        It cannot be made or written, or is the folder of the notebooks.
+    Raises a `RunError` if it cannot, or is the folder of the notebooks.
     """
     folder = user_path(out).absolute()
     remedy = "choose another folder with --out DIR"
@@ -96,31 +93,21 @@ def run_notebooks(
         if interrupted:
             yield Outcome(notebook.name, "not run")
             continue
-        outcome = _outcome(notebook, given, out, tick)
-        interrupted = outcome.status == "interrupted"
-        yield outcome
-
-
-def _outcome(
-    notebook: Notebook,
-    values: Mapping[str, object],
-    out: Path,
-    tick: Callable[[], object] | None,
-) -> Outcome:
-    before, began = _summary_files(out), time.perf_counter()
-    run = _Run(notebook, values, out / notebook.path.name, tick)
-    status, error = run.execute()
-    seconds = round(time.perf_counter() - began, 2)
-    summaries, damage = [], []
-    for path, *_ in sorted(_summary_files(out) - before):
-        try:
-            summaries.append(Summary.read(path))
-        except RunError as unreadable:
-            damage.append(str(unreadable))
-    if damage and status == "ok":
-        status, error = "failed", " ".join(damage)
-    peak = round(run.peak_bytes / 1e6, 1) if run.peak_bytes else None
-    return Outcome(notebook.name, status, seconds, peak, error, tuple(summaries))
+        before, began = _summary_files(out), time.perf_counter()
+        run = _Run(notebook, given, out / notebook.path.name, tick)
+        status, error = run.execute()
+        seconds = round(time.perf_counter() - began, 2)
+        peak = round(run.peak_bytes / 1e6, 1) if run.peak_bytes else None
+        summaries, damage = [], []
+        for path, *_ in sorted(_summary_files(out) - before):
+            try:
+                summaries.append(Summary.read(path))
+            except RunError as unreadable:
+                damage.append(str(unreadable))
+        if damage and status == "ok":
+            status, error = "failed", " ".join(damage)
+        interrupted = status == "interrupted"
+        yield Outcome(notebook.name, status, seconds, peak, error, tuple(summaries))
 
 
 def _summary_files(out: Path) -> set[tuple[Path, int, int]]:
@@ -161,6 +148,8 @@ class _Run:
             self._prepare()
             # zmq needs this loop, which is not the default on Windows.
             with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+                # A second Ctrl-C leaves a cell unfinished, of which nobody needs to read.
+                runner.get_loop().set_exception_handler(lambda *_: None)
                 runner.run(self._in_kernel())
         except KeyboardInterrupt:
             return "interrupted", f"{name} was interrupted{self._where('at')}."

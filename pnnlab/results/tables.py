@@ -242,13 +242,7 @@ def lines_table(lines: Sequence[Line]) -> str:
 
 
 def with_section(document: str, section: str) -> str:
-    """A Markdown document with a new text between its two markers.
-
-    Raises
-    ------
-    RunError
-        The document does not hold each marker once, in their order.
-    """
+    """Put a new text between the two markers of a Markdown document."""
     start, stop = document.find(BEGIN), document.find(END)
     if document.count(BEGIN) != 1 or document.count(END) != 1 or stop < start:
         raise RunError(
