@@ -1,7 +1,7 @@
 """pnnlab: train physical systems with backpropagation, from the bench or in simulation.
 
 ``import pnnlab as pnn`` is enough for the whole job: `device`, `fit_twin`, `deep_pnn`, `train` (or
-`watch`, under the dashboard), `evaluate`, `compare`. What stands behind them is in the submodules.
+`watch`, under the dashboard), `evaluate`, `compare`. Everything else is in the submodules.
 Everything loads on first use, so that ``import pnnlab`` costs nothing and a terminal command
 never waits for a plotting library.
 """

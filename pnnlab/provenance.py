@@ -1,4 +1,4 @@
-"""Which code made a result: its revision, and the versions of what it stands on."""
+"""Which code made a result: its revision, and the versions of what it depends on."""
 
 import os
 import platform

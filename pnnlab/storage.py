@@ -20,7 +20,7 @@ def user_path(path: str | Path) -> Path:
         return Path(path).expanduser()
     except RuntimeError as error:
         raise PnnlabError(
-            f"{path} begins with the home folder of somebody who is not known here; write the path "
+            f"{path} begins with the home folder of an unknown user; write the path "
             f"without ~, or ./{path} for a folder of that name."
         ) from error
 
@@ -98,7 +98,7 @@ def write_tensors(
     buffer = io.BytesIO()  # torch's own file writer hides why a write failed
     try:
         torch.save(content, buffer)
-    except Exception as error:  # whatever an object raises that is asked for its state
+    except Exception as error:  # whatever an object raises when it is pickled
         raise UnreadableError("; ".join(unreadable(content, name)) or str(error)) from error
     write(path, buffer.getbuffer(), keep=keep, check=read_back)
 

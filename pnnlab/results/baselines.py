@@ -110,9 +110,9 @@ def result_row(
     method: str,
     twin: str | None,
     run: Run | Path | None = None,
-    **beside: Any,
+    **baselines: Any,
 ) -> Row:
-    """Look at the test split, once, and write down the result with all that stands beside it.
+    """Measure a network on the test split, once, and give the result with its baselines.
 
     Parameters
     ----------
@@ -121,9 +121,9 @@ def result_row(
     system, method, twin : str
         Names for the results table.
     run : Run, Path or None
-        In which ``training`` was kept, or its folder. The row then names the source revision with
+        The run of ``training``, or its folder. The row then names the source revision with
         which that run began, which may be older than the present one.
-    **beside : float or None
+    **baselines : float or None
         Fields of the `Row` that were measured or read elsewhere: ``digital_baseline``,
         ``linear_baseline``, ``accuracy_without_physics``, ``published``.
     """
@@ -146,7 +146,7 @@ def result_row(
         seconds=round(training.seconds, 1),
         commit=read_run(folder).provenance.get("commit") if folder else commit(),
         unit=unit if isinstance(unit, int) else None,
-        **beside,
+        **baselines,
     )
     measured: dict[str, Any] = {}
     with on_device(network):
@@ -203,7 +203,7 @@ def compare(
         Makes a fresh network of a gradient rule and a seed, such as
         ``lambda rule, seed: deep_pnn(device, twin, rule, layers=3, classes=10, seed=seed)``.
     task : Task
-        The test split is looked at once by each trained network.
+        Each trained network is measured on the test split once.
     settings : FitSettings, optional
         Their seed is the first.
     methods : mapping of str to GradientRule
@@ -213,8 +213,8 @@ def compare(
     twin : str
         What the table calls the twin.
     folder : path, optional
-        Where each training is kept in a run folder of its own, named after system, twin, method
-        and seed; the same call then goes on with what was interrupted. Units that share a name
+        Where each training gets a run folder of its own, named after system, twin, method and
+        seed; the same call then resumes what was interrupted. Units that share a name
         need folders of their own.
     progress : bool
         Show progress bars.

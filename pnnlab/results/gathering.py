@@ -1,4 +1,4 @@
-"""Trainings out of the summaries that notebooks wrote, kept in ``notebooks/results.json``."""
+"""Gather trainings from the summaries of notebooks into ``notebooks/results.json``."""
 
 import json
 import re
@@ -18,7 +18,7 @@ from pnnlab.storage import user_path
 SCHEMA = 1
 FILE = "results.json"
 DIGITS = 6
-"""Of a fraction: more than a test split of 10 000 samples can tell apart."""
+"""Of a fraction: more than a test split of 10 000 samples resolves."""
 EMBEDDED_TASKS = frozenset({"digits", "mnist-5000", "vowels"})
 """Tasks that come with installed packages; all others read files below ``PNNLAB_DATA``."""
 
@@ -28,15 +28,15 @@ EMBEDDED_TASKS = frozenset({"digits", "mnist-5000", "vowels"})
 class Trained:
     """One training on the test split, and what it takes to do it again."""
 
-    row: Row  # with seed and accuracy, and without its wall-clock time, which is a machine's
+    row: Row  # with seed and accuracy, and without wall-clock time: that is the machine's
     command: str  # gives this row, among others
     versions: Mapping[str, str]  # when evaluated; the commit in the row is that of the training
     measured: str  # UTC, ISO 8601, by the clock of its machine; empty if the summary has none
-    replaced: tuple[tuple[str, float], ...] = ()  # `mark` of each that it took the place of
+    replaced: tuple[tuple[str, float], ...] = ()  # `measurement` of each that it took the place of
 
     @property
-    def mark(self) -> tuple[str, float]:
-        """Tells repeats of one training apart."""
+    def measurement(self) -> tuple[str, float]:
+        """When it was measured, and its accuracy: repeats of one training differ in them."""
         assert self.row.accuracy is not None
         return self.measured, self.row.accuracy
 
@@ -66,8 +66,8 @@ def gather(
     """Read every summary below some folders: in their order, and in each by its clocks.
 
     Summaries of other scales are left out, and so are rows that are not of the test split, or have
-    no seed or no accuracy. ``notebooks`` is where the notebooks lie: a command names what differs
-    from their defaults.
+    no seed or no accuracy. ``notebooks`` is their folder: a command names what differs from their
+    defaults.
 
     Returns
     -------
@@ -100,7 +100,7 @@ def gather(
 
 
 def command(summary: Summary, task: str, defaults: Mapping[str, object]) -> str:
-    """The command that makes a summary with rows of this task; ``out`` and defaults go unnamed."""
+    """Give the command that makes a summary with rows of this task, without defaults or ``out``."""
     words = ["pnnlab", "run", summary.notebook]
     for name, value in summary.parameters.items():
         if name != "out" and (name not in defaults or defaults[name] != value):
@@ -110,13 +110,13 @@ def command(summary: Summary, task: str, defaults: Mapping[str, object]) -> str:
 
 
 def _literal(value: object) -> str:
-    """A parameter as the command line reads it: Python, which mostly is JSON, with its quotes."""
+    """Write a parameter as the command line reads it: JSON, or Python where they differ."""
     text = json.dumps(value, ensure_ascii=False)
     return repr(value) if re.search(r"\b(true|false|null)\b", text) else text
 
 
 def _is_training(row: Row) -> bool:
-    """Whether a row can stand in the table: of the test split, with a seed and an accuracy."""
+    """Whether a row belongs in the table: of the test split, with a seed and an accuracy."""
     return row.split in (None, "test") and row.seed is not None and row.accuracy is not None
 
 
@@ -129,7 +129,7 @@ def _trained(row: Row, summary: Summary, notebooks: Path) -> Trained:
         for name in FRACTIONS
         if (value := getattr(row, name)) is not None
     }
-    if row.unit is None:  # a row of before: its notebook says
+    if row.unit is None:  # an old row: its notebook has it as a parameter
         changes["unit"] = summary.parameters.get("unit")
     return Trained(
         row=replace(row, seconds=None, commit=row.commit or code.get("commit"), **changes),
@@ -156,22 +156,22 @@ class Results:
         """Add trainings, and say what was done with each repeat.
 
         The last one counts, in the order in which they were gathered: the clocks of two machines
-        tell none. One that was replaced stays so.
+        give none. One that was replaced stays so.
         """
         held = {one.key: one for one in self.trainings}
         repeats = []
         for other in others:
             present = held.setdefault(other.key, other)
-            if other.mark in present.replaced:
+            if other.measurement in present.replaced:
                 repeats.append(f"{other}: left {_dated(other)}, which was replaced before")
                 continue
             replaced = present.replaced
-            if other.mark != present.mark:
+            if other.measurement != present.measurement:
                 repeat = f"{other}: took {_dated(other)} in place of {_dated(present)}"
                 if other.command != present.command:
                     repeat += f"; by {other.command}, not {present.command}"
                 repeats.append(repeat)
-                replaced = (*replaced, present.mark)
+                replaced = (*replaced, present.measurement)
             held[other.key] = replace(other, replaced=replaced)
         return replace(self, trainings=tuple(held.values())), tuple(repeats)
 
@@ -179,7 +179,7 @@ class Results:
     def lines(self) -> list[Line]:
         """Means over seeds for each system, task, depth, unit and twin, as the file has them.
 
-        Trainings that need no twin, such as the ideal, stand in the lines of every twin.
+        Trainings that need no twin, such as the ideal, are part of the lines of every twin.
         """
         places: dict[tuple[object, ...], list[Trained]] = {}
         for one in self.trainings:
@@ -283,12 +283,12 @@ def _score(rows: Sequence[Row], name: str) -> dict[str, Any] | None:
 
 
 def _dated(trained: Trained) -> str:
-    measured, accuracy = trained.mark
+    measured, accuracy = trained.measurement
     return f"{accuracy:.2%} ({measured or 'undated'})"
 
 
 def _as_data(trained: Trained) -> dict[str, Any]:
-    """What is not known is left out, so that a row of tomorrow's fields changes nothing here."""
+    """Leave out what is not known, so that a new field of rows changes nothing in the file."""
     data = asdict(trained)
     if not trained.replaced:
         del data["replaced"]

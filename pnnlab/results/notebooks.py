@@ -15,7 +15,7 @@ from pnnlab.storage import user_path
 
 PATTERN = "[0-9][0-9]_*.ipynb"
 NOT_A_LITERAL: Final = object()
-"""Stands for a default that only running the notebook would tell."""
+"""A default that is known only once the notebook runs."""
 
 _WORDS = {"true": True, "false": False, "null": None, "none": None}
 _WANTED: Mapping[type, str] = {

@@ -85,8 +85,8 @@ def run_notebooks(
     out : Path
         Absolute folder; the executed notebooks go there under their own names.
     tick : callable, optional
-        Called twice a second by a caller who shows a bar over the notebooks and wants its clock to
-        go on. A bar over the cells then appears below it, on standard error.
+        Called twice a second: refreshes a progress bar over the notebooks. A bar over the cells
+        then appears below it, on standard error.
     """
     interrupted = False
     for notebook, given in zip(notebooks, values, strict=True):
@@ -111,7 +111,7 @@ def run_notebooks(
 
 
 def _summary_files(out: Path) -> set[tuple[Path, int, int]]:
-    """The summaries there are, and what tells one written anew from the one before."""
+    """List the summaries, with what changes when one is written anew."""
     stats = [(path, path.lstat()) for path in out.glob(f"*{SUFFIX}")]
     return {(path, stat.st_mtime_ns, stat.st_ino) for path, stat in stats}
 
@@ -132,7 +132,7 @@ def with_parameters(notebook: Notebook, values: Mapping[str, object]) -> Any:
 @final
 @dataclass
 class _Run:
-    """One notebook in a fresh kernel of this interpreter, of which nothing is left behind."""
+    """One notebook in a fresh kernel of this interpreter, which ends with it."""
 
     notebook: Notebook
     values: Mapping[str, object]
@@ -148,7 +148,7 @@ class _Run:
             self._prepare()
             # zmq needs this loop, which is not the default on Windows.
             with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
-                # A second Ctrl-C leaves a cell unfinished, of which nobody needs to read.
+                # A second Ctrl-C leaves a cell unfinished: asyncio would print a traceback of it.
                 runner.get_loop().set_exception_handler(lambda *_: None)
                 runner.run(self._in_kernel())
         except KeyboardInterrupt:
@@ -228,7 +228,7 @@ class _Run:
                 await self.manager.interrupt_kernel()
                 await asyncio.wait([running], timeout=_INTERRUPT_S)
                 running.cancel()
-                # Take the result, or asyncio complains at exit that nobody did.
+                # Take the result, or asyncio warns at exit that it was never retrieved.
                 await asyncio.gather(running, return_exceptions=True)
                 raise
             finally:

@@ -87,7 +87,7 @@ def _count(number: float | None) -> str:
 def _table(
     lines: Sequence[Mapping[str, str]], texts: int, optional: str, notes: Iterable[str]
 ) -> str:
-    """Lay lines out, which map titles to cells; the first ``texts`` columns stand to the left.
+    """Lay out lines, which map titles to cells; the first ``texts`` columns are left-aligned.
 
     The optional column is left out where nothing is known.
     """
@@ -145,7 +145,7 @@ def _label(summary: Summary, with_scale: bool) -> str:
 def _method_line(label: str, rows: Sequence[Row]) -> dict[str, str]:
     first = rows[0]
     seeds: dict[object, list[Row]] = {}
-    for row in rows:  # without a seed, each row stands for itself
+    for row in rows:  # rows without a seed are not averaged
         seeds.setdefault(object() if row.seed is None else row.seed, []).append(row)
 
     def means(name: str) -> list[float]:
@@ -305,7 +305,7 @@ def _beside(line: Line) -> dict[str, float | None]:
 
 
 def _above(lines: Sequence[Line]) -> str:
-    """Where other columns beat PAT, counted, so that nobody has to look for it."""
+    """Count the lines in which other columns are higher than PAT."""
     pairs = [(_score(line, "PAT")["mean"], _beside(line)) for line in lines]
     counted = []
     for name in _beside(lines[0]):
