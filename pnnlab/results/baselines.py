@@ -129,7 +129,7 @@ def result_row(
     """
     network, passes = training.network, training.device_passes
     layers = physical_layers(network)
-    unit = getattr(layers[0].system, "unit", None) if layers else None
+    unit = getattr(layers[0].system, "unit", None) if layers else None  # of simulated systems
     folder = run.folder if isinstance(run, Run) else run
     row = Row(
         system=system,

@@ -129,8 +129,9 @@ def _trained(row: Row, summary: Summary, notebooks: Path) -> Trained:
         for name in FRACTIONS
         if (value := getattr(row, name)) is not None
     }
-    if row.unit is None:  # an old row: its notebook has it as a parameter
-        changes["unit"] = summary.parameters.get("unit")
+    unit = summary.parameters.get("unit")
+    if row.unit is None and isinstance(unit, int):  # an old row, of a notebook that sets the unit
+        changes["unit"] = unit
     return Trained(
         row=replace(row, seconds=None, commit=row.commit or code.get("commit"), **changes),
         command=command(summary, row.task, defaults),

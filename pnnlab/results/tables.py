@@ -145,7 +145,7 @@ def _label(summary: Summary, with_scale: bool) -> str:
 def _method_line(label: str, rows: Sequence[Row]) -> dict[str, str]:
     first = rows[0]
     seeds: dict[object, list[Row]] = {}
-    for row in rows:  # rows without a seed are not averaged
+    for row in rows:  # each row without a seed counts as one
         seeds.setdefault(object() if row.seed is None else row.seed, []).append(row)
 
     def means(name: str) -> list[float]:
