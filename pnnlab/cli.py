@@ -19,10 +19,11 @@ from pnnlab.errors import PnnlabError
 from pnnlab.storage import user_path
 
 if TYPE_CHECKING:
-    from pnnlab.results import Gathered, Notebook, Outcome
+    from pnnlab.results.notebooks import Notebook
+    from pnnlab.results.running import Outcome
     from pnnlab.systems.analog import AnalogPorts
 
-# Everything slow (papermill, torch, pyvisa) is imported by the command that needs it, so that
+# Everything slow (nbclient, torch, pyvisa) is imported by the command that needs it, so that
 # `pnnlab --help` answers at once.
 
 OK, FAILED, BAD_ARGUMENTS, INTERRUPTED = 0, 1, 2, 130
@@ -224,21 +225,22 @@ def _add_virtual_bench(commands: "argparse._SubParsersAction[argparse.ArgumentPa
 
 
 def _run(arguments: argparse.Namespace, _: list[str]) -> int:
-    from pnnlab import results
+    from pnnlab.results import notebooks, results_table
+    from pnnlab.results.running import prepare_out
 
-    folder = results.notebooks_folder(arguments.notebooks)
-    paths = results.choose(results.list_notebooks(folder), arguments.names)
-    notebooks = [results.read_notebook(path) for path in paths]
+    folder = notebooks.notebooks_folder(arguments.notebooks)
+    paths = notebooks.choose(notebooks.list_notebooks(folder), arguments.names)
+    chosen = [notebooks.read_notebook(path) for path in paths]
     out = user_path(arguments.out).absolute()
     given = [(name, value.removeprefix(MARK)) for name, value in arguments.parameters]
-    values = results.assign(notebooks, given, out)
-    out = results.prepare_out(out, folder)
+    values = notebooks.assign(chosen, given, out)
+    out = prepare_out(out, folder)
 
-    outcomes = _run_and_tell(notebooks, values, out)
+    outcomes = _run_and_tell(chosen, values, out)
     if arguments.json:
         print(json.dumps(_as_json(outcomes), indent=1))
     else:
-        print(results.results_table(summary for one in outcomes for summary in one.summaries))
+        print(results_table(summary for one in outcomes for summary in one.summaries))
     return _verdict(outcomes, out)
 
 
@@ -248,7 +250,7 @@ def _run_and_tell(
     """Run the notebooks with bars on a terminal, and a line for each, on standard error."""
     from tqdm import tqdm
 
-    from pnnlab.results import BAR, run_notebooks
+    from pnnlab.results.running import BAR, run_notebooks
 
     outcomes: list[Outcome] = []
     bars = sys.stderr.isatty()
@@ -327,12 +329,14 @@ def _verdict(outcomes: Sequence["Outcome"], out: Path) -> int:
 
 
 def _results(arguments: argparse.Namespace, _: list[str]) -> int:
-    from pnnlab import results
-    from pnnlab.results import notebooks_folder
+    from pnnlab.results.gathering import FILE, Results, gather
+    from pnnlab.results.notebooks import notebooks_folder
+    from pnnlab.results.rows import read_text, write
+    from pnnlab.results.tables import with_section
 
     notebooks = notebooks_folder(arguments.notebooks)
-    file = user_path(arguments.json or notebooks / results.FILE)
-    table = results.Results.read(file) if file.exists() else results.Results(arguments.scale)
+    file = user_path(arguments.json or notebooks / FILE)
+    table = Results.read(file) if file.exists() else Results(arguments.scale)
     if table.scale != arguments.scale:
         raise PnnlabError(
             f"{file} holds results of scale {table.scale}; give --scale {table.scale}, or another "
@@ -340,11 +344,10 @@ def _results(arguments: argparse.Namespace, _: list[str]) -> int:
         )
     usual = [] if arguments.check else [Path("results"), notebooks / "results"]
     folders = arguments.folders or [folder for folder in usual if folder.is_dir()]
-    found = results.gather(folders, notebooks, scale=arguments.scale)
-    repeats = table.repeats(found.trainings)
-    table = table.merged(found.trainings)
+    trainings, report = gather(folders, notebooks, scale=arguments.scale)
+    table, repeats = table.merged(trainings)
     if not arguments.check:
-        print(_told(found, file, repeats), file=sys.stderr)
+        print(_told(report, file, repeats), file=sys.stderr)
     if not table.trainings:
         print("Nothing to show; name the folder that `pnnlab run` wrote to.", file=sys.stderr)
         return FAILED
@@ -352,27 +355,20 @@ def _results(arguments: argparse.Namespace, _: list[str]) -> int:
     texts = {file: table.text()}
     if arguments.readme:
         readme = user_path(arguments.readme)
-        texts[readme] = results.with_section(results.read_text(readme), table.markdown())
-    stale = [
-        path for path, text in texts.items() if not path.exists() or results.read_text(path) != text
-    ]
+        texts[readme] = with_section(read_text(readme), table.markdown())
+    stale = [path for path in texts if not path.exists() or read_text(path) != texts[path]]
     if arguments.check:
         for path in stale:
             print(f"{path} is not what `pnnlab results` writes.", file=sys.stderr)
         return FAILED if stale else OK
     for path in stale:
-        results.write(path, texts[path])
+        write(path, texts[path])
     print(table.markdown())
     return OK
 
 
-def _told(found: "Gathered", file: Path, repeats: Sequence[str]) -> str:
-    left_out = (
-        f"{found.other_scales} summaries of other scales" if found.other_scales else "",
-        f"{found.other_rows} rows of other kinds" if found.other_rows else "",
-    )
-    told = f"{len(found.trainings)} trainings in {found.summaries} summaries, merged into {file}"
-    told += "".join(f"; left out: {text}" for text in left_out if text)
+def _told(report: str, file: Path, repeats: Sequence[str]) -> str:
+    told = f"Merged into {file}: {report}"
     if repeats:
         rule = (
             "Of repeats the one gathered last counts: folders in the order in which they are "
@@ -387,7 +383,7 @@ def _lab(arguments: argparse.Namespace, passed_on: list[str]) -> int:
     if arguments.app is not None:
         command = _app(user_path(arguments.app), passed_on)
         return _served(subprocess.Popen(command, env=_with_templates()))
-    from pnnlab.results import notebooks_folder
+    from pnnlab.results.notebooks import notebooks_folder
 
     folder = notebooks_folder(arguments.notebooks)
     command = [

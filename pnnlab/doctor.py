@@ -57,7 +57,7 @@ _NEEDED = {
     "h5netcdf": "stores what is measured as netCDF",
     "jupyterlab": "opens the notebooks",
     "ipykernel": "runs the notebooks",
-    "papermill": "runs the notebooks from the command line",
+    "nbclient": "runs the notebooks from the command line",
     "ipywidgets": "buttons and sliders",
     "anywidget": "the live plots of the dashboard",
     "plotly": "interactive figures",
@@ -339,7 +339,7 @@ def _fetch(name: str, root: str) -> str:
 
 
 def _folders(out: Path, notebooks: str | Path | None) -> Iterator[Finding]:
-    from pnnlab.results import list_notebooks, notebooks_folder
+    from pnnlab.results.notebooks import list_notebooks, notebooks_folder
 
     section = "Folders"
     try:
