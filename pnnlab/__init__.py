@@ -10,10 +10,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for editors and type checkers; at run time `__getattr__` loads them
-    from pnnlab.gradients import ideal, in_silico, physics_aware
+    from pnnlab.gradients import ideal, in_silico, noise_aware, physics_aware
     from pnnlab.layers import PhysicalLayer, calibrate, deep_pnn, programmed
     from pnnlab.protocols import PhysicalSystem, device
-    from pnnlab.results.baselines import compare
+    from pnnlab.results.comparison import Recipe, compare
     from pnnlab.runs import train
     from pnnlab.tasks import Task
     from pnnlab.training import FitSettings, Training, evaluate
@@ -28,10 +28,10 @@ _SUBMODULES = (
     *("twins", "views"),
 )
 _NAMES = {
-    "gradients": ("ideal", "in_silico", "physics_aware"),
+    "gradients": ("ideal", "in_silico", "noise_aware", "physics_aware"),
     "layers": ("PhysicalLayer", "calibrate", "deep_pnn", "programmed"),
     "protocols": ("PhysicalSystem", "device"),
-    "results.baselines": ("compare",),
+    "results.comparison": ("Recipe", "compare"),
     "runs": ("train",),
     "tasks": ("Task",),
     "training": ("FitSettings", "Training", "evaluate"),
@@ -40,9 +40,10 @@ _NAMES = {
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names}
 
-__all__ = ["FitSettings", "PhysicalLayer", "PhysicalSystem", "Task", "Training", "__version__"]
+__all__ = ["FitSettings", "PhysicalLayer", "PhysicalSystem", "Recipe", "Task", "Training"]
+__all__ += ["__version__"]
 __all__ += ["calibrate", "compare", "deep_pnn", "device", "evaluate", "fit_twin", "ideal"]
-__all__ += ["in_silico", "physics_aware", "programmed", "train", "watch"]
+__all__ += ["in_silico", "noise_aware", "physics_aware", "programmed", "train", "watch"]
 
 
 def __getattr__(name: str) -> Any:

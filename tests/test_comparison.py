@@ -14,13 +14,13 @@ from pnnlab.gradients import ideal, in_silico, physics_aware
 from pnnlab.layers import deep_pnn, parameter_count, physical_layers
 from pnnlab.provenance import commit
 from pnnlab.results.baselines import (
-    compare,
     digital_accuracy,
     digital_baseline,
     linear_baseline,
     mlp,
     result_row,
 )
+from pnnlab.results.comparison import compare
 from pnnlab.runs import Run
 from pnnlab.tasks import Split, Task
 from pnnlab.training import FitSettings, Training

@@ -93,7 +93,7 @@ def test_the_file_has_the_agreed_form(tmp_path: Path) -> None:
         *("system", "task", "method", "twin", "layers", "seed", "split", "n_test", "accuracy"),
         *("accuracy_on_twin", "recalibrated_accuracy", "digital_baseline", "linear_baseline"),
         *("accuracy_without_physics", "chance", "published", "parameters", "device_passes"),
-        *("seconds", "commit", "unit"),
+        *("seconds", "commit", "settings", "trials", "correct", "recalibrated_correct", "unit"),
     ]
     assert data["rows"][0]["twin"] is None
 

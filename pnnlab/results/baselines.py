@@ -1,27 +1,26 @@
-"""Comparisons: every physical result beside its baselines and its cost."""
+"""One result: a trained network on the test split, beside its digital baselines."""
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, final
+from typing import Any
 
 import torch
 from torch import nn
 
 from pnnlab.errors import RangeError
-from pnnlab.gradients import GradientRule, ideal, in_silico, physics_aware
+from pnnlab.gradients import ideal, physics_aware
 from pnnlab.layers import calibrate, on_device, on_twin, parameter_count, physical_layers
 from pnnlab.plain import seeded, whole
 from pnnlab.provenance import commit
+from pnnlab.results.intervals import packed
 from pnnlab.results.rows import Row
-from pnnlab.results.tables import results_table
-from pnnlab.runs import Run, read_run, run_folder, train
+from pnnlab.runs import Run, read_run
 from pnnlab.tasks import Task
-from pnnlab.training import FitSettings, Training, accuracy, scores
+from pnnlab.training import FitSettings, Training, accuracy, outputs, scores
 
 CALIBRATION_INPUTS = 1000
 FEWEST_STEPS = 500
@@ -150,115 +149,28 @@ def result_row(
     )
     measured: dict[str, Any] = {}
     with on_device(network):
-        measured["accuracy"] = accuracy(network, task.test)
+        right = _right(network, task)
+    measured["accuracy"] = float(right.double().mean())
+    measured["correct"] = packed(right.numpy())
     if layers and all(layer.twin is not None for layer in layers):
         with on_twin(network):
             measured["accuracy_on_twin"] = accuracy(network, task.test)
-    if any(layer.rule is in_silico for layer in layers):
+    if on_twin_alone(network):
         other = copy.deepcopy(network)
         with on_device(other):
             calibrate(other, calibration_inputs(task))
-            measured["recalibrated_accuracy"] = accuracy(other, task.test)
+            right = _right(other, task)
+        measured["recalibrated_accuracy"] = float(right.double().mean())
+        measured["recalibrated_correct"] = packed(right.numpy())
     return replace(row, **measured)
 
 
-METHODS: Mapping[str, GradientRule] = MappingProxyType(
-    {"PAT": physics_aware, "in silico": in_silico, "ideal": ideal}
-)
+def on_twin_alone(network: nn.Module) -> bool:
+    """Whether a training with these gradient rules never drives a device in its steps."""
+    layers = physical_layers(network)
+    return any(layer.rule not in (physics_aware, ideal) for layer in layers)
 
 
-@final
-@dataclass(frozen=True, repr=False)
-class Compared:
-    """Trainings side by side; it shows itself as the results table."""
-
-    rows: tuple[Row, ...]  # one a training
-
-    def __repr__(self) -> str:
-        return results_table(self.rows)
-
-    _repr_markdown_ = __repr__
-
-
-def compare(
-    make: Callable[[GradientRule, int], nn.Module],
-    task: Task,
-    settings: FitSettings | None = None,
-    *,
-    methods: Mapping[str, GradientRule] = METHODS,
-    seeds: int = 1,
-    twin: str = "twin",
-    folder: str | Path | None = None,
-    progress: bool = True,
-) -> Compared:
-    """Train one network by several methods, beside the digital baselines.
-
-    Each method gets the same settings, data and seeds. In silico is measured as trained and after
-    its normalisation was measured again on the device. The digital baselines are a linear
-    classifier and a network with at most as many parameters; see `digital_baseline`.
-
-    Parameters
-    ----------
-    make : callable
-        Makes a fresh network of a gradient rule and a seed, such as
-        ``lambda rule, seed: deep_pnn(device, twin, rule, layers=3, classes=10, seed=seed)``.
-    task : Task
-        Each trained network is measured on the test split once.
-    settings : FitSettings, optional
-        Their seed is the first.
-    methods : mapping of str to GradientRule
-        By default PAT, in silico and ideal; leave out ideal for a device that is not simulated.
-    seeds : int
-        Trainings of each method.
-    twin : str
-        What the table calls the twin.
-    folder : path, optional
-        Where each training gets a run folder of its own, named after system, twin, method and
-        seed; the same call then resumes what was interrupted. Units that share a name
-        need folders of their own.
-    progress : bool
-        Show progress bars.
-
-    Raises
-    ------
-    RangeError
-        There is no method or no seed.
-    RunError
-        In the folder are runs of other trainings, or it cannot be written.
-    """
-    if not methods:
-        raise RangeError("There is no method to compare; give methods, such as {'PAT': ...}.")
-    settings, seeds = settings or FitSettings(), whole("seeds", seeds, 1)
-    size = parameter_count(make(next(iter(methods.values())), settings.seed))
-    loop: Any = {name: getattr(settings, name) for name in ("epochs", "batch_size", "seed")}
-    digital, linear = digital_baseline(task, size, **loop), linear_baseline(task, **loop)
-    rows = []
-    for seed in range(settings.seed, settings.seed + seeds):
-        for name, rule in methods.items():
-            network = make(rule, seed)
-            calibrate(network, calibration_inputs(task))
-            system = physical_layers(network)[0].system.name
-            parameters = {"system": system, "twin": twin, "method": name, "seed": seed}
-            training = train(
-                network,
-                task,
-                settings,
-                seed=seed,
-                folder=folder,
-                parameters=parameters,
-                label=f"{name}, seed {seed}",
-                progress=progress,
-            )
-            rows.append(
-                result_row(
-                    training,
-                    task,
-                    system=system,
-                    method=name,
-                    twin=None if rule is ideal else twin,
-                    digital_baseline=digital,
-                    linear_baseline=linear,
-                    run=None if folder is None else run_folder(folder, parameters),
-                )
-            )
-    return Compared(tuple(rows))
+def _right(network: nn.Module, task: Task) -> torch.Tensor:
+    """Which test samples are classified right, (n,), bool."""
+    return outputs(network, task.test.x).argmax(1) == task.test.targets

@@ -61,6 +61,10 @@ class Row:
     device_passes: Count = None  # samples through the system in training, evaluations included
     seconds: Seconds = None  # wall-clock time of this training
     commit: str | None = None  # source revision with which it began, "-dirty" after changes
+    settings: str | None = None  # of this method, such as its learning rate
+    trials: Count = None  # from how many they were chosen, on the validation split
+    correct: str | None = None  # test samples classified right, see `intervals.packed`
+    recalibrated_correct: str | None = None  # likewise, after recalibration
     unit: Count = None  # which fabricated copy of a simulated system
 
     def __post_init__(self) -> None:

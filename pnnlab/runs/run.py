@@ -25,6 +25,7 @@ from pnnlab.runs.journal import Journal, NoRunError, RunRow, reading
 from pnnlab.storage import user_path
 from pnnlab.training import FitSettings, Objective, Record, Training
 from pnnlab.training.examples import Data
+from pnnlab.training.methods import Backpropagation, MakeMethod
 from pnnlab.training.training import MakeOptimizer
 
 LOCK = "run.lock"
@@ -358,12 +359,15 @@ def prepared(
     seed: int | None,
     objective: Objective | None,
     optimizer: MakeOptimizer,
+    method: MakeMethod,
 ) -> Training:
     """Make the `Training` of `train` and `watch`."""
     given = {"epochs": epochs, "seed": seed}
     chosen = {name: value for name, value in given.items() if value is not None}
     settings = replace(settings or FitSettings(), **chosen)
-    return Training(network, task, settings, objective=objective, optimizer=optimizer)
+    return Training(
+        network, task, settings, objective=objective, optimizer=optimizer, method=method
+    )
 
 
 def train(
@@ -375,6 +379,7 @@ def train(
     seed: int | None = None,
     objective: Objective | None = None,
     optimizer: MakeOptimizer = torch.optim.Adam,
+    method: MakeMethod = Backpropagation,
     folder: str | Path | None = None,
     parameters: Mapping[str, object] | None = None,
     label: str = "",
@@ -394,7 +399,7 @@ def train(
     settings : FitSettings, optional
     epochs, seed : int, optional
         In place of those of the settings.
-    objective, optimizer
+    objective, optimizer, method
         See `Training`.
     folder : path, optional
         Of the run.
@@ -419,7 +424,14 @@ def train(
         The loss is no longer finite.
     """
     training = prepared(
-        network, task, settings, epochs=epochs, seed=seed, objective=objective, optimizer=optimizer
+        network,
+        task,
+        settings,
+        epochs=epochs,
+        seed=seed,
+        objective=objective,
+        optimizer=optimizer,
+        method=method,
     )
     run = (
         None

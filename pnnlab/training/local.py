@@ -136,6 +136,11 @@ class LocalLearning(Method):
         super().__init__(training)
         self.sharpness = sharpness
 
+    @property
+    def sweeps(self) -> float:
+        """Twice, with the true label and with another one."""
+        return 2.0
+
     def update(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Fill the gradients with those of the local losses."""
         network = self.network

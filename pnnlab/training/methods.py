@@ -53,6 +53,11 @@ class Method(ABC):
         """The network that is trained."""
         return self.training.network
 
+    @property
+    def sweeps(self) -> float:
+        """How often a step sends its batch through the devices, if the rules of the layers do."""
+        return 1.0
+
     @abstractmethod
     def update(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Fill the gradients of the trained parameters with those of one batch.
@@ -120,6 +125,11 @@ class SharpnessAware(Method):
             raise RangeError(f"radius is {radius}; it must be at least 0.")
         self.radius = radius
 
+    @property
+    def sweeps(self) -> float:
+        """Twice."""
+        return 2.0
+
     def update(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Fill the gradients; see `Method`."""
         thetas = [layer.theta for layer in physical_layers(self.network)]
@@ -160,6 +170,11 @@ class FineTuned(Method):
         if not 0 <= last <= 1:
             raise RangeError(f"last is {last}; it is a fraction of the steps, 0 to 1.")
         self.first, self.last = first, last
+
+    @property
+    def sweeps(self) -> float:
+        """Only in the last steps."""
+        return self.last
 
     def update(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Fill the gradients; see `Method`."""
@@ -380,6 +395,11 @@ class Perturbation(Method):
             )
         self.size, self.directions = size, directions
         self.central, self.random = central, random
+
+    @property
+    def sweeps(self) -> float:
+        """Once a loss."""
+        return 2.0 * self.directions if self.central else self.directions + 1.0
 
     def update(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Fill the gradients; see `Method`."""

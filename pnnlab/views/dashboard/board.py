@@ -18,6 +18,7 @@ from pnnlab.runs import Run
 from pnnlab.runs.run import prepared
 from pnnlab.tasks import Task
 from pnnlab.training import FitSettings, Objective, Reference, Training
+from pnnlab.training.methods import Backpropagation, MakeMethod
 from pnnlab.training.training import MakeOptimizer
 from pnnlab.views.dashboard.details import SectionContext, Sections
 from pnnlab.views.dashboard.panels import training_panels
@@ -38,6 +39,7 @@ async def watch(
     seed: int | None = None,
     objective: Objective | None = None,
     optimizer: MakeOptimizer = torch.optim.Adam,
+    method: MakeMethod = Backpropagation,
     folder: str | Path | None = None,
 ) -> Training:
     """Train under the dashboard, to the end or until someone presses Stop.
@@ -50,7 +52,14 @@ async def watch(
     Training
     """
     training = prepared(
-        network, task, settings, epochs=epochs, seed=seed, objective=objective, optimizer=optimizer
+        network,
+        task,
+        settings,
+        epochs=epochs,
+        seed=seed,
+        objective=objective,
+        optimizer=optimizer,
+        method=method,
     )
     source = training if folder is None else Run.open(folder, training)
     image = (task.side, task.side) if task.side else None

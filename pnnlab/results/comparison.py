@@ -1,0 +1,293 @@
+"""Compare training methods: each with its own best settings, found by the same search."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TypeAlias, final
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from pnnlab.errors import RangeError
+from pnnlab.gradients import GradientRule, ideal, in_silico, noise_aware, physics_aware
+from pnnlab.layers import calibrate, on_device, parameter_count, physical_layers
+from pnnlab.plain import whole
+from pnnlab.protocols import SimulatedSystem
+from pnnlab.results.baselines import (
+    calibration_inputs,
+    digital_baseline,
+    linear_baseline,
+    on_twin_alone,
+    result_row,
+)
+from pnnlab.results.intervals import Estimate, difference_interval, unpacked, verdict
+from pnnlab.results.rows import Row
+from pnnlab.results.tables import results_table
+from pnnlab.runs import run_folder, train
+from pnnlab.tasks import Task
+from pnnlab.training import FitSettings, Training, scores, seeing_passes
+from pnnlab.training.methods import Backpropagation, MakeMethod
+from pnnlab.twins import Twin
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One way to train a network.
+
+    Parameters
+    ----------
+    rule : GradientRule
+        Of its physical layers.
+    method : callable
+        Makes the training method, see `pnnlab.training.methods`.
+    learning_rate, penalty : float, optional
+        In place of those of the settings.
+    """
+
+    rule: GradientRule
+    method: MakeMethod = Backpropagation
+    learning_rate: float | None = None
+    penalty: float | None = None
+
+    def settings(self, settings: FitSettings) -> FitSettings:
+        """Settings with the values of this recipe."""
+        own = {"learning_rate": self.learning_rate, "penalty": self.penalty}
+        return replace(settings, **{name: v for name, v in own.items() if v is not None})
+
+    def text(self, settings: FitSettings) -> str:
+        """What the search may choose, as a row tells it."""
+        used = self.settings(settings)
+        parts = [f"learning rate {used.learning_rate:g}", f"penalty {used.penalty:g}"]
+        if isinstance(self.method, partial):
+            parts += [f"{name} {value}" for name, value in self.method.keywords.items()]
+        if not hasattr(self.rule, "__name__"):  # one with settings of its own
+            parts.append(repr(self.rule))
+        return ", ".join(parts)
+
+
+Way: TypeAlias = GradientRule | Recipe | Sequence[Recipe]
+MakeNetwork: TypeAlias = Callable[[GradientRule, int], nn.Module]
+
+
+def possible(network: nn.Module) -> dict[str, Recipe]:
+    """The usual methods, as far as the systems and twins of a network allow them.
+
+    PAT, in silico, in silico with the noise of the device if every twin knows it, and the ideal if
+    every system is simulated.
+    """
+    layers = physical_layers(network)
+    rules: dict[str, GradientRule] = {"PAT": physics_aware, "in silico": in_silico}
+    if all(isinstance(layer.twin, Twin) for layer in layers):
+        rules["noise-aware"] = noise_aware
+    if all(isinstance(layer.system, SimulatedSystem) for layer in layers):
+        rules["ideal"] = ideal
+    return {name: Recipe(rule=rule) for name, rule in rules.items()}
+
+
+@final
+@dataclass(frozen=True, repr=False)
+class Compared:
+    """Trainings side by side; it shows itself as the results table and the verdicts on pairs."""
+
+    rows: tuple[Row, ...]  # one a training
+
+    def difference(self, first: str, second: str) -> Estimate:
+        """Accuracy of one method less that of another, paired by seed and test sample.
+
+        Methods that train on a twin are taken after their recalibration.
+
+        Raises
+        ------
+        RangeError
+            There are no such methods, or they are not of the same seeds.
+        """
+        return difference_interval(self._correct(first), self._correct(second))
+
+    def verdicts(self, of: str = "PAT") -> dict[str, str]:
+        """For every other method, whether ``of`` is better, worse, equal, or not known."""
+        others = dict.fromkeys(row.method for row in self.rows if row.method != of)
+        return {other: verdict(self.difference(of, other)) for other in others}
+
+    def _correct(self, method: str) -> NDArray[np.bool_]:
+        rows = sorted((r for r in self.rows if r.method == method), key=lambda r: r.seed or 0)
+        if not rows:
+            raise RangeError(f"there is no method {method!r} in this comparison.")
+        return best_correct(rows)
+
+    def __repr__(self) -> str:
+        table = results_table(self.rows)
+        if len({row.method for row in self.rows}) < 2 or self.rows[0].method != "PAT":
+            return table
+        pairs = [f"{what} {other}" for other, what in self.verdicts().items()]
+        return f"{table}\n- PAT against the others, paired: {'; '.join(pairs)}."
+
+    _repr_markdown_ = __repr__
+
+
+def best_correct(rows: Sequence[Row]) -> NDArray[np.bool_]:
+    """Which test samples were right, (seeds, samples), after recalibration where there was one."""
+    found = []
+    for row in rows:
+        text = row.recalibrated_correct or row.correct
+        if text is None or row.n_test is None:
+            raise RangeError("these rows do not say which test samples were right: train anew.")
+        found.append(unpacked(text, row.n_test))
+    return np.stack(found)
+
+
+def compare(
+    make: MakeNetwork,
+    task: Task,
+    settings: FitSettings | None = None,
+    *,
+    methods: Mapping[str, Way] | None = None,
+    rates: Sequence[float] = (),
+    budget: int | None = None,
+    seeds: int = 1,
+    twin: str = "twin",
+    folder: str | Path | None = None,
+    progress: bool = True,
+) -> Compared:
+    """Train one network by several methods, beside the digital baselines.
+
+    Each method gets the same data and seeds, and settings of its own if there is a choice: from
+    several recipes, or several rates, the first seed is trained with each, and the best on the
+    validation split is used for all seeds. Every method must have as many to choose from. What is
+    trained on a twin is measured as trained, and after its normalisation was measured again on the
+    device; the search judges it by the latter.
+
+    Parameters
+    ----------
+    make : callable
+        Makes a fresh network of a gradient rule and a seed, such as
+        ``lambda rule, seed: deep_pnn(device, twin, rule, layers=3, classes=10, seed=seed)``.
+    task : Task
+        Each chosen network is measured on the test split once.
+    settings : FitSettings, optional
+        Their seed is the first.
+    methods : mapping of str to GradientRule, Recipe or a sequence of Recipe, optional
+        By default all of `possible`.
+    rates : sequence of float
+        Learning rates to try with every recipe; by default that of the settings alone.
+    budget : int, optional
+        Device passes of a training without its evaluations, in place of the epochs: each method
+        gets as many epochs as it can pay. One that drives no device in its steps gets those of PAT.
+    seeds : int
+        Trainings of each method.
+    twin : str
+        What the table calls the twin.
+    folder : path, optional
+        Where each training gets a run folder of its own; the same call then resumes what was
+        interrupted. Units that share a name need folders of their own.
+    progress : bool
+        Show progress bars.
+
+    Raises
+    ------
+    RangeError
+        There is no method or no seed, methods have unequal choices, or the budget is less than
+        one epoch.
+    RunError
+        In the folder are runs of other trainings, or it cannot be written.
+    """
+    settings, seeds = settings or FitSettings(), whole("seeds", seeds, 1)
+    choices = {} if methods is None else _choices(methods, rates)
+    example = make(in_silico, settings.seed)
+    choices = choices or _choices(possible(example), rates)
+    size = parameter_count(example)
+    system = physical_layers(example)[0].system.name
+
+    def trained(name: str, recipe: Recipe, seed: int) -> tuple[Training, Path | None]:
+        network = make(recipe.rule, seed)
+        calibrate(network, calibration_inputs(task))
+        used = replace(recipe.settings(settings), seed=seed)
+        if budget is not None:
+            used = replace(used, epochs=_epochs(network, task, used, recipe, budget))
+        parameters = {"system": system, "twin": twin, "method": name, "seed": seed}
+        if len(choices[name]) > 1:
+            parameters["trial"] = choices[name].index(recipe)
+        training = train(
+            network,
+            task,
+            used,
+            method=recipe.method,
+            folder=folder,
+            parameters=parameters,
+            label=f"{name}, seed {seed}",
+            progress=progress,
+        )
+        return training, None if folder is None else run_folder(folder, parameters)
+
+    digital, linear = (
+        baseline(task, epochs=settings.epochs, batch_size=settings.batch_size, seed=settings.seed)
+        for baseline in (partial(digital_baseline, parameters=size), linear_baseline)
+    )
+    chosen = {name: recipes[0] for name, recipes in choices.items()}
+    done: dict[str, tuple[Training, Path | None]] = {}
+    for name, recipes in choices.items():
+        if len(recipes) > 1:
+            trials = [trained(name, recipe, settings.seed) for recipe in recipes]
+            scored = [_validation(training, task) for training, _ in trials]
+            best = scored.index(max(scored))
+            chosen[name], done[name] = recipes[best], trials[best]
+    rows = []
+    for seed in range(settings.seed, settings.seed + seeds):
+        for name, recipe in chosen.items():
+            first = done.get(name) if seed == settings.seed else None
+            training, run = first or trained(name, recipe, seed)
+            row = result_row(
+                training,
+                task,
+                system=system,
+                method=name,
+                twin=None if recipe.rule is ideal else twin,
+                digital_baseline=digital,
+                linear_baseline=linear,
+                run=run,
+            )
+            rows.append(replace(row, settings=recipe.text(settings), trials=len(choices[name])))
+    return Compared(tuple(rows))
+
+
+def _choices(methods: Mapping[str, Way], rates: Sequence[float]) -> dict[str, list[Recipe]]:
+    """The recipes to choose from, by method."""
+    if not methods:
+        raise RangeError("There is no method to compare; give methods, such as {'PAT': ...}.")
+    found = {}
+    for name, way in methods.items():
+        recipes = list(way) if isinstance(way, Sequence) else [way]
+        recipes = [one if isinstance(one, Recipe) else Recipe(rule=one) for one in recipes]
+        if rates:
+            recipes = [replace(one, learning_rate=rate) for one in recipes for rate in rates]
+        found[name] = recipes
+    counts = {name: len(recipes) for name, recipes in found.items()}
+    if len(set(counts.values())) > 1:
+        raise RangeError(
+            "a fair comparison gives every method as many settings to choose from, and these have "
+            f"{', '.join(f'{name} {count}' for name, count in counts.items())}."
+        )
+    return found
+
+
+def _validation(training: Training, task: Task) -> tuple[float, float]:
+    """Metric and negative loss on the validation split, in the form in which a method is used."""
+    network = training.network
+    with on_device(network):
+        if on_twin_alone(network):
+            calibrate(network, calibration_inputs(task))
+        metric, loss = scores(network, task.validation, training.objective)
+    return metric, -loss
+
+
+def _epochs(
+    network: nn.Module, task: Task, settings: FitSettings, recipe: Recipe, budget: int
+) -> int:
+    """How many epochs a method can pay."""
+    sweeps = Training(network, task, settings, method=recipe.method).method.sweeps
+    epoch = seeing_passes(network, len(task.train)) * (sweeps or 1)
+    if budget < epoch:
+        raise RangeError(f"a budget of {budget} passes is less than one epoch, {epoch:g} passes.")
+    return int(budget // epoch)
