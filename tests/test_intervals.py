@@ -5,8 +5,8 @@ from scipy.stats import binomtest
 from pnnlab.errors import RangeError
 from pnnlab.results.intervals import (
     Estimate,
-    accuracy_interval,
     difference_interval,
+    mean_interval,
     packed,
     unpacked,
     verdict,
@@ -22,27 +22,51 @@ def test_packed_samples_are_read_back():
         unpacked("%%%", 49)
 
 
-def test_one_seed_has_the_interval_of_wilson():
-    correct = np.arange(2000) < 1900
-    found = accuracy_interval(correct)
-    low, high = binomtest(1900, 2000).proportion_ci(method="wilson")
-    assert found.mean == pytest.approx(0.95)
-    assert (found.low, found.high) == pytest.approx((low, high), abs=2e-4)
+@pytest.mark.parametrize(
+    ("hits", "n", "low", "high"),
+    # Newcombe, Statistics in Medicine 17, 857 (1998), table I, method 3.
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611)],
+)
+def test_one_seed_has_the_published_intervals_of_wilson(hits, n, low, high):
+    found = mean_interval([hits / n], n)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=5e-5)
+
+
+@pytest.mark.parametrize("n", [1, 29, 10_000])
+def test_the_ends_of_the_scale(n):
+    tail = 1.959964**2 / (n + 1.959964**2)  # what Wilson's formula comes to at 0 and 1
+    none, all_of_them = mean_interval([0.0], n), mean_interval([1.0], n)
+    assert (none.low, none.high) == pytest.approx((0.0, tail), abs=1e-5)
+    assert (all_of_them.low, all_of_them.high) == pytest.approx((1.0 - tail, 1.0), abs=1e-5)
+
+
+def test_without_a_number_of_samples_it_is_that_of_the_seeds():
+    values = [0.90, 0.91, 0.92, 0.93, 0.94]
+    found, half = mean_interval(values, None), 2.776 * np.std(values, ddof=1) / 5**0.5
+    # Wilson's interval is that of Student, moved towards 1/2 where the mean is near an end.
+    assert (found.low, found.high) == pytest.approx((0.92 - half, 0.92 + half), abs=3e-3)
 
 
 def test_49_samples_are_49_samples():
-    """Five seeds that are all right on the same 48 tokens say nothing of other tokens."""
-    correct = np.tile(np.arange(49) > 0, (5, 1))
-    found = accuracy_interval(correct)
+    """Five seeds that are all right on 48 tokens say nothing of other tokens."""
+    found = mean_interval([48 / 49] * 5, 49)
     low, high = binomtest(48, 49).proportion_ci(method="wilson")
     assert found.low == pytest.approx(low, abs=0.01)
     assert found.high == pytest.approx(high, abs=0.01)
 
 
 def test_a_perfect_score_is_not_certain():
-    found = accuracy_interval(np.ones((5, 49), bool))
+    found = mean_interval([1.0] * 5, 49)
     assert found.high == 1
     assert found.low < 0.94
+
+
+@pytest.mark.parametrize(
+    ("values", "n"), [([], 100), ([0.9], None), ([1.2], 10), ([float("nan")], 10), ([0.5], 0)]
+)
+def test_an_interval_of_nothing_is_refused(values, n):
+    with pytest.raises(RangeError, match="give fractions"):
+        mean_interval(values, n)
 
 
 def drawn(random, seeds, n, mean=0.9, by_seed=0.02, by_sample=0.2):
@@ -57,7 +81,9 @@ def test_intervals_cover_the_truth_as_often_as_they_say(seeds):
     random = np.random.default_rng(seeds)
     hits = [
         found.low <= 0.7 <= found.high
-        for found in (accuracy_interval(drawn(random, seeds, 300, mean=0.7)) for _ in range(600))
+        for found in (
+            mean_interval(list(drawn(random, seeds, 300, 0.7).mean(1)), 300) for _ in range(600)
+        )
     ]
     assert np.mean(hits) > 0.93
     differences = [
@@ -73,7 +99,7 @@ def test_pairing_sees_what_two_intervals_hide():
     hard = random.random((1, 2000)) < 0.1
     first = ~np.repeat(hard, 3, 0)
     second = first & ~(random.random((3, 2000)) < 0.02)
-    alone = accuracy_interval(first), accuracy_interval(second)
+    alone = [mean_interval(one.mean(1).tolist(), 2000) for one in (first, second)]
     assert alone[1].high > alone[0].low
     pair = difference_interval(first, second)
     assert pair.low > 0.01

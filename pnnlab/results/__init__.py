@@ -3,7 +3,8 @@
 `compare` and the baselines are in `pnnlab.results.baselines`, which loads torch; the rest does not.
 """
 
+from pnnlab.results.intervals import mean_interval
 from pnnlab.results.rows import Row, Summary
-from pnnlab.results.tables import results_table, student_interval, wilson_interval
+from pnnlab.results.tables import results_table
 
-__all__ = ["Row", "Summary", "results_table", "student_interval", "wilson_interval"]
+__all__ = ["Row", "Summary", "mean_interval", "results_table"]

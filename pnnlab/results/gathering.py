@@ -10,9 +10,10 @@ from statistics import fmean
 from typing import Any, Self, final
 
 from pnnlab.errors import PnnlabError, RunError
+from pnnlab.results.intervals import mean_interval
 from pnnlab.results.notebooks import read_notebook
 from pnnlab.results.rows import FRACTIONS, SUFFIX, Row, Summary, check_scale, read_text
-from pnnlab.results.tables import Line, known, lines_table, student_interval
+from pnnlab.results.tables import Line, known, lines_table
 from pnnlab.storage import user_path
 
 SCHEMA = 1
@@ -271,14 +272,15 @@ def _method(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _score(rows: Sequence[Row], name: str) -> dict[str, Any] | None:
-    """Mean over seeds, 95 % interval (None for one seed), values (None where a seed has none)."""
+    """Mean over seeds, 95 % interval, values (None where a seed has none)."""
     values = known(rows, name)
     if not values:
         return None
-    several = len(values) > 1
+    sizes = known(rows, "n_test")
+    found = mean_interval(values, min(sizes)) if sizes else None
     return {
         "mean": round(fmean(values), DIGITS),
-        "interval": [round(end, DIGITS) for end in student_interval(values)] if several else None,
+        "interval": [round(end, DIGITS) for end in (found.low, found.high)] if found else None,
         "values": [getattr(row, name) for row in rows],
     }
 

@@ -4,6 +4,7 @@ import base64
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean, variance
 from typing import Any, Literal, final
 
 import numpy as np
@@ -13,6 +14,8 @@ from pnnlab.errors import RangeError
 
 MARGIN = 0.01
 """Difference of accuracies within which two methods are called equal."""
+
+MANY = 1e6  # degrees of freedom of a normal distribution, as it were
 
 Verdict = Literal["better", "worse", "equal", "not known"]
 
@@ -49,7 +52,7 @@ class Estimate:
     high: float
 
 
-def _variance(values: NDArray[np.float64]) -> tuple[float, float]:
+def _variance_of_mean(values: NDArray[np.float64]) -> tuple[float, float]:
     """Variance of the mean of (seeds, samples), both random, and its degrees of freedom.
 
     Two-way random effects without repeats: (MS_seed + MS_sample - MS_rest) / (seeds * samples),
@@ -77,28 +80,43 @@ def _quantile(freedom: float) -> float:
     return float(stdtrit(freedom, 0.975))
 
 
-def accuracy_interval(correct: NDArray[np.bool_]) -> Estimate:
-    """Accuracy with the 95 % interval for new seeds and new test samples.
+def mean_interval(accuracies: Sequence[float], n: int | None) -> Estimate:
+    """Mean accuracy over seeds, with its 95 % interval for new seeds and new test samples.
 
-    Wilson's score interval (J. Am. Stat. Assoc. 22, 209, 1927) for as many samples as have the
-    variance that seeds and samples have together.
+    Its variance is that of the seeds, and that of as many samples, which all seeds share; since
+    seeds do not all fail on the same samples this is at most a little too wide. The interval is
+    Wilson's (J. Am. Stat. Assoc. 22, 209, 1927) for a number of samples with this variance. Of one
+    seed it does not tell how seeds differ.
 
     Parameters
     ----------
-    correct : array, (seeds, samples), bool
-        All seeds on the same test samples.
+    accuracies : sequence of float
+        One a seed, each on the same ``n`` samples.
+    n : int or None
+        None if it is not known: the interval is then that of the seeds alone.
+
+    Raises
+    ------
+    RangeError
+        There is no accuracy, or one without a number of samples.
     """
-    values = np.atleast_2d(np.asarray(correct, float))
-    n = values.shape[1]
-    if n < 2:
-        raise RangeError(f"An interval over {n} test samples does not exist; give at least 2.")
-    p = float(values.mean())
-    variance, freedom = _variance(values)
-    size = min(p * (1 - p) / variance, n * len(values)) if variance else float(n)
-    t = _quantile(freedom)
-    centre = (p + t**2 / (2 * size)) / (1 + t**2 / size)
-    half = t / (1 + t**2 / size) * math.sqrt(p * (1 - p) / size + (t / (2 * size)) ** 2)
-    return Estimate(p, max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half)))
+    seeds, p = len(accuracies), fmean(accuracies) if accuracies else math.nan
+    if not seeds or (seeds == 1 and not n) or not 0 <= p <= 1:
+        raise RangeError(
+            f"{seeds} accuracies {tuple(accuracies)} of {n} samples have no interval; give "
+            "fractions in [0, 1], and the number of test samples."
+        )
+    by_seed = variance(accuracies) / seeds if seeds > 1 else 0.0
+    by_sample = p * (1 - p) / n if n else 0.0
+    total = by_seed + by_sample
+    # That of the samples follows from the mean: it has no degrees of freedom of its own.
+    freedom = (seeds - 1) * (total / by_seed) ** 2 if by_seed else MANY
+    size = p * (1 - p) / total if total and 0 < p < 1 else n or math.inf
+    t = _quantile(min(freedom, MANY))
+    share = t**2 / size
+    centre, half = p + share / 2, t * math.sqrt(p * (1 - p) / size + share / (4 * size))
+    low, high = ((centre + sign * half) / (1 + share) for sign in (-1, 1))
+    return Estimate(p, max(0.0, min(p, low)), min(1.0, max(p, high)))
 
 
 def difference_interval(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> Estimate:
@@ -120,9 +138,9 @@ def difference_interval(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> 
             f"{b.shape}."
         )
     mean = float((a - b).mean())
-    variance, freedom = _variance(a - b)
+    found, freedom = _variance_of_mean(a - b)
     # A difference that was never seen may be there: as of one sample more, either way.
-    half = _quantile(freedom) * math.sqrt(max(variance, 1 / a.shape[1] ** 2))
+    half = _quantile(freedom) * math.sqrt(max(found, 1 / a.shape[1] ** 2))
     return Estimate(mean, mean - half, mean + half)
 
 

@@ -4,12 +4,12 @@ One table has a line for each method (notebooks, `pnnlab run`), the other the me
 (README, `pnnlab results`).
 """
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
-from pnnlab.errors import RangeError, RunError
+from pnnlab.errors import RunError
+from pnnlab.results.intervals import mean_interval
 from pnnlab.results.rows import Row, Summary
 
 BEGIN, END = "<!-- begin: pnnlab results -->", "<!-- end: pnnlab results -->"
@@ -22,46 +22,6 @@ Line = dict[str, Any]
 
 
 # --- statistics ---
-
-
-def wilson_interval(accuracy: float, n: int) -> tuple[float, float]:
-    """Give the 95 % confidence interval of an accuracy measured on ``n`` samples.
-
-    Returns
-    -------
-    low, high : float
-        Wilson's score interval (J. Am. Stat. Assoc. 22, 209, 1927), inside [0, 1].
-
-    Raises
-    ------
-    RangeError
-        ``accuracy`` is not in [0, 1], or ``n`` is below 1.
-    """
-    from scipy.stats import binomtest  # here, because most readers of a row need no scipy
-
-    if not 0.0 <= accuracy <= 1.0:
-        raise RangeError(f"The accuracy is {accuracy!r}; give a fraction in [0, 1].")
-    if n < 1:
-        raise RangeError(f"An interval over {n} samples does not exist; give at least 1.")
-    low, high = binomtest(round(accuracy * n), n).proportion_ci(method="wilson")
-    return float(low), float(high)
-
-
-def student_interval(accuracies: Sequence[float]) -> tuple[float, float]:
-    """Give the 95 % confidence interval of their mean by Student's t, cut off at 0 and 1.
-
-    Raises
-    ------
-    RangeError
-        There are fewer than two.
-    """
-    from scipy.special import stdtrit
-
-    n = len(accuracies)
-    if n < 2:
-        raise RangeError(f"An interval over {n} seeds does not exist; give at least 2.")
-    mean, half = fmean(accuracies), stdtrit(n - 1, 0.975) * stdev(accuracies) / math.sqrt(n)
-    return float(max(0.0, mean - half)), float(min(1.0, mean + half))
 
 
 def known(rows: Iterable[Row], name: str) -> list[Any]:
@@ -158,10 +118,10 @@ def _method_line(label: str, rows: Sequence[Row]) -> dict[str, str]:
     accuracies = means("accuracy")
     sizes = [size for size in known(rows, "n_test") if size]
     interval = _ABSENT
-    if len(accuracies) > 1:
-        interval = _range(*student_interval(accuracies))
-    elif accuracies and sizes:
-        interval = f"{_range(*wilson_interval(accuracies[0], min(sizes)))} {_ONE_SEED}"
+    if len(accuracies) > 1 or (accuracies and sizes):
+        found = mean_interval(accuracies, min(sizes) if sizes else None)
+        mark = "" if len(accuracies) > 1 else f" {_ONE_SEED}"
+        interval = f"{_range(found.low, found.high)}{mark}"
     return {
         "nb": label,
         "system": first.device,
@@ -184,11 +144,10 @@ def _method_line(label: str, rows: Sequence[Row]) -> dict[str, str]:
 def _method_notes(intervals: Sequence[str]) -> list[str]:
     notes = ["Accuracies in %, on the system itself, mean over seeds."]
     if any(text != _ABSENT and not text.endswith(_ONE_SEED) for text in intervals):
-        notes.append("Interval: 95 %, over seeds (Student t).")
+        notes.append("Interval: 95 %, for new seeds and new test samples.")
     if any(text.endswith(_ONE_SEED) for text in intervals):
         notes.append(
-            f"{_ONE_SEED} One seed: 95 % over the test samples (Wilson); it does not say how "
-            "seeds differ."
+            f"{_ONE_SEED} One seed: 95 % for new test samples; it does not say how seeds differ."
         )
     notes.append(
         "On twin: the same network on its own twin. Recalib.: its normalisation measured "
@@ -258,8 +217,8 @@ def _notes(lines: Sequence[Line]) -> list[str]:
     notes = [
         (
             f"Accuracy in % on the test split{tested}, on the simulated device itself unless said "
-            "otherwise: mean over seeds and, in brackets, its 95 % interval (Student t) over "
-            "these seeds; the size of the test split is not in it. A dash: not measured."
+            "otherwise: mean over seeds and, in brackets, its 95 % interval for new seeds and new "
+            "test samples. A dash: not measured."
         ),
         (
             "In silico: trained on the twin alone, which has no noise, then run on the device as "
