@@ -6,8 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import TypeAlias, final
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
 from pnnlab.errors import RangeError
@@ -22,7 +20,7 @@ from pnnlab.results.baselines import (
     on_twin_alone,
     result_row,
 )
-from pnnlab.results.intervals import Estimate, difference_interval, unpacked, verdict
+from pnnlab.results.intervals import Estimate, paired, verdict
 from pnnlab.results.rows import Row
 from pnnlab.results.tables import results_table
 from pnnlab.runs import run_folder, train
@@ -95,27 +93,14 @@ class Compared:
     rows: tuple[Row, ...]  # one a training
 
     def difference(self, first: str, second: str) -> Estimate:
-        """Accuracy of one method less that of another, paired by seed and test sample.
-
-        Methods that train on a twin are taken after their recalibration.
-
-        Raises
-        ------
-        RangeError
-            There are no such methods, or they are not of the same seeds.
-        """
-        return difference_interval(self._correct(first), self._correct(second))
+        """Accuracy of one method less that of another; see `intervals.paired`."""
+        groups = [[row for row in self.rows if row.method == name] for name in (first, second)]
+        return paired(*groups)
 
     def verdicts(self, of: str = "PAT") -> dict[str, str]:
         """For every other method, whether ``of`` is better, worse, equal, or not known."""
         others = dict.fromkeys(row.method for row in self.rows if row.method != of)
         return {other: verdict(self.difference(of, other)) for other in others}
-
-    def _correct(self, method: str) -> NDArray[np.bool_]:
-        rows = sorted((r for r in self.rows if r.method == method), key=lambda r: r.seed or 0)
-        if not rows:
-            raise RangeError(f"there is no method {method!r} in this comparison.")
-        return best_correct(rows)
 
     def __repr__(self) -> str:
         table = results_table(self.rows)
@@ -125,17 +110,6 @@ class Compared:
         return f"{table}\n- PAT against the others, paired: {'; '.join(pairs)}."
 
     _repr_markdown_ = __repr__
-
-
-def best_correct(rows: Sequence[Row]) -> NDArray[np.bool_]:
-    """Which test samples were right, (seeds, samples), after recalibration where there was one."""
-    found = []
-    for row in rows:
-        text = row.recalibrated_correct or row.correct
-        if text is None or row.n_test is None:
-            raise RangeError("these rows do not say which test samples were right: train anew.")
-        found.append(unpacked(text, row.n_test))
-    return np.stack(found)
 
 
 def compare(

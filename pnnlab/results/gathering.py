@@ -4,13 +4,14 @@ import json
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Self, final
 
-from pnnlab.errors import PnnlabError, RunError
-from pnnlab.results.intervals import mean_interval
+from pnnlab.errors import PnnlabError, RangeError, RunError
+from pnnlab.results.intervals import mean_interval, paired, verdict
 from pnnlab.results.notebooks import read_notebook
 from pnnlab.results.rows import FRACTIONS, SUFFIX, Row, Summary, check_scale, read_text
 from pnnlab.results.tables import Line, known, lines_table
@@ -231,6 +232,8 @@ def _line(twin: str | None, trainings: Sequence[Trained]) -> Line:
     latest = [one.row for one in sorted(trainings, key=lambda one: one.measured, reverse=True)]
     versions = {json.dumps(one.versions): one.versions for one in trainings if one.versions}
 
+    methods = sorted({row.method for row in rows})
+
     def newest(name: str) -> Any:
         return next(iter(known(latest, name)), None)
 
@@ -250,14 +253,22 @@ def _line(twin: str | None, trainings: Sequence[Trained]) -> Line:
         "linear_baseline": mean("linear_baseline"),
         "accuracy_without_physics": mean("accuracy_without_physics"),
         "chance": mean("chance"),
-        "methods": {
-            name: _method([row for row in rows if row.method == name])
-            for name in sorted({row.method for row in rows})
-        },
+        "methods": {name: _method([row for row in rows if row.method == name]) for name in methods},
+        "pairs": _pairs({name: [r for r in rows if r.method == name] for name in methods}),
         "commands": sorted({one.command for one in trainings}),
         "commits": sorted({row.commit for row in rows if row.commit}),
         "versions": [versions[key] for key in sorted(versions)],
     }
+
+
+def _pairs(methods: Mapping[str, Sequence[Row]]) -> dict[str, str]:
+    """What the test samples say of PAT against each other method; see `intervals.verdict`."""
+    found = {}
+    for name, rows in methods.items():
+        if name != "PAT" and "PAT" in methods:
+            with suppress(RangeError):  # rows of before samples were kept, or of other seeds
+                found[name] = str(verdict(paired(methods["PAT"], rows)))
+    return found
 
 
 def _method(rows: Sequence[Row]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pnnlab.errors import RangeError
+from pnnlab.results.rows import Row
 
 MARGIN = 0.01
 """Difference of accuracies within which two methods are called equal."""
@@ -142,6 +143,30 @@ def difference_interval(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> 
     # A difference that was never seen may be there: as of one sample more, either way.
     half = _quantile(freedom) * math.sqrt(max(found, 1 / a.shape[1] ** 2))
     return Estimate(mean, mean - half, mean + half)
+
+
+def paired(first: Sequence[Row], second: Sequence[Row]) -> Estimate:
+    """Difference of the accuracies of two methods, by `difference_interval`.
+
+    Methods that train on a twin are taken after their recalibration.
+
+    Raises
+    ------
+    RangeError
+        The rows are not of the same seeds, or do not say which samples were right.
+    """
+    by_seed = [{row.seed: row for row in rows} for rows in (first, second)]
+    seeds = list(by_seed[0])
+    if not seeds or set(seeds) != set(by_seed[1]):
+        raise RangeError(f"these methods have the seeds {[list(one) for one in by_seed]}.")
+    return difference_interval(*(np.stack([_right(one[s]) for s in seeds]) for one in by_seed))
+
+
+def _right(row: Row) -> NDArray[np.bool_]:
+    text = row.recalibrated_correct or row.correct
+    if text is None or row.n_test is None:
+        raise RangeError(f"the row of {row.method} does not say which samples were right.")
+    return unpacked(text, row.n_test)
 
 
 def verdict(difference: Estimate, margin: float = MARGIN) -> Verdict:

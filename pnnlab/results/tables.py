@@ -4,12 +4,13 @@ One table has a line for each method (notebooks, `pnnlab run`), the other the me
 (README, `pnnlab results`).
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
 from pnnlab.errors import RunError
-from pnnlab.results.intervals import mean_interval
+from pnnlab.results.intervals import MARGIN, mean_interval
 from pnnlab.results.rows import Row, Summary
 
 BEGIN, END = "<!-- begin: pnnlab results -->", "<!-- end: pnnlab results -->"
@@ -45,16 +46,16 @@ def _count(number: float | None) -> str:
 
 
 def _table(
-    lines: Sequence[Mapping[str, str]], texts: int, optional: str, notes: Iterable[str]
+    lines: Sequence[Mapping[str, str]], texts: int, optional: Sequence[str], notes: Iterable[str]
 ) -> str:
     """Lay out lines, which map titles to cells; the first ``texts`` columns are left-aligned.
 
-    The optional column is left out where nothing is known.
+    Optional columns are left out where nothing is known.
     """
     columns = []
     for place, title in enumerate(lines[0]):
         cells = [line[title].replace("|", "\\|") for line in lines]
-        if title == optional and set(cells) == {_ABSENT}:
+        if title in optional and set(cells) == {_ABSENT}:
             continue
         width = max(map(len, (title, *cells)))
         if place < texts:
@@ -93,7 +94,7 @@ def results_table(results: Iterable[Summary | Row]) -> str:
     notes = _method_notes([line["interval"] for line in lines])
     if scales:
         notes[0] = f"Scale: {', '.join(scales)}. {notes[0]}"
-    return _table(lines, 5, "nb", notes)
+    return _table(lines, 5, ("nb",), notes)
 
 
 def _label(summary: Summary, with_scale: bool) -> str:
@@ -179,6 +180,7 @@ def _cells(line: Line) -> dict[str, str]:
         "twin": line["twin"] or _ABSENT,
         "layers": _count(line["layers"]),
         "PAT": cell("PAT"),
+        "noise-aware": cell("noise-aware", "recalibrated_accuracy"),
         "in silico, as trained": cell("in silico"),
         "recalibrated": cell("in silico", "recalibrated_accuracy"),
         "on its twin": cell("in silico", "accuracy_on_twin"),
@@ -197,7 +199,8 @@ def lines_table(lines: Sequence[Line]) -> str:
     """Lay lines out as a table, with the notes that it takes to read it."""
     if not lines:
         return "No results yet."
-    return _table([_cells(line) for line in lines], 2, "no physics", _notes(lines))
+    optional = ("noise-aware", "no physics")
+    return _table([_cells(line) for line in lines], 2, optional, _notes(lines))
 
 
 def with_section(document: str, section: str) -> str:
@@ -240,6 +243,14 @@ def _notes(lines: Sequence[Line]) -> list[str]:
         _above(lines),
         f"Commands, seeds, commits and versions are in [`{_FILE}`]({_FILE}).",
     ]
+    if counted := _verdicts(lines):
+        notes.insert(-1, counted)
+    if any("noise-aware" in line["methods"] for line in lines):
+        noisy = (
+            "Noise-aware: in silico with the noise of the device in the twin, a fresh sample each "
+            "step, then recalibrated."
+        )
+        notes.insert(2, noisy)
     if any(line["accuracy_without_physics"] is not None for line in lines):
         without = (
             "No physics: the digital layers of a hybrid network, trained without the device and "
@@ -256,6 +267,7 @@ def _beside(line: Line) -> dict[str, float | None]:
         "the linear classifier": line["linear_baseline"],
         "the MLP": line["digital_baseline"],
         "the digital layers alone": line["accuracy_without_physics"],
+        "noise-aware, recalibrated": _score(line, "noise-aware", "recalibrated_accuracy")["mean"],
         "in silico as trained": _score(line, "in silico")["mean"],
         "in silico recalibrated": _score(line, "in silico", "recalibrated_accuracy")["mean"],
         "the ideal": _score(line, "ideal")["mean"],
@@ -278,3 +290,21 @@ def _above(lines: Sequence[Line]) -> str:
     if not counted:
         return "PAT stands beside nothing here."
     return f"Higher than PAT, by the means: {'; '.join(counted)}."
+
+
+def _verdicts(lines: Sequence[Line]) -> str:
+    """Count what the pairs of PAT and another method show."""
+    counts: dict[str, Counter[str]] = {}
+    for line in lines:
+        for rival, found in line["pairs"].items():
+            counts.setdefault(rival, Counter())[found] += 1
+    if not counts:
+        return ""
+    each = (
+        f"{rival}: {', '.join(f'{what} in {number}' for what, number in found.items())}"
+        for rival, found in counts.items()
+    )
+    return (
+        "PAT against the others, paired by seed and test sample, 95 %; equal: within "
+        f"{100 * MARGIN:g} point. {'; '.join(each)}."
+    )
