@@ -20,10 +20,13 @@ from pnnlab.results.baselines import (
     mlp,
     result_row,
 )
-from pnnlab.results.comparison import compare
+from pnnlab.results.comparison import compare, possible
 from pnnlab.runs import Run
+from pnnlab.systems import Circuit
 from pnnlab.tasks import Split, Task
-from pnnlab.training import FitSettings, Training
+from pnnlab.training import FitSettings, Training, scores
+from pnnlab.training.methods import Perturbation
+from pnnlab.twins import CircuitEquations, PhysicsTwin
 
 
 @pytest.fixture
@@ -300,3 +303,70 @@ def test_a_comparison_of_nothing_is_refused_before_anything_is_driven(task):
         pnn.compare(never, task, methods={})
     with pytest.raises(RangeError, match="seeds is 0"):
         pnn.compare(never, task, seeds=0)
+
+
+@pytest.mark.usefixtures("quick_baselines")
+def test_settings_are_chosen_on_the_validation_split_by_as_many_trials(task, monkeypatch):
+    scored = []
+
+    def recorded(network, examples, objective):
+        scored.append(examples)
+        return scores(network, examples, objective)
+
+    monkeypatch.setattr("pnnlab.results.comparison.scores", recorded)
+    rates = (1e-6, 0.03)
+    methods = {"PAT": physics_aware, "in silico": in_silico}
+    settings = replace(SHORT, epochs=8)
+    rows = pnn.compare(
+        make, task, settings, methods=methods, rates=rates, seeds=2, progress=False
+    ).rows
+    assert len(scored) == len(methods) * len(rates)
+    assert all(examples is task.validation for examples in scored)
+    assert [row.trials for row in rows] == [2] * 4
+    # A rate of a millionth trains nothing.
+    assert {row.settings for row in rows} == {"learning rate 0.03, penalty 1"}
+
+
+def test_unequal_choices_are_refused_before_anything_is_driven(task):
+    one = pnn.Recipe(rule=physics_aware)
+    two = [pnn.Recipe(rule=in_silico, learning_rate=rate) for rate in (0.01, 0.02)]
+    with pytest.raises(RangeError, match="PAT 1, in silico 2"):
+        pnn.compare(make, task, methods={"PAT": one, "in silico": two})
+
+
+@pytest.mark.usefixtures("quick_baselines")
+def test_a_budget_gives_each_method_the_epochs_that_it_can_pay(task):
+    epoch = 2 * len(task.train)  # two layers
+    methods = {
+        "PAT": physics_aware,
+        "perturbed": pnn.Recipe(rule=physics_aware, method=Perturbation),
+        "in silico": in_silico,
+    }
+    settings = replace(SHORT, batch_size=len(task.train))
+    rows = pnn.compare(
+        make, task, settings, methods=methods, budget=6 * epoch + 5, progress=False
+    ).rows
+    evaluation = 2 * len(task.validation)
+    assert [row.device_passes for row in rows] == [6 * epoch + evaluation] * 2 + [evaluation]
+    with pytest.raises(RangeError, match="less than one epoch"):
+        pnn.compare(make, task, settings, methods=methods, budget=epoch - 1, progress=False)
+
+
+@pytest.mark.usefixtures("quick_baselines")
+def test_a_comparison_judges_pairs_by_seed_and_sample(task):
+    methods = {"PAT": physics_aware, "again": physics_aware, "in silico": in_silico}
+    compared = pnn.compare(make, task, SHORT, methods=methods, seeds=2, progress=False)
+    same = compared.difference("PAT", "PAT")
+    assert same.mean == 0
+    assert set(compared.verdicts()) == {"again", "in silico"}
+    assert "paired: " in repr(compared)
+    with pytest.raises(RangeError, match="seeds"):
+        compared.difference("PAT", "none")
+
+
+def test_the_usual_methods_are_those_that_systems_and_twins_allow(task):
+    assert list(possible(make(physics_aware, 0))) == ["PAT", "in silico", "ideal"]
+    board = Circuit(0, input_dim=16, replays=2, output_dim=16)
+    twin = PhysicsTwin(board, CircuitEquations(replays=2))
+    network = deep_pnn(board, twin, in_silico)
+    assert list(possible(network)) == ["PAT", "in silico", "noise-aware", "ideal"]

@@ -7,12 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from small_notebooks import write_notebook
 
 from pnnlab.errors import RangeError, RunError
 from pnnlab.results import Row, Summary, mean_interval
 from pnnlab.results.gathering import Results, Trained, command, gather
+from pnnlab.results.intervals import packed
 from pnnlab.results.notebooks import assign, read_notebook
 from pnnlab.results.tables import BEGIN, END, with_section
 
@@ -400,3 +402,18 @@ def test_a_section_is_replaced_and_the_rest_left_alone() -> None:
 def test_a_document_without_a_place_for_it_is_an_error(document: str) -> None:
     with pytest.raises(RunError, match="once each"):
         with_section(document, "new")
+
+
+def test_pairs_are_judged_where_rows_say_which_samples_were_right(tmp_path: Path) -> None:
+    n = 10_000
+    right = np.arange(n) < 9700
+    pat = replace(PAT, correct=packed(right))
+    rival = replace(
+        IN_SILICO, method="noise-aware", recalibrated_correct=packed(np.arange(n) < 9500)
+    )
+    results = Results("paper", taken(tmp_path, pat, rival, IDEAL))
+    [line] = results.lines
+    assert line["pairs"] == {"noise-aware": "better"}  # the ideal says nothing of its samples
+    table = results.markdown()
+    assert "noise-aware: better in 1" in table
+    assert cells(table)[0]["noise-aware"] == "70.0 (69.1–70.9)"

@@ -52,8 +52,12 @@ class Recipe:
 
     def settings(self, settings: FitSettings) -> FitSettings:
         """Settings with the values of this recipe."""
-        own = {"learning_rate": self.learning_rate, "penalty": self.penalty}
-        return replace(settings, **{name: v for name, v in own.items() if v is not None})
+        rate, penalty = self.learning_rate, self.penalty
+        return replace(
+            settings,
+            learning_rate=settings.learning_rate if rate is None else rate,
+            penalty=settings.penalty if penalty is None else penalty,
+        )
 
     def text(self, settings: FitSettings) -> str:
         """What the search may choose, as a row tells it."""
