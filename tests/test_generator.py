@@ -15,6 +15,7 @@ from hypothesis.extra.numpy import arrays
 from protocol import HANG_UP, OK, Pair, expected_protocol, group, hello, question
 
 from pnnlab.errors import InstrumentError, LimitError, LinkError, RangeError, ShapeError
+from pnnlab.instruments.channel import Scratch
 from pnnlab.instruments.dialects import KEYSIGHT_33500, TEKTRONIX_AFG3000, Encoding
 from pnnlab.instruments.generator import (
     Generator,
@@ -89,7 +90,7 @@ def test_keysight_from_the_settings_to_a_shot() -> None:
     script = (*KEYSIGHT_LOADED, *ON, *group("*TRG"), *group("*TRG"), *OFF)
     with (
         expected_protocol(*script) as name,
-        Generator(Link(name, models=KEYSIGHT_33500.models), limits=LIMITS) as generator,
+        Generator(Link(name), limits=LIMITS) as generator,
     ):
         generator.apply(SETTINGS)
         generator.load(VOLTS)
@@ -415,7 +416,7 @@ def test_codes_mean_the_volts_they_were_made_from(
     encoding: Encoding, fractions: np.ndarray, centre_v: float, amplitude_v: float
 ) -> None:
     volts = centre_v + amplitude_v * fractions
-    codes = encode(volts, encoding, centre_v, amplitude_v)
+    codes = encode(volts, encoding, centre_v, amplitude_v, Scratch())
     assert codes.dtype == np.dtype(encoding.dtype)
     sent = sent_volts(codes, encoding, centre_v, amplitude_v)
     rounding = 1e-6 * amplitude_v + 1e-12 * abs(centre_v)
@@ -427,7 +428,7 @@ def test_codes_mean_the_volts_they_were_made_from(
 def test_the_ends_of_the_span_are_the_ends_of_the_codes(
     encoding: Encoding, dtype: type[np.floating]
 ) -> None:
-    codes = encode(np.array([-0.1, 0.1, 0.3], dtype), encoding, 0.1, 0.2)
+    codes = encode(np.array([-0.1, 0.1, 0.3], dtype), encoding, 0.1, 0.2, Scratch())
     assert codes.tolist() == pytest.approx(
         [encoding.lowest, (encoding.lowest + encoding.highest) / 2, encoding.highest], abs=1e-6
     )
@@ -437,5 +438,5 @@ def test_the_codes_of_the_manuals() -> None:
     """33500: -32767 to 32767, here low byte first; AFG3000: 0 to 16382, high byte first."""
     volts = np.array([-1.0, 0.0, 1.0])
     keysight, tektronix = KEYSIGHT_33500.encodings["int16"], TEKTRONIX_AFG3000.encodings["int16"]
-    assert encode(volts, keysight, 0.0, 1.0).tobytes() == b"\x01\x80\x00\x00\xff\x7f"
-    assert encode(volts, tektronix, 0.0, 1.0).tobytes() == b"\x00\x00\x1f\xff\x3f\xfe"
+    assert encode(volts, keysight, 0.0, 1.0, Scratch()).tobytes() == b"\x01\x80\x00\x00\xff\x7f"
+    assert encode(volts, tektronix, 0.0, 1.0, Scratch()).tobytes() == b"\x00\x00\x1f\xff\x3f\xfe"

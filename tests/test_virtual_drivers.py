@@ -65,12 +65,8 @@ def bench(
                 wiring=wiring or Wiring(),
             )
         )
-        player = opened.enter_context(
-            Link(there.generator, timeout_s=timeout_s, models=speaks.models)
-        )
-        viewer = opened.enter_context(
-            Link(there.oscilloscope, timeout_s=timeout_s, models=shows.models)
-        )
+        player = opened.enter_context(Link(there.generator, timeout_s=timeout_s))
+        viewer = opened.enter_context(Link(there.oscilloscope, timeout_s=timeout_s))
         yield (
             Generator(player, speaks, limits=Limits(-1, 1), encoding=encoding),
             Oscilloscope(viewer, shows, transfer=transfer),

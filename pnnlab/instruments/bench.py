@@ -2,44 +2,332 @@
 
 A batch goes out as one waveform and comes back as one record, wherever the instruments' memories
 allow, so that the rate of the link is the limit, and not its round trips.
+
+Every waveform begins with the pilot of the self-check. A record that is incomplete, or whose pilot
+differs from that of the self-check, is discarded, and its shots are taken again. The oscilloscope's
+zero is measured while the device rests, between two shots, and subtracted from each record.
 """
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+import atexit
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing, nullcontext
+from dataclasses import dataclass
 from functools import partial
-from typing import Self, TypeVar, final
+from typing import Self, TypeAlias, final
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pnnlab.errors import InstrumentError
-from pnnlab.instruments.acquisition import Acquisition, Tally
+from pnnlab.errors import InstrumentError, LinkError, RangeError
+from pnnlab.instruments.channel import Dialect, Scratch
 from pnnlab.instruments.dialects import (
     INFINIIVISION,
     KEYSIGHT_33500,
     RIGOL_DS1000Z,
     TEKTRONIX_AFG3000,
-    GeneratorDialect,
-    ScopeDialect,
 )
-from pnnlab.instruments.generator import Generator
-from pnnlab.instruments.guard import Guard, GuardTarget
+from pnnlab.instruments.generator import Generator, GeneratorSettings
 from pnnlab.instruments.limits import Limits
 from pnnlab.instruments.link import Link
-from pnnlab.instruments.oscilloscope import Oscilloscope
+from pnnlab.instruments.oscilloscope import Oscilloscope, ScopeSettings, Trace, TriggerError
 from pnnlab.instruments.programme import Programme
-from pnnlab.instruments.selfcheck import SelfCheck
+from pnnlab.instruments.selfcheck import LEAD, REPEATS, WINDOW, SelfCheck, align, pilot, self_check
+from pnnlab.instruments.shutdown import Guard, GuardTarget
 from pnnlab.protocols import Group, PhysicalSystem
 from pnnlab.systems.analog import Volts
 
-GENERATORS = (KEYSIGHT_33500, TEKTRONIX_AFG3000)
-OSCILLOSCOPES = (INFINIIVISION, RIGOL_DS1000Z)
+ATTEMPTS = 12  # for each waveform
+CHECKS = 3
+WAITS_S = 0.01, 0.5  # before a lost link is tried again: first, and at most; doubled in between
+LIKENESS = 0.9  # of a pilot with the self-check's; less is another device, or none
+GAIN_STEP = 0.05  # a device's gain may drift; so large a step has another cause
+PATIENCE_S = 5.0  # beyond the length of a record, for the instrument and the network
 
 _PIECE = 1 << 15  # samples to be encoded or decoded at once: less than torch divides among threads
 
+logger = logging.getLogger(__name__)
 
-Dialect = TypeVar("Dialect", GeneratorDialect, ScopeDialect)
+Exchange: TypeAlias = Callable[[slice, Volts], None]
+"""Writes the waveforms of some shots into an array (shots, samples), V, or reads their answers."""
+
+
+@final
+class RecordError(InstrumentError):
+    """A record that is incomplete, or not one of this device."""
+
+
+@final
+@dataclass(frozen=True)
+class Tally:
+    """What a bench did.
+
+    Attributes
+    ----------
+    shots : int
+        Taken and accepted.
+    retaken : Mapping
+        Shots that were taken again, by what was wrong: ``"link"``, ``"instrument"``, ``"record"``.
+    zero_v : float
+        How far the oscilloscope's zero has moved since the self-check, V; it is subtracted.
+    """
+
+    shots: int
+    retaken: Mapping[str, int]
+    zero_v: float
+
+
+@final
+class Acquisition:
+    """A generator and an oscilloscope with a device between them.
+
+    The output is on from the first waveform to `close`, and off after any failure.
+
+    Parameters
+    ----------
+    generator : Generator
+    oscilloscope : Oscilloscope
+    programme : Programme
+        Of the device; benches with other programmes of the same device share this acquisition.
+    delay_s : float
+        How late the answer to a sample arrives, s.
+    guard : callable, optional
+        Starts a process that switches the output off should this one die or hang.
+
+    Raises
+    ------
+    InstrumentError
+        An instrument does not answer, or the self-check found a problem.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        oscilloscope: Oscilloscope,
+        programme: Programme,
+        *,
+        delay_s: float = 0.0,
+        guard: Callable[[], Guard] | None = None,
+    ) -> None:
+        self.generator = generator
+        self.oscilloscope = oscilloscope
+        self._rest = programme.rest
+        self._delay_s = delay_s
+        self._period_s = 1 / programme.sample_rate_hz
+        self._output = GeneratorSettings(programme.sample_rate_hz, programme.drive_v)
+        self._screen = partial(
+            ScopeSettings,
+            programme.low_v,
+            programme.high_v,
+            programme.sample_rate_hz,
+            delay_s=delay_s + self._period_s,
+        )
+        self._points = 0  # of the record for which the oscilloscope is set up
+        self._start_guard = guard
+        self._guard: Guard | None = None
+        self._live = False  # both are set up, the output is on, and the guard is alive
+        self._closed = False
+        self._lock = threading.RLock()
+        self._pilot = pilot(programme).astype(np.float32)
+        self._shots = 0
+        self._retaken: Counter[str] = Counter()
+        self._zero = 0.0
+        self._waveform = Scratch()
+        self._volts = Scratch()
+        atexit.register(self.close)
+        try:
+            self.check = self._checked(programme)
+            self._at_rest = float(self._quiet(self.check.pilot).mean(dtype=np.float64))
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def tally(self) -> Tally:
+        """What was done so far."""
+        return Tally(self._shots, dict(self._retaken), self._zero)
+
+    def at_once(self, samples: int) -> int:
+        """How many shots of so many samples the instruments' memories hold, or `RangeError`."""
+        memory = min(self.generator.dialect.most_points, self.oscilloscope.dialect.records[-1])
+        most = (memory - len(self._pilot)) // (samples + self._rest)
+        if most < 1:
+            raise RangeError(
+                f"a shot of {samples} samples does not fit into the instruments' memory of "
+                f"{memory}: use fewer replays."
+            )
+        return most
+
+    def take(self, shots: int, samples: int, write: Exchange, read: Exchange) -> None:
+        """Play waveforms one after the other, with a rest after each, until all are accepted.
+
+        Parameters
+        ----------
+        shots, samples : int
+            How many waveforms, and of which length.
+        write, read : callable
+            Called for some shots at a time, with what is to be filled with their waveforms, and
+            with their answers at the end of each sample, V, relative to the oscilloscope's zero in
+            the self-check. The memory of both is used again.
+
+        Raises
+        ------
+        LimitError
+            A waveform exceeds the limits; nothing was sent.
+        InstrumentError
+            No record was accepted. The output is off then.
+        """
+        head, each = len(self._pilot), samples + self._rest
+        with self._lock:
+            for part in _parts(0, shots, self.at_once(samples)):
+                count = part.stop - part.start
+                pieces = [
+                    (rows, slice(rows.start - part.start, rows.stop - part.start))
+                    for rows in _parts(part.start, part.stop, max(1, _PIECE // samples))
+                ]
+                waveform = self._waveform.array(head + count * each, np.float32)
+                waveform[:head] = self._pilot
+                played = waveform[head:].reshape(count, each)
+                for rows, here in pieces:
+                    write(rows, played[here, :samples])
+                played[:, samples:] = 0
+                record = self._accepted(waveform, count)
+                answers = record[head:].reshape(count, each)
+                rests = answers[:, samples + (self._rest + 1) // 2 :]
+                quiet = self._quiet(record[:head]), rests
+                total = sum(silence.sum(dtype=np.float64) for silence in quiet)
+                self._zero = float(total / sum(silence.size for silence in quiet) - self._at_rest)
+                answers -= np.float32(self._zero)
+                for rows, here in pieces:
+                    read(rows, answers[here, :samples])
+                self._shots += count
+
+    def close(self) -> None:
+        """Switch the output off and release both instruments, then the guard; may be repeated."""
+        atexit.unregister(self.close)
+        if self._closed:
+            return
+        self._closed = True
+        self._live = False
+        # The guard trips if the output cannot be switched off.
+        with self._guard or nullcontext(), closing(self.oscilloscope):
+            self.generator.close()
+
+    def _checked(self, programme: Programme) -> SelfCheck:
+        """Retry the self-check up to three times."""
+        for attempt in range(1, CHECKS + 1):
+            try:
+                traces = [self._play(self._pilot) for _ in range(REPEATS)]
+                check = self_check(programme, traces, self._delay_s, self._beside)
+                if not check.problems:
+                    return check
+                raise InstrumentError(str(check))
+            except InstrumentError as error:
+                if attempt == CHECKS or isinstance(error, TriggerError):
+                    raise
+                self._live = False
+        raise AssertionError
+
+    def _beside(self) -> tuple[int, int, Volts]:
+        """Numbers of the channel in use and of another one, and the other one's pilot."""
+        used = self.oscilloscope
+        other = 2 if used.channel == 1 else 1
+        self.oscilloscope = Oscilloscope(used.link, used.dialect, channel=other)
+        self._live = False
+        try:
+            return used.channel, other, self._play(self._pilot).volts
+        finally:
+            self.oscilloscope, self._live = used, False
+
+    def _accepted(self, waveform: Volts, shots: int) -> Volts:
+        """Play a waveform until its record is accepted, and return that."""
+        first_s = self._delay_s + self._period_s
+        try:
+            for attempt in range(ATTEMPTS):
+                try:
+                    trace = self._play(waveform, self._volts)
+                    volts = trace.at(first_s, self._period_s, len(waveform))
+                    self._examine(trace, volts)
+                    return volts
+                except InstrumentError as error:
+                    failure = error
+                    cause = {RecordError: "record", LinkError: "link"}.get(type(error))
+                    self._retaken[cause or "instrument"] += shots
+                    logger.info("%d shots are taken again: %s", shots, error)
+                    self._live = False
+                    if isinstance(error, LinkError):
+                        time.sleep(min(WAITS_S[0] * 2**attempt, WAITS_S[1]))
+        except BaseException:
+            self._switch_off()
+            raise
+        raise InstrumentError(
+            f"{shots} shots were taken {ATTEMPTS} times, and none can be trusted. The last time: "
+            f"{failure} {self._switch_off()} Remove the cause, then continue; nothing is lost."
+        ) from failure
+
+    def _play(self, waveform: Volts, scratch: Scratch | None = None) -> Trace:
+        """Play a waveform once, and return the record."""
+        if self._guard is not None and self._live:
+            self._guard.check()
+        if not self._live:
+            self.generator.apply(self._output)
+        if not self._live or len(waveform) != self._points:
+            self._points = len(waveform)
+            self.oscilloscope.apply(self._screen(self._points))
+        if not self._live:
+            self._guard_output()
+            self.generator.output(True)
+            self._live = True
+        self.generator.load(waveform)
+        self.oscilloscope.arm()
+        self.generator.trigger()
+        self.oscilloscope.wait(len(waveform) * self._period_s + PATIENCE_S)
+        return self.oscilloscope.read(scratch)
+
+    def _guard_output(self) -> None:
+        """Start a guard before the output is on; one that has tripped has ended."""
+        if self._start_guard is None or (self._guard is not None and self._guard.alive):
+            return
+        if self._guard is not None:
+            self._guard.close()
+        self._guard = self._start_guard()
+
+    def _examine(self, trace: Trace, volts: Volts) -> None:
+        """Raise `RecordError` unless the record is complete and its pilot unchanged."""
+        if trace.missing or trace.saturated:
+            raise RecordError(
+                f"{trace.missing} points are missing from the record, and {trace.saturated} are "
+                "off the screen."
+            )
+        found = align(volts[WINDOW], self.check.pilot[WINDOW])
+        if found.likeness < LIKENESS or abs(found.gain - 1) > GAIN_STEP:
+            raise RecordError(
+                f"the pilot comes back {found.gain:.2f} times as strong as in the self-check, and "
+                f"resembles it by {found.likeness:.2f}: look at the cables and the device's supply."
+            )
+
+    def _quiet(self, head: Volts) -> Volts:
+        """The end of the silence after a pilot, in which the device is at rest."""
+        return head[-(2 * LEAD + self._rest) // 2 :]
+
+    def _switch_off(self) -> str:
+        """Switch the output off, and say whether it is."""
+        self._live = False
+        try:
+            self.generator.output(False)
+        except InstrumentError as error:  # the first failure is the one to report
+            logger.warning("the output could not be switched off: %s", error)
+            return "The output may still be ON: switch it off at the generator itself."
+        return "The output is off."
+
+
+def _parts(start: int, stop: int, most: int) -> list[slice]:
+    """Slices of at most so many, one after the other."""
+    return [slice(first, min(first + most, stop)) for first in range(start, stop, most)]
 
 
 @final
@@ -114,37 +402,29 @@ class Bench(PhysicalSystem):
         InstrumentError
             No record was accepted.
         """
-        shots, samples = volts.shape
         answers = np.empty(volts.shape, np.float32)
-        with self._acquisition.lock:
-            for part in _parts(shots, self._acquisition.at_once(samples)):
-                write = partial(np.copyto, src=volts[part])
-                answers[part] = self._acquisition.take(len(volts[part]), samples, write)
+
+        def write(rows: slice, waves: Volts) -> None:
+            waves[:] = volts[rows]
+
+        def read(rows: slice, record: Volts) -> None:
+            answers[rows] = record
+
+        self._acquisition.take(*volts.shape, write, read)
         return answers
 
     def _measure(self, x: Tensor, theta: Tensor) -> Tensor:
-        samples = self.programme.samples
         y = x.new_empty(len(x), self.output_dim)
-        with self._acquisition.lock:
-            for part in _parts(len(x), self._acquisition.at_once(samples)):
-                own = theta[part] if theta.ndim == 2 else theta
-                write = partial(self._write, x[part], own)
-                self._read(self._acquisition.take(len(x[part]), samples, write), y[part])
-        return y
 
-    def _write(self, x: Tensor, theta: Tensor, waves: Volts) -> None:
-        for rows in _parts(len(x), max(1, _PIECE // waves.shape[1])):
+        def write(rows: slice, waves: Volts) -> None:
             own = theta[rows] if theta.ndim == 2 else theta
-            waves[rows] = self.programme.encode(x[rows], own).numpy()
+            waves[:] = self.programme.encode(x[rows], own).numpy()
 
-    def _read(self, volts: Volts, y: Tensor) -> None:
-        for rows in _parts(len(y), max(1, _PIECE // volts.shape[1])):
-            y[rows] = self.programme.decode(torch.from_numpy(volts[rows]))
+        def read(rows: slice, record: Volts) -> None:
+            y[rows] = self.programme.decode(torch.from_numpy(record))
 
-
-def _parts(count: int, most: int) -> list[slice]:
-    """Slices of at most so many, one after the other."""
-    return [slice(start, min(start + most, count)) for start in range(0, count, most)]
+        self._acquisition.take(len(x), self.programme.samples, write, read)
+        return y
 
 
 def open_bench(
@@ -184,10 +464,6 @@ def open_bench(
     guarded : bool
         Whether a second process switches the output off should this one die or hang.
 
-    Returns
-    -------
-    Bench
-
     Raises
     ------
     InstrumentError
@@ -198,12 +474,13 @@ def open_bench(
     with ExitStack() as opened:
         player = opened.enter_context(Link(generator, library=library, timeout_s=timeout_s))
         viewer = opened.enter_context(Link(oscilloscope, library=library, timeout_s=timeout_s))
-        dialect = spoken_by(player, GENERATORS)
-        off = f"{dialect.output.header.format(channel=channels[0])} OFF"
+        dialect = _spoken_by(player, (KEYSIGHT_33500, TEKTRONIX_AFG3000))
+        shows = _spoken_by(viewer, (INFINIIVISION, RIGOL_DS1000Z))
+        off = f"{dialect.output.format(channel=channels[0])} OFF"
         target = GuardTarget(generator, library, (off,))
         acquisition = Acquisition(
             Generator(player, dialect, channel=channels[0], limits=limits),
-            Oscilloscope(viewer, spoken_by(viewer, OSCILLOSCOPES), channel=channels[1]),
+            Oscilloscope(viewer, shows, channel=channels[1]),
             programme,
             delay_s=delay_s,
             guard=partial(Guard, [target]) if guarded else None,
@@ -212,14 +489,8 @@ def open_bench(
     return Bench(acquisition, programme)
 
 
-def spoken_by(link: Link, dialects: Sequence[Dialect]) -> Dialect:
-    """Return the dialect of the instrument at the other end.
-
-    Raises
-    ------
-    InstrumentError
-        It is none of these.
-    """
+def _spoken_by(link: Link, dialects: Sequence[Dialect]) -> Dialect:
+    """Return the dialect of the instrument at the other end."""
     for dialect in dialects:
         if any(model in link.identity for model in dialect.models):
             return dialect

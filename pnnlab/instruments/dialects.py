@@ -14,42 +14,22 @@ from typing import final
 @final
 @dataclass(frozen=True)
 class Setting:
-    """One setting: sent as ``header value``, read back with ``header?``.
-
-    Attributes
-    ----------
-    header, value : str
-        Templates; what stands in braces is filled in by the driver.
-    tolerance : float
-        By how much a number that is read back may differ, relative to the one sent.
-    verified : bool
-        Whether its answer means anything before the first acquisition.
-    """
+    """One setting: sent as ``header value``, read back with ``header?``; see the braces below."""
 
     header: str
     value: str
-    tolerance: float = 1e-3
-    verified: bool = True
+    tolerance: float = 1e-3  # of a number that is read back, relative to the one sent
+    verified: bool = True  # whether its answer means anything before the first acquisition
 
 
 @final
 @dataclass(frozen=True)
 class Encoding:
-    """How a generator takes the samples of a waveform.
+    """How a generator takes the samples of a waveform."""
 
-    Attributes
-    ----------
-    header : str
-        Command before the block.
-    dtype : str
-        Of one sample, in numpy's notation, with the byte order.
-    lowest, highest : int
-        The codes of the lowest and of the highest voltage.
-    """
-
-    header: str
-    dtype: str
-    lowest: int
+    header: str  # the command before the block
+    dtype: str  # of one sample, in numpy's notation, with the byte order
+    lowest: int  # code of the lowest voltage
     highest: int
 
 
@@ -61,49 +41,22 @@ class GeneratorDialect:
     Braces stand for `channel`, `load` (ohm), `rate` (samples a second), `span` (V, from the lowest
     code to the highest), `extent` (V, from the lowest point of the waveform to its highest),
     `offset` (V), `points` and `frequency` (waveforms a second).
-
-    Attributes
-    ----------
-    models : tuple of str
-        One of these is in the answer to ``*IDN?``.
-    before : tuple of str
-        Sent before the settings, so that none conflicts with an earlier one.
-    settings : tuple of Setting
-        Once for each trigger, the arbitrary waveform is played, from memory to connector.
-    output : Setting
-        Switches the output; `value` is replaced by ON or OFF.
-    encodings : mapping
-        By name, "int16" first.
-    before_upload : tuple of str
-        Makes room.
-    waveform : tuple of Setting
-        Select what was uploaded.
-    least_extent_v : float
-        The least peak-to-peak voltage of a waveform, V.
-    points_query : str
-        How many points the selected waveform has.
-    trigger : str
-        Play once.
-    compound : bool
-        Whether several questions may be asked in one message.
-    fewest_points, most_points : int
-        Lengths of a waveform.
     """
 
     name: str
-    models: tuple[str, ...]
-    before: tuple[str, ...]
-    settings: tuple[Setting, ...]
-    output: Setting
-    encodings: Mapping[str, Encoding]
-    before_upload: tuple[str, ...]
-    waveform: tuple[Setting, ...]
-    points_query: str
-    trigger: str
-    least_extent_v: float
+    models: tuple[str, ...]  # one of these is in the answer to ``*IDN?``
+    before: tuple[str, ...]  # sent before the settings, so that none conflicts with an earlier one
+    settings: tuple[Setting, ...]  # play the waveform once a trigger, from memory to connector
+    output: str  # followed by ON or OFF
+    encodings: Mapping[str, Encoding]  # "int16" first
+    before_upload: tuple[str, ...]  # makes room
+    waveform: tuple[Setting, ...]  # select what was uploaded
+    points_query: str  # how many points the selected waveform has
+    trigger: str  # play once
+    least_extent_v: float  # peak to peak, of a waveform
     fewest_points: int
     most_points: int
-    compound: bool = True
+    compound: bool = True  # whether several questions may be asked in one message
 
 
 # It stretches points to the amplitude that is set: the amplitude is that of the waveform, from
@@ -128,7 +81,7 @@ KEYSIGHT_33500 = GeneratorDialect(
         Setting("OUTP:SYNC:SOUR", "CH{channel}"),
         Setting("OUTP:SYNC", "ON"),
     ),
-    output=Setting("OUTP{channel}", ""),
+    output="OUTP{channel}",
     encodings={
         "int16": Encoding("SOUR{channel}:DATA:ARB:DAC PNNLAB,", "<i2", -32767, 32767),
         "float32": Encoding("SOUR{channel}:DATA:ARB PNNLAB,", "<f4", -1, 1),
@@ -162,7 +115,7 @@ TEKTRONIX_AFG3000 = GeneratorDialect(
         Setting("TRIG:SOUR", "EXT"),  # otherwise a timer triggers as well
         Setting("OUTP:TRIG:MODE", "TRIG"),
     ),
-    output=Setting("OUTP{channel}", ""),
+    output="OUTP{channel}",
     encodings={"int16": Encoding("DATA EMEM,", ">u2", 0, 16382)},
     before_upload=(),
     # It knows no sample rate, only how often the whole waveform is played in a second.
@@ -178,17 +131,7 @@ TEKTRONIX_AFG3000 = GeneratorDialect(
 @final
 @dataclass(frozen=True)
 class Poll:
-    """A question, and the answers that mean yes.
-
-    Attributes
-    ----------
-    query : str
-        The question.
-    words : tuple of str
-        Answers that mean yes.
-    mask, value : int
-        If there are no words: yes where ``answer & mask == value``.
-    """
+    """A question, and the answers that mean yes: words, or ``answer & mask == value``."""
 
     query: str
     words: tuple[str, ...] = ()
@@ -199,28 +142,14 @@ class Poll:
 @final
 @dataclass(frozen=True)
 class BlockFormat:
-    """How an oscilloscope gives the samples of a trace.
+    """How an oscilloscope gives the samples of a trace."""
 
-    Attributes
-    ----------
-    code : int
-        What the first field of its preamble is.
-    dtype : str
-        Of one sample, in numpy's notation, with the byte order.
-    low, high : int
-        At and beyond these the signal was outside the range.
-    hole : int or None
-        Nothing was acquired there.
-    most_points : int
-        More are not given in one block.
-    """
-
-    code: int
-    dtype: str
-    low: int
-    high: int
-    hole: int | None
-    most_points: int
+    code: int  # first field of its preamble
+    dtype: str  # of one sample, in numpy's notation, with the byte order
+    low: int  # at and below it the signal was outside the range
+    high: int  # at and above it likewise
+    hole: int | None  # nothing was acquired there
+    most_points: int  # in one block
 
 
 @final
@@ -234,54 +163,26 @@ class ScopeDialect:
 
     The ten fields of the preamble are in both makes: format, type, points, count, x increment, x
     origin, x reference, y increment, y origin, y reference.
-
-    Attributes
-    ----------
-    models : tuple of str
-        One of these is in the answer to ``*IDN?``.
-    before : tuple of str
-        Sent before the settings.
-    settings : tuple of Setting
-        Its own time base, range, trigger and transfer.
-    external : str
-        The trigger input; ``channel2`` and so on are called ``CHAN2``.
-    divisions : int
-        In which the screen's width is divided; its height is divided in eight.
-    records : tuple of int
-        Lengths of a record, rising.
-    formats : mapping
-        Block formats by name, the most precise first.
-    part : tuple of str
-        Selects a part of the record; empty: it is always given whole.
-    arm_clear : str or None
-        A question that empties the register that `armed` asks for.
-    arm, stop : str
-        Wait for one trigger; stop waiting.
-    armed, done : Poll
-        Whether a trigger would be seen now; whether the record is complete.
-    origin_in_volts : bool
-        V = (code - reference) * increment + origin, or else
-        V = (code - reference - origin) * increment.
-    compound : bool
-        Whether several questions may be asked in one message.
     """
 
     name: str
-    models: tuple[str, ...]
-    before: tuple[str, ...]
-    settings: tuple[Setting, ...]
-    external: str
-    divisions: int
-    records: tuple[int, ...]
-    formats: Mapping[str, BlockFormat]
-    part: tuple[str, ...]
-    arm_clear: str | None
-    arm: str
-    stop: str
-    armed: Poll
-    done: Poll
+    models: tuple[str, ...]  # one of these is in the answer to ``*IDN?``
+    before: tuple[str, ...]  # sent before the settings
+    settings: tuple[Setting, ...]  # its own time base, range, trigger and transfer
+    external: str  # the trigger input; ``channel2`` and so on are called ``CHAN2``
+    divisions: int  # of the screen's width; its height is divided in eight
+    records: tuple[int, ...]  # lengths of a record, rising
+    formats: Mapping[str, BlockFormat]  # the most precise first
+    part: tuple[str, ...]  # selects a part of the record; empty: it is always given whole
+    arm_clear: str | None  # empties the register that `armed` asks for, and is a question
+    arm: str  # wait for one trigger
+    stop: str  # stop waiting
+    armed: Poll  # whether a trigger would be seen now
+    done: Poll  # whether the record is complete
+    # V = (code - reference) * increment + origin, or else V = (code - reference - origin) *
+    # increment.
     origin_in_volts: bool
-    compound: bool
+    compound: bool  # whether several questions may be asked in one message
     preamble: str = ":WAV:PRE?"
     data: str = ":WAV:DATA?"
 
@@ -316,21 +217,9 @@ INFINIIVISION = ScopeDialect(
     external="EXT",
     divisions=10,
     records=(
-        100,
-        250,
-        500,
-        1_000,
-        2_000,
-        5_000,
-        10_000,
-        20_000,
-        50_000,
-        100_000,
-        200_000,
-        500_000,
-        1_000_000,
-        2_000_000,
-        4_000_000,
+        *(100, 250, 500),
+        *(digit * 10**power for power in (3, 4, 5) for digit in (1, 2, 5)),
+        *(1_000_000, 2_000_000, 4_000_000),
     ),
     formats={
         # Eight bits in the high byte, or more of them with high resolution; then the last steps

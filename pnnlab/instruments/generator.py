@@ -2,18 +2,17 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Self, final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pnnlab.compiling import compiled
 from pnnlab.errors import InstrumentError, LimitError, LinkError, RangeError, ShapeError
-from pnnlab.instruments import readback
+from pnnlab.instruments.channel import Channel, Scratch, agrees, commands, number
 from pnnlab.instruments.dialects import KEYSIGHT_33500, Encoding, GeneratorDialect
 from pnnlab.instruments.limits import Limits
-from pnnlab.instruments.link import Link, Scratch
-from pnnlab.instruments.readback import agrees, number
+from pnnlab.instruments.link import Link
 
 Array = NDArray[Any]
 
@@ -28,12 +27,10 @@ class GeneratorSettings:
     Attributes
     ----------
     sample_rate_hz : float
-        Samples a second.
     amplitude_v : float
         The converter spans ``offset_v - amplitude_v`` to ``offset_v + amplitude_v``, V. (Front
         panels show twice this, from peak to peak.)
     offset_v : float
-        The voltage in the middle, V.
     load_ohm : float
         Load that the generator is set to; infinite: an oscilloscope or amplifier.
     """
@@ -45,15 +42,13 @@ class GeneratorSettings:
 
 
 @final
-class Generator:
-    """A channel of a generator. Use it in a ``with`` statement, or close it.
+class Generator(Channel[GeneratorDialect]):
+    """A channel of a generator; closed, its output is off.
 
     Parameters
     ----------
     link : Link
-        The instrument; closed with the generator.
-    dialect : GeneratorDialect
-    channel : int
+        Closed with the generator.
     limits : Limits
         What the device may be driven with.
     encoding : str
@@ -79,28 +74,14 @@ class Generator:
                 f"{dialect.name} has no encoding {encoding!r}; choose from "
                 f"{', '.join(dialect.encodings)}."
             )
-        self.link = link
-        self.dialect = dialect
-        self.channel = channel
+        super().__init__(link, dialect, channel)
         self.limits = limits
         self._encoding: Encoding = dialect.encodings[encoding]
-        self._settings: GeneratorSettings | None = None
+        self._settings = GeneratorSettings(math.nan, math.nan)
         self._points = 0
         self._extent_v = 0.0
         self._on = False
-        self._session = -1  # of the link, in which the settings were applied
         self._codes = Scratch()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    @property
-    def memory(self) -> int:
-        """The longest waveform, in samples."""
-        return self.dialect.most_points
 
     def apply(self, settings: GeneratorSettings) -> None:
         """Switch the output off, send all settings, and read them back.
@@ -114,15 +95,25 @@ class Generator:
         InstrumentError
             If the instrument refuses a setting, or reads back another value.
         """
-        self._check(settings)
+        for name in ("sample_rate_hz", "amplitude_v", "load_ohm"):
+            value = getattr(settings, name)
+            if not value > 0 or (math.isinf(value) and name != "load_ohm"):
+                raise RangeError(f"{name} is {value}; give a finite number above 0.")
+        ends = settings.offset_v + settings.amplitude_v * np.array([-1.0, 1.0])
+        try:
+            self.limits.check_range(ends, step_v=1e-9 * settings.amplitude_v)
+        except LimitError as error:
+            raise LimitError(
+                f"With an amplitude of {settings.amplitude_v} V about {settings.offset_v} V the "
+                f"converter could exceed the limits, {self.limits.low_v} to "
+                f"{self.limits.high_v} V. Choose a smaller amplitude; nothing was sent."
+            ) from error
         with self.link.lock:
+            self._session = None
             self.output(False)
-            self._settings, self._points = None, 0
+            self._settings, self._points = settings, 0
             self._extent_v = 2 * settings.amplitude_v
-            session = self.link.reopened
-            readback.apply(self.link, self.dialect, self._values(settings))
-            self._settings = settings
-            self._session = session
+            self._apply(self._values())
 
     def load(self, volts: NDArray[np.floating[Any]]) -> None:
         """Check a waveform against the limits, then upload and select it.
@@ -144,23 +135,19 @@ class Generator:
         InstrumentError
             If the instrument refuses it, or reads back another one.
         """
-        settings = self._applied()
-        codes, extent_v = self._encode(volts, settings)
+        self._expect_settings()
+        codes, extent_v = self._encode(volts)
         dialect = self.dialect
         with self.link.lock:
-            self._points = 0
-            self._extent_v = extent_v
-            values = self._values(settings, len(codes))
-            self.link.send_block(
-                self._encoding.header.format_map(values),
-                codes.data,
-                before=[command.format_map(values) for command in dialect.before_upload],
-                after=[
-                    f"{setting.header} {setting.value}".format_map(values)
-                    for setting in dialect.waveform
-                ],
+            self._points, self._extent_v = len(codes), extent_v
+            values = self._values()
+            self._points = 0  # until it is there
+            self.link.send(
+                *(command.format_map(values) for command in dialect.before_upload),
+                (self._encoding.header.format_map(values), codes.data),
+                *commands(dialect.waveform, values),
             )
-            self._verify_waveform(values, len(codes))
+            self._verify_waveform(len(codes), values)
             self._points = len(codes)
 
     def output(self, on: bool) -> None:
@@ -172,18 +159,17 @@ class Generator:
             If it cannot be done.
         """
         if on:
-            self._applied()
-            self._switch("ON")
-            self._on = True
-            return
+            self._expect_settings()
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                self._switch("OFF")
-                break
+                with self.link.lock:
+                    self.link.send(f"{self._output} {'ON' if on else 'OFF'}")
+                    self._verify_output(on)
+                    break
             except LinkError:
-                if attempt == _ATTEMPTS:
+                if on or attempt == _ATTEMPTS:
                     raise
-        self._on = False
+        self._on = on
 
     def trigger(self) -> None:
         """Play the waveform once.
@@ -195,26 +181,18 @@ class Generator:
         LinkError
             If the link broke since the settings were applied.
         """
-        self._applied()
+        self._expect_settings()
         if not self._points:
             raise InstrumentError(f"{self.link} has no waveform to play; load one first.")
         self.link.send(self.dialect.trigger)
 
     def verify(self) -> None:
-        """Read everything back.
-
-        Raises
-        ------
-        InstrumentError
-            If anything is not as it was set.
-        """
-        settings = self._applied()
-        values = self._values(settings, self._points or self.dialect.fewest_points)
+        """Read everything back, also the output and the waveform."""
         with self.link.lock:
-            readback.verify(self.link, self.dialect, self.dialect.settings, values)
-            self._verify_output("ON" if self._on else "OFF")
+            super().verify()
+            self._verify_output(self._on)
             if self._points:
-                self._verify_waveform(values, self._points)
+                self._verify_waveform(self._points, self._values())
 
     def close(self) -> None:
         """Switch the output off, and close the link even if that fails."""
@@ -223,38 +201,7 @@ class Generator:
         finally:
             self.link.close()
 
-    def _check(self, settings: GeneratorSettings) -> None:
-        if not (math.isfinite(settings.sample_rate_hz) and settings.sample_rate_hz > 0):
-            raise RangeError(f"sample_rate_hz is {settings.sample_rate_hz}, not above 0.")
-        if not (math.isfinite(settings.amplitude_v) and settings.amplitude_v > 0):
-            raise RangeError(f"amplitude_v is {settings.amplitude_v}, not above 0.")
-        if not settings.load_ohm > 0:
-            raise RangeError(f"load_ohm is {settings.load_ohm}, not above 0.")
-        ends = settings.offset_v + settings.amplitude_v * np.array([-1.0, 1.0])
-        try:
-            self.limits.check_range(ends, step_v=1e-9 * settings.amplitude_v)
-        except LimitError as error:
-            raise LimitError(
-                f"With an amplitude of {settings.amplitude_v} V about {settings.offset_v} V the "
-                f"converter could exceed the limits, {self.limits.low_v} to "
-                f"{self.limits.high_v} V. Choose a smaller amplitude; nothing was sent."
-            ) from error
-
-    def _applied(self) -> GeneratorSettings:
-        if self._settings is None:
-            raise InstrumentError(f"{self.link} is not set up; apply settings first.")
-        if self.link.broken or self.link.reopened != self._session:
-            # It may have been switched off and on again, and be set to anything.
-            self._settings, self._points = None, 0
-            raise LinkError(
-                f"The link to {self.link} broke after it was set up. Apply the settings again, and "
-                "load the waveform."
-            )
-        return self._settings
-
-    def _encode(
-        self, volts: NDArray[np.floating[Any]], settings: GeneratorSettings
-    ) -> tuple[NDArray[Any], float]:
+    def _encode(self, volts: NDArray[np.floating[Any]]) -> tuple[Array, float]:
         """Codes within the limits, and their extent in V."""
         if volts.ndim != 1 or volts.dtype.kind != "f":
             raise ShapeError(
@@ -265,66 +212,61 @@ class Generator:
                 f"The waveform has {len(volts)} samples; {self.dialect.name} takes "
                 f"{self.dialect.fewest_points} to {self.dialect.most_points}."
             )
-        resolution = step(self._encoding, settings.amplitude_v)
-        low = settings.offset_v - settings.amplitude_v - resolution / 2
-        high = settings.offset_v + settings.amplitude_v + resolution / 2
+        rate_hz = self._settings.sample_rate_hz
+        centre_v, amplitude_v = self._settings.offset_v, self._settings.amplitude_v
+        resolution = step(self._encoding, amplitude_v)
+        low = centre_v - amplitude_v - resolution / 2
+        high = centre_v + amplitude_v + resolution / 2
         if not (volts.min() >= low and volts.max() <= high):  # or NaN
-            self.limits.check(volts, settings.sample_rate_hz, step_v=resolution / 2)
+            self.limits.check(volts, rate_hz, step_v=resolution / 2)
             raise LimitError(
                 f"The waveform goes from {volts.min():.6g} to {volts.max():.6g} V, but the "
                 f"converter from {low:.6g} to {high:.6g} V. Nothing was sent. Apply a larger "
                 "amplitude, or scale the drive."
             )
         # The limits apply to what will be sent, after rounding.
-        scale = settings.offset_v, settings.amplitude_v
-        codes = encode(volts, self._encoding, *scale, self._codes)
+        codes = encode(volts, self._encoding, centre_v, amplitude_v, self._codes)
         # Volts rise with codes, so that the extremes suffice where the range alone is limited.
         extremes = np.array([codes.min(), codes.max()])
         checked = extremes if self.limits.range_alone else codes
-        sent = sent_volts(checked, self._encoding, *scale)
-        self.limits.check(sent, settings.sample_rate_hz, step_v=resolution)
-        return codes, self._extent(extremes, settings)
-
-    def _extent(self, extremes: NDArray[Any], settings: GeneratorSettings) -> float:
-        """Peak-to-peak voltage of a waveform with these codes."""
-        span = self._encoding.highest - self._encoding.lowest
-        extent = float(np.ptp(extremes.astype(np.float64))) / span * 2 * settings.amplitude_v
-        if extent < self.dialect.least_extent_v:
+        sent = sent_volts(checked, self._encoding, centre_v, amplitude_v)
+        self.limits.check(sent, rate_hz, step_v=resolution)
+        extent_v = float(np.ptp(sent_volts(extremes, self._encoding, centre_v, amplitude_v)))
+        if extent_v < self.dialect.least_extent_v:
             raise RangeError(
-                f"The waveform varies by {extent:.3g} V; {self.dialect.name} plays nothing below "
+                f"The waveform varies by {extent_v:.3g} V; {self.dialect.name} plays nothing below "
                 f"{self.dialect.least_extent_v:.3g} V. Nothing was sent."
             )
-        return extent
+        return codes, extent_v
 
-    def _values(self, settings: GeneratorSettings, points: int = 1) -> dict[str, str]:
+    def _values(self) -> dict[str, str]:
+        points = self._points or self.dialect.fewest_points
+        rate_hz = self._settings.sample_rate_hz
         return {
             "channel": str(self.channel),
-            "rate": number(settings.sample_rate_hz),
-            "span": number(2 * settings.amplitude_v),
+            "rate": number(rate_hz),
+            "span": number(2 * self._settings.amplitude_v),
             "extent": number(self._extent_v),
-            "offset": number(settings.offset_v),
-            "load": number(settings.load_ohm),
+            "offset": number(self._settings.offset_v),
+            "load": number(self._settings.load_ohm),
             "points": str(points),
-            "frequency": number(settings.sample_rate_hz / points),
+            "frequency": number(rate_hz / points),
         }
 
-    def _switch(self, state: str) -> None:
-        header = self.dialect.output.header.format(channel=self.channel)
-        with self.link.lock:
-            self.link.send(f"{header} {state}")
-            self._verify_output(state)
+    @property
+    def _output(self) -> str:
+        return self.dialect.output.format(channel=self.channel)
 
-    def _verify_output(self, state: str) -> None:
-        header = self.dialect.output.header.format(channel=self.channel)
-        answer = self.link.ask(f"{header}?")
+    def _verify_output(self, on: bool) -> None:
+        answer, state = self.link.ask(f"{self._output}?"), "ON" if on else "OFF"
         if not agrees(state, answer, 0.0):
             raise InstrumentError(
                 f"{self.link}: the output was switched {state} but is {answer}. An overload may "
                 "have switched it off; look at the instrument before you go on."
             )
 
-    def _verify_waveform(self, values: dict[str, str], points: int) -> None:
-        readback.verify(self.link, self.dialect, self.dialect.waveform, values)
+    def _verify_waveform(self, points: int, values: dict[str, str]) -> None:
+        self._verify(self.dialect.waveform, values)
         answer = self.link.ask(self.dialect.points_query.format_map(values))
         if not agrees(str(points), answer, 0.0):
             raise InstrumentError(
@@ -338,7 +280,7 @@ def encode(
     encoding: Encoding,
     centre_v: float,
     amplitude_v: float,
-    scratch: Scratch | None = None,
+    scratch: Scratch,
 ) -> Array:
     """Encode volts within ``centre_v -+ amplitude_v``, the lowest and the highest code.
 
@@ -346,7 +288,7 @@ def encode(
     """
     middle = (encoding.highest + encoding.lowest) / 2
     scale = (encoding.highest - encoding.lowest) / (2 * amplitude_v)
-    codes = (scratch or Scratch()).array(len(volts), np.dtype(encoding.dtype).newbyteorder("="))
+    codes = scratch.array(len(volts), np.dtype(encoding.dtype).newbyteorder("="))
     rounded = codes.dtype.kind != "f"
     shift = middle - centre_v * scale
     _encode(volts, scale, shift, encoding.lowest, encoding.highest, rounded, codes)

@@ -3,17 +3,16 @@
 import math
 import time
 from dataclasses import dataclass
-from typing import Any, Self, final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pnnlab.compiling import compiled
-from pnnlab.errors import InstrumentError, LinkError, RangeError
-from pnnlab.instruments import readback
+from pnnlab.errors import InstrumentError, RangeError
+from pnnlab.instruments.channel import Channel, Scratch, number
 from pnnlab.instruments.dialects import INFINIIVISION, BlockFormat, Poll, ScopeDialect
-from pnnlab.instruments.link import Link, Scratch
-from pnnlab.instruments.readback import number
+from pnnlab.instruments.link import Link
 
 Array = NDArray[Any]
 
@@ -55,6 +54,19 @@ class ScopeSettings:
     trigger: str = "external"
     level_v: float = 1.0
 
+    def __post_init__(self) -> None:
+        for name in ("sample_rate_hz", "points"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise RangeError(f"{name} is {getattr(self, name)}; it must be above 0.")
+        if not 0 < self.high_v - self.low_v < math.inf:
+            raise RangeError(f"the screen from {self.low_v} to {self.high_v} V has no height.")
+        if not math.isfinite(self.delay_s):
+            raise RangeError(f"delay_s is {self.delay_s}, not a time.")
+        if self.trigger.lower() not in ("external", *(f"channel{n}" for n in range(1, 5))):
+            raise RangeError(
+                f"trigger is {self.trigger!r}; give 'external' or a channel such as 'channel2'."
+            )
+
 
 @final
 @dataclass(frozen=True)
@@ -94,19 +106,7 @@ class Trace:
 @final
 @dataclass(frozen=True)
 class Preamble:
-    """What the codes of a trace mean.
-
-    Attributes
-    ----------
-    code : int
-        Of the block's format.
-    points : int
-        In the trace.
-    step_s, start_s : float
-        Time between two points, and of the first one after the trigger, s.
-    step_v, zero_v : float
-        Voltage between two codes, and of code 0, V.
-    """
+    """What the codes of a trace mean: V = code * step_v + zero_v; ``code`` is their format's."""
 
     code: int
     points: int
@@ -124,25 +124,23 @@ def read_preamble(answer: str, *, origin_in_volts: bool) -> Preamble:
     code, _, points, _, step_s, origin_s, reference_s, step_v, origin_v, reference_v = fields
     if not (np.isfinite(fields).all() and points >= 1 and step_s > 0 and step_v > 0):
         raise ValueError("no points, or no scale")
-    volts_at_zero = (
+    zero_v = (
         origin_v - reference_v * step_v if origin_in_volts else -(origin_v + reference_v) * step_v
     )
-    start_s = origin_s - reference_s * step_s
-    if not abs(volts_at_zero) + _MOST_CODES * step_v < float(np.finfo(np.float32).max):
+    if not abs(zero_v) + _MOST_CODES * step_v < float(np.finfo(np.float32).max):
         raise ValueError("more volts than numbers")
-    return Preamble(int(code), int(points), step_s, start_s, step_v, volts_at_zero)
+    start_s = origin_s - reference_s * step_s
+    return Preamble(int(code), int(points), step_s, start_s, step_v, zero_v)
 
 
 @final
-class Oscilloscope:
-    """A channel of an oscilloscope. Use it in a ``with`` statement, or close it.
+class Oscilloscope(Channel[ScopeDialect]):
+    """A channel of an oscilloscope; closed, it keeps its state.
 
     Parameters
     ----------
     link : Link
-        The instrument; closed with the oscilloscope.
-    dialect : ScopeDialect
-    channel : int
+        Closed with the oscilloscope.
     transfer : str, optional
         Format of the blocks, ``"WORD"`` or ``"BYTE"``; by default the dialect's first one.
 
@@ -160,31 +158,17 @@ class Oscilloscope:
         channel: int = 1,
         transfer: str | None = None,
     ) -> None:
-        transfer = transfer or next(iter(dialect.formats))
-        if transfer not in dialect.formats:
+        super().__init__(link, dialect, channel)
+        self._transfer = transfer or next(iter(dialect.formats))
+        if self._transfer not in dialect.formats:
             raise RangeError(
                 f"{dialect.name} has no format {transfer!r}; choose from "
                 f"{', '.join(dialect.formats)}."
             )
-        self.link = link
-        self.dialect = dialect
-        self.channel = channel
-        self._transfer = transfer
-        self._settings: ScopeSettings | None = None
+        self._format = dialect.formats[self._transfer]
+        self._settings = ScopeSettings(0.0, 1.0, 1.0, 1, 0.0)
         self._record = 0
-        self._session = -1  # of the link, in which the settings were applied
         self._received = Scratch()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    @property
-    def memory(self) -> int:
-        """The longest record, in points."""
-        return self.dialect.records[-1]
 
     def apply(self, settings: ScopeSettings) -> None:
         """Send all settings, and read them back.
@@ -192,23 +176,18 @@ class Oscilloscope:
         Raises
         ------
         RangeError
-            If a setting makes no sense, or the record is longer than the memory.
+            If the record is longer than the memory.
         InstrumentError
             If the instrument refuses a setting, or reads back another value.
         """
-        _check(settings)
         fitting = [record for record in self.dialect.records if record >= settings.points]
         if not fitting:
             raise RangeError(
-                f"{settings.points} points are more than the {self.memory} of {self.dialect.name}; "
-                "take fewer at once."
+                f"{settings.points} points are more than the {self.dialect.records[-1]} of "
+                f"{self.dialect.name}; take fewer at once."
             )
-        self._settings = None
-        values = self._values(settings, fitting[0])
-        with self.link.lock:
-            session = self.link.reopened + self.link.broken  # a broken one is opened anew now
-            readback.apply(self.link, self.dialect, values)
-            self._settings, self._record, self._session = settings, fitting[0], session
+        self._settings, self._record = settings, fitting[0]
+        self._apply(self._values())
 
     def arm(self) -> None:
         """Make ready for one trigger; return once it would be seen.
@@ -220,11 +199,7 @@ class Oscilloscope:
         LinkError
             If the link broke since the settings were applied.
         """
-        self._applied()
-        if self.link.broken or self.link.reopened != self._session:
-            raise LinkError(
-                f"The link to {self.link} broke after it was set up. Apply the settings again."
-            )
+        self._expect_settings()
         with self.link.lock:
             if self.dialect.arm_clear is not None:
                 self.link.ask(self.dialect.arm_clear)
@@ -264,13 +239,16 @@ class Oscilloscope:
         InstrumentError
             If the record does not cover what was asked for, or its parts do not agree.
         LinkError
-            If it did not come over whole.
+            If it did not come over whole, or the link broke since the settings were applied.
         """
-        settings = self._applied()
+        self._expect_settings()
+        settings = self._settings
         with self.link.lock:
             preamble = self._preamble()
+            # Where parts are selected, the preamble may describe the part alone.
+            available = self._record if self.dialect.part else preamble.points
             try:
-                first, count = _window(settings, preamble, self._available(preamble))
+                first, count = _window(settings, preamble, available)
             except ValueError as error:
                 raise InstrumentError(
                     f"{self.link} took {preamble.points} points of {preamble.step_s:.6g} s from "
@@ -279,36 +257,17 @@ class Oscilloscope:
                     "Choose a sample rate and a length that it has."
                 ) from error
             data = self._data(first, count, preamble.points)
-        volts, saturated, missing = decode(data, self._format, preamble, scratch)
+            self._expect_settings()  # a question may have opened another session
+        volts, saturated, missing = decode(data, self._format, preamble, scratch or Scratch())
         start_s = preamble.start_s + first * preamble.step_s
         return Trace(volts, saturated, missing, start_s, preamble.step_s)
-
-    def verify(self) -> None:
-        """Read all settings back.
-
-        Raises
-        ------
-        InstrumentError
-            If one is not as it was set.
-        """
-        values = self._values(self._applied(), self._record)
-        with self.link.lock:
-            readback.verify(self.link, self.dialect, self.dialect.settings, values)
 
     def close(self) -> None:
         """Close the link; the instrument keeps its state."""
         self.link.close()
 
-    @property
-    def _format(self) -> BlockFormat:
-        return self.dialect.formats[self._transfer]
-
-    def _applied(self) -> ScopeSettings:
-        if self._settings is None:
-            raise InstrumentError(f"{self.link} is not set up; apply settings first.")
-        return self._settings
-
-    def _values(self, settings: ScopeSettings, record: int) -> dict[str, str]:
+    def _values(self) -> dict[str, str]:
+        settings, record = self._settings, self._record
         window = _three_digits_up(settings.high_v - settings.low_v)
         centre = (settings.high_v + settings.low_v) / 2
         record_s = record / settings.sample_rate_hz
@@ -355,49 +314,29 @@ class Oscilloscope:
             )
         return preamble
 
-    def _available(self, preamble: Preamble) -> int:
-        # Where parts are selected, the preamble may describe the part alone.
-        return self._record if self.dialect.part else preamble.points
-
     def _data(self, first: int, count: int, points: int) -> memoryview:
         """Codes of a part of the record, which has so many points."""
         size = np.dtype(self._format.dtype).itemsize
         if not self.dialect.part:
-            return self._block(points)[first * size : (first + count) * size]
+            return self._block(points * size)[first * size : (first + count) * size]
         data = bytearray()
         most = self._format.most_points
         for start in range(first, first + count, most):
             stop = min(start + most, first + count)
             part = {"first": str(start + 1), "last": str(stop)}
             self.link.send(*(command.format_map(part) for command in self.dialect.part))
-            data += self._block(stop - start)
+            data += self._block((stop - start) * size)
         return memoryview(data)
 
-    def _block(self, points: int) -> memoryview:
-        expected = points * np.dtype(self._format.dtype).itemsize
-        data = self.link.ask_block(self.dialect.data, expected, self._received)
-        if len(data) != expected:
+    def _block(self, size: int) -> memoryview:
+        data = self.link.ask_block(
+            self.dialect.data, size, lambda count: self._received.array(count, np.uint8).data
+        )
+        if len(data) != size:
             raise InstrumentError(
-                f"{self.link} gave {len(data)} bytes for {points} points, not {expected}. Take "
-                "the record again."
+                f"{self.link} gave {len(data)} bytes instead of {size}. Take the record again."
             )
         return data
-
-
-def _check(settings: ScopeSettings) -> None:
-    for label, value in (
-        ("sample_rate_hz", settings.sample_rate_hz),
-        ("points", settings.points),
-        ("high_v - low_v", settings.high_v - settings.low_v),
-    ):
-        if not (math.isfinite(value) and value > 0):
-            raise RangeError(f"{label} is {value}; it must be above 0.")
-    if not math.isfinite(settings.delay_s):
-        raise RangeError(f"delay_s is {settings.delay_s}, not a time.")
-    if settings.trigger.lower() not in ("external", *(f"channel{n}" for n in range(1, 5))):
-        raise RangeError(
-            f"trigger is {settings.trigger!r}; give 'external' or a channel such as 'channel2'."
-        )
 
 
 def _three_digits_up(value: float) -> float:
@@ -433,13 +372,14 @@ def _window(settings: ScopeSettings, preamble: Preamble, available: int) -> tupl
 
 
 def decode(
-    data: memoryview, form: BlockFormat, preamble: Preamble, scratch: Scratch | None = None
+    data: memoryview, form: BlockFormat, preamble: Preamble, scratch: Scratch
 ) -> tuple[NDArray[np.float32], int, int]:
-    """Decode a block to `Trace.volts`, which may lie in ``scratch``, `saturated` and `missing`."""
+    """Decode a block to `Trace.volts`, which lie in ``scratch``, `saturated` and `missing`."""
     codes = np.frombuffer(data, form.dtype)
-    volts = (scratch or Scratch()).array(len(codes), np.float32)
-    scale = np.float32(preamble.step_v), np.float32(preamble.zero_v)
-    lowest, highest = _decode(codes, *scale, volts)
+    volts = scratch.array(len(codes), np.float32)
+    lowest, highest = _decode(
+        codes, np.float32(preamble.step_v), np.float32(preamble.zero_v), volts
+    )
     if lowest > form.low and highest < form.high:
         return volts, 0, 0
     holes = codes == form.hole if form.hole is not None else np.zeros(len(codes), bool)

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import NamedTuple, final
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from pnnlab.instruments.oscilloscope import Trace
 from pnnlab.instruments.programme import Programme
@@ -66,8 +67,7 @@ def pilot(programme: Programme) -> Volts:
     """
     levels = np.random.default_rng(2022).uniform(-1, 1, PILOT // 4)
     levels *= LOUDEST * programme.drive_v / np.abs(levels).max()
-    silence = np.zeros(LEAD), np.zeros(2 * LEAD + programme.rest)
-    return np.concatenate([silence[0], np.repeat(levels, 4), silence[1]])
+    return np.pad(np.repeat(levels, 4), (LEAD, 2 * LEAD + programme.rest))
 
 
 def self_check(
@@ -80,7 +80,6 @@ def self_check(
 
     Parameters
     ----------
-    programme : Programme
     traces : sequence of Trace
         What came back each time that `pilot` was played; two or more.
     delay_s : float
@@ -88,11 +87,6 @@ def self_check(
     beside : callable
         Called if nothing came back: plays the pilot again, and returns the number of the
         oscilloscope's channel in use, the number of another one, and its record, V.
-
-    Raises
-    ------
-    InstrumentError
-        Raised by ``beside``.
     """
     expected = programme.expected(pilot(programme))
     period = 1 / programme.sample_rate_hz
@@ -151,30 +145,14 @@ def _silence(channel: int, other: int, volts: Volts, noise: float) -> str:
     )
 
 
-@final
-@dataclass(frozen=True)
-class RecordAlignment:
-    """How a record compares with the waveform that was expected.
+class RecordAlignment(NamedTuple):
+    """How a record compares with the waveform that was expected."""
 
-    Attributes
-    ----------
-    delay : float
-        Samples by which the record is late.
-    gain : float
-        Recorded over expected; negative if the record is upside down.
-    offset : float
-        Recorded where nothing is expected, V.
-    residual : float
-        Rms of what is left, V.
-    likeness : float
-        Correlation, from 0 (nothing alike) to 1.
-    """
-
-    delay: float
-    gain: float
-    offset: float
-    residual: float
-    likeness: float
+    delay: float  # samples by which the record is late
+    gain: float  # recorded over expected; negative if the record is upside down
+    offset: float  # V, recorded where nothing is expected
+    residual: float  # V, rms of what is left
+    likeness: float  # correlation, from 0 (nothing alike) to 1
 
 
 def align(record: Volts, expected: Volts) -> RecordAlignment:
@@ -186,22 +164,14 @@ def align(record: Volts, expected: Volts) -> RecordAlignment:
     Parameters
     ----------
     record : array, (points,)
-        Longer than ``expected``: its start is where no delay would put it.
+        No shorter than ``expected``: its start is where no delay would put it.
     expected : array, (samples,)
         Not constant.
     """
     record, expected = np.asarray(record, np.float64), np.asarray(expected, np.float64)
-    lags = len(record) - len(expected) + 1
-    shape = expected - expected.mean()
-    dots = np.correlate(record, shape, "valid")
-    ends = np.arange(lags), np.arange(lags) + len(expected)
-    sums = np.concatenate([[0.0], np.cumsum(record)])
-    squares = np.concatenate([[0.0], np.cumsum(record**2)])
-    total = sums[ends[1]] - sums[ends[0]]
-    energy = squares[ends[1]] - squares[ends[0]] - total**2 / len(expected)
-    scale = np.sqrt(np.maximum(energy, 1e-30) * (shape @ shape))
-    best = int(np.abs(dots / scale).argmax())
-
+    windows = sliding_window_view(record, len(expected))
+    dots = windows @ (expected - expected.mean())
+    best = int(np.abs(dots / np.maximum(windows.std(1), 1e-15)).argmax())
     fits = [_between(record, expected, lag) for lag in {best, max(best - 1, 0)}]
     return min(fits, key=lambda fit: fit.residual)
 
@@ -217,9 +187,8 @@ def _between(record: Volts, expected: Volts, lag: int) -> RecordAlignment:
     (now, earlier, offset), *_ = np.linalg.lstsq(columns, found, rcond=None)
     gain = now + earlier
     fraction = earlier / gain if gain else 0.0
-    residual = found - columns @ (now, earlier, offset)
     spread = found.std()
-    left = float(np.sqrt(np.mean(residual**2)))
+    left = float(np.sqrt(np.mean((found - columns @ (now, earlier, offset)) ** 2)))
     inside = -0.5 <= fraction <= 1.5  # else the two columns fight each other over noise
     return RecordAlignment(
         delay=lag + float(fraction),

@@ -1,84 +1,302 @@
-"""The shutdown process that a `Guard` starts: it switches outputs off if its client fails.
+"""A process that switches outputs off when the program that drives them dies or hangs.
 
-``python -m pnnlab.instruments.shutdown`` reads its targets from standard input, one line of JSON,
-and then one message a line: a heartbeat, a goodbye, or a reason to act. The end of the input and a
-missing heartbeat are reasons too. It writes its state to standard output, one line of JSON each.
+A generator goes on playing after its program was killed, and no ``finally`` runs in a killed
+process. So a `Guard` starts ``python -m pnnlab.instruments.shutdown`` and sends it a heartbeat.
+When the heartbeat stops, or its pipe closes without a goodbye, that process opens sessions of its
+own and switches the outputs off.
+
+The heartbeat is sent by a thread: it stops with the process, not with a slow loop. An instrument
+that takes one connection at a time, as many do over USB, can be reached once the client is dead,
+but not while it hangs.
+
+The process reads its targets from standard input, one line of JSON, and then one message a line: a
+heartbeat, a goodbye, or a reason to act. The end of the input and a missing heartbeat are reasons
+too. It writes its state to standard output, one line of JSON each.
 """
 
-import contextlib
 import io
 import json
+import math
 import os
 import queue
 import signal
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeAlias
+from types import TracebackType
+from typing import Any, Self, final
 
 import pyvisa
-from pyvisa.resources import MessageBasedResource
 
-from pnnlab.instruments.guard import (
-    BEAT,
-    GOODBYE,
-    INSIST_S,
-    NOT_OFF,
-    REFUSED,
-    SWITCHED_OFF,
-    GuardTarget,
-)
+from pnnlab.errors import InstrumentError, RangeError
+from pnnlab.instruments.link import open_wire, reason
+from pnnlab.storage import user_path
 
-GRACE_S = 0.2  # to read heartbeats that came while this process itself was held up
-TIMEOUT_MS = 1000
+BEAT, GOODBYE = "beat", "goodbye"
+INSIST_S = 10.0  # how long an instrument that does not answer is tried again
+GRACE_S = 0.2  # to read heartbeats that came while the shutdown process itself was held up
+TIMEOUT_S = 1.0  # of an instrument that is to switch off
 PAUSE_S = 0.1  # between two attempts
 
-Messages: TypeAlias = "queue.SimpleQueue[str]"
-Managers: TypeAlias = Mapping[str, pyvisa.ResourceManager]
+_START_S = 60.0  # from a slow network disk, pyvisa takes long to import
+_BEATS = 6  # within patience_s, so that a few may be late
+_MARGIN_S = 5.0
+_REASON_S = 1.0
 
 
-def main() -> int:
-    """Watch the client at standard input; return the exit status."""
+@final
+@dataclass(frozen=True)
+class GuardTarget:
+    """An instrument, and the commands that switch its outputs off.
+
+    Attributes
+    ----------
+    resource, library : str
+        As of a `Link`.
+    off : tuple of str
+        What to send, such as ``("OUTPut1 OFF",)``; it may be sent more than once.
+    """
+
+    resource: str
+    library: str
+    off: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if isinstance(self.off, str) or not self.off or not all(self.off):
+            raise RangeError(
+                f"off is {self.off!r}; give the commands that switch the outputs of "
+                f'{self.resource} off, as in ("OUTPut1 OFF",).'
+            )
+
+
+@final
+class Guard:
+    """Guard outputs for as long as this process lives.
+
+    As a context manager it closes when the block ends, and trips when an exception leaves it. If
+    this process ends without either, the outputs are switched off.
+
+    Parameters
+    ----------
+    targets : sequence of GuardTarget
+    patience_s : float
+        Longest time without a heartbeat, s. Below a second a busy computer may be taken for a dead
+        one.
+    log : path, optional
+        A file to which the shutdown process appends what it did, and when.
+
+    Raises
+    ------
+    RangeError
+        There is nothing to guard, or no patience.
+    InstrumentError
+        The shutdown process could not be started: switch nothing on then.
+    """
+
+    def __init__(
+        self,
+        targets: Sequence[GuardTarget],
+        *,
+        patience_s: float = 3.0,
+        log: Path | str | None = None,
+    ) -> None:
+        if not targets:
+            raise RangeError("there is nothing to guard; name at least one GuardTarget.")
+        if not 0 < patience_s < math.inf:
+            raise RangeError(f"patience_s is {patience_s}; give some seconds, such as 3.")
+        self.patience_s = patience_s
+        self._report: dict[str, Any] = {}
+        self._output = ""
+        self._last_beat = time.monotonic()
+        self._heard, self._stopped = threading.Event(), threading.Event()
+        # In a session of its own, neither Ctrl-C nor the end of a terminal or kernel reaches it.
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "pnnlab.instruments.shutdown"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            bufsize=0,
+            start_new_session=os.name == "posix",
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+        )
+        self._listener = threading.Thread(target=self._listen, name="guard", daemon=True)
+        self._heartbeat = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        self._listener.start()
+        task = {
+            "targets": [asdict(target) for target in targets],
+            "patience_s": patience_s,
+            "log": None if log is None else str(user_path(log).resolve()),
+        }
+        self._send(json.dumps(task))
+        if not self._heard.wait(_START_S) or self._report.get("state") != "watching":
+            why = self._report.get("why") or self._output or f"no answer within {_START_S:g} s"
+            self._process.kill()
+            self._end()
+            raise InstrumentError(
+                f"The process that guards the outputs could not be started ({why}). Nothing is "
+                "guarded: switch no output on before that is mended."
+            )
+        self._last_beat = time.monotonic()
+        self._send(BEAT)
+        self._heartbeat.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the outputs are guarded."""
+        watching = self._report.get("state") == "watching" and self._process.poll() is None
+        return self._recent() and watching and not self._stopped.is_set()
+
+    def check(self) -> None:
+        """Raise `InstrumentError` unless the outputs are guarded; call it before each drive."""
+        if self.alive:
+            return
+        self._listener.join(_REASON_S)  # its reason may be under way
+        if self._report.get("failed"):
+            raise self._still_on()
+        why = self._report.get("why")
+        if why:
+            what = f"The guard has switched the outputs off: {why}."
+        else:
+            what = (
+                "Nobody guards the outputs: the guard was closed, its process has ended, or this "
+                "one was held up for long."
+            )
+        raise InstrumentError(
+            f"{what} Nothing may be driven before there is a new guard and the instruments are set "
+            "up anew; a bench sees to both when it goes on."
+        )
+
+    def trip(self, how: str = "on demand") -> None:
+        """Have the shutdown process switch every output off now, and wait until that is done.
+
+        Raises
+        ------
+        InstrumentError
+            It could not be done, or was not confirmed.
+        """
+        self._stopped.set()
+        self._send(f"tripped {how}")
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(INSIST_S + _MARGIN_S)
+        self._listener.join(_MARGIN_S)
+        if self._report.get("failed") != {}:
+            raise self._still_on()
+
+    def close(self) -> None:
+        """End the shutdown process without switching the outputs off."""
+        self._stopped.set()
+        self._send(GOODBYE)
+        self._end()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is not None:
+                self.trip(f"by {kind.__name__}")
+        finally:
+            self.close()
+
+    def _still_on(self) -> InstrumentError:
+        failed = self._report.get("failed") or {
+            "the guard": self._output or "its process has ended"
+        }
+        reasons = "; ".join(f"{name}: {error}" for name, error in failed.items())
+        return InstrumentError(
+            f"Outputs may still be on, the guard could not switch them off ({reasons}). Switch "
+            "them off at the instrument itself."
+        )
+
+    def _send(self, line: str) -> None:
+        assert self._process.stdin is not None
+        with suppress(OSError, ValueError):  # it has ended, and `alive` is False
+            self._process.stdin.write(f"{line}\n".encode())
+            if self._recent():
+                self._last_beat = time.monotonic()
+
+    def _recent(self) -> bool:
+        # After a pause this long the outputs have been switched off: later beats do not count.
+        return time.monotonic() - self._last_beat < self.patience_s
+
+    def _beat(self) -> None:
+        while not self._stopped.wait(self.patience_s / _BEATS):
+            self._send(BEAT)
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            try:
+                self._report = json.loads(line)
+            except ValueError:  # a warning, or a traceback
+                self._output = line.decode(errors="replace").strip() or self._output
+            else:
+                self._heard.set()
+        self._heard.set()
+
+    def _end(self) -> None:
+        """Wait for the process, and leave no thread or pipe behind."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(INSIST_S + _MARGIN_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._heartbeat.ident is not None:
+            self._heartbeat.join()
+        self._listener.join()
+        self._process.stdout.close()
+
+
+def main() -> None:
+    """Watch the client at standard input, and switch the outputs off when there is a reason."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     stream = io.FileIO(0, closefd=False)  # unbuffered: a thread that waits in it holds no lock
     try:
-        asked = json.loads(stream.readline())
-        targets = [
-            GuardTarget(**{**target, "off": tuple(target["off"])}) for target in asked["targets"]
-        ]
+        task = json.loads(stream.readline())
+        targets = [GuardTarget(**target) for target in task["targets"]]
         # A library that cannot be loaded must be reported now, not when outputs are to be off.
-        managers = {name: pyvisa.ResourceManager(name) for name in {t.library for t in targets}}
-        _log(asked["log"], f"watching {', '.join(target.resource for target in targets)}")
+        libraries = [pyvisa.ResourceManager(target.library) for target in targets]
+        _log(task["log"], f"watching {', '.join(target.resource for target in targets)}")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        _report({"state": "refused", "why": _reason(error)})
-        return REFUSED
-    messages: Messages = queue.SimpleQueue()
+        _report(state="refused", why=reason(error))
+        return
+    messages: queue.SimpleQueue[str] = queue.SimpleQueue()
     # A computer that shuts down ends this process too: switch off before.
     signal.signal(signal.SIGTERM, lambda *_: messages.put("the guard was told to end"))
-    threading.Thread(target=_listen, args=(stream, messages), daemon=True).start()
-    _report({"state": "watching"})
-    why = watch(messages, asked["patience_s"])
-    if why is None:
-        return 0
-    _report({"state": "acting", "why": why})
-    failed = switch_off(targets, managers)
-    _report({"state": "acted", "why": why, "failed": failed})
-    with contextlib.suppress(OSError):
-        outcome = [f"{name} {error}" for name, error in failed.items()] or ["all off"]
-        _log(asked["log"], f"{why}: {'; '.join(outcome)}")
-    return NOT_OFF if failed else SWITCHED_OFF
+    threading.Thread(target=_enqueue, args=(stream, messages), daemon=True).start()
+    _report(state="watching")
+    why = watch(messages, task["patience_s"])
+    if why is not None:
+        _report(state="acting", why=why)
+        failed = switch_off(targets)
+        _report(state="acted", why=why, failed=failed)
+        with suppress(OSError):
+            outcome = [f"{name} {error}" for name, error in failed.items()] or ["all off"]
+            _log(task["log"], f"{why}: {'; '.join(outcome)}")
+    del libraries  # loaded until here
 
 
-def _listen(stream: io.FileIO, messages: Messages) -> None:
+def _enqueue(stream: io.FileIO, messages: "queue.SimpleQueue[str]") -> None:
     for line in stream:
         messages.put(line.decode(errors="replace").strip())
     messages.put("the client is gone")
 
 
-def watch(messages: Messages, patience_s: float) -> str | None:
+def watch(messages: "queue.SimpleQueue[str]", patience_s: float) -> str | None:
     """Wait for a reason to act, and return it, or None after a goodbye.
 
     Whatever is neither a goodbye nor a heartbeat is a reason, also a line that a kill cut short.
@@ -97,7 +315,7 @@ def watch(messages: Messages, patience_s: float) -> str | None:
             return message
 
 
-def switch_off(targets: Sequence[GuardTarget], managers: Managers) -> dict[str, str]:
+def switch_off(targets: Sequence[GuardTarget]) -> dict[str, str]:
     """Send every target its ``off`` commands in parallel, repeated until each has confirmed.
 
     Returns
@@ -108,55 +326,42 @@ def switch_off(targets: Sequence[GuardTarget], managers: Managers) -> dict[str, 
     until = time.monotonic() + INSIST_S
     failures = ["its VISA library hangs"] * len(targets)
 
-    def insist(number: int, target: GuardTarget) -> None:
+    def insist(number: int) -> None:
         while failures[number]:
             try:
-                _send_off(target, managers[target.library])
+                _send_off(targets[number])
                 failures[number] = ""
             except Exception as error:  # noqa: BLE001  # any error leaves an output on
-                failures[number] = _reason(error)
+                failures[number] = reason(error)
                 if time.monotonic() > until:
                     return
                 time.sleep(PAUSE_S)
 
     # One thread each, so that an instrument that hangs does not delay the others.
     threads = [
-        threading.Thread(target=insist, args=numbered, daemon=True)
-        for numbered in enumerate(targets)
+        threading.Thread(target=insist, args=(number,), daemon=True)
+        for number in range(len(targets))
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(max(until + 2 * TIMEOUT_MS / 1000 - time.monotonic(), 0))
-    return {
-        target.resource: error
-        for target, error in zip(targets, tuple(failures), strict=True)
-        if error
-    }
+        thread.join(max(until + 2 * TIMEOUT_S - time.monotonic(), 0))
+    found = zip(targets, tuple(failures), strict=True)
+    return {target.resource: error for target, error in found if error}
 
 
-def _send_off(target: GuardTarget, manager: pyvisa.ResourceManager) -> None:
-    with manager.open_resource(
-        target.resource, open_timeout=TIMEOUT_MS, resource_pyclass=MessageBasedResource
-    ) as resource:
-        assert isinstance(resource, MessageBasedResource)
-        resource.timeout = TIMEOUT_MS
-        resource.write_termination = target.write_termination
-        if target.resource.upper().endswith("::SOCKET"):
-            resource.read_termination = "\n"
-        else:
-            # A client killed amid an upload leaves the instrument waiting for the rest of the
-            # block, and would take these commands for it. A socket has a parser of its own.
-            with contextlib.suppress(pyvisa.Error, OSError, NotImplementedError):
-                resource.clear()
-        for command in target.off:
-            resource.write(command)
-        # It is answered once the commands before it have been carried out (IEEE 488.2, *OPC?).
-        resource.query("*OPC?")
+def _send_off(target: GuardTarget) -> None:
+    with closing(open_wire(target.resource, target.library, TIMEOUT_S)) as wire:
+        # A client killed amid an upload leaves the instrument waiting for the rest of the block,
+        # and would take these commands for it.
+        wire.clear()
+        # The question is answered once the commands before it are carried out (IEEE 488.2, *OPC?).
+        wire.write(*target.off, "*OPC?")
+        wire.read_line()
 
 
-def _report(report: Mapping[str, Any]) -> None:
-    with contextlib.suppress(OSError):  # the client may have ended
+def _report(**report: object) -> None:
+    with suppress(OSError):  # the client may have ended
         os.write(1, f"{json.dumps(report)}\n".encode())
 
 
@@ -166,9 +371,5 @@ def _log(path: str | None, text: str) -> None:
             file.write(f"{datetime.now(UTC).isoformat(timespec='milliseconds')} {text}\n")
 
 
-def _reason(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [""])[0] or type(error).__name__
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
