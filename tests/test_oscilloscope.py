@@ -21,9 +21,9 @@ from pnnlab.instruments.link import Link
 from pnnlab.instruments.oscilloscope import (
     Oscilloscope,
     ScopeSettings,
-    Trace,
     decode,
     read_preamble,
+    resampled,
 )
 
 KEYSIGHT = hello("AGILENT TECHNOLOGIES,DSO-X 3024A,MY50000000,01.00.0000")
@@ -117,7 +117,6 @@ def test_infiniivision_word() -> None:
     )
     assert len(trace.volts) == 100
     assert (trace.saturated, trace.missing) == (0, 0)
-    assert (trace.start_s, trace.step_s) == (0.0, 1e-6)
 
 
 def test_infiniivision_byte_with_holes_and_clipped_points() -> None:
@@ -180,7 +179,6 @@ def test_only_what_was_asked_for_is_kept() -> None:
         trace = scope.read()
     assert len(trace.volts) == 60
     assert trace.missing == 0
-    assert trace.start_s == pytest.approx(20e-6)
     assert trace.volts[0] == pytest.approx(0.25 + (30 * 256 + 512 - 32768) * 4.88281e-5)
 
 
@@ -281,7 +279,6 @@ def test_rigol_in_parts() -> None:
     # V = (code - origin - reference) * increment
     np.testing.assert_allclose(trace.volts, (codes.astype(float) - 77) * 0.01, atol=1e-6)
     assert (trace.saturated, trace.missing) == (2, 0)
-    assert (trace.start_s, trace.step_s) == (0.0, 1e-6)
 
 
 def test_rigol_word() -> None:
@@ -529,8 +526,10 @@ def test_special_codes_are_counted_each_once(codes: np.ndarray) -> None:
 
 
 def test_a_record_is_interpolated_between_its_points_unless_its_grid_is_the_wanted_one() -> None:
-    trace = Trace(np.float32([0, 2, 4, 6]), saturated=0, missing=0, start_s=1e-6, step_s=2e-6)
-    np.testing.assert_allclose(trace.at(2e-6, 1e-6, 5), [1, 2, 3, 4, 5], rtol=1e-6)
-    assert trace.at(1e-6, 2e-6, 4) is trace.volts
-    assert trace.at(1e-6 + 1e-9, 2e-6, 4) is trace.volts
-    assert trace.at(1e-6 + 1e-8, 2e-6, 4) is not trace.volts
+    volts = np.float32([0, 2, 4, 6])
+    wanted = replace(SETTINGS, points=5, delay_s=2e-6)
+    np.testing.assert_allclose(resampled(volts, 1e-6, 2e-6, wanted), [1, 2, 3, 4, 5], rtol=1e-6)
+    same = replace(SETTINGS, sample_rate_hz=5e5, points=4, delay_s=1e-6)
+    assert resampled(volts, 1e-6, 2e-6, same) is volts
+    assert resampled(volts, 1e-6 + 1e-9, 2e-6, same) is volts
+    assert resampled(volts, 1e-6 + 1e-8, 2e-6, same) is not volts

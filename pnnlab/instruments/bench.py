@@ -116,7 +116,6 @@ class Acquisition:
         self.generator = generator
         self.oscilloscope = oscilloscope
         self._rest = programme.rest
-        self._delay_s = delay_s
         self._period_s = 1 / programme.sample_rate_hz
         self._output = GeneratorSettings(programme.sample_rate_hz, programme.drive_v)
         self._screen = partial(
@@ -222,7 +221,7 @@ class Acquisition:
         for attempt in range(1, CHECKS + 1):
             try:
                 traces = [self._play(self._pilot) for _ in range(REPEATS)]
-                check = self_check(programme, traces, self._delay_s, self._beside)
+                check = self_check(programme, traces, self._beside)
                 if not check.problems:
                     return check
                 raise InstrumentError(str(check))
@@ -245,14 +244,12 @@ class Acquisition:
 
     def _accepted(self, waveform: Volts, shots: int) -> Volts:
         """Play a waveform until its record is accepted, and return that."""
-        first_s = self._delay_s + self._period_s
         try:
             for attempt in range(ATTEMPTS):
                 try:
                     trace = self._play(waveform, self._volts)
-                    volts = trace.at(first_s, self._period_s, len(waveform))
-                    self._examine(trace, volts)
-                    return volts
+                    self._examine(trace)
+                    return trace.volts
                 except InstrumentError as error:
                     failure = error
                     cause = {RecordError: "record", LinkError: "link"}.get(type(error))
@@ -296,14 +293,14 @@ class Acquisition:
             self._guard.close()
         self._guard = self._start_guard()
 
-    def _examine(self, trace: Trace, volts: Volts) -> None:
+    def _examine(self, trace: Trace) -> None:
         """Raise `RecordError` unless the record is complete and its pilot unchanged."""
         if trace.missing or trace.saturated:
             raise RecordError(
                 f"{trace.missing} points are missing from the record, and {trace.saturated} are "
                 "off the screen."
             )
-        found = align(volts[WINDOW], self.check.pilot[WINDOW])
+        found = align(trace.volts[WINDOW], self.check.pilot[WINDOW])
         if found.likeness < LIKENESS or abs(found.gain - 1) > GAIN_STEP:
             raise RecordError(
                 f"the pilot comes back {found.gain:.2f} times as strong as in the self-check, and "

@@ -3,7 +3,7 @@
 import math
 import time
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,7 @@ class ScopeSettings:
     sample_rate_hz : float
         Points a second, at least.
     points : int
-        At this rate; a record that is sampled faster has more of them.
+        At this rate; a record that was sampled faster is interpolated.
     delay_s : float
         Of the first point after the trigger, s; negative: before it.
     trigger : str
@@ -68,39 +68,27 @@ class ScopeSettings:
             )
 
 
-@final
-@dataclass(frozen=True)
-class Trace:
-    """A record.
+class Trace(NamedTuple):
+    """A record at the times that were asked for."""
 
-    Attributes
-    ----------
-    volts : array, (points,), float32
-        V; NaN where nothing was acquired.
-    saturated, missing : int
-        Points out of the instrument's range, and points that were not acquired.
-    start_s, step_s : float
-        Time of the first point after the trigger, and between two points, s.
-    """
+    volts: NDArray[np.float32]  # (points,), V; NaN where nothing was acquired
+    saturated: int  # points out of the instrument's range
+    missing: int  # points that were not acquired
 
-    volts: NDArray[np.float32]
-    saturated: int
-    missing: int
-    start_s: float
-    step_s: float
 
-    def at(self, start_s: float, step_s: float, samples: int) -> NDArray[np.float32]:
-        """Interpolate the record, (samples,), V, at equidistant times after the trigger."""
-        points = len(self.volts)
-        first = self.start_s - start_s
-        last = first + (points - 1) * (self.step_s - step_s)
-        # A grid that differs by less than a thousandth of a step needs no interpolation.
-        if points == samples and max(abs(first), abs(last)) < 1e-3 * step_s:
-            return self.volts
-        times = start_s + step_s * np.arange(samples)
-        taken = self.start_s + self.step_s * np.arange(points)
-        volts: NDArray[np.float32] = np.interp(times, taken, self.volts).astype(np.float32)
+def resampled(
+    volts: NDArray[np.float32], start_s: float, step_s: float, settings: ScopeSettings
+) -> NDArray[np.float32]:
+    """Interpolate points, of which the first came ``start_s`` after the trigger, as asked for."""
+    wanted_s = 1 / settings.sample_rate_hz
+    first = start_s - settings.delay_s
+    last = first + (len(volts) - 1) * (step_s - wanted_s)
+    # A grid that differs by less than a thousandth of a step needs no interpolation.
+    if len(volts) == settings.points and max(abs(first), abs(last)) < 1e-3 * wanted_s:
         return volts
+    times = settings.delay_s + wanted_s * np.arange(settings.points)
+    taken = start_s + step_s * np.arange(len(volts))
+    return np.interp(times, taken, volts).astype(np.float32)
 
 
 @final
@@ -260,7 +248,7 @@ class Oscilloscope(Channel[ScopeDialect]):
             self._expect_settings()  # a question may have opened another session
         volts, saturated, missing = decode(data, self._format, preamble, scratch or Scratch())
         start_s = preamble.start_s + first * preamble.step_s
-        return Trace(volts, saturated, missing, start_s, preamble.step_s)
+        return Trace(resampled(volts, start_s, preamble.step_s, settings), saturated, missing)
 
     def close(self) -> None:
         """Close the link; the instrument keeps its state."""
@@ -374,7 +362,7 @@ def _window(settings: ScopeSettings, preamble: Preamble, available: int) -> tupl
 def decode(
     data: memoryview, form: BlockFormat, preamble: Preamble, scratch: Scratch
 ) -> tuple[NDArray[np.float32], int, int]:
-    """Decode a block to `Trace.volts`, which lie in ``scratch``, `saturated` and `missing`."""
+    """Decode a block to volts, which lie in ``scratch``, and count saturated and missing points."""
     codes = np.frombuffer(data, form.dtype)
     volts = scratch.array(len(codes), np.float32)
     lowest, highest = _decode(

@@ -73,7 +73,6 @@ def pilot(programme: Programme) -> Volts:
 def self_check(
     programme: Programme,
     traces: Sequence[Trace],
-    delay_s: float,
     beside: Callable[[], tuple[int, int, Volts]],
 ) -> SelfCheck:
     """Find what is wrong with a bench, if anything is, from repeated records of its pilot.
@@ -82,15 +81,13 @@ def self_check(
     ----------
     traces : sequence of Trace
         What came back each time that `pilot` was played; two or more.
-    delay_s : float
-        How late an answer should arrive.
     beside : callable
         Called if nothing came back: plays the pilot again, and returns the number of the
         oscilloscope's channel in use, the number of another one, and its record, V.
     """
     expected = programme.expected(pilot(programme))
     period = 1 / programme.sample_rate_hz
-    volts = np.stack([trace.at(delay_s + period, period, len(expected)) for trace in traces])
+    volts = np.stack([trace.volts for trace in traces])
     noise, mean = float(volts.std(0, ddof=1).mean()), volts.mean(0)
     found = align(mean, expected[WINDOW])
     late = found.delay - LEAD
@@ -126,8 +123,6 @@ def self_check(
         )
     if any(trace.missing for trace in traces):
         problems.append("the oscilloscope leaves points out: lower its sample rate.")
-    if max(trace.step_s for trace in traces) > 1.01 * period:
-        problems.append("the oscilloscope takes fewer points than the generator sends samples.")
     return SelfCheck(tuple(problems), late * period, found.gain, found.likeness, noise, mean)
 
 
