@@ -37,7 +37,7 @@ from pnnlab.instruments.link import Link
 from pnnlab.instruments.oscilloscope import Oscilloscope, ScopeSettings, Trace, TriggerError
 from pnnlab.instruments.programme import Programme
 from pnnlab.instruments.selfcheck import LEAD, REPEATS, WINDOW, SelfCheck, align, pilot, self_check
-from pnnlab.instruments.shutdown import Guard, GuardTarget
+from pnnlab.instruments.shutdown import Guard
 from pnnlab.protocols import Group, PhysicalSystem
 from pnnlab.systems.analog import Volts
 
@@ -474,13 +474,12 @@ def open_bench(
         dialect = _spoken_by(player, (KEYSIGHT_33500, TEKTRONIX_AFG3000))
         shows = _spoken_by(viewer, (INFINIIVISION, RIGOL_DS1000Z))
         off = f"{dialect.output.format(channel=channels[0])} OFF"
-        target = GuardTarget(generator, library, (off,))
         acquisition = Acquisition(
             Generator(player, dialect, channel=channels[0], limits=limits),
             Oscilloscope(viewer, shows, channel=channels[1]),
             programme,
             delay_s=delay_s,
-            guard=partial(Guard, [target]) if guarded else None,
+            guard=partial(Guard, generator, [off], library=library) if guarded else None,
         )
         opened.pop_all()  # the acquisition closes them from here on
     return Bench(acquisition, programme)

@@ -1,15 +1,15 @@
-"""A process that switches outputs off when the program that drives them dies or hangs.
+"""A process that switches an output off when the program that drives it dies or hangs.
 
 A generator goes on playing after its program was killed, and no ``finally`` runs in a killed
 process. So a `Guard` starts ``python -m pnnlab.instruments.shutdown`` and sends it a heartbeat.
 When the heartbeat stops, or its pipe closes without a goodbye, that process opens sessions of its
-own and switches the outputs off.
+own and switches the output off.
 
 The heartbeat is sent by a thread: it stops with the process, not with a slow loop. An instrument
 that takes one connection at a time, as many do over USB, can be reached once the client is dead,
 but not while it hangs.
 
-The process reads its targets from standard input, one line of JSON, and then one message a line: a
+The process reads its task from standard input, one line of JSON, and then one message a line: a
 heartbeat, a goodbye, or a reason to act. The end of the input and a missing heartbeat are reasons
 too. It writes its state to standard output, one line of JSON each.
 """
@@ -26,7 +26,6 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -51,40 +50,19 @@ _REASON_S = 1.0
 
 
 @final
-@dataclass(frozen=True)
-class GuardTarget:
-    """An instrument, and the commands that switch its outputs off.
-
-    Attributes
-    ----------
-    resource, library : str
-        As of a `Link`.
-    off : tuple of str
-        What to send, such as ``("OUTPut1 OFF",)``; it may be sent more than once.
-    """
-
-    resource: str
-    library: str
-    off: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        if isinstance(self.off, str) or not self.off or not all(self.off):
-            raise RangeError(
-                f"off is {self.off!r}; give the commands that switch the outputs of "
-                f'{self.resource} off, as in ("OUTPut1 OFF",).'
-            )
-
-
-@final
 class Guard:
-    """Guard outputs for as long as this process lives.
+    """Guard the outputs of an instrument for as long as this process lives.
 
     As a context manager it closes when the block ends, and trips when an exception leaves it. If
     this process ends without either, the outputs are switched off.
 
     Parameters
     ----------
-    targets : sequence of GuardTarget
+    resource, library : str
+        As of a `Link`.
+    off : sequence of str
+        Commands that switch the outputs off, such as ``["OUTPut1 OFF"]``; they may be sent more
+        than once.
     patience_s : float
         Longest time without a heartbeat, s. Below a second a busy computer may be taken for a dead
         one.
@@ -94,22 +72,28 @@ class Guard:
     Raises
     ------
     RangeError
-        There is nothing to guard, or no patience.
+        There is nothing to send, or no patience.
     InstrumentError
         The shutdown process could not be started: switch nothing on then.
     """
 
     def __init__(
         self,
-        targets: Sequence[GuardTarget],
+        resource: str,
+        off: Sequence[str],
         *,
+        library: str = "@py",
         patience_s: float = 3.0,
         log: Path | str | None = None,
     ) -> None:
-        if not targets:
-            raise RangeError("there is nothing to guard; name at least one GuardTarget.")
+        if isinstance(off, str) or not off or not all(off):
+            raise RangeError(
+                f"off is {off!r}; give the commands that switch the outputs of {resource} off, as "
+                'in ["OUTPut1 OFF"].'
+            )
         if not 0 < patience_s < math.inf:
             raise RangeError(f"patience_s is {patience_s}; give some seconds, such as 3.")
+        self.resource = resource
         self.patience_s = patience_s
         self._report: dict[str, Any] = {}
         self._output = ""
@@ -129,7 +113,9 @@ class Guard:
         self._heartbeat = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         self._listener.start()
         task = {
-            "targets": [asdict(target) for target in targets],
+            "resource": resource,
+            "library": library,
+            "off": list(off),
             "patience_s": patience_s,
             "log": None if log is None else str(user_path(log).resolve()),
         }
@@ -185,7 +171,7 @@ class Guard:
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(INSIST_S + _MARGIN_S)
         self._listener.join(_MARGIN_S)
-        if self._report.get("failed") != {}:
+        if self._report.get("failed") != "":
             raise self._still_on()
 
     def close(self) -> None:
@@ -210,13 +196,10 @@ class Guard:
             self.close()
 
     def _still_on(self) -> InstrumentError:
-        failed = self._report.get("failed") or {
-            "the guard": self._output or "its process has ended"
-        }
-        reasons = "; ".join(f"{name}: {error}" for name, error in failed.items())
+        error = self._report.get("failed") or self._output or "the guard's process has ended"
         return InstrumentError(
-            f"Outputs may still be on, the guard could not switch them off ({reasons}). Switch "
-            "them off at the instrument itself."
+            "Outputs may still be on, the guard could not switch them off "
+            f"({self.resource}: {error}). Switch them off at the instrument itself."
         )
 
     def _send(self, line: str) -> None:
@@ -267,10 +250,9 @@ def main() -> None:
     stream = io.FileIO(0, closefd=False)  # unbuffered: a thread that waits in it holds no lock
     try:
         task = json.loads(stream.readline())
-        targets = [GuardTarget(**target) for target in task["targets"]]
         # A library that cannot be loaded must be reported now, not when outputs are to be off.
-        libraries = [pyvisa.ResourceManager(target.library) for target in targets]
-        _log(task["log"], f"watching {', '.join(target.resource for target in targets)}")
+        loaded = pyvisa.ResourceManager(task["library"])
+        _log(task["log"], f"watching {task['resource']}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         _report(state="refused", why=reason(error))
         return
@@ -282,12 +264,11 @@ def main() -> None:
     why = watch(messages, task["patience_s"])
     if why is not None:
         _report(state="acting", why=why)
-        failed = switch_off(targets)
+        failed = switch_off(task["resource"], task["library"], task["off"])
         _report(state="acted", why=why, failed=failed)
         with suppress(OSError):
-            outcome = [f"{name} {error}" for name, error in failed.items()] or ["all off"]
-            _log(task["log"], f"{why}: {'; '.join(outcome)}")
-    del libraries  # loaded until here
+            _log(task["log"], f"{why}: {failed or 'all off'}")
+    del loaded  # until here
 
 
 def _enqueue(stream: io.FileIO, messages: "queue.SimpleQueue[str]") -> None:
@@ -315,49 +296,26 @@ def watch(messages: "queue.SimpleQueue[str]", patience_s: float) -> str | None:
             return message
 
 
-def switch_off(targets: Sequence[GuardTarget]) -> dict[str, str]:
-    """Send every target its ``off`` commands in parallel, repeated until each has confirmed.
+def switch_off(resource: str, library: str, off: Sequence[str]) -> str:
+    """Send the commands until the instrument has confirmed, or return why it has not.
 
-    Returns
-    -------
-    dict
-        Why, for each resource that has not confirmed within `INSIST_S`.
+    It is tried for `INSIST_S`.
     """
     until = time.monotonic() + INSIST_S
-    failures = ["its VISA library hangs"] * len(targets)
-
-    def insist(number: int) -> None:
-        while failures[number]:
-            try:
-                _send_off(targets[number])
-                failures[number] = ""
-            except Exception as error:  # noqa: BLE001  # any error leaves an output on
-                failures[number] = reason(error)
-                if time.monotonic() > until:
-                    return
-                time.sleep(PAUSE_S)
-
-    # One thread each, so that an instrument that hangs does not delay the others.
-    threads = [
-        threading.Thread(target=insist, args=(number,), daemon=True)
-        for number in range(len(targets))
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(max(until + 2 * TIMEOUT_S - time.monotonic(), 0))
-    found = zip(targets, tuple(failures), strict=True)
-    return {target.resource: error for target, error in found if error}
-
-
-def _send_off(target: GuardTarget) -> None:
-    with closing(open_wire(target.resource, target.library, TIMEOUT_S)) as wire:
-        # A client killed amid an upload leaves the instrument waiting for the rest of the block,
-        # and would take these commands for it.
-        wire.clear()
-        # The question is answered once the commands before it are carried out (IEEE 488.2, *OPC?).
-        wire.write(*target.off, "*OPC?")
-        wire.read_line()
+    while True:
+        try:
+            with closing(open_wire(resource, library, TIMEOUT_S)) as wire:
+                # A client killed amid an upload leaves the instrument waiting for the rest of the
+                # block, and would take these commands for it.
+                wire.clear()
+                # Answered once the commands before it are carried out (IEEE 488.2, *OPC?).
+                wire.write(*off, "*OPC?")
+                wire.read_line()
+                return ""
+        except Exception as error:  # noqa: BLE001  # any error leaves an output on
+            if time.monotonic() > until:
+                return reason(error)
+            time.sleep(PAUSE_S)
 
 
 def _report(**report: object) -> None:
