@@ -52,8 +52,8 @@ _PIECE = 1 << 15  # samples to be encoded or decoded at once: less than torch di
 
 logger = logging.getLogger(__name__)
 
-Exchange: TypeAlias = Callable[[slice, Volts], None]
-"""Writes the waveforms of some shots into an array (shots, samples), V, or reads their answers."""
+Exchange: TypeAlias = Callable[[int, Volts], None]
+"""Takes the number of a shot, and an array (shots, samples), V, of that one and those after it."""
 
 
 @final
@@ -168,10 +168,10 @@ class Acquisition:
         ----------
         shots, samples : int
             How many waveforms, and of which length.
-        write, read : callable
-            Called for some shots at a time, with what is to be filled with their waveforms, and
-            with their answers at the end of each sample, V, relative to the oscilloscope's zero in
-            the self-check. The memory of both is used again.
+        write, read : Exchange
+            Called for some shots at a time: to fill in their waveforms, and with their answers at
+            the end of each sample, relative to the oscilloscope's zero in the self-check. The
+            memory of both is used again.
 
         Raises
         ------
@@ -181,28 +181,24 @@ class Acquisition:
             No record was accepted. The output is off then.
         """
         head, each = len(self._pilot), samples + self._rest
+        most, piece = self.at_once(samples), max(1, _PIECE // samples)
         with self._lock:
-            for part in _parts(0, shots, self.at_once(samples)):
-                count = part.stop - part.start
-                pieces = [
-                    (rows, slice(rows.start - part.start, rows.stop - part.start))
-                    for rows in _parts(part.start, part.stop, max(1, _PIECE // samples))
-                ]
+            for start in range(0, shots, most):
+                count = min(most, shots - start)
                 waveform = self._waveform.array(head + count * each, np.float32)
                 waveform[:head] = self._pilot
                 played = waveform[head:].reshape(count, each)
-                for rows, here in pieces:
-                    write(rows, played[here, :samples])
+                for row in range(0, count, piece):
+                    write(start + row, played[row : row + piece, :samples])
                 played[:, samples:] = 0
                 record = self._accepted(waveform, count)
                 answers = record[head:].reshape(count, each)
                 rests = answers[:, samples + (self._rest + 1) // 2 :]
-                quiet = self._quiet(record[:head]), rests
-                total = sum(silence.sum(dtype=np.float64) for silence in quiet)
-                self._zero = float(total / sum(silence.size for silence in quiet) - self._at_rest)
+                quiet = np.concatenate([self._quiet(record[:head]), rests.ravel()])
+                self._zero = float(quiet.mean(dtype=np.float64) - self._at_rest)
                 answers -= np.float32(self._zero)
-                for rows, here in pieces:
-                    read(rows, answers[here, :samples])
+                for row in range(0, count, piece):
+                    read(start + row, answers[row : row + piece, :samples])
                 self._shots += count
 
     def close(self) -> None:
@@ -322,11 +318,6 @@ class Acquisition:
         return "The output is off."
 
 
-def _parts(start: int, stop: int, most: int) -> list[slice]:
-    """Slices of at most so many, one after the other."""
-    return [slice(first, min(first + most, stop)) for first in range(start, stop, most)]
-
-
 @final
 class Bench(PhysicalSystem):
     """A device on a bench.
@@ -401,11 +392,11 @@ class Bench(PhysicalSystem):
         """
         answers = np.empty(volts.shape, np.float32)
 
-        def write(rows: slice, waves: Volts) -> None:
-            waves[:] = volts[rows]
+        def write(first: int, waves: Volts) -> None:
+            waves[:] = volts[first : first + len(waves)]
 
-        def read(rows: slice, record: Volts) -> None:
-            answers[rows] = record
+        def read(first: int, record: Volts) -> None:
+            answers[first : first + len(record)] = record
 
         self._acquisition.take(*volts.shape, write, read)
         return answers
@@ -413,12 +404,13 @@ class Bench(PhysicalSystem):
     def _measure(self, x: Tensor, theta: Tensor) -> Tensor:
         y = x.new_empty(len(x), self.output_dim)
 
-        def write(rows: slice, waves: Volts) -> None:
+        def write(first: int, waves: Volts) -> None:
+            rows = slice(first, first + len(waves))
             own = theta[rows] if theta.ndim == 2 else theta
             waves[:] = self.programme.encode(x[rows], own).numpy()
 
-        def read(rows: slice, record: Volts) -> None:
-            y[rows] = self.programme.decode(torch.from_numpy(record))
+        def read(first: int, record: Volts) -> None:
+            y[first : first + len(record)] = self.programme.decode(torch.from_numpy(record))
 
         self._acquisition.take(len(x), self.programme.samples, write, read)
         return y

@@ -40,16 +40,11 @@ Message: TypeAlias = "str | tuple[str, memoryview]"
 """A program message, or one whose text ends in a block of data."""
 
 
-def open_wire(resource: str, library: str, timeout_s: float) -> "_SocketWire | _VisaWire":
-    """Open a session with one instrument.
+def open_wire(resource: str, library: str, timeout_s: float) -> "_Wire":
+    """Open a session with one instrument, or raise `OSError`, `ValueError` or the like.
 
-    A wire raises `OSError`, `RuntimeError` or `pyvisa.Error`, of which `TimeoutError` means silence
-    for longer than the timeout. Close it after any error: an answer may still be under way.
-
-    Raises
-    ------
-    OSError, RuntimeError, ValueError, pyvisa.Error
-        There is no such instrument or no such library.
+    Close it after any error: an answer may still be under way. `TimeoutError` means silence for
+    longer than the timeout.
     """
     address = _SOCKET.fullmatch(resource)
     if address and library == "@py":
@@ -170,6 +165,9 @@ class _VisaWire:
         self._session.close()
 
 
+_Wire: TypeAlias = _SocketWire | _VisaWire
+
+
 @contextmanager
 def _timeouts() -> Iterator[None]:
     try:
@@ -216,7 +214,7 @@ class Link:
         self.lock = threading.RLock()
         self.reopened = 0
         self.identity = ""
-        self._wire: _SocketWire | _VisaWire | None = None
+        self._wire: _Wire | None = None
         self._closed = False
         self.identity = self._open()
 
@@ -240,9 +238,9 @@ class Link:
 
         Parameters
         ----------
-        messages : str, or tuple of str and bytes-like
-            Commands, such as ``"OUTP1 ON"``. With data: what stands before a definite-length block
-            (IEEE 488.2, 7.7.6), such as ``"DATA:ARB:DAC name,"``, and what is in the block.
+        messages : str, or tuple of str and memoryview
+            Commands, such as ``"OUTP1 ON"``, or what stands before a definite-length block (IEEE
+            488.2, 7.7.6), such as ``"DATA:ARB:DAC name,"``, and what is in the block.
 
         Raises
         ------
@@ -258,15 +256,7 @@ class Link:
             self._refuse_errors(wire, "; ".join(names))
 
     def ask(self, message: str) -> str:
-        """Ask a question; repeat it up to two times after failures of the link.
-
-        Raises
-        ------
-        InstrumentError
-            If the instrument does not know the question.
-        LinkError
-            If there is no answer in the end.
-        """
+        """Ask a question; repeat it up to two times after failures of the link."""
         with self.lock:
             for _ in range(_REPEATS):
                 with suppress(LinkError):
@@ -280,24 +270,10 @@ class Link:
 
         Parameters
         ----------
-        message : str
-            The question.
         most_bytes : int
             A longer block raises `LinkError`.
         buffer : callable, optional
             Gives so many bytes of memory for the answer.
-
-        Returns
-        -------
-        memoryview
-            The data alone.
-
-        Raises
-        ------
-        InstrumentError
-            If the instrument queued an error instead of answering.
-        LinkError
-            If the answer is no block, is too long or too short, or did not come.
         """
         with self._session(message) as wire:
             wire.write(message)
@@ -326,7 +302,7 @@ class Link:
             self._drop()
 
     @contextmanager
-    def _session(self, doing: str) -> Iterator["_SocketWire | _VisaWire"]:
+    def _session(self, doing: str) -> Iterator[_Wire]:
         """Lend the wire, and turn failures of the link into `LinkError`."""
         with self.lock:
             if self._wire is None:
@@ -334,19 +310,16 @@ class Link:
             assert self._wire is not None
             try:
                 yield self._wire
-            except InstrumentError as error:
-                if isinstance(error, LinkError):
-                    self._drop()
-                raise
-            except _FAILURES as error:
-                self._drop()
+            except BaseException as error:
+                if isinstance(error, InstrumentError) and not isinstance(error, LinkError):
+                    raise  # it answered: the link is sound
+                self._drop()  # after Ctrl-C too: an answer may still be under way
+                if isinstance(error, LinkError) or not isinstance(error, _FAILURES):
+                    raise
                 raise LinkError(
                     f"{self}: {doing!r} failed ({reason(error)}). Check that the instrument is "
                     "on, its cable and its address; the next use tries a new session."
                 ) from error
-            except BaseException:  # Ctrl-C: an answer may still be under way
-                self._drop()
-                raise
 
     def _open(self) -> str:
         """Open a session, clear the error queue, and return the identity."""
@@ -367,7 +340,7 @@ class Link:
             return identity
 
     def _reopen(self) -> None:
-        """Open another session with the same instrument, whose settings may be lost."""
+        """Open another session with the same instrument."""
         identity = self._open()
         if identity != self.identity:
             self._drop()
@@ -382,9 +355,7 @@ class Link:
             wire.write(message)
             return self._await(wire, message, wire.read_line)
 
-    def _await(
-        self, wire: "_SocketWire | _VisaWire", message: str, read: Callable[[], _Answer]
-    ) -> _Answer:
+    def _await(self, wire: _Wire, message: str, read: Callable[[], _Answer]) -> _Answer:
         """Read an answer; where none comes, ask the error queue why."""
         try:
             return read()
@@ -400,12 +371,12 @@ class Link:
             "it does not know the command: choose the dialect that it speaks."
         )
 
-    def _refuse_errors(self, wire: "_SocketWire | _VisaWire", group: str) -> None:
+    def _refuse_errors(self, wire: _Wire, group: str) -> None:
         errors = self._queued(wire)
         if errors:
             raise InstrumentError(f"{self} refused {group!r}: {'; '.join(errors)}.")
 
-    def _queued(self, wire: "_SocketWire | _VisaWire") -> list[str]:
+    def _queued(self, wire: _Wire) -> list[str]:
         """Read the error queue, whose first entry has been asked for, to its end."""
         errors: list[str] = []
         while len(errors) < _DEEPEST_QUEUE:

@@ -25,8 +25,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pnnlab.characterize.datasets import UNITS
-from pnnlab.characterize.drives import SPLITS
+from pnnlab.characterize.drives import measured
 from pnnlab.errors import DataError, InstrumentError, RangeError
 from pnnlab.protocols import Cost, Group, PhysicalSystem, State
 from pnnlab.provenance import commit, utc_now, versions
@@ -55,18 +54,15 @@ SELECT MIN(taken), MAX(taken), SUM(taken)
 FROM (SELECT COUNT(*) AS taken FROM shot GROUP BY digest)
 """
 _REPEATED = """
-WITH ranked AS (
-    SELECT id, COUNT(*) OVER same AS taken, MIN(id) OVER same AS first,
-        ROW_NUMBER() OVER (same ORDER BY id) AS repeat
-    FROM shot WINDOW same AS (PARTITION BY digest)
-)
-SELECT x, value, y FROM ranked JOIN shot USING (id) JOIN theta ON theta.digest = shot.theta
-WHERE taken >= :repeats AND repeat <= :repeats ORDER BY repeat, first
+SELECT x, value FROM shot JOIN theta ON theta.digest = shot.theta
+WHERE id IN (SELECT MIN(id) FROM shot GROUP BY digest HAVING COUNT(*) >= ?) ORDER BY id
 """
 _NEAREST = """
 SELECT id, square_x(x) AS in_x, square_theta(value) AS in_theta
 FROM shot JOIN theta ON theta.digest = shot.theta ORDER BY in_x + in_theta, id LIMIT 1
 """
+
+_DESCRIBED = ("name", "input_dim", "param_dim", "output_dim")
 
 _Rows: TypeAlias = NDArray[np.floating[Any]]
 
@@ -111,14 +107,8 @@ class Recorder(PhysicalSystem):
         self.path = user_path(path)
         try:
             description = json.dumps(
-                {
-                    "name": system.name,
-                    "input_dim": system.input_dim,
-                    "param_dim": system.param_dim,
-                    "output_dim": system.output_dim,
-                    "identity": identity,
-                    "settings": dict(settings or {}),
-                }
+                {name: getattr(system, name) for name in _DESCRIBED}
+                | {"identity": identity, "settings": dict(settings or {})}
             )
         except (TypeError, ValueError) as error:
             raise RangeError(
@@ -323,40 +313,25 @@ def recording_dataset(path: Path | str, *, repeats: int | None = None) -> xr.Dat
                 f"no shot of {path} was recorded {least} times, and at most {most or 0} times; ask "
                 "for 1 or more repeats and no more than that, or record again."
             )
-        rows = connection.execute(_REPEATED, {"repeats": least}).fetchall()
+        rows = connection.execute(_REPEATED, (least,)).fetchall()
         began, provenance = connection.execute(
             "SELECT began, provenance FROM session ORDER BY id LIMIT 1"
         ).fetchone()
-    shots = len(rows) // least
-    x = np.stack([_array(row["x"], recorded["input_dim"]) for row in rows[:shots]])
-    theta = np.stack([_array(row["value"], recorded["param_dim"]) for row in rows[:shots]])
-    y = np.stack([_array(row["y"], recorded["output_dim"]) for row in rows])
+    x = np.stack([_array(row["x"], recorded["input_dim"]) for row in rows])
+    theta = np.stack([_array(row["value"], recorded["param_dim"]) for row in rows])
     if (theta == theta[0]).all():
         theta = theta[0]
     code = json.loads(provenance)
-    return xr.Dataset(
-        {
-            "x": (("shot", "input"), x, UNITS),
-            "theta": (("shot", "parameter")[2 - theta.ndim :], theta.astype(x.dtype), UNITS),
-            "y": (("repeat", "shot", "output"), y.reshape(least, shots, -1), UNITS),
-        },
-        {
-            "shot": np.arange(shots),
-            "split": ("shot", [SPLITS[i % len(SPLITS)] for i in range(shots)]),
-        },
-        {
-            "pnnlab": code["pnnlab"],
-            "measurement": "recording",
-            "system": recorded["name"],
-            **{name: recorded[name] for name in ("input_dim", "param_dim", "output_dim")},
-            "device_passes": taken,
-            "left_out": taken - least * shots,
-            "repeats": least,
-            "time_utc": began,
-            "commit": code["commit"] or "",
-            "identity": recorded["identity"],
-            "settings": json.dumps(recorded["settings"]),
-        },
+    dataset = measured(Replay(path), torch.from_numpy(x), torch.from_numpy(theta), repeats=least)
+    return dataset.assign_attrs(
+        pnnlab=code["pnnlab"],
+        commit=code["commit"] or "",
+        measurement="recording",
+        device_passes=taken,
+        left_out=taken - least * len(x),
+        time_utc=began,
+        identity=recorded["identity"],
+        settings=json.dumps(recorded["settings"]),
     )
 
 

@@ -145,27 +145,17 @@ class Guard:
         self._listener.join(_REASON_S)  # its reason may be under way
         if self._report.get("failed"):
             raise self._still_on()
-        why = self._report.get("why")
-        if why:
-            what = f"The guard has switched the outputs off: {why}."
-        else:
-            what = (
-                "Nobody guards the outputs: the guard was closed, its process has ended, or this "
-                "one was held up for long."
-            )
+        why = "the guard was closed, its process has ended, or this one was held up for long"
+        what = "Nobody guards the outputs"
+        if self._report.get("why"):
+            what, why = "The guard has switched the outputs off", self._report["why"]
         raise InstrumentError(
-            f"{what} Nothing may be driven before there is a new guard and the instruments are set "
-            "up anew; a bench sees to both when it goes on."
+            f"{what}: {why}. Nothing may be driven before there is a new guard and the instruments "
+            "are set up anew; a bench sees to both when it goes on."
         )
 
     def trip(self, how: str = "on demand") -> None:
-        """Have the shutdown process switch every output off now, and wait until that is done.
-
-        Raises
-        ------
-        InstrumentError
-            It could not be done, or was not confirmed.
-        """
+        """Have the outputs switched off now; raise `InstrumentError` unless that is confirmed."""
         self._stopped.set()
         self._send(f"tripped {how}")
         with suppress(subprocess.TimeoutExpired):
@@ -196,7 +186,7 @@ class Guard:
             self.close()
 
     def _still_on(self) -> InstrumentError:
-        error = self._report.get("failed") or self._output or "the guard's process has ended"
+        error = self._report.get("failed") or self._output or "its process has confirmed nothing"
         return InstrumentError(
             "Outputs may still be on, the guard could not switch them off "
             f"({self.resource}: {error}). Switch them off at the instrument itself."
