@@ -22,7 +22,7 @@ SCOPES = (INFINIIVISION, RIGOL_DS1000Z)
 GENERATOR_WORDS = {"channel", "load", "rate", "span", "extent", "offset", "points", "frequency"}
 SCOPE_WORDS = {
     *("channel", "window", "division", "centre", "minus_centre", "record", "record_s"),
-    *("division_s", "middle_s", "source", "level", "format", "first", "last"),
+    *("division_s", "middle_s", "format", "first", "last"),
 }
 
 

@@ -226,7 +226,7 @@ def test_a_computer_that_shuts_down_ends_the_guard_last(instrument):
         os.kill(guard._process.pid, signal.SIGTERM)
         assert instrument.off.wait(LONG)
         guard.close()
-        with pytest.raises(InstrumentError, match="the guard was told to end"):
+        with pytest.raises(InstrumentError, match="the guard was asked to end"):
             guard.check()
 
 

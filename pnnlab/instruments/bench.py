@@ -15,9 +15,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext
-from dataclasses import dataclass
 from functools import partial
-from typing import Self, TypeAlias, final
+from typing import NamedTuple, Self, TypeAlias, final
 
 import numpy as np
 import torch
@@ -61,24 +60,12 @@ class RecordError(InstrumentError):
     """A record that is incomplete, or not one of this device."""
 
 
-@final
-@dataclass(frozen=True)
-class Tally:
-    """What a bench did.
+class Tally(NamedTuple):
+    """What a bench did."""
 
-    Attributes
-    ----------
-    shots : int
-        Taken and accepted.
-    retaken : Mapping
-        Shots that were taken again, by what was wrong: ``"link"``, ``"instrument"``, ``"record"``.
-    zero_v : float
-        How far the oscilloscope's zero has moved since the self-check, V; it is subtracted.
-    """
-
-    shots: int
-    retaken: Mapping[str, int]
-    zero_v: float
+    shots: int  # taken and accepted
+    retaken: Mapping[str, int]  # shots by what was wrong: "link", "instrument", "record"
+    zero_v: float  # how far the oscilloscope's zero has moved since the self-check; subtracted
 
 
 @final
@@ -89,8 +76,6 @@ class Acquisition:
 
     Parameters
     ----------
-    generator : Generator
-    oscilloscope : Oscilloscope
     programme : Programme
         Of the device; benches with other programmes of the same device share this acquisition.
     delay_s : float
@@ -166,8 +151,6 @@ class Acquisition:
 
         Parameters
         ----------
-        shots, samples : int
-            How many waveforms, and of which length.
         write, read : Exchange
             Called for some shots at a time: to fill in their waveforms, and with their answers at
             the end of each sample, relative to the oscilloscope's zero in the self-check. The
@@ -272,7 +255,10 @@ class Acquisition:
             self._points = len(waveform)
             self.oscilloscope.apply(self._screen(self._points))
         if not self._live:
-            self._guard_output()
+            if self._start_guard is not None and (self._guard is None or not self._guard.alive):
+                if self._guard is not None:
+                    self._guard.close()  # it has tripped, and ended
+                self._guard = self._start_guard()
             self.generator.output(True)
             self._live = True
         self.generator.load(waveform)
@@ -280,14 +266,6 @@ class Acquisition:
         self.generator.trigger()
         self.oscilloscope.wait(len(waveform) * self._period_s + PATIENCE_S)
         return self.oscilloscope.read(scratch)
-
-    def _guard_output(self) -> None:
-        """Start a guard before the output is on; one that has tripped has ended."""
-        if self._start_guard is None or (self._guard is not None and self._guard.alive):
-            return
-        if self._guard is not None:
-            self._guard.close()
-        self._guard = self._start_guard()
 
     def _examine(self, trace: Trace) -> None:
         """Raise `RecordError` unless the record is complete and its pilot unchanged."""
@@ -320,17 +298,7 @@ class Acquisition:
 
 @final
 class Bench(PhysicalSystem):
-    """A device on a bench.
-
-    Use it in a ``with`` statement, or close it.
-
-    Parameters
-    ----------
-    acquisition : Acquisition
-        The instruments.
-    programme : Programme
-        How shots become waveforms, and records read-outs.
-    """
+    """A device on a bench, driven by a programme. Use it in a ``with`` statement, or close it."""
 
     def __init__(self, acquisition: Acquisition, programme: Programme) -> None:
         super().__init__(programme.input_dim, programme.param_dim, programme.output_dim)
@@ -371,7 +339,7 @@ class Bench(PhysicalSystem):
         self._acquisition.close()
 
     def waveforms(self, volts: Volts) -> Volts:
-        """Play waveforms of your own, as shots.
+        """Play waveforms of your own, as shots; errors are those of `Acquisition.take`.
 
         Parameters
         ----------
@@ -382,14 +350,8 @@ class Bench(PhysicalSystem):
         -------
         array, (shots, samples), float32
             What the device answers at the end of each sample, V.
-
-        Raises
-        ------
-        LimitError
-            They exceed the limits; nothing was sent.
-        InstrumentError
-            No record was accepted.
         """
+        shots, samples = volts.shape
         answers = np.empty(volts.shape, np.float32)
 
         def write(first: int, waves: Volts) -> None:
@@ -398,7 +360,7 @@ class Bench(PhysicalSystem):
         def read(first: int, record: Volts) -> None:
             answers[first : first + len(record)] = record
 
-        self._acquisition.take(*volts.shape, write, read)
+        self._acquisition.take(shots, samples, write, read)
         return answers
 
     def _measure(self, x: Tensor, theta: Tensor) -> Tensor:
@@ -437,8 +399,6 @@ def open_bench(
     ----------
     generator, oscilloscope : str
         VISA addresses, such as ``"TCPIP::192.168.0.7::5025::SOCKET"``.
-    programme : Programme
-        What the device is driven with.
     limits : Limits
         No waveform that exceeds them is sent.
     library : str
@@ -463,11 +423,11 @@ def open_bench(
     with ExitStack() as opened:
         player = opened.enter_context(Link(generator, library=library, timeout_s=timeout_s))
         viewer = opened.enter_context(Link(oscilloscope, library=library, timeout_s=timeout_s))
-        dialect = _spoken_by(player, (KEYSIGHT_33500, TEKTRONIX_AFG3000))
-        shows = _spoken_by(viewer, (INFINIIVISION, RIGOL_DS1000Z))
-        off = f"{dialect.output.format(channel=channels[0])} OFF"
+        plays = _dialect_of(player, (KEYSIGHT_33500, TEKTRONIX_AFG3000))
+        shows = _dialect_of(viewer, (INFINIIVISION, RIGOL_DS1000Z))
+        off = f"{plays.output.format(channel=channels[0])} OFF"
         acquisition = Acquisition(
-            Generator(player, dialect, channel=channels[0], limits=limits),
+            Generator(player, plays, channel=channels[0], limits=limits),
             Oscilloscope(viewer, shows, channel=channels[1]),
             programme,
             delay_s=delay_s,
@@ -477,13 +437,13 @@ def open_bench(
     return Bench(acquisition, programme)
 
 
-def _spoken_by(link: Link, dialects: Sequence[Dialect]) -> Dialect:
+def _dialect_of(link: Link, dialects: Sequence[Dialect]) -> Dialect:
     """Return the dialect of the instrument at the other end."""
     for dialect in dialects:
         if any(model in link.identity for model in dialect.models):
             return dialect
     known = ", ".join(dialect.name for dialect in dialects)
     raise InstrumentError(
-        f"{link} introduces itself as {link.identity!r} and is none of {known}. A dialect is data: "
-        "make one in the manner of pnnlab.instruments.dialects, and build an Acquisition with it."
+        f"{link} is {link.identity!r} and none of {known}. A dialect is data: write one as in "
+        "pnnlab.instruments.dialects, and build an Acquisition with it."
     )

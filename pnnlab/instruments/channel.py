@@ -28,7 +28,7 @@ class Channel(ABC, Generic[Dialect]):
 
     def __init__(self, link: Link, dialect: Dialect, channel: int) -> None:
         self.link = link
-        self.dialect = dialect
+        self.dialect: Dialect = dialect
         self.channel = channel
         self._session: int | None = None  # of the link, in which the settings were applied
 

@@ -8,12 +8,10 @@ most_points=16_000_000)`, another make a new set of strings.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import final
+from typing import NamedTuple, final
 
 
-@final
-@dataclass(frozen=True)
-class Setting:
+class Setting(NamedTuple):
     """One setting: sent as ``header value``, read back with ``header?``; see the braces below."""
 
     header: str
@@ -22,9 +20,7 @@ class Setting:
     verified: bool = True  # whether its answer means anything before the first acquisition
 
 
-@final
-@dataclass(frozen=True)
-class Encoding:
+class Encoding(NamedTuple):
     """How a generator takes the samples of a waveform."""
 
     header: str  # the command before the block
@@ -128,9 +124,7 @@ TEKTRONIX_AFG3000 = GeneratorDialect(
 )
 
 
-@final
-@dataclass(frozen=True)
-class Poll:
+class Poll(NamedTuple):
     """A question, and the answers that mean yes: words, or ``answer & mask == value``."""
 
     query: str
@@ -139,9 +133,7 @@ class Poll:
     value: int = 0
 
 
-@final
-@dataclass(frozen=True)
-class BlockFormat:
+class BlockFormat(NamedTuple):
     """How an oscilloscope gives the samples of a trace."""
 
     code: int  # first field of its preamble
@@ -158,8 +150,8 @@ class ScopeDialect:
     """How to talk to an oscilloscope.
 
     Braces stand for `channel`, `window` (V, the whole screen), `division` (V), `centre` and
-    `minus_centre` (V), `record` (points), `record_s`, `division_s` and `middle_s` (s), `source`
-    and `level` (V) of the trigger, `format`, `first` and `last` (points, from 1).
+    `minus_centre` (V), `record` (points), `record_s`, `division_s` and `middle_s` (s), `format`,
+    `first` and `last` (points, from 1).
 
     The ten fields of the preamble are in both makes: format, type, points, count, x increment, x
     origin, x reference, y increment, y origin, y reference.
@@ -169,7 +161,6 @@ class ScopeDialect:
     models: tuple[str, ...]  # one of these is in the answer to ``*IDN?``
     before: tuple[str, ...]  # sent before the settings
     settings: tuple[Setting, ...]  # its own time base, range, trigger and transfer
-    external: str  # the trigger input; ``channel2`` and so on are called ``CHAN2``
     divisions: int  # of the screen's width; its height is divided in eight
     records: tuple[int, ...]  # lengths of a record, rising
     formats: Mapping[str, BlockFormat]  # the most precise first
@@ -202,9 +193,9 @@ INFINIIVISION = ScopeDialect(
         Setting(":TIM:RANG", "{record_s}"),
         Setting(":TIM:POS", "{middle_s}"),
         Setting(":TRIG:MODE", "EDGE"),
-        Setting(":TRIG:SOUR", "{source}"),
+        Setting(":TRIG:SOUR", "EXT"),
         Setting(":TRIG:SLOP", "POS"),
-        Setting(":TRIG:LEV", "{level}", tolerance=0.05),
+        Setting(":TRIG:LEV", "1", tolerance=0.05),  # V: half a logic level
         Setting(":TRIG:SWE", "NORM"),
         Setting(":ACQ:TYPE", "NORM"),
         Setting(":WAV:SOUR", "CHAN{channel}"),
@@ -214,7 +205,6 @@ INFINIIVISION = ScopeDialect(
         Setting(":WAV:POIN:MODE", "RAW"),
         Setting(":WAV:POIN", "{record}", verified=False),
     ),
-    external="EXT",
     divisions=10,
     records=(
         *(100, 250, 500),
@@ -254,14 +244,13 @@ RIGOL_DS1000Z = ScopeDialect(
         Setting(":ACQ:TYPE", "NORM"),
         Setting(":ACQ:MDEP", "{record}"),
         Setting(":TRIG:MODE", "EDGE"),
-        Setting(":TRIG:EDG:SOUR", "{source}"),
+        Setting(":TRIG:EDG:SOUR", "EXT"),
         Setting(":TRIG:EDG:SLOP", "POS"),
-        Setting(":TRIG:EDG:LEV", "{level}", tolerance=0.05),
+        Setting(":TRIG:EDG:LEV", "1", tolerance=0.05),  # V: half a logic level
         Setting(":WAV:SOUR", "CHAN{channel}"),
         Setting(":WAV:MODE", "RAW"),
         Setting(":WAV:FORM", "{format}"),
     ),
-    external="EXT",
     divisions=12,
     records=(12_000, 120_000, 1_200_000, 12_000_000),
     formats={

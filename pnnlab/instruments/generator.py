@@ -24,21 +24,14 @@ _ATTEMPTS = 3  # to switch off
 class GeneratorSettings:
     """Settings of the output.
 
-    Attributes
-    ----------
-    sample_rate_hz : float
-    amplitude_v : float
-        The converter spans ``offset_v - amplitude_v`` to ``offset_v + amplitude_v``, V. (Front
-        panels show twice this, from peak to peak.)
-    offset_v : float
-    load_ohm : float
-        Load that the generator is set to; infinite: an oscilloscope or amplifier.
+    The converter spans ``offset_v - amplitude_v`` to ``offset_v + amplitude_v``. (Front panels show
+    twice the amplitude, from peak to peak.)
     """
 
     sample_rate_hz: float
     amplitude_v: float
     offset_v: float = 0.0
-    load_ohm: float = math.inf
+    load_ohm: float = math.inf  # infinite: an oscilloscope or amplifier
 
 
 @final
@@ -47,17 +40,10 @@ class Generator(Channel[GeneratorDialect]):
 
     Parameters
     ----------
-    link : Link
-        Closed with the generator.
     limits : Limits
         What the device may be driven with.
     encoding : str
         ``"int16"``, or ``"float32"`` where the dialect has it: twice the bytes, no rounding here.
-
-    Raises
-    ------
-    RangeError
-        If the dialect has no such encoding.
     """
 
     def __init__(
@@ -123,8 +109,7 @@ class Generator(Channel[GeneratorDialect]):
 
         Parameters
         ----------
-        volts : array, (samples,), floating point
-            V.
+        volts : array, (samples,), floating point, V
 
         Raises
         ------
@@ -151,13 +136,7 @@ class Generator(Channel[GeneratorDialect]):
             self._points = len(codes)
 
     def output(self, on: bool) -> None:
-        """Switch the output on or off, and read it back; retry switching off if the link breaks.
-
-        Raises
-        ------
-        InstrumentError
-            If it cannot be done.
-        """
+        """Switch the output on or off, and read it back; retry switching off if the link breaks."""
         if on:
             self._expect_settings()
         for attempt in range(1, _ATTEMPTS + 1):
@@ -172,15 +151,7 @@ class Generator(Channel[GeneratorDialect]):
         self._on = on
 
     def trigger(self) -> None:
-        """Play the waveform once.
-
-        Raises
-        ------
-        InstrumentError
-            If none is loaded, or the instrument refuses.
-        LinkError
-            If the link broke since the settings were applied.
-        """
+        """Play the waveform once; raise `LinkError` if the link broke since it was set up."""
         self._expect_settings()
         if not self._points:
             raise InstrumentError(f"{self.link} has no waveform to play; load one first.")
@@ -270,8 +241,7 @@ class Generator(Channel[GeneratorDialect]):
         answer = self.link.ask(self.dialect.points_query.format_map(values))
         if not agrees(str(points), answer, 0.0):
             raise InstrumentError(
-                f"{self.link} says that its waveform has {answer} points; {points} were sent. "
-                "Load it again."
+                f"{self.link}: the waveform has {answer} points; {points} were sent. Load it again."
             )
 
 

@@ -14,8 +14,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
-from typing import Self, TypeAlias, TypeVar, final
+from typing import NamedTuple, Self, TypeAlias, TypeVar, final
 
 import pyvisa
 from pyvisa.constants import StatusCode
@@ -41,7 +40,7 @@ Message: TypeAlias = "str | tuple[str, memoryview]"
 
 
 def open_wire(resource: str, library: str, timeout_s: float) -> "_Wire":
-    """Open a session with one instrument, or raise `OSError`, `ValueError` or the like.
+    """Open a session with one instrument, or raise any `Exception`.
 
     Close it after any error: an answer may still be under way. `TimeoutError` means silence for
     longer than the timeout.
@@ -51,14 +50,9 @@ def open_wire(resource: str, library: str, timeout_s: float) -> "_Wire":
         return _SocketWire((address[1], int(address[2])), timeout_s)
     milliseconds = max(1, round(1e3 * timeout_s))
     manager = pyvisa.ResourceManager(library)
-    try:
-        session = manager.open_resource(
-            resource, open_timeout=milliseconds, resource_pyclass=MessageBasedResource
-        )
-    except _FAILURES:
-        raise
-    except Exception as error:  # pyvisa-py raises nothing more special where no host answers
-        raise ConnectionError(str(error)) from error
+    session = manager.open_resource(
+        resource, open_timeout=milliseconds, resource_pyclass=MessageBasedResource
+    )
     if not isinstance(session, MessageBasedResource):
         session.close()
         raise ValueError("it takes no messages")
@@ -327,7 +321,7 @@ class Link:
             raise InstrumentError(f"The link to {self} is closed. Make a new one.")
         try:
             self._wire = open_wire(self.resource, self.library, self.timeout_s)
-        except _FAILURES as error:
+        except Exception as error:  # pyvisa-py raises nothing more special where no host answers
             raise LinkError(
                 f"{self} cannot be opened ({reason(error)}). Check the address, that the "
                 f"instrument is on, and that {self.library!r} is a VISA library."
@@ -402,9 +396,7 @@ def _block(header: str, data: memoryview) -> tuple[str, memoryview]:
     return f"{header}#{len(str(len(payload)))}{len(payload)}", payload
 
 
-@final
-@dataclass(frozen=True)
-class Resource:
+class Resource(NamedTuple):
     """A VISA address, and the answer to ``*IDN?`` there, or why there is none."""
 
     name: str
@@ -470,7 +462,7 @@ def _identified(library: str, name: str) -> Resource:
             return Resource(name, identity=wire.read_line())
     except TimeoutError:
         return Resource(name, error=f"timeout: no answer within {_SEARCH_S:g} s")
-    except _FAILURES as error:
+    except Exception as error:  # noqa: BLE001  # as `Link._open` says
         return Resource(name, error=reason(error))
 
 

@@ -28,31 +28,13 @@ class TriggerError(InstrumentError):
 @final
 @dataclass(frozen=True)
 class ScopeSettings:
-    """Settings of a record.
+    """Settings of a record, taken at the rising edge of the external trigger."""
 
-    Attributes
-    ----------
-    low_v, high_v : float
-        What the screen must show, V.
-    sample_rate_hz : float
-        Points a second, at least.
-    points : int
-        At this rate; a record that was sampled faster is interpolated.
-    delay_s : float
-        Of the first point after the trigger, s; negative: before it.
-    trigger : str
-        ``"external"``, or a channel such as ``"channel2"``; its rising edge.
-    level_v : float
-        Voltage at which it triggers; 1 V suits the outputs that generators make for this.
-    """
-
-    low_v: float
+    low_v: float  # what the screen must show
     high_v: float
     sample_rate_hz: float
-    points: int
-    delay_s: float
-    trigger: str = "external"
-    level_v: float = 1.0
+    points: int  # at this rate; what was sampled faster is interpolated
+    delay_s: float  # of the first point after the trigger; negative: before it
 
     def __post_init__(self) -> None:
         for name in ("sample_rate_hz", "points"):
@@ -62,10 +44,6 @@ class ScopeSettings:
             raise RangeError(f"the screen from {self.low_v} to {self.high_v} V has no height.")
         if not math.isfinite(self.delay_s):
             raise RangeError(f"delay_s is {self.delay_s}, not a time.")
-        if self.trigger.lower() not in ("external", *(f"channel{n}" for n in range(1, 5))):
-            raise RangeError(
-                f"trigger is {self.trigger!r}; give 'external' or a channel such as 'channel2'."
-            )
 
 
 class Trace(NamedTuple):
@@ -88,12 +66,11 @@ def resampled(
         return volts
     times = settings.delay_s + wanted_s * np.arange(settings.points)
     taken = start_s + step_s * np.arange(len(volts))
-    return np.interp(times, taken, volts).astype(np.float32)
+    wanted: NDArray[np.float32] = np.interp(times, taken, volts).astype(np.float32)
+    return wanted
 
 
-@final
-@dataclass(frozen=True)
-class Preamble:
+class Preamble(NamedTuple):
     """What the codes of a trace mean: V = code * step_v + zero_v; ``code`` is their format's."""
 
     code: int
@@ -127,15 +104,8 @@ class Oscilloscope(Channel[ScopeDialect]):
 
     Parameters
     ----------
-    link : Link
-        Closed with the oscilloscope.
     transfer : str, optional
         Format of the blocks, ``"WORD"`` or ``"BYTE"``; by default the dialect's first one.
-
-    Raises
-    ------
-    RangeError
-        If the dialect has no such format.
     """
 
     def __init__(
@@ -159,15 +129,7 @@ class Oscilloscope(Channel[ScopeDialect]):
         self._received = Scratch()
 
     def apply(self, settings: ScopeSettings) -> None:
-        """Send all settings, and read them back.
-
-        Raises
-        ------
-        RangeError
-            If the record is longer than the memory.
-        InstrumentError
-            If the instrument refuses a setting, or reads back another value.
-        """
+        """Send all settings, and read them back; raise `RangeError` if memory is too short."""
         fitting = [record for record in self.dialect.records if record >= settings.points]
         if not fitting:
             raise RangeError(
@@ -178,15 +140,7 @@ class Oscilloscope(Channel[ScopeDialect]):
         self._apply(self._values())
 
     def arm(self) -> None:
-        """Make ready for one trigger; return once it would be seen.
-
-        Raises
-        ------
-        InstrumentError
-            If the instrument refuses, or does not become ready.
-        LinkError
-            If the link broke since the settings were applied.
-        """
+        """Make ready for one trigger, and return once it would be noticed."""
         self._expect_settings()
         with self.link.lock:
             if self.dialect.arm_clear is not None:
@@ -199,13 +153,7 @@ class Oscilloscope(Channel[ScopeDialect]):
                 )
 
     def wait(self, timeout_s: float) -> None:
-        """Wait until the record is complete.
-
-        Raises
-        ------
-        TriggerError
-            If it is not in time; the acquisition is stopped then.
-        """
+        """Wait until the record is complete, or stop waiting and raise `TriggerError`."""
         if self._poll(self.dialect.done, timeout_s):
             return
         self.link.send(self.dialect.stop)
@@ -215,12 +163,7 @@ class Oscilloscope(Channel[ScopeDialect]):
         )
 
     def read(self, scratch: Scratch | None = None) -> Trace:
-        """Read the record that was taken.
-
-        Parameters
-        ----------
-        scratch : Scratch, optional
-            Where its volts may lie.
+        """Read the record that was taken; its volts may lie in ``scratch``.
 
         Raises
         ------
@@ -259,7 +202,6 @@ class Oscilloscope(Channel[ScopeDialect]):
         window = _three_digits_up(settings.high_v - settings.low_v)
         centre = (settings.high_v + settings.low_v) / 2
         record_s = record / settings.sample_rate_hz
-        source = settings.trigger.lower()
         return {
             "channel": str(self.channel),
             "window": number(window),
@@ -270,8 +212,6 @@ class Oscilloscope(Channel[ScopeDialect]):
             "record_s": number(record_s),
             "division_s": number(record_s / self.dialect.divisions),
             "middle_s": number(settings.delay_s + record_s / 2),
-            "source": self.dialect.external if source == "external" else f"CHAN{source[7:]}",
-            "level": number(settings.level_v),
             "format": self._transfer,
         }
 

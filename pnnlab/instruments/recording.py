@@ -1,9 +1,7 @@
 """Record a session with a device, and replay it where there is none.
 
-What is recorded is what was asked and what was answered, shot by shot, so that a workshop can study
-a real device without it.
-
-A recording is one SQLite file, in write-ahead mode while it grows. Tables: ``recording`` (one row),
+Every shot is recorded with its answer, so that a workshop can study a real device without it. A
+recording is one SQLite file, in write-ahead mode while it grows. Tables: ``recording`` (one row),
 ``session`` (one row each time it was gone on with), ``theta`` (each setting of the parameters
 once), ``shot`` (one row a shot; ``time``: when its batch had arrived, UTC, s since 1970). x, theta
 and y are little-endian floats, of four or eight bytes as they were given.

@@ -26,29 +26,16 @@ TRUE_GAIN = 1.4  # and answers within this factor; a wrong load or probe is 2 or
 class SelfCheck:
     """What was found.
 
-    Attributes
-    ----------
-    problems : tuple of str
-        What is wrong and what to do about it; empty if the bench can be used.
-    late_s : float
-        How late the answer arrives, beyond the delay that was given, s. A device that is slower or
-        faster than its nominal equations adds to it; with a cable in its place it is exact.
-    gain : float
-        Recorded over expected.
-    likeness : float
-        Correlation of the device with its nominal equations.
-    noise_v : float
-        Rms of a point from one repeat to the next, V.
-    pilot : array, (points,)
-        Mean record of the pilot, V; what later records are compared with.
+    A device that is slower or faster than its nominal equations adds to ``late_s``; with a cable in
+    its place that is exact.
     """
 
-    problems: tuple[str, ...]
-    late_s: float
-    gain: float
-    likeness: float
-    noise_v: float
-    pilot: Volts
+    problems: tuple[str, ...]  # and what to do about them; empty if the bench can be used
+    late_s: float  # how late the answer arrives, beyond the delay that was given
+    gain: float  # recorded over expected
+    likeness: float  # correlation of the device with its nominal equations
+    noise_v: float  # rms of a point from one repeat to the next
+    pilot: Volts  # mean record of the pilot, (points,), V; later records are compared with it
 
     def __str__(self) -> str:
         if self.problems:

@@ -28,7 +28,6 @@ from collections.abc import Sequence
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, final
 
 import pyvisa
@@ -173,12 +172,7 @@ class Guard:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             if kind is not None:
                 self.trip(f"by {kind.__name__}")
@@ -235,7 +229,7 @@ class Guard:
 
 
 def main() -> None:
-    """Watch the client at standard input, and switch the outputs off when there is a reason."""
+    """Watch the client at standard input; switch the outputs off when there is a reason."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     stream = io.FileIO(0, closefd=False)  # unbuffered: a thread that waits in it holds no lock
     try:
@@ -248,7 +242,7 @@ def main() -> None:
         return
     messages: queue.SimpleQueue[str] = queue.SimpleQueue()
     # A computer that shuts down ends this process too: switch off before.
-    signal.signal(signal.SIGTERM, lambda *_: messages.put("the guard was told to end"))
+    signal.signal(signal.SIGTERM, lambda *_: messages.put("the guard was asked to end"))
     threading.Thread(target=_enqueue, args=(stream, messages), daemon=True).start()
     _report(state="watching")
     why = watch(messages, task["patience_s"])
