@@ -31,6 +31,7 @@ class Channel(ABC, Generic[Dialect]):
         self.dialect: Dialect = dialect
         self.channel = channel
         self._session: int | None = None  # of the link, in which the settings were applied
+        self._values: Values = {}  # what stands for the names in braces of the dialect
 
     def __enter__(self) -> Self:
         return self
@@ -42,14 +43,10 @@ class Channel(ABC, Generic[Dialect]):
     def close(self) -> None:
         """Close the link."""
 
-    @abstractmethod
-    def _values(self) -> Values:
-        """What stands for the names in braces of the dialect."""
-
     def verify(self) -> None:
         """Read all settings back; raise `InstrumentError` if one is not as it was set."""
         self._expect_settings()
-        self._verify(self.dialect.settings, self._values())
+        self._verify(self.dialect.settings, self._values)
 
     def _apply(self, values: Values) -> None:
         """Send all settings as one group, and read them back."""
@@ -61,7 +58,7 @@ class Channel(ABC, Generic[Dialect]):
                 *commands(self.dialect.settings, values),
             )
             self._verify(self.dialect.settings, values)
-            self._session = session
+            self._session, self._values = session, values
 
     def _expect_settings(self) -> None:
         """Raise unless the settings were applied, and the link has held since then."""

@@ -36,7 +36,7 @@ class GeneratorDialect:
 
     Braces stand for `channel`, `load` (ohm), `rate` (samples a second), `span` (V, from the lowest
     code to the highest), `extent` (V, from the lowest point of the waveform to its highest),
-    `offset` (V), `points` and `frequency` (waveforms a second).
+    `offset` (V) and `frequency` (waveforms a second).
     """
 
     name: str

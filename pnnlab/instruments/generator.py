@@ -64,8 +64,7 @@ class Generator(Channel[GeneratorDialect]):
         self.limits = limits
         self._encoding: Encoding = dialect.encodings[encoding]
         self._settings = GeneratorSettings(math.nan, math.nan)
-        self._points = 0
-        self._extent_v = 0.0
+        self._points = 0  # of the waveform that is loaded
         self._on = False
         self._codes = Scratch()
 
@@ -98,8 +97,16 @@ class Generator(Channel[GeneratorDialect]):
             self._session = None
             self.output(False)
             self._settings, self._points = settings, 0
-            self._extent_v = 2 * settings.amplitude_v
-            self._apply(self._values())
+            span_v = 2 * settings.amplitude_v
+            values = {
+                "channel": str(self.channel),
+                "rate": number(settings.sample_rate_hz),
+                "span": number(span_v),
+                "extent": number(span_v),
+                "offset": number(settings.offset_v),
+                "load": number(settings.load_ohm),
+            }
+            self._apply(values)
 
     def load(self, volts: NDArray[np.floating[Any]]) -> None:
         """Check a waveform against the limits, then upload and select it.
@@ -122,18 +129,18 @@ class Generator(Channel[GeneratorDialect]):
         """
         self._expect_settings()
         codes, extent_v = self._encode(volts)
-        dialect = self.dialect
+        dialect, points = self.dialect, len(codes)
+        rate = number(self._settings.sample_rate_hz / points)
         with self.link.lock:
-            self._points, self._extent_v = len(codes), extent_v
-            values = self._values()
-            self._points = 0  # until it is there
+            self._points = 0
+            self._values = {**self._values, "extent": number(extent_v), "frequency": rate}
             self.link.send(
-                *(command.format_map(values) for command in dialect.before_upload),
-                (self._encoding.header.format_map(values), codes.data),
-                *commands(dialect.waveform, values),
+                *(command.format_map(self._values) for command in dialect.before_upload),
+                (self._encoding.header.format_map(self._values), codes.data),
+                *commands(dialect.waveform, self._values),
             )
-            self._verify_waveform(len(codes), values)
-            self._points = len(codes)
+            self._verify_waveform(points)
+            self._points = points
 
     def output(self, on: bool) -> None:
         """Switch the output on or off, and read it back; retry switching off if the link breaks."""
@@ -163,7 +170,7 @@ class Generator(Channel[GeneratorDialect]):
             super().verify()
             self._verify_output(self._on)
             if self._points:
-                self._verify_waveform(self._points, self._values())
+                self._verify_waveform(self._points)
 
     def close(self) -> None:
         """Switch the output off, and close the link even if that fails."""
@@ -210,20 +217,6 @@ class Generator(Channel[GeneratorDialect]):
             )
         return codes, extent_v
 
-    def _values(self) -> dict[str, str]:
-        points = self._points or self.dialect.fewest_points
-        rate_hz = self._settings.sample_rate_hz
-        return {
-            "channel": str(self.channel),
-            "rate": number(rate_hz),
-            "span": number(2 * self._settings.amplitude_v),
-            "extent": number(self._extent_v),
-            "offset": number(self._settings.offset_v),
-            "load": number(self._settings.load_ohm),
-            "points": str(points),
-            "frequency": number(rate_hz / points),
-        }
-
     @property
     def _output(self) -> str:
         return self.dialect.output.format(channel=self.channel)
@@ -236,9 +229,9 @@ class Generator(Channel[GeneratorDialect]):
                 "have switched it off; look at the instrument before you go on."
             )
 
-    def _verify_waveform(self, points: int, values: dict[str, str]) -> None:
-        self._verify(self.dialect.waveform, values)
-        answer = self.link.ask(self.dialect.points_query.format_map(values))
+    def _verify_waveform(self, points: int) -> None:
+        self._verify(self.dialect.waveform, self._values)
+        answer = self.link.ask(self.dialect.points_query.format_map(self._values))
         if not agrees(str(points), answer, 0.0):
             raise InstrumentError(
                 f"{self.link}: the waveform has {answer} points; {points} were sent. Load it again."

@@ -137,7 +137,22 @@ class Oscilloscope(Channel[ScopeDialect]):
                 f"{self.dialect.name}; take fewer at once."
             )
         self._settings, self._record = settings, fitting[0]
-        self._apply(self._values())
+        window = _three_digits_up(settings.high_v - settings.low_v)
+        centre = (settings.high_v + settings.low_v) / 2
+        record_s = self._record / settings.sample_rate_hz
+        values = {
+            "channel": str(self.channel),
+            "window": number(window),
+            "division": number(window / 8),
+            "centre": number(centre),
+            "minus_centre": number(-centre),
+            "record": str(self._record),
+            "record_s": number(record_s),
+            "division_s": number(record_s / self.dialect.divisions),
+            "middle_s": number(settings.delay_s + record_s / 2),
+            "format": self._transfer,
+        }
+        self._apply(values)
 
     def arm(self) -> None:
         """Make ready for one trigger, and return once it would be noticed."""
@@ -196,24 +211,6 @@ class Oscilloscope(Channel[ScopeDialect]):
     def close(self) -> None:
         """Close the link; the instrument keeps its state."""
         self.link.close()
-
-    def _values(self) -> dict[str, str]:
-        settings, record = self._settings, self._record
-        window = _three_digits_up(settings.high_v - settings.low_v)
-        centre = (settings.high_v + settings.low_v) / 2
-        record_s = record / settings.sample_rate_hz
-        return {
-            "channel": str(self.channel),
-            "window": number(window),
-            "division": number(window / 8),
-            "centre": number(centre),
-            "minus_centre": number(-centre),
-            "record": str(record),
-            "record_s": number(record_s),
-            "division_s": number(record_s / self.dialect.divisions),
-            "middle_s": number(settings.delay_s + record_s / 2),
-            "format": self._transfer,
-        }
 
     def _poll(self, poll: Poll, timeout_s: float) -> bool:
         """Ask until the answer is yes; return False on timeout."""
