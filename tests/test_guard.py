@@ -309,7 +309,7 @@ def test_it_insists_until_an_instrument_answers():
 
 
 def test_it_gives_up_one_that_resists_and_says_why(monkeypatch):
-    monkeypatch.setattr(shutdown, "INSIST_S", 1.5)
+    monkeypatch.setattr(shutdown, "RETRY_S", 1.5)
     with output(mute=True) as mute:
         assert shutdown.switch_off(mute.resource, "@py", OFF) == "timed out"
         assert mute.heard.count("OUTPut1 OFF") >= 2

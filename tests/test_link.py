@@ -170,7 +170,9 @@ def test_an_unknown_question_is_told_from_a_slow_one() -> None:
         question("X?", "1"),
     )
     with expected_protocol(*script) as name, Link(name, timeout_s=0.4) as link:
-        with pytest.raises(InstrumentError, match=r"'NONSENSE\?'.*-113.*choose the dialect") as why:
+        with pytest.raises(
+            InstrumentError, match=r"'NONSENSE\?'.*-113.*choose another dialect"
+        ) as why:
             link.ask("NONSENSE?")
         assert not isinstance(why.value, LinkError)
         assert link.ask("X?") == "1"

@@ -387,7 +387,7 @@ def test_an_answer_of_another_make_is_told() -> None:
     script = (*KEYSIGHT_SET_UP, question(":OPER:COND?", "STOP"))
     with expected_protocol(*script) as name, Oscilloscope(Link(name)) as scope:
         scope.apply(SETTINGS)
-        with pytest.raises(InstrumentError, match="Choose the dialect"):
+        with pytest.raises(InstrumentError, match="Choose another dialect"):
             scope.wait(1.0)
 
 

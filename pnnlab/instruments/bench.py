@@ -200,7 +200,7 @@ class Acquisition:
         for attempt in range(1, CHECKS + 1):
             try:
                 traces = [self._play(self._pilot) for _ in range(REPEATS)]
-                check = self_check(programme, traces, self._beside)
+                check = self_check(programme, traces, self._other_channel)
                 if not check.problems:
                     return check
                 raise InstrumentError(str(check))
@@ -210,7 +210,7 @@ class Acquisition:
                 self._live = False
         raise AssertionError
 
-    def _beside(self) -> tuple[int, int, Volts]:
+    def _other_channel(self) -> tuple[int, int, Volts]:
         """Numbers of the channel in use and of another one, and the other one's pilot."""
         used = self.oscilloscope
         other = 2 if used.channel == 1 else 1
@@ -392,7 +392,7 @@ def open_bench(
 ) -> Bench:
     """Open both instruments and check the cabling between them.
 
-    The generator's channel drives the device, the oscilloscope's looks at it, and the generator's
+    The generator's channel drives the device, the oscilloscope's records it, and the generator's
     Sync or Trigger output goes to the oscilloscope's external trigger input.
 
     Parameters
@@ -421,14 +421,14 @@ def open_bench(
         The programme's drive exceeds the limits.
     """
     with ExitStack() as opened:
-        player = opened.enter_context(Link(generator, library=library, timeout_s=timeout_s))
-        viewer = opened.enter_context(Link(oscilloscope, library=library, timeout_s=timeout_s))
-        plays = _dialect_of(player, (KEYSIGHT_33500, TEKTRONIX_AFG3000))
-        shows = _dialect_of(viewer, (INFINIIVISION, RIGOL_DS1000Z))
+        generator_link = opened.enter_context(Link(generator, library=library, timeout_s=timeout_s))
+        scope_link = opened.enter_context(Link(oscilloscope, library=library, timeout_s=timeout_s))
+        plays = _dialect_of(generator_link, (KEYSIGHT_33500, TEKTRONIX_AFG3000))
+        shows = _dialect_of(scope_link, (INFINIIVISION, RIGOL_DS1000Z))
         off = f"{plays.output.format(channel=channels[0])} OFF"
         acquisition = Acquisition(
-            Generator(player, plays, channel=channels[0], limits=limits),
-            Oscilloscope(viewer, shows, channel=channels[1]),
+            Generator(generator_link, plays, channel=channels[0], limits=limits),
+            Oscilloscope(scope_link, shows, channel=channels[1]),
             programme,
             delay_s=delay_s,
             guard=partial(Guard, generator, [off], library=library) if guarded else None,

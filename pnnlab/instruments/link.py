@@ -53,9 +53,7 @@ def open_wire(resource: str, library: str, timeout_s: float) -> "_Wire":
     session = manager.open_resource(
         resource, open_timeout=milliseconds, resource_pyclass=MessageBasedResource
     )
-    if not isinstance(session, MessageBasedResource):
-        session.close()
-        raise ValueError("it takes no messages")
+    assert isinstance(session, MessageBasedResource)
     session.timeout = milliseconds
     return _VisaWire(session)
 
@@ -189,7 +187,7 @@ class Link:
     Raises
     ------
     LinkError
-        If nobody answers at this address.
+        If no instrument answers at this address.
 
     Attributes
     ----------
@@ -362,7 +360,7 @@ class Link:
         self._drop()
         raise InstrumentError(
             f"{self} did not answer {message!r} but queued {'; '.join(errors)}. -113 means that "
-            "it does not know the command: choose the dialect that it speaks."
+            "it does not know the command: choose another dialect."
         )
 
     def _refuse_errors(self, wire: _Wire, group: str) -> None:
@@ -467,6 +465,6 @@ def _identified(library: str, name: str) -> Resource:
 
 
 def reason(error: Exception) -> str:
-    """The first line of what an error says, or its kind."""
+    """The first line of an error's message, or else its kind."""
     text = str(error).strip().splitlines()
     return (text[0].rstrip(".:") if text else "") or type(error).__name__

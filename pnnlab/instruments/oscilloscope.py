@@ -277,8 +277,8 @@ def _is_yes(poll: Poll, answer: str) -> bool:
         return int(float(answer)) & poll.mask == poll.value
     except ValueError as error:
         raise InstrumentError(
-            f"{poll.query!r} was answered with {answer[:60]!r}, not a number. Choose the dialect "
-            "that this instrument speaks."
+            f"{poll.query!r} was answered with {answer[:60]!r}, not a number. Choose another "
+            "dialect."
         ) from error
 
 

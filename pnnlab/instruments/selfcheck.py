@@ -60,7 +60,7 @@ def pilot(programme: Programme) -> Volts:
 def self_check(
     programme: Programme,
     traces: Sequence[Trace],
-    beside: Callable[[], tuple[int, int, Volts]],
+    other_channel: Callable[[], tuple[int, int, Volts]],
 ) -> SelfCheck:
     """Find what is wrong with a bench, if anything is, from repeated records of its pilot.
 
@@ -68,7 +68,7 @@ def self_check(
     ----------
     traces : sequence of Trace
         What came back each time that `pilot` was played; two or more.
-    beside : callable
+    other_channel : callable
         Called if nothing came back: plays the pilot again, and returns the number of the
         oscilloscope's channel in use, the number of another one, and its record, V.
     """
@@ -81,7 +81,7 @@ def self_check(
     signal = float(np.ptp(mean))
     problems = []
     if signal < 8 * noise or signal < 0.01 * np.ptp(expected):
-        problems.append(_silence(*beside(), noise))
+        problems.append(_silence(*other_channel(), noise))
     elif found.gain < 0:
         problems.append(
             "what comes back is upside down: switch the inversion of the oscilloscope's channel "

@@ -37,7 +37,7 @@ from pnnlab.instruments.link import open_wire, reason
 from pnnlab.storage import user_path
 
 BEAT, GOODBYE = "beat", "goodbye"
-INSIST_S = 10.0  # how long an instrument that does not answer is tried again
+RETRY_S = 10.0  # how long an instrument that does not answer is tried again
 GRACE_S = 0.2  # to read heartbeats that came while the shutdown process itself was held up
 TIMEOUT_S = 1.0  # of an instrument that is to switch off
 PAUSE_S = 0.1  # between two attempts
@@ -97,7 +97,7 @@ class Guard:
         self._report: dict[str, Any] = {}
         self._output = ""
         self._last_beat = time.monotonic()
-        self._heard, self._stopped = threading.Event(), threading.Event()
+        self._reported, self._stopped = threading.Event(), threading.Event()
         # In a session of its own, neither Ctrl-C nor the end of a terminal or kernel reaches it.
         self._process = subprocess.Popen(
             [sys.executable, "-m", "pnnlab.instruments.shutdown"],
@@ -119,7 +119,7 @@ class Guard:
             "log": None if log is None else str(user_path(log).resolve()),
         }
         self._send(json.dumps(task))
-        if not self._heard.wait(_START_S) or self._report.get("state") != "watching":
+        if not self._reported.wait(_START_S) or self._report.get("state") != "watching":
             why = self._report.get("why") or self._output or f"no answer within {_START_S:g} s"
             self._process.kill()
             self._end()
@@ -158,7 +158,7 @@ class Guard:
         self._stopped.set()
         self._send(f"tripped {how}")
         with suppress(subprocess.TimeoutExpired):
-            self._process.wait(INSIST_S + _MARGIN_S)
+            self._process.wait(RETRY_S + _MARGIN_S)
         self._listener.join(_MARGIN_S)
         if self._report.get("failed") != "":
             raise self._still_on()
@@ -209,8 +209,8 @@ class Guard:
             except ValueError:  # a warning, or a traceback
                 self._output = line.decode(errors="replace").strip() or self._output
             else:
-                self._heard.set()
-        self._heard.set()
+                self._reported.set()
+        self._reported.set()
 
     def _end(self) -> None:
         """Wait for the process, and leave no thread or pipe behind."""
@@ -218,7 +218,7 @@ class Guard:
         assert self._process.stdout is not None
         self._process.stdin.close()
         try:
-            self._process.wait(INSIST_S + _MARGIN_S)
+            self._process.wait(RETRY_S + _MARGIN_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -283,9 +283,9 @@ def watch(messages: "queue.SimpleQueue[str]", patience_s: float) -> str | None:
 def switch_off(resource: str, library: str, off: Sequence[str]) -> str:
     """Send the commands until the instrument has confirmed, or return why it has not.
 
-    It is tried for `INSIST_S`.
+    It is tried for `RETRY_S`.
     """
-    until = time.monotonic() + INSIST_S
+    until = time.monotonic() + RETRY_S
     while True:
         try:
             with closing(open_wire(resource, library, TIMEOUT_S)) as wire:
