@@ -87,26 +87,29 @@ def test_a_block_and_what_belongs_to_it_is_one_group() -> None:
 def test_any_bytes_come_back_in_a_block(data: bytes) -> None:
     script = (*hello(IDENTITY), (b":WAV:DATA?\n", block(data) + b"\n"), question("X?", "1"))
     with expected_protocol(*script) as name, Link(name) as link:
-        assert link.ask_block(":WAV:DATA?", len(data)) == data
+        found = bytearray(len(data))
+        link.ask_block(":WAV:DATA?", memoryview(found))
+        assert found == data
         assert link.ask("X?") == "1"  # nothing was left behind
 
 
 @pytest.mark.parametrize(
     ("answer", "match"),
     [
-        (b"#3100" + bytes(100) + b"\n", "at most 99"),
-        (b"#3x00" + bytes(100) + b"\n", "at most 99"),
+        (b"#3100" + bytes(100) + b"\n", "2 were expected"),
+        (b"#3x00" + bytes(100) + b"\n", "2 were expected"),
+        (b"#11a\n", "2 were expected"),
         (b"#0abc\n", "not a block"),
         (b"1.0,2.0\n", "not a block"),
         (b"#12abc", "does not end"),
-        (b"#220abc", "timed out|timeout|Timeout"),
+        (b"#12a", "timed out|timeout|Timeout"),
     ],
 )
 def test_what_is_no_block_is_refused_and_the_link_opened_anew(answer: bytes, match: str) -> None:
     script = (*hello(IDENTITY), (b":WAV:DATA?\n", answer), *hello(IDENTITY), question("X?", "1"))
     with expected_protocol(*script) as name, Link(name, timeout_s=0.4) as link:
         with pytest.raises(LinkError, match=match):
-            link.ask_block(":WAV:DATA?", 99)
+            link.ask_block(":WAV:DATA?", memoryview(bytearray(2)))
         assert link.broken
         assert link.ask("X?") == "1"
         assert link.reopened == 1
@@ -190,7 +193,7 @@ def test_a_block_that_is_refused_says_why() -> None:
         Link(name, timeout_s=0.4) as link,
         pytest.raises(InstrumentError, match=r"-230"),
     ):
-        link.ask_block(":WAV:DATA?", 100)
+        link.ask_block(":WAV:DATA?", memoryview(bytearray(100)))
 
 
 def test_another_instrument_at_the_same_address_is_not_accepted() -> None:

@@ -255,37 +255,28 @@ class Link:
                     return self._ask(message)
             return self._ask(message)
 
-    def ask_block(
-        self, message: str, most_bytes: int, buffer: Callable[[int], memoryview] | None = None
-    ) -> memoryview:
-        """Ask for a definite-length block. Never repeated: a second answer may differ.
+    def ask_block(self, message: str, data: memoryview) -> None:
+        """Ask for a definite-length block that fills ``data``.
 
-        Parameters
-        ----------
-        most_bytes : int
-            A longer block raises `LinkError`.
-        buffer : callable, optional
-            Gives so many bytes of memory for the answer.
+        Never repeated: a second answer may differ. Any other answer is a `LinkError`.
         """
+        start, end = bytearray(2), bytearray(1)
         with self._session(message) as wire:
             wire.write(message)
-            start = bytearray(2)
             self._await(wire, message, lambda: wire.read_into(memoryview(start)))
             if start[:1] != b"#" or start[1:] not in b"123456789":
                 raise LinkError(f"{self} answered {message!r} with {bytes(start)!r}, not a block.")
             digits = bytearray(int(start[1:]))
             wire.read_into(memoryview(digits))
-            if not digits.isdigit() or int(digits) > most_bytes:
+            if not digits.isdigit() or int(digits) != len(data):
                 raise LinkError(
-                    f"{self} answered {message!r} with a block of {bytes(digits)!r} bytes; at most "
-                    f"{most_bytes} were expected."
+                    f"{self} answered {message!r} with a block of {digits.decode('latin-1')!r} "
+                    f"bytes; {len(data)} were expected."
                 )
-            size = int(digits) + 1
-            data = buffer(size) if buffer else memoryview(bytearray(size))
             wire.read_into(data)
-            if data[-1] != ord("\n"):
+            wire.read_into(memoryview(end))
+            if end != b"\n":
                 raise LinkError(f"{self}: the block that {message!r} asked for does not end.")
-            return data[:-1]
 
     def close(self) -> None:
         """End the session for good. The instrument stays as it is."""
