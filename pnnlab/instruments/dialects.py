@@ -3,10 +3,10 @@
 Sources: Keysight *Trueform Series Operating and Service Guide* (33500/33600); Tektronix *AFG3000
 Series Programmer Manual*; Keysight *InfiniiVision 3000 X-Series Oscilloscopes Programmer's Guide*;
 Rigol *DS1000Z Programming Guide*. A model with more memory is `dataclasses.replace(KEYSIGHT_33500,
-most_points=16_000_000)`, another make a new set of strings.
+most_points=16_000_000)`; so is another encoding or block format; another make is a new set of
+strings.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, final
 
@@ -44,7 +44,7 @@ class GeneratorDialect:
     before: tuple[str, ...]  # sent before the settings, so that none conflicts with an earlier one
     settings: tuple[Setting, ...]  # play the waveform once a trigger, from memory to connector
     output: str  # followed by ON or OFF
-    encodings: Mapping[str, Encoding]  # "int16" first
+    encoding: Encoding
     before_upload: tuple[str, ...]  # makes room
     waveform: tuple[Setting, ...]  # select what was uploaded
     points_query: str  # how many points the selected waveform has
@@ -78,10 +78,7 @@ KEYSIGHT_33500 = GeneratorDialect(
         Setting("OUTP:SYNC", "ON"),
     ),
     output="OUTP{channel}",
-    encodings={
-        "int16": Encoding("SOUR{channel}:DATA:ARB:DAC PNNLAB,", "<i2", -32767, 32767),
-        "float32": Encoding("SOUR{channel}:DATA:ARB PNNLAB,", "<f4", -1, 1),
-    },
+    encoding=Encoding("SOUR{channel}:DATA:ARB:DAC PNNLAB,", "<i2", -32767, 32767),
     before_upload=("SOUR{channel}:DATA:VOL:CLE", "FORM:BORD SWAP"),
     waveform=(
         Setting("SOUR{channel}:VOLT", "{extent}"),
@@ -112,7 +109,7 @@ TEKTRONIX_AFG3000 = GeneratorDialect(
         Setting("OUTP:TRIG:MODE", "TRIG"),
     ),
     output="OUTP{channel}",
-    encodings={"int16": Encoding("DATA EMEM,", ">u2", 0, 16382)},
+    encoding=Encoding("DATA EMEM,", ">u2", 0, 16382),
     before_upload=(),
     # It knows no sample rate, only how often the whole waveform is played in a second.
     waveform=(Setting("SOUR{channel}:FREQ", "{frequency}", tolerance=1e-6),),
@@ -136,6 +133,7 @@ class Poll(NamedTuple):
 class BlockFormat(NamedTuple):
     """How an oscilloscope gives the samples of a trace."""
 
+    name: str
     code: int  # first field of its preamble
     dtype: str  # of one sample, in numpy's notation, with the byte order
     low: int  # at and below it the signal was outside the range
@@ -163,7 +161,7 @@ class ScopeDialect:
     settings: tuple[Setting, ...]  # its own time base, range, trigger and transfer
     divisions: int  # of the screen's width; its height is divided in eight
     records: tuple[int, ...]  # lengths of a record, rising
-    formats: Mapping[str, BlockFormat]  # the most precise first
+    format: BlockFormat
     part: tuple[str, ...]  # selects a part of the record; empty: it is always given whole
     arm_clear: str | None  # empties the register that `armed` asks for, and is a question
     arm: str  # wait for one trigger
@@ -211,12 +209,9 @@ INFINIIVISION = ScopeDialect(
         *(digit * 10**power for power in (3, 4, 5) for digit in (1, 2, 5)),
         *(1_000_000, 2_000_000, 4_000_000),
     ),
-    formats={
-        # Eight bits in the high byte, or more of them with high resolution; then the last steps
-        # before the codes of clipping are out of range all the same.
-        "WORD": BlockFormat(1, "<u2", low=0x0100, high=0xFF00, hole=0, most_points=4_000_000),
-        "BYTE": BlockFormat(0, "u1", low=0x01, high=0xFF, hole=0, most_points=4_000_000),
-    },
+    # Eight bits in the high byte, or more of them with high resolution; then the last steps before
+    # the codes of clipping are out of range all the same.
+    format=BlockFormat("WORD", 1, "<u2", 0x0100, 0xFF00, hole=0, most_points=4_000_000),
     part=(),
     arm_clear=":AER?",
     arm=":SING",
@@ -253,11 +248,7 @@ RIGOL_DS1000Z = ScopeDialect(
     ),
     divisions=12,
     records=(12_000, 120_000, 1_200_000, 12_000_000),
-    formats={
-        "BYTE": BlockFormat(0, "u1", low=0, high=255, hole=None, most_points=250_000),
-        # The same eight bits, in the low byte.
-        "WORD": BlockFormat(1, "<u2", low=0, high=255, hole=None, most_points=125_000),
-    },
+    format=BlockFormat("BYTE", 0, "u1", 0, 255, hole=None, most_points=250_000),
     part=(":WAV:STAR {first}", ":WAV:STOP {last}"),
     arm_clear=None,
     arm=":SING",  # sets the sweep as well

@@ -36,15 +36,7 @@ class GeneratorSettings:
 
 @final
 class Generator(Channel[GeneratorDialect]):
-    """A channel of a generator; closed, its output is off.
-
-    Parameters
-    ----------
-    limits : Limits
-        What the device may be driven with.
-    encoding : str
-        ``"int16"``, or ``"float32"`` where the dialect has it: twice the bytes, no rounding here.
-    """
+    """A channel of a generator; closed, its output is off. No waveform exceeds the limits."""
 
     def __init__(
         self,
@@ -53,16 +45,9 @@ class Generator(Channel[GeneratorDialect]):
         *,
         channel: int = 1,
         limits: Limits,
-        encoding: str = "int16",
     ) -> None:
-        if encoding not in dialect.encodings:
-            raise RangeError(
-                f"{dialect.name} has no encoding {encoding!r}; choose from "
-                f"{', '.join(dialect.encodings)}."
-            )
         super().__init__(link, dialect, channel)
         self.limits = limits
-        self._encoding: Encoding = dialect.encodings[encoding]
         self._settings = GeneratorSettings(math.nan, math.nan)
         self._points = 0  # of the waveform that is loaded
         self._on = False
@@ -136,7 +121,7 @@ class Generator(Channel[GeneratorDialect]):
             self._values = {**self._values, "extent": number(extent_v), "frequency": rate}
             self.link.send(
                 *(command.format_map(self._values) for command in dialect.before_upload),
-                (self._encoding.header.format_map(self._values), codes.data),
+                (self.dialect.encoding.header.format_map(self._values), codes.data),
                 *commands(dialect.waveform, self._values),
             )
             self._verify_waveform(points)
@@ -192,7 +177,7 @@ class Generator(Channel[GeneratorDialect]):
             )
         rate_hz = self._settings.sample_rate_hz
         centre_v, amplitude_v = self._settings.offset_v, self._settings.amplitude_v
-        resolution = step(self._encoding, amplitude_v)
+        resolution = step(self.dialect.encoding, amplitude_v)
         low = centre_v - amplitude_v - resolution / 2
         high = centre_v + amplitude_v + resolution / 2
         if not (volts.min() >= low and volts.max() <= high):  # or NaN
@@ -203,13 +188,13 @@ class Generator(Channel[GeneratorDialect]):
                 "amplitude, or scale the drive."
             )
         # The limits apply to what will be sent, after rounding.
-        codes = encode(volts, self._encoding, centre_v, amplitude_v, self._codes)
+        codes = encode(volts, self.dialect.encoding, centre_v, amplitude_v, self._codes)
         # Volts rise with codes, so that the extremes suffice where the range alone is limited.
         extremes = np.array([codes.min(), codes.max()])
         checked = extremes if self.limits.range_alone else codes
-        sent = sent_volts(checked, self._encoding, centre_v, amplitude_v)
+        sent = sent_volts(checked, self.dialect.encoding, centre_v, amplitude_v)
         self.limits.check(sent, rate_hz, step_v=resolution)
-        extent_v = float(np.ptp(sent_volts(extremes, self._encoding, centre_v, amplitude_v)))
+        extent_v = float(np.ptp(sent_volts(extremes, self.dialect.encoding, centre_v, amplitude_v)))
         if extent_v < self.dialect.least_extent_v:
             raise RangeError(
                 f"The waveform varies by {extent_v:.3g} V; {self.dialect.name} plays nothing below "

@@ -100,30 +100,12 @@ def read_preamble(answer: str, *, origin_in_volts: bool) -> Preamble:
 
 @final
 class Oscilloscope(Channel[ScopeDialect]):
-    """A channel of an oscilloscope; closed, it keeps its state.
-
-    Parameters
-    ----------
-    transfer : str, optional
-        Format of the blocks, ``"WORD"`` or ``"BYTE"``; by default the dialect's first one.
-    """
+    """A channel of an oscilloscope; closed, it keeps its state."""
 
     def __init__(
-        self,
-        link: Link,
-        dialect: ScopeDialect = INFINIIVISION,
-        *,
-        channel: int = 1,
-        transfer: str | None = None,
+        self, link: Link, dialect: ScopeDialect = INFINIIVISION, *, channel: int = 1
     ) -> None:
         super().__init__(link, dialect, channel)
-        self._transfer = transfer or next(iter(dialect.formats))
-        if self._transfer not in dialect.formats:
-            raise RangeError(
-                f"{dialect.name} has no format {transfer!r}; choose from "
-                f"{', '.join(dialect.formats)}."
-            )
-        self._format = dialect.formats[self._transfer]
         self._settings = ScopeSettings(0.0, 1.0, 1.0, 1, 0.0)
         self._record = 0
         self._received = Scratch()
@@ -150,7 +132,7 @@ class Oscilloscope(Channel[ScopeDialect]):
             "record_s": number(record_s),
             "division_s": number(record_s / self.dialect.divisions),
             "middle_s": number(settings.delay_s + record_s / 2),
-            "format": self._transfer,
+            "format": self.dialect.format.name,
         }
         self._apply(values)
 
@@ -204,7 +186,9 @@ class Oscilloscope(Channel[ScopeDialect]):
                 ) from error
             data = self._data(first, count, preamble.points)
             self._expect_settings()  # a question may have opened another session
-        volts, saturated, missing = decode(data, self._format, preamble, scratch or Scratch())
+        volts, saturated, missing = decode(
+            data, self.dialect.format, preamble, scratch or Scratch()
+        )
         start_s = preamble.start_s + first * preamble.step_s
         return Trace(resampled(volts, start_s, preamble.step_s, settings), saturated, missing)
 
@@ -232,20 +216,20 @@ class Oscilloscope(Channel[ScopeDialect]):
                 f"{self.link}: the preamble {answer[:200]!r} cannot be read ({error}). Check that "
                 "its channel is on and has taken a record."
             ) from error
-        if preamble.code != self._format.code:
+        if preamble.code != self.dialect.format.code:
             raise InstrumentError(
-                f"{self.link} gives its data in format {preamble.code}, not as {self._transfer}. "
-                "Apply the settings again."
+                f"{self.link} gives its data in format {preamble.code}, not as "
+                f"{self.dialect.format.name}. Apply the settings again."
             )
         return preamble
 
     def _data(self, first: int, count: int, points: int) -> memoryview:
         """Codes of a part of the record, which has so many points."""
-        size = np.dtype(self._format.dtype).itemsize
+        size = np.dtype(self.dialect.format.dtype).itemsize
         if not self.dialect.part:
             return self._block(points * size)[first * size : (first + count) * size]
         data = bytearray()
-        most = self._format.most_points
+        most = self.dialect.format.most_points
         for start in range(first, first + count, most):
             stop = min(start + most, first + count)
             part = {"first": str(start + 1), "last": str(stop)}
