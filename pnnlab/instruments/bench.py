@@ -149,12 +149,9 @@ class Acquisition:
     def take(self, shots: int, samples: int, write: Exchange, read: Exchange) -> None:
         """Play waveforms one after the other, with a rest after each, until all are accepted.
 
-        Parameters
-        ----------
-        write, read : Exchange
-            Called for some shots at a time: to fill in their waveforms, and with their answers at
-            the end of each sample, relative to the oscilloscope's zero in the self-check. The
-            memory of both is used again.
+        ``write`` is called for some shots at a time to fill in their waveforms, ``read`` with their
+        answers at the end of each sample, relative to the oscilloscope's zero in the self-check.
+        The memory of both is used again.
 
         Raises
         ------

@@ -62,8 +62,6 @@ class Generator(Channel[GeneratorDialect]):
             If the converter's span exceeds the limits: then a wrong waveform could, too.
         RangeError
             If a setting makes no sense.
-        InstrumentError
-            If the instrument refuses a setting, or reads back another value.
         """
         for name in ("sample_rate_hz", "amplitude_v", "load_ohm"):
             value = getattr(settings, name)
@@ -99,18 +97,12 @@ class Generator(Channel[GeneratorDialect]):
         During the upload the output may be anywhere in the converter's span; afterwards it rests
         at the first sample.
 
-        Parameters
-        ----------
-        volts : array, (samples,), floating point, V
-
         Raises
         ------
         LimitError
             If it exceeds the limits or the converter's span; nothing is sent then.
         ShapeError, RangeError
-            If it is no waveform, or its length or extent is not possible.
-        InstrumentError
-            If the instrument refuses it, or reads back another one.
+            If it is not (samples,) of floating point, V, or its length or extent is not possible.
         """
         self._expect_settings()
         codes, extent_v = self._encode(volts)

@@ -188,24 +188,15 @@ class Link:
     ------
     LinkError
         If no instrument answers at this address.
-
-    Attributes
-    ----------
-    identity : str
-        The answer to ``*IDN?``: maker, model, serial number, firmware.
-    lock : threading.RLock
-        Hold it for a sequence that no other thread may interrupt.
-    reopened : int
-        How often the session was opened anew.
     """
 
     def __init__(self, resource: str, *, library: str = "@py", timeout_s: float = 5.0) -> None:
         self.resource = resource
         self.library = library
         self.timeout_s = timeout_s
-        self.lock = threading.RLock()
-        self.reopened = 0
-        self.identity = ""
+        self.lock = threading.RLock()  # for a sequence that no other thread may interrupt
+        self.reopened = 0  # how often the session was opened anew
+        self.identity = ""  # the answer to *IDN?: maker, model, serial number, firmware
         self._wire: _Wire | None = None
         self._closed = False
         self.identity = self._open()
@@ -228,11 +219,8 @@ class Link:
     def send(self, *messages: Message) -> None:
         """Send a command group and read the error queue to its end. Never repeated.
 
-        Parameters
-        ----------
-        messages : str, or tuple of str and memoryview
-            Commands, such as ``"OUTP1 ON"``, or what stands before a definite-length block (IEEE
-            488.2, 7.7.6), such as ``"DATA:ARB:DAC name,"``, and what is in the block.
+        A message is a command, such as ``"OUTP1 ON"``, or a tuple: what stands before a
+        definite-length block (IEEE 488.2, 7.7.6), such as ``"DATA:ARB:DAC name,"``, and its data.
 
         Raises
         ------
@@ -403,16 +391,9 @@ def list_resources(
 
     Parameters
     ----------
-    library : str
-        As of a `Link`.
     names : sequence of str, optional
         Ask these addresses instead of those that the library finds. Sockets, such as
         ``"TCPIP::192.168.0.7::5025::SOCKET"``, are never found, only named.
-
-    Returns
-    -------
-    tuple of Resource
-        Those that do not answer have an error.
 
     Raises
     ------

@@ -162,12 +162,8 @@ class Oscilloscope(Channel[ScopeDialect]):
     def read(self, scratch: Scratch | None = None) -> Trace:
         """Read the record that was taken; its volts may lie in ``scratch``.
 
-        Raises
-        ------
-        InstrumentError
-            If the record does not cover what was asked for, or its parts do not agree.
-        LinkError
-            If it did not come over whole, or the link broke since the settings were applied.
+        A record that does not cover what was asked for is an `InstrumentError`, and one that may
+        not be of these settings, since the link broke, a `LinkError`.
         """
         self._expect_settings()
         settings = self._settings

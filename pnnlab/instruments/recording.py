@@ -13,7 +13,7 @@ import math
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self, TypeAlias, final
 
@@ -88,8 +88,6 @@ class Recorder(PhysicalSystem):
     DataError
         The file cannot be written, or is a recording of something else. By a call: its shots were
         taken, and those before it are in the file.
-    RangeError
-        The settings hold what JSON cannot.
     """
 
     def __init__(
@@ -113,14 +111,12 @@ class Recorder(PhysicalSystem):
                 f"settings cannot be written down ({error}); give numbers, text, lists and "
                 "mappings, as dataclasses.asdict does."
             ) from error
-        with _DATABASE.explained(self.path):
+        with _DATABASE.explained(self.path), ExitStack() as opened:
             self._connection = _DATABASE.connect(self.path, create=True)
-        try:
-            with _DATABASE.explained(self.path), transaction(self._connection):
+            opened.callback(self._connection.close)
+            with transaction(self._connection):
                 self._session = self._begin(description)
-        except BaseException:
-            self._connection.close()
-            raise
+            opened.pop_all()
 
     @property
     def name(self) -> str:
@@ -165,16 +161,12 @@ class Recorder(PhysicalSystem):
         with _DATABASE.explained(self.path), transaction(self._connection):
             self._connection.executemany(
                 "INSERT OR IGNORE INTO theta (digest, value) VALUES (?, ?)",
-                ((digest, value.tobytes()) for digest, value in distinct.items()),
+                zip(distinct, map(bytes, distinct.values()), strict=True),
             )
+            blobs = zip(digests, of_theta, map(bytes, rows), map(bytes, answers), strict=True)
             self._connection.executemany(
                 "INSERT INTO shot (session, time, digest, theta, x, y) VALUES (?, ?, ?, ?, ?, ?)",
-                (
-                    (self._session, now, digest, of, row.tobytes(), answer.tobytes())
-                    for digest, of, row, answer in zip(
-                        digests, of_theta, rows, answers, strict=True
-                    )
-                ),
+                ((self._session, now, *shot) for shot in blobs),
             )
         return y
 
@@ -198,15 +190,10 @@ class Recorder(PhysicalSystem):
 
 @final
 class Replay(PhysicalSystem):
-    """A recorded device: it answers the shots that were recorded, and no others.
+    """A device that a `Recorder` recorded: it answers those shots, and no others.
 
     A shot that was recorded several times is answered in the order of the recording, and then
     from the first again. ``x`` and ``theta`` must be those of the recording to the last bit.
-
-    Parameters
-    ----------
-    path : path
-        What a `Recorder` wrote.
 
     Raises
     ------
@@ -285,8 +272,6 @@ def recording_dataset(path: Path | str, *, repeats: int | None = None) -> xr.Dat
 
     Parameters
     ----------
-    path : path
-        What a `Recorder` wrote.
     repeats : int, optional
         Take the shots that were recorded at least so often, with so many read-outs of each, the
         first ones; by default as many as there are of every shot.

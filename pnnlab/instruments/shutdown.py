@@ -57,8 +57,6 @@ class Guard:
 
     Parameters
     ----------
-    resource, library : str
-        As of a `Link`.
     off : sequence of str
         Commands that switch the outputs off, such as ``["OUTPut1 OFF"]``; they may be sent more
         than once.
@@ -70,8 +68,6 @@ class Guard:
 
     Raises
     ------
-    RangeError
-        There is nothing to send, or no patience.
     InstrumentError
         The shutdown process could not be started: switch nothing on then.
     """
@@ -281,10 +277,7 @@ def watch(messages: "queue.SimpleQueue[str]", patience_s: float) -> str | None:
 
 
 def switch_off(resource: str, library: str, off: Sequence[str]) -> str:
-    """Send the commands until the instrument has confirmed, or return why it has not.
-
-    It is tried for `RETRY_S`.
-    """
+    """Send the commands until the instrument confirms; after `RETRY_S` return why it does not."""
     until = time.monotonic() + RETRY_S
     while True:
         try:
