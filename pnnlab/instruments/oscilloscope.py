@@ -212,10 +212,11 @@ class Oscilloscope(Channel[ScopeDialect]):
                 f"{self.link}: the preamble {answer[:200]!r} cannot be read ({error}). Check that "
                 "its channel is on and has taken a record."
             ) from error
-        if preamble.code != self.dialect.format.code:
+        most, form = self.dialect.records[-1], self.dialect.format
+        if preamble.code != form.code or preamble.points > most:
             raise InstrumentError(
-                f"{self.link} gives its data in format {preamble.code}, not as "
-                f"{self.dialect.format.name}. Apply the settings again."
+                f"{self.link} gives {preamble.points} points in format {preamble.code}, not as "
+                f"{form.name}, or more than {most}. Apply the settings again."
             )
         return preamble
 

@@ -21,40 +21,32 @@ from pnnlab.systems.analog import Volts
 class Programme(ABC):
     """Encoding of shots as waveforms, and decoding of records, for one kind of device.
 
-    Attributes
-    ----------
-    name : str
-        Name of the device in reports.
-    rest : int
-        Silent samples before the next shot, in which the device forgets the last one.
-    drive_v : float
-        Largest voltage of the drive, either way.
-    low_v, high_v : float
-        What the oscilloscope must be able to show.
+    Unless a subclass says otherwise, a device has no parameters, and a shot has one sample an input
+    and one read-out a sample.
     """
 
-    name: str
+    name: str  # of the device, in reports
     input_dim: int
     sample_rate_hz: float
-    rest: int
-    drive_v: float
-    low_v: float
+    rest: int  # silent samples before the next shot, in which the device forgets the last one
+    drive_v: float  # largest voltage of the drive, either way
+    low_v: float  # what the oscilloscope must be able to show
     high_v: float
 
     @property
-    @abstractmethod
     def param_dim(self) -> int:
         """Length of theta."""
+        return 0
 
     @property
-    @abstractmethod
     def output_dim(self) -> int:
         """Length of y."""
+        return self.input_dim
 
     @property
-    @abstractmethod
     def samples(self) -> int:
         """Samples of the waveform of a shot."""
+        return self.input_dim
 
     def theta_groups(self) -> tuple[Group, ...]:
         """Named groups of the parameters; see `PhysicalSystem.theta_groups`."""
@@ -221,18 +213,6 @@ class CableProgramme(Programme):
     low_v: float = -1.25
     high_v: float = 1.25
     name: str = "cable"
-
-    param_dim: ClassVar[int] = 0
-
-    @property
-    def output_dim(self) -> int:
-        """As many as inputs."""
-        return self.input_dim
-
-    @property
-    def samples(self) -> int:
-        """One an input."""
-        return self.input_dim
 
     def encode(self, x: Tensor, theta: Tensor) -> Tensor:
         """From minus to plus a volt."""
