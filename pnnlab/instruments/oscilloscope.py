@@ -166,19 +166,16 @@ class Oscilloscope(Channel[ScopeDialect]):
         not be of these settings, since the link broke, a `LinkError`.
         """
         self._expect_settings()
-        settings = self._settings
         with self.link.lock:
-            preamble = self._preamble()
-            # Where parts are selected, the preamble may describe the part alone.
-            available = self._record if self.dialect.part else preamble.points
+            answer = self.link.ask(self.dialect.preamble)
             try:
-                first, count = _window(settings, preamble, available)
+                preamble = read_preamble(answer, origin_in_volts=self.dialect.origin_in_volts)
+                first, count = self._window(preamble)
             except ValueError as error:
                 raise InstrumentError(
-                    f"{self.link} took {preamble.points} points of {preamble.step_s:.6g} s from "
-                    f"{preamble.start_s:.6g} s on ({error}): not the {settings.points} points of "
-                    f"{1 / settings.sample_rate_hz:.6g} s from {settings.delay_s:.6g} s on. "
-                    "Choose a sample rate and a length that it has."
+                    f"{self.link}: the record with the preamble {answer[:200]!r} cannot be read: "
+                    f"{error}. Check that its channel is on and has taken a record, and choose a "
+                    "sample rate and a length that it has."
                 ) from error
             data = self._data(first, count, preamble.points)
             self._expect_settings()  # a question may have opened another session
@@ -186,7 +183,7 @@ class Oscilloscope(Channel[ScopeDialect]):
             data, self.dialect.format, preamble, scratch or Scratch()
         )
         start_s = preamble.start_s + first * preamble.step_s
-        return Trace(resampled(volts, start_s, preamble.step_s, settings), saturated, missing)
+        return Trace(resampled(volts, start_s, preamble.step_s, self._settings), saturated, missing)
 
     def close(self) -> None:
         """Close the link; the instrument keeps its state."""
@@ -203,22 +200,27 @@ class Oscilloscope(Channel[ScopeDialect]):
             pause = min(2 * pause, longest)
         return True
 
-    def _preamble(self) -> Preamble:
-        answer = self.link.ask(self.dialect.preamble)
-        try:
-            preamble = read_preamble(answer, origin_in_volts=self.dialect.origin_in_volts)
-        except ValueError as error:
-            raise InstrumentError(
-                f"{self.link}: the preamble {answer[:200]!r} cannot be read ({error}). Check that "
-                "its channel is on and has taken a record."
-            ) from error
-        most, form = self.dialect.records[-1], self.dialect.format
-        if preamble.code != form.code or preamble.points > most:
-            raise InstrumentError(
-                f"{self.link} gives {preamble.points} points in format {preamble.code}, not as "
-                f"{form.name}, or more than {most}. Apply the settings again."
+    def _window(self, preamble: Preamble) -> tuple[int, int]:
+        """First point and number of points that cover what was asked for, or ValueError."""
+        wanted, form, step = self._settings, self.dialect.format, preamble.step_s
+        if preamble.code != form.code:
+            raise ValueError(f"it is in format {preamble.code}, not as {form.name}")
+        if preamble.points > self.dialect.records[-1]:
+            raise ValueError(f"it has {preamble.points} points, more than the memory")
+        if step * wanted.sample_rate_hz > 1.001:
+            raise ValueError(f"it is too slow, {step:.6g} s a point")
+        first = round((wanted.delay_s - preamble.start_s) / step)
+        count = round(wanted.points / wanted.sample_rate_hz / step)
+        # Where parts are selected, the preamble may describe the part alone.
+        available = self._record if self.dialect.part else preamble.points
+        # Where the two grids are shifted, one point may be missing at either end.
+        if first < -1 or first + count > available + 1 or first >= available:
+            raise ValueError(
+                f"it lies elsewhere, and is not the {wanted.points} points of "
+                f"{1 / wanted.sample_rate_hz:.6g} s from {wanted.delay_s:.6g} s on"
             )
-        return preamble
+        first = max(first, 0)
+        return first, min(count, available - first)
 
     def _data(self, first: int, count: int, points: int) -> memoryview:
         """Codes of a part of the record, which has so many points."""
@@ -256,20 +258,6 @@ def _is_yes(poll: Poll, answer: str) -> bool:
             f"{poll.query!r} was answered with {answer[:60]!r}, not a number. Choose another "
             "dialect."
         ) from error
-
-
-def _window(settings: ScopeSettings, preamble: Preamble, available: int) -> tuple[int, int]:
-    """First point and number of points that cover what was asked for, or ValueError."""
-    step = preamble.step_s
-    if step * settings.sample_rate_hz > 1.001:
-        raise ValueError("too slow")
-    first = round((settings.delay_s - preamble.start_s) / step)
-    count = round(settings.points / settings.sample_rate_hz / step)
-    # Where the two grids are shifted, one point may be missing at either end.
-    if first < -1 or first + count > available + 1 or first >= available:
-        raise ValueError("elsewhere")
-    first = max(first, 0)
-    return first, min(count, available - first)
 
 
 def decode(
