@@ -18,13 +18,7 @@ from protocol import HANG_UP, OK, Pair, expected_protocol, group, hello, questio
 from pnnlab.errors import InstrumentError, LimitError, LinkError, RangeError, ShapeError
 from pnnlab.instruments.channel import Scratch
 from pnnlab.instruments.dialects import KEYSIGHT_33500, TEKTRONIX_AFG3000, Encoding
-from pnnlab.instruments.generator import (
-    Generator,
-    GeneratorSettings,
-    encode,
-    sent_volts,
-    step,
-)
+from pnnlab.instruments.generator import Converter, Generator, GeneratorSettings
 from pnnlab.instruments.limits import Limits
 from pnnlab.instruments.link import Link
 
@@ -413,11 +407,12 @@ def test_codes_mean_the_volts_they_were_made_from(
     encoding: Encoding, fractions: np.ndarray, centre_v: float, amplitude_v: float
 ) -> None:
     volts = centre_v + amplitude_v * fractions
-    codes = encode(volts, encoding, centre_v, amplitude_v, Scratch())
+    converter = Converter(encoding, centre_v, amplitude_v)
+    codes = converter.encode(volts, Scratch())
     assert codes.dtype == np.dtype(encoding.dtype)
-    sent = sent_volts(codes, encoding, centre_v, amplitude_v)
+    sent = converter.decode(codes)
     rounding = 1e-6 * amplitude_v + 1e-12 * abs(centre_v)
-    assert np.abs(sent - volts).max() <= 0.5 * step(encoding, amplitude_v) + rounding
+    assert np.abs(sent - volts).max() <= 0.5 * converter.step_v + rounding
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS, ids=lambda e: e.header)
@@ -425,7 +420,7 @@ def test_codes_mean_the_volts_they_were_made_from(
 def test_the_ends_of_the_span_are_the_ends_of_the_codes(
     encoding: Encoding, dtype: type[np.floating]
 ) -> None:
-    codes = encode(np.array([-0.1, 0.1, 0.3], dtype), encoding, 0.1, 0.2, Scratch())
+    codes = Converter(encoding, 0.1, 0.2).encode(np.array([-0.1, 0.1, 0.3], dtype), Scratch())
     assert codes.tolist() == pytest.approx(
         [encoding.lowest, (encoding.lowest + encoding.highest) / 2, encoding.highest], abs=1e-6
     )
@@ -435,5 +430,11 @@ def test_the_codes_of_the_manuals() -> None:
     """33500: -32767 to 32767, here low byte first; AFG3000: 0 to 16382, high byte first."""
     volts = np.array([-1.0, 0.0, 1.0])
     keysight, tektronix = KEYSIGHT_33500.encoding, TEKTRONIX_AFG3000.encoding
-    assert encode(volts, keysight, 0.0, 1.0, Scratch()).tobytes() == b"\x01\x80\x00\x00\xff\x7f"
-    assert encode(volts, tektronix, 0.0, 1.0, Scratch()).tobytes() == b"\x00\x00\x1f\xff\x3f\xfe"
+    assert (
+        Converter(keysight, 0.0, 1.0).encode(volts, Scratch()).tobytes()
+        == b"\x01\x80\x00\x00\xff\x7f"
+    )
+    assert (
+        Converter(tektronix, 0.0, 1.0).encode(volts, Scratch()).tobytes()
+        == b"\x00\x00\x1f\xff\x3f\xfe"
+    )

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,38 @@ class GeneratorSettings:
     load_ohm: float = math.inf  # infinite: an oscilloscope or amplifier
 
 
+class Converter(NamedTuple):
+    """A converter whose lowest and highest code mean ``centre_v -+ amplitude_v``."""
+
+    encoding: Encoding
+    centre_v: float
+    amplitude_v: float
+
+    @property
+    def step_v(self) -> float:
+        """Voltage between two neighbouring codes."""
+        if np.dtype(self.encoding.dtype).kind == "f":
+            return 2 * self.amplitude_v * float(np.finfo(self.encoding.dtype).eps)
+        return 2 * self.amplitude_v / (self.encoding.highest - self.encoding.lowest)
+
+    def encode(self, volts: NDArray[np.floating[Any]], scratch: Scratch) -> Array:
+        """Encode volts within the span, integers rounded to the nearest; may lie in ``scratch``."""
+        dtype, lowest, highest = self.encoding[1:]
+        codes = scratch.array(len(volts), np.dtype(dtype).newbyteorder("="))
+        scale = (highest - lowest) / (2 * self.amplitude_v)
+        shift = (highest + lowest) / 2 - self.centre_v * scale
+        _encode(volts, scale, shift, lowest, highest, codes.dtype.kind != "f", codes)
+        return codes.astype(dtype, copy=False)
+
+    def decode(self, codes: Array) -> Array:
+        """Voltages of codes, (samples,), float64."""
+        _, _, lowest, highest = self.encoding
+        scale = 2 * self.amplitude_v / (highest - lowest)
+        volts: Array = np.multiply(codes, scale, dtype=np.float64)
+        volts += self.centre_v - (highest + lowest) / 2 * scale
+        return volts
+
+
 @final
 class Generator(Channel[GeneratorDialect]):
     """A channel of a generator; closed, its output is off. No waveform exceeds the limits."""
@@ -48,7 +80,8 @@ class Generator(Channel[GeneratorDialect]):
     ) -> None:
         super().__init__(link, dialect, channel)
         self.limits = limits
-        self._settings = GeneratorSettings(math.nan, math.nan)
+        self._rate_hz = math.nan
+        self._converter = Converter(dialect.encoding, math.nan, math.nan)
         self._points = 0  # of the waveform that is loaded
         self._on = False
         self._codes = Scratch()
@@ -79,7 +112,11 @@ class Generator(Channel[GeneratorDialect]):
         with self.link.lock:
             self._session = None
             self.output(False)
-            self._settings, self._points = settings, 0
+            self._points = 0
+            self._rate_hz = settings.sample_rate_hz
+            self._converter = Converter(
+                self.dialect.encoding, settings.offset_v, settings.amplitude_v
+            )
             span_v = 2 * settings.amplitude_v
             values = {
                 "channel": str(self.channel),
@@ -107,7 +144,7 @@ class Generator(Channel[GeneratorDialect]):
         self._expect_settings()
         codes, extent_v = self._encode(volts)
         dialect, points = self.dialect, len(codes)
-        rate = number(self._settings.sample_rate_hz / points)
+        rate = number(self._rate_hz / points)
         with self.link.lock:
             self._points = 0
             self._values = {**self._values, "extent": number(extent_v), "frequency": rate}
@@ -167,26 +204,23 @@ class Generator(Channel[GeneratorDialect]):
                 f"The waveform has {len(volts)} samples; {self.dialect.name} takes "
                 f"{self.dialect.fewest_points} to {self.dialect.most_points}."
             )
-        rate_hz = self._settings.sample_rate_hz
-        centre_v, amplitude_v = self._settings.offset_v, self._settings.amplitude_v
-        resolution = step(self.dialect.encoding, amplitude_v)
-        low = centre_v - amplitude_v - resolution / 2
-        high = centre_v + amplitude_v + resolution / 2
+        converter, step_v = self._converter, self._converter.step_v
+        low = converter.centre_v - converter.amplitude_v - step_v / 2
+        high = converter.centre_v + converter.amplitude_v + step_v / 2
         if not (volts.min() >= low and volts.max() <= high):  # or NaN
-            self.limits.check(volts, rate_hz, step_v=resolution / 2)
+            self.limits.check(volts, self._rate_hz, step_v=step_v / 2)
             raise LimitError(
                 f"The waveform goes from {volts.min():.6g} to {volts.max():.6g} V, but the "
                 f"converter from {low:.6g} to {high:.6g} V. Nothing was sent. Apply a larger "
                 "amplitude, or scale the drive."
             )
         # The limits apply to what will be sent, after rounding.
-        codes = encode(volts, self.dialect.encoding, centre_v, amplitude_v, self._codes)
+        codes = converter.encode(volts, self._codes)
         # Volts rise with codes, so that the extremes suffice where the range alone is limited.
         extremes = np.array([codes.min(), codes.max()])
-        checked = extremes if self.limits.range_alone else codes
-        sent = sent_volts(checked, self.dialect.encoding, centre_v, amplitude_v)
-        self.limits.check(sent, rate_hz, step_v=resolution)
-        extent_v = float(np.ptp(sent_volts(extremes, self.dialect.encoding, centre_v, amplitude_v)))
+        sent = converter.decode(extremes if self.limits.range_alone else codes)
+        self.limits.check(sent, self._rate_hz, step_v=step_v)
+        extent_v = float(np.ptp(sent))
         if extent_v < self.dialect.least_extent_v:
             raise RangeError(
                 f"The waveform varies by {extent_v:.3g} V; {self.dialect.name} plays nothing below "
@@ -213,42 +247,6 @@ class Generator(Channel[GeneratorDialect]):
             raise InstrumentError(
                 f"{self.link}: the waveform has {answer} points; {points} were sent. Load it again."
             )
-
-
-def encode(
-    volts: NDArray[np.floating[Any]],
-    encoding: Encoding,
-    centre_v: float,
-    amplitude_v: float,
-    scratch: Scratch,
-) -> Array:
-    """Encode volts within ``centre_v -+ amplitude_v``, the lowest and the highest code.
-
-    Integer codes are rounded to the nearest; the result may lie in ``scratch``.
-    """
-    middle = (encoding.highest + encoding.lowest) / 2
-    scale = (encoding.highest - encoding.lowest) / (2 * amplitude_v)
-    codes = scratch.array(len(volts), np.dtype(encoding.dtype).newbyteorder("="))
-    rounded = codes.dtype.kind != "f"
-    shift = middle - centre_v * scale
-    _encode(volts, scale, shift, encoding.lowest, encoding.highest, rounded, codes)
-    return codes.astype(encoding.dtype, copy=False)
-
-
-def sent_volts(codes: Array, encoding: Encoding, centre_v: float, amplitude_v: float) -> Array:
-    """Decode codes, (samples,), to float64, V."""
-    middle = (encoding.highest + encoding.lowest) / 2
-    scale = 2 * amplitude_v / (encoding.highest - encoding.lowest)
-    volts: Array = np.multiply(codes, scale, dtype=np.float64)
-    volts += centre_v - middle * scale
-    return volts
-
-
-def step(encoding: Encoding, amplitude_v: float) -> float:
-    """Voltage between two neighbouring codes, V."""
-    if np.dtype(encoding.dtype).kind == "f":
-        return 2 * amplitude_v * float(np.finfo(encoding.dtype).eps)
-    return 2 * amplitude_v / (encoding.highest - encoding.lowest)
 
 
 @compiled()
