@@ -80,7 +80,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a test in the backgr
 
 resource, log, patience, then = sys.argv[1:]
 off = ["OUTPut1 OFF", "OUTPut2 OFF"]
-guard = Guard(resource, off, patience_s=float(patience), log=log)
+guard = Guard(resource, off, timeout_s=float(patience), log=log)
 print("guarded", flush=True)
 exec(then)
 """
@@ -91,10 +91,10 @@ WORK = "while True: time.sleep(0.01)"
 
 @contextmanager
 def client(
-    instrument: Output, log: Path, then: str, patience_s: float = 60.0
+    instrument: Output, log: Path, then: str, timeout_s: float = 60.0
 ) -> Iterator["subprocess.Popen[str]"]:
     """A process with a guard, in a process group of its own as a kernel is."""
-    arguments = [instrument.resource, str(log), str(patience_s), then]
+    arguments = [instrument.resource, str(log), str(timeout_s), then]
     with subprocess.Popen(
         [sys.executable, "-W", "ignore::ResourceWarning", "-c", CLIENT, *arguments],
         stdin=subprocess.PIPE,
@@ -153,7 +153,7 @@ for _ in sys.stdin:
         guard.close()
 """
     log = tmp_path / "guard.log"
-    with client(instrument, log, then, patience_s=1.0) as process:
+    with client(instrument, log, then, timeout_s=1.0) as process:
         os.kill(process.pid, signal.SIGSTOP)
         assert instrument.off.wait(LONG)
         wait_for_log(log, "no heartbeat for 1 s: all off")
@@ -168,7 +168,7 @@ for _ in sys.stdin:
 def test_a_child_that_holds_the_pipe_open_does_not_deceive_the_guard(instrument, tmp_path):
     # A worker that was forked keeps the client's end of the pipe, but has no heart.
     then = "if os.fork(): os.kill(os.getpid(), 9)\nelse: sys.stdin.readline()"
-    with client(instrument, tmp_path / "guard.log", then, patience_s=1.0) as process:
+    with client(instrument, tmp_path / "guard.log", then, timeout_s=1.0) as process:
         assert process.wait(LONG) == -signal.SIGKILL
         assert instrument.off.wait(LONG)
         wait_for_log(tmp_path / "guard.log", "no heartbeat for 1 s")
@@ -232,7 +232,7 @@ def test_a_computer_that_shuts_down_ends_the_guard_last(instrument):
 
 @posix
 def test_a_guard_that_was_held_up_itself_does_not_blame_the_client(instrument):
-    with instrument.guard(patience_s=1.5) as guard:
+    with instrument.guard(timeout_s=1.5) as guard:
         os.kill(guard._process.pid, signal.SIGSTOP)
         time.sleep(2.0)  # what is tested is that this time passes
         os.kill(guard._process.pid, signal.SIGCONT)
@@ -250,9 +250,9 @@ def test_what_cannot_be_guarded_is_said_at_once(instrument, tmp_path):
 
 
 def test_nonsense_is_refused(instrument):
-    for patience_s in (0.0, -1.0, float("nan"), float("inf")):
-        with pytest.raises(RangeError, match="patience_s"):
-            instrument.guard(patience_s=patience_s)
+    for timeout_s in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(RangeError, match="timeout_s"):
+            instrument.guard(timeout_s=timeout_s)
     for off in ((), ("",), "OUTPut OFF"):
         with pytest.raises(RangeError, match="commands that switch the outputs"):
             Guard(instrument.resource, off)

@@ -42,10 +42,10 @@ from pnnlab.systems.analog import Volts
 
 ATTEMPTS = 12  # for each waveform
 CHECKS = 3
-WAITS_S = 0.01, 0.5  # before a lost link is tried again: first, and at most; doubled in between
-LIKENESS = 0.9  # of a pilot with the self-check's; less is another device, or none
+BACKOFF_S = 0.01, 0.5  # before a lost link is tried again: first, and at most; doubled in between
+LEAST_CORRELATION = 0.9  # of a pilot with the self-check's; less is another device, or none
 GAIN_STEP = 0.05  # a device's gain may drift; so large a step has another cause
-PATIENCE_S = 5.0  # beyond the length of a record, for the instrument and the network
+TRIGGER_TIMEOUT_S = 5.0  # beyond the length of a record, for the instrument and the network
 
 _PIECE = 1 << 15  # samples to be encoded or decoded at once: less than torch divides among threads
 
@@ -233,7 +233,7 @@ class Acquisition:
                     logger.info("%d shots are taken again: %s", shots, error)
                     self._live = False
                     if isinstance(error, LinkError):
-                        time.sleep(min(WAITS_S[0] * 2**attempt, WAITS_S[1]))
+                        time.sleep(min(BACKOFF_S[0] * 2**attempt, BACKOFF_S[1]))
         except BaseException:
             self._switch_off()
             raise
@@ -261,7 +261,7 @@ class Acquisition:
         self.generator.load(waveform)
         self.oscilloscope.arm()
         self.generator.trigger()
-        self.oscilloscope.wait(len(waveform) * self._period_s + PATIENCE_S)
+        self.oscilloscope.wait(len(waveform) * self._period_s + TRIGGER_TIMEOUT_S)
         return self.oscilloscope.read(scratch)
 
     def _examine(self, trace: Trace) -> None:
@@ -272,10 +272,11 @@ class Acquisition:
                 "off the screen."
             )
         found = align(trace.volts[WINDOW], self.check.pilot[WINDOW])
-        if found.likeness < LIKENESS or abs(found.gain - 1) > GAIN_STEP:
+        if found.correlation < LEAST_CORRELATION or abs(found.gain - 1) > GAIN_STEP:
             raise RecordError(
                 f"the pilot comes back {found.gain:.2f} times as strong as in the self-check, and "
-                f"resembles it by {found.likeness:.2f}: look at the cables and the device's supply."
+                f"its correlation is {found.correlation:.2f}: look at the cables and the device's "
+                "supply."
             )
 
     def _quiet(self, head: Volts) -> Volts:

@@ -14,11 +14,11 @@ from pnnlab.systems.analog import Volts
 LEAD = 32  # samples of silence around a pilot, and most by which it may be early or late
 PILOT = 64  # samples of a pilot
 WINDOW = slice(LEAD, LEAD + PILOT + LEAD)  # of a record, where its pilot is
-LOUDEST = 0.8  # of the programme's drive
+PILOT_LEVEL = 0.8  # of the programme's drive
 REPEATS = 8
-ALIKE = 0.8  # a working device resembles its nominal equations at least so much
-LATE = 4  # samples, either way
-TRUE_GAIN = 1.4  # and answers within this factor; a wrong load or probe is 2 or 10
+LEAST_CORRELATION = 0.8  # a working device resembles its nominal equations at least so much
+MOST_DELAY = 4  # samples, either way
+MOST_GAIN = 1.4  # and answers within this factor; a wrong load or probe is 2 or 10
 
 
 @final
@@ -33,7 +33,7 @@ class SelfCheck:
     problems: tuple[str, ...]  # and what to do about them; empty if the bench can be used
     late_s: float  # how late the answer arrives, beyond the delay that was given
     gain: float  # recorded over expected
-    likeness: float  # correlation of the device with its nominal equations
+    correlation: float  # of the device with its nominal equations
     noise_v: float  # rms of a point from one repeat to the next
     pilot: Volts  # mean record of the pilot, (points,), V; later records are compared with it
 
@@ -43,7 +43,7 @@ class SelfCheck:
         return (
             "The bench is ready. Beside the nominal device, the answer comes "
             f"{self.late_s * 1e9:.0f} ns late, is {self.gain:.2f} times as strong, and resembles "
-            f"its answer by {self.likeness:.3f}. Noise: {self.noise_v * 1e3:.2g} mV rms a point."
+            f"its answer by {self.correlation:.3f}. Noise: {self.noise_v * 1e3:.2g} mV rms a point."
         )
 
 
@@ -53,7 +53,7 @@ def pilot(programme: Programme) -> Volts:
     Sixteen levels for four samples each, so that it has slow and fast parts and both signs.
     """
     levels = np.random.default_rng(2022).uniform(-1, 1, PILOT // 4)
-    levels *= LOUDEST * programme.drive_v / np.abs(levels).max()
+    levels *= PILOT_LEVEL * programme.drive_v / np.abs(levels).max()
     return np.pad(np.repeat(levels, 4), (LEAD, 2 * LEAD + programme.rest))
 
 
@@ -92,25 +92,25 @@ def self_check(
             "what comes back leaves the oscilloscope's screen: give a wider range (low_v, high_v) "
             "or a weaker drive, and look at the probe's attenuation."
         )
-    elif found.likeness < ALIKE:
+    elif found.correlation < LEAST_CORRELATION:
         problems.append(
-            f"what comes back resembles a {programme.name} by {found.likeness:.2f} alone. Look "
+            f"what comes back resembles a {programme.name} by {found.correlation:.2f} alone. Look "
             "whether the device is there, has its supply, and is the one of this programme."
         )
-    elif not 1 / TRUE_GAIN < found.gain < TRUE_GAIN:
+    elif not 1 / MOST_GAIN < found.gain < MOST_GAIN:
         problems.append(
             f"what comes back is {found.gain:.2g} times as strong as it should be. A factor of 2 "
             "is the generator's load setting (high impedance or 50 ohm), one of 10 the probe's "
             "attenuation."
         )
-    elif abs(late) > LATE:
+    elif abs(late) > MOST_DELAY:
         problems.append(
             f"what comes back is {late:.1f} samples late: look whether the oscilloscope is "
             "triggered by the generator's own Sync or Trigger output, and by its rising edge."
         )
     if any(trace.missing for trace in traces):
         problems.append("the oscilloscope leaves points out: lower its sample rate.")
-    return SelfCheck(tuple(problems), late * period, found.gain, found.likeness, noise, mean)
+    return SelfCheck(tuple(problems), late * period, found.gain, found.correlation, noise, mean)
 
 
 def _silence(channel: int, other: int, volts: Volts, noise: float) -> str:
@@ -134,7 +134,7 @@ class RecordAlignment(NamedTuple):
     gain: float  # recorded over expected; negative if the record is upside down
     offset: float  # V, recorded where nothing is expected
     residual: float  # V, rms of what is left
-    likeness: float  # correlation, from 0 (nothing alike) to 1
+    correlation: float  # from 0 (nothing alike) to 1
 
 
 def align(record: Volts, expected: Volts) -> RecordAlignment:
@@ -177,5 +177,5 @@ def _between(record: Volts, expected: Volts, lag: int) -> RecordAlignment:
         gain=float(gain),
         offset=float(offset),
         residual=left if inside else np.inf,
-        likeness=float(np.sqrt(max(0.0, 1 - (left / spread) ** 2))) if spread > 0 else 0.0,
+        correlation=float(np.sqrt(max(0.0, 1 - (left / spread) ** 2))) if spread > 0 else 0.0,
     )

@@ -43,7 +43,7 @@ TIMEOUT_S = 1.0  # of an instrument that is to switch off
 PAUSE_S = 0.1  # between two attempts
 
 _START_S = 60.0  # from a slow network disk, pyvisa takes long to import
-_BEATS = 6  # within patience_s, so that a few may be late
+_BEATS = 6  # within timeout_s, so that a few may be late
 _MARGIN_S = 5.0
 _REASON_S = 1.0
 
@@ -60,7 +60,7 @@ class Guard:
     off : sequence of str
         Commands that switch the outputs off, such as ``["OUTPut1 OFF"]``; they may be sent more
         than once.
-    patience_s : float
+    timeout_s : float
         Longest time without a heartbeat, s. Below a second a busy computer may be taken for a dead
         one.
     log : path, optional
@@ -78,7 +78,7 @@ class Guard:
         off: Sequence[str],
         *,
         library: str = "@py",
-        patience_s: float = 3.0,
+        timeout_s: float = 3.0,
         log: Path | str | None = None,
     ) -> None:
         if isinstance(off, str) or not off or not all(off):
@@ -86,10 +86,10 @@ class Guard:
                 f"off is {off!r}; give the commands that switch the outputs of {resource} off, as "
                 'in ["OUTPut1 OFF"].'
             )
-        if not 0 < patience_s < math.inf:
-            raise RangeError(f"patience_s is {patience_s}; give some seconds, such as 3.")
+        if not 0 < timeout_s < math.inf:
+            raise RangeError(f"timeout_s is {timeout_s}; give some seconds, such as 3.")
         self.resource = resource
-        self.patience_s = patience_s
+        self.timeout_s = timeout_s
         self._report: dict[str, Any] = {}
         self._output = ""
         self._last_beat = time.monotonic()
@@ -111,7 +111,7 @@ class Guard:
             "resource": resource,
             "library": library,
             "off": list(off),
-            "patience_s": patience_s,
+            "timeout_s": timeout_s,
             "log": None if log is None else str(user_path(log).resolve()),
         }
         self._send(json.dumps(task))
@@ -191,10 +191,10 @@ class Guard:
 
     def _recent(self) -> bool:
         # After a pause this long the outputs have been switched off: later beats do not count.
-        return time.monotonic() - self._last_beat < self.patience_s
+        return time.monotonic() - self._last_beat < self.timeout_s
 
     def _beat(self) -> None:
-        while not self._stopped.wait(self.patience_s / _BEATS):
+        while not self._stopped.wait(self.timeout_s / _BEATS):
             self._send(BEAT)
 
     def _listen(self) -> None:
@@ -241,7 +241,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: messages.put("the guard was asked to end"))
     threading.Thread(target=_enqueue, args=(stream, messages), daemon=True).start()
     _report(state="watching")
-    why = watch(messages, task["patience_s"])
+    why = watch(messages, task["timeout_s"])
     if why is not None:
         _report(state="acting", why=why)
         failed = switch_off(task["resource"], task["library"], task["off"])
@@ -257,19 +257,19 @@ def _enqueue(stream: io.FileIO, messages: "queue.SimpleQueue[str]") -> None:
     messages.put("the client is gone")
 
 
-def watch(messages: "queue.SimpleQueue[str]", patience_s: float) -> str | None:
+def watch(messages: "queue.SimpleQueue[str]", timeout_s: float) -> str | None:
     """Wait for a reason to act, and return it, or None after a goodbye.
 
     Whatever is neither a goodbye nor a heartbeat is a reason, also a line that a kill cut short.
     """
     while True:
         try:
-            message = messages.get(timeout=patience_s)
+            message = messages.get(timeout=timeout_s)
         except queue.Empty:
             try:
                 message = messages.get(timeout=GRACE_S)
             except queue.Empty:
-                return f"no heartbeat for {patience_s:g} s"
+                return f"no heartbeat for {timeout_s:g} s"
         if message == GOODBYE:
             return None
         if message != BEAT:
