@@ -98,13 +98,14 @@ def commands_and_blocks(take: Callable[[], object]) -> list[tuple[bool, Callable
         through = getattr(Link, name)
 
         def say(*args: object, **options: object) -> object:
-            said.append((name != "send", partial(through, *args, **options)))
+            moves = name == "ask_block" or any(isinstance(one, tuple) for one in args)
+            said.append((moves, partial(through, *args, **options)))
             return through(*args, **options)
 
         return say
 
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("send", "send_block", "ask_block"):
+        for name in ("send", "ask_block"):
             patch.setattr(Link, name, noted(name))
         take()
     return said
