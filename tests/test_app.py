@@ -21,7 +21,8 @@ from torch import nn
 from toy import Toy, ToyTwin
 
 from pnnlab import cli
-from pnnlab.demos.app import LabApp, circuit_lab, kept_session
+from pnnlab.background import Session
+from pnnlab.demos.app import LabApp, RunOnStart, circuit_lab
 from pnnlab.demos.serving import AsyncMappingKernelManager, OneKernel
 from pnnlab.errors import InstrumentError, RunError, ShapeError
 from pnnlab.gradients import physics_aware
@@ -44,7 +45,7 @@ class View:
 # --- tabs -----------------------------------------------------------------------------
 
 
-def test_a_view_is_made_when_its_tab_is_first_looked_at() -> None:
+def test_a_view_is_made_when_its_tab_is_first_chosen() -> None:
     made: list[str] = []
 
     def maker(name: str) -> Callable[[], View]:
@@ -114,7 +115,7 @@ def toy_training() -> Training:
 
 def test_a_run_gets_a_folder_of_its_own_once_it_is_started(tmp_path: Path) -> None:
     root = tmp_path / "results"
-    sessions = [kept_session(root, toy_training(), "toy") for _ in range(3)]
+    sessions = [Session(RunOnStart(root, "toy", toy_training())) for _ in range(3)]
     assert not root.exists()
     for session in sessions[:2]:
         session.start().join()

@@ -12,12 +12,12 @@ from pnnlab.errors import RangeError
 from pnnlab.tasks import bayes_accuracy, vowels
 from pnnlab.tasks.formants import RANGES, draw, formant_model, limits, log_likelihood
 from pnnlab.tasks.hillenbrand1995 import (
+    CORRELATION,
     FEATURES,
     GROUPS,
+    SHARED,
     VOWELS,
-    correlation,
     moments,
-    shared_by_speaker,
 )
 
 TOKENS = 7 * 4000
@@ -70,11 +70,11 @@ def test_known_vowels_have_their_published_formants():
 
 
 def test_the_structure_could_be_drawn_from():
-    assert np.linalg.eigvalsh(correlation()).min() > 0.01
-    assert np.linalg.eigvalsh(correlation() - shared_by_speaker()).min() > 0.01
-    assert np.linalg.eigvalsh(shared_by_speaker()).min() > -1e-9
-    assert np.array_equal(correlation(), correlation().T)
-    assert np.array_equal(np.diag(correlation()), np.ones(12))
+    assert np.linalg.eigvalsh(CORRELATION).min() > 0.01
+    assert np.linalg.eigvalsh(CORRELATION - SHARED).min() > 0.01
+    assert np.linalg.eigvalsh(SHARED).min() > -1e-9
+    assert np.array_equal(CORRELATION, CORRELATION.T)
+    assert np.array_equal(np.diag(CORRELATION), np.ones(12))
 
 
 def test_tokens_have_the_published_means_and_deviations(drawn):
@@ -88,14 +88,14 @@ def test_tokens_have_the_published_means_and_deviations(drawn):
 def test_the_formants_of_a_token_belong_together(drawn):
     z, _ = drawn
     measured = np.corrcoef(z.reshape(-1, 12).T)
-    assert np.abs(measured - correlation()).max() < 0.03
+    assert np.abs(measured - CORRELATION).max() < 0.03
 
 
 def test_the_vowels_of_a_speaker_have_a_part_in_common(drawn):
     z, _ = drawn
     across = np.einsum("svi,swj->vwij", z, z) / len(z)
     pairs = across[~np.eye(7, dtype=bool)].mean(0)
-    assert np.abs(pairs - shared_by_speaker()).max() < 0.03
+    assert np.abs(pairs - SHARED).max() < 0.03
     strangers = np.einsum("svi,svj->ij", z[:-1], z[1:]) / z[1:, :, 0].size
     assert np.abs(strangers).max() < 0.04
 
@@ -106,7 +106,7 @@ def test_densities_are_those_that_were_drawn_from(drawn):
     _, hz = drawn
     logs = log_likelihood(model, hz[:, 2])[:, 2]
     entropy = (
-        np.linalg.slogdet(2 * math.pi * math.e * model.correlation)[1] / 2
+        np.linalg.slogdet(2 * math.pi * math.e * CORRELATION)[1] / 2
         + np.log(model.sigma[0, 2]).sum()
     )
     assert -logs.mean() == pytest.approx(entropy, abs=4.5 * logs.std() / math.sqrt(len(logs)))

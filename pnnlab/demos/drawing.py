@@ -10,8 +10,8 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from pnnlab.errors import DataError, ShapeError
+from pnnlab.tasks.images import check_side, shrunk
 from pnnlab.tasks.task import Split, Task
-from pnnlab.tasks.transforms import check_side, shrunk
 
 Array = NDArray[np.float64]
 
@@ -91,10 +91,7 @@ class Drawing:
             )
 
     def features(self, strokes: Sequence[ArrayLike]) -> Tensor:
-        """What a network of the task is given of ``strokes``; (side * side,), float32, in [0, 1].
-
-        Errors as of `inked`.
-        """
+        """Features of ``strokes``, as of `inked`; (side * side,), float32, in [0, 1]."""
         image = torch.tensor(inked(strokes, self.frame), dtype=torch.float32)
         whole = Split(image.view(1, -1), torch.zeros(1, dtype=torch.int64))
         x = shrunk(whole, self.side, subsample=self.subsample).x[0]
@@ -109,18 +106,17 @@ class Drawing:
         return image
 
 
-def drawing_for(
-    task: Task, *, subsample: bool = False, order: Tensor | None = None
-) -> Drawing | None:
-    """How to draw for one of the tasks of this package; None if its examples are no images."""
+def drawing_for(task: Task) -> Drawing | None:
+    """How to draw for one of the tasks of this package; None if its examples are no images.
+
+    For pixels that were subsampled or reordered, ``dataclasses.replace`` its fields.
+    """
     if task.side is None:
         return None
-    frame = FULL_FRAME
+    frame = OPTICAL_FRAME if task.name == "digits" else FULL_FRAME
     if task.name.startswith("mnist"):
         frame = MNIST_FRAME
-    elif task.name == "digits":
-        frame = OPTICAL_FRAME
-    return Drawing(side=task.side, frame=frame, subsample=subsample, order=order)
+    return Drawing(side=task.side, frame=frame)
 
 
 def inked(strokes: Sequence[ArrayLike], frame: Frame = MNIST_FRAME) -> Array:

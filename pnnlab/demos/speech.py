@@ -14,18 +14,14 @@ References
 J. D. Markel and A. H. Gray, Linear Prediction of Speech (Springer, 1976), chapters 3 and 7.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
-import torch
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import solve_toeplitz
 from scipy.signal import lfilter, resample
-from torch import Tensor
 
 from pnnlab.errors import DataError, RangeError, ShapeError
-from pnnlab.tasks.formants import limits
-from pnnlab.tasks.hillenbrand1995 import GROUPS
+from pnnlab.tasks.formants import speaker_groups
 
 Array = NDArray[np.float64]
 
@@ -47,30 +43,7 @@ FALL = 0.18  # of the loudest rms: where a vowel begins and ends, 15 dB below
 PARTS = (0.2, 0.5, 0.8)  # of a vowel's duration, where the tasks read the formants
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Spoken:
-    """A vowel that was heard.
-
-    Attributes
-    ----------
-    hz : array, (12,)
-        F1 to F3 where they are steadiest and at 20, 50 and 80 % of its duration, as the tasks' x
-        before it is scaled.
-    times : array, (frames,)
-        Seconds from the beginning of the recording.
-    tracks : array, (frames, 3)
-        F1 to F3 all along, Hz.
-    ceiling : float
-        Below which five formants were looked for, Hz.
-    """
-
-    hz: Array
-    times: Array
-    tracks: Array
-    ceiling: float
-
-
-def formants(samples: ArrayLike, rate: float, *, speakers: str = "women") -> Spoken:
+def formants(samples: ArrayLike, rate: float, *, speakers: str = "women") -> Array:
     """Find the vowel in a recording and measure its formants.
 
     Several ceilings are tried, and the tracks that move most smoothly are kept, for a formant that
@@ -85,6 +58,12 @@ def formants(samples: ArrayLike, rate: float, *, speakers: str = "women") -> Spo
     speakers : str
         ``"women"``, ``"men"`` or ``"children"``.
 
+    Returns
+    -------
+    array, (12,)
+        F1 to F3 where they are steadiest and at 20, 50 and 80 % of its duration, Hz, as the tasks'
+        x before it is scaled.
+
     Raises
     ------
     DataError
@@ -93,30 +72,26 @@ def formants(samples: ArrayLike, rate: float, *, speakers: str = "women") -> Spo
         ``samples`` is not one channel of finite numbers with a known full scale, or there are no
         such speakers.
     """
-    if speakers not in GROUPS:
-        raise RangeError(f"speakers is {speakers!r}; choose from {', '.join(GROUPS)}.")
+    [group] = speaker_groups([speakers])
     sound = full_scale(samples)
     if sound.ndim != 1 or not np.isfinite(sound).all():
         raise ShapeError(f"samples have shape {sound.shape}; give one channel of finite numbers.")
-    begin, end = vowel(sound, rate)
-    best: tuple[float, float, Array, Array] | None = None
-    for ceiling in CEILINGS[speakers]:
-        times, tracks = _tracks(sound[round(begin * rate) : round(end * rate)], rate, ceiling)
-        if len(tracks) >= FEWEST:
-            roughness = float(np.abs(np.diff(np.log(tracks), n=2, axis=0)).mean())
-            if best is None or roughness < best[0]:
-                best = roughness, ceiling, times, tracks
-    if best is None:
+    begin, end = _vowel(sound, rate)
+    vowel = sound[round(begin * rate) : round(end * rate)]
+    found = [_tracks(vowel, rate, ceiling) for ceiling in CEILINGS[group]]
+    found = [each for each in found if len(each[1]) >= FEWEST]
+    if not found:
         raise DataError("no three formants in what was said: say one open vowel, as in 'heed'.")
-    _, ceiling, times, tracks = best
+    times, tracks = min(found, key=lambda each: np.abs(np.diff(np.log(each[1]), 2, 0)).mean())
     duration = end - begin
     moved = np.abs(np.gradient(np.log(tracks), axis=0)).sum(1)
+    smooth = np.convolve(moved, np.ones(5) / 5, "same")
     # Not at the edges, where consonants begin and end.
     inner = np.flatnonzero((times > 0.1 * duration) & (times < 0.7 * duration))
-    steady = times[inner[_smoothed(moved)[inner].argmin()]] if len(inner) else duration / 2
+    steady = times[inner[smooth[inner].argmin()]] if len(inner) else duration / 2
     at = [steady, *(part * duration for part in PARTS)]
-    nearby = [np.median(tracks[_nearest(times, moment)], axis=0) for moment in at]
-    return Spoken(hz=np.concatenate(nearby), times=begin + times, tracks=tracks, ceiling=ceiling)
+    nearest = [np.abs(times - moment).argsort()[:5] for moment in at]
+    return np.concatenate([np.median(tracks[frames], axis=0) for frames in nearest])
 
 
 def full_scale(samples: ArrayLike) -> Array:
@@ -152,44 +127,6 @@ def full_scale(samples: ArrayLike) -> Array:
     return fractions
 
 
-def vowel(sound: Array, rate: float) -> tuple[float, float]:
-    """Where the loudest part of ``sound``, (n,), begins and ends, seconds.
-
-    Raises
-    ------
-    DataError
-        It is too quiet, too loud or too short.
-    """
-    width = max(1, round(0.01 * rate))
-    blocks = sound[: len(sound) // width * width].reshape(-1, width)
-    level = blocks.std(1) if len(blocks) else np.zeros(1)
-    loudest = int(level.argmax())
-    if level[loudest] < QUIETEST:
-        raise DataError("nothing was heard: speak up, or choose another microphone, and try again.")
-    if np.mean(np.abs(sound) > 0.99) > 0.02:
-        raise DataError("this is overdriven: move away from the microphone, or turn it down.")
-    quiet = np.flatnonzero(level < FALL * level[loudest])
-    begin = int(quiet[quiet < loudest].max(initial=-1)) + 1
-    end = int(quiet[quiet > loudest].min(initial=len(level)))
-    if (end - begin) * 0.01 < SHORTEST:
-        raise DataError("what was heard is too short for a vowel: hold it a little longer.")
-    return begin * 0.01, end * 0.01
-
-
-def formant_features(hz: ArrayLike, speakers: str = "women") -> Tensor:
-    """Formants, (12,), Hz, scaled as in the task `pnnlab.tasks.vowels`; float32, in [0, 1]."""
-    low, high = limits([speakers])
-    x = (np.asarray(hz, dtype=np.float64) - low) / (high - low)
-    return torch.tensor(x, dtype=torch.float32).clamp(0, 1)
-
-
-def formant_hz(x: Tensor, speakers: str = "women") -> Array:
-    """The other way: features of `pnnlab.tasks.vowels`, (12,), as formants in Hz."""
-    low, high = limits([speakers])
-    hz: Array = x.detach().double().cpu().numpy() * (high - low) + low
-    return hz
-
-
 def synthesised(
     hz: ArrayLike, rate: float = 16_000, *, pitch: float = 200.0, seconds: float = 0.3
 ) -> Array:
@@ -217,35 +154,39 @@ def synthesised(
     that falls by 12 dB an octave, of which the lips give back 6.
     """
     at = np.asarray(hz, dtype=np.float64).reshape(4, 3)[1:]
-    count = round(seconds * rate)
-    time = np.arange(count) / rate
+    time = np.arange(round(seconds * rate)) / rate
     phase = np.cumsum(pitch * (1.05 - 0.1 * time / seconds) / rate)
     buzz = np.diff(np.floor(phase), prepend=0.0)
     sound = lfilter([1.0, -1.0], [1.0, -np.exp(-2 * np.pi * 20 / rate)], buzz)  # no direct current
     sound = lfilter([1.0], [1.0, -np.exp(-2 * np.pi * 100 / rate)], sound)
     tracks = [np.interp(time / seconds, PARTS, at[:, k]) for k in range(3)]
     higher = float(at[:, 2].max())
-    tracks += [np.full(count, max(4000.0, 1.2 * higher)), np.full(count, max(5000.0, 1.5 * higher))]
+    tracks += [np.full_like(time, max(4000.0, 1.2 * higher))]
+    tracks += [np.full_like(time, max(5000.0, 1.5 * higher))]
     for frequency, bandwidth in zip(tracks, (60.0, 90.0, 150.0, 200.0, 250.0), strict=True):
         if frequency.max() < 0.45 * rate:
             sound = _resonated(sound, frequency, bandwidth, rate)
-    fade = np.clip(np.minimum(time, seconds - time) / 0.02, 0, 1)
-    sound = sound * fade
+    sound = sound * np.clip(np.minimum(time, seconds - time) / 0.02, 0, 1)
     made: Array = 0.5 * sound / np.abs(sound).max()
     return made
 
 
-def _resonated(sound: Array, frequency: Array, bandwidth: float, rate: float) -> Array:
-    """``sound`` through a resonator whose frequency, (n,), moves."""
-    c = -np.exp(-2 * np.pi * bandwidth / rate)
-    b = 2 * np.exp(-np.pi * bandwidth / rate) * np.cos(2 * np.pi * frequency / rate)
-    given = ((1 - b - c) * sound).tolist()
-    last, before = 0.0, 0.0
-    out = []
-    for value, factor in zip(given, b.tolist(), strict=True):
-        last, before = value + factor * last + c * before, last
-        out.append(last)
-    return np.array(out)
+def _vowel(sound: Array, rate: float) -> tuple[float, float]:
+    """Where the loudest part of ``sound``, (n,), begins and ends, seconds."""
+    width = max(1, round(0.01 * rate))
+    blocks = sound[: len(sound) // width * width].reshape(-1, width)
+    level = blocks.std(1) if len(blocks) else np.zeros(1)
+    loudest = int(level.argmax())
+    if level[loudest] < QUIETEST:
+        raise DataError("nothing was heard: speak up, or choose another microphone, and try again.")
+    if np.mean(np.abs(sound) > 0.99) > 0.02:
+        raise DataError("this is overdriven: move away from the microphone, or turn it down.")
+    quiet = np.flatnonzero(level < FALL * level[loudest])
+    begin = int(quiet[quiet < loudest].max(initial=-1)) + 1
+    end = int(quiet[quiet > loudest].min(initial=len(level)))
+    if (end - begin) * 0.01 < SHORTEST:
+        raise DataError("what was heard is too short for a vowel: hold it a little longer.")
+    return begin * 0.01, end * 0.01
 
 
 def _tracks(sound: Array, rate: float, ceiling: float) -> tuple[Array, Array]:
@@ -254,11 +195,12 @@ def _tracks(sound: Array, rate: float, ceiling: float) -> tuple[Array, Array]:
     slow = resample(sound, round(len(sound) * sampled / rate))
     slow = lfilter([1.0, -np.exp(-2 * np.pi * 50 / sampled)], [1.0], slow)
     width, hop = round(WINDOW * sampled), round(HOP * sampled)
-    starts = np.arange(0, len(slow) - width + 1, hop)
-    frames = slow[starts[:, None] + np.arange(width)] * np.hamming(width)
+    if len(slow) < width:
+        return np.empty(0), np.empty((0, 3))
+    frames = sliding_window_view(slow, width)[::hop] * np.hamming(width)
     found = [f[:3] for f in _resonances(frames, sampled)]
     whole = [place for place, f in enumerate(found) if len(f) == 3]
-    times = np.array([(starts[place] + width / 2) / sampled for place in whole])
+    times = (np.array(whole) * hop + width / 2) / sampled
     tracks: Array = np.array([found[place] for place in whole]).reshape(-1, 3)
     return times, tracks
 
@@ -280,12 +222,14 @@ def _resonances(frames: Array, rate: float) -> list[Array]:
     return [np.sort(f[keep]) for f, keep in zip(frequency, kept, strict=True)]
 
 
-def _nearest(times: Array, moment: float) -> NDArray[np.int_]:
-    """The five frames nearest to ``moment``."""
-    nearest: NDArray[np.int_] = np.abs(times - moment).argsort()[:5]
-    return nearest
-
-
-def _smoothed(values: Array) -> Array:
-    smooth: Array = np.convolve(values, np.ones(5) / 5, "same")
-    return smooth
+def _resonated(sound: Array, frequency: Array, bandwidth: float, rate: float) -> Array:
+    """``sound`` through a resonator whose frequency, (n,), moves."""
+    c = -np.exp(-2 * np.pi * bandwidth / rate)
+    b = 2 * np.exp(-np.pi * bandwidth / rate) * np.cos(2 * np.pi * frequency / rate)
+    given = ((1 - b - c) * sound).tolist()
+    last, before = 0.0, 0.0
+    out = []
+    for value, factor in zip(given, b.tolist(), strict=True):
+        last, before = value + factor * last + c * before, last
+        out.append(last)
+    return np.array(out)

@@ -1,33 +1,42 @@
-r"""`vowels`: the paper's seven-vowel task, generated from published statistics.
+r"""Seven vowels by twelve formants: generated from published statistics, or as they were measured.
 
-Formants are log-normal within a vowel and a group of speakers. With :math:`f` the twelve formants
-of a token, and :math:`\mu`, :math:`\sigma` chosen so that each formant's mean and standard
-deviation are the published ones,
+`vowels` are generated. Formants are log-normal within a vowel and a group of speakers. With
+:math:`f` the twelve formants of a token, and :math:`\mu`, :math:`\sigma` chosen so that each
+formant's mean and standard deviation are the published ones,
 
 .. math:: \log f = \mu_v + \sigma_v (s + e), \qquad s \sim N(0, S), \quad e \sim N(0, R - S)
 
 where :math:`s` belongs to the speaker and is the same in all his vowels, :math:`e` to the token,
 and R is the measured correlation between the formants and times of one token. Idealised: R and S
 are the same for all vowels and groups, and the tails are those of a normal distribution.
+
+`wright_vowels` and `hillenbrand` are read from the folder that ``PNNLAB_DATA`` names.
 """
 
+import hashlib
+import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
-from pnnlab.errors import RangeError
+from pnnlab.errors import DataError, RangeError
 from pnnlab.plain import whole
+from pnnlab.storage import user_path
+from pnnlab.tasks.files import damaged, data_root, find_file, read_bytes
 from pnnlab.tasks.hillenbrand1995 import (
+    CORRELATION,
     FEATURES,
     GROUPS,
+    SHARED,
     TIMES,
     VOWELS,
-    correlation,
     moments,
-    shared_by_speaker,
 )
 from pnnlab.tasks.task import Split, Task
 
@@ -40,6 +49,13 @@ RANGES = {
     "women": ((200, 1600), (400, 3700), (1300, 4900)),
     "children": ((200, 1900), (400, 4500), (1300, 5800)),
 }
+
+_WRIGHT_FILES = ("wright2022-vowels/vowels_wright2022.npz", "vowels_wright2022.npz")
+_WRIGHT_SHA256 = "27ae4fe7822d70fc8e3cdf66368a893a7477ee49394ce20400335c1c258f8f74"
+_HILLENBRAND_FILES = ("hillenbrand/vowdata.dat", "vowdata.dat")
+_GROUP_OF = {"m": "men", "w": "women", "b": "children", "g": "children"}
+_LINE = re.compile(r"([mwbg]\d\d)([a-z]{2})((?:\s+\d+){15})\s*")
+_COLUMNS = [2, 3, 4, *range(6, 15)]  # F1 to F3, steady and at 20, 50, 80 %; of the 15 numbers
 
 
 def vowels(seed: int = 0, *, speakers: str | Sequence[str] = "women") -> Task:
@@ -74,27 +90,214 @@ def vowels(seed: int = 0, *, speakers: str | Sequence[str] = "women") -> Task:
     Source: the statistics of Hillenbrand et al., J. Acoust. Soc. Am. 97, 3099 (1995).
     """
     model = formant_model(speakers)
-    low, high = limits(model.groups)
-    parts = []
+    splits = []
     for number, size in enumerate((210, 500, 2000)):
         hz, labels = draw(model, size, np.random.default_rng([whole("seed", seed, 0), number]))
-        parts.append(
-            Split(
-                torch.tensor((hz - low) / (high - low), dtype=torch.float32).clamp(0, 1),
-                torch.tensor(labels, dtype=torch.int64),
-            )
+        splits.append(Split(formant_features(hz, model.groups), torch.tensor(labels)))
+    listed = " and ".join(model.groups)
+    source = f"generated from the statistics of Hillenbrand et al. (1995), {listed}"
+    return _task("vowels", splits, source)
+
+
+def wright_vowels(path: str | Path | None = None, *, held_out: int = 42, seed: int = 0) -> Task:
+    """The paper's own 259 tokens, all of women, with the authors' split: 210 to train, 49 to test.
+
+    There are 37 tokens of each vowel. One token of the test split is 2 points, and all who speak
+    there speak in the training split too. Linear classifiers name 47 to 48 of the 49.
+
+    Parameters
+    ----------
+    path : path, optional
+        The file ``vowels_wright2022.npz``; by default it is looked for under ``PNNLAB_DATA``.
+    held_out : int
+        Tokens of the authors' 210 that become the validation split, as many of each vowel, so that
+        settings can be chosen. 0: all 210 are trained on, as in the paper, and the validation split
+        shows the same 210 again; nothing may be chosen by it.
+    seed : int
+        Of which tokens are held out.
+
+    Returns
+    -------
+    Task
+        Each feature divided by its largest value in the whole set, as the authors did.
+
+    Raises
+    ------
+    DataError
+        The file is missing, or not the one it claims to be.
+    RangeError
+        ``held_out`` is not a multiple of seven below 210.
+    """
+    each, odd = divmod(whole("held_out", held_out), len(VOWELS))
+    if odd or not 0 <= each < 28:  # the rarest vowel has 28 training tokens
+        raise RangeError(f"held_out is {held_out}; it must be a multiple of 7, from 0 to 189.")
+    found = user_path(path) if path is not None else find_wright_vowels()
+    if found is None or not found.is_file():
+        raise DataError(
+            "the paper's vowels are not here: put vowels_wright2022.npz into the folder that "
+            "PNNLAB_DATA names, or give its path; or use vowels(), which are generated."
         )
-    return Task(
-        name="vowels",
-        train=parts[0],
-        validation=parts[1],
-        test=parts[2],
-        classes=len(VOWELS),
-        side=None,
-        source=f"generated from the statistics of Hillenbrand et al. (1995), {_listed(model)}",
-        class_names=VOWELS,
-        feature_names=FEATURES,
-    )
+    content = read_bytes(found)
+    if hashlib.sha256(content).hexdigest() != _WRIGHT_SHA256:
+        raise damaged(found, content, f"its SHA-256 should be {_WRIGHT_SHA256}")
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        everything = Split(
+            torch.tensor(arrays["X"], dtype=torch.float32),
+            torch.tensor(arrays["y"], dtype=torch.int64),
+        )
+        training, test = (
+            everything.take(torch.tensor(arrays[name], dtype=torch.int64))
+            for name in ("train_idx", "test_idx")
+        )
+    [training] = training.divided((), seed)
+    labels = training.targets
+    rank = torch.stack([(labels[:k] == label).sum() for k, label in enumerate(labels)])
+    held = rank < each
+    validation = training.take(held) if each else training
+    source = "Wright, Onodera et al. (2022), measured by Hillenbrand et al. (1995)"
+    return _task("wright-vowels", [training.take(~held), validation, test], source, "relative")
+
+
+def hillenbrand(
+    path: str | Path | None = None, *, speakers: str | Sequence[str] = "women", seed: int = 0
+) -> Task:
+    """The seven vowels in Hillenbrand's recordings, no speaker in more than one split.
+
+    Three fifths of the speakers of each group are trained on, one fifth is for validation, and one
+    fifth for the test. Tokens with a formant that could not be measured are left out.
+
+    Parameters
+    ----------
+    path : path, optional
+        The file ``vowdata.dat``; by default it is looked for under ``PNNLAB_DATA``.
+    speakers : str or sequence of str
+        ``"women"``, ``"men"``, ``"children"``, or several of them.
+    seed : int
+        Of which speakers are in which split.
+
+    Returns
+    -------
+    Task
+        Formants scaled into [0, 1] as those of `vowels`.
+
+    Raises
+    ------
+    DataError
+        The file is missing or not what it should be, or a formant is out of every reasonable range.
+    RangeError
+        There are no such speakers.
+
+    Notes
+    -----
+    Source: Hillenbrand et al., J. Acoust. Soc. Am. 97, 3099 (1995).
+    """
+    groups = speaker_groups(speakers)
+    found = user_path(path) if path is not None else find_hillenbrand()
+    if found is None:
+        raise DataError(
+            "Hillenbrand's measurements are not here: put vowdata.dat into the folder that "
+            "PNNLAB_DATA names, or give its path; or use vowels(), made from their statistics."
+        )
+    names, words, hz = read_vowdata(found)
+    group_of = np.array([_GROUP_OF[name[0]] for name in names])
+    usable = np.isin(group_of, groups) & np.isin(words, VOWELS) & np.isfinite(hz).all(1)
+    names, words, hz, group_of = (column[usable] for column in (names, words, hz, group_of))
+    random = np.random.default_rng(whole("seed", seed, 0))
+    part_of: dict[str, int] = {}
+    for group in groups:
+        present = np.unique(names[group_of == group])
+        fifth = len(present) // 5
+        if not fifth:
+            raise DataError(f"only {len(present)} {group} speak here; five are needed for a split.")
+        parts = [1] * fifth + [2] * fifth + [0] * (len(present) - 2 * fifth)
+        part_of |= dict(zip(random.permutation(present), parts, strict=True))
+    low, high = limits(groups)
+    outside = ((hz < low) | (hz > high)).any(1)
+    if outside.any():
+        worst = int(outside.argmax())
+        raise DataError(
+            f"{names[worst]}{words[worst]} has a formant that no such speaker has: "
+            f"{hz[worst]} Hz; check the file."
+        )
+    labels = torch.tensor([VOWELS.index(word) for word in words])
+    everything = Split(formant_features(hz, groups), labels)
+    part = torch.tensor([part_of[name] for name in names])
+    splits = [everything.take(part == number) for number in range(3)]
+    source = f"Hillenbrand et al. (1995), {' and '.join(groups)}, speakers apart"
+    return _task("hillenbrand-vowels", splits, source)
+
+
+def find_wright_vowels() -> Path | None:
+    """The file of the paper's tokens under ``PNNLAB_DATA``, or None."""
+    return find_file(data_root(), *_WRIGHT_FILES)
+
+
+def find_hillenbrand() -> Path | None:
+    """Hillenbrand's ``vowdata.dat`` under ``PNNLAB_DATA``, or None."""
+    return find_file(data_root(), *_HILLENBRAND_FILES)
+
+
+def read_vowdata(path: str | Path) -> tuple[NDArray[np.str_], NDArray[np.str_], Array]:
+    """All tokens of Hillenbrand's ``vowdata.dat``, whose head explains its columns.
+
+    Duration, fundamental frequency and F4 are passed over.
+
+    Returns
+    -------
+    speakers : array of str, (n,)
+        Such as ``"w01"``: m, w, b, g for man, woman, boy, girl.
+    vowels : array of str, (n,)
+        Hillenbrand's labels; ``"ah"`` is the vowel of "hod", ``"uh"`` of "hud", ``"oo"`` of "hood".
+    hz : array, (n, 12)
+        Formants in the order of `FEATURES`; NaN where they could not be measured.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read, or holds no token.
+    """
+    try:
+        lines = user_path(path).read_text(encoding="ascii").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read as vowdata.dat: {error}.") from error
+    found = [match.groups() for match in map(_LINE.fullmatch, lines) if match]
+    if not found:
+        raise DataError(
+            f"{path} holds no line such as 'w01ae 305 225 678 …' with fifteen numbers: "
+            "it is not Hillenbrand's vowdata.dat."
+        )
+    speakers, labels, numbers = zip(*found, strict=True)
+    hz = np.array([line.split() for line in numbers], dtype=np.float64)[:, _COLUMNS]
+    return np.array(speakers), np.array(labels), np.where(hz == 0, np.nan, hz)
+
+
+def speaker_groups(speakers: str | Sequence[str]) -> tuple[str, ...]:
+    """Groups of speakers that are named; raises `RangeError` if there is none or an unknown one."""
+    groups = (speakers,) if isinstance(speakers, str) else tuple(speakers)
+    if not groups or not set(groups) <= set(GROUPS):
+        raise RangeError(f"speakers is {speakers!r}; choose from {', '.join(GROUPS)}.")
+    return groups
+
+
+def limits(groups: Sequence[str]) -> tuple[Array, Array]:
+    """What 0 and 1 stand for in each feature, each (12,), Hz, where ``groups`` speak."""
+    ranges = np.array([RANGES[group] for group in groups], dtype=np.float64)
+    low, high = ranges[..., 0].min(0), ranges[..., 1].max(0)
+    return np.tile(low, len(TIMES)), np.tile(high, len(TIMES))
+
+
+def formant_features(hz: ArrayLike, groups: Sequence[str] = ("women",)) -> Tensor:
+    """Formants, (..., 12), Hz, scaled as in the task `vowels`; float32, in [0, 1]."""
+    low, high = limits(groups)
+    x = (np.asarray(hz, dtype=np.float64) - low) / (high - low)
+    return torch.tensor(x, dtype=torch.float32).clamp(0, 1)
+
+
+def formant_hz(x: Tensor, groups: Sequence[str] = ("women",)) -> Array:
+    """The other way: features of `vowels`, (..., 12), as formants in Hz."""
+    low, high = limits(groups)
+    hz: Array = x.detach().double().cpu().numpy() * (high - low) + low
+    return hz
 
 
 @dataclass(frozen=True)
@@ -107,39 +310,19 @@ class FormantModel:
         Groups of speakers, equally frequent.
     mu, sigma : array, (groups, 7, 12)
         Of the logarithms of the formants in Hz.
-    correlation : array, (12, 12)
-        Of one token's logarithms.
-    shared : array, (12, 12)
-        The part of it that all tokens of a speaker have in common.
     """
 
     groups: tuple[str, ...]
     mu: Array
     sigma: Array
-    correlation: Array
-    shared: Array
 
 
 def formant_model(speakers: str | Sequence[str] = "women") -> FormantModel:
-    """Densities whose means and standard deviations are those that were published.
-
-    Raises
-    ------
-    RangeError
-        There are no such speakers.
-    """
-    groups = (speakers,) if isinstance(speakers, str) else tuple(speakers)
-    if not groups or not set(groups) <= set(GROUPS):
-        raise RangeError(f"speakers is {speakers!r}; choose from {', '.join(GROUPS)}.")
+    """Densities whose means and standard deviations are those that were published."""
+    groups = speaker_groups(speakers)
     mean, sd = np.stack([moments(group) for group in groups], 1)
     variance = np.log1p((sd / mean) ** 2)  # of a log-normal variable's logarithm
-    return FormantModel(
-        groups,
-        np.log(mean) - variance / 2,
-        np.sqrt(variance),
-        correlation(),
-        shared_by_speaker(),
-    )
+    return FormantModel(groups, np.log(mean) - variance / 2, np.sqrt(variance))
 
 
 def draw(
@@ -157,9 +340,9 @@ def draw(
     group = np.repeat(np.arange(count) % len(model.groups), len(VOWELS))[:n]
     labels = np.tile(np.arange(len(VOWELS)), count)[:n]
     mu, sigma = model.mu[group, labels], model.sigma[group, labels]
-    speaker = np.repeat(_normal(model.shared, count, random), len(VOWELS), axis=0)[:n]
+    speaker = np.repeat(_normal(SHARED, count, random), len(VOWELS), axis=0)[:n]
     low, high = (np.log(limit) for limit in limits(model.groups))
-    own = model.correlation - model.shared
+    own = CORRELATION - SHARED
     logs = mu + sigma * (speaker + _normal(own, n, random))
     while len(outside := np.flatnonzero(((logs < low) | (logs > high)).any(1))):
         again = speaker[outside] + _normal(own, len(outside), random)
@@ -173,9 +356,8 @@ def log_likelihood(model: FormantModel, hz: Array) -> Array:
     Of the logarithms of the formants ``hz``, (n, 12), and averaged over the groups.
     """
     z = (np.log(hz)[:, None, None] - model.mu) / model.sigma  # (n, groups, 7, 12)
-    precision = np.linalg.inv(model.correlation)
-    squares = np.einsum("...i,ij,...j->...", z, precision, z, optimize=True)
-    constant = np.linalg.slogdet(2 * np.pi * model.correlation)[1]
+    squares = np.einsum("...i,ij,...j->...", z, np.linalg.inv(CORRELATION), z, optimize=True)
+    constant = np.linalg.slogdet(2 * np.pi * CORRELATION)[1]
     logs = -(squares + constant) / 2 - np.log(model.sigma).sum(-1)
     averaged: Array = np.logaddexp.reduce(logs, axis=1) - np.log(len(model.groups))
     return averaged
@@ -202,13 +384,6 @@ def bayes_accuracy(
     return float(by_speaker.mean()), float(by_speaker.std() / np.sqrt(len(by_speaker)))
 
 
-def limits(groups: Sequence[str]) -> tuple[Array, Array]:
-    """What 0 and 1 stand for in each feature, each (12,), Hz, where ``groups`` speak."""
-    ranges = np.array([RANGES[group] for group in groups], dtype=np.float64)
-    low, high = ranges[..., 0].min(0), ranges[..., 1].max(0)
-    return np.tile(low, len(TIMES)), np.tile(high, len(TIMES))
-
-
 def _normal(covariance: Array, n: int, random: np.random.Generator) -> Array:
     """Normal deviates of this covariance, (n, 12); it may be singular."""
     values, vectors = np.linalg.eigh(covariance)
@@ -217,5 +392,6 @@ def _normal(covariance: Array, n: int, random: np.random.Generator) -> Array:
     return deviates
 
 
-def _listed(model: FormantModel) -> str:
-    return " and ".join(model.groups)
+def _task(name: str, splits: Sequence[Split], source: str, unit: str = "Hz") -> Task:
+    features = tuple(feature.replace("(Hz)", f"({unit})") for feature in FEATURES)
+    return Task(name, *splits, len(VOWELS), None, source, VOWELS, features)

@@ -10,6 +10,8 @@ in Peterson and Barney's older set it is that of "hud".
 import numpy as np
 from numpy.typing import NDArray
 
+Array = NDArray[np.float64]
+
 VOWELS = ("ae", "ah", "aw", "uw", "er", "iy", "ih")  # the paper's seven, in its order
 WORDS = ("had", "hod", "hawed", "who'd", "heard", "heed", "hid")
 GROUPS = ("men", "women", "children")
@@ -87,29 +89,18 @@ _SHARED = """
 0.180 0.243 0.312
 """
 
+CORRELATION: Array = np.loadtxt(_CORRELATION.splitlines())
+"""Correlation of the logarithms within vowel and group, (12, 12)."""
 
-def moments(group: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+SHARED: Array = np.tile(np.loadtxt(_SHARED.splitlines()), (len(TIMES), len(TIMES)))
+"""The part of `CORRELATION` that all vowels of one speaker have in common, (12, 12)."""
+
+
+def moments(group: str) -> tuple[Array, Array]:
     """Means and standard deviations of a group's formants, each (7, 12), Hz.
 
     In the order of `VOWELS` and `FEATURES`.
     """
-    rows = {tuple(line.split()[:3]): line.split()[3:] for line in _MOMENTS.strip().splitlines()}
-    mean, sd = (
-        np.array([rows[group, vowel, kind] for vowel in VOWELS], dtype=np.float64)
-        for kind in ("mean", "sd")
-    )
+    table = np.loadtxt(_MOMENTS.splitlines(), usecols=range(3, 15))
+    mean, sd = table.reshape(3, 7, 2, 12)[GROUPS.index(group)].swapaxes(0, 1)
     return mean, sd
-
-
-def correlation() -> NDArray[np.float64]:
-    """Correlation of the logarithms within vowel and group, (12, 12)."""
-    return _matrix(_CORRELATION)
-
-
-def shared_by_speaker() -> NDArray[np.float64]:
-    """The part of `correlation` that all vowels of one speaker have in common, (12, 12)."""
-    return np.tile(_matrix(_SHARED), (len(TIMES), len(TIMES)))
-
-
-def _matrix(text: str) -> NDArray[np.float64]:
-    return np.array([line.split() for line in text.strip().splitlines()], dtype=np.float64)

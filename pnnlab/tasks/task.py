@@ -50,6 +50,11 @@ class Split:
         """The examples at ``rows``, (m,), int64, in that order."""
         return Split(self.x[rows], self.targets[rows])
 
+    def divided(self, sizes: tuple[int, ...], seed: int) -> list["Split"]:
+        """Shuffle the examples and divide them into parts of these sizes, and the rest."""
+        rows = torch.randperm(len(self), generator=seeded(seed))
+        return [self.take(part) for part in rows.split([*sizes, len(self) - sum(sizes)])]
+
 
 @dataclass(frozen=True)
 class Task:
@@ -90,12 +95,10 @@ class Task:
 
     def __post_init__(self) -> None:
         width = self.train.x.shape[1]
-        for name, split in (("validation", self.validation), ("test", self.test)):
-            check_width(name, split, width)
         for name in ("train", "validation", "test"):
+            check_width(name, getattr(self, name), width)
             check_targets(name, getattr(self, name), self.classes)
-        named = (("class_names", self.classes), ("feature_names", width))
-        for name, count in named:
+        for name, count in (("class_names", self.classes), ("feature_names", width)):
             if len(names := getattr(self, name)) not in (0, count):
                 raise ShapeError(f"{len(names)} {name} for {count}; give one for each, or none.")
 
@@ -132,11 +135,10 @@ class Task:
         ShapeError, RangeError
             As of `Split`; or a fraction leaves a split empty.
         """
-        rows, wanted = torch.as_tensor(x), torch.as_tensor(targets)
-        if rows.dtype == torch.float64:
-            rows = rows.float()
-        if wanted.dtype == torch.float64:
-            wanted = wanted.float()
+        rows, wanted = (
+            given.float() if given.dtype == torch.float64 else given
+            for given in (torch.as_tensor(x), torch.as_tensor(targets))
+        )
         everything = Split(rows.flatten(1), wanted)
         held, tested = round(validation * len(everything)), round(test * len(everything))
         if min(held, tested, len(everything) - held - tested) < 1:
@@ -144,20 +146,11 @@ class Task:
                 f"validation {validation} and test {test} of {len(everything)} examples leave a "
                 "split empty; give fractions that leave some of each, or more examples."
             )
-        order = shuffled(len(everything), seed)
+        parts = everything.divided((held, tested), seed)
         values = everything.targets.is_floating_point()
         classes = everything.targets.shape[1] if values else int(everything.targets.max()) + 1
-        return cls(
-            name=name,
-            train=everything.take(order[held + tested :]),
-            validation=everything.take(order[:held]),
-            test=everything.take(order[held : held + tested]),
-            classes=classes,
-            side=side,
-            source=source,
-            class_names=class_names,
-            feature_names=feature_names,
-        )
+        names = class_names, feature_names
+        return cls(name, parts[2], parts[0], parts[1], classes, side, source, *names)
 
     @classmethod
     def from_dataset(
@@ -167,10 +160,10 @@ class Task:
 
         Errors as of `from_arrays`.
         """
-        size = len(cast(Sized, dataset))
-        pairs = [dataset[number] for number in range(size)]
-        x = torch.stack([torch.as_tensor(one) for one, _ in pairs])
-        targets = torch.stack([torch.as_tensor(target) for _, target in pairs])
+        pairs = [dataset[number] for number in range(len(cast(Sized, dataset)))]
+        x, targets = (
+            torch.stack([*map(torch.as_tensor, column)]) for column in zip(*pairs, strict=True)
+        )
         return cls.from_arrays(x, targets, name=name, seed=seed, source=type(dataset).__name__)
 
     @property
@@ -194,30 +187,20 @@ def check_width(name: str, split: Split, width: int) -> None:
 
 
 def check_targets(name: str, split: Split, outputs: int) -> None:
-    """Raise an error unless a network with so many outputs can learn the targets of ``split``.
-
-    Raises
-    ------
-    ShapeError
-        There is not one output for each value of a regression.
-    RangeError
-        A class is beyond the outputs.
-    """
+    """Raise an error unless a network with so many outputs can learn the targets of ``split``."""
     if split.targets.is_floating_point():
         if split.targets.shape[1] != outputs:
             raise ShapeError(
                 f"the targets of the {name} split have {split.targets.shape[1]} values and there "
                 f"are {outputs} outputs: give the network one output for each value."
             )
-        return
-    if not len(split) or int(split.targets.max()) < outputs:
-        return
-    low, high = (int(end) for end in split.targets.aminmax())
-    raise RangeError(
-        f"the labels of the {name} split go from {low} to {high}, and {outputs} classes are "
-        f"numbered from 0 to {outputs - 1}: "
-        + ("give labels - 1." if (low, high) == (1, outputs) else "number them so.")
-    )
+    elif len(split) and int(split.targets.max()) >= outputs:
+        low, high = (int(end) for end in split.targets.aminmax())
+        raise RangeError(
+            f"the labels of the {name} split go from {low} to {high}, and {outputs} classes are "
+            f"numbered from 0 to {outputs - 1}: "
+            + ("give labels - 1." if (low, high) == (1, outputs) else "number them so.")
+        )
 
 
 def _check_features(x: Tensor) -> None:
@@ -251,8 +234,7 @@ def _checked_targets(targets: Tensor, n: int) -> Tensor:
     if targets.is_floating_point() or targets.is_complex():
         raise ShapeError(
             f"targets are {targets.dtype} of shape {tuple(targets.shape)} for {n} examples; give "
-            "class numbers as whole numbers, labels.long(), or the values of a regression as "
-            "(n, values)."
+            "class numbers as whole numbers, labels.long(), or values as (n, values)."
         )
     if targets.shape != (n,):
         raise ShapeError(
@@ -266,8 +248,3 @@ def _checked_targets(targets: Tensor, n: int) -> Tensor:
             "examples without a class."
         )
     return targets
-
-
-def shuffled(n: int, seed: int) -> Tensor:
-    """The numbers below ``n`` in an order that the seed alone sets; (n,), int64."""
-    return torch.randperm(n, generator=seeded(seed))
