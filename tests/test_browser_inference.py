@@ -12,7 +12,7 @@ from browser import Lab, chromium, in_a_browser, jupyter_lab, lab_page, write_no
 from playwright.sync_api import expect
 
 from pnnlab.demos.speech import synthesised
-from pnnlab.tasks.hillenbrand1995 import moments
+from pnnlab.tasks.formants import moments
 
 pytestmark = in_a_browser
 

@@ -10,13 +10,17 @@ from sklearn.linear_model import LogisticRegression
 
 from pnnlab.errors import RangeError
 from pnnlab.tasks import bayes_accuracy, vowels
-from pnnlab.tasks.formants import RANGES, draw, formant_model, limits, log_likelihood
-from pnnlab.tasks.hillenbrand1995 import (
+from pnnlab.tasks.formants import (
     CORRELATION,
     FEATURES,
     GROUPS,
+    RANGES,
     SHARED,
     VOWELS,
+    draw,
+    formant_model,
+    limits,
+    log_likelihood,
     moments,
 )
 

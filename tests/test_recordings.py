@@ -8,8 +8,7 @@ import torch
 
 from pnnlab.errors import DataError, RangeError
 from pnnlab.tasks import formants, hillenbrand, wright_vowels
-from pnnlab.tasks.formants import limits, read_vowdata
-from pnnlab.tasks.hillenbrand1995 import VOWELS, moments
+from pnnlab.tasks.formants import VOWELS, limits, moments, read_vowdata
 
 COUNTS = (("m", 5), ("w", 10), ("b", 3), ("g", 2))
 GROUP_OF = {"m": "men", "w": "women", "b": "children", "g": "children"}

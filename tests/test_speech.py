@@ -11,13 +11,14 @@ from pnnlab.demos.speech import formants, full_scale, synthesised
 from pnnlab.errors import DataError, RangeError, ShapeError
 from pnnlab.tasks import vowels
 from pnnlab.tasks.formants import (
+    VOWELS,
     draw,
     formant_features,
     formant_hz,
     formant_model,
     log_likelihood,
+    moments,
 )
-from pnnlab.tasks.hillenbrand1995 import VOWELS, moments
 
 RATE = 16_000
 PITCH = {"women": 210.0, "men": 120.0, "children": 250.0}  # Hz

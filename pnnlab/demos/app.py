@@ -6,7 +6,7 @@ from functools import partial
 from html import escape
 from itertools import count
 from pathlib import Path
-from typing import Any, Protocol, final
+from typing import Any, TypeAlias, final
 
 import ipywidgets as widgets
 import torch
@@ -16,7 +16,7 @@ from pnnlab.characterize.probe import Probe
 from pnnlab.demos.inference import LiveInference
 from pnnlab.errors import PnnlabError, RunError, ShapeError
 from pnnlab.gradients import physics_aware
-from pnnlab.layers import calibrate, deep_pnn
+from pnnlab.layers import calibrate, deep_pnn, programmed
 from pnnlab.plain import seeded
 from pnnlab.results.baselines import calibration_inputs
 from pnnlab.runs import Run
@@ -30,16 +30,7 @@ from pnnlab.views.panel import DevicePanel
 from pnnlab.views.parts import alert, discard, style_sheet
 from pnnlab.views.pastruns import PastRuns
 
-
-class View(Protocol):
-    """What a tab shows, and how to take it off the page."""
-
-    @property
-    def widget(self) -> widgets.Widget:
-        """What is placed on the page."""
-
-    def close(self) -> None:
-        """Take it off the page."""
+View: TypeAlias = Any  # has a widget, and can be closed
 
 
 @final
@@ -51,10 +42,9 @@ class LabApp:
     Parameters
     ----------
     tabs : mapping of str to callable
-        By name of the tab, what makes its view, such as ``lambda: DevicePanel(probe)``. Where a
-        view cannot be made its tab shows the error, and it is tried again when the tab is chosen
-        again.
-    title : str
+        By name of the tab, what makes its view, such as ``lambda: DevicePanel(probe)``: anything
+        with a ``widget`` and a ``close()``. If it cannot be made the tab shows the error, and tries
+        again when it is chosen again.
     about : str
         What this lab is, in a line.
 
@@ -65,11 +55,6 @@ class LabApp:
     tabs : ipywidgets.Tab
     views : dict of str to view
         Those that were made.
-
-    Raises
-    ------
-    ShapeError
-        There is no tab.
     """
 
     def __init__(
@@ -91,19 +76,6 @@ class LabApp:
         # The same text in every run; it stands in for the app where no widget can live.
         return bundle | {"text/plain": "The lab on one page (alive in Jupyter)"}
 
-    def show(self, name: str) -> View:
-        """Turn to a tab, as a click on it does, and return its view.
-
-        Raises
-        ------
-        ShapeError
-            There is no such tab.
-        """
-        if name not in self._makers:
-            raise ShapeError(f"no tab {name!r}; there are {', '.join(self._makers)}.")
-        self.tabs.selected_index = list(self._makers).index(name)
-        return self._view(name)
-
     def close(self) -> None:
         """Take everything off the page. What the views show goes on."""
         with self._making:
@@ -113,20 +85,15 @@ class LabApp:
 
     def _open(self) -> None:
         place = self.tabs.selected_index
-        if place is not None:
-            try:
-                self._view(self.tabs.titles[place])
-            except (PnnlabError, OSError) as error:
-                self.tabs.children[place].children = (widgets.HTML(alert(error)),)
-
-    def _view(self, name: str) -> View:
-        """The view of a tab, made and placed there if it was not before."""
         with self._making:
-            if name not in self.views:
+            if place is None or (name := self.tabs.titles[place]) in self.views:
+                return
+            try:
                 self.views[name] = self._makers[name]()
-                place = list(self._makers).index(name)
-                self.tabs.children[place].children = (self.views[name].widget,)
-            return self.views[name]
+                shown = self.views[name].widget
+            except (PnnlabError, OSError) as error:
+                shown = widgets.HTML(alert(error))
+            self.tabs.children[place].children = (shown,)
 
 
 def circuit_lab(
@@ -137,37 +104,26 @@ def circuit_lab(
     The network is that of the tour. Its twins know the board from its data sheet alone, so there
     is a gap to show, and something to refit.
 
-    Parameters
-    ----------
-    root : path
-        Folder of the runs. A run gets a folder of its own in it once it is started.
-    unit : int
-        Which fabricated copy of the board.
-    seed : int
-    epochs : int
+    ``root`` is the folder of the runs, each of which makes its own in it once it is started;
+    ``unit`` says which fabricated copy of the board it is.
     """
-    board = Circuit(unit, input_dim=64, replays=4, output_dim=64, seed=seed)
-    systems = [
-        board,
-        board.reprogrammed(replays=4, output_dim=64),
-        board.reprogrammed(replays=10, output_dim=10),
-    ]
-    twins = [PhysicsTwin(system, CircuitEquations(system.replays)) for system in systems]
+    unit_of = partial(Circuit, input_dim=64, replays=4, output_dim=64)
+    board = unit_of(unit, seed=seed)
+    twin = PhysicsTwin(board, CircuitEquations(board.replays))
+    systems, twins = programmed(board, twin, [(4, 64), (4, 64), (10, 10)])
     task = digits()
     network = deep_pnn(systems, twins, physics_aware, seed=seed)
     calibrate(network, calibration_inputs(task))
     settings = FitSettings(epochs=epochs, batch_size=32, learning_rate=0.01, seed=seed)
     training = Training(network, task, settings)
     session = Session(RunOnStart(user_path(root), "digits", training))
-    # The same board, counted by itself: what a visitor asks of it is no cost of the training.
-    own_board = board.reprogrammed(replays=4, output_dim=64)
     images = {f"Digit {task.test.targets[i]}": task.test.x[i] for i in range(3)}
     first = torch.rand(board.param_dim, generator=seeded(seed))
 
     def panel() -> DevicePanel:
-        probe = Probe(own_board, twins[0], x=task.test.x[0], theta=first)
-        other = partial(Circuit, input_dim=64, replays=4, output_dim=64)
-        return DevicePanel(probe, units=other, presets=images, session=session)
+        # The board, counted by itself: what a visitor asks of it is no cost of the training.
+        probe = Probe(board, twin, x=task.test.x[0], theta=first)
+        return DevicePanel(probe, units=unit_of, presets=images, session=session)
 
     return LabApp(
         {

@@ -21,24 +21,12 @@ SMALLEST = 0.1  # of the pad: what is smaller is a mark, and not magnified into 
 
 @dataclass(frozen=True, kw_only=True)
 class Frame:
-    """How the images of a set sit in their frame.
+    """How the images of a set sit in their frame; sizes in pixels."""
 
-    Attributes
-    ----------
-    side : int
-        Width and height of the image, pixels.
-    box : int
-        What the longer edge of a drawing is scaled to, pixels, ink included.
-    pen : float
-        Width of the pen, pixels.
-    by_mass : bool
-        The centre of the ink's mass lies in the middle, or else the centre of its outline.
-    """
-
-    side: int
-    box: int
-    pen: float
-    by_mass: bool
+    side: int  # width and height of the image
+    box: int  # what the longer edge of a drawing is scaled to, ink included
+    pen: float  # width of the pen
+    by_mass: bool  # whether the centre of the ink's mass lies in the middle, or of its outline
 
 
 MNIST_FRAME = Frame(side=28, box=20, pen=2.4, by_mass=True)
@@ -70,10 +58,8 @@ class Drawing:
 
     Raises
     ------
-    RangeError
-        ``side`` does not divide the side of the frame.
-    ShapeError
-        ``order`` does not name every pixel once.
+    RangeError, ShapeError
+        ``side`` does not divide that of the frame, or ``order`` does not name every pixel once.
     """
 
     side: int
@@ -107,10 +93,7 @@ class Drawing:
 
 
 def drawing_for(task: Task) -> Drawing | None:
-    """How to draw for one of the tasks of this package; None if its examples are no images.
-
-    For pixels that were subsampled or reordered, ``dataclasses.replace`` its fields.
-    """
+    """How to draw for one of the tasks of this package; None if its examples are no images."""
     if task.side is None:
         return None
     frame = OPTICAL_FRAME if task.name == "digits" else FULL_FRAME
@@ -122,24 +105,9 @@ def drawing_for(task: Task) -> Drawing | None:
 def inked(strokes: Sequence[ArrayLike], frame: Frame = MNIST_FRAME) -> Array:
     """Draw ``strokes`` with a round pen, scaled and placed as ``frame`` says.
 
-    However large the drawing, the pen is as wide: it is the line that is scaled.
-
-    Parameters
-    ----------
-    strokes : sequence of array_like, each (points, 2)
-        From left to right and from top to bottom, in widths of the pad. One point is a dot.
-
-    Returns
-    -------
-    array, (side, side), in [0, 1]
-        1 is ink.
-
-    Raises
-    ------
-    DataError
-        There is no stroke.
-    ShapeError
-        A stroke is not a list of points.
+    Each stroke, (points, 2), goes from left to right and from top to bottom, in widths of the pad;
+    one point is a dot. Gives (side, side), in [0, 1]; 1 is ink. However large the drawing, the pen
+    is as wide: it is the line that is scaled.
     """
     lines = [np.asarray(stroke, dtype=np.float64) for stroke in strokes]
     if not lines:

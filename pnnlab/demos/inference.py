@@ -37,21 +37,21 @@ class LiveInference:
     """A trained network to try out: what goes in, what each layer does, which class it names.
 
     At the end of a cell it shows itself. A digit is drawn or chosen, a vowel said or chosen; then
-    it goes through the devices of the network, and the twins show beside them. Nothing is driven
-    before something is asked for. A device that is real, or that a training uses, is driven when
-    a stroke has ended; a simulated one already while it is drawn.
+    it goes through the devices of the network, with the twins beside them. A device that is real,
+    or that a training uses, is driven when a stroke has ended; a simulated one already while it is
+    drawn.
 
     Parameters
     ----------
     network : nn.Module
         Trained on ``task``. It is used and never changed.
     task : Task
-        Says how examples look, what the classes are called, and offers its test split.
     drawing : Drawing, optional
         How strokes become features, if the task's pixels are subsampled or in an order of their
-        own; by default as `pnnlab.demos.drawing.drawing_for` says.
+        own, as ``dataclasses.replace(drawing_for(task), subsample=True)`` of
+        `pnnlab.demos.drawing` says.
     speakers : str
-        Who speaks, ``"women"``, ``"men"`` or ``"children"``, as the task was made: of vowels alone.
+        Whose vowels the task has: ``"women"``, ``"men"`` or ``"children"``.
     session : Session, optional
         A training that uses the same devices; an example is sent between two of its steps.
 
@@ -119,14 +119,9 @@ class LiveInference:
         return bundle | {"text/plain": "Live inference (alive in Jupyter)"}
 
     def choose(self, row: int) -> "LiveInference":
-        """Send a test example through, and wait until it has arrived.
+        """Send a test example through, wait for it, and return this view.
 
-        Raises
-        ------
-        DataError
-            The test split has no such row.
-        PnnlabError
-            Whatever a device refused.
+        Raises `DataError` if the test split has no such row, and whatever a device refuses.
         """
         test = self.source.task.test
         if not 0 <= row < len(test):
@@ -135,13 +130,7 @@ class LiveInference:
         return self
 
     def figure(self) -> Picture:
-        """What the view shows now, as a still picture that every viewer can show.
-
-        Raises
-        ------
-        DataError
-            Nothing has been sent yet.
-        """
+        """What the view shows now, as a still picture; `DataError` before anything was sent."""
         went = self.journey
         if went is None or self._example is None:
             raise DataError("nothing has been sent yet: choose(0) sends the first test example.")

@@ -20,8 +20,7 @@ from pnnlab.demos.drawing import Drawing
 from pnnlab.demos.speech import formants, synthesised
 from pnnlab.errors import PnnlabError
 from pnnlab.tasks import Task
-from pnnlab.tasks.formants import formant_features, formant_hz
-from pnnlab.tasks.hillenbrand1995 import TIMES, VOWELS, WORDS
+from pnnlab.tasks.formants import TIMES, VOWELS, WORDS, formant_features, formant_hz
 from pnnlab.views.lineplot import Line, Panel
 from pnnlab.views.parts import button, shares
 from pnnlab.views.plotgrid import PlotGrid

@@ -52,7 +52,7 @@ def formants(samples: ArrayLike, rate: float, *, speakers: str = "women") -> Arr
     Parameters
     ----------
     samples : array_like, (n,)
-        The recording, in any form that `full_scale` takes. One vowel, also within a short word.
+        One vowel, also within a short word, in any form that `full_scale` takes.
     rate : float
         Samples a second.
     speakers : str
@@ -61,16 +61,12 @@ def formants(samples: ArrayLike, rate: float, *, speakers: str = "women") -> Arr
     Returns
     -------
     array, (12,)
-        F1 to F3 where they are steadiest and at 20, 50 and 80 % of its duration, Hz, as the tasks'
-        x before it is scaled.
+        F1 to F3 where they are steadiest and at 20, 50 and 80 % of its duration, Hz.
 
     Raises
     ------
-    DataError
-        Nothing was said, or no vowel is in it; the message says what to do.
-    ShapeError, RangeError
-        ``samples`` is not one channel of finite numbers with a known full scale, or there are no
-        such speakers.
+    DataError, ShapeError, RangeError
+        No vowel is in it, or an argument is not as said here.
     """
     [group] = speaker_groups([speakers])
     sound = full_scale(samples)
@@ -78,8 +74,8 @@ def formants(samples: ArrayLike, rate: float, *, speakers: str = "women") -> Arr
         raise ShapeError(f"samples have shape {sound.shape}; give one channel of finite numbers.")
     begin, end = _vowel(sound, rate)
     vowel = sound[round(begin * rate) : round(end * rate)]
-    found = [_tracks(vowel, rate, ceiling) for ceiling in CEILINGS[group]]
-    found = [each for each in found if len(each[1]) >= FEWEST]
+    every = (_tracks(vowel, rate, ceiling) for ceiling in CEILINGS[group])
+    found = [(times, tracks) for times, tracks in every if len(times) >= FEWEST]
     if not found:
         raise DataError("no three formants in what was said: say one open vowel, as in 'heed'.")
     times, tracks = min(found, key=lambda each: np.abs(np.diff(np.log(each[1]), 2, 0)).mean())
@@ -97,18 +93,8 @@ def formants(samples: ArrayLike, rate: float, *, speakers: str = "women") -> Arr
 def full_scale(samples: ArrayLike) -> Array:
     """Samples of a recording as fractions of full scale, whatever a WAV file holds them as.
 
-    Parameters
-    ----------
-    samples : array_like
-        As ``scipy.io.wavfile.read`` gives them: int16; int32, also of 24 bits, which are its upper
-        ones; uint8, in which 128 is silence; or floating point, in which 1 is full scale.
-
-    Raises
-    ------
-    ShapeError
-        They are no real numbers, or whole numbers of 64 bits, whose full scale nobody knows.
-    RangeError
-        They are floating point and go far beyond 1.
+    As ``scipy.io.wavfile.read`` gives them: int16; int32, also of 24 bits, which are its upper
+    ones; uint8, in which 128 is silence; or floating point, in which 1 is full scale.
     """
     sound = np.asarray(samples)
     whole, bits = sound.dtype.kind in "iu", 8 * sound.dtype.itemsize
@@ -130,43 +116,30 @@ def full_scale(samples: ArrayLike) -> Array:
 def synthesised(
     hz: ArrayLike, rate: float = 16_000, *, pitch: float = 200.0, seconds: float = 0.3
 ) -> Array:
-    """A vowel of given formants: a buzz through five resonators in a row.
+    """A vowel of given formants: the harmonics of a voice through five resonators in a row.
 
-    Parameters
-    ----------
-    hz : array_like, (12,)
-        F1 to F3 where steady, which is not used, and at 20, 50 and 80 % of the time.
-    rate : float
-        Samples a second.
-    pitch : float
-        Of the voice, Hz; it falls by a tenth to the end.
-    seconds : float
+    ``hz``, (12,), is F1 to F3 where steady, which is not used, and at 20, 50 and 80 % of the time;
+    ``pitch``, Hz, falls by a tenth to the end. The largest value is 0.5.
 
-    Returns
-    -------
-    array, (n,)
-        The largest value is 0.5.
-
-    Notes
-    -----
-    The resonators are those of D. H. Klatt, Software for a cascade/parallel formant synthesizer,
-    J. Acoust. Soc. Am. 67, 971 (1980), with bandwidths of his tables. The buzz is a pulse train
-    that falls by 12 dB an octave, of which the lips give back 6.
+    The cascade is that of D. H. Klatt, Software for a cascade/parallel formant synthesizer, J.
+    Acoust. Soc. Am. 67, 971 (1980), with bandwidths of his tables. The voice falls by 12 dB an
+    octave, of which the lips give back 6.
     """
     at = np.asarray(hz, dtype=np.float64).reshape(4, 3)[1:]
     time = np.arange(round(seconds * rate)) / rate
-    phase = np.cumsum(pitch * (1.05 - 0.1 * time / seconds) / rate)
-    buzz = np.diff(np.floor(phase), prepend=0.0)
-    sound = lfilter([1.0, -1.0], [1.0, -np.exp(-2 * np.pi * 20 / rate)], buzz)  # no direct current
-    sound = lfilter([1.0], [1.0, -np.exp(-2 * np.pi * 100 / rate)], sound)
-    tracks = [np.interp(time / seconds, PARTS, at[:, k]) for k in range(3)]
-    higher = float(at[:, 2].max())
-    tracks += [np.full_like(time, max(4000.0, 1.2 * higher))]
-    tracks += [np.full_like(time, max(5000.0, 1.5 * higher))]
-    for frequency, bandwidth in zip(tracks, (60.0, 90.0, 150.0, 200.0, 250.0), strict=True):
-        if frequency.max() < 0.45 * rate:
-            sound = _resonated(sound, frequency, bandwidth, rate)
-    sound = sound * np.clip(np.minimum(time, seconds - time) / 0.02, 0, 1)
+    fundamental = pitch * (1.05 - 0.1 * time / seconds)
+    harmonic = np.arange(1, 0.45 * rate / fundamental[0])[:, None]
+    frequency = harmonic * fundamental
+    amplitude = 1 / harmonic
+    resonances = [np.interp(time / seconds, PARTS, at[:, k]) for k in range(3)]
+    highest = float(at[:, 2].max())
+    resonances += [max(4000.0, 1.2 * highest), max(5000.0, 1.5 * highest)]
+    for centre, bandwidth in zip(resonances, (60.0, 90.0, 150.0, 200.0, 250.0), strict=True):
+        amplitude = amplitude * centre**2
+        amplitude /= np.hypot(centre**2 - frequency**2, bandwidth * frequency)
+    phase = 2 * np.pi * np.cumsum(fundamental) / rate
+    sound = (amplitude * np.sin(harmonic * phase)).sum(0)
+    sound *= np.clip(np.minimum(time, seconds - time) / 0.02, 0, 1)
     made: Array = 0.5 * sound / np.abs(sound).max()
     return made
 
@@ -220,16 +193,3 @@ def _resonances(frames: Array, rate: float) -> list[Array]:
     frequency = np.angle(roots) * rate / (2 * np.pi)
     kept = (bandwidth < WIDEST) & (frequency > LOWEST) & (frequency < rate / 2 - 50)
     return [np.sort(f[keep]) for f, keep in zip(frequency, kept, strict=True)]
-
-
-def _resonated(sound: Array, frequency: Array, bandwidth: float, rate: float) -> Array:
-    """``sound`` through a resonator whose frequency, (n,), moves."""
-    c = -np.exp(-2 * np.pi * bandwidth / rate)
-    b = 2 * np.exp(-np.pi * bandwidth / rate) * np.cos(2 * np.pi * frequency / rate)
-    given = ((1 - b - c) * sound).tolist()
-    last, before = 0.0, 0.0
-    out = []
-    for value, factor in zip(given, b.tolist(), strict=True):
-        last, before = value + factor * last + c * before, last
-        out.append(last)
-    return np.array(out)

@@ -19,9 +19,9 @@ from pnnlab.errors import DataError
 from pnnlab.storage import user_path
 
 
-def data_root(environment: Mapping[str, str] = os.environ) -> Path | None:
+def data_root() -> Path | None:
     """Folder that ``PNNLAB_DATA`` names, or None."""
-    root = environment.get("PNNLAB_DATA", "").strip()
+    root = os.environ.get("PNNLAB_DATA", "").strip()
     return user_path(root) if root else None
 
 
@@ -33,22 +33,12 @@ def find_file(root: Path | None, *names: str) -> Path | None:
 
 @dataclass(frozen=True)
 class IdxFiles:
-    """A set of images in four files of the IDX format, plain or gzipped.
-
-    Attributes
-    ----------
-    folders : tuple of str
-        Where the set may lie below ``PNNLAB_DATA``; the first is torchvision's layout.
-    md5 : mapping of str to str
-        MD5 of each uncompressed file, so that a file compressed anew is still the same.
-    alternative : str
-        What to do without the files.
-    """
+    """A set of images in four files of the IDX format, plain or gzipped."""
 
     name: str
-    folders: tuple[str, ...]
-    md5: Mapping[str, str]
-    alternative: str
+    folders: tuple[str, ...]  # below PNNLAB_DATA, best place first: torchvision's
+    md5: Mapping[str, str]  # of each uncompressed file: one compressed anew is still the same
+    alternative: str  # to the files
 
     def find(self, root: Path | None) -> Path | None:
         """Folder below ``root`` that holds all four files, or None."""
@@ -56,13 +46,7 @@ class IdxFiles:
         return next((p for p in places if all(_locate(p, name) for name in self.md5)), None)
 
     def read(self, folder: Path, part: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Images, (n, rows, columns), and labels, (n,), of ``part``: ``"train"`` or ``"t10k"``.
-
-        Raises
-        ------
-        DataError
-            A file cannot be read, or is not the one it claims to be.
-        """
+        """Images, (n, rows, columns), and labels, (n,), of ``part``: ``"train"`` or ``"t10k"``."""
         images, labels = f"{part}-images-idx3-ubyte", f"{part}-labels-idx1-ubyte"
         return self._read(folder, images), self._read(folder, labels)
 

@@ -10,6 +10,13 @@ where :math:`s` belongs to the speaker and is the same in all his vowels, :math:
 and R is the measured correlation between the formants and times of one token. Idealised: R and S
 are the same for all vowels and groups, and the tails are those of a normal distribution.
 
+The statistics, in hillenbrand1995.csv, are computed from the measurements of J. Hillenbrand, L. A.
+Getty, M. J. Clark and K. Wheeler, Acoustic characteristics of American English vowels, J. Acoust.
+Soc. Am. 97, 3099 (1995): 45 men, 48 women and 46 children of ten to twelve years, who each said the
+words below once. Formants that could not be measured are left out. Labels are those of the
+measurements, in which ah is the vowel of "hod"; in Peterson and Barney's older set it is that of
+"hud".
+
 `wright_vowels` and `hillenbrand` are read from the folder that ``PNNLAB_DATA`` names.
 """
 
@@ -29,18 +36,28 @@ from pnnlab.errors import DataError, RangeError
 from pnnlab.plain import whole
 from pnnlab.storage import user_path
 from pnnlab.tasks.files import damaged, data_root, find_file, read_bytes
-from pnnlab.tasks.hillenbrand1995 import (
-    CORRELATION,
-    FEATURES,
-    GROUPS,
-    SHARED,
-    TIMES,
-    VOWELS,
-    moments,
-)
 from pnnlab.tasks.task import Split, Task
 
 Array = NDArray[np.float64]
+
+VOWELS = ("ae", "ah", "aw", "uw", "er", "iy", "ih")  # the paper's seven, in its order
+WORDS = ("had", "hod", "hawed", "who'd", "heard", "heed", "hid")
+GROUPS = ("men", "women", "children")
+TIMES = ("steady", "20%", "50%", "80%")  # of the vowel's duration
+FEATURES = tuple(f"F{k} {time} (Hz)" for time in TIMES for k in (1, 2, 3))
+
+_TABLE: Array = np.loadtxt(
+    Path(__file__).with_name("hillenbrand1995.csv"),
+    delimiter=",",
+    skiprows=3,
+    usecols=range(3, 15),
+    encoding="utf-8",
+)
+# Of the logarithms, within vowel and group, (12, 12); the part of it that the vowels of one speaker
+# share: the mean product of two different vowels of one speaker, each in units of its standard
+# deviation, averaged over the four times.
+CORRELATION = _TABLE[-12:]
+SHARED = np.tile([[0.220, 0.159, 0.180], [0.159, 0.265, 0.243], [0.180, 0.243, 0.312]], (4, 4))
 
 # Hz, F1 to F3, what 0 and 1 stand for: fixed before anything is drawn, round numbers five standard
 # deviations beyond the outermost vowels of a group.
@@ -63,14 +80,13 @@ def vowels(seed: int = 0, *, speakers: str | Sequence[str] = "women") -> Task:
 
     As in the paper there are 30 training tokens a vowel, said by women, whose vowels lie in one
     cloud each; men and children have clouds of their own. Every token is generated and every
-    speaker appears in one split only, with one token of each vowel. Data that cost nothing allow a
-    validation split larger than the training split, and a test split on which one token is a
-    twentieth of a percent, where the paper's 49 made it two percent.
+    speaker appears in one split only, with one token of each vowel. On a test split of this size
+    one token is a twentieth of a percent, where the paper's 49 made it two percent.
 
     Parameters
     ----------
     seed : int
-        Of all tokens: each seed has speakers of its own.
+        Each seed has speakers of its own.
     speakers : str or sequence of str
         ``"women"``, ``"men"``, ``"children"``, or several of them, who then take turns.
 
@@ -84,10 +100,6 @@ def vowels(seed: int = 0, *, speakers: str | Sequence[str] = "women") -> Task:
     ------
     RangeError
         There are no such speakers.
-
-    Notes
-    -----
-    Source: the statistics of Hillenbrand et al., J. Acoust. Soc. Am. 97, 3099 (1995).
     """
     model = formant_model(speakers)
     splits = []
@@ -110,9 +122,9 @@ def wright_vowels(path: str | Path | None = None, *, held_out: int = 42, seed: i
     path : path, optional
         The file ``vowels_wright2022.npz``; by default it is looked for under ``PNNLAB_DATA``.
     held_out : int
-        Tokens of the authors' 210 that become the validation split, as many of each vowel, so that
-        settings can be chosen. 0: all 210 are trained on, as in the paper, and the validation split
-        shows the same 210 again; nothing may be chosen by it.
+        Tokens of the authors' 210 that become the validation split, as many of each vowel. 0: all
+        210 are trained on, as in the paper, and the validation split shows the same 210 again;
+        nothing may be chosen by it.
     seed : int
         Of which tokens are held out.
 
@@ -170,15 +182,10 @@ def hillenbrand(
     ----------
     path : path, optional
         The file ``vowdata.dat``; by default it is looked for under ``PNNLAB_DATA``.
-    speakers : str or sequence of str
-        ``"women"``, ``"men"``, ``"children"``, or several of them.
+    speakers
+        As of `vowels`; formants are scaled as there.
     seed : int
         Of which speakers are in which split.
-
-    Returns
-    -------
-    Task
-        Formants scaled into [0, 1] as those of `vowels`.
 
     Raises
     ------
@@ -186,10 +193,6 @@ def hillenbrand(
         The file is missing or not what it should be, or a formant is out of every reasonable range.
     RangeError
         There are no such speakers.
-
-    Notes
-    -----
-    Source: Hillenbrand et al., J. Acoust. Soc. Am. 97, 3099 (1995).
     """
     groups = speaker_groups(speakers)
     found = user_path(path) if path is not None else find_hillenbrand()
@@ -238,23 +241,11 @@ def find_hillenbrand() -> Path | None:
 
 
 def read_vowdata(path: str | Path) -> tuple[NDArray[np.str_], NDArray[np.str_], Array]:
-    """All tokens of Hillenbrand's ``vowdata.dat``, whose head explains its columns.
+    """Read speakers, vowels and formants of all tokens of Hillenbrand's ``vowdata.dat``.
 
-    Duration, fundamental frequency and F4 are passed over.
-
-    Returns
-    -------
-    speakers : array of str, (n,)
-        Such as ``"w01"``: m, w, b, g for man, woman, boy, girl.
-    vowels : array of str, (n,)
-        Hillenbrand's labels; ``"ah"`` is the vowel of "hod", ``"uh"`` of "hud", ``"oo"`` of "hood".
-    hz : array, (n, 12)
-        Formants in the order of `FEATURES`; NaN where they could not be measured.
-
-    Raises
-    ------
-    DataError
-        The file cannot be read, or holds no token.
+    Speakers, (n,), are such as ``"w01"``: m, w, b, g for man, woman, boy, girl. Vowels, (n,), are
+    Hillenbrand's labels. Formants, (n, 12), Hz, are in the order of `FEATURES`; NaN where they
+    could not be measured. The file's head explains its columns; others are passed over.
     """
     try:
         lines = user_path(path).read_text(encoding="ascii").splitlines()
@@ -269,6 +260,12 @@ def read_vowdata(path: str | Path) -> tuple[NDArray[np.str_], NDArray[np.str_], 
     speakers, labels, numbers = zip(*found, strict=True)
     hz = np.array([line.split() for line in numbers], dtype=np.float64)[:, _COLUMNS]
     return np.array(speakers), np.array(labels), np.where(hz == 0, np.nan, hz)
+
+
+def moments(group: str) -> tuple[Array, Array]:
+    """Means and standard deviations of a group's formants, each (7, 12), Hz."""
+    mean, sd = _TABLE[:-12].reshape(3, 7, 2, 12)[GROUPS.index(group)].swapaxes(0, 1).copy()
+    return mean, sd
 
 
 def speaker_groups(speakers: str | Sequence[str]) -> tuple[str, ...]:
@@ -302,18 +299,10 @@ def formant_hz(x: Tensor, groups: Sequence[str] = ("women",)) -> Array:
 
 @dataclass(frozen=True)
 class FormantModel:
-    """The densities that tokens are drawn from.
+    """The densities that tokens are drawn from, of the logarithms of the formants in Hz."""
 
-    Attributes
-    ----------
-    groups : tuple of str
-        Groups of speakers, equally frequent.
-    mu, sigma : array, (groups, 7, 12)
-        Of the logarithms of the formants in Hz.
-    """
-
-    groups: tuple[str, ...]
-    mu: Array
+    groups: tuple[str, ...]  # equally frequent
+    mu: Array  # (groups, 7, 12)
     sigma: Array
 
 
@@ -328,14 +317,7 @@ def formant_model(speakers: str | Sequence[str] = "women") -> FormantModel:
 def draw(
     model: FormantModel, n: int, random: np.random.Generator
 ) -> tuple[Array, NDArray[np.int64]]:
-    """Tokens of speakers who say the seven vowels in turn.
-
-    Returns
-    -------
-    hz : array, (n, 12), in the order of `FEATURES`
-    labels : array, (n,)
-        The first seven tokens are the vowels of the first speaker, and so on.
-    """
+    """Draw formants, (n, 12), Hz, of speakers who say the seven vowels in turn, and the labels."""
     count = -(-n // len(VOWELS))
     group = np.repeat(np.arange(count) % len(model.groups), len(VOWELS))[:n]
     labels = np.tile(np.arange(len(VOWELS)), count)[:n]
@@ -351,10 +333,7 @@ def draw(
 
 
 def log_likelihood(model: FormantModel, hz: Array) -> Array:
-    """Log-density of each token under each vowel, (n, 7); its speaker is not known.
-
-    Of the logarithms of the formants ``hz``, (n, 12), and averaged over the groups.
-    """
+    """Log-density of each token, (n, 12), under each vowel, (n, 7), averaged over the groups."""
     z = (np.log(hz)[:, None, None] - model.mu) / model.sigma  # (n, groups, 7, 12)
     squares = np.einsum("...i,ij,...j->...", z, np.linalg.inv(CORRELATION), z, optimize=True)
     constant = np.linalg.slogdet(2 * np.pi * CORRELATION)[1]
@@ -368,9 +347,8 @@ def bayes_accuracy(
 ) -> tuple[float, float]:
     """The best accuracy on `vowels` that any classifier can have, and its standard error.
 
-    It is the mean, over about ``n`` tokens drawn for this alone, of the probability of their most
-    probable vowel, by the densities that generate them. The classifier hears one token at a time
-    and does not know who speaks.
+    The mean, over about ``n`` tokens, of the probability of their most probable vowel, by the
+    densities that generate them, of one token at a time and an unknown speaker.
     """
     model = formant_model(speakers)
     random = np.random.default_rng([whole("seed", seed, 0), 3])

