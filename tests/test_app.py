@@ -14,22 +14,19 @@ from typing import Any
 import ipywidgets as widgets
 import nbformat
 import pytest
-import torch
 from ipywidgets.embed import dependency_state
 from records import wait_until
-from torch import nn
-from toy import Toy, ToyTwin
+from runners import toy_training
 
 from pnnlab import cli
 from pnnlab.background import Session
 from pnnlab.demos.app import LabApp, RunOnStart, circuit_lab
 from pnnlab.demos.serving import AsyncMappingKernelManager, OneKernel
 from pnnlab.errors import InstrumentError, RunError, ShapeError
-from pnnlab.gradients import physics_aware
-from pnnlab.layers import PhysicalLayer, Rescale
 from pnnlab.runs import list_runs
-from pnnlab.training import FitSettings, Training
+from pnnlab.training import FitSettings
 
+SHORT = FitSettings(epochs=2, batch_size=50, evaluations=1)
 STORED = 200_000  # bytes of all widgets of the app in a notebook, at most
 
 
@@ -99,20 +96,9 @@ def test_the_text_that_stands_in_for_it_is_always_the_same() -> None:
 # --- the lab that is served --------------------------------------------------------------
 
 
-def toy_training() -> Training:
-    layer = PhysicalLayer(Toy(), ToyTwin(), physics_aware, encoding=Rescale(6))
-    split = SimpleNamespace(x=torch.rand(20, 6), targets=torch.randint(0, 2, (20,)))
-    settings = FitSettings(epochs=2, batch_size=10, evaluations=1)
-    return Training(
-        nn.Sequential(layer, nn.Linear(6, 2)),
-        SimpleNamespace(train=split, validation=split),
-        settings,
-    )
-
-
 def test_a_run_gets_a_folder_of_its_own_once_it_is_started(tmp_path: Path) -> None:
     root = tmp_path / "results"
-    sessions = [Session(RunOnStart(root, "toy", toy_training())) for _ in range(3)]
+    sessions = [Session(RunOnStart(root, "toy", toy_training(settings=SHORT))) for _ in range(3)]
     assert not root.exists()
     for session in sessions[:2]:
         session.start().join()

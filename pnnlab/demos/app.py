@@ -6,7 +6,7 @@ from functools import partial
 from html import escape
 from itertools import count
 from pathlib import Path
-from typing import Any, TypeAlias, final
+from typing import final
 
 import ipywidgets as widgets
 import torch
@@ -27,14 +27,12 @@ from pnnlab.training import FitSettings, Record, Training
 from pnnlab.twins import CircuitEquations, PhysicsTwin
 from pnnlab.views.dashboard import TrainingDashboard
 from pnnlab.views.panel import DevicePanel
-from pnnlab.views.parts import alert, discard, style_sheet
+from pnnlab.views.parts import View, alert, discard, style_sheet
 from pnnlab.views.pastruns import PastRuns
-
-View: TypeAlias = Any  # has a widget, and can be closed
 
 
 @final
-class LabApp:
+class LabApp(View):
     """Views as tabs of one page, each made when its tab is first chosen.
 
     At the end of a cell it shows itself; ``pnnlab lab --app`` serves such a notebook as an app.
@@ -57,6 +55,8 @@ class LabApp:
         Those that were made.
     """
 
+    alt_text = "The lab on one page"
+
     def __init__(
         self, tabs: Mapping[str, Callable[[], View]], *, title: str = "The lab", about: str = ""
     ) -> None:
@@ -70,11 +70,6 @@ class LabApp:
         self.widget = widgets.VBox([style_sheet("app"), head, self.tabs]).add_class("pnn-app")
         self.tabs.observe(lambda _: self._open(), "selected_index")
         self._open()
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        bundle: dict[str, Any] = self.widget._repr_mimebundle_(**kwargs)
-        # The same text in every run; it stands in for the app where no widget can live.
-        return bundle | {"text/plain": "The lab on one page (alive in Jupyter)"}
 
     def close(self) -> None:
         """Take everything off the page. What the views show goes on."""

@@ -4,7 +4,6 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from html import escape
-from typing import Any
 
 import ipywidgets as widgets
 import numpy as np
@@ -23,7 +22,7 @@ from pnnlab.tasks import Task
 from pnnlab.training import Journey, Stage, journey
 from pnnlab.views.controls import OneOf
 from pnnlab.views.lineplot import Line, Panel, number
-from pnnlab.views.parts import LatestRequests, button, count, discard, percent, style_sheet
+from pnnlab.views.parts import LatestRequests, View, button, count, discard, percent, style_sheet
 from pnnlab.views.plotgrid import PlotGrid
 from pnnlab.views.style import PALETTE, STYLE, Picture
 
@@ -33,7 +32,7 @@ FORMANT_TASKS = ("vowels", "hillenbrand-vowels")  # whose features formant_featu
 NOTHING = '<div role="status" class="pnn-verdict"><span>Nothing sent yet.</span></div>'
 
 
-class LiveInference:
+class LiveInference(View):
     """A trained network to try out: what goes in, what each layer does, which class it names.
 
     At the end of a cell it shows itself. A digit is drawn or chosen, a vowel said or chosen; then
@@ -70,6 +69,8 @@ class LiveInference:
     --------
     >>> LiveInference(training.network, task).choose(0)  # doctest: +SKIP
     """
+
+    alt_text = "Live inference"
 
     def __init__(
         self,
@@ -112,11 +113,6 @@ class LiveInference:
             self._cost.value = "A digital network: no device is driven."
         self.widget = self._laid_out()
         self._refuse("")
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        bundle: dict[str, Any] = self.widget._repr_mimebundle_(**kwargs)
-        # The same text in every run; it stands in for the view where no widget can live.
-        return bundle | {"text/plain": "Live inference (alive in Jupyter)"}
 
     def choose(self, row: int) -> "LiveInference":
         """Send a test example through, wait for it, and return this view.

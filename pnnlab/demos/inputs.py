@@ -35,19 +35,15 @@ PITCH = {"women": 210.0, "men": 120.0, "children": 250.0}  # Hz, of a voice that
 class ExampleList(anywidget.AnyWidget):
     """A row of examples to choose from, and a button for others.
 
-    Attributes
-    ----------
-    items : list of dict
-        ``name``, for those who point at it or listen, and what is on the button: ``text``, or
-        ``picture``, a data address.
-    chosen : int
-        Place of what is marked as chosen, or -1. Whoever is told of a choice marks it.
+    An item has a ``name``, for screen readers, and on its button a ``text`` or a ``picture``, a
+    data address.
     """
 
     _esm, _css = assets("choice")
     title = traitlets.Unicode("").tag(sync=True)
     items = traitlets.List(trait=traitlets.Dict()).tag(sync=True)
     chosen = traitlets.Int(-1).tag(sync=True)
+    """Place of what is marked as chosen, or -1; set by whoever is told of a choice."""
 
     def __init__(
         self, title: str, *, on_choose: Callable[[int], None], on_more: Callable[[], None]
@@ -71,26 +67,17 @@ class ExampleList(anywidget.AnyWidget):
 
 @final
 class Sketchpad(anywidget.AnyWidget):
-    """What a hand draws, as strokes: small to send, exact to undo, sharp at every size.
-
-    Parameters
-    ----------
-    continuous : bool
-        Tell of a stroke while it is drawn, several times a second, not only when it has ended.
-
-    Attributes
-    ----------
-    strokes : list of list of int
-        Each stroke as x, y, x, y and so on, in thousandths of the pad, from the upper left.
-    """
+    """A pad to draw on. Strokes are small to send, exact to undo, sharp at every size."""
 
     _esm, _css = assets("sketchpad")
     title = traitlets.Unicode("Draw").tag(sync=True)
     continuous = traitlets.Bool(True).tag(sync=True)
+    """Send a stroke while it is drawn, several times a second, not only when it has ended."""
     # No echo: when it came, the page would have drawn on.
     strokes = traitlets.List(trait=traitlets.List(trait=traitlets.Int())).tag(
         sync=True, echo_update=False
     )
+    """Each as x, y, x, y and so on, in thousandths of the pad, from the upper left."""
 
     def __init__(self, *, continuous: bool = True) -> None:
         super().__init__(continuous=continuous)
@@ -106,25 +93,15 @@ class Sketchpad(anywidget.AnyWidget):
 class Microphone(anywidget.AnyWidget):
     """Records in the browser. No sound is stored in the notebook.
 
-    Parameters
-    ----------
-    on_sound : callable
-        Called with the samples, (n,), 1 being full scale, and their rate, per second. The text of
-        a `PnnlabError` that it raises is shown below the button.
-
-    Attributes
-    ----------
-    seconds : float
-        How long a recording is.
-    refused : str
-        Why the last recording could not be used; empty if it was taken. What the page's own browser
-        refuses is shown in that page alone.
+    ``on_sound`` is called with the samples, (n,), 1 being full scale, and their rate, per second.
+    The text of a `PnnlabError` that it raises is shown below the button.
     """
 
     _esm, _css = assets("microphone")
     title = traitlets.Unicode("").tag(sync=True)
     seconds = traitlets.Float(1.5).tag(sync=True)
     refused = traitlets.Unicode("").tag(sync=True)
+    """Why the last recording could not be used; what a browser refuses, its page shows alone."""
 
     def __init__(self, title: str, on_sound: Callable[[NDArray[np.float64], float], None]) -> None:
         super().__init__(title=title)
@@ -153,24 +130,12 @@ class Example(NamedTuple):
 
 
 class Input(ABC):
-    """A way to give examples, beginning with those of the task's test split.
+    """A way to give examples, beginning with one of each class of the task's test split.
 
-    Parameters
-    ----------
-    send : callable
-        Called with each example that a visitor gives.
-    title : str
-        Of the examples to choose from.
-
-    Attributes
-    ----------
-    choice : ExampleList
-        One test example of each class.
-    widget : ipywidgets.VBox
-        Everything that a visitor handles.
+    ``send`` is called with each example that a visitor gives.
     """
 
-    widget: widgets.VBox
+    widget: widgets.VBox  # everything that a visitor handles
 
     def __init__(self, task: Task, send: Callable[[Example], None], title: str) -> None:
         self.task = task
@@ -204,8 +169,8 @@ class Input(ABC):
         return f"{short} ({WORDS[VOWELS.index(short)]})" if short in VOWELS else short
 
     def _button(self, row: int) -> dict[str, str]:
-        """What is on the button of a test example."""
-        return {"text": self.name(int(self.task.test.targets[row]))}
+        label = self.name(int(self.task.test.targets[row]))
+        return {"name": f"{label}, test example {row}", "text": label}
 
     def _on_choose(self, place: int) -> None:
         self.send(self.example(self._rows[place]))
@@ -215,11 +180,7 @@ class Input(ABC):
         labels = self.task.test.targets
         places = [(labels == label).nonzero()[:, 0].tolist() for label in range(self.task.classes)]
         self._rows = [rows[self._page % len(rows)] for rows in places if rows]
-        names = [f"{self.name(int(labels[row]))}, test example {row}" for row in self._rows]
-        buttons = map(self._button, self._rows)
-        self.choice.offer(
-            [{"name": name} | each for name, each in zip(names, buttons, strict=True)]
-        )
+        self.choice.offer([self._button(row) for row in self._rows])
 
 
 @final
@@ -258,7 +219,8 @@ class ImageInput(Input):
         return super().example(row)
 
     def _button(self, row: int) -> dict[str, str]:
-        return {"picture": picture(self.drawing.image(self.task.test.x[row]))}
+        image = self.drawing.image(self.task.test.x[row])
+        return super()._button(row) | {"picture": picture(image)}
 
     def _on_stroke(self) -> None:
         if lines := self.pad.lines:

@@ -204,7 +204,7 @@ def hillenbrand(
     names, words, hz = read_vowdata(found)
     group_of = np.array([_GROUP_OF[name[0]] for name in names])
     usable = np.isin(group_of, groups) & np.isin(words, VOWELS) & np.isfinite(hz).all(1)
-    names, words, hz, group_of = (column[usable] for column in (names, words, hz, group_of))
+    names, words, hz, group_of = names[usable], words[usable], hz[usable], group_of[usable]
     random = np.random.default_rng(whole("seed", seed, 0))
     part_of: dict[str, int] = {}
     for group in groups:
@@ -371,5 +371,6 @@ def _normal(covariance: Array, n: int, random: np.random.Generator) -> Array:
 
 
 def _task(name: str, splits: Sequence[Split], source: str, unit: str = "Hz") -> Task:
+    train, validation, test = splits
     features = tuple(feature.replace("(Hz)", f"({unit})") for feature in FEATURES)
-    return Task(name, *splits, len(VOWELS), None, source, VOWELS, features)
+    return Task(name, train, validation, test, len(VOWELS), None, source, VOWELS, features)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from html import escape
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, final
+from typing import Literal, TypeAlias, final
 
 import ipywidgets as widgets
 import numpy as np
@@ -19,7 +19,7 @@ from pnnlab.views.controls import OneOf
 from pnnlab.views.dashboard.board import TITLES
 from pnnlab.views.dashboard.panels import metric_label, metric_range
 from pnnlab.views.lineplot import Line, Panel
-from pnnlab.views.parts import RefreshLoop, button, count, discard, duration, style_sheet
+from pnnlab.views.parts import RefreshLoop, View, button, count, discard, duration, style_sheet
 from pnnlab.views.past import Kept, Past, Watched
 from pnnlab.views.plotgrid import PlotGrid, still
 from pnnlab.views.style import Picture
@@ -48,7 +48,7 @@ COLUMNS = (
 
 
 @final
-class Comparison:
+class Comparison(View):
     """Metric and loss on the device of several trainings, over steps, device passes or time.
 
     Sessions are followed while they run, and run folders while they grow, also from another
@@ -73,6 +73,8 @@ class Comparison:
     RunError
         There is nothing to compare, or no run where a path leads.
     """
+
+    alt_text = "Comparison of trainings"
 
     def __init__(self, runs: Mapping[str, Source], *, against: Against = "steps") -> None:
         if not runs:
@@ -104,11 +106,6 @@ class Comparison:
         self.refresh()
         if self._going():
             self._refresh_loop.wake()
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        bundle: dict[str, Any] = self.widget._repr_mimebundle_(**kwargs)
-        # The same words in every run; they stand in for the view where no widget can live.
-        return bundle | {"text/plain": "Comparison of trainings (alive in Jupyter)"}
 
     def figure(self) -> Picture:
         """What is shown now, as a still picture."""

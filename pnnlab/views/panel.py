@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 from html import escape
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import ipywidgets as widgets
 import torch
@@ -18,7 +18,7 @@ from pnnlab.protocols import PhysicalSystem, SimulatedSystem
 from pnnlab.views.controls import Entry
 from pnnlab.views.curve import Curve, Part
 from pnnlab.views.figures import device_panel
-from pnnlab.views.parts import LatestRequests, button, count, discard, style_sheet
+from pnnlab.views.parts import LatestRequests, View, button, count, discard, style_sheet
 from pnnlab.views.style import Picture
 from pnnlab.views.touch import CodeBox, HeatMap, ResponsePlot
 
@@ -28,7 +28,7 @@ COLORS = {"x": "green", "theta": "purple"}
 T = TypeVar("T")
 
 
-class DevicePanel:
+class DevicePanel(View):
     """A device to touch: curves to draw, the live response, its twin, and the code of it all.
 
     At the end of a cell it shows itself. A simulated device answers while you draw. On a bench
@@ -60,6 +60,8 @@ class DevicePanel:
     --------
     >>> DevicePanel(Probe(Circuit(0), twin), units=Circuit)  # doctest: +SKIP
     """
+
+    alt_text = "Device panel"
 
     def __init__(
         self,
@@ -104,11 +106,6 @@ class DevicePanel:
         """
         training = self.session is not None and self.session.active
         return isinstance(self.probe.system, SimulatedSystem) and not training
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        bundle: dict[str, Any] = self.widget._repr_mimebundle_(**kwargs)
-        # The same words in every run; they stand in for the panel where no widget can live.
-        return bundle | {"text/plain": "Device panel (alive in Jupyter)"}
 
     def figure(self) -> Picture:
         """What the panel shows now, as a still picture that every viewer can show."""

@@ -2,11 +2,12 @@
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import cache
 from html import escape
 from pathlib import Path
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import ipywidgets as widgets
 
@@ -21,6 +22,21 @@ def _sheet(name: str) -> str:
 def style_sheet(name: str) -> widgets.HTML:
     """The style sheet ``name.css`` of pnnlab/static, as a widget that takes no room."""
     return widgets.HTML(f"<style>{_sheet(name)}</style>", layout={"display": "none"})
+
+
+class View(ABC):
+    """Shows its widget at the end of a cell, and its text where no widget can live."""
+
+    alt_text: ClassVar[str]
+    widget: widgets.DOMWidget
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        bundle: dict[str, Any] = self.widget._repr_mimebundle_(**kwargs)
+        return bundle | {"text/plain": f"{self.alt_text} (alive in Jupyter)"}  # in every run alike
+
+    @abstractmethod
+    def close(self) -> None:
+        """Take the widgets off the page."""
 
 
 def button(description: str, icon: str, act: Callable[[], object]) -> widgets.Button:

@@ -13,7 +13,7 @@ from pnnlab.runs import EventRow, RunInfo, list_runs
 from pnnlab.storage import user_path
 from pnnlab.views.comparison import Comparison
 from pnnlab.views.dashboard.panels import training_panels
-from pnnlab.views.parts import alert, button, count, discard, style_sheet
+from pnnlab.views.parts import View, alert, button, count, discard, style_sheet
 from pnnlab.views.past import Kept
 from pnnlab.views.plotgrid import PlotGrid, still
 from pnnlab.views.style import Picture
@@ -29,7 +29,7 @@ COLUMNS = (
 
 
 @final
-class PastRuns:
+class PastRuns(View):
     """A table of all runs in a folder; open one to see its curves, or several to compare them.
 
     It only reads: runs that are going on, here or in another process, are not disturbed.
@@ -45,6 +45,8 @@ class PastRuns:
     table : Table
         Its chosen rows are open; the key of a row is the path of its folder below ``root``.
     """
+
+    alt_text = "Past runs"
 
     def __init__(self, root: str | Path) -> None:
         self.root = user_path(root)
@@ -62,11 +64,6 @@ class PastRuns:
         self.widget.add_class("pnn-dashboard")
         self.table.observe(lambda _: self._show(), "chosen")
         self.refresh()
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        bundle: dict[str, Any] = self.widget._repr_mimebundle_(**kwargs)
-        # The same words in every run; they stand in for the view where no widget can live.
-        return bundle | {"text/plain": "Past runs (alive in Jupyter)"}
 
     def figure(self) -> Picture:
         """The curves of the opened runs, as a still picture.

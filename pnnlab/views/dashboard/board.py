@@ -4,7 +4,6 @@ import threading
 from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import ipywidgets as widgets
 import torch
@@ -22,7 +21,7 @@ from pnnlab.training.training import MakeOptimizer
 from pnnlab.views.dashboard.details import SectionContext, Sections
 from pnnlab.views.dashboard.panels import training_panels
 from pnnlab.views.lineplot import number
-from pnnlab.views.parts import RefreshLoop, button, count, discard, duration, style_sheet
+from pnnlab.views.parts import RefreshLoop, View, button, count, discard, duration, style_sheet
 from pnnlab.views.plotgrid import PlotGrid, still
 from pnnlab.views.style import Picture
 
@@ -59,7 +58,7 @@ async def watch(
     return training
 
 
-class TrainingDashboard:
+class TrainingDashboard(View):
     """A live view of a session, with the buttons that command it.
 
     At the end of a cell it shows itself. It reads the session at most ten times a second, in a
@@ -100,6 +99,8 @@ class TrainingDashboard:
     >>> dashboard  # doctest: +SKIP
     >>> await session.done(); dashboard.figure()  # doctest: +SKIP
     """
+
+    alt_text = "Training dashboard"
 
     def __init__(
         self,
@@ -145,11 +146,6 @@ class TrainingDashboard:
         self.refresh()
         if session.active:
             self._refresh_loop.wake()
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        bundle: dict[str, Any] = self.widget._repr_mimebundle_(**kwargs)
-        # The same words in every run; they stand in for the dashboard where no widget can live.
-        return bundle | {"text/plain": "Training dashboard (alive in Jupyter)"}
 
     async def watch(self) -> None:
         """Show the dashboard, start the session if need be, and wait until it has ended.
