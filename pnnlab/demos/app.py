@@ -67,7 +67,9 @@ class LabApp(View):
         self.views: dict[str, View] = {}
         self.tabs = widgets.Tab([widgets.VBox() for _ in tabs], titles=list(tabs), selected_index=0)
         head = widgets.HTML(f"<h1>{escape(title)}</h1><span>{escape(about)}</span>")
-        self.widget = widgets.VBox([style_sheet("app"), head, self.tabs]).add_class("pnn-app")
+        self.widget = widgets.VBox([style_sheet("view", "app"), head, self.tabs]).add_class(
+            "pnn-app"
+        )
         self.tabs.observe(lambda _: self._open(), "selected_index")
         self._open()
 
@@ -100,7 +102,7 @@ def circuit_lab(
     is a gap to show, and something to refit.
 
     ``root`` is the folder of the runs, each of which makes its own in it once it is started;
-    ``unit`` says which fabricated copy of the board it is.
+    ``unit`` is the number of the fabricated copy of the board.
     """
     unit_of = partial(Circuit, input_dim=64, replays=4, output_dim=64)
     board = unit_of(unit, seed=seed)
@@ -116,7 +118,7 @@ def circuit_lab(
     first = torch.rand(board.param_dim, generator=seeded(seed))
 
     def panel() -> DevicePanel:
-        # The board, counted by itself: what a visitor asks of it is no cost of the training.
+        # Its passes are counted apart: those of visitors are no cost of the training.
         probe = Probe(board, twin, x=task.test.x[0], theta=first)
         return DevicePanel(probe, units=unit_of, presets=images, session=session)
 

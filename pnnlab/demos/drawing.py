@@ -43,7 +43,7 @@ FULL_FRAME = Frame(side=28, box=28, pen=2.4, by_mass=False)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Drawing:
-    """From strokes to the features of a task, and from features to an image to look at.
+    """From strokes to the features of a task, and from features to an image.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ class Drawing:
         return x if self.order is None else x[self.order]
 
     def image(self, x: Tensor) -> Array:
-        """The features ``x``, (side * side,), as an image to look at; (side, side)."""
+        """The features ``x``, (side * side,), as an image, (side, side)."""
         pixels = x.detach().double().cpu()
         if self.order is not None:
             pixels = torch.empty_like(pixels).scatter_(0, self.order, pixels)

@@ -22,7 +22,16 @@ from pnnlab.tasks import Task
 from pnnlab.training import Journey, Stage, journey
 from pnnlab.views.controls import OneOf
 from pnnlab.views.lineplot import Line, Panel, number
-from pnnlab.views.parts import LatestRequests, View, button, count, discard, percent, style_sheet
+from pnnlab.views.parts import (
+    LatestRequests,
+    View,
+    button,
+    count,
+    discard,
+    percent,
+    show_error,
+    style_sheet,
+)
 from pnnlab.views.plotgrid import PlotGrid
 from pnnlab.views.style import PALETTE, STYLE, Picture
 
@@ -112,7 +121,7 @@ class LiveInference(View):
         if not layers:
             self._cost.value = "A digital network: no device is driven."
         self.widget = self._laid_out()
-        self._refuse("")
+        show_error(self._refusal, "")
 
     def choose(self, row: int) -> "LiveInference":
         """Send a test example through, wait for it, and return this view.
@@ -127,22 +136,22 @@ class LiveInference(View):
 
     def figure(self) -> Picture:
         """What the view shows now, as a still picture; `DataError` before anything was sent."""
-        went = self.journey
-        if went is None or self._example is None:
+        result = self.journey
+        if result is None or self._example is None:
             raise DataError("nothing has been sent yet: choose(0) sends the first test example.")
-        rows = 1 + (len(went.stages) + 1) // 2
+        rows = 1 + (len(result.stages) + 1) // 2
         with rc_context(dict(STYLE)):
             figure = Figure(figsize=(9.6, 0.6 + 2.7 * rows), layout="constrained")
             grid = figure.subplots(rows, 2, squeeze=False)
             self.source.draw(grid[0, 0], self._example)
-            _draw_odds(grid[0, 1], went, self.source.short)
+            _draw_odds(grid[0, 1], result, self.source.short)
             for place, axes in enumerate(grid[1:].flat):
-                if place < len(went.stages):
-                    _read_out_panel(went.stages[place]).draw(axes)
+                if place < len(result.stages):
+                    _read_out_panel(result.stages[place]).draw(axes)
                 else:
                     axes.remove()
-            spent = f"   ·   {self.passes} device passes" if went.stages else ""
-            title = _verdict(went, self._example.label, self.source.name) + spent
+            spent = f"   ·   {self.passes} device passes" if result.stages else ""
+            title = _verdict(result, self._example.label, self.source.name) + spent
             figure.suptitle(title, fontsize=10, x=0.01, ha="left")
         return Picture(figure)
 
@@ -163,34 +172,34 @@ class LiveInference(View):
         try:
             self._send(example)
         except (PnnlabError, OSError, RuntimeError) as error:  # torch's own are RuntimeErrors
-            self._refuse(str(error))
+            show_error(self._refusal, error)
 
     def _send(self, example: Example) -> None:
         with self._sending:
             act = partial(journey, self.network, example.x)
             if self.session is None:
-                went = act()
+                result = act()
             else:
-                went = self.session.do(f"{example.source} through the network", act).result()
-            self._example, self.journey = example, went
-            self.passes += went.device_passes
+                result = self.session.do(f"{example.source} through the network", act).result()
+            self._example, self.journey = example, result
+            self.passes += result.device_passes
             self.source.show(example)
-            self._show(example, went)
+            self._show(example, result)
 
-    def _show(self, example: Example, went: Journey) -> None:
-        mark = "" if example.label is None else ("✓" if example.label == went.winner else "✗")
+    def _show(self, example: Example, result: Journey) -> None:
+        mark = "" if example.label is None else ("✓" if example.label == result.winner else "✗")
         self._verdict.value = (
             f'<div role="status" class="pnn-verdict"><b aria-hidden="true">'
-            f"{escape(self.source.short(went.winner))} {mark}</b>"
-            f"<span>{escape(_verdict(went, example.label, self.source.name))}</span></div>"
+            f"{escape(self.source.short(result.winner))} {mark}</b>"
+            f"<span>{escape(_verdict(result, example.label, self.source.name))}</span></div>"
         )
-        self._odds.value = _odds_html(went, self.source.name)
-        if went.stages:
-            each = count(went.device_passes)
+        self._odds.value = _odds_html(result, self.source.name)
+        if result.stages:
+            each = count(result.device_passes)
             spent = f"{each} device passes for this one, {count(self.passes)} so far"
             self._cost.value = f"<span>{spent}</span>"
         self.again.disabled = False
-        self._refuse("")
+        show_error(self._refusal, "")
         self._show_layers()
 
     def _show_layers(self) -> None:
@@ -198,18 +207,13 @@ class LiveInference(View):
             panel = _drive_panel if self.shown.value == "Drives" else _read_out_panel
             self.plots.show([panel(stage) for stage in self.journey.stages])
 
-    def _refuse(self, words: str) -> None:
-        refusal = f'<div role="alert" class="pnn-refusal">{escape(words)}</div>'
-        self._refusal.value = refusal if words else ""
-        self._refusal.layout.display = None if words else "none"
-
     def _laid_out(self) -> widgets.VBox:
         bar = widgets.HBox([self._verdict, self.shown.widget, self.again])
         bar.add_class("pnn-bar")
         middle = widgets.VBox([bar, self._refusal, self.plots])
         columns = widgets.Box([self.source.widget, middle, widgets.VBox([self._odds, self._cost])])
         columns.add_class("pnn-columns")
-        return widgets.VBox([style_sheet("inference"), columns]).add_class("pnn-inference")
+        return widgets.VBox([style_sheet("view", "inference"), columns]).add_class("pnn-inference")
 
 
 def _read_out_panel(stage: Stage) -> Panel:
@@ -227,7 +231,7 @@ def _read_out_panel(stage: Stage) -> Panel:
 
 
 def _drive_panel(stage: Stage) -> Panel:
-    """What went into the device."""
+    """What result into the device."""
     clamped = f" · {percent(stage.clamped)} clamped" if stage.clamped else ""
     return Panel(
         title=f"Layer {stage.name}{clamped}",
@@ -248,30 +252,30 @@ def _of_shots(stage: Stage) -> str:
     return f", {len(stage.drive)} shots in a row" if len(stage.drive) > 1 else ""
 
 
-def _verdict(went: Journey, label: int | None, name: Callable[[int], str]) -> str:
+def _verdict(result: Journey, label: int | None, name: Callable[[int], str]) -> str:
     """Which class the network names, in words, and whether that is right."""
-    sure = percent(float(went.probabilities[went.winner]))
-    where = "The device reads" if went.stages else "The network reads"
-    words = f"{where} {name(went.winner)}, {sure} sure"
+    sure = percent(float(result.probabilities[result.winner]))
+    where = "The device reads" if result.stages else "The network reads"
+    words = f"{where} {name(result.winner)}, {sure} sure"
     if label is not None:
-        words += ", and is right" if label == went.winner else f", but it is {name(label)}"
-    if went.twin_probabilities is None:
+        words += ", and is right" if label == result.winner else f", but it is {name(label)}"
+    if result.twin_probabilities is None:
         return f"{words}."
-    best = int(went.twin_probabilities.argmax())
-    alone = percent(float(went.twin_probabilities[best]))
+    best = int(result.twin_probabilities.argmax())
+    alone = percent(float(result.twin_probabilities[best]))
     return f"{words}. Its twin alone would read {name(best)}, {alone} sure."
 
 
-def _odds_html(went: Journey, name: Callable[[int], str]) -> str:
+def _odds_html(result: Journey, name: Callable[[int], str]) -> str:
     """Every class with its probability, a bar as long, and a tick where the twin puts it."""
-    twin = went.twin_probabilities
+    twin = result.twin_probabilities
     rows = []
-    for label, chance in enumerate(went.probabilities.tolist()):
+    for label, chance in enumerate(result.probabilities.tolist()):
         tick = spoken = ""
         if twin is not None:
             tick = f'<u style="left:{100 * float(twin[label]):.1f}%"></u>'
             spoken = f'<small class="pnn-spoken">, twin {percent(float(twin[label]))}</small>'
-        first = ' class="pnn-first"' if label == went.winner else ""
+        first = ' class="pnn-first"' if label == result.winner else ""
         rows.append(
             f"<li{first}><span>{escape(name(label))}</span>"
             f'<i><em style="width:{100 * chance:.1f}%"></em>{tick}</i>'
@@ -281,13 +285,13 @@ def _odds_html(went: Journey, name: Callable[[int], str]) -> str:
     return f'<ul class="pnn-odds" aria-label="Probability of each class">{"".join(rows)}</ul>{key}'
 
 
-def _draw_odds(axes: Axes, went: Journey, name: Callable[[int], str]) -> None:
-    labels = np.arange(len(went.probabilities))
-    bars = axes.bar(labels, 100 * went.probabilities.numpy(), 0.6, color=PALETTE["blue"])
-    bars[went.winner].set_edgecolor("black")
-    bars[0].set_label("device" if went.stages else "network")
-    if went.twin_probabilities is not None:
-        twin = 100 * went.twin_probabilities.numpy()
+def _draw_odds(axes: Axes, result: Journey, name: Callable[[int], str]) -> None:
+    labels = np.arange(len(result.probabilities))
+    bars = axes.bar(labels, 100 * result.probabilities.numpy(), 0.6, color=PALETTE["blue"])
+    bars[result.winner].set_edgecolor("black")
+    bars[0].set_label("device" if result.stages else "network")
+    if result.twin_probabilities is not None:
+        twin = 100 * result.twin_probabilities.numpy()
         axes.plot(labels, twin, "_", ms=14, mew=2, color=PALETTE["vermillion"], label="twin alone")
     axes.set(title="Out: class probabilities", ylabel="probability (%)", ylim=(0, 105))
     axes.set_xticks(labels, [name(label) for label in labels.tolist()])

@@ -43,7 +43,7 @@ class ExampleList(anywidget.AnyWidget):
     title = traitlets.Unicode("").tag(sync=True)
     items = traitlets.List(trait=traitlets.Dict()).tag(sync=True)
     chosen = traitlets.Int(-1).tag(sync=True)
-    """Place of what is marked as chosen, or -1; set by whoever is told of a choice."""
+    """Place of what is marked as chosen, or -1; set by whoever handles a choice."""
 
     def __init__(
         self, title: str, *, on_choose: Callable[[int], None], on_more: Callable[[], None]

@@ -1,4 +1,4 @@
-r"""Formants of a vowel that somebody says, and a vowel that is said of given formants.
+r"""Measure the formants of a spoken vowel, and synthesise a vowel of given formants.
 
 A vowel is a buzz that throat and mouth filter. Linear prediction describes each sample by those
 before it,
@@ -46,8 +46,7 @@ PARTS = (0.2, 0.5, 0.8)  # of a vowel's duration, where the tasks read the forma
 def formants(samples: ArrayLike, rate: float, *, speakers: str = "women") -> Array:
     """Find the vowel in a recording and measure its formants.
 
-    Several ceilings are tried, and the tracks that move most smoothly are kept, for a formant that
-    is missed or made up jumps.
+    Try several ceilings and keep the smoothest tracks: a formant that is missed or made up jumps.
 
     Parameters
     ----------
@@ -66,7 +65,7 @@ def formants(samples: ArrayLike, rate: float, *, speakers: str = "women") -> Arr
     Raises
     ------
     DataError, ShapeError, RangeError
-        No vowel is in it, or an argument is not as said here.
+        No vowel is in it, or an argument is not as described here.
     """
     [group] = speaker_groups([speakers])
     sound = full_scale(samples)

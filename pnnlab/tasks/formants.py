@@ -94,7 +94,7 @@ def vowels(seed: int = 0, *, speakers: str | Sequence[str] = "women") -> Task:
     -------
     Task
         Formants scaled into [0, 1] by `RANGES`. A token outside, about one in a million, is drawn
-        again. `bayes_accuracy` says what can be reached.
+        again. `bayes_accuracy` gives what can be reached.
 
     Raises
     ------
@@ -291,7 +291,7 @@ def formant_features(hz: ArrayLike, groups: Sequence[str] = ("women",)) -> Tenso
 
 
 def formant_hz(x: Tensor, groups: Sequence[str] = ("women",)) -> Array:
-    """The other way: features of `vowels`, (..., 12), as formants in Hz."""
+    """Formants, (..., 12), Hz, of features of the task `vowels`."""
     low, high = limits(groups)
     hz: Array = x.detach().double().cpu().numpy() * (high - low) + low
     return hz

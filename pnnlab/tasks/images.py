@@ -299,6 +299,6 @@ def _affine_maps(
 
 
 def _moved(images: Tensor, maps: Tensor) -> Tensor:
-    """What ``maps`` make of ``images``, (n, 1, side, side); black where nothing is seen."""
+    """What ``maps`` make of ``images``, (n, 1, side, side); black outside the image."""
     grid = functional.affine_grid(maps, list(images.shape), align_corners=False)
     return functional.grid_sample(images, grid, align_corners=False).clamp(0, 1)

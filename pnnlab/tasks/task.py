@@ -27,7 +27,7 @@ class Split:
     Raises
     ------
     ShapeError, RangeError
-        They are not as said here.
+        They are not as described here.
     """
 
     x: Tensor
@@ -61,7 +61,7 @@ class Task:
     Attributes
     ----------
     train, validation, test : Split
-        Settings are chosen on ``validation``; ``test`` is looked at once, at the end.
+        Settings are chosen on ``validation``; ``test`` is used once, at the end.
     classes : int
         How many; of a regression, the number of values.
     side : int or None

@@ -19,7 +19,16 @@ from pnnlab.views.controls import OneOf
 from pnnlab.views.dashboard.board import TITLES
 from pnnlab.views.dashboard.panels import metric_label, metric_range
 from pnnlab.views.lineplot import Line, Panel
-from pnnlab.views.parts import RefreshLoop, View, button, count, discard, duration, style_sheet
+from pnnlab.views.parts import (
+    RefreshLoop,
+    View,
+    alert,
+    button,
+    count,
+    discard,
+    duration,
+    style_sheet,
+)
 from pnnlab.views.past import Kept, Past, Watched
 from pnnlab.views.plotgrid import PlotGrid, still
 from pnnlab.views.style import Picture
@@ -96,7 +105,7 @@ class Comparison(View):
         bar = widgets.HBox([self.against.widget, *([self.again] if self._kept else [])])
         bar.add_class("pnn-bar")
         self.widget = widgets.VBox(
-            [style_sheet("dashboard"), bar, self._grid, self._said, self.table]
+            [style_sheet("view", "dashboard"), bar, self._grid, self._said, self.table]
         )
         self.widget.add_class("pnn-dashboard")
         self._refresh_loop = RefreshLoop(self.refresh, self._going, interval=INTERVAL)
@@ -153,8 +162,7 @@ class Comparison(View):
         return {name: run for name, run in self.trainings.items() if name in self.table.chosen}
 
     def _words(self) -> str:
-        alert = f'<div role="alert" class="pnn-error">{escape(self._problem)}</div>'
-        said = [alert] if self._problem else []
+        said = [alert(self._problem)] if self._problem else []
         free = [name for name, run in self._shown().items() if not _passes(run)]
         if self.against.value == "passes" and free:
             said.append(f"No device passes, and so not in these plots: {escape(', '.join(free))}.")

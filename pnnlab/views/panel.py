@@ -18,7 +18,7 @@ from pnnlab.protocols import PhysicalSystem, SimulatedSystem
 from pnnlab.views.controls import Entry
 from pnnlab.views.curve import Curve, Part
 from pnnlab.views.figures import device_panel
-from pnnlab.views.parts import LatestRequests, View, button, count, discard, style_sheet
+from pnnlab.views.parts import LatestRequests, View, button, count, discard, show_error, style_sheet
 from pnnlab.views.style import Picture
 from pnnlab.views.touch import CodeBox, HeatMap, ResponsePlot
 
@@ -91,7 +91,7 @@ class DevicePanel(View):
         self.send = button("Send to notebook", "code", self._write)
         self._what, self._said, self._refusal = widgets.HTML(), widgets.HTML(), widgets.HTML()
         self.widget = self._laid_out()
-        self._refuse("")
+        show_error(self._refusal, "")
         self._name()
         if self.live:
             self._show_look(probe.measure())
@@ -150,11 +150,11 @@ class DevicePanel(View):
         try:
             self.probe.exchange(self._units(number))
         except PnnlabError as error:
-            self._refuse(str(error))
+            show_error(self._refusal, error)
             self.unit.value = self._unit
             return
         self._unit = number
-        self._refuse("")
+        show_error(self._refusal, "")
         self._name()
         self._ask_look()
 
@@ -191,10 +191,10 @@ class DevicePanel(View):
                 self._say(f"{name} …")
             found = act() if self.session is None else self.session.do(name, act).result()
         except (PnnlabError, OSError) as error:
-            self._refuse(str(error))
+            show_error(self._refusal, error)
             return None
         else:
-            self._refuse("")
+            show_error(self._refusal, "")
             return found
         finally:
             self._say()
@@ -233,11 +233,6 @@ class DevicePanel(View):
         passes = f"{count(self.probe.passes)} device passes so far"
         self._said.value = f"<span>{escape(busy) or how}</span> · <span>{passes}</span>"
 
-    def _refuse(self, words: str) -> None:
-        said = f'<div role="alert" class="pnn-refusal">{escape(words)}</div>'
-        self._refusal.value = said if words else ""
-        self._refusal.layout.display = None if words else "none"
-
     def _curve(self, side: Side) -> Curve:
         values = self.probe.side(side)
         fits = [name for name, drive in self._given.items() if drive.shape == values.shape]
@@ -274,6 +269,6 @@ class DevicePanel(View):
         if not self.probe.system.param_dim:
             self.curves["theta"].layout.display = "none"
         parts = [top, self.code, self._refusal, curves, self.response, below, self.map]
-        whole = widgets.VBox([style_sheet("panel"), *parts])
+        whole = widgets.VBox([style_sheet("view", "panel"), *parts])
         whole.add_class("pnn-panel")
         return whole

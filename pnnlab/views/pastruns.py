@@ -60,7 +60,7 @@ class PastRuns(View):
         self._below = widgets.VBox()
         bar = widgets.HBox([self.again, self._said])
         bar.add_class("pnn-bar")
-        self.widget = widgets.VBox([style_sheet("dashboard"), bar, self.table, self._below])
+        self.widget = widgets.VBox([style_sheet("view", "dashboard"), bar, self.table, self._below])
         self.widget.add_class("pnn-dashboard")
         self.table.observe(lambda _: self._show(), "chosen")
         self.refresh()

@@ -131,7 +131,7 @@ class TrainingDashboard(View):
         self.checkpoint = button("Checkpoint", "save", self._on_checkpoint)
         self.plots = PlotGrid()
         bar = widgets.HBox([self.toggle, self.stop, self.checkpoint, self._state])
-        seen = [style_sheet("dashboard"), bar, self._error, self._tiles, self.plots]
+        seen = [style_sheet("view", "dashboard"), bar, self._error, self._tiles, self.plots]
         seen += [self.looking.widget] if self.looking is not None else []
         self.widget = widgets.VBox(seen)
         self.widget.add_class("pnn-dashboard")
