@@ -18,21 +18,22 @@ from pnnlab.tasks.formants import (
     SHARED,
     VOWELS,
     draw,
-    formant_model,
     limits,
     log_likelihood,
+    log_moments,
     moments,
 )
 
 TOKENS = 7 * 4000
+WOMEN = ("women",)
 
 
 @pytest.fixture(scope="module")
 def drawn():
     """Many tokens of women: logarithms in units of the model, (speakers, 7, 12), and Hz."""
-    model = formant_model()
-    hz, labels = draw(model, TOKENS, np.random.default_rng(0))
-    z = (np.log(hz) - model.mu[0, labels]) / model.sigma[0, labels]
+    mu, sigma = log_moments(WOMEN)
+    hz, labels = draw(WOMEN, TOKENS, np.random.default_rng(0))
+    z = (np.log(hz) - mu[0, labels]) / sigma[0, labels]
     return z.reshape(-1, 7, 12), hz.reshape(-1, 7, 12)
 
 
@@ -106,20 +107,19 @@ def test_the_vowels_of_a_speaker_have_a_part_in_common(drawn):
 
 def test_densities_are_those_that_were_drawn_from(drawn):
     """The logarithm of a normal density averages to minus its entropy."""
-    model = formant_model()
+    _, sigma = log_moments(WOMEN)
     _, hz = drawn
-    logs = log_likelihood(model, hz[:, 2])[:, 2]
+    logs = log_likelihood(WOMEN, hz[:, 2])[:, 2]
     entropy = (
-        np.linalg.slogdet(2 * math.pi * math.e * CORRELATION)[1] / 2
-        + np.log(model.sigma[0, 2]).sum()
+        np.linalg.slogdet(2 * math.pi * math.e * CORRELATION)[1] / 2 + np.log(sigma[0, 2]).sum()
     )
     assert -logs.mean() == pytest.approx(entropy, abs=4.5 * logs.std() / math.sqrt(len(logs)))
 
 
 def test_groups_take_turns_and_their_densities_are_averaged():
-    both = formant_model(("men", "children"))
+    both = ("men", "children")
     hz, _ = draw(both, 28, np.random.default_rng(0))
-    alone = [np.exp(log_likelihood(formant_model(group), hz)) for group in ("men", "children")]
+    alone = [np.exp(log_likelihood([group], hz)) for group in ("men", "children")]
     assert np.exp(log_likelihood(both, hz)) == pytest.approx((alone[0] + alone[1]) / 2)
     theirs = np.log(alone[0]).max(1) > np.log(alone[1]).max(1)
     assert (theirs.reshape(4, 7).mean(1) > 0.5).tolist() == [True, False, True, False]
@@ -128,9 +128,8 @@ def test_groups_take_turns_and_their_densities_are_averaged():
 def test_the_bayes_accuracy_is_that_of_the_most_probable_vowel():
     """Counting right answers on other tokens gives the same number."""
     reached, error = bayes_accuracy(n=30_000)
-    model = formant_model()
-    hz, labels = draw(model, TOKENS, np.random.default_rng(7))
-    right = log_likelihood(model, hz).argmax(1) == labels
+    hz, labels = draw(WOMEN, TOKENS, np.random.default_rng(7))
+    right = log_likelihood(WOMEN, hz).argmax(1) == labels
     deviation = right.reshape(-1, 7).mean(1).std() / math.sqrt(TOKENS / 7)
     assert error < 0.001
     assert right.mean() == pytest.approx(reached, abs=4 * math.hypot(error, deviation))
@@ -139,8 +138,8 @@ def test_the_bayes_accuracy_is_that_of_the_most_probable_vowel():
 
 def test_no_classifier_beats_the_bayes_accuracy_and_a_good_one_comes_near():
     reached, _ = bayes_accuracy(n=30_000)
-    model, low_high = formant_model(), limits(("women",))
-    hz, labels = draw(model, 21_000, np.random.default_rng(5))
+    low_high = limits(WOMEN)
+    hz, labels = draw(WOMEN, 21_000, np.random.default_rng(5))
     task = vowels()
     tested = task.test.x.numpy() * (low_high[1] - low_high[0]) + low_high[0]
     good = QuadraticDiscriminantAnalysis().fit(50 * np.log(hz), labels)
@@ -152,10 +151,10 @@ def test_no_classifier_beats_the_bayes_accuracy_and_a_good_one_comes_near():
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_ranges_reach_five_deviations_beyond_every_vowel(group):
-    model = formant_model(group)
+    mu, sigma = log_moments([group])
     low, high = limits((group,))
-    assert (np.exp(model.mu - 5 * model.sigma) > low).all()
-    assert (np.exp(model.mu + 5 * model.sigma) < high).all()
+    assert (np.exp(mu - 5 * sigma) > low).all()
+    assert (np.exp(mu + 5 * sigma) < high).all()
     assert low[:3].tolist() == [pair[0] for pair in RANGES[group]]
 
 

@@ -15,12 +15,12 @@ from pnnlab.tasks.formants import (
     draw,
     formant_features,
     formant_hz,
-    formant_model,
     log_likelihood,
     moments,
 )
 
 RATE = 16_000
+WOMEN = ("women",)
 PITCH = {"women": 210.0, "men": 120.0, "children": 250.0}  # Hz
 
 
@@ -43,11 +43,10 @@ def test_the_seven_vowels_are_measured_as_they_were_made(speakers):
 
 
 def test_what_is_measured_tells_the_vowels_apart():
-    model = formant_model()
-    hz, labels = draw(model, 35, np.random.default_rng(1))
+    hz, labels = draw(WOMEN, 35, np.random.default_rng(1))
     heard = [formants(recorded(token), RATE) for token in hz]
-    assert np.mean(log_likelihood(model, np.array(heard)).argmax(1) == labels) >= 0.9
-    assert np.mean(log_likelihood(model, hz).argmax(1) == labels) >= 0.9
+    assert np.mean(log_likelihood(WOMEN, np.array(heard)).argmax(1) == labels) >= 0.9
+    assert np.mean(log_likelihood(WOMEN, hz).argmax(1) == labels) >= 0.9
 
 
 def test_any_sampling_rate_and_loudness_will_do():

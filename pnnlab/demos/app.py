@@ -27,7 +27,7 @@ from pnnlab.training import FitSettings, Record, Training
 from pnnlab.twins import CircuitEquations, PhysicsTwin
 from pnnlab.views.dashboard import TrainingDashboard
 from pnnlab.views.panel import DevicePanel
-from pnnlab.views.parts import View, alert, discard, style_sheet
+from pnnlab.views.parts import View, alert, style_sheet
 from pnnlab.views.pastruns import PastRuns
 
 
@@ -78,7 +78,7 @@ class LabApp(View):
         with self._making:
             for view in self.views.values():
                 view.close()
-            discard(self.widget)
+            super().close()
 
     def _open(self) -> None:
         place = self.tabs.selected_index

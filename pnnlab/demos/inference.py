@@ -27,7 +27,6 @@ from pnnlab.views.parts import (
     View,
     button,
     count,
-    discard,
     percent,
     show_error,
     style_sheet,
@@ -53,11 +52,9 @@ class LiveInference(View):
     ----------
     network : nn.Module
         Trained on ``task``. It is used and never changed.
-    task : Task
     drawing : Drawing, optional
         How strokes become features, if the task's pixels are subsampled or in an order of their
-        own, as ``dataclasses.replace(drawing_for(task), subsample=True)`` of
-        `pnnlab.demos.drawing` says.
+        own, such as ``dataclasses.replace(drawing_for(task), subsample=True)``.
     speakers : str
         Whose vowels the task has: ``"women"``, ``"men"`` or ``"children"``.
     session : Session, optional
@@ -70,9 +67,9 @@ class LiveInference(View):
     source : Input
         Pad or microphone, and the examples to choose from.
     journey : Journey or None
-        The last one.
+        What became of the last example.
     passes : int
-        Device passes that all journeys of this view have cost.
+        Device passes of this view in all.
 
     Examples
     --------
@@ -158,7 +155,7 @@ class LiveInference(View):
     def close(self) -> None:
         """Take the widgets off the page. The network stays as it is."""
         self.requests.forget()
-        discard(self.widget)
+        super().close()
 
     def _request(self, example: Example) -> None:
         """Send an example soon; of several that wait, only the newest is sent."""

@@ -24,7 +24,6 @@ import hashlib
 import io
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -46,13 +45,8 @@ GROUPS = ("men", "women", "children")
 TIMES = ("steady", "20%", "50%", "80%")  # of the vowel's duration
 FEATURES = tuple(f"F{k} {time} (Hz)" for time in TIMES for k in (1, 2, 3))
 
-_TABLE: Array = np.loadtxt(
-    Path(__file__).with_name("hillenbrand1995.csv"),
-    delimiter=",",
-    skiprows=3,
-    usecols=range(3, 15),
-    encoding="utf-8",
-)
+_CSV = Path(__file__).with_name("hillenbrand1995.csv")
+_TABLE: Array = np.loadtxt(_CSV, delimiter=",", skiprows=3, usecols=range(3, 15), encoding="utf-8")
 # Of the logarithms, within vowel and group, (12, 12); the part of it that the vowels of one speaker
 # share: the mean product of two different vowels of one speaker, each in units of its standard
 # deviation, averaged over the four times.
@@ -83,6 +77,9 @@ def vowels(seed: int = 0, *, speakers: str | Sequence[str] = "women") -> Task:
     speaker appears in one split only, with one token of each vowel. On a test split of this size
     one token is a twentieth of a percent, where the paper's 49 made it two percent.
 
+    Formants are scaled into [0, 1] by `RANGES`; a token outside, about one in a million, is drawn
+    again. `bayes_accuracy` gives what can be reached.
+
     Parameters
     ----------
     seed : int
@@ -90,32 +87,26 @@ def vowels(seed: int = 0, *, speakers: str | Sequence[str] = "women") -> Task:
     speakers : str or sequence of str
         ``"women"``, ``"men"``, ``"children"``, or several of them, who then take turns.
 
-    Returns
-    -------
-    Task
-        Formants scaled into [0, 1] by `RANGES`. A token outside, about one in a million, is drawn
-        again. `bayes_accuracy` gives what can be reached.
-
     Raises
     ------
     RangeError
         There are no such speakers.
     """
-    model = formant_model(speakers)
+    groups = speaker_groups(speakers)
     splits = []
     for number, size in enumerate((210, 500, 2000)):
-        hz, labels = draw(model, size, np.random.default_rng([whole("seed", seed, 0), number]))
-        splits.append(Split(formant_features(hz, model.groups), torch.tensor(labels)))
-    listed = " and ".join(model.groups)
-    source = f"generated from the statistics of Hillenbrand et al. (1995), {listed}"
+        hz, labels = draw(groups, size, np.random.default_rng([whole("seed", seed, 0), number]))
+        splits.append(Split(formant_features(hz, groups), torch.tensor(labels)))
+    source = "generated from the statistics of Hillenbrand et al. (1995), " + " and ".join(groups)
     return _task("vowels", splits, source)
 
 
 def wright_vowels(path: str | Path | None = None, *, held_out: int = 42, seed: int = 0) -> Task:
     """The paper's own 259 tokens, all of women, with the authors' split: 210 to train, 49 to test.
 
-    There are 37 tokens of each vowel. One token of the test split is 2 points, and all who speak
-    there speak in the training split too. Linear classifiers name 47 to 48 of the 49.
+    There are 37 tokens of each vowel, each feature divided by its largest value, as the authors
+    did. One token of the test split is 2 points, and all who speak there speak in the training
+    split too. Linear classifiers name 47 to 48 of the 49.
 
     Parameters
     ----------
@@ -127,11 +118,6 @@ def wright_vowels(path: str | Path | None = None, *, held_out: int = 42, seed: i
         nothing may be chosen by it.
     seed : int
         Of which tokens are held out.
-
-    Returns
-    -------
-    Task
-        Each feature divided by its largest value in the whole set, as the authors did.
 
     Raises
     ------
@@ -297,33 +283,26 @@ def formant_hz(x: Tensor, groups: Sequence[str] = ("women",)) -> Array:
     return hz
 
 
-@dataclass(frozen=True)
-class FormantModel:
-    """The densities that tokens are drawn from, of the logarithms of the formants in Hz."""
-
-    groups: tuple[str, ...]  # equally frequent
-    mu: Array  # (groups, 7, 12)
-    sigma: Array
-
-
-def formant_model(speakers: str | Sequence[str] = "women") -> FormantModel:
-    """Densities whose means and standard deviations are those that were published."""
-    groups = speaker_groups(speakers)
+def log_moments(groups: Sequence[str]) -> tuple[Array, Array]:
+    """Mu and sigma of the logarithms, each (groups, 7, 12), that give the published moments."""
     mean, sd = np.stack([moments(group) for group in groups], 1)
     variance = np.log1p((sd / mean) ** 2)  # of a log-normal variable's logarithm
-    return FormantModel(groups, np.log(mean) - variance / 2, np.sqrt(variance))
+    return np.log(mean) - variance / 2, np.sqrt(variance)
 
 
 def draw(
-    model: FormantModel, n: int, random: np.random.Generator
+    groups: Sequence[str], n: int, random: np.random.Generator
 ) -> tuple[Array, NDArray[np.int64]]:
-    """Draw formants, (n, 12), Hz, of speakers who say the seven vowels in turn, and the labels."""
+    """Draw formants, (n, 12), Hz, of speakers who say the seven vowels in turn, and the labels.
+
+    The groups of speakers take turns.
+    """
     count = -(-n // len(VOWELS))
-    group = np.repeat(np.arange(count) % len(model.groups), len(VOWELS))[:n]
+    group = np.repeat(np.arange(count) % len(groups), len(VOWELS))[:n]
     labels = np.tile(np.arange(len(VOWELS)), count)[:n]
-    mu, sigma = model.mu[group, labels], model.sigma[group, labels]
+    mu, sigma = (moment[group, labels] for moment in log_moments(groups))
     speaker = np.repeat(_normal(SHARED, count, random), len(VOWELS), axis=0)[:n]
-    low, high = (np.log(limit) for limit in limits(model.groups))
+    low, high = (np.log(limit) for limit in limits(groups))
     own = CORRELATION - SHARED
     logs = mu + sigma * (speaker + _normal(own, n, random))
     while len(outside := np.flatnonzero(((logs < low) | (logs > high)).any(1))):
@@ -332,13 +311,14 @@ def draw(
     return np.exp(logs), labels
 
 
-def log_likelihood(model: FormantModel, hz: Array) -> Array:
+def log_likelihood(groups: Sequence[str], hz: Array) -> Array:
     """Log-density of each token, (n, 12), under each vowel, (n, 7), averaged over the groups."""
-    z = (np.log(hz)[:, None, None] - model.mu) / model.sigma  # (n, groups, 7, 12)
+    mu, sigma = log_moments(groups)
+    z = (np.log(hz)[:, None, None] - mu) / sigma  # (n, groups, 7, 12)
     squares = np.einsum("...i,ij,...j->...", z, np.linalg.inv(CORRELATION), z, optimize=True)
     constant = np.linalg.slogdet(2 * np.pi * CORRELATION)[1]
-    logs = -(squares + constant) / 2 - np.log(model.sigma).sum(-1)
-    averaged: Array = np.logaddexp.reduce(logs, axis=1) - np.log(len(model.groups))
+    logs = -(squares + constant) / 2 - np.log(sigma).sum(-1)
+    averaged: Array = np.logaddexp.reduce(logs, axis=1) - np.log(len(groups))
     return averaged
 
 
@@ -350,12 +330,12 @@ def bayes_accuracy(
     The mean, over about ``n`` tokens, of the probability of their most probable vowel, by the
     densities that generate them, of one token at a time and an unknown speaker.
     """
-    model = formant_model(speakers)
+    groups = speaker_groups(speakers)
     random = np.random.default_rng([whole("seed", seed, 0), 3])
     block = 1000 * len(VOWELS)  # in parts, to keep the memory small
     means = []
     for _ in range(max(2, round(whole("n", n) / block))):
-        logs = log_likelihood(model, draw(model, block, random)[0])
+        logs = log_likelihood(groups, draw(groups, block, random)[0])
         chances = np.exp(logs.max(1) - np.logaddexp.reduce(logs, axis=1))
         means.append(chances.reshape(-1, len(VOWELS)).mean(1))  # a speaker's tokens are alike
     by_speaker = np.concatenate(means)

@@ -100,10 +100,8 @@ def mnist(
 
     Raises
     ------
-    DataError
-        The full set is not there, or a file is not the one it claims to be.
-    RangeError
-        ``side`` does not divide 28.
+    DataError, RangeError
+        A file is missing or not the one it claims to be, or ``side`` does not divide 28.
     """
     side = check_side(side, WIDTH)
     if full is None:
@@ -192,11 +190,6 @@ def augmented(
         Largest shift either way, horizontal and vertical, as a fraction of the side.
     scale : tuple of float
         Smallest and largest magnification.
-
-    Raises
-    ------
-    ShapeError, RangeError
-        As of `shrunk`; or ``copies`` is negative, or a scale is not positive.
     """
     copies = whole("copies", copies, 0)
     if not 0 < scale[0] <= scale[1]:

@@ -25,7 +25,6 @@ from pnnlab.views.parts import (
     alert,
     button,
     count,
-    discard,
     duration,
     style_sheet,
 )
@@ -142,7 +141,7 @@ class Comparison(View):
         self._refresh_loop.close()
         for forget in self._forget:
             forget()
-        discard(self.widget)
+        super().close()
 
     def _going(self) -> bool:
         waiting = any(not run.whole for run in self._kept)

@@ -18,7 +18,7 @@ from pnnlab.protocols import PhysicalSystem, SimulatedSystem
 from pnnlab.views.controls import Entry
 from pnnlab.views.curve import Curve, Part
 from pnnlab.views.figures import device_panel
-from pnnlab.views.parts import LatestRequests, View, button, count, discard, show_error, style_sheet
+from pnnlab.views.parts import LatestRequests, View, button, count, show_error, style_sheet
 from pnnlab.views.style import Picture
 from pnnlab.views.touch import CodeBox, HeatMap, ResponsePlot
 
@@ -114,7 +114,7 @@ class DevicePanel(View):
     def close(self) -> None:
         """Take the widgets off the page. The probe stays as it is."""
         self.requests.forget()
-        discard(self.widget)
+        super().close()
 
     # --- what a hand asks for ----------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from abc import ABC, abstractmethod
+from abc import ABC
 from collections.abc import Callable
 from functools import cache
 from html import escape
@@ -35,9 +35,9 @@ class View(ABC):
         bundle: dict[str, Any] = self.widget._repr_mimebundle_(**kwargs)
         return bundle | {"text/plain": f"{self.alt_text} (alive in Jupyter)"}  # in every run alike
 
-    @abstractmethod
     def close(self) -> None:
         """Take the widgets off the page."""
+        discard(self.widget)
 
 
 def button(description: str, icon: str, act: Callable[[], object]) -> widgets.Button:

@@ -99,7 +99,7 @@ class PastRuns(View):
         """Take the widgets off the page."""
         with self._lock:
             self._clear()
-            discard(self.widget)
+            super().close()
 
     def _name(self, folder: Path) -> str:
         return folder.relative_to(self.root).as_posix()

@@ -21,7 +21,7 @@ from pnnlab.training.training import MakeOptimizer
 from pnnlab.views.dashboard.details import SectionContext, Sections
 from pnnlab.views.dashboard.panels import training_panels
 from pnnlab.views.lineplot import number
-from pnnlab.views.parts import RefreshLoop, View, button, count, discard, duration, style_sheet
+from pnnlab.views.parts import RefreshLoop, View, button, count, duration, style_sheet
 from pnnlab.views.plotgrid import PlotGrid, still
 from pnnlab.views.style import Picture
 
@@ -198,7 +198,7 @@ class TrainingDashboard(View):
         """Stop observing, and take the widgets off the page. The session goes on."""
         self._forget()
         self._refresh_loop.close()
-        discard(self.widget)
+        super().close()
         if self.looking is not None:
             self.looking.close()
 
