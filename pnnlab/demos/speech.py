@@ -131,10 +131,8 @@ def synthesised(
     frequency = harmonic * fundamental
     amplitude = 1 / harmonic
     highest = float(at[:, 2].max())
-    resonances = [
-        *(np.interp(time / seconds, PARTS, at[:, k]) for k in range(3)),
-        *(max(4000.0, 1.2 * highest), max(5000.0, 1.5 * highest)),
-    ]
+    resonances = [np.interp(time / seconds, PARTS, at[:, k]) for k in range(3)]
+    resonances += [np.array(max(4000.0, 1.2 * highest)), np.array(max(5000.0, 1.5 * highest))]
     for centre, bandwidth in zip(resonances, (60.0, 90.0, 150.0, 200.0, 250.0), strict=True):
         amplitude = amplitude * centre**2
         amplitude /= np.hypot(centre**2 - frequency**2, bandwidth * frequency)
