@@ -50,7 +50,6 @@ class LabApp(View):
     ----------
     widget : ipywidgets.VBox
         The whole page, to be placed in a layout of your own.
-    tabs : ipywidgets.Tab
     views : dict of str to view
         Those that were made.
     """
@@ -67,9 +66,8 @@ class LabApp(View):
         self.views: dict[str, View] = {}
         self.tabs = widgets.Tab([widgets.VBox() for _ in tabs], titles=list(tabs), selected_index=0)
         head = widgets.HTML(f"<h1>{escape(title)}</h1><span>{escape(about)}</span>")
-        self.widget = widgets.VBox([style_sheet("view", "app"), head, self.tabs]).add_class(
-            "pnn-app"
-        )
+        page = [style_sheet("view", "app"), head, self.tabs]
+        self.widget = widgets.VBox(page).add_class("pnn-app")
         self.tabs.observe(lambda _: self._open(), "selected_index")
         self._open()
 
@@ -101,8 +99,7 @@ def circuit_lab(
     The network is that of the tour. Its twins know the board from its data sheet alone, so there
     is a gap to show, and something to refit.
 
-    ``root`` is the folder of the runs, each of which makes its own in it once it is started;
-    ``unit`` is the number of the fabricated copy of the board.
+    ``root`` is the folder of the runs, ``unit`` the number of the fabricated copy of the board.
     """
     unit_of = partial(Circuit, input_dim=64, replays=4, output_dim=64)
     board = unit_of(unit, seed=seed)

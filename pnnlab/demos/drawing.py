@@ -43,29 +43,12 @@ FULL_FRAME = Frame(side=28, box=28, pen=2.4, by_mass=False)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Drawing:
-    """From strokes to the features of a task, and from features to an image.
+    """From strokes to the features of a task, and from features to an image."""
 
-    Parameters
-    ----------
-    side : int
-        The task's images are ``side`` by ``side`` pixels.
-    frame : Frame
-        Of the images that they were made from; ``side`` divides its side.
-    subsample : bool
-        How they were made smaller; see `pnnlab.tasks.shrunk`.
-    order : Tensor, (side * side,), int64, or None
-        The pixel that each feature shows, if they do not go row by row.
-
-    Raises
-    ------
-    RangeError, ShapeError
-        ``side`` does not divide that of the frame, or ``order`` does not name every pixel once.
-    """
-
-    side: int
-    frame: Frame = MNIST_FRAME
-    subsample: bool = False
-    order: Tensor | None = None
+    side: int  # the task's images are side by side pixels
+    frame: Frame = MNIST_FRAME  # of the images that they were made from
+    subsample: bool = False  # how they were made smaller; see `pnnlab.tasks.shrunk`
+    order: Tensor | None = None  # pixel of each feature, (side * side,), if not row by row
 
     def __post_init__(self) -> None:
         check_side(self.side, self.frame.side)

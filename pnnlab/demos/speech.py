@@ -48,24 +48,10 @@ def formants(samples: ArrayLike, rate: float, *, speakers: str = "women") -> Arr
 
     Try several ceilings and keep the smoothest tracks: a formant that is missed or made up jumps.
 
-    Parameters
-    ----------
-    samples : array_like, (n,)
-        One vowel, also within a short word, in any form that `full_scale` takes.
-    rate : float
-        Samples a second.
-    speakers : str
-        ``"women"``, ``"men"`` or ``"children"``.
-
-    Returns
-    -------
-    array, (12,)
-        F1 to F3 where they are steadiest and at 20, 50 and 80 % of its duration, Hz.
-
-    Raises
-    ------
-    DataError, ShapeError, RangeError
-        No vowel is in it, or an argument is not as described here.
+    ``samples``, (n,), are one vowel, also within a short word, in any form that `full_scale` takes,
+    at ``rate`` samples a second; ``speakers`` are women, men or children. Gives F1 to F3 where they
+    are steadiest and at 20, 50 and 80 % of the vowel's duration, (12,), Hz. Raises `DataError` if
+    no vowel is in it.
     """
     [group] = speaker_groups([speakers])
     sound = full_scale(samples)

@@ -86,11 +86,6 @@ def vowels(seed: int = 0, *, speakers: str | Sequence[str] = "women") -> Task:
         Each seed has speakers of its own.
     speakers : str or sequence of str
         ``"women"``, ``"men"``, ``"children"``, or several of them, who then take turns.
-
-    Raises
-    ------
-    RangeError
-        There are no such speakers.
     """
     groups = speaker_groups(speakers)
     splits = []
@@ -121,10 +116,8 @@ def wright_vowels(path: str | Path | None = None, *, held_out: int = 42, seed: i
 
     Raises
     ------
-    DataError
-        The file is missing, or not the one it claims to be.
-    RangeError
-        ``held_out`` is not a multiple of seven below 210.
+    DataError, RangeError
+        The file is missing or not what it should be, or ``held_out`` no multiple of seven.
     """
     each, odd = divmod(whole("held_out", held_out), len(VOWELS))
     if odd or not 0 <= each < 28:  # the rarest vowel has 28 training tokens
@@ -175,10 +168,8 @@ def hillenbrand(
 
     Raises
     ------
-    DataError
-        The file is missing or not what it should be, or a formant is out of every reasonable range.
-    RangeError
-        There are no such speakers.
+    DataError, RangeError
+        The file is missing or not what it should be, or there are no such speakers.
     """
     groups = speaker_groups(speakers)
     found = user_path(path) if path is not None else find_hillenbrand()
@@ -295,7 +286,7 @@ def draw(
 ) -> tuple[Array, NDArray[np.int64]]:
     """Draw formants, (n, 12), Hz, of speakers who say the seven vowels in turn, and the labels.
 
-    The groups of speakers take turns.
+    The groups take turns.
     """
     count = -(-n // len(VOWELS))
     group = np.repeat(np.arange(count) % len(groups), len(VOWELS))[:n]

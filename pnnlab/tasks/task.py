@@ -23,11 +23,6 @@ class Split:
     x : Tensor, (n, features), float32, in [0, 1]
     targets : Tensor, (n,), int64, or (n, values), floating point
         Classes, numbered from 0, of whatever type of whole numbers; or the values of a regression.
-
-    Raises
-    ------
-    ShapeError, RangeError
-        They are not as described here.
     """
 
     x: Tensor
@@ -72,11 +67,6 @@ class Task:
         One for each class, in order of their numbers; empty where they have no names.
     feature_names : tuple of str
         One for each element of ``x``, with its unit; empty for pixels.
-
-    Raises
-    ------
-    ShapeError, RangeError
-        The splits do not fit each other, ``classes`` or the names.
     """
 
     name: str
@@ -129,7 +119,7 @@ class Task:
         Raises
         ------
         ShapeError, RangeError
-            As of `Split`; or a fraction leaves a split empty.
+            The examples are not as `Split` and `Task` want them, or a split is empty.
         """
         rows, wanted = (
             given.float() if given.dtype == torch.float64 else given
