@@ -37,15 +37,15 @@ import sys
 sys.path.insert(0, {str(Path(__file__).parent.parent)!r})
 import ipywidgets
 from pnnlab.views import Line, Panel, PlotGrid
-from pnnlab.demos.inputs import ExampleList, Item
+from pnnlab.demos.inputs import ExampleList
 
 def show(grid, n):
     lines = [Line(label="a", x=range(n), y=range(n))]
     grid.show([Panel(title="T", y_label="y", lines=lines)])
 
 told, asked = PlotGrid(), PlotGrid()
-choice = ExampleList("Which", "Others", on_choose=lambda _: show(asked, 5), on_more=print)
-choice.offer([Item("this one")])
+choice = ExampleList("Which", on_choose=lambda _: show(asked, 5), on_more=print)
+choice.offer([{{"name": "this one", "text": "this one"}}])
 show(told, 3)
 ipywidgets.VBox([choice, told, asked])
 """

@@ -159,7 +159,7 @@ def test_mnist_is_found_where_the_task_finds_it(
     monkeypatch.setenv("PNNLAB_DATA", str(tmp_path / "data"))
     finding = named(examine(tmp_path / "results", notebooks), "MNIST")
     assert finding == Finding("Data", "MNIST", str(folder))
-    assert find_mnist({"PNNLAB_DATA": str(tmp_path / "data")}) == folder
+    assert find_mnist() == folder
 
 
 @pytest.mark.parametrize("place", ["FashionMNIST/raw", "fashion-mnist"])

@@ -17,12 +17,12 @@ from pnnlab.background import Session
 from pnnlab.demos.drawing import Drawing
 from pnnlab.demos.inference import LiveInference
 from pnnlab.demos.inputs import ImageInput, PlainInput, VowelInput
-from pnnlab.demos.speech import formant_hz
 from pnnlab.errors import DataError
 from pnnlab.gradients import ideal, physics_aware
 from pnnlab.layers import PhysicalLayer, Rescale, Shots, calibrate, deep_pnn, physical_layers
 from pnnlab.protocols import PhysicalSystem
 from pnnlab.tasks import digits, vowels
+from pnnlab.tasks.formants import formant_hz
 from pnnlab.views.style import Picture
 
 DIGITS, VOWELS = digits(), vowels()
@@ -72,7 +72,7 @@ def test_a_drawing_travels_through_the_devices(live):
     values = np.frombuffer(live.plots.points, "<f4")[:64].reshape(4, 16)
     np.testing.assert_allclose(values[1], live.journey.stages[0].measured[0], rtol=1e-6)
     np.testing.assert_allclose(values[3], live.journey.stages[0].modelled[0], rtol=1e-6)
-    assert "your drawing: 8 × 8 pixels" in live.source._seen.value
+    assert "your drawing: 8 × 8 pixels" in live.source._pixels.value
     winner = live.journey.winner
     said = live._verdict.value
     assert f"The device reads {winner}, " in said
@@ -99,7 +99,7 @@ def test_a_test_image_is_chosen_and_judged(live):
     wait_until(lambda: live.passes == 2)
     wait_until(lambda: not live.requests.busy)
     assert choice.chosen == 3
-    assert live._given.label == 3
+    assert live._example.label == 3
     right = live.journey.winner == 3
     assert ("and is right" in live._verdict.value) == right
     assert ("but it is 3" in live._verdict.value) != right
@@ -189,7 +189,7 @@ def test_a_vowel_is_chosen_said_and_heard(monkeypatch):
     message(view.source.microphone, {"rate": rate}, sound.tobytes())
     wait_until(lambda: view.passes == 4)
     wait_until(lambda: not view.requests.busy)
-    assert "your voice" in view._given.what
+    assert "your voice" in view._example.source
     heard = formant_hz(view.journey.x)
     np.testing.assert_allclose(heard[3:], hz[3:], rtol=0.15)
     assert view.source.choice.chosen == -1

@@ -15,7 +15,7 @@ from pnnlab.errors import DataError, PnnlabError, RunError
 from pnnlab.instruments.recording import Recorder, Replay, recording_dataset
 from pnnlab.results import Row, Summary
 from pnnlab.storage import user_path
-from pnnlab.tasks.recordings import read_vowdata
+from pnnlab.tasks.formants import read_vowdata
 from pnnlab.twins.neural import Mlp, NeuralTwin
 from pnnlab.views import Comparison, PastRuns
 

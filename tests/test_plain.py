@@ -23,7 +23,6 @@ from pnnlab.protocols import device
 from pnnlab.results.baselines import linear, linear_baseline, mlp
 from pnnlab.runs import train
 from pnnlab.systems import SHG, Circuit, Oscillators, Plate
-from pnnlab.tasks.transforms import augmented
 from pnnlab.training import FitSettings
 from pnnlab.twins.agreement import agreement_at
 from pnnlab.twins.twin import Signature, predict
@@ -154,7 +153,7 @@ WAYS: dict[str, Callable[[Any], Any]] = {
     "seed of a classifier": lambda n: weights(linear(6, 3, seed=n)),
     "seed of digits": lambda n: tasks.digits(n).test.x,
     "seed of vowels": lambda n: tasks.vowels(n).test.x,
-    "copies": lambda n: augmented(tasks.digits().train.first(3), n, seed=n).x,
+    "copies": lambda n: tasks.augmented(tasks.digits().train.first(3), n, seed=n).x,
 }
 
 

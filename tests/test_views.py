@@ -335,7 +335,7 @@ def test_a_running_session_is_followed(
     hand.let(7)
     wait_until(lambda: ">7 <small>" in dashboard._tiles.value)
     assert "Running" in dashboard._state.value
-    assert dashboard.plots.panels[0]["lines"][0]["n"] == 7
+    wait_until(lambda: dashboard.plots.panels[0]["lines"][0]["n"] == 7)
     hand.let(1000)
     wait_until(lambda: "Finished" in dashboard._state.value)
     assert ">100 <small>" in dashboard._tiles.value

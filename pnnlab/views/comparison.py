@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from html import escape
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, final
+from typing import Literal, TypeAlias, final
 
 import ipywidgets as widgets
 import numpy as np
@@ -19,7 +19,15 @@ from pnnlab.views.controls import OneOf
 from pnnlab.views.dashboard.board import TITLES
 from pnnlab.views.dashboard.panels import metric_label, metric_range
 from pnnlab.views.lineplot import Line, Panel
-from pnnlab.views.parts import RefreshLoop, button, count, discard, duration, style_sheet
+from pnnlab.views.parts import (
+    RefreshLoop,
+    View,
+    alert,
+    button,
+    count,
+    duration,
+    style_sheet,
+)
 from pnnlab.views.past import Kept, Past, Watched
 from pnnlab.views.plotgrid import PlotGrid, still
 from pnnlab.views.style import Picture
@@ -48,7 +56,7 @@ COLUMNS = (
 
 
 @final
-class Comparison:
+class Comparison(View):
     """Metric and loss on the device of several trainings, over steps, device passes or time.
 
     Sessions are followed while they run, and run folders while they grow, also from another
@@ -74,6 +82,8 @@ class Comparison:
         There is nothing to compare, or no run where a path leads.
     """
 
+    alt_text = "Comparison of trainings"
+
     def __init__(self, runs: Mapping[str, Source], *, against: Against = "steps") -> None:
         if not runs:
             raise RunError("there is nothing to compare: give at least one session or run folder.")
@@ -94,7 +104,7 @@ class Comparison:
         bar = widgets.HBox([self.against.widget, *([self.again] if self._kept else [])])
         bar.add_class("pnn-bar")
         self.widget = widgets.VBox(
-            [style_sheet("dashboard"), bar, self._grid, self._said, self.table]
+            [style_sheet("view", "dashboard"), bar, self._grid, self._said, self.table]
         )
         self.widget.add_class("pnn-dashboard")
         self._refresh_loop = RefreshLoop(self.refresh, self._going, interval=INTERVAL)
@@ -104,11 +114,6 @@ class Comparison:
         self.refresh()
         if self._going():
             self._refresh_loop.wake()
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        bundle: dict[str, Any] = self.widget._repr_mimebundle_(**kwargs)
-        # The same words in every run; they stand in for the view where no widget can live.
-        return bundle | {"text/plain": "Comparison of trainings (alive in Jupyter)"}
 
     def figure(self) -> Picture:
         """What is shown now, as a still picture."""
@@ -136,7 +141,7 @@ class Comparison:
         self._refresh_loop.close()
         for forget in self._forget:
             forget()
-        discard(self.widget)
+        super().close()
 
     def _going(self) -> bool:
         waiting = any(not run.whole for run in self._kept)
@@ -156,8 +161,7 @@ class Comparison:
         return {name: run for name, run in self.trainings.items() if name in self.table.chosen}
 
     def _words(self) -> str:
-        alert = f'<div role="alert" class="pnn-error">{escape(self._problem)}</div>'
-        said = [alert] if self._problem else []
+        said = [alert(self._problem)] if self._problem else []
         free = [name for name, run in self._shown().items() if not _passes(run)]
         if self.against.value == "passes" and free:
             said.append(f"No device passes, and so not in these plots: {escape(', '.join(free))}.")

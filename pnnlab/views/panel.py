@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 from html import escape
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import ipywidgets as widgets
 import torch
@@ -18,7 +18,7 @@ from pnnlab.protocols import PhysicalSystem, SimulatedSystem
 from pnnlab.views.controls import Entry
 from pnnlab.views.curve import Curve, Part
 from pnnlab.views.figures import device_panel
-from pnnlab.views.parts import LatestRequests, button, count, discard, style_sheet
+from pnnlab.views.parts import LatestRequests, View, button, count, show_error, style_sheet
 from pnnlab.views.style import Picture
 from pnnlab.views.touch import CodeBox, HeatMap, ResponsePlot
 
@@ -28,7 +28,7 @@ COLORS = {"x": "green", "theta": "purple"}
 T = TypeVar("T")
 
 
-class DevicePanel:
+class DevicePanel(View):
     """A device to touch: curves to draw, the live response, its twin, and the code of it all.
 
     At the end of a cell it shows itself. A simulated device answers while you draw. On a bench
@@ -61,6 +61,8 @@ class DevicePanel:
     >>> DevicePanel(Probe(Circuit(0), twin), units=Circuit)  # doctest: +SKIP
     """
 
+    alt_text = "Device panel"
+
     def __init__(
         self,
         probe: Probe,
@@ -89,7 +91,7 @@ class DevicePanel:
         self.send = button("Send to notebook", "code", self._write)
         self._what, self._said, self._refusal = widgets.HTML(), widgets.HTML(), widgets.HTML()
         self.widget = self._laid_out()
-        self._refuse("")
+        show_error(self._refusal, "")
         self._name()
         if self.live:
             self._show_look(probe.measure())
@@ -105,11 +107,6 @@ class DevicePanel:
         training = self.session is not None and self.session.active
         return isinstance(self.probe.system, SimulatedSystem) and not training
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        bundle: dict[str, Any] = self.widget._repr_mimebundle_(**kwargs)
-        # The same words in every run; they stand in for the panel where no widget can live.
-        return bundle | {"text/plain": "Device panel (alive in Jupyter)"}
-
     def figure(self) -> Picture:
         """What the panel shows now, as a still picture that every viewer can show."""
         return device_panel(self.probe, self.latest, self.seen).static()
@@ -117,7 +114,7 @@ class DevicePanel:
     def close(self) -> None:
         """Take the widgets off the page. The probe stays as it is."""
         self.requests.forget()
-        discard(self.widget)
+        super().close()
 
     # --- what a hand asks for ----------------------------------------------------------
 
@@ -153,11 +150,11 @@ class DevicePanel:
         try:
             self.probe.exchange(self._units(number))
         except PnnlabError as error:
-            self._refuse(str(error))
+            show_error(self._refusal, error)
             self.unit.value = self._unit
             return
         self._unit = number
-        self._refuse("")
+        show_error(self._refusal, "")
         self._name()
         self._ask_look()
 
@@ -194,10 +191,10 @@ class DevicePanel:
                 self._say(f"{name} …")
             found = act() if self.session is None else self.session.do(name, act).result()
         except (PnnlabError, OSError) as error:
-            self._refuse(str(error))
+            show_error(self._refusal, error)
             return None
         else:
-            self._refuse("")
+            show_error(self._refusal, "")
             return found
         finally:
             self._say()
@@ -236,11 +233,6 @@ class DevicePanel:
         passes = f"{count(self.probe.passes)} device passes so far"
         self._said.value = f"<span>{escape(busy) or how}</span> · <span>{passes}</span>"
 
-    def _refuse(self, words: str) -> None:
-        said = f'<div role="alert" class="pnn-refusal">{escape(words)}</div>'
-        self._refusal.value = said if words else ""
-        self._refusal.layout.display = None if words else "none"
-
     def _curve(self, side: Side) -> Curve:
         values = self.probe.side(side)
         fits = [name for name, drive in self._given.items() if drive.shape == values.shape]
@@ -277,6 +269,6 @@ class DevicePanel:
         if not self.probe.system.param_dim:
             self.curves["theta"].layout.display = "none"
         parts = [top, self.code, self._refusal, curves, self.response, below, self.map]
-        whole = widgets.VBox([style_sheet("panel"), *parts])
+        whole = widgets.VBox([style_sheet("view", "panel"), *parts])
         whole.add_class("pnn-panel")
         return whole

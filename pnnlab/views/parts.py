@@ -2,11 +2,12 @@
 
 import threading
 import time
+from abc import ABC
 from collections.abc import Callable
 from functools import cache
 from html import escape
 from pathlib import Path
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import ipywidgets as widgets
 
@@ -18,9 +19,25 @@ def _sheet(name: str) -> str:
     return (STATIC / f"{name}.css").read_text(encoding="utf-8")
 
 
-def style_sheet(name: str) -> widgets.HTML:
-    """The style sheet ``name.css`` of pnnlab/static, as a widget that takes no room."""
-    return widgets.HTML(f"<style>{_sheet(name)}</style>", layout={"display": "none"})
+def style_sheet(*names: str) -> widgets.HTML:
+    """Style sheets of pnnlab/static, as a widget that takes no room."""
+    sheets = "".join(map(_sheet, names))
+    return widgets.HTML(f"<style>{sheets}</style>", layout={"display": "none"})
+
+
+class View(ABC):
+    """Shows its widget at the end of a cell, and its text where no widget can live."""
+
+    alt_text: ClassVar[str]
+    widget: widgets.DOMWidget
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        bundle: dict[str, Any] = self.widget._repr_mimebundle_(**kwargs)
+        return bundle | {"text/plain": f"{self.alt_text} (alive in Jupyter)"}  # in every run alike
+
+    def close(self) -> None:
+        """Take the widgets off the page."""
+        discard(self.widget)
 
 
 def button(description: str, icon: str, act: Callable[[], object]) -> widgets.Button:
@@ -67,9 +84,15 @@ def _short(*files: str) -> str:
     return "\n".join(line for line in lines if line and not line.startswith(("//", "/**")))
 
 
-def alert(error: BaseException) -> str:
-    """A refusal in its own words, as a screen reader announces it."""
+def alert(error: BaseException | str) -> str:
+    """An error in its own words, as a screen reader announces it."""
     return f'<div role="alert" class="pnn-error">{escape(str(error))}</div>'
+
+
+def show_error(place: widgets.HTML, error: BaseException | str) -> None:
+    """Show an error in its place, which takes no room if there is none."""
+    place.value = alert(error) if error else ""
+    place.layout.display = None if error else "none"
 
 
 def percent(fraction: float | None) -> str:

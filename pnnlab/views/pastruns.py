@@ -13,7 +13,7 @@ from pnnlab.runs import EventRow, RunInfo, list_runs
 from pnnlab.storage import user_path
 from pnnlab.views.comparison import Comparison
 from pnnlab.views.dashboard.panels import training_panels
-from pnnlab.views.parts import alert, button, count, discard, style_sheet
+from pnnlab.views.parts import View, alert, button, count, discard, style_sheet
 from pnnlab.views.past import Kept
 from pnnlab.views.plotgrid import PlotGrid, still
 from pnnlab.views.style import Picture
@@ -29,7 +29,7 @@ COLUMNS = (
 
 
 @final
-class PastRuns:
+class PastRuns(View):
     """A table of all runs in a folder; open one to see its curves, or several to compare them.
 
     It only reads: runs that are going on, here or in another process, are not disturbed.
@@ -46,6 +46,8 @@ class PastRuns:
         Its chosen rows are open; the key of a row is the path of its folder below ``root``.
     """
 
+    alt_text = "Past runs"
+
     def __init__(self, root: str | Path) -> None:
         self.root = user_path(root)
         self._lock = threading.RLock()
@@ -58,15 +60,10 @@ class PastRuns:
         self._below = widgets.VBox()
         bar = widgets.HBox([self.again, self._said])
         bar.add_class("pnn-bar")
-        self.widget = widgets.VBox([style_sheet("dashboard"), bar, self.table, self._below])
+        self.widget = widgets.VBox([style_sheet("view", "dashboard"), bar, self.table, self._below])
         self.widget.add_class("pnn-dashboard")
         self.table.observe(lambda _: self._show(), "chosen")
         self.refresh()
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        bundle: dict[str, Any] = self.widget._repr_mimebundle_(**kwargs)
-        # The same words in every run; they stand in for the view where no widget can live.
-        return bundle | {"text/plain": "Past runs (alive in Jupyter)"}
 
     def figure(self) -> Picture:
         """The curves of the opened runs, as a still picture.
@@ -102,7 +99,7 @@ class PastRuns:
         """Take the widgets off the page."""
         with self._lock:
             self._clear()
-            discard(self.widget)
+            super().close()
 
     def _name(self, folder: Path) -> str:
         return folder.relative_to(self.root).as_posix()

@@ -4,7 +4,6 @@ import threading
 from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import ipywidgets as widgets
 import torch
@@ -22,7 +21,7 @@ from pnnlab.training.training import MakeOptimizer
 from pnnlab.views.dashboard.details import SectionContext, Sections
 from pnnlab.views.dashboard.panels import training_panels
 from pnnlab.views.lineplot import number
-from pnnlab.views.parts import RefreshLoop, button, count, discard, duration, style_sheet
+from pnnlab.views.parts import RefreshLoop, View, button, count, duration, style_sheet
 from pnnlab.views.plotgrid import PlotGrid, still
 from pnnlab.views.style import Picture
 
@@ -59,7 +58,7 @@ async def watch(
     return training
 
 
-class TrainingDashboard:
+class TrainingDashboard(View):
     """A live view of a session, with the buttons that command it.
 
     At the end of a cell it shows itself. It reads the session at most ten times a second, in a
@@ -101,6 +100,8 @@ class TrainingDashboard:
     >>> await session.done(); dashboard.figure()  # doctest: +SKIP
     """
 
+    alt_text = "Training dashboard"
+
     def __init__(
         self,
         session: Session,
@@ -130,7 +131,7 @@ class TrainingDashboard:
         self.checkpoint = button("Checkpoint", "save", self._on_checkpoint)
         self.plots = PlotGrid()
         bar = widgets.HBox([self.toggle, self.stop, self.checkpoint, self._state])
-        seen = [style_sheet("dashboard"), bar, self._error, self._tiles, self.plots]
+        seen = [style_sheet("view", "dashboard"), bar, self._error, self._tiles, self.plots]
         seen += [self.looking.widget] if self.looking is not None else []
         self.widget = widgets.VBox(seen)
         self.widget.add_class("pnn-dashboard")
@@ -145,11 +146,6 @@ class TrainingDashboard:
         self.refresh()
         if session.active:
             self._refresh_loop.wake()
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        bundle: dict[str, Any] = self.widget._repr_mimebundle_(**kwargs)
-        # The same words in every run; they stand in for the dashboard where no widget can live.
-        return bundle | {"text/plain": "Training dashboard (alive in Jupyter)"}
 
     async def watch(self) -> None:
         """Show the dashboard, start the session if need be, and wait until it has ended.
@@ -202,7 +198,7 @@ class TrainingDashboard:
         """Stop observing, and take the widgets off the page. The session goes on."""
         self._forget()
         self._refresh_loop.close()
-        discard(self.widget)
+        super().close()
         if self.looking is not None:
             self.looking.close()
 
