@@ -14,7 +14,7 @@ from typing import final
 
 import numpy as np
 
-from pnnlab.virtual_bench.commands import Command, Keyword, Number, Switch
+from pnnlab.virtual_bench.instrument import Command, keyword, number, switch
 from pnnlab.virtual_bench.messages import ScpiError
 from pnnlab.virtual_bench.oscilloscopes import SOURCES, Screen, SimulatedOscilloscope, per_probe
 
@@ -30,8 +30,9 @@ class Ds1000z(SimulatedOscilloscope):
     """The simulated DS1104Z."""
 
     identity = "RIGOL TECHNOLOGIES,DS1104Z,DS1ZA000000004,00.04.04.SP4"
-    sign, number, block_digits = "-", "e", 9
+    sign, notation, block_digits = "-", "e", 9
     codes_high, middle = 25 * HIGH, 127
+    preamble = ("format", ("BYTE", "WORD", "ASC")), ("wave mode", ("NORM", "MAX", "RAW"))
 
     def screen(self, channel: int = 1) -> Screen:
         """Return the screen as it is set now; the offset is a whole number of codes."""
@@ -50,15 +51,13 @@ class Ds1000z(SimulatedOscilloscope):
         raw = mode == "RAW" or (mode == "MAX" and not self.armed)
         return self.acquired().screen.points if raw else SHOWN
 
-    def _form(self) -> tuple[int, int]:
-        form = {"BYTE": 0, "WORD": 1, "ASC": 2}[self.get("format")]
-        return form, {"NORM": 0, "MAX": 1, "RAW": 2}[self.get("wave mode")]
-
-    def _vertical(self) -> tuple[float, float]:
-        return self.step_v(), round(-self.acquired().screen.centre_v / self.step_v())
-
-    def _reference(self) -> int:
+    def reference(self) -> int:
+        """Return the middle, whatever the format."""
         return self.middle
+
+    def vertical(self) -> tuple[float, float]:
+        """Return volts a code, and codes of offset."""
+        return self.step_v(), round(-self.acquired().screen.centre_v / self.step_v())
 
     def _data(self, *_: object) -> bytes:
         form, screen = self.get("format"), self.acquired().screen
@@ -111,28 +110,28 @@ class Ds1000z(SimulatedOscilloscope):
         Command("TFORce", do=SimulatedOscilloscope.trigger),
         Command("CLEar", do=_clear),
         Command("AUToscale", do=lambda s, *_: s.arm("RUN")),
-        Keyword("ACQuire:MDEPth", "depth", _DEPTHS, then=_set_depth),
-        Keyword("ACQuire:TYPE", "type", ("NORMal",)),
+        keyword("ACQuire:MDEPth", "depth", _DEPTHS, then=_set_depth),
+        keyword("ACQuire:TYPE", "type", ("NORMal",)),
         Command("ACQuire:SRATe", ask=SimulatedOscilloscope.rate),
-        Keyword("CHANnel#:BWLimit", "bandwidth", ("OFF", "20M")),
-        Switch("CHANnel#:VERNier", "vernier"),
-        Keyword("CHANnel#:UNITs", "units", ("VOLTage", "AMPere")),
-        Number("CHANnel#:PROBe", "probe", 10.0, (0.01, 1000.0)),
-        Number(
+        keyword("CHANnel#:BWLimit", "bandwidth", ("OFF", "20M")),
+        switch("CHANnel#:VERNier", "vernier"),
+        keyword("CHANnel#:UNITs", "units", ("VOLTage", "AMPere")),
+        number("CHANnel#:PROBe", "probe", 10.0, (0.01, 1000.0)),
+        number(
             "CHANnel#:SCALe", "scale", 0.1, (1e-3, 10.0), "V", factor=per_probe, then=_round_scale
         ),
-        Number("CHANnel#:OFFSet", "offset", 0.0, (-100, 100), "V", factor=per_probe),
-        Number("TIMebase[:MAIN]:SCALe", "time scale", 1e-6, (5e-9, 50.0), "S"),
-        Number("TIMebase[:MAIN]:OFFSet", "time offset", 0.0, (-500, 500), "S"),
-        Keyword("TRIGger:SWEep", "sweep", ("AUTO", "NORMal", "SINGle"), then=_set_sweep),
+        number("CHANnel#:OFFSet", "offset", 0.0, (-100, 100), "V", factor=per_probe),
+        number("TIMebase[:MAIN]:SCALe", "time scale", 1e-6, (5e-9, 50.0), "S"),
+        number("TIMebase[:MAIN]:OFFSet", "time offset", 0.0, (-500, 500), "S"),
+        keyword("TRIGger:SWEep", "sweep", ("AUTO", "NORMal", "SINGle"), then=_set_sweep),
         Command("TRIGger:STATus", ask=_status),
-        Keyword("TRIGger:EDGe:SOURce", "trigger source", (*SOURCES, "EXT", "AC")),
-        Keyword("TRIGger:EDGe:SLOPe", "trigger slope", ("POSitive", "NEGative")),
-        Number("TRIGger:EDGe:LEVel", "trigger level", 0.0, (-50, 50), "V"),
-        Keyword("TRIGger:COUPling", "trigger coupling", ("DC", "AC", "LFReject")),
-        Number("TRIGger:HOLDoff", "holdoff", 1.6e-8, (1.6e-8, 10.0), "S"),
-        Keyword("WAVeform:MODE", "wave mode", ("NORMal", "MAXimum", "RAW")),
-        Number("WAVeform:STARt", "first", 1, (1, 24e6), whole=True),
-        Number("WAVeform:STOP", "last", SHOWN, (1, 24e6), whole=True),
+        keyword("TRIGger:EDGe:SOURce", "trigger source", (*SOURCES, "EXT", "AC")),
+        keyword("TRIGger:EDGe:SLOPe", "trigger slope", ("POSitive", "NEGative")),
+        number("TRIGger:EDGe:LEVel", "trigger level", 0.0, (-50, 50), "V"),
+        keyword("TRIGger:COUPling", "trigger coupling", ("DC", "AC", "LFReject")),
+        number("TRIGger:HOLDoff", "holdoff", 1.6e-8, (1.6e-8, 10.0), "S"),
+        keyword("WAVeform:MODE", "wave mode", ("NORMal", "MAXimum", "RAW")),
+        number("WAVeform:STARt", "first", 1, (1, 24e6), whole=True),
+        number("WAVeform:STOP", "last", SHOWN, (1, 24e6), whole=True),
         Command("WAVeform:DATA", ask=_data, asks=(0, 1)),
     )

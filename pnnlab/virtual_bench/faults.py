@@ -19,10 +19,6 @@ KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
 _WORTH_CUTTING = 64  # bytes of an answer
 
 
-class Dropped(Exception):
-    """The connection is to be closed at once."""
-
-
 @final
 class Faults:
     """A seeded schedule of faults, counted in messages that either instrument gets.
@@ -38,27 +34,9 @@ class Faults:
     drift    the oscilloscope's input is off by ``drift_v`` from now on, either way
     ======== =====================================================================================
 
-    Parameters
-    ----------
-    seed : int
-        The same seed gives the same faults to the same messages.
-    mean_messages : float
-        Mean distance of two faults, in messages.
-    kinds : sequence of str
-        The kinds to choose from.
-    stall_s : float
-        For "stall" and "late"; longer than the client's timeout, or it is none.
-    drift_v : float
-        Size of the step.
-    most : int, optional
-        No more than these.
-    waiting : bool
-        Whether nothing goes wrong before `start` is called.
-
-    Attributes
-    ----------
-    injected : Counter
-        How many of each kind have happened.
+    The same `seed` gives the same faults to the same messages; they are `mean_messages` apart on
+    average, at most `most`, and none comes before `start` if `waiting`. A `stall_s` that is not
+    longer than the client's timeout is no fault. `injected` counts what has happened by kind.
     """
 
     def __init__(
@@ -82,12 +60,8 @@ class Faults:
             )
         self.injected: Counter[str] = Counter()
         self.closing = threading.Event()
-        self._kinds = tuple(kinds)
-        self._mean = mean_messages
-        self._stall_s = stall_s
-        self._drift_v = drift_v
-        self._most = most
-        self._waiting = waiting
+        self._kinds, self._mean, self._most = tuple(kinds), mean_messages, most
+        self._stall_s, self._drift_v, self._waiting = stall_s, drift_v, waiting
         self._rng = np.random.default_rng(seed)
         self._lock = threading.Lock()
         self._due: FaultKind | None = None
@@ -98,18 +72,12 @@ class Faults:
         self._waiting = False
 
     def execute(self, instrument: SimulatedInstrument, message: Message) -> bytes:
-        """Carry out a message, with the fault that is due.
-
-        Raises
-        ------
-        Dropped
-            The connection is to be closed.
-        """
+        """Carry out a message with the fault that is due; `ConnectionAbortedError` for a drop."""
         self._count()
         if self._take("drop"):
             if self._coin():
                 instrument.execute(message)
-            raise Dropped
+            raise ConnectionAbortedError
         if self._take("stall"):
             self.closing.wait(self._stall_s)
             return b""

@@ -2,15 +2,23 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeAlias, final
+from typing import Any, ClassVar, NamedTuple, TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pnnlab.virtual_bench.commands import INFINITY, Bounds, Command, Keyword, Number, Switch
-from pnnlab.virtual_bench.instrument import SimulatedInstrument
+from pnnlab.virtual_bench.instrument import (
+    INFINITY,
+    Bounds,
+    Command,
+    Setting,
+    SimulatedInstrument,
+    keyword,
+    number,
+    switch,
+)
 from pnnlab.virtual_bench.messages import ScpiError
 
 Points: TypeAlias = NDArray[np.float64]
@@ -19,14 +27,16 @@ SOURCE_OHM = 50.0
 OPEN_V = 20.0  # Vpp into an open circuit, at most
 
 
-@final
-@dataclass(frozen=True, eq=False)
-class Waveform:
+class Waveform(NamedTuple):
     """One cycle in memory."""
 
     points: Points  # (points,), float64, between -1 and 1
     low: float = -1.0  # to `high`: what the amplitude spans
     high: float = 1.0
+
+    def gain(self, amplitude_v: float) -> float:
+        """Return the volts of a point of 1."""
+        return amplitude_v / (self.high - self.low) if self.high > self.low else 0.0
 
 
 _PHASE = np.arange(4096) / 4096
@@ -68,13 +78,13 @@ class Emission:
         return volts
 
 
-def _voltage(header: str, name: str, initial: float, bounds: Bounds, **options: Any) -> Number:
+def _voltage(header: str, name: str, initial: float, bounds: Bounds, **options: Any) -> Setting:
     """A voltage of a channel: kept as into an open circuit, called by what the set load makes."""
     pattern = f"[SOURce#:]VOLTage[:LEVel][:IMMediate]{header}"
-    return Number(pattern, name, initial, bounds, "V", factor=lambda g, c: g.load(c), **options)
+    return number(pattern, name, initial, bounds, "V", factor=lambda g, c: g.load(c), **options)
 
 
-def _edge(header: str, sign: int) -> Number:
+def _edge(header: str, sign: int) -> Setting:
     """The upper (1) or the lower (-1) level: another way to set amplitude and offset."""
     return _voltage(
         header,
@@ -82,8 +92,13 @@ def _edge(header: str, sign: int) -> Number:
         0.0,
         (-OPEN_V / 2, OPEN_V / 2),
         then=lambda g, c: g.move_edge(sign, c),
-        shown=lambda g, c: g.decimal(g.edge(sign, c) * g.load(c)),
+        shown=lambda g, c: g.edge(sign, c) * g.load(c),
     )
+
+
+def listed(names: Iterable[str]) -> str:
+    """Write a catalogue of names."""
+    return ",".join(f'"{name}"' for name in names)
 
 
 def checked(generator: "SimulatedGenerator", channel: int) -> None:
@@ -99,7 +114,7 @@ class SimulatedGenerator(SimulatedInstrument):
     bus_sources: ClassVar[tuple[str, ...]]  # trigger sources with which ``*TRG`` plays a burst
     # Is given, at each trigger, the channel, what it emits (None: its output is off), and whether
     # a pulse goes out with it. The wiring sets it.
-    on_trigger: Callable[[int, Emission | None, bool], None] | None = None
+    on_trigger: Callable[[int, Emission | None, bool], None] = lambda *_: None
 
     @abstractmethod
     def waveform(self, channel: int) -> Waveform:
@@ -114,35 +129,29 @@ class SimulatedGenerator(SimulatedInstrument):
         return float(self.get("frequency", channel) * len(self.waveform(channel).points))
 
     def emission(self, channel: int) -> Emission | None:
-        """Return what a channel emits when it is triggered, or all the time; none while off.
-
-        The polarity inverts a waveform around its offset.
-        """
+        """Return what a channel emits when it is triggered, or all the time; none while off."""
         if not self.get("output", channel):
             return None
-        gain = self._gain(channel) * (-1 if self.get("polarity", channel) == "INV" else 1)
-        volts = self.waveform(channel).points * gain + self.get("offset", channel)
+        waveform = self.waveform(channel)
+        gain = waveform.gain(self.get("amplitude", channel))
+        if self.get("polarity", channel) == "INV":  # around the offset
+            gain = -gain
+        volts = waveform.points * gain + self.get("offset", channel)
         cycles = self.get("cycles", channel) if self.get("burst", channel) else INFINITY
         return Emission(volts, self.rate(channel), math.inf if cycles >= INFINITY else cycles)
 
-    def _gain(self, channel: int) -> float:
-        waveform = self.waveform(channel)
-        span = waveform.high - waveform.low
-        return float(self.get("amplitude", channel) / span) if span > 0 else 0.0
-
     def amplitudes(self, channel: int) -> tuple[float, float]:
         """Return the bounds of the amplitude, Vpp into an open circuit."""
-        waveform = self.waveform(channel)
-        span = waveform.high - waveform.low
-        return self.least_v, OPEN_V * span / 2 if span > 0 else OPEN_V
+        _, low, high = self.waveform(channel)
+        return self.least_v, OPEN_V * (high - low) / 2 if high > low else OPEN_V
 
     def check(self, channel: int) -> None:
         """Raise -221 if the output stage cannot do what is set."""
-        waveform, gain = self.waveform(channel), self._gain(channel)
-        offset = self.get("offset", channel)
+        waveform, offset = self.waveform(channel), self.get("offset", channel)
+        amplitude = self.get("amplitude", channel)
+        gain = waveform.gain(amplitude)
         peak = max(abs(offset + gain * waveform.low), abs(offset + gain * waveform.high))
-        amplitude = self.get("amplitude", channel) / self.amplitudes(channel)[1]
-        if max(amplitude, peak / (OPEN_V / 2)) > 1 + 1e-6:
+        if max(amplitude / self.amplitudes(channel)[1], peak / (OPEN_V / 2)) > 1 + 1e-6:
             raise ScpiError(-221)
 
     def load(self, channel: int) -> float:
@@ -183,8 +192,7 @@ class SimulatedGenerator(SimulatedInstrument):
 
     def play(self, channel: int, *_: object) -> None:
         """Play on a channel, as its trigger key does."""
-        if self.on_trigger is not None:
-            self.on_trigger(channel, self.emission(channel), self.synced(channel))
+        self.on_trigger(channel, self.emission(channel), self.synced(channel))
 
     commands = (
         *SimulatedInstrument.commands,
@@ -192,9 +200,9 @@ class SimulatedGenerator(SimulatedInstrument):
         _voltage(":OFFSet", "offset", 0.0, (-OPEN_V / 2, OPEN_V / 2), then=checked),
         _edge(":HIGH", 1),
         _edge(":LOW", -1),
-        Keyword("[SOURce#:]VOLTage:UNIT", "unit", ("VPP", "VRMS", "DBM")),
-        Keyword("[SOURce#:]BURSt:MODE", "burst mode", ("TRIGgered", "GATed")),
-        Switch("OUTPut#[:STATe]", "output"),
-        Keyword("OUTPut#:POLarity", "polarity", ("NORMal", "INVerted")),
+        keyword("[SOURce#:]VOLTage:UNIT", "unit", ("VPP", "VRMS", "DBM")),
+        keyword("[SOURce#:]BURSt:MODE", "burst mode", ("TRIGgered", "GATed")),
+        switch("OUTPut#[:STATe]", "output"),
+        keyword("OUTPut#:POLarity", "polarity", ("NORMal", "INVerted")),
         Command("SYSTem:BEEPer[:IMMediate]", do=lambda *_: None),
     )

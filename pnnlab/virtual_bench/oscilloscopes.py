@@ -4,14 +4,13 @@ import threading
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal, final
+from typing import ClassVar, Literal, NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pnnlab.virtual_bench.commands import Command, Keyword, Switch
 from pnnlab.virtual_bench.generators import Points
-from pnnlab.virtual_bench.instrument import SimulatedInstrument
+from pnnlab.virtual_bench.instrument import Command, SimulatedInstrument, keyword, switch
 from pnnlab.virtual_bench.messages import ScpiError
 
 PULSE_V = 3.3  # a trigger pulse, high; low is 0 V
@@ -31,27 +30,28 @@ class Signal:
     delay_s: float = 0.0  # when the first sample begins, s after the trigger pulse
     pulse_s: float | None = None  # length of the pulse at the external trigger, s; None: no pulse
 
+    @property
+    def nodes(self) -> Points:
+        """The voltages that straight lines join, from the one before the first sample."""
+        return np.concatenate(([self.rest], self.volts))
+
     def at(self, times: Points) -> Points:
         """Interpolate the voltage at times in s after the pulse."""
-        position = (times - self.delay_s) / self.sample_s  # sample n belongs to n + 1
-        nodes = np.concatenate(([self.rest], self.volts))
-        return np.interp(position, np.arange(len(nodes), dtype=np.float64), nodes)
+        position = (times - self.delay_s) / self.sample_s
+        return np.interp(position, np.arange(len(self.volts) + 1, dtype=np.float64), self.nodes)
 
     def crossing(self, level: float, slope: str) -> float | None:
         """Find when the voltage first crosses a level, s after the pulse."""
-        nodes = np.concatenate(([self.rest], self.volts))
-        nodes, level = (nodes, level) if slope == "POS" else (-nodes, -level)
-        below = (nodes[:-1] < level) & (nodes[1:] >= level)
-        if not below.any():
+        above = (self.nodes - level) * (1 if slope == "POS" else -1)
+        (crossed,) = np.nonzero((above[:-1] < 0) & (above[1:] >= 0))
+        if not len(crossed):
             return None
-        first = int(np.argmax(below))
-        part = (level - nodes[first]) / (nodes[first + 1] - nodes[first])
-        return self.delay_s + (first + float(part)) * self.sample_s
+        first = int(crossed[0])
+        part = float(above[first] / (above[first] - above[first + 1]))
+        return self.delay_s + (first + part) * self.sample_s
 
 
-@final
-@dataclass(frozen=True)
-class Screen:
+class Screen(NamedTuple):
     """The settings of the axes."""
 
     centre_v: float  # middle of the screen's eight divisions, V
@@ -98,35 +98,26 @@ def per_probe(scope: "SimulatedOscilloscope", channel: int) -> float:
     return float(scope.get("probe", channel))
 
 
-def _field(name: str, index: int) -> Command:
-    """A query of one field of the preamble."""
-    return Command(f"WAVeform:{name}", ask=lambda s, *_: s.preamble().split(",")[index])
-
-
 class SimulatedOscilloscope(SimulatedInstrument):
     """An oscilloscope; a subclass supplies a model and its commands.
 
     A record is taken at once when its trigger comes. Armed with the sweep on automatic, or while
-    the generator runs freely, it takes one at once as well.
-
-    Parameters
-    ----------
-    noise : bool
-        Whether its readings are noisy and its trigger jitters.
-    seed : int
-        Of both.
+    the generator runs freely, it takes one at once as well. With `noise`, of this `seed`, its
+    readings are noisy and its trigger jitters.
     """
 
     channels = 4
     memory_bytes = 2**20
     codes_high: ClassVar[int]  # codes of the converter's eight bits over the screen's height
     middle: ClassVar[int]  # code at its centre
+    # The first two fields of the preamble: each a setting, and its values in order.
+    preamble: ClassVar[tuple[tuple[str, tuple[str, ...]], ...]]
 
     def __init__(
         self, *, noise: bool = True, seed: int = 0, lock: "threading.RLock | None" = None
     ) -> None:
         # The signal that is there without a trigger from the bus: one that runs freely, or, if
-        # asked with True, whatever there is. The wiring sets it.
+        # called with True, whatever there is. The wiring sets it.
         self.input_signal: Callable[[bool], Signal | None] = lambda _: None
         self.fault = ""  # of the next record: "", "hole" or "saturate"
         self.drift_v = 0.0  # offset of the input that nobody calibrated, V
@@ -146,15 +137,12 @@ class SimulatedOscilloscope(SimulatedInstrument):
         """Return how many points there are to read."""
 
     @abstractmethod
-    def _form(self) -> tuple[int, int]: ...  # the first two fields of the preamble
+    def reference(self) -> int:
+        """Return the code of the centre of the screen, as it is transferred."""
 
     @abstractmethod
-    def _vertical(self) -> tuple[float, float]: ...  # increment and origin of the volts
-
-    @abstractmethod
-    def _reference(self) -> int: ...  # and their reference
-
-    # --- trigger ---
+    def vertical(self) -> tuple[float, float]:
+        """Return the increment and the origin of the volts, as the preamble has them."""
 
     def clear_state(self) -> None:
         """Forget the record, and stop."""
@@ -202,10 +190,10 @@ class SimulatedOscilloscope(SimulatedInstrument):
                 self._take(signal, when)
 
     def needs_s(self, plays_s: float) -> float | None:
-        """Return how long after a pulse it needs the signal of something that plays so long, s.
+        """Return how long after a pulse it needs what plays so long, s; None if it is not armed.
 
-        None if it is not armed. A trigger that is not the pulse itself may come at any time while
-        it plays; ten screens of that are enough.
+        A trigger that is not the pulse itself may come at any time while it plays; ten screens of
+        that are enough.
         """
         if not self.armed:
             return None
@@ -248,8 +236,6 @@ class SimulatedOscilloscope(SimulatedInstrument):
             self._closed = True
             self._changed.notify_all()
 
-    # --- record ---
-
     def acquired(self) -> Capture:
         """Return the record, or raise -230 if there is none."""
         if self.capture is None:
@@ -261,13 +247,10 @@ class SimulatedOscilloscope(SimulatedInstrument):
         return self.acquired().screen.height_v / self.codes_high
 
     def codes(self, bits: int = 8) -> NDArray[np.uint16]:
-        """Convert the channel that is asked for with so many bits, once for all reads.
+        """Convert the selected channel with so many bits, once for all reads; (points,), uint16.
 
-        Returns
-        -------
-        array, (points,), uint16
-            Codes, eight bits in the high byte, `middle` at the centre of the screen; 0 where
-            nothing was taken, 1 below the converter's range and 0xFF00 above it.
+        Eight bits are in the high byte, `middle` at the centre of the screen; 0 where nothing was
+        taken, 1 below the converter's range and 0xFF00 above it.
         """
         capture, channel, points = self.acquired(), int(self.get("source")[-1]), self.points()
         key = (capture, channel, points, bits)
@@ -287,34 +270,34 @@ class SimulatedOscilloscope(SimulatedInstrument):
         self._converted = key, words
         return words
 
-    def rate(self, *_: object) -> str:
-        """Write how many points are taken a second."""
-        return self.decimal(self.screen().points / self.screen().width_s)
+    def rate(self, *_: object) -> float:
+        """Return how many points are taken a second."""
+        return self.screen().points / self.screen().width_s
 
-    def preamble(self, *_: object) -> str:
+    def _preamble(self, *_: object) -> tuple[float, ...]:
         """Describe the record: format, type, points, count, and both axes."""
         screen, points = self.acquired().screen, self.points()
-        axes = screen.width_s / points, screen.start_s, 0, *self._vertical(), self._reference()
-        fields = (*self._form(), points, 1, *axes)
-        return ",".join(map(self.write, fields))
+        form = [values.index(self.get(setting)) for setting, values in self.preamble]
+        axes = screen.width_s / points, screen.start_s, 0, *self.vertical(), self.reference()
+        return *form, points, 1, *axes
 
     commands = (
         *SimulatedInstrument.commands,
         Command("RUN", do=lambda s, *_: s.arm("RUN")),
         Command("STOP", do=stop),
-        Switch("CHANnel#:DISPlay", "display", True),
-        Keyword("CHANnel#:COUPling", "coupling", ("DC", "AC")),
-        Switch("CHANnel#:INVert", "invert"),
-        Keyword("TIMebase:MODE", "timebase mode", ("MAIN",)),
-        Keyword("TRIGger:MODE", "trigger mode", ("EDGE",)),
-        Switch("TRIGger:NREJect", "noise reject"),
-        Keyword("WAVeform:SOURce", "source", SOURCES),
-        Keyword("WAVeform:FORMat", "format", ("BYTE", "WORD", "ASCii")),
-        Command("WAVeform:PREamble", ask=preamble),
-        _field("XINCrement", 4),
-        _field("XORigin", 5),
-        Command("WAVeform:XREFerence", ask=lambda s, *_: s.whole(0)),
-        _field("YINCrement", 7),
-        _field("YORigin", 8),
-        Command("WAVeform:YREFerence", ask=lambda s, *_: s.whole(s._reference())),
+        switch("CHANnel#:DISPlay", "display", True),
+        keyword("CHANnel#:COUPling", "coupling", ("DC", "AC")),
+        switch("CHANnel#:INVert", "invert"),
+        keyword("TIMebase:MODE", "timebase mode", ("MAIN",)),
+        keyword("TRIGger:MODE", "trigger mode", ("EDGE",)),
+        switch("TRIGger:NREJect", "noise reject"),
+        keyword("WAVeform:SOURce", "source", SOURCES),
+        keyword("WAVeform:FORMat", "format", ("BYTE", "WORD", "ASCii")),
+        Command("WAVeform:PREamble", ask=lambda s, *_: ",".join(map(s.write, s._preamble()))),
+        Command("WAVeform:XINCrement", ask=lambda s, *_: s._preamble()[4]),
+        Command("WAVeform:XORigin", ask=lambda s, *_: s._preamble()[5]),
+        Command("WAVeform:XREFerence", ask=lambda *_: 0),
+        Command("WAVeform:YINCrement", ask=lambda s, *_: s._preamble()[7]),
+        Command("WAVeform:YORigin", ask=lambda s, *_: s._preamble()[8]),
+        Command("WAVeform:YREFerence", ask=lambda s, *_: s.reference()),
     )

@@ -13,38 +13,27 @@ import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
+from io import BufferedReader
 from typing import Any, final
 
 from pnnlab.errors import InstrumentError
-from pnnlab.virtual_bench.faults import Dropped, Faults
+from pnnlab.virtual_bench.faults import Faults
 from pnnlab.virtual_bench.instrument import SimulatedInstrument
-from pnnlab.virtual_bench.messages import Framer, ScpiError
+from pnnlab.virtual_bench.messages import ScpiError, read_message
 
-_CHUNK = 2**18
 _TIMEOUT_S = 5.0
 
 
-@final
-class Conversation:
-    """What one client sends to an instrument, and the answers."""
-
-    def __init__(self, instrument: SimulatedInstrument, faults: Faults | None = None) -> None:
-        self._instrument = instrument
-        self._execute = partial(faults.execute, instrument) if faults else instrument.execute
-        self._framer = Framer(instrument.memory_bytes)
-
-    def receive(self, data: bytes) -> Iterator[bytes]:
-        """Take in bytes, and yield each answer to a message that is now whole."""
-        for message in self._framer.feed(data):
-            if isinstance(message, ScpiError):
-                self._instrument.report(message)
-            elif answer := self._execute(message):
-                yield answer
-
-    def close(self) -> None:
-        """Report what the client has left unfinished."""
-        if error := self._framer.close():
-            self._instrument.report(error)
+def answers(
+    instrument: SimulatedInstrument, stream: BufferedReader, faults: Faults | None = None
+) -> Iterator[bytes]:
+    """Carry out what one client sends, message by message, and yield each answer."""
+    execute = partial(faults.execute, instrument) if faults else instrument.execute
+    while (message := read_message(stream, instrument.memory_bytes)) is not None:
+        if isinstance(message, ScpiError):
+            instrument.report(message)
+        elif answer := execute(message):
+            yield answer
 
 
 class _Handler(socketserver.BaseRequestHandler):
@@ -53,23 +42,18 @@ class _Handler(socketserver.BaseRequestHandler):
 
     def handle(self) -> None:
         self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        conversation = Conversation(self.server.instrument, self.server.faults)
         # A client that goes away in the middle is no error of the server's.
-        with suppress(OSError, Dropped):
-            while data := self.request.recv(_CHUNK):
-                for answer in conversation.receive(data):
-                    self.request.sendall(answer)
-        conversation.close()
+        with suppress(OSError), self.request.makefile("rb") as stream:
+            for answer in answers(self.server.instrument, stream, self.server.faults):
+                self.request.sendall(answer)
 
 
 @final
 class InstrumentServer(socketserver.ThreadingTCPServer):
     """Serve an instrument from a thread until it is closed; any free port by default.
 
-    Raises
-    ------
-    InstrumentError
-        The address cannot be listened at; one beyond this machine gives a warning.
+    An address beyond this machine gives a warning; one that cannot be listened at raises
+    `InstrumentError`.
     """
 
     allow_reuse_address = os.name == "posix"  # on Windows it would let two servers share a port
@@ -82,14 +66,15 @@ class InstrumentServer(socketserver.ThreadingTCPServer):
         port: int = 0,
         faults: Faults | None = None,
     ) -> None:
-        if not _loopback(host):
-            warnings.warn(
-                f"The virtual bench listens at {host}: whoever reaches this machine may use it.",
-                stacklevel=3,
-            )
         self.instrument, self.faults = instrument, faults
         self._clients: dict[socket.socket, threading.Thread] = {}
         try:
+            if not ipaddress.ip_address(socket.gethostbyname(host)).is_loopback:
+                warnings.warn(
+                    f"The virtual bench listens at {host}: whoever reaches this machine may use "
+                    "it.",
+                    stacklevel=3,
+                )
             super().__init__((host, port), _Handler)
         except (OSError, OverflowError) as error:
             raise InstrumentError(
@@ -127,10 +112,3 @@ class InstrumentServer(socketserver.ThreadingTCPServer):
             with suppress(OSError):
                 client.shutdown(socket.SHUT_RDWR)
             thread.join(_TIMEOUT_S)
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

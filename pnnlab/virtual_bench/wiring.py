@@ -27,25 +27,13 @@ OSCILLOSCOPES = {"keysight": InfiniiVision, "rigol": Ds1000z}
 @final
 @dataclass(frozen=True)
 class Wiring:
-    """How the cables are connected; what is not the default is a mistake to be found.
+    """How the cables are connected; what is not the default is a mistake to be found."""
 
-    Attributes
-    ----------
-    inverted : bool
-        Whether the oscilloscope's signal and ground are exchanged.
-    probe : float
-        Factor of the probe: 10 for one that divides by ten.
-    connected, trigger : bool
-        Whether the oscilloscope's cable, and the trigger's, are plugged in.
-    swapped : bool
-        Whether the device is at the generator's second channel.
-    """
-
-    inverted: bool = False
-    probe: float = 1.0
-    connected: bool = True
-    trigger: bool = True
-    swapped: bool = False
+    inverted: bool = False  # whether the oscilloscope's signal and ground are exchanged
+    probe: float = 1.0  # 10 for a probe that divides by ten
+    connected: bool = True  # whether the oscilloscope's cable is plugged in
+    trigger: bool = True  # whether the trigger's cable is
+    swapped: bool = False  # whether the device is at the generator's second channel
 
 
 @final
