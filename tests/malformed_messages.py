@@ -9,12 +9,12 @@ from typing import Any, TypeAlias
 from hypothesis import strategies as st
 
 from pnnlab.virtual_bench.afg3000 import Afg3000
+from pnnlab.virtual_bench.bench import answers
 from pnnlab.virtual_bench.ds1000z import Ds1000z
 from pnnlab.virtual_bench.infiniivision import InfiniiVision
-from pnnlab.virtual_bench.instrument import Command, Setting, SimulatedInstrument
+from pnnlab.virtual_bench.instrument import Command, SimulatedInstrument, undefined
 from pnnlab.virtual_bench.keysight33500 import Keysight33500
 from pnnlab.virtual_bench.messages import ScpiError
-from pnnlab.virtual_bench.server import answers
 
 MODELS: dict[str, Callable[[], SimulatedInstrument]] = {
     "keysight generator": Keysight33500,
@@ -39,17 +39,17 @@ def spelled(pattern: str) -> str:
     return re.sub(r"[\[\]]|\|\w+", "", pattern).replace("#", "1")
 
 
-def entries(model: Callable[[], SimulatedInstrument]) -> tuple[list[Setting], list[Command]]:
+def entries(model: Callable[[], SimulatedInstrument]) -> tuple[list[Command], list[Command]]:
     """The settings and the other commands of a model, but those that wait for a trigger."""
     table = [entry for entry in model().commands if "DIGitize" not in entry.pattern]
-    settings = [entry for entry in table if isinstance(entry, Setting)]
-    return settings, [entry for entry in table if isinstance(entry, Command)]
+    settings = [entry for entry in table if entry.setting is not None]
+    return settings, [entry for entry in table if entry.setting is None]
 
 
-def refuses(entry: Setting, text: str, code: int, instrument: SimulatedInstrument) -> bool:
+def refuses(entry: Command, text: str, code: int, instrument: SimulatedInstrument) -> bool:
     """Whether a setting refuses a value for this reason."""
     try:
-        entry.read(text, instrument, 1)
+        entry.do(instrument, 1, (text,))
     except ScpiError as error:
         return error.code == code
     return False
@@ -64,15 +64,15 @@ def malformed(model: Callable[[], SimulatedInstrument]) -> Bytes:
     choices = [entry for entry in settings if refuses(entry, "ZQX", -224, model())]
     numbered = [entry.pattern for entry in settings if "#" in entry.pattern]
 
-    def of(chosen: list[Setting]) -> Bytes:
+    def of(chosen: list[Command]) -> Bytes:
         return st.sampled_from([spelled(entry.pattern) for entry in chosen]).map(str.encode)
 
     def after(header: Bytes, rest: Bytes) -> Bytes:
         return st.tuples(header, rest).map(b" ".join)
 
     junk = st.sampled_from([b"1e", b"1.2.3", b"--1", b"1e999", b"#HXYZ", b"#B2", b"1 QQ", b"'1'"])
-    silent = [entry.pattern for entry in commands if entry.ask is None]
-    mute = [entry.pattern for entry in commands if entry.do is None]
+    silent = [entry.pattern for entry in commands if entry.ask is undefined]
+    mute = [entry.pattern for entry in commands if entry.do is undefined]
     return st.one_of(
         st.from_regex(rb"\A:?ZQX[A-Z]{0,9}(:[A-Z]{1,5}){0,3}\??( [0-9]{1,3})?\Z"),
         headers,

@@ -19,8 +19,7 @@ from pnnlab.instruments.limits import Limits
 from pnnlab.instruments.link import Link
 from pnnlab.instruments.oscilloscope import Oscilloscope, ScopeSettings, Trace
 from pnnlab.systems.analog import Cable
-from pnnlab.virtual_bench.faults import FaultKind, Faults
-from pnnlab.virtual_bench.wiring import VirtualBench, Wiring
+from pnnlab.virtual_bench.bench import FaultKind, Faults, VirtualBench, Wiring
 
 GENERATORS = {"keysight": KEYSIGHT_33500, "tektronix": TEKTRONIX_AFG3000}
 SCOPES = {"keysight": INFINIIVISION, "rigol": RIGOL_DS1000Z}

@@ -12,7 +12,7 @@ import pytest
 from pnnlab.errors import RangeError
 from pnnlab.systems.analog import Cable
 from pnnlab.virtual_bench import Faults, VirtualBench
-from pnnlab.virtual_bench.faults import KINDS
+from pnnlab.virtual_bench.bench import KINDS
 from pnnlab.virtual_bench.infiniivision import InfiniiVision
 from pnnlab.virtual_bench.messages import Message
 from pnnlab.virtual_bench.oscilloscopes import Signal

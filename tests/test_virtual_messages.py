@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from malformed_messages import MODELS, anything, arriving, cut, errors, malformed, said, spelled
 
 from pnnlab.virtual_bench import messages
+from pnnlab.virtual_bench.bench import answers
 from pnnlab.virtual_bench.instrument import QUEUE_DEPTH, Command, SimulatedInstrument
 from pnnlab.virtual_bench.keysight33500 import Keysight33500
 from pnnlab.virtual_bench.messages import Message, ScpiError, read_message, read_number
-from pnnlab.virtual_bench.server import answers
 
 
 def heard(*pieces: bytes, most: int = 100) -> list[Message | int]:

@@ -15,15 +15,8 @@ from typing import final
 
 import numpy as np
 
-from pnnlab.virtual_bench.generators import (
-    SHAPES,
-    Points,
-    SimulatedGenerator,
-    Waveform,
-    checked,
-    listed,
-)
-from pnnlab.virtual_bench.instrument import Command, keyword, number, read_keyword, switch
+from pnnlab.virtual_bench.generators import SHAPES, Points, SimulatedGenerator, Waveform, checked
+from pnnlab.virtual_bench.instrument import Command, keyword, listed, number, read_keyword, switch
 from pnnlab.virtual_bench.messages import Parameters, ScpiError, read_number
 
 LEAST_POINTS, MOST_POINTS = 2, 131_072
@@ -86,11 +79,11 @@ class Afg3000(SimulatedGenerator):
     def _download(self, _: int, parameters: Parameters) -> bytes:
         return self._codes(parameters[0]).astype(">u2").tobytes()
 
-    def _define(self, channel: int, parameters: Parameters) -> None:
-        name, points = read_keyword(parameters[0], MEMORIES[:1]), _POINTS.initial
-        if len(parameters) > 1:
-            points = _POINTS.read(parameters[1], self, channel)
-        self._memories[name] = np.full(round(float(points)), TOP / 2)
+    def _define(self, _: int, parameters: Parameters) -> None:
+        name, *points = parameters
+        _POINTS.do(self, 1, points or ("DEF",))
+        codes = np.full(round(self.get("points")), TOP / 2)
+        self._memories[read_keyword(name, MEMORIES[:1])] = codes
 
     def _copy(self, _: int, parameters: Parameters) -> None:
         target, source = parameters

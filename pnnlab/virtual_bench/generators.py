@@ -2,7 +2,7 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, TypeAlias, final
 
@@ -13,7 +13,6 @@ from pnnlab.virtual_bench.instrument import (
     INFINITY,
     Bounds,
     Command,
-    Setting,
     SimulatedInstrument,
     keyword,
     number,
@@ -78,13 +77,13 @@ class Emission:
         return volts
 
 
-def _voltage(header: str, name: str, initial: float, bounds: Bounds, **options: Any) -> Setting:
+def _voltage(header: str, name: str, initial: float, bounds: Bounds, **options: Any) -> Command:
     """A voltage of a channel: kept as into an open circuit, called by what the set load makes."""
     pattern = f"[SOURce#:]VOLTage[:LEVel][:IMMediate]{header}"
     return number(pattern, name, initial, bounds, "V", factor=lambda g, c: g.load(c), **options)
 
 
-def _edge(header: str, sign: int) -> Setting:
+def _edge(header: str, sign: int) -> Command:
     """The upper (1) or the lower (-1) level: another way to set amplitude and offset."""
     return _voltage(
         header,
@@ -94,11 +93,6 @@ def _edge(header: str, sign: int) -> Setting:
         then=lambda g, c: g.move_edge(sign, c),
         shown=lambda g, c: g.edge(sign, c) * g.load(c),
     )
-
-
-def listed(names: Iterable[str]) -> str:
-    """Write a catalogue of names."""
-    return ",".join(f'"{name}"' for name in names)
 
 
 def checked(generator: "SimulatedGenerator", channel: int) -> None:

@@ -62,7 +62,7 @@ class InfiniiVision(SimulatedOscilloscope):
     def clear_state(self) -> None:
         """Forget the record, and transfer a thousand points."""
         super().clear_state()
-        self.put("points", _POINTS.initial)
+        _POINTS.do(self, 1, ("DEF",))
 
     def screen(self, channel: int = 1) -> Screen:
         """Return the screen as it is set now."""
@@ -124,7 +124,7 @@ class InfiniiVision(SimulatedOscilloscope):
     def _set_points(self, _: int, parameters: Parameters) -> None:
         if matches(parameters[0], "MAXimum"):
             self.put("points mode", "MAX")
-        self.put("points", _POINTS.read(parameters[0], self, 1))
+        _POINTS.do(self, 1, parameters)
 
     def _digitizes(self, *_: object) -> None:
         if not self.get("digitizer"):

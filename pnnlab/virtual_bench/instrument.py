@@ -8,10 +8,10 @@ import re
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any, ClassVar, TypeAlias, final
+from typing import Any, ClassVar, NoReturn, TypeAlias, final
 
 from pnnlab.virtual_bench.messages import (
     Message,
@@ -35,18 +35,34 @@ _EVENTS = {1: _COMMAND, 2: _EXECUTION, 4: _QUERY}  # by the hundreds of an error
 _MARKS = str.maketrans({"[": "(?:", "]": ")?", "#": r"(\d{0,9})", "*": r"\*"})
 
 
-@dataclass(frozen=True)
-class Header:
-    """A header as manuals write it, such as ``[SOURce#:]FUNCtion:ARBitrary:SRATe``.
+def undefined(*_: object) -> NoReturn:
+    """Refuse a command that can only be queried, or the other way."""
+    raise ScpiError(-113)
 
-    Brackets: may be left out; #: takes the number of a channel; |: either name.
+
+@final
+@dataclass(frozen=True)
+class Command:
+    """A command, a query, or both.
+
+    `do` and `ask` are given the instrument, the channel and the parameters. They may raise the
+    `ScpiError` that refuses them: the settings are then what they were before. An answer of bytes
+    is sent as a block, a number as the make writes it.
     """
 
+    # As manuals write it: "[SOURce#:]FUNCtion:ARBitrary:SRATe". Brackets: may be left out; #: takes
+    # the number of a channel; |: either name.
     pattern: str
+    do: Callable[[Any, int, Parameters], None] = undefined
+    ask: Callable[[Any, int, Parameters], Answer] = undefined
+    takes: tuple[int, int] = (0, 0)  # least and greatest number of parameters
+    asks: tuple[int, int] = (0, 0)  # the same of the query
+    block: bool = False  # whether the last parameter may be a block
+    setting: tuple[str, Value] | None = None  # what it stores, and the value after ``*RST``
 
     @cached_property
     def regex(self) -> re.Pattern[str]:
-        """What matches its spellings, in capitals; its group is the channel."""
+        """What matches the spellings of its header, in capitals; its group is the channel."""
 
         def spellings(found: re.Match[str]) -> str:
             names = found[0].split("|")
@@ -55,60 +71,41 @@ class Header:
         return re.compile(re.sub("[A-Za-z|]+", spellings, self.pattern).translate(_MARKS))
 
 
-@final
-@dataclass(frozen=True)
-class Command(Header):
-    """A command, a query, or both.
-
-    `do` and `ask` are given the instrument, the channel and the parameters. They may raise the
-    `ScpiError` that refuses them: the settings are then what they were before. An answer of bytes
-    is sent as a block, a number as the make writes it.
-    """
-
-    do: Callable[[Any, int, Parameters], None] | None = None
-    ask: Callable[[Any, int, Parameters], Answer] | None = None
-    takes: tuple[int, int] = (0, 0)  # least and greatest number of parameters
-    asks: tuple[int, int] = (0, 0)  # the same of the query
-    block: bool = False  # whether the last parameter may be a block
-
-
-@final
-@dataclass(frozen=True)
-class Setting(Header):
+def setting(
+    pattern: str,
+    name: str,
+    initial: Value,
+    read: Callable[[str, Any, int], Value],
+    *,
+    show: Callable[[Any, Any, int], Answer] = lambda value, *_: value,
+    limit: Callable[[str, Any, int], Value | None] | None = None,
+    then: Callable[[Any, int], None] = lambda *_: None,
+    shown: Callable[[Any, int], Answer] | None = None,
+    takes: tuple[int, int] = (1, 1),
+) -> Command:
     """A value that is set and queried: of each channel where the pattern has a #, or else one.
 
-    `number`, `keyword`, `switch` and `string` make them.
+    `limit` reads what a query may name. `then` is what follows; it may refuse the value. `shown` is
+    answered instead of the value. Parameters after the first, such as the source of a trigger
+    level, are ignored.
     """
 
-    name: str  # under which `SimulatedInstrument.get` finds it
-    initial: Value  # after ``*RST``
-    read: Callable[[str, Any, int], Value]
-    _: KW_ONLY
-    show: Callable[[Any, Any, int], Answer] = lambda value, *_: value
-    limit: Callable[[str, Any, int], Value | None] | None = None  # that a query may name
-    then: Callable[[Any, int], None] | None = None  # what follows; it may refuse the value
-    shown: Callable[[Any, int], Answer] | None = None  # what is answered instead of the value
-    # Parameters: what follows the first, such as the source of a trigger level, is ignored.
-    takes: tuple[int, int] = (1, 1)
-    asks: tuple[int, int] = (0, 0)
-    block: ClassVar = False
+    def do(instrument: Any, channel: int, parameters: Parameters) -> None:
+        instrument.put(name, read(parameters[0], instrument, channel), channel)
+        then(instrument, channel)
 
-    def do(self, instrument: Any, channel: int, parameters: Parameters) -> None:
-        """Set the value."""
-        instrument.put(self.name, self.read(parameters[0], instrument, channel), channel)
-        if self.then is not None:
-            self.then(instrument, channel)
-
-    def ask(self, instrument: Any, channel: int, parameters: Parameters) -> Answer:
-        """Answer with the value, or with the limit that is named."""
-        if self.shown is not None:
-            return self.shown(instrument, channel)
-        value: Value | None = instrument.get(self.name, channel)
-        if self.limit is not None and parameters and self.takes[1] == 1:
-            value = self.limit(parameters[0], instrument, channel)
+    def ask(instrument: Any, channel: int, parameters: Parameters) -> Answer:
+        if shown is not None:
+            return shown(instrument, channel)
+        value: Value | None = instrument.get(name, channel)
+        if limit is not None and parameters and takes[1] == 1:
+            value = limit(parameters[0], instrument, channel)
             if value is None:
                 raise ScpiError(-224)
-        return self.show(value, instrument, channel)
+        return show(value, instrument, channel)
+
+    asks = (0, int(limit is not None))
+    return Command(pattern, do, ask, takes, asks, setting=(name, initial))
 
 
 def number(
@@ -122,43 +119,41 @@ def number(
     infinite: bool = False,
     factor: Callable[[Any, int], float] = lambda *_: 1.0,
     **options: Any,
-) -> Setting:
+) -> Command:
     """A number between bounds, or MINimum, MAXimum, DEFault; what lies outside raises -222.
 
     `unit` may follow it; `whole` shows it without decimals; `infinite` allows INFinity. It is
     multiplied by `factor` where it is sent or shown; `initial` and `bounds` are without.
     """
 
-    def limits(instrument: Any, channel: int) -> tuple[float, float]:
-        return bounds(instrument, channel) if callable(bounds) else bounds
+    def limits(i: Any, channel: int) -> tuple[float, float]:
+        return bounds(i, channel) if callable(bounds) else bounds
 
-    def limit(text: str, instrument: Any, channel: int) -> float | None:
-        named = zip(
-            ("MINimum", "MAXimum", "DEFault"), (*limits(instrument, channel), initial), strict=True
-        )
+    def limit(text: str, i: Any, channel: int) -> float | None:
+        values = (*limits(i, channel), initial)
+        named = zip(("MINimum", "MAXimum", "DEFault"), values, strict=True)
         return next((value for word, value in named if matches(text, word)), None)
 
-    def read(text: str, instrument: Any, channel: int) -> float:
-        if (named := limit(text, instrument, channel)) is not None:
+    def read(text: str, i: Any, channel: int) -> float:
+        if (named := limit(text, i, channel)) is not None:
             return named
         value = INFINITY if infinite and matches(text, "INFinity") else read_number(text, unit)
         if infinite and value >= INFINITY:
             return INFINITY
-        value /= factor(instrument, channel)
-        low, high = limits(instrument, channel)
+        value /= factor(i, channel)
+        low, high = limits(i, channel)
         margin = 1e-9 * max(abs(low), abs(high))  # limits that were computed are rounded
         if not low - margin <= value <= high + margin:
             raise ScpiError(-222)
         return min(max(value, low), high)
 
-    def show(value: float, instrument: Any, channel: int) -> Answer:
+    def show(value: float, i: Any, channel: int) -> Answer:
         if infinite and value >= INFINITY:
-            return f"{INFINITY:{instrument.sign}.1E}"
-        value *= factor(instrument, channel)
+            return f"{INFINITY:{i.sign}.1E}"
+        value *= factor(i, channel)
         return round(value) if whole else value
 
-    options |= {"show": show, "limit": limit, "asks": (0, 1)}
-    return Setting(pattern, name, initial, read, **options)
+    return setting(pattern, name, initial, read, show=show, limit=limit, **options)
 
 
 def read_keyword(text: str, words: tuple[str, ...]) -> str:
@@ -169,22 +164,22 @@ def read_keyword(text: str, words: tuple[str, ...]) -> str:
     raise ScpiError(-224)
 
 
-def keyword(pattern: str, name: str, words: tuple[str, ...], **options: Any) -> Setting:
+def keyword(pattern: str, name: str, words: tuple[str, ...], **options: Any) -> Command:
     """One of some words such as ``"EXTernal"``; at first the first one."""
     initial = short(words[0])
-    return Setting(pattern, name, initial, lambda text, *_: read_keyword(text, words), **options)
+    return setting(pattern, name, initial, lambda text, *_: read_keyword(text, words), **options)
 
 
-def switch(pattern: str, name: str, initial: bool = False) -> Setting:
+def switch(pattern: str, name: str, initial: bool = False) -> Command:
     """ON or OFF, 1 or 0; any number that does not round to 0 is ON."""
 
     def read(text: str, *_: Any) -> bool:
         return text.upper() == "ON" or (text.upper() != "OFF" and round(read_number(text)) != 0)
 
-    return Setting(pattern, name, initial, read, show=lambda value, *_: str(int(value)))
+    return setting(pattern, name, initial, read, show=lambda value, *_: str(int(value)))
 
 
-def string(pattern: str, name: str, initial: str = "", most: int = 40, **options: Any) -> Setting:
+def string(pattern: str, name: str, initial: str = "", most: int = 40, **options: Any) -> Command:
     """A string of at most so many characters; a longer one raises -223."""
 
     def read(text: str, *_: Any) -> str:
@@ -196,7 +191,12 @@ def string(pattern: str, name: str, initial: str = "", most: int = 40, **options
     def show(value: str, *_: Any) -> str:
         return '"{}"'.format(value.replace('"', '""'))
 
-    return Setting(pattern, name, initial, read, show=show, **options)
+    return setting(pattern, name, initial, read, show=show, **options)
+
+
+def listed(names: Iterable[str]) -> str:
+    """Write a catalogue of names."""
+    return ",".join(f'"{name}"' for name in names)
 
 
 class SimulatedInstrument(ABC):
@@ -248,9 +248,9 @@ class SimulatedInstrument(ABC):
         """Make all settings what they are after ``*RST``, but for those of the status."""
         kept = {key: value for key, value in self._values.items() if key[0].startswith("*")}
         self._values = {
-            (entry.name, channel): entry.initial
+            (entry.setting[0], channel): entry.setting[1]
             for entry in self.commands
-            if isinstance(entry, Setting)
+            if entry.setting is not None
             for channel in range(1, self.channels + 1 if "#" in entry.pattern else 2)
         } | kept
         self.clear_state()
@@ -272,9 +272,6 @@ class SimulatedInstrument(ABC):
 
     def _carry_out(self, header: str, query: bool, parameters: Parameters) -> list[bytes]:
         entry, channel = self._found(header)
-        act = entry.ask if query else entry.do
-        if act is None:
-            raise ScpiError(-113)
         if not 1 <= channel <= self.channels:
             raise ScpiError(-114)
         least, most = entry.asks if query else entry.takes
@@ -285,7 +282,7 @@ class SimulatedInstrument(ABC):
             raise ScpiError(-168)
         before = self._values if query else self._values.copy()
         try:
-            answer = act(self, channel, parameters)
+            answer = (entry.ask if query else entry.do)(self, channel, parameters)
         except ScpiError as error:
             self._values = before
             if -200 < error.code <= -100:
@@ -299,7 +296,7 @@ class SimulatedInstrument(ABC):
             return []
         return [(answer if isinstance(answer, str) else self.write(answer)).encode()]
 
-    def _find(self, header: str) -> tuple[Command | Setting, int]:
+    def _find(self, header: str) -> tuple[Command, int]:
         for entry in self.commands:
             if found := entry.regex.fullmatch(header):
                 return entry, int(next(filter(None, found.groups()), 1))
@@ -335,7 +332,7 @@ class SimulatedInstrument(ABC):
     def _complete(self, *_: object) -> None:
         self._events |= _OPERATION_COMPLETE  # nothing is ever pending when it is asked
 
-    commands: ClassVar[tuple[Command | Setting, ...]] = (
+    commands: ClassVar[tuple[Command, ...]] = (
         Command("*IDN", ask=lambda i, *_: i.identity),
         Command("*RST", do=reset),
         Command("*CLS", do=_clear_status),

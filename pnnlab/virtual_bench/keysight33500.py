@@ -19,15 +19,8 @@ from typing import final
 
 import numpy as np
 
-from pnnlab.virtual_bench.generators import (
-    SHAPES,
-    Points,
-    SimulatedGenerator,
-    Waveform,
-    checked,
-    listed,
-)
-from pnnlab.virtual_bench.instrument import Command, keyword, number, string, switch
+from pnnlab.virtual_bench.generators import SHAPES, Points, SimulatedGenerator, Waveform, checked
+from pnnlab.virtual_bench.instrument import Command, keyword, listed, number, string, switch
 from pnnlab.virtual_bench.messages import Parameters, ScpiError, read_number, read_string
 
 LEAST_POINTS, MOST_POINTS = 8, 1_000_000

@@ -6,7 +6,7 @@ A message ends with a line feed, unless that stands inside a definite-length blo
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from io import BufferedReader
 from typing import Any, NamedTuple, TypeAlias, final
 
@@ -119,7 +119,7 @@ _UNIT = re.compile(
     re.DOTALL | re.ASCII | re.IGNORECASE,
 )
 _QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")
-Parameters: TypeAlias = tuple[Any, ...]  # of str, or bytes where one is a block
+Parameters: TypeAlias = Sequence[Any]  # of str, or bytes where one is a block
 
 
 def units(message: Message) -> Iterator[tuple[str, bool, Parameters]]:
