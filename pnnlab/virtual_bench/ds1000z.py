@@ -99,7 +99,7 @@ class Ds1000z(SimulatedOscilloscope):
     def _clear(self, *_: object) -> None:
         self.capture = None
 
-    def _status(self, *_: object) -> str:
+    def _trigger_status(self, *_: object) -> str:
         if not self.armed:
             return "STOP"
         return "AUTO" if self.get("sweep") == "AUTO" else "WAIT"
@@ -124,7 +124,7 @@ class Ds1000z(SimulatedOscilloscope):
         number("TIMebase[:MAIN]:SCALe", "time scale", 1e-6, (5e-9, 50.0), "S"),
         number("TIMebase[:MAIN]:OFFSet", "time offset", 0.0, (-500, 500), "S"),
         keyword("TRIGger:SWEep", "sweep", ("AUTO", "NORMal", "SINGle"), then=_set_sweep),
-        Command("TRIGger:STATus", ask=_status),
+        Command("TRIGger:STATus", ask=_trigger_status),
         keyword("TRIGger:EDGe:SOURce", "trigger source", (*SOURCES, "EXT", "AC")),
         keyword("TRIGger:EDGe:SLOPe", "trigger slope", ("POSitive", "NEGative")),
         number("TRIGger:EDGe:LEVel", "trigger level", 0.0, (-50, 50), "V"),

@@ -26,6 +26,7 @@ _RATES, _DEPTHS = (1.0, FASTEST_HZ), (100, MEMORY)
 SHOWN_MOST = 62_500  # points of the record behind the screen
 HIGH_RESOLUTION_BITS = 12
 _POINTS = number("", "points", 1000, _DEPTHS)
+_rate = SimulatedOscilloscope.rate
 _EDGES = ("POSitive", "NEGative", "EITHer", "ALTernate")
 
 
@@ -126,11 +127,10 @@ class InfiniiVision(SimulatedOscilloscope):
             self.put("points mode", "MAX")
         _POINTS.do(self, 1, parameters)
 
-    def _digitizes(self, *_: object) -> None:
+    def _set_rate(self, *_: object) -> None:
         if not self.get("digitizer"):
             raise ScpiError(-221)
-        divisor = round(FASTEST_HZ / self.get("rate"))
-        self.put("rate", FASTEST_HZ / divisor)
+        self.put("rate", FASTEST_HZ / round(FASTEST_HZ / self.get("rate")))
 
     commands = (
         *SimulatedOscilloscope.commands,
@@ -148,23 +148,8 @@ class InfiniiVision(SimulatedOscilloscope):
         number("ACQuire:COUNt", "count", 8, (2, 65536), whole=True),
         switch("ACQuire:DIGitizer", "digitizer"),
         Command("ACQuire:COMPlete", ask=lambda *_: "100"),
-        number(
-            "ACQuire:POINts[:ANALog]",
-            "depth",
-            MEMORY,
-            _DEPTHS,
-            then=_digitizes,
-            shown=_depth,
-        ),
-        number(
-            "ACQuire:SRATe[:ANALog]",
-            "rate",
-            5e9,
-            _RATES,
-            "HZ",
-            then=_digitizes,
-            shown=SimulatedOscilloscope.rate,
-        ),
+        number("ACQuire:POINts[:ANALog]", "depth", MEMORY, _DEPTHS, then=_set_rate, shown=_depth),
+        number("ACQuire:SRATe[:ANALog]", "rate", 5e9, _RATES, "HZ", then=_set_rate, shown=_rate),
         _subsystem("CHANnel#", "RANG OFFS COUP IMP DISP BWL INV LAB UNIT PROB PROB:SKEW STYP"),
         keyword("CHANnel#:IMPedance", "impedance", ("ONEMeg", "FIFTy")),
         switch("CHANnel#:BWLimit", "bandwidth"),

@@ -78,16 +78,16 @@ def setting(
     read: Callable[[str, Any, int], Value],
     *,
     show: Callable[[Any, Any, int], Answer] = lambda value, *_: value,
-    limit: Callable[[str, Any, int], Value | None] | None = None,
     then: Callable[[Any, int], None] = lambda *_: None,
     shown: Callable[[Any, int], Answer] | None = None,
     takes: tuple[int, int] = (1, 1),
+    asks: tuple[int, int] = (0, 0),
 ) -> Command:
     """A value that is set and queried: of each channel where the pattern has a #, or else one.
 
-    `limit` reads what a query may name. `then` is what follows; it may refuse the value. `shown` is
-    answered instead of the value. Parameters after the first, such as the source of a trigger
-    level, are ignored.
+    `then` is what follows; it may refuse the value. `shown` is answered instead of the value. A
+    query may name a limit where it `asks` for one. Parameters after the first, such as the source
+    of a trigger level, are ignored.
     """
 
     def do(instrument: Any, channel: int, parameters: Parameters) -> None:
@@ -97,14 +97,13 @@ def setting(
     def ask(instrument: Any, channel: int, parameters: Parameters) -> Answer:
         if shown is not None:
             return shown(instrument, channel)
-        value: Value | None = instrument.get(name, channel)
-        if limit is not None and parameters and takes[1] == 1:
-            value = limit(parameters[0], instrument, channel)
-            if value is None:
+        value: Value = instrument.get(name, channel)
+        if parameters and takes[1] == 1:
+            if not parameters[0].isalpha():
                 raise ScpiError(-224)
+            value = read(parameters[0], instrument, channel)
         return show(value, instrument, channel)
 
-    asks = (0, int(limit is not None))
     return Command(pattern, do, ask, takes, asks, setting=(name, initial))
 
 
@@ -126,22 +125,15 @@ def number(
     multiplied by `factor` where it is sent or shown; `initial` and `bounds` are without.
     """
 
-    def limits(i: Any, channel: int) -> tuple[float, float]:
-        return bounds(i, channel) if callable(bounds) else bounds
-
-    def limit(text: str, i: Any, channel: int) -> float | None:
-        values = (*limits(i, channel), initial)
-        named = zip(("MINimum", "MAXimum", "DEFault"), values, strict=True)
-        return next((value for word, value in named if matches(text, word)), None)
-
     def read(text: str, i: Any, channel: int) -> float:
-        if (named := limit(text, i, channel)) is not None:
-            return named
+        low, high = bounds(i, channel) if callable(bounds) else bounds
+        for word, limit in ("MINimum", low), ("MAXimum", high), ("DEFault", initial):
+            if matches(text, word):
+                return limit
         value = INFINITY if infinite and matches(text, "INFinity") else read_number(text, unit)
         if infinite and value >= INFINITY:
             return INFINITY
         value /= factor(i, channel)
-        low, high = limits(i, channel)
         margin = 1e-9 * max(abs(low), abs(high))  # limits that were computed are rounded
         if not low - margin <= value <= high + margin:
             raise ScpiError(-222)
@@ -153,7 +145,7 @@ def number(
         value *= factor(i, channel)
         return round(value) if whole else value
 
-    return setting(pattern, name, initial, read, show=show, limit=limit, **options)
+    return setting(pattern, name, initial, read, show=show, asks=(0, 1), **options)
 
 
 def read_keyword(text: str, words: tuple[str, ...]) -> str:
