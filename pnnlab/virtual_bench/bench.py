@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from io import BufferedReader
 from typing import Any, Literal, Self, TypeAlias, final, get_args
+from weakref import WeakSet
 
 import numpy as np
 
@@ -39,7 +40,6 @@ KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
 MOST_SAMPLES = 2**23  # of the device in one record
 _WORTH_CUTTING = 64  # bytes of an answer
 _SHORT_PULSE_S = 1e-6
-_TIMEOUT_S = 5.0
 GENERATORS = {"keysight": Keysight33500, "tektronix": Afg3000}
 OSCILLOSCOPES = {"keysight": InfiniiVision, "rigol": Ds1000z}
 
@@ -95,7 +95,7 @@ class Faults:
 
     def execute(self, instrument: SimulatedInstrument, message: Message) -> bytes:
         """Carry out a message with the fault that is due; `ConnectionAbortedError` for a drop."""
-        self._count()
+        self._count_message()
         if self._take("drop"):
             if self._rng.integers(2):
                 instrument.execute(message)
@@ -124,8 +124,7 @@ class Faults:
                 if self._take(kind):
                     scope.fault = kind
 
-    def _count(self) -> None:
-        """Count a message, and choose a fault if its turn has come."""
+    def _count_message(self) -> None:
         with self._lock:
             if self._waiting or self._due is not None:
                 return
@@ -136,7 +135,6 @@ class Faults:
                 self._left = self._rng.geometric(1 / self._mean)
 
     def _take(self, kind: str) -> bool:
-        """Tell whether this is the fault that is due, and it no longer is."""
         with self._lock:
             if self._due != kind:
                 return False
@@ -172,6 +170,7 @@ class _Handler(socketserver.BaseRequestHandler):
 class InstrumentServer(socketserver.ThreadingTCPServer):
     """Serve an instrument from a thread until it is closed; port 0 takes any that is free."""
 
+    daemon_threads = True
     allow_reuse_address = os.name == "posix"  # on Windows it would let two servers share a port
 
     def __init__(
@@ -183,7 +182,7 @@ class InstrumentServer(socketserver.ThreadingTCPServer):
         faults: Faults | None = None,
     ) -> None:
         self.instrument, self.faults = instrument, faults
-        self._clients: dict[socket.socket, threading.Thread] = {}
+        self._clients: WeakSet[socket.socket] = WeakSet()
         try:
             if not ipaddress.ip_address(socket.gethostbyname(host)).is_loopback:
                 warnings.warn(
@@ -207,26 +206,18 @@ class InstrumentServer(socketserver.ThreadingTCPServer):
         return f"TCPIP::{socket.gethostname() if host == '0.0.0.0' else host}::{port}::SOCKET"
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Start a thread for a client, which `close` ends."""
-        client = request, client_address
-        thread = threading.Thread(target=self.process_request_thread, args=client, daemon=True)
-        self._clients[request] = thread
-        thread.start()
-
-    def shutdown_request(self, request: Any) -> None:
-        """Forget a client that has gone."""
-        self._clients.pop(request, None)
-        super().shutdown_request(request)
+        """Serve a client in a thread of its own."""
+        self._clients.add(request)
+        super().process_request(request, client_address)
 
     def close(self) -> None:
         """Stop listening, and end all conversations."""
         self.shutdown()
         self._thread.join()
         self.server_close()
-        for client, thread in self._clients.copy().items():
+        for client in tuple(self._clients):
             with suppress(OSError):
                 client.shutdown(socket.SHUT_RDWR)
-            thread.join(_TIMEOUT_S)
 
 
 @final
@@ -332,16 +323,13 @@ class VirtualBench:
         self.close()
 
     def _play(self, channel: int, emission: Emission | None, synced: bool) -> None:
-        """Carry what the generator emits at a trigger to the oscilloscope."""
         pulse_s = None
         if synced and self._wiring.trigger:
             pulse_s = _SHORT_PULSE_S if emission is None else emission.seconds
-        signal = self._signal(emission if channel == self._channel else None, pulse_s)
-        if signal is not None:
+        if signal := self._signal(emission if channel == self._channel else None, pulse_s):
             self._scope.receive(signal)
 
     def _input_signal(self, anything: bool) -> Signal | None:
-        """The signal that is there by itself; without one, a flat line if anything will do."""
         free = self._source.plays_freely(self._channel)
         if not free and not anything:
             return None

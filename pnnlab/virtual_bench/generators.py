@@ -9,21 +9,14 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias, final
 import numpy as np
 from numpy.typing import NDArray
 
-from pnnlab.virtual_bench.instrument import (
-    INFINITY,
-    Bounds,
-    Command,
-    SimulatedInstrument,
-    keyword,
-    number,
-    switch,
-)
+from pnnlab.virtual_bench.instrument import Command, SimulatedInstrument, keyword, number, switch
 from pnnlab.virtual_bench.messages import ScpiError
 
 Points: TypeAlias = NDArray[np.float64]
 
 SOURCE_OHM = 50.0
 OPEN_V = 20.0  # Vpp into an open circuit, at most
+_OFFSETS_V = (-OPEN_V / 2, OPEN_V / 2)
 
 
 class Waveform(NamedTuple):
@@ -77,19 +70,18 @@ class Emission:
         return volts
 
 
-def _voltage(header: str, name: str, initial: float, bounds: Bounds, **options: Any) -> Command:
+def _voltage(header: str, name: str, initial: float, bounds: Any, **options: Any) -> Command:
     """A voltage of a channel: kept as into an open circuit, called by what the set load makes."""
     pattern = f"[SOURce#:]VOLTage[:LEVel][:IMMediate]{header}"
     return number(pattern, name, initial, bounds, "V", factor=lambda g, c: g.load(c), **options)
 
 
 def _edge(header: str, sign: int) -> Command:
-    """The upper (1) or the lower (-1) level: another way to set amplitude and offset."""
     return _voltage(
         header,
         "edge",
         0.0,
-        (-OPEN_V / 2, OPEN_V / 2),
+        _OFFSETS_V,
         then=lambda g, c: g.move_edge(sign, c),
         shown=lambda g, c: g.edge(sign, c) * g.load(c),
     )
@@ -131,8 +123,8 @@ class SimulatedGenerator(SimulatedInstrument):
         if self.get("polarity", channel) == "INV":  # around the offset
             gain = -gain
         volts = waveform.points * gain + self.get("offset", channel)
-        cycles = self.get("cycles", channel) if self.get("burst", channel) else INFINITY
-        return Emission(volts, self.rate(channel), math.inf if cycles >= INFINITY else cycles)
+        cycles = self.get("cycles", channel) if self.get("burst", channel) else math.inf
+        return Emission(volts, self.rate(channel), cycles)
 
     def amplitudes(self, channel: int) -> tuple[float, float]:
         """Return the bounds of the amplitude, Vpp into an open circuit."""
@@ -151,7 +143,7 @@ class SimulatedGenerator(SimulatedInstrument):
     def load(self, channel: int) -> float:
         """Return what a volt into an open circuit is at the load that was set, V."""
         ohm = self.get("load", channel)
-        return 1.0 if ohm >= INFINITY else float(ohm / (ohm + SOURCE_OHM))
+        return 1.0 if math.isinf(ohm) else float(ohm / (ohm + SOURCE_OHM))
 
     def edge(self, sign: int, channel: int) -> float:
         """Return the upper (1) or the lower (-1) level, V into an open circuit."""
@@ -191,7 +183,7 @@ class SimulatedGenerator(SimulatedInstrument):
     commands = (
         *SimulatedInstrument.commands,
         _voltage("[:AMPLitude]", "amplitude", 0.2, amplitudes, then=checked),
-        _voltage(":OFFSet", "offset", 0.0, (-OPEN_V / 2, OPEN_V / 2), then=checked),
+        _voltage(":OFFSet", "offset", 0.0, _OFFSETS_V, then=checked),
         _edge(":HIGH", 1),
         _edge(":LOW", -1),
         keyword("[SOURce#:]VOLTage:UNIT", "unit", ("VPP", "VRMS", "DBM")),

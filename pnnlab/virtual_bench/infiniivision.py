@@ -35,8 +35,6 @@ def _per_division(scope: SimulatedOscilloscope, channel: int) -> float:
 
 
 def _subsystem(root: str, headers: str) -> Command:
-    """A query of a whole subsystem: what its settings are, as they would be sent."""
-
     def ask(scope: SimulatedOscilloscope, channel: int, _: Parameters) -> str:
         path = f":{short(root).replace('#', str(channel))}:"
         answers = scope.execute(Message(path + headers.replace(" ", "?;") + "?")).decode().strip()

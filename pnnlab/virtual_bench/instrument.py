@@ -4,6 +4,7 @@ Sources: IEEE 488.2 for the common commands and the status byte, SCPI-99, volume
 for the error queue.
 """
 
+import math
 import re
 import threading
 from abc import ABC, abstractmethod
@@ -11,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any, ClassVar, NoReturn, TypeAlias, final
+from typing import Any, ClassVar, TypeAlias, final
 
 from pnnlab.virtual_bench.messages import (
     Message,
@@ -35,9 +36,8 @@ _EVENTS = {1: _COMMAND, 2: _EXECUTION, 4: _QUERY}  # by the hundreds of an error
 _MARKS = str.maketrans({"[": "(?:", "]": ")?", "#": r"(\d{0,9})", "*": r"\*"})
 
 
-def undefined(*_: object) -> NoReturn:
-    """Refuse a command that can only be queried, or the other way."""
-    raise ScpiError(-113)
+def undefined(*_: object) -> Any:
+    """Stand for the command of what can only be queried, or the other way."""
 
 
 @final
@@ -132,7 +132,7 @@ def number(
                 return limit
         value = INFINITY if infinite and matches(text, "INFinity") else read_number(text, unit)
         if infinite and value >= INFINITY:
-            return INFINITY
+            return math.inf
         value /= factor(i, channel)
         margin = 1e-9 * max(abs(low), abs(high))  # limits that were computed are rounded
         if not low - margin <= value <= high + margin:
@@ -140,7 +140,7 @@ def number(
         return min(max(value, low), high)
 
     def show(value: float, i: Any, channel: int) -> Answer:
-        if infinite and value >= INFINITY:
+        if math.isinf(value):
             return f"{INFINITY:{i.sign}.1E}"
         value *= factor(i, channel)
         return round(value) if whole else value
@@ -264,6 +264,9 @@ class SimulatedInstrument(ABC):
 
     def _carry_out(self, header: str, query: bool, parameters: Parameters) -> list[bytes]:
         entry, channel = self._found(header)
+        act = entry.ask if query else entry.do
+        if act is undefined:
+            raise ScpiError(-113)
         if not 1 <= channel <= self.channels:
             raise ScpiError(-114)
         least, most = entry.asks if query else entry.takes
@@ -274,7 +277,7 @@ class SimulatedInstrument(ABC):
             raise ScpiError(-168)
         before = self._values if query else self._values.copy()
         try:
-            answer = (entry.ask if query else entry.do)(self, channel, parameters)
+            answer = act(self, channel, parameters)
         except ScpiError as error:
             self._values = before
             if -200 < error.code <= -100:
@@ -312,12 +315,11 @@ class SimulatedInstrument(ABC):
         self._events = 0
 
     def _status(self, *_: object) -> int:
-        """The status byte: errors queued, standard events, request for service."""
+        # Errors queued, standard events, request for service.
         byte = 4 * bool(self._errors) + 32 * bool(self._events & round(self.get("*ESE")))
         return byte + 64 * bool(byte & round(self.get("*SRE")) & ~64)
 
     def _take_events(self, *_: object) -> int:
-        """The standard event register, which reading clears."""
         events, self._events = self._events, 0
         return events
 

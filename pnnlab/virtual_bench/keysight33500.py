@@ -35,7 +35,6 @@ _RISE = 2 * (1 - np.exp(-5 * np.linspace(0, 1, 1000))) / (1 - np.exp(-5)) - 1
 
 
 def _key(name: str) -> str:
-    """A name as the memory knows it: no folder, no extension, capitals."""
     return name.upper().removeprefix("INT:\\BUILTIN\\").removesuffix(".ARB")
 
 
@@ -49,8 +48,6 @@ def _rates(generator: "Keysight33500", channel: int) -> tuple[float, float]:
 
 
 def _attribute(header: str, measure: Callable[[Points], float]) -> Command:
-    """A query of a property of a waveform in memory."""
-
     def ask(generator: "Keysight33500", channel: int, parameters: Parameters) -> float:
         name = read_string(parameters[0]) if parameters else None
         return measure(generator.arb(channel, name).points)
@@ -58,9 +55,7 @@ def _attribute(header: str, measure: Callable[[Points], float]) -> Command:
     return Command(f"[SOURce#:]{header}", ask=ask, asks=(0, 1))
 
 
-def _upload(header: str, kind: str, one: int) -> Command:
-    """The upload of a waveform, as numbers or as a block; `one` stands for 1."""
-
+def _upload(header: str, kind: str, one: int) -> Command:  # `one` stands for 1
     def do(generator: "Keysight33500", channel: int, parameters: Parameters) -> None:
         name, *values = parameters
         if len(values) > 1 and isinstance(values[-1], bytes):

@@ -129,7 +129,7 @@ def units(message: Message) -> Iterator[tuple[str, bool, Parameters]]:
     6.2.4); common commands leave that path alone. The first unit that cannot be read raises, and
     the rest of the message is lost, as IEEE 488.2 allows.
     """
-    if any(not (" " <= sign <= "~" or sign in "\t\0\r") for sign in message.text):
+    if re.search(r"[^ -~\t\0\r]", message.text):
         raise ScpiError(-101)
     blocks = iter(message.blocks)
     path = ""

@@ -178,8 +178,8 @@ class SimulatedOscilloscope(SimulatedInstrument):
         with self.lock:
             if not self.armed:
                 return
-            source, level = self.get("trigger source"), self.get("trigger level")
-            slope = self.get("trigger slope")
+            names = ("trigger source", "trigger level", "trigger slope")
+            source, level, slope = map(self.get, names)
             when: float | None = None
             if source == "EXT" and signal.pulse_s is not None:
                 crossed = 0 < level + 0.2 < PULSE_V  # a level of zero is crossed by noise
@@ -204,7 +204,6 @@ class SimulatedOscilloscope(SimulatedInstrument):
         return end + min(plays_s, 10 * screen.width_s)
 
     def _gain(self) -> float:
-        """What a volt at the first connector is called: probe factor and inversion."""
         return per_probe(self, 1) * (-1 if self.get("invert") else 1)
 
     def _take(self, signal: Signal, when: float) -> None:
@@ -275,7 +274,7 @@ class SimulatedOscilloscope(SimulatedInstrument):
         return self.screen().points / self.screen().width_s
 
     def _preamble(self, *_: object) -> tuple[float, ...]:
-        """Describe the record: format, type, points, count, and both axes."""
+        # Format, type, points, count, and both axes.
         screen, points = self.acquired().screen, self.points()
         form = [values.index(self.get(setting)) for setting, values in self.preamble]
         axes = screen.width_s / points, screen.start_s, 0, *self.vertical(), self.reference()
