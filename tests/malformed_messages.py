@@ -188,7 +188,7 @@ def cut(stream: bytes, sizes: list[int]) -> Iterator[bytes]:
     yield stream[start:]
 
 
-def said(instrument: SimulatedInstrument, stream: bytes, pieces: list[int]) -> bytes:
+def answered(instrument: SimulatedInstrument, stream: bytes, pieces: list[int]) -> bytes:
     """What is answered to a stream that arrives in pieces, and to its end."""
     return b"".join(answers(instrument, arriving(cut(stream, pieces))))
 
@@ -196,6 +196,8 @@ def said(instrument: SimulatedInstrument, stream: bytes, pieces: list[int]) -> b
 def errors(instrument: SimulatedInstrument) -> list[str]:
     """Empty the queue."""
     found = []
-    while not (error := said(instrument, b"SYST:ERR?\n", []).decode()).startswith(("0,", "+0,")):
+    while not (error := answered(instrument, b"SYST:ERR?\n", []).decode()).startswith(
+        ("0,", "+0,")
+    ):
         found.append(error)
     return found

@@ -15,8 +15,8 @@ from typing import final
 
 import numpy as np
 
-from pnnlab.virtual_bench.generators import SHAPES, Points, SimulatedGenerator, Waveform, checked
-from pnnlab.virtual_bench.instrument import Command, keyword, listed, number, read_keyword, switch
+from pnnlab.virtual_bench.generators import SHAPES, Points, SimulatedGenerator, Waveform, check
+from pnnlab.virtual_bench.instrument import Command, catalog, keyword, number, read_keyword, switch
 from pnnlab.virtual_bench.messages import Parameters, ScpiError, read_number
 
 LEAST_POINTS, MOST_POINTS = 2, 131_072
@@ -37,19 +37,16 @@ class Afg3000(SimulatedGenerator):
     least_v = 20e-3
     bus_sources = ("TIM", "EXT")
 
-    def clear_state(self) -> None:
-        """Put a sine into the edit memory."""
+    def _clear_state(self) -> None:
         sine = np.sin(2 * np.pi * np.arange(1000) / 1000)
         self._memories: dict[str, Points] = {"EMEM": np.round((sine + 1) * (TOP / 2))}  # codes
 
-    def waveform(self, channel: int) -> Waveform:
-        """Return what the function names."""
+    def _waveform(self, channel: int) -> Waveform:
         shape = self.get("function", channel)
         return SHAPES.get(shape) or Waveform(self._codes(shape) / (TOP / 2) - 1)
 
-    def check(self, channel: int) -> None:
-        """Raise -221 also if a memory is empty, or is played too often."""
-        super().check(channel)
+    def _check(self, channel: int) -> None:
+        super()._check(channel)
         arbitrary = self.get("function", channel) not in SHAPES
         if arbitrary and self.get("frequency", channel) > FASTEST_HZ:
             raise ScpiError(-221)
@@ -113,9 +110,9 @@ class Afg3000(SimulatedGenerator):
         Command("DATA|TRACe:COPY", _copy, takes=(2, 2)),
         Command("DATA|TRACe:DELete[:NAME]", _delete, takes=(1, 1)),
         Command("DATA|TRACe:POINts", _define, _count, takes=(1, 2), asks=(1, 2)),
-        Command("DATA|TRACe:CATalog", ask=lambda g, *_: listed(g._memories)),
-        keyword("[SOURce#:]FUNCtion[:SHAPe]", "function", _SHAPES, then=checked),
-        number("[SOURce#:]FREQuency[:CW]", "frequency", 1e6, (1e-6, 25e6), "HZ", then=checked),
+        Command("DATA|TRACe:CATalog", ask=lambda g, *_: catalog(g._memories)),
+        keyword("[SOURce#:]FUNCtion[:SHAPe]", "function", _SHAPES, then=check),
+        number("[SOURce#:]FREQuency[:CW]", "frequency", 1e6, (1e-6, 25e6), "HZ", then=check),
         number("[SOURce#:]PHASe[:ADJust]", "phase", 0, (-3.2, 3.2)),
         Command("[SOURce#:]PHASe:INITiate", do=lambda *_: None),
         switch("[SOURce#:]BURSt[:STATe]", "burst"),

@@ -34,50 +34,47 @@ class Ds1000z(SimulatedOscilloscope):
     codes_high, middle = 25 * HIGH, 127
     preamble = ("format", ("BYTE", "WORD", "ASC")), ("wave mode", ("NORM", "MAX", "RAW"))
 
-    def screen(self, channel: int = 1) -> Screen:
-        """Return the screen as it is set now; the offset is a whole number of codes."""
+    def _screen(self, channel: int = 1) -> Screen:
         probe = per_probe(self, channel)
         height = HIGH * self.get("scale", channel) * probe
         step = height / self.codes_high
+        # The offset is a whole number of codes.
         centre = -round(self.get("offset", channel) * probe / step) * step
         width = WIDE * self.get("time scale")
         depth = 12_000 if self.get("depth") == "AUTO" else int(self.get("depth"))
         points = round(max(SHOWN, min(depth, width * FASTEST_HZ)))
         return Screen(centre, height, self.get("time offset") - width / 2, width, points)
 
-    def points(self) -> int:
-        """Return how many points there are to read, on the screen or in the memory."""
+    def _points(self) -> int:
         mode = self.get("wave mode")
         raw = mode == "RAW" or (mode == "MAX" and not self.armed)
-        return self.acquired().screen.points if raw else SHOWN
+        return self._acquired().screen.points if raw else SHOWN
 
-    def reference(self) -> int:
-        """Return the middle, whatever the format."""
+    def _reference(self) -> int:
         return self.middle
 
-    def vertical(self) -> tuple[float, float]:
-        """Return volts a code, and codes of offset."""
-        return self.step_v(), round(-self.acquired().screen.centre_v / self.step_v())
+    def _vertical(self) -> tuple[float, float]:
+        return self._step_v(), round(-self._acquired().screen.centre_v / self._step_v())
 
     def _data(self, *_: object) -> bytes:
-        form, screen = self.get("format"), self.acquired().screen
+        form, screen = self.get("format"), self._acquired().screen
         if self.get("wave mode") == "RAW" and self.armed:
             raise ScpiError(-221)
         first, last = round(self.get("first")), round(self.get("last"))
-        if not first <= last <= self.points():
+        if not first <= last <= self._points():
             raise ScpiError(-222)
         if last - first + 1 > _MOST[form]:
             raise ScpiError(-223)
-        octets = self.codes()[first - 1 : last] >> 8
+        octets = self._codes()[first - 1 : last] >> 8
         if form == "ASC":
-            volts = (octets.astype(np.float64) - self.middle) * self.step_v() + screen.centre_v
+            volts = (octets.astype(np.float64) - self.middle) * self._step_v() + screen.centre_v
             return ",".join(map(self.decimal, volts)).encode()
         return octets.astype("<u2" if form == "WORD" else "u1").tobytes()
 
     def _round_scale(self, channel: int) -> None:
-        """Without fine adjustment a scale is 1, 2 or 5 times a power of ten."""
         if self.get("vernier", channel):
             return
+        # Without fine adjustment a scale is 1, 2 or 5 times a power of ten.
         probe = per_probe(self, channel)
         wanted = self.get("scale", channel) * probe
         steps = 10.0 ** np.floor(np.log10(wanted)) * np.array([1, 2, 5, 10])

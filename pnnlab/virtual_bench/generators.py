@@ -73,23 +73,23 @@ class Emission:
 def _voltage(header: str, name: str, initial: float, bounds: Any, **options: Any) -> Command:
     """A voltage of a channel: kept as into an open circuit, called by what the set load makes."""
     pattern = f"[SOURce#:]VOLTage[:LEVel][:IMMediate]{header}"
-    return number(pattern, name, initial, bounds, "V", factor=lambda g, c: g.load(c), **options)
+    return number(pattern, name, initial, bounds, "V", factor=lambda g, c: g._load(c), **options)
 
 
-def _edge(header: str, sign: int) -> Command:
+def _level_command(header: str, sign: int) -> Command:
     return _voltage(
         header,
-        "edge",
+        "level",
         0.0,
         _OFFSETS_V,
-        then=lambda g, c: g.move_edge(sign, c),
-        shown=lambda g, c: g.edge(sign, c) * g.load(c),
+        then=lambda g, c: g._move_level(sign, c),
+        shown=lambda g, c: g._level(sign, c) * g._load(c),
     )
 
 
-def checked(generator: "SimulatedGenerator", channel: int) -> None:
+def check(generator: "SimulatedGenerator", channel: int) -> None:
     """Refuse a setting if the output stage cannot do it."""
-    generator.check(channel)
+    generator._check(channel)
 
 
 class SimulatedGenerator(SimulatedInstrument):
@@ -103,60 +103,60 @@ class SimulatedGenerator(SimulatedInstrument):
     on_trigger: Callable[[int, Emission | None, bool], None] = lambda *_: None
 
     @abstractmethod
-    def waveform(self, channel: int) -> Waveform:
+    def _waveform(self, channel: int) -> Waveform:
         """Return one cycle of what a channel plays."""
 
     @abstractmethod
     def synced(self, channel: int) -> bool:
         """Tell whether a trigger of this channel leaves the instrument as a pulse."""
 
-    def rate(self, channel: int) -> float:
+    def _rate(self, channel: int) -> float:
         """Return how many points a channel plays a second."""
-        return float(self.get("frequency", channel) * len(self.waveform(channel).points))
+        return float(self.get("frequency", channel) * len(self._waveform(channel).points))
 
     def emission(self, channel: int) -> Emission | None:
         """Return what a channel emits when it is triggered, or all the time; none while off."""
         if not self.get("output", channel):
             return None
-        waveform = self.waveform(channel)
+        waveform = self._waveform(channel)
         gain = waveform.gain(self.get("amplitude", channel))
         if self.get("polarity", channel) == "INV":  # around the offset
             gain = -gain
         volts = waveform.points * gain + self.get("offset", channel)
         cycles = self.get("cycles", channel) if self.get("burst", channel) else math.inf
-        return Emission(volts, self.rate(channel), cycles)
+        return Emission(volts, self._rate(channel), cycles)
 
-    def amplitudes(self, channel: int) -> tuple[float, float]:
+    def _amplitudes(self, channel: int) -> tuple[float, float]:
         """Return the bounds of the amplitude, Vpp into an open circuit."""
-        _, low, high = self.waveform(channel)
+        _, low, high = self._waveform(channel)
         return self.least_v, OPEN_V * (high - low) / 2 if high > low else OPEN_V
 
-    def check(self, channel: int) -> None:
+    def _check(self, channel: int) -> None:
         """Raise -221 if the output stage cannot do what is set."""
-        waveform, offset = self.waveform(channel), self.get("offset", channel)
+        waveform, offset = self._waveform(channel), self.get("offset", channel)
         amplitude = self.get("amplitude", channel)
         gain = waveform.gain(amplitude)
         peak = max(abs(offset + gain * waveform.low), abs(offset + gain * waveform.high))
-        if max(amplitude / self.amplitudes(channel)[1], peak / (OPEN_V / 2)) > 1 + 1e-6:
+        if max(amplitude / self._amplitudes(channel)[1], peak / (OPEN_V / 2)) > 1 + 1e-6:
             raise ScpiError(-221)
 
-    def load(self, channel: int) -> float:
+    def _load(self, channel: int) -> float:
         """Return what a volt into an open circuit is at the load that was set, V."""
         ohm = self.get("load", channel)
         return 1.0 if math.isinf(ohm) else float(ohm / (ohm + SOURCE_OHM))
 
-    def edge(self, sign: int, channel: int) -> float:
+    def _level(self, sign: int, channel: int) -> float:
         """Return the upper (1) or the lower (-1) level, V into an open circuit."""
         return float(self.get("offset", channel) + sign * self.get("amplitude", channel) / 2)
 
-    def move_edge(self, sign: int, channel: int) -> None:
-        """Set a level to the value of "edge", and leave the other one as it is."""
-        edge, other = self.get("edge", channel), self.edge(-sign, channel)
-        if sign * (edge - other) <= 0:
+    def _move_level(self, sign: int, channel: int) -> None:
+        """Set a level to the value of "level", and leave the other one as it is."""
+        level, other = self.get("level", channel), self._level(-sign, channel)
+        if sign * (level - other) <= 0:
             raise ScpiError(-221)
-        self.put("amplitude", sign * (edge - other), channel)
-        self.put("offset", (edge + other) / 2, channel)
-        self.check(channel)
+        self.put("amplitude", sign * (level - other), channel)
+        self.put("offset", (level + other) / 2, channel)
+        self._check(channel)
 
     def waits(self, channel: int) -> bool:
         """Tell whether a channel waits for a trigger from the bus."""
@@ -182,10 +182,10 @@ class SimulatedGenerator(SimulatedInstrument):
 
     commands = (
         *SimulatedInstrument.commands,
-        _voltage("[:AMPLitude]", "amplitude", 0.2, amplitudes, then=checked),
-        _voltage(":OFFSet", "offset", 0.0, _OFFSETS_V, then=checked),
-        _edge(":HIGH", 1),
-        _edge(":LOW", -1),
+        _voltage("[:AMPLitude]", "amplitude", 0.2, _amplitudes, then=check),
+        _voltage(":OFFSet", "offset", 0.0, _OFFSETS_V, then=check),
+        _level_command(":HIGH", 1),
+        _level_command(":LOW", -1),
         keyword("[SOURce#:]VOLTage:UNIT", "unit", ("VPP", "VRMS", "DBM")),
         keyword("[SOURce#:]BURSt:MODE", "burst mode", ("TRIGgered", "GATed")),
         switch("OUTPut#[:STATe]", "output"),

@@ -58,13 +58,11 @@ class InfiniiVision(SimulatedOscilloscope):
         mantissa, power = format(value, notation).split("E")
         return f"{mantissa}E{int(power):+04d}"
 
-    def clear_state(self) -> None:
-        """Forget the record, and transfer a thousand points."""
-        super().clear_state()
+    def _clear_state(self) -> None:
+        super()._clear_state()
         _POINTS.do(self, 1, ("DEF",))
 
-    def screen(self, channel: int = 1) -> Screen:
-        """Return the screen as it is set now."""
+    def _screen(self, channel: int = 1) -> Screen:
         width, points = self.get("width"), round(self.get("depth"))
         if self.get("digitizer"):
             width = points / self.get("rate")
@@ -75,30 +73,27 @@ class InfiniiVision(SimulatedOscilloscope):
         centre, height = self.get("offset", channel) * probe, self.get("range", channel) * probe
         return Screen(centre, height, start, width, points)
 
-    def points(self) -> int:
-        """Return how many points a transfer gives."""
-        most: int = (self.screen() if self.capture is None else self.capture.screen).points
+    def _points(self) -> int:
+        most: int = (self._screen() if self.capture is None else self.capture.screen).points
         shown = SHOWN_MOST if self.get("points mode") == "NORM" else MEMORY
         return min(most, shown, int(self.get("points")))
 
-    def reference(self) -> int:
-        """Return the middle in words or bytes, or 0 if codes have a sign."""
+    def _reference(self) -> int:
         return self.middle * self._fine() if self.get("unsigned") else 0
 
-    def vertical(self) -> tuple[float, float]:
-        """Return volts a code, and the volts of the reference."""
-        return self.step_v() / self._fine(), self.acquired().screen.centre_v
+    def _vertical(self) -> tuple[float, float]:
+        return self._step_v() / self._fine(), self._acquired().screen.centre_v
 
     def _fine(self) -> int:
         return 256 if self.get("format") == "WORD" else 1
 
     def _data(self, *_: object) -> bytes:
-        capture = self.acquired()
+        capture = self._acquired()
         if self.get("points mode") != "NORM" and self.armed:
             raise ScpiError(-221)
-        words = self.codes(HIGH_RESOLUTION_BITS if self.get("type") == "HRES" else 8)
+        words = self._codes(HIGH_RESOLUTION_BITS if self.get("type") == "HRES" else 8)
         if self.get("format") == "ASC":
-            volts = (words / 256 - self.middle) * self.step_v() + capture.screen.centre_v
+            volts = (words / 256 - self.middle) * self._step_v() + capture.screen.centre_v
             volts = np.where(words <= 1, 9.9e37, volts)
             return ", ".join(self.decimal(value, "+.5E") for value in volts).encode()
         kind = "<u2" if self.get("byte order") == "LSBF" else ">u2"
@@ -108,12 +103,12 @@ class InfiniiVision(SimulatedOscilloscope):
         return (words ^ turned).astype(kind).tobytes()
 
     def _depth(self, _: int) -> int:
-        return self.screen().points
+        return self._screen().points
 
     def _digitize(self, *_: object) -> None:
         self.capture = None
         self.arm("SING")
-        self.wait()
+        self._wait()
 
     def _event(self, name: str) -> int:
         happened = getattr(self, name)
@@ -178,7 +173,7 @@ class InfiniiVision(SimulatedOscilloscope):
         switch("WAVeform:UNSigned", "unsigned", True),
         keyword("WAVeform:VIEW", "view", ("MAIN",)),
         keyword("WAVeform:POINts:MODE", "points mode", ("NORMal", "MAXimum", "RAW")),
-        Command("WAVeform:POINts", _set_points, lambda s, *_: s.points(), takes=(1, 1)),
+        Command("WAVeform:POINts", _set_points, lambda s, *_: s._points(), takes=(1, 1)),
         Command("WAVeform:DATA", ask=_data),
         Command("WAVeform:TYPE", ask=lambda s, *_: s.get("type")),
         Command("WAVeform:COUNt", ask=lambda *_: 1),

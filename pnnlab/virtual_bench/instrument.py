@@ -186,7 +186,7 @@ def string(pattern: str, name: str, initial: str = "", most: int = 40, **options
     return setting(pattern, name, initial, read, show=show, **options)
 
 
-def listed(names: Iterable[str]) -> str:
+def catalog(names: Iterable[str]) -> str:
     """Write a catalogue of names."""
     return ",".join(f'"{name}"' for name in names)
 
@@ -213,7 +213,7 @@ class SimulatedInstrument(ABC):
         self.reset()
 
     @abstractmethod
-    def clear_state(self) -> None:
+    def _clear_state(self) -> None:
         """Forget what ``*RST`` forgets besides the settings."""
 
     @abstractmethod
@@ -245,7 +245,7 @@ class SimulatedInstrument(ABC):
             if entry.setting is not None
             for channel in range(1, self.channels + 1 if "#" in entry.pattern else 2)
         } | kept
-        self.clear_state()
+        self._clear_state()
 
     def execute(self, message: Message) -> bytes:
         """Carry out a message, and return what its queries answer, ended by a line feed.

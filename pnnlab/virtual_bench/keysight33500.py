@@ -19,8 +19,8 @@ from typing import final
 
 import numpy as np
 
-from pnnlab.virtual_bench.generators import SHAPES, Points, SimulatedGenerator, Waveform, checked
-from pnnlab.virtual_bench.instrument import Command, keyword, listed, number, string, switch
+from pnnlab.virtual_bench.generators import SHAPES, Points, SimulatedGenerator, Waveform, check
+from pnnlab.virtual_bench.instrument import Command, catalog, keyword, number, string, switch
 from pnnlab.virtual_bench.messages import Parameters, ScpiError, read_number, read_string
 
 LEAST_POINTS, MOST_POINTS = 8, 1_000_000
@@ -82,8 +82,7 @@ class Keysight33500(SimulatedGenerator):
     least_v = 2e-3
     bus_sources = ("BUS",)
 
-    def clear_state(self) -> None:
-        """Empty the volatile memory."""
+    def _clear_state(self) -> None:
         self._arbs: dict[int, dict[str, Waveform]] = {}
         for channel in range(1, self.channels + 1):
             self._forget(channel)
@@ -106,7 +105,7 @@ class Keysight33500(SimulatedGenerator):
     def _select(self, channel: int) -> None:
         self.arb(channel)
         self.put("arb", _key(self.get("arb", channel)), channel)
-        self.check(channel)
+        self._check(channel)
 
     def store(self, channel: int, name: str, points: Points) -> None:
         """Take a waveform into memory."""
@@ -121,15 +120,13 @@ class Keysight33500(SimulatedGenerator):
             raise ScpiError(*_MEMORY_FULL)
         self._arbs[channel][key] = _converted(points)
 
-    def waveform(self, channel: int) -> Waveform:
-        """Return what the function names."""
+    def _waveform(self, channel: int) -> Waveform:
         shape = self.get("function", channel)
         return self.arb(channel) if shape == "ARB" else SHAPES.get(shape, SHAPES["DC"])
 
-    def rate(self, channel: int) -> float:
-        """Return the sample rate, or that of a built-in shape of this frequency."""
+    def _rate(self, channel: int) -> float:
         arbitrary = self.get("function", channel) == "ARB"
-        return float(self.get("rate", channel)) if arbitrary else super().rate(channel)
+        return float(self.get("rate", channel)) if arbitrary else super()._rate(channel)
 
     def synced(self, channel: int) -> bool:
         """Tell whether Sync or Trig Out gives a pulse."""
@@ -140,7 +137,7 @@ class Keysight33500(SimulatedGenerator):
         *SimulatedGenerator.commands,
         keyword("FORMat:BORDer", "byte order", ("NORMal", "SWAPped")),
         Command("[SOURce#:]DATA:VOLatile:CLEar", do=_forget),
-        Command("[SOURce#:]DATA:VOLatile:CATalog", ask=lambda g, c, _: listed(g._arbs[c])),
+        Command("[SOURce#:]DATA:VOLatile:CATalog", ask=lambda g, c, _: catalog(g._arbs[c])),
         Command("[SOURce#:]DATA:VOLatile:FREE", ask=lambda g, c, _: g._room(c)),
         _upload("DATA:ARBitrary", "f4", 1),
         _upload("DATA:ARBitrary:DAC", "i2", CODES),
@@ -149,7 +146,7 @@ class Keysight33500(SimulatedGenerator):
         _attribute("DATA:ATTRibute:AVERage", np.mean),
         _attribute("FUNCtion:ARBitrary:POINts", len),
         string("[SOURce#:]FUNCtion:ARBitrary", "arb", BUILT_IN, MOST_LETTERS, then=_select),
-        keyword("[SOURce#:]FUNCtion", "function", _FUNCTIONS, then=checked),
+        keyword("[SOURce#:]FUNCtion", "function", _FUNCTIONS, then=check),
         number("[SOURce#:]FUNCtion:ARBitrary:SRATe", "rate", 40e3, _rates),
         keyword("[SOURce#:]FUNCtion:ARBitrary:FILTer", "filter", ("NORMal", "STEP", "OFF")),
         keyword("[SOURce#:]FUNCtion:ARBitrary:ADVance", "advance", ("SRATe", "TRIGger")),

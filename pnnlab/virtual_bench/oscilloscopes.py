@@ -129,22 +129,22 @@ class SimulatedOscilloscope(SimulatedInstrument):
         self._changed = threading.Condition(self.lock)
 
     @abstractmethod
-    def screen(self, channel: int = 1) -> Screen:
+    def _screen(self, channel: int = 1) -> Screen:
         """Return the screen as it is set now."""
 
     @abstractmethod
-    def points(self) -> int:
+    def _points(self) -> int:
         """Return how many points there are to read."""
 
     @abstractmethod
-    def reference(self) -> int:
+    def _reference(self) -> int:
         """Return the code of the centre of the screen, as it is transferred."""
 
     @abstractmethod
-    def vertical(self) -> tuple[float, float]:
+    def _vertical(self) -> tuple[float, float]:
         """Return the increment and the origin of the volts, as the preamble has them."""
 
-    def clear_state(self) -> None:
+    def _clear_state(self) -> None:
         """Forget the record, and stop."""
         self.capture: Capture | None = None
         self.run_state = "STOP"
@@ -197,7 +197,7 @@ class SimulatedOscilloscope(SimulatedInstrument):
         """
         if not self.armed:
             return None
-        screen = self.screen()
+        screen = self._screen()
         end = screen.start_s + screen.width_s
         if self.get("trigger source") == "EXT" and self.get("trigger slope") == "POS":
             return end
@@ -211,7 +211,7 @@ class SimulatedOscilloscope(SimulatedInstrument):
         self.capture = Capture(
             signal,
             when,
-            self.screen(),
+            self._screen(),
             gain=self._gain(),
             offset_v=self.drift_v,
             alternating=self.get("coupling") == "AC",
@@ -223,8 +223,8 @@ class SimulatedOscilloscope(SimulatedInstrument):
         if self.run_state == "SING":
             self.stop()
 
-    def wait(self) -> None:
-        """Block until the record is complete, as the instrument's parser does."""
+    def _wait(self) -> None:
+        # The instrument's parser, too, blocks until the record is complete.
         self._changed.wait_for(lambda: not self.armed or self._closed, self.timeout_s)
         if self.armed:
             self.stop()
@@ -235,29 +235,27 @@ class SimulatedOscilloscope(SimulatedInstrument):
             self._closed = True
             self._changed.notify_all()
 
-    def acquired(self) -> Capture:
-        """Return the record, or raise -230 if there is none."""
+    def _acquired(self) -> Capture:
         if self.capture is None:
             raise ScpiError(-230)
         return self.capture
 
-    def step_v(self) -> float:
-        """Return the volts a code of the record."""
-        return self.acquired().screen.height_v / self.codes_high
+    def _step_v(self) -> float:
+        return self._acquired().screen.height_v / self.codes_high
 
-    def codes(self, bits: int = 8) -> NDArray[np.uint16]:
+    def _codes(self, bits: int = 8) -> NDArray[np.uint16]:
         """Convert the selected channel with so many bits, once for all reads; (points,), uint16.
 
         Eight bits are in the high byte, `middle` at the centre of the screen; 0 where nothing was
         taken, 1 below the converter's range and 0xFF00 above it.
         """
-        capture, channel, points = self.acquired(), int(self.get("source")[-1]), self.points()
+        capture, channel, points = self._acquired(), int(self.get("source")[-1]), self._points()
         key = (capture, channel, points, bits)
         if self._converted is not None and self._converted[0] == key:
             return self._converted[1]
         fine = 2 ** (bits - 8)
         volts = capture.volts(channel, points) - capture.screen.centre_v
-        codes = np.round(volts / self.step_v() * fine) + self.middle * fine
+        codes = np.round(volts / self._step_v() * fine) + self.middle * fine
         low, high = codes < 2 * fine, codes > 254 * fine + fine - 1
         words: NDArray[np.uint16] = np.clip(codes, 0, 255 * fine).astype(np.uint16) * (256 // fine)
         words[low], words[high] = 0x0001, 0xFF00
@@ -271,13 +269,13 @@ class SimulatedOscilloscope(SimulatedInstrument):
 
     def rate(self, *_: object) -> float:
         """Return how many points are taken a second."""
-        return self.screen().points / self.screen().width_s
+        return self._screen().points / self._screen().width_s
 
     def _preamble(self, *_: object) -> tuple[float, ...]:
         # Format, type, points, count, and both axes.
-        screen, points = self.acquired().screen, self.points()
+        screen, points = self._acquired().screen, self._points()
         form = [values.index(self.get(setting)) for setting, values in self.preamble]
-        axes = screen.width_s / points, screen.start_s, 0, *self.vertical(), self.reference()
+        axes = screen.width_s / points, screen.start_s, 0, *self._vertical(), self._reference()
         return *form, points, 1, *axes
 
     commands = (
@@ -298,5 +296,5 @@ class SimulatedOscilloscope(SimulatedInstrument):
         Command("WAVeform:XREFerence", ask=lambda *_: 0),
         Command("WAVeform:YINCrement", ask=lambda s, *_: s._preamble()[7]),
         Command("WAVeform:YORigin", ask=lambda s, *_: s._preamble()[8]),
-        Command("WAVeform:YREFerence", ask=lambda s, *_: s.reference()),
+        Command("WAVeform:YREFerence", ask=lambda s, *_: s._reference()),
     )
