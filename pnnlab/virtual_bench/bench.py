@@ -59,9 +59,23 @@ class Faults:
     drift    the oscilloscope's input is off by ``drift_v`` from now on, either way
     ======== =====================================================================================
 
-    The same `seed` gives the same faults to the same messages; they are `mean_messages` apart on
-    average, at most `most`, and none comes before `start` if `waiting`. A `stall_s` that is not
-    longer than the client's timeout is no fault. `injected` counts what has happened, by kind.
+    The same seed gives the same faults to the same messages.
+
+    Parameters
+    ----------
+    mean_messages : float
+        Mean distance of two faults, in messages.
+    stall_s : float
+        For "stall" and "late"; longer than the client's timeout, or it is none.
+    most : int, optional
+        No more than these.
+    waiting : bool
+        Nothing goes wrong before `start` is called.
+
+    Attributes
+    ----------
+    injected : Counter
+        How many of each kind have happened.
     """
 
     def __init__(
@@ -223,13 +237,25 @@ class InstrumentServer(socketserver.ThreadingTCPServer):
 @final
 @dataclass(frozen=True)
 class Wiring:
-    """How the cables are connected; what is not the default is a mistake to be found."""
+    """How the cables are connected; what is not the default is a mistake to be found.
 
-    inverted: bool = False  # whether the oscilloscope's signal and ground are exchanged
-    probe: float = 1.0  # 10 for a probe that divides by ten
-    connected: bool = True  # whether the oscilloscope's cable is plugged in
-    trigger: bool = True  # whether the trigger's cable is
-    swapped: bool = False  # whether the device is at the generator's second channel
+    Attributes
+    ----------
+    inverted : bool
+        The oscilloscope's signal and ground are exchanged.
+    probe : float
+        10 for a probe that divides by ten.
+    connected, trigger : bool
+        The oscilloscope's cable, and the trigger's, are plugged in.
+    swapped : bool
+        The device is at the generator's second channel.
+    """
+
+    inverted: bool = False
+    probe: float = 1.0
+    connected: bool = True
+    trigger: bool = True
+    swapped: bool = False
 
 
 @final
