@@ -252,9 +252,8 @@ def _results(arguments: argparse.Namespace, _: list[str]) -> int:
     Example: pnnlab results results --readme README.md
     """
     from pnnlab import results
-    from pnnlab.results import notebooks_folder
 
-    notebooks = notebooks_folder(arguments.notebooks)
+    notebooks = results.notebooks_folder(arguments.notebooks)
     file = user_path(arguments.json or notebooks / results.FILE)
     table = results.Results.read(file) if file.exists() else results.Results(arguments.scale)
     if table.scale != arguments.scale:
@@ -291,20 +290,19 @@ def _results(arguments: argparse.Namespace, _: list[str]) -> int:
 
 
 def _merged(found: "Gathered", file: Path, repeats: Sequence[str]) -> str:
-    left_out = (
-        f"{found.other_scales} summaries of other scales" if found.other_scales else "",
-        f"{found.other_rows} rows of other kinds" if found.other_rows else "",
+    text = f"{len(found.trainings)} trainings in {found.summaries} summaries, merged into {file}"
+    if found.other_scales:
+        text += f"; left out: {found.other_scales} summaries of other scales"
+    if found.other_rows:
+        text += f"; left out: {found.other_rows} rows of other kinds"
+    if not repeats:
+        return f"{text}."
+    rule = (
+        "Of repeats the one gathered last counts: folders in the order in which they are named, in "
+        "one folder by its clocks, which may differ between machines. To choose another, get "
+        f"{file} back with `git checkout` and name the folders in order."
     )
-    told = f"{len(found.trainings)} trainings in {found.summaries} summaries, merged into {file}"
-    told += "".join(f"; left out: {text}" for text in left_out if text)
-    if repeats:
-        rule = (
-            "Of repeats the one gathered last counts: folders in the order in which they are "
-            "named, in one folder by its clocks, which may differ between machines. To choose "
-            f"another, get {file} back with `git checkout` and name the folders in order"
-        )
-        told = "\n".join((f"{told}. Repeats:", *(f"- {one}." for one in repeats), rule))
-    return f"{told}."
+    return "\n".join((f"{text}. Repeats:", *(f"- {one}." for one in repeats), rule))
 
 
 def _lab(arguments: argparse.Namespace, passed_on: list[str]) -> int:
