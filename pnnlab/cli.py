@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         0: all well; 1: a notebook failed, or something needed is missing; 2: bad arguments;
         130: stopped by Ctrl-C.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):  # in whatever encoding: ✓ is no reason to fail
+    if isinstance(sys.stdout, io.TextIOWrapper):  # ✓ must not fail in any encoding
         sys.stdout.reconfigure(errors="backslashreplace")
     words = list(sys.argv[1:] if argv is None else argv)
     # Split here: argparse treats what follows "--" differently from one Python to the next.
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("pnnlab: interrupted.", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # whoever read our output, such as `head`, has seen enough
+    except BrokenPipeError:  # whoever read our output, such as `head`, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
 
@@ -234,10 +234,10 @@ def _verdict(outcomes: Sequence["Outcome"], out: Path) -> int:
         parts = [f"Stopped in {stopped}. Done: {named('ok') or 'nothing'}."]
         parts += [f"Failed: {failed}."] if failed else []
         parts += [f"Not run: {waiting}."] if waiting else []
-        print(*parts, f"What there is lies in {out}.", file=sys.stderr)
+        print(*parts, f"The results so far are in {out}.", file=sys.stderr)
         return INTERRUPTED
     if failed:
-        print(f"Failed: {failed}. The notebooks as run lie in {out}.", file=sys.stderr)
+        print(f"Failed: {failed}. The notebooks as run are in {out}.", file=sys.stderr)
         return FAILED
     return OK
 

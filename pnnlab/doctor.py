@@ -108,7 +108,7 @@ def report(findings: Sequence[Finding]) -> str:
             lines += [f"    {' ' * width}  → {finding.advice}"] if finding.advice else []
     broken = sum(finding.state == "broken" for finding in findings)
     things = "1 thing" if broken == 1 else f"{broken} things"
-    verdict = f"{things} to mend (✗) before the lab works."
+    verdict = f"{things} to fix (✗) before the lab works."
     return "\n".join((*lines[1:], "", verdict if broken else "Everything needed is there."))
 
 
@@ -261,7 +261,7 @@ def _data() -> Iterator[Row]:
             continue
         try:
             load()
-        except DataError as error:  # it says how to get what is missing
+        except DataError as error:  # its text says how to get what is missing
             yield name, missing, "absent", str(error)
 
 

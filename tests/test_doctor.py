@@ -253,7 +253,7 @@ def test_the_report_has_a_line_for_each_and_a_verdict() -> None:
         "",
         "Everything needed is there.",
     ]
-    assert report([fine, broken]).splitlines()[-1].startswith("1 thing to mend")
+    assert report([fine, broken]).splitlines()[-1].startswith("1 thing to fix")
 
 
 def test_looking_at_widgets_and_figures_does_not_load_them() -> None:

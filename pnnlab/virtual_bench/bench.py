@@ -1,7 +1,7 @@
 """Two instruments on sockets, the cables and a device between them, and what goes wrong on purpose.
 
 Several clients may be connected to an instrument. SCPI knows no password: whoever reaches the
-socket may do anything, so it listens on this machine alone unless told otherwise.
+socket may do anything, so it listens on this machine alone by default.
 """
 
 import ipaddress
@@ -120,7 +120,7 @@ class Faults:
         if self._take("error"):
             instrument.report(ScpiError(-240))
         if isinstance(instrument, SimulatedOscilloscope):
-            self._spoil(instrument)
+            self._damage_record(instrument)
         answer = instrument.execute(message)
         if len(answer) >= _WORTH_CUTTING and self._take("truncate"):
             return answer[: len(answer) // 2]
@@ -128,7 +128,7 @@ class Faults:
             self.closing.wait(self._stall_s)
         return answer
 
-    def _spoil(self, scope: SimulatedOscilloscope) -> None:
+    def _damage_record(self, scope: SimulatedOscilloscope) -> None:
         with scope.lock:
             if scope.fault:  # the one before still waits for its record
                 return

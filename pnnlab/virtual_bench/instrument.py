@@ -1,4 +1,4 @@
-"""An instrument that speaks SCPI: a table of commands, their values, status and an error queue.
+"""A SCPI instrument: a table of commands, their values, status and an error queue.
 
 Sources: IEEE 488.2 for the common commands and the status byte, SCPI-99, volume 2, section 21.8,
 for the error queue.

@@ -259,11 +259,11 @@ class SimulatedOscilloscope(SimulatedInstrument):
         low, high = codes < 2 * fine, codes > 254 * fine + fine - 1
         words: NDArray[np.uint16] = np.clip(codes, 0, 255 * fine).astype(np.uint16) * (256 // fine)
         words[low], words[high] = 0x0001, 0xFF00
-        spoilt = max(1, points // 50)
+        damaged = max(1, points // 50)
         if capture.fault == "hole":
-            words[points // 3 :][:spoilt] = 0
+            words[points // 3 :][:damaged] = 0
         elif capture.fault == "saturate":
-            words[points // 2 :][:spoilt] = 0xFF00
+            words[points // 2 :][:damaged] = 0xFF00
         self._converted = key, words
         return words
 
