@@ -83,7 +83,7 @@ def _level_command(header: str, sign: int) -> Command:
         0.0,
         _OFFSETS_V,
         then=lambda g, c: g._move_level(sign, c),
-        shown=lambda g, c: g._level(sign, c) * g._load(c),
+        show=lambda _, g, c: g._level(sign, c) * g._load(c),
     )
 
 

@@ -26,12 +26,19 @@ _RATES, _DEPTHS = (1.0, FASTEST_HZ), (100, MEMORY)
 SHOWN_MOST = 62_500  # points of the record behind the screen
 HIGH_RESOLUTION_BITS = 12
 _POINTS = number("", "points", 1000, _DEPTHS)
-_rate = SimulatedOscilloscope.rate
 _EDGES = ("POSitive", "NEGative", "EITHer", "ALTernate")
 
 
 def _per_division(scope: SimulatedOscilloscope, channel: int) -> float:
     return per_probe(scope, channel) / 8
+
+
+def _depth(_: object, scope: "InfiniiVision", *__: object) -> int:
+    return scope._screen().points
+
+
+def _rate(_: object, scope: SimulatedOscilloscope, *__: object) -> float:
+    return scope.rate()
 
 
 def _subsystem(root: str, headers: str) -> Command:
@@ -102,9 +109,6 @@ class InfiniiVision(SimulatedOscilloscope):
             words, turned, kind = np.where(words == 1, 1, words >> 8), turned >> 8, "u1"
         return (words ^ turned).astype(kind).tobytes()
 
-    def _depth(self, _: int) -> int:
-        return self._screen().points
-
     def _digitize(self, *_: object) -> None:
         self.capture = None
         self.arm("SING")
@@ -141,8 +145,8 @@ class InfiniiVision(SimulatedOscilloscope):
         number("ACQuire:COUNt", "count", 8, (2, 65536), whole=True),
         switch("ACQuire:DIGitizer", "digitizer"),
         Command("ACQuire:COMPlete", ask=lambda *_: "100"),
-        number("ACQuire:POINts[:ANALog]", "depth", MEMORY, _DEPTHS, then=_set_rate, shown=_depth),
-        number("ACQuire:SRATe[:ANALog]", "rate", 5e9, _RATES, "HZ", then=_set_rate, shown=_rate),
+        number("ACQuire:POINts[:ANALog]", "depth", MEMORY, _DEPTHS, then=_set_rate, show=_depth),
+        number("ACQuire:SRATe[:ANALog]", "rate", 5e9, _RATES, "HZ", then=_set_rate, show=_rate),
         _subsystem("CHANnel#", "RANG OFFS COUP IMP DISP BWL INV LAB UNIT PROB PROB:SKEW STYP"),
         keyword("CHANnel#:IMPedance", "impedance", ("ONEMeg", "FIFTy")),
         switch("CHANnel#:BWLimit", "bandwidth"),

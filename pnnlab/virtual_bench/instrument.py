@@ -79,15 +79,14 @@ def setting(
     *,
     show: Callable[[Any, Any, int], Answer] = lambda value, *_: value,
     then: Callable[[Any, int], None] = lambda *_: None,
-    shown: Callable[[Any, int], Answer] | None = None,
     takes: tuple[int, int] = (1, 1),
     asks: tuple[int, int] = (0, 0),
 ) -> Command:
     """A value that is set and queried: of each channel where the pattern has a #, or else one.
 
-    `then` is what follows; it may refuse the value. `shown` is answered instead of the value. A
-    query may name a limit where it `asks` for one. Parameters after the first, such as the source
-    of a trigger level, are ignored.
+    `then` is what follows; it may refuse the value. `show` turns it into an answer. A query may
+    name a limit where it `asks` for one. Parameters after the first, such as the source of a
+    trigger level, are ignored.
     """
 
     def do(instrument: Any, channel: int, parameters: Parameters) -> None:
@@ -95,8 +94,6 @@ def setting(
         then(instrument, channel)
 
     def ask(instrument: Any, channel: int, parameters: Parameters) -> Answer:
-        if shown is not None:
-            return shown(instrument, channel)
         value: Value = instrument.get(name, channel)
         if parameters and takes[1] == 1:
             if not parameters[0].isalpha():
@@ -145,7 +142,7 @@ def number(
         value *= factor(i, channel)
         return round(value) if whole else value
 
-    return setting(pattern, name, initial, read, show=show, asks=(0, 1), **options)
+    return setting(pattern, name, initial, read, **{"show": show, "asks": (0, 1)} | options)
 
 
 def read_keyword(text: str, words: tuple[str, ...]) -> str:
