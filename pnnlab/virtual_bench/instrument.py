@@ -142,7 +142,8 @@ def number(
         value *= factor(i, channel)
         return round(value) if whole else value
 
-    return setting(pattern, name, initial, read, **{"show": show, "asks": (0, 1)} | options)
+    options = {"show": show, "asks": (0, 1), **options}
+    return setting(pattern, name, initial, read, **options)
 
 
 def read_keyword(text: str, words: tuple[str, ...]) -> str:
