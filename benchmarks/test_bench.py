@@ -30,7 +30,7 @@ from pnnlab.systems import Circuit
 from pnnlab.training import FitSettings, Training, accuracy
 from pnnlab.twins import CircuitEquations, PhysicsTwin
 from pnnlab.virtual_bench import Faults, VirtualBench
-from pnnlab.virtual_bench.faults import KINDS
+from pnnlab.virtual_bench.bench import KINDS
 
 LIMITS = Limits(low_v=-10, high_v=10)
 CABLE = CableProgramme(100)

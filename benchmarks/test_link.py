@@ -18,7 +18,7 @@ from pnnlab.instruments.limits import Limits
 from pnnlab.instruments.link import Link
 from pnnlab.instruments.oscilloscope import Oscilloscope, ScopeSettings
 from pnnlab.systems.analog import Cable
-from pnnlab.virtual_bench.wiring import VirtualBench
+from pnnlab.virtual_bench.bench import VirtualBench
 
 BYTES = 2_000_000  # a million points
 ROUNDS = 400

@@ -393,7 +393,7 @@ def test_lab_opens_the_tour_from_the_projects_root(
 ) -> None:
     commands: list[list[str]] = []
 
-    def popen(command: list[str]) -> Any:
+    def popen(command: list[str], env: None) -> Any:
         commands.append(command)
         return real_popen([sys.executable, "-c", "raise SystemExit(3)"])
 

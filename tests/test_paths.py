@@ -90,7 +90,7 @@ def test_the_folder_of_data(home: Path, monkeypatch: pytest.MonkeyPatch) -> None
     (home / "data").mkdir()
     (home / "data" / "vowdata.dat").touch()
     assert tasks.find_hillenbrand() == home / "data" / "vowdata.dat"
-    values = [finding.value for finding in doctor._data()]
+    values = [finding[1] for finding in doctor._data()]
     assert str(home / "data" / "vowdata.dat") in values
 
 

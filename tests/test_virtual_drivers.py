@@ -21,8 +21,7 @@ from pnnlab.instruments.limits import Limits
 from pnnlab.instruments.link import Link
 from pnnlab.instruments.oscilloscope import Oscilloscope, ScopeSettings, Trace
 from pnnlab.systems.analog import Cable
-from pnnlab.virtual_bench.faults import FaultKind, Faults
-from pnnlab.virtual_bench.wiring import VirtualBench, Wiring
+from pnnlab.virtual_bench.bench import FaultKind, Faults, VirtualBench, Wiring
 
 FLOAT32 = Encoding("SOUR{channel}:DATA:ARB PNNLAB,", "<f4", -1, 1)
 GENERATORS = {

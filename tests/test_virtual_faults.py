@@ -12,7 +12,7 @@ import pytest
 from pnnlab.errors import RangeError
 from pnnlab.systems.analog import Cable
 from pnnlab.virtual_bench import Faults, VirtualBench
-from pnnlab.virtual_bench.faults import KINDS, Dropped
+from pnnlab.virtual_bench.bench import KINDS
 from pnnlab.virtual_bench.infiniivision import InfiniiVision
 from pnnlab.virtual_bench.messages import Message
 from pnnlab.virtual_bench.oscilloscopes import Signal
@@ -47,7 +47,7 @@ def test_a_dropped_connection_may_have_done_its_work_or_not(scope: InfiniiVision
     done = set()
     for seed in range(20):
         scope.execute(Message("*RST"))
-        with pytest.raises(Dropped):
+        with pytest.raises(ConnectionAbortedError):
             Faults(seed, kinds=("drop",), mean_messages=1).execute(scope, Message(":TIM:RANG 1"))
         done.add(scope.get("width"))
     assert done == {1.0, 1e-3}
@@ -116,7 +116,7 @@ def history(seed: int) -> list[dict[str, int]]:
     happened = []
     for _ in range(100):
         for message in (ARM, WHO, READ):
-            with suppress(Dropped):
+            with suppress(ConnectionAbortedError):
                 faults.execute(scope, message)
             scope.receive(PULSE)
         happened.append(dict(faults.injected))
