@@ -11,7 +11,7 @@ import ipywidgets as widgets
 import torch
 
 from pnnlab.background import Session
-from pnnlab.characterize.probe import Probe
+from pnnlab.characterize import ManualControl
 from pnnlab.demos.inference import LiveInference
 from pnnlab.errors import PnnlabError, RunError, ShapeError
 from pnnlab.gradients import physics_aware
@@ -50,7 +50,7 @@ class LabApp:
     Parameters
     ----------
     tabs : mapping of str to callable
-        By name of the tab, what makes its view, such as ``lambda: DevicePanel(probe)``. A view
+        By name of the tab, what makes its view, such as ``lambda: DevicePanel(control)``. A view
         that cannot be made says why in its place, and is tried again when its tab is chosen again.
     title : str
     about : str
@@ -174,9 +174,9 @@ def circuit_lab(
     first = torch.rand(board.param_dim, generator=seeded(seed))
 
     def panel() -> DevicePanel:
-        probe = Probe(touched, twins[0], x=task.test.x[0], theta=first)
+        control = ManualControl(touched, twins[0], x=task.test.x[0], theta=first)
         other = partial(Circuit, input_dim=64, replays=4, output_dim=64)
-        return DevicePanel(probe, units=other, presets=images, session=session)
+        return DevicePanel(control, units=other, presets=images, session=session)
 
     return LabApp(
         {

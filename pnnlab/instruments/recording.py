@@ -17,8 +17,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from pnnlab.characterize.datasets import UNITS
-from pnnlab.characterize.drives import SPLITS
+from pnnlab.characterize.datasets import SPLITS, UNITS
 from pnnlab.errors import DataError, InstrumentError, RangeError
 from pnnlab.instruments import shotfile
 from pnnlab.instruments.shotfile import DATABASE, Recorded
