@@ -141,7 +141,7 @@ def test_a_construction_says_only_what_differs() -> None:
     assert "\nsystem = Circuit(unit=2)\n" in ManualControl(Circuit(2)).code()
     code = ManualControl(SHG(0, phase_range=1.5)).code()
     assert "\nsystem = SHG(unit=0, phase_range=1.5)\n" in code
-    assert "does not tell its noise, drift, imperfections, seed:" in code
+    assert "does not show its noise, drift, imperfections, seed:" in code
     assert "pnnlab" not in ManualControl(Toy()).code()
 
 

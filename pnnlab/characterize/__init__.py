@@ -1,4 +1,4 @@
-"""Get to know a device: how well it repeats itself, what it does, remembers, and how it drifts.
+"""Measure a device: its noise, response, memory and drift, and data sets to fit a twin to.
 
 Each measurement drives any `PhysicalSystem`, real or simulated, and returns an `xarray.Dataset`
 with named dimensions, units, and a record of how it was made.

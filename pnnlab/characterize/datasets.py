@@ -39,7 +39,7 @@ def save(dataset: xr.Dataset, path: Path | str) -> Path:
 
 
 def load(path: Path | str) -> xr.Dataset:
-    """Read a data set that `save` wrote; a `DataError` says why that is not possible."""
+    """Read a data set that `save` wrote; raises `DataError` if there is none."""
     path = user_path(path)
     try:
         dataset = xr.load_dataset(path, engine="h5netcdf")
@@ -58,7 +58,7 @@ def load(path: Path | str) -> xr.Dataset:
 def attributes(
     system: PhysicalSystem, before: int, measurement: str, **settings: float
 ) -> dict[str, str | int | float]:
-    """Say as netCDF attributes where data are from; ``before`` are the passes before them."""
+    """Write the provenance of data as netCDF attributes; ``before`` are the passes before them."""
     return {
         "pnnlab": pnnlab.__version__,
         "commit": commit() or "",
@@ -81,7 +81,7 @@ def repeated(system: PhysicalSystem, x: Tensor, theta: Tensor, repeats: int) -> 
 def random_drives(shots: int, width: int, smooth: float, generator: torch.Generator) -> Tensor:
     """Draw inputs (shots, width), uniform in [0, 1], that are white or slow along their elements.
 
-    A twin must know both: white drives never pull a slow device far from rest. Every shot has
+    A twin needs both: white drives never pull a slow device far from rest. Every shot has
     its own correlation length, log-uniform from one element (white) to ``smooth``; the uniform
     values are normal ones sent through their distribution function.
 
@@ -154,7 +154,7 @@ def collect(
     seed : int
         Of the drives.
     repeats : int
-        Read-outs of each drive; two or more tell the noise.
+        Read-outs of each drive; the noise is known from two on.
     theta : Tensor, (param_dim,), optional
         Keep the parameters there; by default each shot has its own.
     smooth : float
@@ -173,7 +173,7 @@ def collect(
     n, seed, repeats = whole("n", n, 1), whole("seed", seed), whole("repeats", repeats, 1)
     if smooth < 1:
         raise RangeError(f"smooth is {smooth}; a correlation length is at least 1, one element.")
-    settings = {"smooth": smooth, "seed": seed, "asked": n}
+    settings = {"smooth": smooth, "seed": seed, "requested": n}
     parts: list[xr.Dataset] = []
     try:
         for start in range(0, n, CHUNK):
@@ -218,7 +218,7 @@ class MeasuredShots:
 
 
 def shots(dataset: xr.Dataset, split: str) -> MeasuredShots:
-    """Get the shots of one split; a `DataError` says that there are none in the data set."""
+    """Get the shots of one split; raises `DataError` if there are none."""
     try:
         part = dataset.isel(shot=np.flatnonzero(dataset["split"].values == split))
         x, theta, y = (torch.from_numpy(part[name].values) for name in ("x", "theta", "y"))

@@ -45,18 +45,9 @@ def presets(width: int, seed: int = 0) -> dict[str, Preset]:
 
 @dataclass(frozen=True, eq=False)
 class Response:
-    """What a device answered to one drive, measured several times.
+    """The answer of a device to one drive, over several shots, and that of its twin if any.
 
-    Attributes
-    ----------
-    x, theta : Tensor, (input_dim,) and (param_dim,), float32
-        The drive.
-    mean, deviation : Tensor, (output_dim,), float64
-        Over the shots; fractions of full scale.
-    modelled : Tensor, (output_dim,), float64, or None
-        The twin's answer.
-    shots : int
-        Read-outs taken, each a device pass.
+    The drive is float32, answers are float64 fractions of full scale, (output_dim,).
     """
 
     x: Tensor
@@ -81,7 +72,7 @@ class Response:
 
 @final
 class ManualControl:
-    """One drive of a device, to be changed by hand, and what the device answers to it.
+    """One drive of a device, to be changed by hand, and the device's answers to it.
 
     Every change is checked as a call of the system would check it; a `ShapeError` or `RangeError`
     leaves everything as it was, and nothing is driven. Methods may be called from any thread; the
@@ -96,7 +87,7 @@ class ManualControl:
     theta : Tensor, (param_dim,), optional
         Where to begin; by default every element is 0.5.
     repeats : int, >= 2
-        Shots of each measurement, to tell the noise.
+        Shots of each measurement, from which the noise is taken.
     variable : str
         What `code` calls a system that cannot be built anew, such as a bench.
     """
@@ -141,14 +132,7 @@ class ManualControl:
         return self._drive[side][0].clone()
 
     def begin(self, side: Side, values: Tensor, code: str = "") -> None:
-        """Replace one half of the drive.
-
-        Parameters
-        ----------
-        values : Tensor, (input_dim,) or (param_dim,)
-        code : str
-            An expression that makes these values; by default all are written down.
-        """
+        """Replace one half of the drive; ``code`` is an expression that makes these values."""
         values = values.detach().to("cpu", torch.float32, copy=True)
         with self._editing:
             self._put(side, values, (values, code or _literal(values)))
@@ -204,15 +188,7 @@ class ManualControl:
     def sweep(self, element: str, *, points: int = 21, repeats: int = 4) -> xr.Dataset:
         """Move one element, such as ``"theta[7]"``, from 0 to 1, the others resting.
 
-        Parameters
-        ----------
-        points, repeats : int
-            Values of the element, and shots at each.
-
-        Returns
-        -------
-        Dataset
-            As of `response_curves`; with a twin also ``modelled``, (element, value, output).
+        Return what `response_curves` does; with a twin also ``modelled``, (element, value, output).
         """
         side, index = self.element(element)
         points, repeats = whole("points", points, 2), whole("repeats", repeats, 2)
@@ -251,7 +227,7 @@ class ManualControl:
             lines.append(f"from pnnlab.systems import {call.split('(')[0]}")
         lines.append("")
         if unknown:
-            lines.append(f"# A unit does not tell its {unknown}: add yours if you chose any.")
+            lines.append(f"# A unit does not show its {unknown}: add yours if you chose any.")
         if call:
             lines.append(f"system = {call}")
         else:

@@ -86,7 +86,7 @@ def noise_ceiling(y: Tensor) -> float:
     ----------
     y : Tensor, (repeats, shots, outputs)
         The same shots, repeated. The ceiling is the noise's variance over the total variance;
-        NaN with a single repeat, which tells nothing about noise.
+        NaN with a single repeat, which has no measure of noise.
     """
     if len(y) < 2:
         return math.nan
@@ -174,7 +174,7 @@ def memory(
     repeats: int = 8,
     fraction: float = 0.01,
 ) -> xr.Dataset:
-    """Measure how long the outputs remember one element of the input.
+    """Measure how long one element of the input acts on the outputs.
 
     Each element moves up and down by ``step`` around every working point; the outputs' response
     is the central difference, its variance from noise taken off. An input element and an output
@@ -199,9 +199,9 @@ def memory(
     -------
     Dataset
         ``jacobian``, (element, output), rms over the working points of dy/dx; ``response`` and
-        ``certain``, (lag,), its rms and the smallest response that could be told from noise;
+        ``certain``, (lag,), its rms and the smallest response distinguishable from noise;
         scalar ``length``: the first lag from which on nothing above ``fraction`` and above the
-        noise is left. ``limited_by`` of the record says which of the two ended it: if the
+        noise is left. ``limited_by`` of the record is which of the two ended it: if the
         ``"noise"``, more working points or repeats may find more.
     """
     repeats = whole("repeats", repeats, 2)
@@ -231,8 +231,8 @@ def memory(
             scatter = errors[here].mean() * math.sqrt(2 / (len(x) * int(here.sum())))
             certain[lag] = (CERTAIN * scatter).sqrt()
     peak = response.nan_to_num().max()
-    remembered = (response > fraction * peak) & (response > certain)
-    length = int(remembered.nonzero().max()) + 1 if remembered.any() else 0
+    present = (response > fraction * peak) & (response > certain)
+    length = int(present.nonzero().max()) + 1 if present.any() else 0
     limited_by = "noise" if (certain[length:] > fraction * peak).any() else "fraction"
     variables = {
         "jacobian": ("element output", squares.clamp_min(0).sqrt()),
@@ -250,7 +250,7 @@ def memory(
 def drift(
     system: PhysicalSystem, x: Tensor, theta: Tensor, *, shots: int = 100_000, every: int = 1_000
 ) -> xr.Dataset:
-    """Repeat one reference shot for long, and tell slow change from noise.
+    """Repeat one reference shot for long, and separate slow change from noise.
 
     Parameters
     ----------

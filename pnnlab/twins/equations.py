@@ -1,4 +1,4 @@
-"""What twins of the simulated systems know: their equations on paper."""
+"""Equations on paper of the simulated systems, for their twins."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,13 +26,9 @@ RATE_OF_SCALE = 5.0  # how much faster than a weight the scale of the read-outs 
 class CircuitEquations(Equations):
     """The nominal equations of `pnnlab.systems.circuit`, driven and read out as it is.
 
-    The coil's current is never measured, so its unit is free: scaling it scales ``w_l`` and ``g``
-    up and ``w_c`` and ``r`` down, and changes no read-out. That is why ``w_c`` is held.
-
-    Parameters
-    ----------
-    replays : int
-        How often a shot replays the input.
+    ``replays`` is how often a shot replays the input. The coil's current is never measured, so its
+    unit is free: scaling it scales ``w_l`` and ``g`` up and ``w_c`` and ``r`` down, and changes no
+    read-out. That is why ``w_c`` is held.
     """
 
     replays: int
@@ -57,14 +53,10 @@ class CircuitEquations(Equations):
 class PlateEquations(Equations):
     """The nominal equations of `pnnlab.systems.plate`, driven and read out as it is.
 
-    The plate's displacement is never measured, so its unit is free, and with it one of the
-    tension and the gains: that is why ``alpha`` is held. The strain at which the edges slip and
-    the points of drive and microphone are held too, as on the drawing.
-
-    Parameters
-    ----------
-    replays : int
-        How often a shot replays the input.
+    ``replays`` is how often a shot replays the input. The plate's displacement is never measured,
+    so its unit is free, and with it one of the tension and the gains: that is why ``alpha`` is
+    held. The strain at which the edges slip and the points of drive and microphone are held too,
+    as on the drawing.
     """
 
     replays: int
@@ -90,16 +82,11 @@ class PlateEquations(Equations):
 @final
 @dataclass(frozen=True)
 class SHGEquations(Equations):
-    """The coupled waves of `pnnlab.systems.shg`, shaped and read out as there.
+    """The coupled waves of `pnnlab.systems.shg`, programmed, shaped and read out as there.
 
     A crystal of twice the length, with half of everything that is counted per mm, gives the same
     spectrum: that is why the length is held. So are the dispersions of both waves, whose effect
     in 1 mm is lost in the chirp of the pulse itself.
-
-    Parameters
-    ----------
-    trained, phase_range
-        As the system is programmed.
     """
 
     trained: Literal["phases", "amplitudes"] = "phases"
@@ -198,19 +185,13 @@ class OscillatorEquations(_Pendula, Equations):
 @final
 @dataclass(frozen=True)
 class Forces(_Pendula, Architecture):
-    """A neural twin of pendula whose force is learnt, and what couples them beside their programme.
+    """A neural twin of pendula that learns their force, and couplings beside those programmed.
 
-    A perceptron over n² couplings would need to see each of them at work. This network is told how
-    they act, and learns from the shots what the sine of an angle is in truth, and one matrix of
-    couplings that nobody programmed. That matrix has n² weights of its own: enough shots for them
-    can be had of tens of pendula, not of hundreds.
-
-    Parameters
-    ----------
-    n, low, high, coupling_range, bias_range, steps
-        As in `OscillatorEquations`.
-    hidden : int
-        Width of the perceptron that corrects the force.
+    A perceptron over n² couplings would need to see each of them at work. This network holds how
+    they act, and learns from the shots the force in place of the sine of an angle, and one matrix
+    of couplings that nobody programmed. That matrix has n² weights of its own: enough shots for
+    them can be had of tens of pendula, not of hundreds. ``hidden`` is the width of the perceptron
+    that corrects the force; the other fields are those of `OscillatorEquations`.
     """
 
     hidden: int = 16
@@ -234,7 +215,7 @@ class _LearntForces(Core):
         nn.init.zeros_(last.bias)
         self.correction = nn.Sequential(nn.Linear(1, design.hidden), nn.Tanh(), last)
         self.unprogrammed = nn.Parameter(torch.zeros(design.n, design.n))
-        # A twin standardises what it is told; these learn to do the same, and fast.
+        # A twin is fitted to standardised read-outs; these learn to standardise, and fast.
         self.gain = nn.Parameter(torch.zeros(outputs))
         self.offset = nn.Parameter(torch.zeros(outputs))
 

@@ -60,14 +60,9 @@ class NeuralSettings:
 
 @dataclass(frozen=True)
 class NeuralRecord:
-    """Errors of one epoch.
+    """NMSE of one epoch against the mean over the repeats; ``train`` while the weights moved.
 
-    Attributes
-    ----------
-    train, validation : float
-        NMSE against the mean over the repeats; ``train`` is taken while the weights moved.
-    best : float
-        Lowest validation error so far; its weights are those that the twin ends with.
+    ``best`` is the lowest validation error so far; the twin ends with the weights of the lowest.
     """
 
     epoch: int
@@ -79,24 +74,18 @@ class NeuralRecord:
 def fitting_neural(
     twin: NeuralTwin, dataset: xr.Dataset, settings: NeuralSettings | None = None
 ) -> Iterator[NeuralRecord]:
-    """Fit a neural twin in place, one record an epoch.
+    """Fit a neural twin in place to a data set of `characterize.collect`, one record an epoch.
 
     However the iteration ends, by itself, because somebody left it or by an error or Ctrl-C, the
     twin keeps its best weights, its noise model is fitted to the repeats, and its weights are
     frozen.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        Of `characterize.collect` from the twin's system; its training and validation shots are
-        used.
     """
     twin.check_data(dataset)
     settings = settings or NeuralSettings()
     train = characterize.shots(dataset, "train")
     held = characterize.shots(dataset, "validation")
     twin.check_moving(train.y)
-    if twin.fault:  # a twin that is fitted anew goes on from what it knows
+    if twin.fault:  # a twin that is fitted anew keeps its scale and weights
         _standardise(twin, train.y)
     target, held_target = _standard(twin, train.y).mean(0), held.y.mean(0)
     scale = float(target.var(0, correction=0).mean())
@@ -202,18 +191,11 @@ def fit_twin(
         Of `characterize.collect`, to be used in place of measuring.
     seed : int
         Of the drives and of the fit.
-    progress : bool
-        Show progress bars.
 
     Returns
     -------
     PhysicsTwin or NeuralTwin
-        A fit that failed says so in its ``fault``, which is also given as a warning.
-
-    Raises
-    ------
-    TwinError
-        Equations and an architecture are both given, or do not suit the system.
+        The ``fault`` of a fit that failed is not empty, and is also given as a warning.
     """
     if equations is not None and architecture is not None:
         raise TwinError("give equations for a physics twin or an architecture for a neural one.")

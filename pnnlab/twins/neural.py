@@ -31,15 +31,10 @@ class Architecture(Recipe, ABC):
 
 
 class Core(nn.Module, ABC):
-    """The network in a twin: gives the means over one or several equal parts of each output.
-
-    Attributes
-    ----------
-    distinct : int
-        Parts that have statistics of their own: 1 if time makes them all alike.
-    """
+    """The network in a twin: gives the means over one or several equal parts of each output."""
 
     distinct: int
+    """How many parts have statistics of their own: 1 if time makes them all alike."""
 
     @abstractmethod
     def forward(self, x: Tensor, theta: Tensor) -> Tensor:
@@ -49,13 +44,7 @@ class Core(nn.Module, ABC):
 @final
 @dataclass(frozen=True)
 class Mlp(Architecture):
-    """A perceptron on x and theta side by side, for systems with few of them.
-
-    Parameters
-    ----------
-    hidden : tuple of int
-        Widths of the hidden layers.
-    """
+    """A perceptron on x and theta side by side, with hidden layers of these widths."""
 
     hidden: tuple[int, ...] = (128, 128)
 
@@ -72,9 +61,7 @@ class _Perceptron(Core):
         super().__init__()
         self.distinct = system.output_dim
         widths = (system.input_dim + system.param_dim, *hidden)
-        layers: list[nn.Module] = []
-        for n, m in pairwise(widths):
-            layers += [nn.Linear(n, m), nn.SiLU()]
+        layers = [layer for n, m in pairwise(widths) for layer in (nn.Linear(n, m), nn.SiLU())]
         self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], system.output_dim))
 
     def forward(self, x: Tensor, theta: Tensor) -> Tensor:
@@ -98,7 +85,7 @@ class Temporal(Architecture):
     replays : int
         How often a shot replays the input.
     memory : int
-        How many samples the device remembers, from `characterize.memory`.
+        Memory of the device in samples, from `characterize.memory`.
     hop : int
         Divides the samples of a read-out segment.
     channels : int
@@ -182,9 +169,8 @@ class NeuralTwin(Twin):
     Parameters
     ----------
     system : PhysicalSystem or Signature
-        Whose twin this is.
     architecture : Architecture
-        `Mlp`, `Temporal` or `Forces`; a `TwinError` says that it does not suit the system.
+        `Mlp`, `Temporal` or `Forces`; a `TwinError` if it does not suit the system.
     seed : int
         Of the initial weights.
     """
@@ -205,7 +191,7 @@ class NeuralTwin(Twin):
 
     @property
     def label(self) -> str:
-        """Say that it is a neural twin."""
+        """Name the kind in reports."""
         return "neural twin"
 
     def model(self, x: Tensor, theta: Tensor) -> Tensor:
@@ -228,7 +214,7 @@ class NeuralTwin(Twin):
     def reprogrammed(self, system: Described, *, replays: int) -> "NeuralTwin":
         """Make the twin of the same device programmed otherwise; the weights are shared."""
         if not isinstance(self.architecture, Temporal):
-            raise TwinError("a perceptron knows one programme of its device; fit one for each.")
+            raise TwinError("a perceptron is a twin of one programme; fit one for each.")
         twin = NeuralTwin(system, replace(self.architecture, replays=replays))
         assert isinstance(twin.core, _Causal)
         assert isinstance(self.core, _Causal)

@@ -1,11 +1,11 @@
 """The physics twin: the equations on paper, with constants fitted to the device.
 
-It knows what data sheet and textbook say. What the built device adds to them it does not know, and
-its fitted constants shift to make up for that.
+It holds what is in data sheet and textbook. What the built device adds is missing, and the fitted
+constants shift to make up for that.
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass, fields, replace
 from typing import Any, ClassVar, final
 
 import numpy as np
@@ -26,13 +26,13 @@ FINITE_STEP = 1e-5  # relative; the residuals are computed in float64
 
 @dataclass(frozen=True)
 class Equations(Recipe, ABC):
-    """Equations of a kind of device; the fields say how it is programmed."""
+    """Equations of a kind of device; the fields are how it is programmed."""
 
     nominal: ClassVar[Any]
     """The constants on paper, a frozen dataclass of floats."""
 
     free: ClassVar[tuple[str, ...]]
-    """Names of the constants that the read-outs can tell."""
+    """Names of the constants that the read-outs determine."""
 
     @abstractmethod
     def check(self, system: Described) -> None:
@@ -50,9 +50,8 @@ class PhysicsTwin(Twin):
     Parameters
     ----------
     system : PhysicalSystem or Signature
-        Whose twin this is.
     equations : Equations
-        A `TwinError` says that they do not suit the system.
+        They must suit the system, or there is a `TwinError`.
     constants : frozen dataclass, optional
         By default the nominal ones.
     """
@@ -70,11 +69,13 @@ class PhysicsTwin(Twin):
     @property
     def constants(self) -> Any:
         """The constants, as the equations' own dataclass."""
-        return type(self.equations.nominal)(*self.values.tolist())
+        nominal = self.equations.nominal
+        names = [field.name for field in fields(nominal)]
+        return replace(nominal, **dict(zip(names, self.values.tolist(), strict=True)))
 
     @property
     def label(self) -> str:
-        """Say whether the constants are still those on paper."""
+        """Name the kind, and whether the constants are still those on paper."""
         nominal = astuple(self.equations.nominal)
         same = np.allclose(self.values.numpy(), nominal, rtol=1e-6, atol=0)
         return "physics twin, nominal" if same else "physics twin, fitted"
@@ -101,8 +102,7 @@ class PhysicsFit:
         A new twin; the one that was given is unchanged.
     constants, errors, nominal : dict
         Of each fitted constant its value, standard error and value on paper. The errors allow
-        for residuals that go together within a shot; that the equations lack some physics, they
-        cannot know.
+        for residuals that go together within a shot, but not for physics missing in the equations.
     nmse_before, nmse : float
         On the shots of the fit.
     """
@@ -131,16 +131,10 @@ class PhysicsFit:
 
 
 def fit_physics(twin: PhysicsTwin, dataset: xr.Dataset, *, shots: int = 200) -> PhysicsFit:
-    """Fit the free constants of a twin's equations to collected shots, by least squares.
+    """Fit the free constants of a twin's equations by least squares.
 
-    Starts at the twin's own constants. Needs forward passes of the model alone.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        Of `characterize.collect` from the twin's system; its training shots are used.
-    shots : int
-        How many of them, at most.
+    Starts at the twin's own constants, and uses up to ``shots`` training shots of a data set of
+    `characterize.collect`. Needs forward passes of the model alone.
     """
     twin.check_data(dataset)
     given = characterize.shots(dataset, "train").first(whole("shots", shots, 1))
@@ -203,9 +197,9 @@ def _fault(free: tuple[str, ...], found: Any, error: NDArray[np.float64], nmse: 
     stuck = [name for name, r in zip(free, found.x, strict=True) if not low < r < high]
     if stuck:
         return f"{', '.join(stuck)} left the plausible band; are these the device's equations?"
-    undetermined = [name for name, e in zip(free, error, strict=True) if e > 1]
-    if undetermined:
-        return f"the data do not tell {', '.join(undetermined)}; collect stronger or slower drives"
+    vague = [name for name, e in zip(free, error, strict=True) if e > 1]
+    if vague:
+        return f"the data do not determine {', '.join(vague)}; collect stronger or slower drives"
     if not nmse < FAILED:
         return f"NMSE {nmse:.2g} on its own data: these are not the device's equations"
     return ""

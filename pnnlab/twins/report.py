@@ -70,8 +70,6 @@ def gradient_agreement(
 
     Parameters
     ----------
-    twin : nn.Module
-        Called like the system, and differentiable.
     x : Tensor, (points, input_dim), in [0, 1]
     theta : Tensor, (param_dim,) or (points, param_dim), in [0, 1]
     directions, cotangents : int
@@ -79,7 +77,7 @@ def gradient_agreement(
     step : float
         How far the device's inputs and parameters move either way.
     repeats : int
-        Shots averaged at each end; two or more tell the noise.
+        Shots averaged at each end, at least two: the noise is taken from them.
     """
     repeats = whole("repeats", repeats)
     if not 0 < step < 0.5 or repeats < 2:
@@ -128,21 +126,14 @@ def _signs(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 
 @dataclass(frozen=True)
 class DepthGap:
-    """NMSE of a chain of equal layers, by number of layers.
-
-    Attributes
-    ----------
-    free : tuple of float
-        The twin fed with its own outputs: in silico.
-    local : tuple of float
-        The twin at the inputs that the device really had: physics-aware.
-    noise : tuple of float
-        The device against itself, run again: no twin can do better than half of it.
-    """
+    """NMSE of a chain of equal layers, by number of layers."""
 
     free: tuple[float, ...]
+    """The twin fed with its own outputs: in silico."""
     local: tuple[float, ...]
+    """The twin at the inputs that the device really had: physics-aware."""
     noise: tuple[float, ...]
+    """The device against itself, run again: no twin can do better than half of it."""
     device_passes: int
 
 
@@ -153,11 +144,7 @@ def gap_by_depth(
 
     Layer n has the parameters of the n-th of ``shots``. Between layers each element is centred
     at 1/2, and all are scaled to an rms standard deviation of 1/4, as measured on the device.
-
-    Raises
-    ------
-    TwinError
-        The outputs cannot be fed to another such layer: there are not as many as inputs.
+    Raises `TwinError` unless there are as many outputs as inputs.
     """
     if system.output_dim != system.input_dim:
         raise TwinError(
@@ -199,7 +186,7 @@ class TwinReport:
         The `noise_ceiling` of these shots; NaN if they were not repeated.
     verdict : str
         ``"at the noise ceiling"``: NMSE up to twice the ceiling, or 1e-4, so that the twin's own
-        error is no larger than the device's noise. ``"failed: ..."``: the fit said so, NMSE is
+        error is no larger than the device's noise. ``"failed: ..."``: the fit failed, NMSE is
         above 0.5, or the cosine of the gradients is below half of its ceiling. ``"usable"``:
         anything between.
     gradient : GradientAgreement
@@ -235,7 +222,7 @@ class TwinReport:
     def noise(self) -> Tensor:
         """Standard deviation of one read-out, (outputs,), rms over the shots; NaN if unknown."""
         y = self.held.y.double()
-        if len(y) < 2:  # a single repeat tells nothing about noise
+        if len(y) < 2:  # no noise can be taken from a single repeat
             return torch.full_like(y[0, 0], math.nan)
         return y.var(0).mean(0).sqrt()
 
@@ -273,24 +260,10 @@ class TwinReport:
 def report(
     system: PhysicalSystem, twin: Twin, dataset: xr.Dataset, *, depth: int = 5, seed: int = 0
 ) -> TwinReport:
-    """Judge a twin on the test shots of a data set and on the device itself.
+    """Evaluate a twin on the test shots of a data set of `collect`, and on the device itself.
 
-    Parameters
-    ----------
-    system : PhysicalSystem
-        The device; it is driven for gradients and for the gap with depth.
-    twin : PhysicsTwin or NeuralTwin
-    dataset : Dataset
-        Of `characterize.collect`.
-    depth : int
-        Layers of the longest chain.
-
-    Raises
-    ------
-    TwinError
-        Twin, system and data do not belong together.
-    DataError
-        There are no test shots.
+    The device is driven for the gradients and for the gap with depth, of up to ``depth`` layers.
+    Raises `TwinError` if twin, system and data do not belong together.
     """
     depth = whole("depth", depth)
     twin.check_system(system)

@@ -1,4 +1,4 @@
-"""What every twin is: a differentiable model that knows whose model it is."""
+"""The base of every twin: a differentiable model with the signature of its system."""
 
 import warnings
 from abc import ABC, abstractmethod
