@@ -111,7 +111,7 @@ class ManualControl:
         flat = presets(system.input_dim)["Flat"], presets(system.param_dim)["Flat"]
         # Replaced as a whole and never changed, so whoever reads it needs no lock.
         self._drive = dict(zip(SIDES, ((start[0], start) for start in flat), strict=True))
-        self._sweep: tuple[Side, int, int, int] | None = None
+        self._swept = ""  # what the last sweep was called with, if nothing was measured since
         self._editing, self._driving = threading.Lock(), threading.Lock()
         for side, values in zip(SIDES, (x, theta), strict=True):
             if values is not None:
@@ -177,7 +177,7 @@ class ManualControl:
     def measure(self) -> Response:
         """Take the drive ``repeats`` times, in one batch, and ask the twin."""
         x, theta = (self._drive[side][0] for side in SIDES)
-        self._sweep = None
+        self._swept = ""
         with self._driving:
             before = self.system.passes
             y = self.system(x.repeat(self.repeats, 1), theta).double()
@@ -193,7 +193,8 @@ class ManualControl:
         side, index = self.element(element)
         points, repeats = whole("points", points, 2), whole("repeats", repeats, 2)
         x, theta = (self._drive[half][0] for half in SIDES)
-        self._sweep = side, index, points, repeats
+        which = "inputs" if side == "x" else "parameters"
+        self._swept = f"{which}=[{index}], points={points}, repeats={repeats}"
         inputs, parameters = ([index], []) if side == "x" else ([], [index])
         with self._driving:
             curves = response_curves(
@@ -218,31 +219,26 @@ class ManualControl:
 
         A unit of `pnnlab.systems` is built anew; any other system is called by ``variable``.
         """
-        drive, sweep = self._drive, self._sweep
+        drive, swept = self._drive, self._swept
         call, unknown = _construction(self.system)
         lines = ["import torch"]
-        if sweep is not None:
+        if swept:
             lines.append("from pnnlab.characterize import response_curves")
         if call:
             lines.append(f"from pnnlab.systems import {call.split('(')[0]}")
         lines.append("")
         if unknown:
             lines.append(f"# A unit does not show its {unknown}: add yours if you chose any.")
-        if call:
-            lines.append(f"system = {call}")
-        else:
-            lines.append(f"system = {self.variable}  # the {self.system.name} of this panel")
+        call = call or f"{self.variable}  # the {self.system.name} of this panel"
+        lines.append(f"system = {call}")
         for half, (values, start) in drive.items():
             lines += _assignments(half, values, start)
         lines.append("")
-        if sweep is None:
+        if swept:
+            lines.append(f"curves = response_curves(system, x, theta, {swept})")
+        else:
             lines.append(f"y = system(x.repeat({self.repeats}, 1), theta)")
             lines.append("mean, deviation = y.mean(0), y.std(0)")
-        else:
-            side, index, points, repeats = sweep
-            which = "inputs" if side == "x" else "parameters"
-            swept = f"{which}=[{index}], points={points}, repeats={repeats}"
-            lines.append(f"curves = response_curves(system, x, theta, {swept})")
         return "\n".join(lines) + "\n"
 
     def _put(self, side: Side, values: Tensor, start: Preset) -> None:
