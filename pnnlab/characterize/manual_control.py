@@ -176,7 +176,8 @@ class ManualControl:
 
     def measure(self) -> Response:
         """Take the drive ``repeats`` times, in one batch, and ask the twin."""
-        x, theta = (self._drive[side][0] for side in SIDES)
+        drive = self._drive
+        x, theta = drive["x"][0], drive["theta"][0]
         self._swept = ""
         with self._driving:
             before = self.system.passes
@@ -192,7 +193,8 @@ class ManualControl:
         """
         side, index = self.element(element)
         points, repeats = whole("points", points, 2), whole("repeats", repeats, 2)
-        x, theta = (self._drive[half][0] for half in SIDES)
+        drive = self._drive
+        x, theta = drive["x"][0], drive["theta"][0]
         which = "inputs" if side == "x" else "parameters"
         self._swept = f"{which}=[{index}], points={points}, repeats={repeats}"
         inputs, parameters = ([index], []) if side == "x" else ([], [index])
