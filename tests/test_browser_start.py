@@ -18,7 +18,7 @@ from test_views import ended
 from test_views_confusion import found
 from toy import Toy, ToyTwin
 
-from pnnlab.characterize.probe import Probe
+from pnnlab.characterize import ManualControl
 from pnnlab.demos import LiveInference
 from pnnlab.views import ConfusionView, DevicePanel, TrainingDashboard
 from pnnlab.views.controls import Folds
@@ -112,7 +112,7 @@ async ([code, first, changes]) => {
 @pytest.fixture(scope="module")
 def widgets() -> Iterator[list[anywidget.AnyWidget]]:
     """Widgets of every kind, with much to show."""
-    panel = DevicePanel(Probe(Toy(), ToyTwin()), units=lambda unit: Toy(seed=unit))
+    panel = DevicePanel(ManualControl(Toy(), ToyTwin()), units=lambda unit: Toy(seed=unit))
     digits = LiveInference(network(64, 16, 10), DIGITS).choose(1)
     vowels = LiveInference(network(12, 12, 7), VOWELS)
     for ask in (panel.sweep, panel.send):

@@ -188,10 +188,6 @@ def test_a_collection_that_is_stopped_keeps_what_it_measured(tmp_path: Path) -> 
     whole = characterize.collect(Toy(), 600, seed=3)
     np.testing.assert_array_equal(kept["x"], whole["x"][:512])
 
-    chunks = characterize.collecting(Toy(), 4000, seed=3)
-    joined = characterize.join([next(chunks), next(chunks)])
-    xr.testing.assert_equal(joined, kept)
-
 
 def test_data_sets_survive_the_disk(tmp_path: Path) -> None:
     data = characterize.collect(Toy(), 20, seed=0)

@@ -59,8 +59,14 @@ def test_equations_make_a_physics_twin_and_a_failed_fit_is_told():
     assert twin.label == "physics twin, fitted"
     with pytest.raises(TwinError, match="or an architecture"):
         pnn.fit_twin(board, equations=CircuitEquations(2), architecture=Mlp())
+    # For one seed in six the fit beats a constant by chance.
+    generator = torch.Generator().manual_seed(0)
     noise = pnn.device(
-        lambda x, _: torch.rand(len(x), 2), inputs=2, parameters=1, outputs=2, name="noise"
+        lambda x, _: torch.rand(len(x), 2, generator=generator),
+        inputs=2,
+        parameters=1,
+        outputs=2,
+        name="noise",
     )
     with pytest.warns(RuntimeWarning, match="no better than a constant"):
         pnn.fit_twin(noise, 60, progress=False)

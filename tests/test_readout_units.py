@@ -471,7 +471,7 @@ def test_a_device_at_rest_has_no_signal_to_noise_and_no_gap():
     twin = PhysicsTwin(device, InVolts(), Strength(1.0))
     assert characterize.nmse(twin(x, theta), device(x, theta)) == math.inf
     shots = characterize.shots(characterize.collect(device, 100, seed=0), "train")
-    gap = twins.agreement.gap_by_depth(device, twin, shots, depth=3)
+    gap = twins.gap_by_depth(device, twin, shots, depth=3)
     assert gap.local == (math.inf,) * 3
     network = nn.Sequential(PhysicalLayer(device, twin, physics_aware))
     assert evaluate(network, make_split(50)).gap == (math.inf,)

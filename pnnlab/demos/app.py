@@ -12,7 +12,7 @@ import ipywidgets as widgets
 import torch
 
 from pnnlab.background import Session
-from pnnlab.characterize.probe import Probe
+from pnnlab.characterize import ManualControl
 from pnnlab.demos.inference import LiveInference
 from pnnlab.errors import PnnlabError, RunError, ShapeError
 from pnnlab.gradients import physics_aware
@@ -40,7 +40,7 @@ class LabApp(View):
     Parameters
     ----------
     tabs : mapping of str to callable
-        By name of the tab, what makes its view, such as ``lambda: DevicePanel(probe)``: anything
+        By name of the tab, what makes its view, such as ``lambda: DevicePanel(control)``: anything
         with a ``widget`` and a ``close()``. If it cannot be made the tab shows the error, and tries
         again when it is chosen again.
     about : str
@@ -116,8 +116,8 @@ def circuit_lab(
 
     def panel() -> DevicePanel:
         # Its passes are counted apart: those of visitors are no cost of the training.
-        probe = Probe(board, twin, x=task.test.x[0], theta=first)
-        return DevicePanel(probe, units=unit_of, presets=images, session=session)
+        control = ManualControl(board, twin, x=task.test.x[0], theta=first)
+        return DevicePanel(control, units=unit_of, presets=images, session=session)
 
     return LabApp(
         {

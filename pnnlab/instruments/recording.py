@@ -23,7 +23,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pnnlab.characterize.drives import measured
+from pnnlab.characterize import measured
 from pnnlab.errors import DataError, InstrumentError, RangeError
 from pnnlab.protocols import Cost, Group, PhysicalSystem, State
 from pnnlab.provenance import commit, utc_now, versions

@@ -8,7 +8,7 @@ from pnnlab.errors import RangeError, TwinError
 from pnnlab.layers import physical_layers
 from pnnlab.plain import whole
 from pnnlab.training.layer_drives import passes_so_far, seeing_passes, seen
-from pnnlab.twins import agreement_at
+from pnnlab.twins import gradient_agreement
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ def alignment(
     x : Tensor, (points, features)
         A few examples; the cost grows with them, see `alignment_passes`.
     directions, cotangents, step, repeats, seed
-        See `pnnlab.twins.agreement_at`.
+        See `pnnlab.twins.gradient_agreement`.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def alignment(
         raise TwinError("gradients of twins are compared, and a physical layer has none.")
     seed, before = whole("seed", seed), passes_so_far(network)
     found = [
-        agreement_at(
+        gradient_agreement(
             where.layer.system,
             where.layer.twin,
             where.spread(len(x)),

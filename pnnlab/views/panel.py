@@ -11,8 +11,7 @@ import xarray as xr
 from torch import Tensor
 
 from pnnlab.background import Session
-from pnnlab.characterize.presets import given, presets
-from pnnlab.characterize.probe import SIDES, Probe, Response, Side
+from pnnlab.characterize.manual_control import SIDES, ManualControl, Response, Side, presets
 from pnnlab.errors import PnnlabError
 from pnnlab.protocols import PhysicalSystem, SimulatedSystem
 from pnnlab.views.controls import Entry
@@ -37,7 +36,7 @@ class DevicePanel(View):
 
     Parameters
     ----------
-    probe : Probe
+    control : ManualControl
         The device, its twin, and the drive. It is changed only by what a hand does here.
     units : callable, optional
         Makes another unit of its number; there is a chooser then.
@@ -54,30 +53,30 @@ class DevicePanel(View):
     latest : Response or None
         The last look.
     seen : Dataset or None
-        The last sweep, as of `Probe.sweep`.
+        The last sweep, as of `ManualControl.sweep`.
 
     Examples
     --------
-    >>> DevicePanel(Probe(Circuit(0), twin), units=Circuit)  # doctest: +SKIP
+    >>> DevicePanel(ManualControl(Circuit(0), twin), units=Circuit)  # doctest: +SKIP
     """
 
     alt_text = "Device panel"
 
     def __init__(
         self,
-        probe: Probe,
+        control: ManualControl,
         *,
         units: Callable[[int], PhysicalSystem] | None = None,
         presets: Mapping[str, Tensor] | None = None,
         session: Session | None = None,
     ) -> None:
-        self.probe = probe
+        self.control = control
         self.session = session
         self.latest: Response | None = None
         self.seen: xr.Dataset | None = None
         self.requests = LatestRequests()
         self._units = units
-        self._unit = int(getattr(probe.system, "unit", 0))
+        self._unit = int(getattr(control.system, "unit", 0))
         self._fitted = self._unit
         self._given = dict(presets or {})
         self._randoms = 0
@@ -94,7 +93,7 @@ class DevicePanel(View):
         show_error(self._refusal, "")
         self._name()
         if self.live:
-            self._show_look(probe.measure())
+            self._show_look(control.measure())
         else:
             self.response.wait("Draw, or press Measure: this device is not driven before you ask.")
 
@@ -105,34 +104,34 @@ class DevicePanel(View):
         A simulated device is live unless a training is using it.
         """
         training = self.session is not None and self.session.active
-        return isinstance(self.probe.system, SimulatedSystem) and not training
+        return isinstance(self.control.system, SimulatedSystem) and not training
 
     def figure(self) -> Picture:
         """What the panel shows now, as a still picture that every viewer can show."""
-        return device_panel(self.probe, self.latest, self.seen).static()
+        return device_panel(self.control, self.latest, self.seen).static()
 
     def close(self) -> None:
-        """Take the widgets off the page. The probe stays as it is."""
+        """Take the widgets off the page; device and drive stay as they are."""
         self.requests.forget()
         super().close()
 
     # --- what a hand asks for ----------------------------------------------------------
 
     def _draw(self, side: Side, start: int, values: Tensor) -> None:
-        self.probe.draw(side, start, values)
+        self.control.draw(side, start, values)
         self._changed(side)
 
     def _preset(self, side: Side, name: str) -> None:
         if name in self._given:
-            self.probe.begin(side, given(name, self._given[name]))
+            self.control.begin(side, self._given[name])
         else:
             self._randoms += name == "Random"
-            offered = presets(len(self.probe.side(side)), seed=self._randoms)
-            self.probe.begin(side, next(each for each in offered if each.name == name))
+            offered = presets(len(self.control.side(side)), seed=self._randoms)
+            self.control.begin(side, *offered[name])
         self._changed(side)
 
     def _changed(self, side: Side) -> None:
-        self.curves[side].show(self.probe.side(side))
+        self.curves[side].show(self.control.side(side))
         self._mark()
         if self.live:
             self._ask_look()
@@ -148,7 +147,7 @@ class DevicePanel(View):
         if self._units is None or number == self._unit:
             return
         try:
-            self.probe.exchange(self._units(number))
+            self.control.exchange(self._units(number))
         except PnnlabError as error:
             show_error(self._refusal, error)
             self.unit.value = self._unit
@@ -165,18 +164,18 @@ class DevicePanel(View):
         self.requests.ask("sweep", partial(self._sweep, self._chosen()))
 
     def _write(self) -> None:
-        self.code.code = self.probe.code()
+        self.code.code = self.control.code()
 
     # --- what the device does ------------------------------------------------------------
 
     def _look(self) -> None:
-        response = self._carry_out(f"a look: {self.probe.repeats} shots", self.probe.measure)
+        response = self._carry_out(f"a look: {self.control.repeats} shots", self.control.measure)
         if response is not None:
             self._show_look(response)
 
     def _sweep(self, element: str) -> None:
         def act() -> xr.Dataset:
-            return self.probe.sweep(element, points=POINTS, repeats=REPEATS)
+            return self.control.sweep(element, points=POINTS, repeats=REPEATS)
 
         seen = self._carry_out(f"a sweep of {element}: {POINTS * REPEATS} shots", act)
         if seen is not None:
@@ -204,7 +203,7 @@ class DevicePanel(View):
     def _show_look(self, response: Response) -> None:
         self.latest = response
         self.response.show(response)
-        x, theta = (self.probe.side(side) for side in SIDES)
+        x, theta = (self.control.side(side) for side in SIDES)
         same = torch.equal(x, response.x) and torch.equal(theta, response.theta)
         self.response.old = not (self.live or same)
         self._say()
@@ -215,26 +214,26 @@ class DevicePanel(View):
     def _mark(self) -> None:
         """Show in the map of a sweep where its control stands now."""
         if self.seen is not None:
-            side, index = self.probe.element(str(self.seen.element.values[0]))
-            self.map.now = float(self.probe.side(side)[index])
+            side, index = self.control.element(str(self.seen.element.values[0]))
+            self.map.now = float(self.control.side(side)[index])
 
     def _name(self) -> None:
-        system, shots = self.probe.system, POINTS * REPEATS
+        system, shots = self.control.system, POINTS * REPEATS
         self.sweep.description = f"What changes with {self._chosen()}?  {shots} shots"
-        self.look.description = f"Measure: {self.probe.repeats} shots"
+        self.look.description = f"Measure: {self.control.repeats} shots"
         sizes = f"{system.input_dim} inputs · {system.param_dim} parameters · "
         sizes += f"{system.output_dim} outputs"
-        if self.probe.twin is not None and self._unit != self._fitted:
+        if self.control.twin is not None and self._unit != self._fitted:
             sizes += f" · twin of unit {self._fitted}"
         self._what.value = f"<b>{escape(system.name)}</b><span>{sizes}</span>"
 
     def _say(self, busy: str = "") -> None:
         how = "answers while you draw" if self.live else "answers when you let go"
-        passes = f"{count(self.probe.passes)} device passes so far"
+        passes = f"{count(self.control.passes)} device passes so far"
         self._said.value = f"<span>{escape(busy) or how}</span> · <span>{passes}</span>"
 
     def _curve(self, side: Side) -> Curve:
-        values = self.probe.side(side)
+        values = self.control.side(side)
         fits = [name for name, drive in self._given.items() if drive.shape == values.shape]
         curve = Curve(
             TITLES[side],
@@ -243,7 +242,7 @@ class DevicePanel(View):
             on_draw=partial(self._draw, side),
             on_lift=self._ask_look,
             on_preset=partial(self._preset, side),
-            presets=[preset.name for preset in presets(1)],
+            presets=list(presets(1)),
             examples=fits,
             parts=self._parts() if side == "theta" else (),
         )
@@ -251,7 +250,7 @@ class DevicePanel(View):
         return curve
 
     def _parts(self) -> list[Part]:
-        system = self.probe.system
+        system = self.control.system
         groups = [(group.name, group.start, group.stop) for group in system.theta_groups()]
         return [("all", 0, system.param_dim), *groups]
 
@@ -266,7 +265,7 @@ class DevicePanel(View):
         self._said.add_class("pnn-counted")
         curves.add_class("pnn-curves")
         self.unit.layout.display = "none" if self._units is None else None
-        if not self.probe.system.param_dim:
+        if not self.control.system.param_dim:
             self.curves["theta"].layout.display = "none"
         parts = [top, self.code, self._refusal, curves, self.response, below, self.map]
         whole = widgets.VBox([style_sheet("view", "panel"), *parts])

@@ -9,7 +9,7 @@ import traitlets
 import xarray as xr
 from numpy.typing import NDArray
 
-from pnnlab.characterize.probe import Response
+from pnnlab.characterize.manual_control import Response
 from pnnlab.views.parts import script, styles
 
 BAND = 2  # standard deviations in a noise band
@@ -79,7 +79,7 @@ class HeatMap(anywidget.AnyWidget):
     """Where the control stands."""
 
     def show(self, seen: xr.Dataset) -> None:
-        """Show a sweep of `Probe.sweep` from now on."""
+        """Show a sweep of `ManualControl.sweep` from now on."""
         name, mean = str(seen.element.values[0]), seen["mean"].values[0]
         layers = [
             ("change", "Change", mean - mean[0], "RdBu_r"),

@@ -1,4 +1,4 @@
-"""Figures of what `pnnlab.characterize` measures, and of what a `Probe` sees."""
+"""Figures of what `pnnlab.characterize` measures, and of what `ManualControl` gives."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from pnnlab.characterize.probe import Probe, Response
+from pnnlab.characterize.manual_control import ManualControl, Response
 from pnnlab.errors import ShapeError
 from pnnlab.plain import whole
 from pnnlab.views.figures.chart import (
@@ -189,10 +189,15 @@ def drift(seen: xr.Dataset, outputs: int = 4) -> Chart:
     return Chart(title, [Plot("", "shots taken", CHANGE, marks)])
 
 
-def device_panel(probe: Probe, answer: Response | None, swept: xr.Dataset | None) -> Chart:
+def device_panel(
+    control: ManualControl, answer: Response | None, swept: xr.Dataset | None
+) -> Chart:
     """A drive, the response to it beside the twin's, and a sweep, as far as there are any."""
-    plots, words = [], [probe.system.name]
-    sides = (("Input x", "x", probe.x, "green"), ("Parameters θ", "theta", probe.theta, "purple"))
+    plots, words = [], [control.system.name]
+    sides = (
+        ("Input x", "x", control.x, "green"),
+        ("Parameters θ", "theta", control.theta, "purple"),
+    )
     for title, side, values, color in sides:
         y = values.numpy()
         line = Series(side, np.arange(len(y)), y, look=Look(color, ()), steps=True)
@@ -220,7 +225,7 @@ def device_panel(probe: Probe, answer: Response | None, swept: xr.Dataset | None
         change = Matrix(CHANGE, *arrays, signed=True)
         label = f"{name} (fraction of range)"
         plots.append(Plot(f"Change from {name} = 0", "output", label, [change]))
-    words.append(f"{probe.passes} device passes")
+    words.append(f"{control.passes} device passes")
     return Chart("   ·   ".join(words), plots, columns=2)
 
 
