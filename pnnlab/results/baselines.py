@@ -3,11 +3,11 @@
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import nn
@@ -45,25 +45,40 @@ def mlp(features: int, classes: int, parameters: int) -> nn.Sequential:
 
 
 def digital_baseline(
-    task: Task, parameters: int, *, rates: Sequence[float] = (0.003, 0.01), **loop: Any
+    task: Task,
+    parameters: int,
+    *,
+    epochs: int,
+    batch_size: int = 64,
+    seed: int = 0,
+    rates: Sequence[float] = (0.003, 0.01),
 ) -> float:
     """Test accuracy of an `mlp` with at most as many parameters, by `digital_accuracy`.
 
-    One call serves every row of a task and size; ``loop`` is ``epochs``, ``batch_size``, ``seed``.
+    One call serves every row of a task and size.
     """
     make = partial(mlp, task.train.x.shape[1], task.classes, parameters)
-    return digital_accuracy(make, task, rates=rates, **loop)
+    return digital_accuracy(
+        make, task, epochs=epochs, rates=rates, batch_size=batch_size, seed=seed
+    )
 
 
 def linear_baseline(
-    task: Task, *, rates: Sequence[float] = (0.003, 0.01, 0.03, 0.1), **loop: Any
+    task: Task,
+    *,
+    epochs: int,
+    batch_size: int = 64,
+    seed: int = 0,
+    rates: Sequence[float] = (0.003, 0.01, 0.03, 0.1),
 ) -> float:
     """Test accuracy of a linear digital classifier, by `digital_accuracy`.
 
-    One call serves every row of a task; ``loop`` is ``epochs``, ``batch_size``, ``seed``.
+    One call serves every row of a task.
     """
     make = partial(nn.Linear, task.train.x.shape[1], task.classes)
-    return digital_accuracy(make, task, rates=rates, **loop)
+    return digital_accuracy(
+        make, task, epochs=epochs, rates=rates, batch_size=batch_size, seed=seed
+    )
 
 
 def digital_accuracy(
@@ -109,8 +124,11 @@ def result_row(
     system: str,
     method: str,
     twin: str | None,
+    digital_baseline: float | None = None,
+    linear_baseline: float | None = None,
+    accuracy_without_physics: float | None = None,
+    published: float | None = None,
     run: Run | Path | None = None,
-    **baselines: Any,
 ) -> Row:
     """Measure a network on the test split, once, and give the result with its baselines.
 
@@ -120,18 +138,28 @@ def result_row(
         Finished. Its network is left as it is.
     system, method, twin : str
         Names for the results table.
+    digital_baseline, linear_baseline, accuracy_without_physics, published : float or None
+        Fields of the `Row` that were measured or read elsewhere.
     run : Run, Path or None
         The run of ``training``, or its folder. The row then names the source revision with
         which that run began, which may be older than the present one.
-    **baselines : float or None
-        Fields of the `Row` that were measured or read elsewhere: ``digital_baseline``,
-        ``linear_baseline``, ``accuracy_without_physics``, ``published``.
     """
     network, passes = training.network, training.device_passes
     layers = physical_layers(network)
     unit = getattr(layers[0].system, "unit", None) if layers else None  # of simulated systems
     folder = run.folder if isinstance(run, Run) else run
-    row = Row(
+    on_the_twin = recalibrated = None
+    with on_device(network):
+        on_the_device = accuracy(network, task.test)
+    if layers and all(layer.twin is not None for layer in layers):
+        with on_twin(network):
+            on_the_twin = accuracy(network, task.test)
+    if any(layer.rule is in_silico for layer in layers):
+        other = copy.deepcopy(network)
+        with on_device(other):
+            calibrate(other, calibration_inputs(task))
+            recalibrated = accuracy(other, task.test)
+    return Row(
         system=system,
         task=task.name,
         method=method,
@@ -140,26 +168,20 @@ def result_row(
         seed=training.settings.seed,
         split="test",
         n_test=len(task.test),
+        accuracy=on_the_device,
+        accuracy_on_twin=on_the_twin,
+        recalibrated_accuracy=recalibrated,
+        digital_baseline=digital_baseline,
+        linear_baseline=linear_baseline,
+        accuracy_without_physics=accuracy_without_physics,
+        published=published,
         chance=task.chance,
         parameters=parameter_count(network),
         device_passes=passes,
         seconds=round(training.seconds, 1),
         commit=read_run(folder).provenance.get("commit") if folder else commit(),
         unit=unit if isinstance(unit, int) else None,
-        **baselines,
     )
-    measured: dict[str, Any] = {}
-    with on_device(network):
-        measured["accuracy"] = accuracy(network, task.test)
-    if layers and all(layer.twin is not None for layer in layers):
-        with on_twin(network):
-            measured["accuracy_on_twin"] = accuracy(network, task.test)
-    if any(layer.rule is in_silico for layer in layers):
-        other = copy.deepcopy(network)
-        with on_device(other):
-            calibrate(other, calibration_inputs(task))
-            measured["recalibrated_accuracy"] = accuracy(other, task.test)
-    return replace(row, **measured)
 
 
 METHODS: Mapping[str, GradientRule] = MappingProxyType(
@@ -230,10 +252,11 @@ def compare(
         raise RangeError("There is no method to compare; give methods, such as {'PAT': ...}.")
     settings, seeds = settings or FitSettings(), whole("seeds", seeds, 1)
     size = parameter_count(make(next(iter(methods.values())), settings.seed))
-    loop: Any = {name: getattr(settings, name) for name in ("epochs", "batch_size", "seed")}
-    digital, linear = digital_baseline(task, size, **loop), linear_baseline(task, **loop)
+    epochs, batch, first = settings.epochs, settings.batch_size, settings.seed
+    digital = digital_baseline(task, size, epochs=epochs, batch_size=batch, seed=first)
+    linear = linear_baseline(task, epochs=epochs, batch_size=batch, seed=first)
     rows = []
-    for seed in range(settings.seed, settings.seed + seeds):
+    for seed in range(first, first + seeds):
         for name, rule in methods.items():
             network = make(rule, seed)
             calibrate(network, calibration_inputs(task))
