@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pnnlab.results.running import Outcome
     from pnnlab.systems.analog import AnalogPorts
 
-# Everything slow (nbclient, torch, pyvisa) is imported by the command that needs it, so that
+# Everything slow (papermill, torch, pyvisa) is imported by the command that needs it, so that
 # `pnnlab --help` answers at once.
 
 OK, FAILED, BAD_ARGUMENTS, INTERRUPTED = 0, 1, 2, 130
@@ -226,7 +226,6 @@ def _add_virtual_bench(commands: "argparse._SubParsersAction[argparse.ArgumentPa
 
 def _run(arguments: argparse.Namespace, _: list[str]) -> int:
     from pnnlab.results import notebooks, results_table
-    from pnnlab.results.running import prepare_out
 
     folder = notebooks.notebooks_folder(arguments.notebooks)
     paths = notebooks.choose(notebooks.list_notebooks(folder), arguments.names)
@@ -234,6 +233,8 @@ def _run(arguments: argparse.Namespace, _: list[str]) -> int:
     out = user_path(arguments.out).absolute()
     given = [(name, value.removeprefix(MARK)) for name, value in arguments.parameters]
     values = notebooks.assign(chosen, given, out)
+    from pnnlab.results.running import prepare_out  # with papermill: refusals come at once
+
     out = prepare_out(out, folder)
 
     outcomes = _run_and_tell(chosen, values, out)

@@ -57,7 +57,7 @@ _NEEDED = {
     "h5netcdf": "stores what is measured as netCDF",
     "jupyterlab": "opens the notebooks",
     "ipykernel": "runs the notebooks",
-    "nbclient": "runs the notebooks from the command line",
+    "papermill": "runs the notebooks from the command line",
     "ipywidgets": "buttons and sliders",
     "anywidget": "the live plots of the dashboard",
     "plotly": "interactive figures",

@@ -262,4 +262,4 @@ def test_looking_at_widgets_and_figures_does_not_load_them() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     assert "torch" in loaded
-    assert not loaded & {"IPython", "anywidget", "ipywidgets", "matplotlib", "plotly", "nbclient"}
+    assert not loaded & {"IPython", "anywidget", "ipywidgets", "matplotlib", "plotly", "papermill"}
