@@ -1,7 +1,7 @@
 """pnnlab: train physical systems with backpropagation, from the bench or in simulation.
 
 ``import pnnlab as pnn`` is enough for the whole job: `device`, `fit_twin`, `deep_pnn`, `train` (or
-`watch`, under the dashboard), `evaluate`, `compare`. What stands behind them is in the submodules.
+`watch`, under the dashboard), `evaluate`, `compare`. Everything else is in the submodules.
 Everything loads on first use, so that ``import pnnlab`` costs nothing and a terminal command
 never waits for a plotting library.
 """
@@ -27,46 +27,22 @@ _SUBMODULES = (
     *("protocols", "provenance", "results", "runs", "systems", "tasks", "training"),
     *("twins", "views"),
 )
-_HOMES = {
-    "FitSettings": "training",
-    "PhysicalLayer": "layers",
-    "PhysicalSystem": "protocols",
-    "Task": "tasks",
-    "Training": "training",
-    "calibrate": "layers",
-    "compare": "results.baselines",
-    "deep_pnn": "layers",
-    "device": "protocols",
-    "evaluate": "training",
-    "fit_twin": "twins",
-    "ideal": "gradients",
-    "in_silico": "gradients",
-    "physics_aware": "gradients",
-    "programmed": "layers",
-    "train": "runs",
-    "watch": "views",
+_NAMES = {
+    "gradients": ("ideal", "in_silico", "physics_aware"),
+    "layers": ("PhysicalLayer", "calibrate", "deep_pnn", "programmed"),
+    "protocols": ("PhysicalSystem", "device"),
+    "results.baselines": ("compare",),
+    "runs": ("train",),
+    "tasks": ("Task",),
+    "training": ("FitSettings", "Training", "evaluate"),
+    "twins": ("fit_twin",),
+    "views": ("watch",),
 }
+_HOMES = {name: home for home, names in _NAMES.items() for name in names}
 
-__all__ = [
-    "FitSettings",
-    "PhysicalLayer",
-    "PhysicalSystem",
-    "Task",
-    "Training",
-    "__version__",
-    "calibrate",
-    "compare",
-    "deep_pnn",
-    "device",
-    "evaluate",
-    "fit_twin",
-    "ideal",
-    "in_silico",
-    "physics_aware",
-    "programmed",
-    "train",
-    "watch",
-]
+__all__ = ["FitSettings", "PhysicalLayer", "PhysicalSystem", "Task", "Training", "__version__"]
+__all__ += ["calibrate", "compare", "deep_pnn", "device", "evaluate", "fit_twin", "ideal"]
+__all__ += ["in_silico", "physics_aware", "programmed", "train", "watch"]
 
 
 def __getattr__(name: str) -> Any:

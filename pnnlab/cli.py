@@ -19,7 +19,8 @@ from pnnlab.errors import PnnlabError
 from pnnlab.storage import user_path
 
 if TYPE_CHECKING:
-    from pnnlab.results import Gathered, Notebook, Outcome
+    from pnnlab.results.notebooks import Notebook
+    from pnnlab.results.running import Outcome
     from pnnlab.systems.analog import AnalogPorts
 
 # Everything slow (papermill, torch, pyvisa) is imported by the command that needs it, so that
@@ -159,21 +160,23 @@ def _run(arguments: argparse.Namespace, _: list[str]) -> int:
 
     Example: pnnlab run 03 04 -p scale smoke -p seed 1
     """
-    from pnnlab import results
+    from pnnlab.results import notebooks, results_table
 
-    folder = results.notebooks_folder(arguments.notebooks)
-    paths = results.choose(results.list_notebooks(folder), arguments.names)
-    notebooks = [results.read_notebook(path) for path in paths]
+    folder = notebooks.notebooks_folder(arguments.notebooks)
+    paths = notebooks.choose(notebooks.list_notebooks(folder), arguments.names)
+    chosen = [notebooks.read_notebook(path) for path in paths]
     out = user_path(arguments.out).absolute()
     given = [(name, value.removeprefix(MARK)) for name, value in arguments.parameters]
-    values = results.assign(notebooks, given, out)
-    out = results.prepare_out(out, folder)
+    values = notebooks.assign(chosen, given, out)
+    from pnnlab.results.running import prepare_out  # with papermill: refusals come at once
 
-    outcomes = _run_with_progress(notebooks, values, out)
+    out = prepare_out(out, folder)
+    outcomes = _run_with_progress(chosen, values, out)
+
     if arguments.json:
         print(json.dumps(_as_json(outcomes), indent=1))
     else:
-        print(results.results_table(summary for one in outcomes for summary in one.summaries))
+        print(results_table(summary for one in outcomes for summary in one.summaries))
     return _verdict(outcomes, out)
 
 
@@ -183,7 +186,7 @@ def _run_with_progress(
     """Run the notebooks with bars on a terminal, and a line for each, on standard error."""
     from tqdm import tqdm
 
-    from pnnlab.results import BAR, run_notebooks
+    from pnnlab.results.running import BAR, run_notebooks
 
     outcomes: list[Outcome] = []
     bars = sys.stderr.isatty()
@@ -251,11 +254,14 @@ def _results(arguments: argparse.Namespace, _: list[str]) -> int:
 
     Example: pnnlab results results --readme README.md
     """
-    from pnnlab import results
+    from pnnlab.results.gathering import FILE, Results, gather
+    from pnnlab.results.notebooks import notebooks_folder
+    from pnnlab.results.rows import read_text, write
+    from pnnlab.results.tables import with_section
 
-    notebooks = results.notebooks_folder(arguments.notebooks)
-    file = user_path(arguments.json or notebooks / results.FILE)
-    table = results.Results.read(file) if file.exists() else results.Results(arguments.scale)
+    notebooks = notebooks_folder(arguments.notebooks)
+    file = user_path(arguments.json or notebooks / FILE)
+    table = Results.read(file) if file.exists() else Results(arguments.scale)
     if table.scale != arguments.scale:
         raise PnnlabError(
             f"{file} holds results of scale {table.scale}; give --scale {table.scale}, or another "
@@ -263,11 +269,10 @@ def _results(arguments: argparse.Namespace, _: list[str]) -> int:
         )
     usual = [] if arguments.check else [Path("results"), notebooks / "results"]
     folders = arguments.folders or [folder for folder in usual if folder.is_dir()]
-    found = results.gather(folders, notebooks, scale=arguments.scale)
-    repeats = table.repeats(found.trainings)
-    table = table.merged(found.trainings)
+    trainings, report = gather(folders, notebooks, scale=arguments.scale)
+    table, repeats = table.merged(trainings)
     if not arguments.check:
-        print(_merged(found, file, repeats), file=sys.stderr)
+        print(_merged(report, file, repeats), file=sys.stderr)
     if not table.trainings:
         print("Nothing to show; name the folder that `pnnlab run` wrote to.", file=sys.stderr)
         return FAILED
@@ -275,26 +280,20 @@ def _results(arguments: argparse.Namespace, _: list[str]) -> int:
     texts = {file: table.text()}
     if arguments.readme:
         readme = user_path(arguments.readme)
-        texts[readme] = results.with_section(results.read_text(readme), table.markdown())
-    stale = [
-        path for path, text in texts.items() if not path.exists() or results.read_text(path) != text
-    ]
+        texts[readme] = with_section(read_text(readme), table.markdown())
+    stale = [path for path in texts if not path.exists() or read_text(path) != texts[path]]
     if arguments.check:
         for path in stale:
             print(f"{path} is not what `pnnlab results` writes.", file=sys.stderr)
         return FAILED if stale else OK
     for path in stale:
-        results.write(path, texts[path])
+        write(path, texts[path])
     print(table.markdown())
     return OK
 
 
-def _merged(found: "Gathered", file: Path, repeats: Sequence[str]) -> str:
-    text = f"{len(found.trainings)} trainings in {found.summaries} summaries, merged into {file}"
-    if found.other_scales:
-        text += f"; left out: {found.other_scales} summaries of other scales"
-    if found.other_rows:
-        text += f"; left out: {found.other_rows} rows of other kinds"
+def _merged(report: str, file: Path, repeats: Sequence[str]) -> str:
+    text = f"Merged into {file}: {report}"
     if not repeats:
         return f"{text}."
     rule = (
@@ -319,7 +318,7 @@ def _lab(arguments: argparse.Namespace, passed_on: list[str]) -> int:
         places = (str(APP.parent), os.environ.get("JUPYTER_PATH", ""))
         environment = os.environ | {"JUPYTER_PATH": os.pathsep.join(filter(None, places))}
     else:
-        from pnnlab.results import notebooks_folder
+        from pnnlab.results.notebooks import notebooks_folder
 
         folder = notebooks_folder(arguments.notebooks)
         tour = "/00_tour.ipynb" if (folder / "00_tour.ipynb").is_file() else ""

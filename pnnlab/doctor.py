@@ -266,7 +266,7 @@ def _data() -> Iterator[Row]:
 
 
 def _folders(out: Path, notebooks: str | Path | None) -> Iterator[Row]:
-    from pnnlab.results import list_notebooks, notebooks_folder
+    from pnnlab.results.notebooks import list_notebooks, notebooks_folder
 
     try:
         folder = notebooks_folder(notebooks)

@@ -6,32 +6,27 @@ plain numbers, and containers of them. What is given to the lab is made so where
 
 from dataclasses import fields
 from numbers import Integral, Real
-from typing import Any, get_args, get_origin
+from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 import numpy as np
-import torch
 
 from pnnlab.errors import RangeError
+
+if TYPE_CHECKING:
+    import torch
 
 # Annotations are text in a module that postpones them.
 _POSTPONED: dict[Any, type] = {"int": int, "float": float}
 
 
 def whole(name: str, value: object, least: int | None = None) -> int:
-    """A whole number as a Python int.
-
-    Parameters
-    ----------
-    name : str
-        What the number is, for the error.
-    value : int, NumPy integer, or an array or tensor without dimensions
-    least : int, optional
-        The smallest that will do.
+    """Make a whole number of Python, NumPy or torch, without dimensions, an int.
 
     Raises
     ------
     RangeError
         It is a float, even if a whole one, or not a number at all; or it is less than ``least``.
+        The message begins with ``name``.
     """
     number = _unpacked(value)
     if isinstance(number, bool) or not isinstance(number, Integral):
@@ -42,21 +37,17 @@ def whole(name: str, value: object, least: int | None = None) -> int:
 
 
 def real(name: str, value: object) -> float:
-    """A real number as a Python float; NaN and infinity are left to the caller.
-
-    Raises
-    ------
-    RangeError
-        It is not a single real number.
-    """
+    """Make a single real number a float, or raise a `RangeError`; NaN and infinity pass."""
     number = _unpacked(value)
     if isinstance(number, bool) or not isinstance(number, Real):
         raise RangeError(f"{name} is {value!r}; give a single number.")
     return float(number)
 
 
-def seeded(seed: object) -> torch.Generator:
-    """A generator of random numbers that ``seed``, any whole number, sets alone."""
+def seeded(seed: object) -> "torch.Generator":
+    """Make a generator of random numbers that ``seed``, any whole number, sets alone."""
+    import torch  # commands that need no tensors start without it
+
     return torch.Generator().manual_seed(whole("seed", seed) % 2**64)
 
 
@@ -75,10 +66,7 @@ def make_plain(record: Any) -> None:
 
 
 def plain(value: Any) -> Any:
-    """Make the NumPy numbers plain in a value, or in lists, tuples and dictionaries of values.
-
-    Tensors, and whatever else is in there, are left as they are.
-    """
+    """Make NumPy numbers in a value, or in containers of values, plain; leave all else."""
     kind = type(value)
     if kind is dict:
         return {plain(key): plain(one) for key, one in value.items()}
@@ -88,7 +76,6 @@ def plain(value: Any) -> Any:
 
 
 def _unpacked(value: Any) -> Any:
-    """The number in a NumPy scalar, or in an array or tensor without dimensions."""
     return value.item() if getattr(value, "ndim", None) == 0 else value
 
 

@@ -1,4 +1,4 @@
-"""Which code made a result: its revision, and the versions of what it stands on."""
+"""Which code made a result: its revision, and the versions of what it depends on."""
 
 import os
 import platform
@@ -22,12 +22,8 @@ def utc_now() -> str:
 
 def versions() -> dict[str, str]:
     """Versions of what numbers depend on. Nothing is imported to find them out."""
-    libraries = ("torch", "numba", "numpy")
-    return {
-        "pnnlab": pnnlab.__version__,
-        "python": platform.python_version(),
-        **{name: version(name) for name in libraries},
-    }
+    own = {"pnnlab": pnnlab.__version__, "python": platform.python_version()}
+    return own | {name: version(name) for name in ("torch", "numba", "numpy")}
 
 
 def provenance() -> dict[str, Any]:
@@ -45,19 +41,12 @@ def provenance() -> dict[str, Any]:
 
 @cache  # what this process has imported stays as it is, whatever is committed meanwhile
 def commit() -> str | None:
-    """The `revision` of this package."""
+    """Git revision of this package; see `revision`."""
     return revision(Path(pnnlab.__file__).parent)
 
 
 def revision(folder: Path) -> str | None:
-    """Git revision of the checkout that tracks a folder.
-
-    Returns
-    -------
-    str or None
-        With ``-dirty`` if there were uncommitted changes; None for an installed package, or
-        without git.
-    """
+    """Git revision of the checkout that tracks a folder, with ``-dirty`` after changes, or None."""
     tracked = _git(folder, "ls-files", "--", ".")
     status = _git(folder, "status", "--porcelain=v2", "--branch") if tracked else None
     if status is None:
@@ -68,7 +57,6 @@ def revision(folder: Path) -> str | None:
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    """Standard output of a git command that takes no lock, or None if it failed."""
     # GIT_DIR and its kin are set inside git hooks, and would point to another repository.
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     try:
@@ -87,6 +75,5 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 def _without_folders(argument: str) -> str:
-    """An argument as it can be shown to others: home folders carry people's names."""
-    path = PurePath(argument)
+    path = PurePath(argument)  # home folders carry people's names
     return path.name if path.is_absolute() else argument

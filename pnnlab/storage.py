@@ -15,18 +15,12 @@ from pnnlab.errors import PnnlabError
 
 
 def user_path(path: str | Path) -> Path:
-    """A path that a person gave; ``~`` and ``~name`` at its beginning are home folders.
-
-    Raises
-    ------
-    PnnlabError
-        There is no home folder of that name.
-    """
+    """Give a path that a person wrote; ``~`` and ``~name`` at its beginning are home folders."""
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
         raise PnnlabError(
-            f"{path} begins with the home folder of somebody who is not known here; write the path "
+            f"{path} begins with the home folder of an unknown user; write the path "
             f"without ~, or ./{path} for a folder of that name."
         ) from error
 
@@ -86,14 +80,8 @@ def write_tensors(
 ) -> None:
     """Write tensors and plain data as `write` does, and read them back before the file is renamed.
 
-    ``name`` is what errors call the content; ``check`` is given what was read back.
-
-    Raises
-    ------
-    OSError
-        Disk full, no permission, or the disk has not kept what was written.
-    UnreadableError
-        Something in ``content`` cannot be read again.
+    ``name`` is what errors call the content; ``check`` is given what was read back. Raises an
+    `OSError`, or an `UnreadableError` that names what in ``content`` cannot be read again.
     """
     import torch  # commands that need no tensors start without it
 
@@ -110,7 +98,7 @@ def write_tensors(
     buffer = io.BytesIO()  # torch's own file writer hides why a write failed
     try:
         torch.save(content, buffer)
-    except Exception as error:  # whatever an object raises that is asked for its state
+    except Exception as error:  # whatever an object raises when it is pickled
         raise UnreadableError("; ".join(unreadable(content, name)) or str(error)) from error
     write(path, buffer.getbuffer(), keep=keep, check=read_back)
 
@@ -118,12 +106,7 @@ def write_tensors(
 def read_tensors(path: Path) -> Any:
     """Read what `write_tensors` wrote into the memory of the CPU; nothing in it is executed.
 
-    Raises
-    ------
-    OSError
-        The file is missing, or cannot be read.
-    ValueError
-        It is damaged, or holds more than tensors and plain data.
+    Raises an `OSError`, or a `ValueError` where the file is damaged or holds anything else.
     """
     import torch
 
@@ -161,38 +144,18 @@ def unreadable(value: Any, at: str) -> Iterator[str]:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Database:
-    """A kind of SQLite file, which a killed process leaves whole.
+    """A kind of SQLite file, which a killed process leaves whole."""
 
-    Attributes
-    ----------
-    table : str
-        Its one row describes the file; among its columns is ``format``.
-    format : int
-    schema : str
-        Makes the tables where they are not there yet.
-    synchronous : str
-        ``FULL``: what was written survives a power cut too; ``NORMAL``: the last of it may be lost,
-        and no write waits for the disk.
-    error : type
-        Raised where a file cannot be used.
-    """
-
-    table: str
+    table: str  # its one row describes the file; among its columns is ``format``
     format: int
-    schema: str
+    schema: str  # makes the tables where they are not there yet
+    # FULL: what was written survives a power cut too. NORMAL: the last of it may be lost, and no
+    # write waits for the disk.
     synchronous: str
-    error: type[PnnlabError]
+    error: type[PnnlabError]  # raised where a file cannot be used
 
     def connect(self, path: Path, *, create: bool = False) -> sqlite3.Connection:
-        """Open a file; whoever opens it closes it.
-
-        Raises
-        ------
-        sqlite3.Error
-            It cannot be read, or made.
-        PnnlabError
-            It is to be made, and there is a file of another kind or format.
-        """
+        """Open a file, which the caller closes; make it if it is to be made and not there."""
         path = path.resolve()
         # Read-write even for readers: the last one to leave folds the write-ahead log back in.
         mode = "rwc" if create else "rw" if writable(path) else _read_only(path)
@@ -213,12 +176,9 @@ class Database:
         return connection
 
     def described(self, connection: sqlite3.Connection, path: Path) -> dict[str, Any] | None:
-        """The row that describes the file, or None if it is empty or its making was cut short.
+        """Read the row that describes the file; None if its making was cut short.
 
-        Raises
-        ------
-        PnnlabError
-            It is a file of another kind or format.
+        A file of another kind or format raises ``error``.
         """
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
         if tables and self.table not in tables:
@@ -239,7 +199,7 @@ class Database:
 
     @contextmanager
     def explained(self, path: Path) -> Iterator[None]:
-        """Turn what SQLite says into an error that says what to do."""
+        """Turn an error of SQLite into one that says what to do."""
         try:
             yield
         except sqlite3.Error as error:
@@ -253,7 +213,7 @@ class Database:
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """All that is written inside becomes part of the file, or nothing does."""
+    """Make all that is written inside part of the file, or nothing of it."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield

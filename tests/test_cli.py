@@ -18,7 +18,9 @@ from small_notebooks import WRITE_SUMMARY, write_notebook
 import pnnlab
 from pnnlab import cli, doctor
 from pnnlab.doctor import Finding
-from pnnlab.results import BEGIN, END, Outcome, Row, Summary
+from pnnlab.results import Row, Summary
+from pnnlab.results.running import Outcome
+from pnnlab.results.tables import BEGIN, END
 
 
 @pytest.fixture
@@ -122,7 +124,7 @@ def test_bad_arguments_are_refused_before_anything_runs(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("pnnlab.results.run_notebooks", no_run)
+    monkeypatch.setattr("pnnlab.results.running.run_notebooks", no_run)
     assert run(folder, *words) == cli.BAD_ARGUMENTS
     shown = capsys.readouterr()
     assert shown.out == ""
@@ -150,7 +152,7 @@ def test_a_value_may_be_any_number(
         given.extend(values)
         return [Outcome("00_tour", "ok")]
 
-    monkeypatch.setattr("pnnlab.results.run_notebooks", run_notebooks)
+    monkeypatch.setattr("pnnlab.results.running.run_notebooks", run_notebooks)
     parameters = 'delay_s = 0.0\nname = "a"\nseed = 0\nscale = "quick"'
     write_notebook(folder, "00_tour", parameters=parameters)
     words = ["-p", "delay_s", text, "-p", "name", "-pi", "-p", "seed", "-4", "-p", "scale", "smoke"]
@@ -273,7 +275,7 @@ def test_all_is_well(
 ) -> None:
     row = Row(system="s", task="t", method="m", accuracy=0.5)
     outcomes = [finished("00_tour", row, peak_memory_mb=123.4), finished("01_fails")]
-    monkeypatch.setattr("pnnlab.results.run_notebooks", lambda *_, **__: iter(outcomes))
+    monkeypatch.setattr("pnnlab.results.running.run_notebooks", lambda *_, **__: iter(outcomes))
     assert run(folder) == cli.OK
     shown = capsys.readouterr()
     assert "123 MB" in shown.err

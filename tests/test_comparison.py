@@ -120,6 +120,7 @@ def test_any_digital_network_is_trained_as_the_baselines_are(task):
 def test_a_row_holds_what_stands_beside_the_accuracy(task):
     training = trained(task, in_silico)
     weights = {name: value.clone() for name, value in training.network.state_dict().items()}
+    physical_layers(training.network)[0].system.unit = 3
     row = result_row(
         training,
         task,
@@ -135,7 +136,7 @@ def test_a_row_holds_what_stands_beside_the_accuracy(task):
     assert (row.accuracy_without_physics, row.published) == (0.7, 0.93)
     assert row.parameters == parameter_count(training.network)
     assert row.commit == commit()
-    assert (row.n_test, row.split, row.layers) == (200, "test", 2)
+    assert (row.n_test, row.split, row.layers, row.unit) == (200, "test", 2, 3)
     assert row.accuracy_on_twin > row.accuracy  # the toy's gap, seen from the twin
     assert row.recalibrated_accuracy >= row.accuracy
     assert row.device_passes == training.settings.evaluations * 100 * 2

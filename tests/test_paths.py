@@ -10,10 +10,15 @@ from runners import toy_training
 from small_notebooks import write_notebook
 from toy import Toy
 
-from pnnlab import characterize, cli, doctor, results, runs, tasks, twins
+from pnnlab import characterize, cli, doctor, runs, tasks, twins
 from pnnlab.errors import DataError, PnnlabError, RunError
 from pnnlab.instruments.recording import Recorder, Replay, recording_dataset
 from pnnlab.results import Row, Summary
+from pnnlab.results.gathering import Results
+from pnnlab.results.notebooks import notebooks_folder
+from pnnlab.results.rows import write
+from pnnlab.results.running import prepare_out
+from pnnlab.results.tables import BEGIN, END
 from pnnlab.storage import user_path
 from pnnlab.tasks.formants import read_vowdata
 from pnnlab.twins.neural import Mlp, NeuralTwin
@@ -98,8 +103,8 @@ def test_summaries_and_results(home: Path) -> None:
     path = Summary("00_tour", "smoke", {}, 1.0, (ROW,)).write("~/out")
     assert path == home / "out" / "00_tour.summary.json"
     assert Summary.read("~/out/00_tour.summary.json").rows == (ROW,)
-    results.write("~/results.json", results.Results("smoke").text())
-    assert results.Results.read("~/results.json").scale == "smoke"
+    write("~/results.json", Results("smoke").text())
+    assert Results.read("~/results.json").scale == "smoke"
 
 
 def test_the_command_line(
@@ -107,10 +112,10 @@ def test_the_command_line(
 ) -> None:
     write_notebook(home / "notebooks", "00_tour")
     folder = ["--notebooks", "~/notebooks"]
-    assert results.notebooks_folder("~/notebooks") == home / "notebooks"
-    assert results.prepare_out("~/out", home / "notebooks") == home / "out"
+    assert notebooks_folder("~/notebooks") == home / "notebooks"
+    assert prepare_out("~/out", home / "notebooks") == home / "out"
     Summary("00_tour", "smoke", {}, 1.0, (ROW,)).write(home / "out")
-    (home / "README.md").write_text(f"{results.BEGIN}\n{results.END}\n", encoding="utf-8")
+    (home / "README.md").write_text(f"{BEGIN}\n{END}\n", encoding="utf-8")
     words = ["--scale", "smoke", "--json", "~/r.json", "--readme", "~/README.md", "~/out"]
     assert cli.main(["results", *folder, *words]) == cli.OK
     assert json.loads((home / "r.json").read_text(encoding="utf-8"))["scale"] == "smoke"

@@ -20,7 +20,7 @@ from pnnlab.instruments.programme import CircuitProgramme
 from pnnlab.layers import PhysicalLayer, Shots, deep_pnn
 from pnnlab.plain import plain, real, whole
 from pnnlab.protocols import device
-from pnnlab.results.baselines import linear, linear_baseline, mlp
+from pnnlab.results.baselines import linear_baseline, mlp
 from pnnlab.runs import train
 from pnnlab.systems import SHG, Circuit, Oscillators, Plate
 from pnnlab.training import FitSettings
@@ -77,6 +77,13 @@ def layer(seed: Any = 0) -> PhysicalLayer:
     return PhysicalLayer(Toy(), ToyTwin(), physics_aware, seed=seed)
 
 
+def layer_of_ones() -> torch.nn.Linear:
+    linear = torch.nn.Linear(64, 10)
+    for weight in linear.parameters():
+        torch.nn.init.ones_(weight)
+    return linear
+
+
 WAYS: dict[str, Callable[[Any], Any]] = {
     **{
         f"settings {name}": lambda n, name=name: asdict(FitSettings(**{name: n}))
@@ -121,7 +128,7 @@ WAYS: dict[str, Callable[[Any], Any]] = {
         Signature.of(device(print, inputs=n, parameters=n, outputs=n))
     ),
     "trained": lambda n: weights(
-        train(linear(64, 10), tiny(), epochs=n, seed=n, progress=False).network
+        train(layer_of_ones(), tiny(), epochs=n, seed=n, progress=False).network
     ),
     "shots of a layer": lambda n: Shots(layer(), n).shots,
     "replays of equations": lambda n: asdict(twins.CircuitEquations(n)),
@@ -140,7 +147,8 @@ WAYS: dict[str, Callable[[Any], Any]] = {
     "batches of a baseline": lambda n: linear_baseline(
         tiny(), epochs=1, batch_size=n, rates=(0.01,)
     ),
-    "size of an MLP": lambda n: weights(mlp(1, 1, n)),
+    "seed of a baseline": lambda n: linear_baseline(tiny(), epochs=1, seed=n, rates=(0.01,)),
+    "size of an MLP": lambda n: [tuple(w.shape) for w in weights(mlp(1, 1, n)).values()],
     "shots of a fit": lambda n: asdict(
         twins.fit_physics(
             twins.PhysicsTwin(Oscillators(3, steps=2), twins.OscillatorEquations(3, steps=2)),
@@ -149,8 +157,6 @@ WAYS: dict[str, Callable[[Any], Any]] = {
         ).twin.constants
     ),
     "depth of a report": lambda n: len(depths(n)),
-    "seed of an MLP": lambda n: weights(mlp(6, 3, 100, seed=n)),
-    "seed of a classifier": lambda n: weights(linear(6, 3, seed=n)),
     "seed of digits": lambda n: tasks.digits(n).test.x,
     "seed of vowels": lambda n: tasks.vowels(n).test.x,
     "copies": lambda n: tasks.augmented(tasks.digits().train.first(3), n, seed=n).x,

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pnnlab.results import FILE, Results, with_section
+from pnnlab.results.gathering import FILE, Results
+from pnnlab.results.tables import with_section
 
 RESULTS = Path(__file__).parent.parent / "notebooks" / FILE
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")

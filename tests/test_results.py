@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,20 +11,10 @@ import pytest
 from small_notebooks import write_notebook
 
 from pnnlab.errors import RangeError, RunError
-from pnnlab.results import (
-    BEGIN,
-    END,
-    Results,
-    Row,
-    Summary,
-    Trained,
-    assign,
-    gather,
-    markdown,
-    read_notebook,
-    with_section,
-)
-from pnnlab.results.gathering import command
+from pnnlab.results import Row, Summary
+from pnnlab.results.gathering import Results, Trained, command, gather
+from pnnlab.results.notebooks import assign, read_notebook
+from pnnlab.results.tables import BEGIN, END, with_section
 
 PAT = Row(
     system="circuit, 10% parts",
@@ -65,7 +56,15 @@ def summary(*rows: Row, **changes: Any) -> Summary:
 
 def taken(folder: Path, *rows: Row, **changes: Any) -> tuple[Trained, ...]:
     summary(*rows, **changes).write(folder)
-    return gather([folder], folder).trainings
+    return tuple(gather([folder], folder)[0])
+
+
+def merged(*gathered: Iterable[Trained]) -> Results:
+    """One after the other."""
+    table = Results()
+    for trainings in gathered:
+        table, _ = table.merged(trainings)
+    return table
 
 
 def at(day: int) -> dict[str, object]:
@@ -93,10 +92,13 @@ def test_only_trainings_of_the_scale_on_the_test_split_are_taken_and_the_rest_is
     ]
     summary(*kinds).write(tmp_path / "a" / "b")
     summary(PAT, scale="quick", notebook="05_x").write(tmp_path)
-    found = gather([tmp_path], tmp_path)
-    assert [one.row.seed for one in found.trainings] == [0]
-    assert (found.summaries, found.other_scales, found.other_rows) == (2, 1, 3)
-    assert len(gather([tmp_path], tmp_path, scale="quick").trainings) == 1
+    [one], report = gather([tmp_path], tmp_path)
+    assert one.row.seed == 0
+    assert report == (
+        "1 trainings in 2 summaries; left out: 1 summaries of other scales; left out: 3 rows of "
+        "other kinds"
+    )
+    assert len(gather([tmp_path], tmp_path, scale="quick")[0]) == 1
 
 
 def test_a_training_keeps_nothing_of_its_machine(tmp_path: Path) -> None:
@@ -164,8 +166,11 @@ def test_without_its_notebook_a_command_says_every_parameter(tmp_path: Path) -> 
 
 
 def test_trainings_split_over_commands_come_together_and_stay(tmp_path: Path) -> None:
-    table = Results().merged(taken(tmp_path / "a", PAT, replace(PAT, seed=1)))
-    table = table.merged(taken(tmp_path / "b", IN_SILICO)).merged(taken(tmp_path / "c", IDEAL))
+    table = merged(
+        taken(tmp_path / "a", PAT, replace(PAT, seed=1)),
+        taken(tmp_path / "b", IN_SILICO),
+        taken(tmp_path / "c", IDEAL),
+    )
     assert [(one.row.method, one.row.seed) for one in table.trainings] == [
         ("ideal", 0),
         ("PAT", 0),
@@ -179,9 +184,9 @@ def test_a_repeat_counts_once_it_is_gathered_whatever_its_clock_says(tmp_path: P
     first = taken(tmp_path / "a", replace(PAT, accuracy=0.5), provenance=at(2))
     behind = taken(tmp_path / "b", replace(PAT, accuracy=0.9), provenance=at(1))
     undated = taken(tmp_path / "c", replace(PAT, accuracy=0.1), provenance={})
-    table = Results().merged(first)
+    table = merged(first)
     for repeat in (behind, undated):
-        table = table.merged(repeat)
+        table, _ = table.merged(repeat)
         assert [one.row.accuracy for one in table.trainings] == [repeat[0].row.accuracy]
     assert table.trainings[0].replaced == ((at(2)["written"], 0.5), (at(1)["written"], 0.9))
     path = tmp_path / "results.json"
@@ -192,10 +197,10 @@ def test_a_repeat_counts_once_it_is_gathered_whatever_its_clock_says(tmp_path: P
 def test_what_was_replaced_stays_so_however_often_it_is_met_again(tmp_path: Path) -> None:
     first = taken(tmp_path / "a", replace(PAT, accuracy=0.5), provenance=at(2))
     second = taken(tmp_path / "b", replace(PAT, accuracy=0.9), provenance=at(1))
-    table = Results().merged(first).merged(second)
+    table = merged(first, second)
     for others in (first, second, (*first, *second), (*second, *first)):
-        assert table.merged(others) == table
-    [said] = table.repeats((*first, *second))
+        assert table.merged(others)[0] == table
+    [said] = table.merged((*first, *second))[1]
     assert said == (
         "circuit, 10% parts, mnist, 3 layers, PAT, physics, fitted twin, seed 0: left 50.00% "
         "(2030-01-02T00:00:00+00:00), which was replaced before"
@@ -207,20 +212,35 @@ def test_folders_count_in_the_order_in_which_they_are_named(tmp_path: Path) -> N
     summary(replace(PAT, accuracy=0.5), provenance=at(2)).write(ahead)
     summary(replace(PAT, accuracy=0.9), provenance=at(1)).write(behind)
     for folders, expected in (([ahead, behind], 0.9), ([behind, ahead], 0.5), ([tmp_path], 0.5)):
-        [one] = Results().merged(gather(folders, tmp_path).trainings).trainings
+        [one] = merged(gather(folders, tmp_path)[0]).trainings
         assert (one.row.accuracy, len(one.replaced)) == (expected, 1)
 
 
 def test_what_is_done_with_repeats_is_said_and_what_is_no_repeat_is_not(tmp_path: Path) -> None:
-    table = Results().merged(taken(tmp_path / "a", PAT, IN_SILICO, provenance=at(2)))
+    table = merged(taken(tmp_path / "a", PAT, IN_SILICO, provenance=at(2)))
     again = taken(tmp_path / "a", PAT, IN_SILICO, IDEAL, provenance=at(2))
-    assert table.repeats(again) == ()
-    unit = {**PARAMETERS, "unit": 1}
-    repeat = taken(tmp_path / "b", replace(PAT, accuracy=0.9), provenance=at(1), parameters=unit)
-    [said] = table.repeats(repeat)
+    assert table.merged(again)[1] == ()
+    longer = {**PARAMETERS, "epochs": 9}
+    repeat = taken(tmp_path / "b", replace(PAT, accuracy=0.9), provenance=at(1), parameters=longer)
+    [said] = table.merged(repeat)[1]
     assert "PAT, physics, fitted twin, seed 0: took 90.00% (2030-01-01" in said
     assert "in place of 97.00% (2030-01-02" in said
-    assert "-p unit 1, not PNNLAB_DATA" in said
+    assert "-p epochs 9, not PNNLAB_DATA" in said
+
+
+def test_another_unit_is_no_repeat_and_has_its_own_line(tmp_path: Path) -> None:
+    unit = {**PARAMETERS, "unit": 1}
+    table = merged(
+        taken(tmp_path / "a", PAT),  # of before units were noted: the first
+        taken(tmp_path / "b", replace(PAT, unit=1, accuracy=0.9)),
+        taken(tmp_path / "c", replace(PAT, seed=1, accuracy=0.8), parameters=unit),
+        taken(tmp_path / "d", replace(PAT, unit=0)),
+    )
+    assert [(one.row.unit, one.row.seed) for one in table.trainings] == [(0, 0), (1, 0), (1, 1)]
+    assert [line["system, task"] for line in cells(table.markdown())] == [
+        "circuit, 10% parts, mnist",
+        "circuit, 10% parts, unit 1, mnist",
+    ]
 
 
 # --- lines ---
@@ -232,34 +252,35 @@ def test_a_line_has_means_intervals_and_values_by_seed(tmp_path: Path) -> None:
         for seed, value in ((2, 0.97), (0, 0.95), (1, 0.96))
     ]
     [line] = Results("paper", taken(tmp_path, *seeds, IN_SILICO, IDEAL)).lines
-    pat = line.methods["PAT"]
-    assert (pat.seeds, pat.accuracy.values) == ((0, 1, 2), (0.95, 0.96, 0.97))
-    assert pat.accuracy.mean == pytest.approx(0.96)
+    pat = line["methods"]["PAT"]
+    assert (pat["seeds"], pat["accuracy"]["values"]) == ([0, 1, 2], [0.95, 0.96, 0.97])
+    assert pat["accuracy"]["mean"] == pytest.approx(0.96)
     # t(0.975, 2) = 4.3027; the half width is t · 0.01 / √3
-    assert pat.accuracy.interval == pytest.approx((0.96 - 0.024841, 0.96 + 0.024841), abs=2e-6)
-    assert pat.device_passes == 2_600_000
-    silico = line.methods["in silico"]
-    assert silico.accuracy.interval is None
-    assert silico.recalibrated_accuracy is not None
-    assert silico.recalibrated_accuracy.mean == 0.7
-    assert (line.twin, line.parameters, line.published) == ("physics, fitted", 7080, 0.93)
-    assert line.digital_baseline == pytest.approx((0.96 + 0.97 + 0.98 + 2 * 0.971) / 5, abs=1e-6)
-    assert line.commits == ("abc",)
+    interval = [0.96 - 0.024841, 0.96 + 0.024841]
+    assert pat["accuracy"]["interval"] == pytest.approx(interval, abs=2e-6)
+    assert pat["device_passes"] == 2_600_000
+    silico = line["methods"]["in silico"]
+    assert silico["accuracy"]["interval"] is None
+    assert silico["recalibrated_accuracy"]["mean"] == 0.7
+    assert (line["twin"], line["parameters"], line["published"]) == ("physics, fitted", 7080, 0.93)
+    beside = (0.96 + 0.97 + 0.98 + 2 * 0.971) / 5
+    assert line["digital_baseline"] == pytest.approx(beside, abs=1e-6)
+    assert line["commits"] == ["abc"]
 
 
 def test_the_ideal_stands_beside_every_twin(tmp_path: Path) -> None:
     rows = (PAT, replace(PAT, twin="neural", accuracy=0.9), IDEAL)
     lines = Results("paper", taken(tmp_path, *rows)).lines
-    assert [line.twin for line in lines] == ["neural", "physics, fitted"]
-    assert all(line.methods["ideal"].accuracy.mean == 0.972 for line in lines)
-    assert [line.methods["PAT"].accuracy.mean for line in lines] == [0.9, 0.97]
+    assert [line["twin"] for line in lines] == ["neural", "physics, fitted"]
+    means = [[line["methods"][n]["accuracy"]["mean"] for n in ("ideal", "PAT")] for line in lines]
+    assert means == [[0.972, 0.9], [0.972, 0.97]]
 
 
 @pytest.mark.parametrize("other", [{"system": "plate"}, {"task": "digits"}, {"layers": 5}])
 def test_what_differs_has_its_own_line(other: dict[str, Any], tmp_path: Path) -> None:
     rows = (PAT, IDEAL, replace(PAT, **other))
     lines = Results("paper", taken(tmp_path, *rows)).lines
-    assert sorted(len(line.methods) for line in lines) == [1, 2]
+    assert sorted(len(line["methods"]) for line in lines) == [1, 2]
 
 
 # --- the file ---
@@ -363,7 +384,7 @@ def test_numbers_stand_to_the_right(tmp_path: Path) -> None:
 
 
 def test_nothing_to_show_is_said() -> None:
-    assert markdown(()) == "No results yet."
+    assert Results().markdown() == "No results yet."
 
 
 # --- the section of a document ---

@@ -12,20 +12,17 @@ import psutil
 import pytest
 from small_notebooks import WRITE_SUMMARY, write_notebook
 
-from pnnlab.errors import NotebookError, RunError
-from pnnlab.results import (
+from pnnlab.errors import NotebookError, RangeError, RunError
+from pnnlab.results import Row, Summary
+from pnnlab.results.notebooks import (
     Notebook,
-    Outcome,
-    Row,
-    Summary,
     assign,
     choose,
     list_notebooks,
     notebooks_folder,
-    prepare_out,
     read_notebook,
-    run_notebooks,
 )
+from pnnlab.results.running import Outcome, prepare_out, run_notebooks
 
 # --- finding ---
 
@@ -195,7 +192,7 @@ def test_an_unknown_parameter_lists_the_known() -> None:
 
 
 def test_an_unknown_scale_is_refused() -> None:
-    with pytest.raises(NotebookError, match="smoke, quick, paper"):
+    with pytest.raises(RangeError, match="smoke, quick, paper"):
         assign([notebook(scale="quick")], [("scale", "huge")], Path("/out"))
 
 

@@ -93,7 +93,7 @@ def test_the_file_has_the_agreed_form(tmp_path: Path) -> None:
         *("system", "task", "method", "twin", "layers", "seed", "split", "n_test", "accuracy"),
         *("accuracy_on_twin", "recalibrated_accuracy", "digital_baseline", "linear_baseline"),
         *("accuracy_without_physics", "chance", "published", "parameters", "device_passes"),
-        *("seconds", "commit"),
+        *("seconds", "commit", "unit"),
     ]
     assert data["rows"][0]["twin"] is None
 
@@ -272,6 +272,7 @@ def test_runs_of_one_notebook_with_other_seeds_are_taken_together() -> None:
         {"twin": "physics"},
         {"layers": 1},
         {"split": "validation"},
+        {"unit": 1},
     ],
 )
 def test_what_differs_has_its_own_line(other: dict[str, object]) -> None:

@@ -507,7 +507,7 @@ def test_thousands_are_apart() -> None:
 
 @pytest.mark.slow
 def test_a_notebook_without_a_browser_trains_and_keeps_its_picture() -> None:
-    """As papermill, nbval and Voila run it: no page ever answers."""
+    """As nbclient, nbval and Voila run it: no page ever answers."""
     setup = f"""\
 import sys
 sys.path.insert(0, {str(TESTS)!r})

@@ -2,9 +2,9 @@
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import final
@@ -33,36 +33,15 @@ def calibration_inputs(task: Task) -> torch.Tensor:
     return task.train.x[:CALIBRATION_INPUTS]
 
 
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Draw weights by a seed, and leave the random numbers of the process alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seeded(seed).initial_seed())
-        yield
-
-
-def mlp(features: int, classes: int, parameters: int, *, seed: int = 0) -> nn.Sequential:
-    """Digital network with one hidden layer and at most this many parameters.
-
-    Raises
-    ------
-    RangeError
-        Not even one hidden unit can be had.
-    """
+def mlp(features: int, classes: int, parameters: int) -> nn.Sequential:
+    """Digital network with one hidden layer and at most this many parameters."""
     hidden = (whole("parameters", parameters) - classes) // (features + classes + 1)
     if hidden < 1:
         raise RangeError(
             f"{parameters} parameters are too few for a hidden unit between {features} inputs and "
             f"{classes} classes; compare with a linear classifier instead."
         )
-    with _seeded(seed):
-        return nn.Sequential(nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, classes))
-
-
-def linear(features: int, classes: int, *, seed: int = 0) -> nn.Linear:
-    """Linear digital classifier."""
-    with _seeded(seed):
-        return nn.Linear(features, classes)
+    return nn.Sequential(nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, classes))
 
 
 def digital_baseline(
@@ -74,18 +53,13 @@ def digital_baseline(
     seed: int = 0,
     rates: Sequence[float] = (0.003, 0.01),
 ) -> float:
-    """Test accuracy of an `mlp` with at most as many parameters, trained by the same loop.
+    """Test accuracy of an `mlp` with at most as many parameters, by `digital_accuracy`.
 
-    It gets what the physical network gets: the same examples in batches of the same size, as many
-    epochs (more where those would be fewer than `FEWEST_STEPS` steps), and a learning rate chosen
-    on the validation split. One call serves every row of a task and size.
+    One call serves every row of a task and size.
     """
-
-    def make() -> nn.Module:
-        return mlp(task.train.x.shape[1], task.classes, parameters, seed=seed)
-
+    make = partial(mlp, task.train.x.shape[1], task.classes, parameters)
     return digital_accuracy(
-        make, task, epochs=epochs, batch_size=batch_size, seed=seed, rates=rates
+        make, task, epochs=epochs, rates=rates, batch_size=batch_size, seed=seed
     )
 
 
@@ -97,16 +71,13 @@ def linear_baseline(
     seed: int = 0,
     rates: Sequence[float] = (0.003, 0.01, 0.03, 0.1),
 ) -> float:
-    """Test accuracy of a linear digital classifier, trained as `digital_baseline` is.
+    """Test accuracy of a linear digital classifier, by `digital_accuracy`.
 
     One call serves every row of a task.
     """
-
-    def make() -> nn.Module:
-        return linear(task.train.x.shape[1], task.classes, seed=seed)
-
+    make = partial(nn.Linear, task.train.x.shape[1], task.classes)
     return digital_accuracy(
-        make, task, epochs=epochs, batch_size=batch_size, seed=seed, rates=rates
+        make, task, epochs=epochs, rates=rates, batch_size=batch_size, seed=seed
     )
 
 
@@ -121,15 +92,10 @@ def digital_accuracy(
 ) -> float:
     """Test accuracy of any digital network, trained by the loop that trains physical ones.
 
-    Parameters
-    ----------
-    make : callable
-        Makes the network, with fresh weights, once for each learning rate.
-    epochs : int
-        More are given where these would be fewer than `FEWEST_STEPS` steps.
-    rates : sequence of float
-        Learning rates to try; the test split is shown to the one that does best on the
-        validation split.
+    It gets what the physical network gets: the same examples in batches of the same size, as many
+    epochs (more where those would be fewer than `FEWEST_STEPS` steps), and a learning rate of
+    ``rates`` chosen on the validation split. ``make`` is called for each rate; ``seed`` sets the
+    weights that it draws.
     """
     size = min(whole("batch_size", batch_size, 1), len(task.train))
     epochs = max(epochs, math.ceil(FEWEST_STEPS / (len(task.train) // size)))
@@ -138,11 +104,14 @@ def digital_accuracy(
         settings = FitSettings(
             epochs=epochs, batch_size=size, learning_rate=rate, evaluations=1, seed=seed
         )
-        training = Training(make(), task, settings)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seeded(seed).initial_seed())
+            network = make()
+        training = Training(network, task, settings)
         for _ in training.records():
             pass
-        metric, loss = scores(training.network, task.validation)
-        trained.append((metric, -loss, training.network))
+        metric, loss = scores(network, task.validation)
+        trained.append((metric, -loss, network))
     # On a small validation split several rates tie; the loss decides, never the test split.
     *_, best = max(trained, key=lambda one: one[:2])
     return accuracy(best, task.test)
@@ -161,7 +130,7 @@ def result_row(
     published: float | None = None,
     run: Run | Path | None = None,
 ) -> Row:
-    """Look at the test split, once, and write down the result with all that stands beside it.
+    """Measure a network on the test split, once, and give the result with its baselines.
 
     Parameters
     ----------
@@ -169,31 +138,22 @@ def result_row(
         Finished. Its network is left as it is.
     system, method, twin : str
         Names for the results table.
-    digital_baseline, linear_baseline : float or None
-        Test accuracy of a digital network with at most as many parameters, and of a linear
-        classifier: what the functions of these names give.
-    accuracy_without_physics : float or None
-        Of a hybrid network: test accuracy of its digital layers alone.
-    published : float or None
-        What a paper reached with this system on this task.
+    digital_baseline, linear_baseline, accuracy_without_physics, published : float or None
+        Fields of the `Row` that were measured or read elsewhere.
     run : Run, Path or None
-        In which ``training`` was kept, or its folder. The row then names the source revision with
+        The run of ``training``, or its folder. The row then names the source revision with
         which that run began, which may be older than the present one.
-
-    Notes
-    -----
-    ``device_passes`` counts training with its evaluations, not this test.
     """
-    network = training.network
-    kept = run.folder if isinstance(run, Run) else run
+    network, passes = training.network, training.device_passes
     layers = physical_layers(network)
-    passes = training.device_passes
+    unit = getattr(layers[0].system, "unit", None) if layers else None  # of simulated systems
+    folder = run.folder if isinstance(run, Run) else run
+    on_the_twin = recalibrated = None
     with on_device(network):
         on_the_device = accuracy(network, task.test)
-    on_its_twin = recalibrated = None
     if layers and all(layer.twin is not None for layer in layers):
         with on_twin(network):
-            on_its_twin = accuracy(network, task.test)
+            on_the_twin = accuracy(network, task.test)
     if any(layer.rule is in_silico for layer in layers):
         other = copy.deepcopy(network)
         with on_device(other):
@@ -209,17 +169,18 @@ def result_row(
         split="test",
         n_test=len(task.test),
         accuracy=on_the_device,
-        accuracy_on_twin=on_its_twin,
+        accuracy_on_twin=on_the_twin,
         recalibrated_accuracy=recalibrated,
         digital_baseline=digital_baseline,
         linear_baseline=linear_baseline,
         accuracy_without_physics=accuracy_without_physics,
-        chance=task.chance,
         published=published,
+        chance=task.chance,
         parameters=parameter_count(network),
         device_passes=passes,
         seconds=round(training.seconds, 1),
-        commit=read_run(kept).provenance.get("commit") if kept else commit(),
+        commit=read_run(folder).provenance.get("commit") if folder else commit(),
+        unit=unit if isinstance(unit, int) else None,
     )
 
 
@@ -231,21 +192,14 @@ METHODS: Mapping[str, GradientRule] = MappingProxyType(
 @final
 @dataclass(frozen=True, repr=False)
 class Compared:
-    """Trainings side by side; it shows itself as the results table.
+    """Trainings side by side; it shows itself as the results table."""
 
-    Attributes
-    ----------
-    rows : tuple of Row
-        One a training.
-    """
-
-    rows: tuple[Row, ...]
+    rows: tuple[Row, ...]  # one a training
 
     def __repr__(self) -> str:
         return results_table(self.rows)
 
-    def _repr_markdown_(self) -> str:
-        return repr(self)
+    _repr_markdown_ = __repr__
 
 
 def compare(
@@ -271,7 +225,7 @@ def compare(
         Makes a fresh network of a gradient rule and a seed, such as
         ``lambda rule, seed: deep_pnn(device, twin, rule, layers=3, classes=10, seed=seed)``.
     task : Task
-        The test split is looked at once by each trained network.
+        Each trained network is measured on the test split once.
     settings : FitSettings, optional
         Their seed is the first.
     methods : mapping of str to GradientRule
@@ -281,8 +235,8 @@ def compare(
     twin : str
         What the table calls the twin.
     folder : path, optional
-        Where each training is kept in a run folder of its own, named after system, twin, method
-        and seed; the same call then goes on with what was interrupted. Units that share a name
+        Where each training gets a run folder of its own, named after system, twin, method and
+        seed; the same call then resumes what was interrupted. Units that share a name
         need folders of their own.
     progress : bool
         Show progress bars.
@@ -297,9 +251,8 @@ def compare(
     if not methods:
         raise RangeError("There is no method to compare; give methods, such as {'PAT': ...}.")
     settings, seeds = settings or FitSettings(), whole("seeds", seeds, 1)
-    probe = make(next(iter(methods.values())), settings.seed)
+    size = parameter_count(make(next(iter(methods.values())), settings.seed))
     epochs, batch, first = settings.epochs, settings.batch_size, settings.seed
-    size = parameter_count(probe)
     digital = digital_baseline(task, size, epochs=epochs, batch_size=batch, seed=first)
     linear = linear_baseline(task, epochs=epochs, batch_size=batch, seed=first)
     rows = []
@@ -307,7 +260,6 @@ def compare(
         for name, rule in methods.items():
             network = make(rule, seed)
             calibrate(network, calibration_inputs(task))
-            label = f"{name}, seed {seed}"
             system = physical_layers(network)[0].system.name
             parameters = {"system": system, "twin": twin, "method": name, "seed": seed}
             training = train(
@@ -317,7 +269,7 @@ def compare(
                 seed=seed,
                 folder=folder,
                 parameters=parameters,
-                label=label,
+                label=f"{name}, seed {seed}",
                 progress=progress,
             )
             rows.append(

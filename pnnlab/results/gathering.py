@@ -1,4 +1,4 @@
-"""Trainings out of the summaries that notebooks wrote, kept in ``notebooks/results.json``."""
+"""Gather trainings from the summaries of notebooks into ``notebooks/results.json``."""
 
 import json
 import re
@@ -6,43 +6,74 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Self, final
 
 from pnnlab.errors import PnnlabError, RunError
 from pnnlab.results.notebooks import read_notebook
 from pnnlab.results.rows import FRACTIONS, SUFFIX, Row, Summary, check_scale, read_text
-from pnnlab.results.statistics import DIGITS, ResultLine, Trained, summed_up
-from pnnlab.results.tables import markdown
+from pnnlab.results.tables import Line, known, lines_table, student_interval
 from pnnlab.storage import user_path
 
 SCHEMA = 1
 FILE = "results.json"
+DIGITS = 6
+"""Of a fraction: more than a test split of 10 000 samples resolves."""
 EMBEDDED_TASKS = frozenset({"digits", "mnist-5000", "vowels"})
 """Tasks that come with installed packages; all others read files below ``PNNLAB_DATA``."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Gathered:
-    """Trainings found in summaries, and what was left out: other scales, rows of other kinds."""
+class Trained:
+    """One training on the test split, and what it takes to do it again."""
 
-    trainings: tuple[Trained, ...] = ()
-    summaries: int = 0
-    other_scales: int = 0
-    other_rows: int = 0
+    row: Row  # with seed and accuracy, and without wall-clock time: that is the machine's
+    command: str  # gives this row, among others
+    versions: Mapping[str, str]  # when evaluated; the commit in the row is that of the training
+    measured: str  # UTC, ISO 8601, by the clock of its machine; empty if the summary has none
+    replaced: tuple[tuple[str, float], ...] = ()  # `measurement` of each that it took the place of
+
+    @property
+    def measurement(self) -> tuple[str, float]:
+        """When it was measured, and its accuracy: repeats of one training differ in them."""
+        assert self.row.accuracy is not None
+        return self.measured, self.row.accuracy
+
+    @property
+    def key(self) -> tuple[str, str, int, int, str, str, int]:
+        """Two trainings with one key are repeats, of which one counts; see `Results.merged`.
+
+        A row without a unit is of the first: those that were written before units were, and those
+        of a real device.
+        """
+        row = self.row
+        assert row.seed is not None
+        layers = -1 if row.layers is None else row.layers
+        place = (row.system, row.task, layers, row.unit or 0)
+        return *place, row.twin or "", row.method, row.seed
+
+    def __str__(self) -> str:
+        row = self.row
+        depth = "" if row.layers is None else f", {row.layers} layers"
+        twin = "" if row.twin is None else f", {row.twin} twin"
+        return f"{row.device}, {row.task}{depth}, {row.method}{twin}, seed {row.seed}"
 
 
-def gather(folders: Iterable[str | Path], notebooks: Path, *, scale: str = "paper") -> Gathered:
-    """Take in every summary below some folders: in their order, and in each by its clocks.
+def gather(
+    folders: Iterable[str | Path], notebooks: Path, *, scale: str = "paper"
+) -> tuple[list[Trained], str]:
+    """Read every summary below some folders: in their order, and in each by its clocks.
 
-    Parameters
-    ----------
-    folders : iterable of path
-    notebooks : Path
-        Where the notebooks lie; what is said in a command is what differs from their defaults.
-    scale : str
-        Summaries of other scales are left out, and so are rows that are not of the test split,
-        or have no seed or no accuracy.
+    Summaries of other scales are left out, and so are rows that are not of the test split, or have
+    no seed or no accuracy. ``notebooks`` is their folder: a command names what differs from their
+    defaults.
+
+    Returns
+    -------
+    trainings : list of Trained
+    report : str
+        How many there are, and how many were left out.
 
     Raises
     ------
@@ -58,26 +89,18 @@ def gather(folders: Iterable[str | Path], notebooks: Path, *, scale: str = "pape
         below = [Summary.read(path) for path in sorted(folder.rglob(f"*{SUFFIX}"))]
         summaries += sorted(below, key=lambda one: str(one.provenance.get("written", "")))
     chosen = [summary for summary in summaries if summary.scale == scale]
-    rows = [(summary, row) for summary in chosen for row in summary.rows]
-    kept = [(summary, row) for summary, row in rows if _is_training(row)]
-    return Gathered(
-        trainings=tuple(_trained(row, summary, notebooks) for summary, row in kept),
-        summaries=len(summaries),
-        other_scales=len(summaries) - len(chosen),
-        other_rows=len(rows) - len(kept),
-    )
+    rows = [(row, summary) for summary in chosen for row in summary.rows]
+    trainings = [_trained(*one, notebooks) for one in rows if _is_training(one[0])]
+    report = f"{len(trainings)} trainings in {len(summaries)} summaries"
+    if len(chosen) < len(summaries):
+        report += f"; left out: {len(summaries) - len(chosen)} summaries of other scales"
+    if len(trainings) < len(rows):
+        report += f"; left out: {len(rows) - len(trainings)} rows of other kinds"
+    return trainings, report
 
 
 def command(summary: Summary, task: str, defaults: Mapping[str, object]) -> str:
-    """The command that makes a summary with rows of this task.
-
-    Parameters
-    ----------
-    summary : Summary
-    task : str
-    defaults : Mapping
-        Of the notebook's parameters; those equal to their defaults are not said, nor is ``out``.
-    """
+    """Give the command that makes a summary with rows of this task, without defaults or ``out``."""
     words = ["pnnlab", "run", summary.notebook]
     for name, value in summary.parameters.items():
         if name != "out" and (name not in defaults or defaults[name] != value):
@@ -87,44 +110,40 @@ def command(summary: Summary, task: str, defaults: Mapping[str, object]) -> str:
 
 
 def _literal(value: object) -> str:
-    """A parameter as the command line reads it: Python, which mostly is JSON, with its quotes."""
+    """Write a parameter as the command line reads it: JSON, or Python where they differ."""
     text = json.dumps(value, ensure_ascii=False)
     return repr(value) if re.search(r"\b(true|false|null)\b", text) else text
 
 
 def _is_training(row: Row) -> bool:
-    """Whether a row can stand in the table: of the test split, with a seed and an accuracy."""
+    """Whether a row belongs in the table: of the test split, with a seed and an accuracy."""
     return row.split in (None, "test") and row.seed is not None and row.accuracy is not None
 
 
 def _trained(row: Row, summary: Summary, notebooks: Path) -> Trained:
     path = notebooks / f"{summary.notebook}.ipynb"
     defaults = read_notebook(path).parameters if path.is_file() else {}
-    told: Any = summary.provenance
-    fractions = {
+    code: Mapping[str, Any] = summary.provenance
+    changes: dict[str, Any] = {
         name: round(value, DIGITS)
         for name in FRACTIONS
         if (value := getattr(row, name)) is not None
     }
-    commit = row.commit or told.get("commit")
+    unit = summary.parameters.get("unit")
+    if row.unit is None and isinstance(unit, int):  # an old row, of a notebook that sets the unit
+        changes["unit"] = unit
     return Trained(
-        row=replace(row, seconds=None, commit=commit, **fractions),
+        row=replace(row, seconds=None, commit=row.commit or code.get("commit"), **changes),
         command=command(summary, row.task, defaults),
-        versions=dict(told.get("versions", {})),
-        measured=told.get("written", ""),
+        versions=dict(code.get("versions", {})),
+        measured=code.get("written", ""),
     )
 
 
 @final
 @dataclass(frozen=True)
 class Results:
-    """All trainings of one scale, in the order of their keys.
-
-    Attributes
-    ----------
-    scale : str
-    trainings : tuple of Trained
-    """
+    """All trainings of one scale, in the order of their keys."""
 
     scale: str = "paper"
     trainings: tuple[Trained, ...] = ()
@@ -134,42 +153,47 @@ class Results:
         ordered = tuple(sorted(self.trainings, key=lambda one: one.key))
         object.__setattr__(self, "trainings", ordered)
 
-    def merged(self, others: Iterable[Trained]) -> Self:
-        """Add trainings. Of repeats the last one counts; one that was replaced stays so.
+    def merged(self, others: Iterable[Trained]) -> tuple[Self, tuple[str, ...]]:
+        """Add trainings, and say what was done with each repeat.
 
-        That is the order in which they were gathered. The clocks of two machines tell none.
+        The last one counts, in the order in which they were gathered: the clocks of two machines
+        give none. One that was replaced stays so.
         """
-        return replace(self, trainings=self._settled(others)[0])
-
-    def repeats(self, others: Iterable[Trained]) -> tuple[str, ...]:
-        """Say, one line each, what `merged` does with repeats."""
-        return self._settled(others)[1]
-
-    def _settled(self, others: Iterable[Trained]) -> tuple[tuple[Trained, ...], tuple[str, ...]]:
         held = {one.key: one for one in self.trainings}
-        told = []
+        repeats = []
         for other in others:
-            known = held.setdefault(other.key, other)
-            if other.mark in known.replaced:
-                told.append(f"{_named(other)}: left {_said(other)}, which was replaced before")
+            present = held.setdefault(other.key, other)
+            if other.measurement in present.replaced:
+                repeats.append(f"{other}: left {_dated(other)}, which was replaced before")
                 continue
-            before = known.replaced
-            if other.mark != known.mark:
-                told.append(f"{_named(other)}: took {_said(other)} in place of {_said(known)}")
-                if other.command != known.command:
-                    told[-1] += f"; by {other.command}, not {known.command}"
-                before = (*before, known.mark)
-            held[other.key] = replace(other, replaced=before)
-        return tuple(held.values()), tuple(told)
+            replaced = present.replaced
+            if other.measurement != present.measurement:
+                repeat = f"{other}: took {_dated(other)} in place of {_dated(present)}"
+                if other.command != present.command:
+                    repeat += f"; by {other.command}, not {present.command}"
+                repeats.append(repeat)
+                replaced = (*replaced, present.measurement)
+            held[other.key] = replace(other, replaced=replaced)
+        return replace(self, trainings=tuple(held.values())), tuple(repeats)
 
     @property
-    def lines(self) -> tuple[ResultLine, ...]:
-        """What the trainings come to."""
-        return summed_up(self.trainings)
+    def lines(self) -> list[Line]:
+        """Means over seeds for each system, task, depth, unit and twin, as the file has them.
+
+        Trainings that need no twin, such as the ideal, are part of the lines of every twin.
+        """
+        places: dict[tuple[object, ...], list[Trained]] = {}
+        for one in self.trainings:
+            places.setdefault(one.key[:4], []).append(one)
+        return [
+            _line(twin, [one for one in place if one.row.twin in (twin, None)])
+            for place in places.values()
+            for twin in sorted({one.row.twin for one in place if one.row.twin}) or (None,)
+        ]
 
     def text(self) -> str:
         """The file: JSON with one line or training on each line of text."""
-        lines = [json.dumps(asdict(line), ensure_ascii=False) for line in self.lines]
+        lines = [json.dumps(line, ensure_ascii=False) for line in self.lines]
         trainings = [json.dumps(_as_data(one), ensure_ascii=False) for one in self.trainings]
         return (
             f'{{\n "schema": {SCHEMA},\n "scale": {json.dumps(self.scale)},\n'
@@ -178,51 +202,94 @@ class Results:
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
-        """Read the file back. Its lines are computed anew from its trainings.
-
-        Raises
-        ------
-        RunError
-            The file is missing, damaged, or of another schema.
-        """
+        """Read the file back, or raise a `RunError`. Lines are computed anew from trainings."""
         text = read_text(path)
         try:
             data = json.loads(text)
-            schema = data["schema"]
-        except (ValueError, LookupError, TypeError) as error:
-            raise RunError(_damaged(path, error)) from error
-        if schema != SCHEMA:
-            raise RunError(
-                f"{path} has schema {schema} and this pnnlab reads {SCHEMA}; use the version of "
-                "pnnlab that wrote it."
-            )
-        try:
-            results = cls(data["scale"], tuple(map(_read_trained, data["trainings"])))
-            if len({one.key for one in results.trainings}) < len(results.trainings):
-                raise ValueError("a training is in it twice")
+            if data["schema"] == SCHEMA:
+                results = cls(data["scale"], tuple(map(_read_trained, data["trainings"])))
+                if len({one.key for one in results.trainings}) < len(results.trainings):
+                    raise ValueError("a training is in it twice")
+                return results
         except (ValueError, LookupError, TypeError, AttributeError, PnnlabError) as error:
-            raise RunError(_damaged(path, error)) from error
-        return results
+            raise RunError(
+                f"{path} does not hold results ({error}); get it back with `git checkout`."
+            ) from error
+        raise RunError(
+            f"{path} has schema {data['schema']} and this pnnlab reads {SCHEMA}; use the version "
+            "of pnnlab that wrote it."
+        )
 
     def markdown(self) -> str:
         """The table, and the notes that it takes to read it."""
-        return markdown(self.lines)
+        return lines_table(self.lines)
 
 
-def _named(trained: Trained) -> str:
-    row = trained.row
-    depth = "" if row.layers is None else f", {row.layers} layers"
-    twin = "" if row.twin is None else f", {row.twin} twin"
-    return f"{row.system}, {row.task}{depth}, {row.method}{twin}, seed {row.seed}"
+def _line(twin: str | None, trainings: Sequence[Trained]) -> Line:
+    rows = [one.row for one in trainings]
+    latest = [one.row for one in sorted(trainings, key=lambda one: one.measured, reverse=True)]
+    versions = {json.dumps(one.versions): one.versions for one in trainings if one.versions}
+
+    def newest(name: str) -> Any:
+        return next(iter(known(latest, name)), None)
+
+    def mean(name: str) -> float | None:
+        score = _score(rows, name)
+        return score["mean"] if score else None
+
+    return {
+        "system": rows[0].device,
+        "task": rows[0].task,
+        "layers": rows[0].layers,
+        "twin": twin,
+        "n_test": newest("n_test"),
+        "parameters": newest("parameters"),
+        "published": newest("published"),
+        "digital_baseline": mean("digital_baseline"),
+        "linear_baseline": mean("linear_baseline"),
+        "accuracy_without_physics": mean("accuracy_without_physics"),
+        "chance": mean("chance"),
+        "methods": {
+            name: _method([row for row in rows if row.method == name])
+            for name in sorted({row.method for row in rows})
+        },
+        "commands": sorted({one.command for one in trainings}),
+        "commits": sorted({row.commit for row in rows if row.commit}),
+        "versions": [versions[key] for key in sorted(versions)],
+    }
 
 
-def _said(trained: Trained) -> str:
-    measured, accuracy = trained.mark
+def _method(rows: Sequence[Row]) -> dict[str, Any]:
+    passes = known(rows, "device_passes")
+    return {
+        "seeds": [row.seed for row in rows],
+        "accuracy": _score(rows, "accuracy"),
+        "accuracy_on_twin": _score(rows, "accuracy_on_twin"),
+        "recalibrated_accuracy": _score(rows, "recalibrated_accuracy"),
+        "device_passes": round(fmean(passes)) if passes else None,
+    }
+
+
+def _score(rows: Sequence[Row], name: str) -> dict[str, Any] | None:
+    """Mean over seeds, 95 % interval (None for one seed), values (None where a seed has none)."""
+    values = known(rows, name)
+    if not values:
+        return None
+    several = len(values) > 1
+    return {
+        "mean": round(fmean(values), DIGITS),
+        "interval": [round(end, DIGITS) for end in student_interval(values)] if several else None,
+        "values": [getattr(row, name) for row in rows],
+    }
+
+
+def _dated(trained: Trained) -> str:
+    measured, accuracy = trained.measurement
     return f"{accuracy:.2%} ({measured or 'undated'})"
 
 
 def _as_data(trained: Trained) -> dict[str, Any]:
-    """What is not known is left out, so that a row of tomorrow's fields changes nothing here."""
+    """Leave out what is not known, so that a new field of rows changes nothing in the file."""
     data = asdict(trained)
     if not trained.replaced:
         del data["replaced"]
@@ -239,10 +306,6 @@ def _read_trained(data: dict[str, Any]) -> Trained:
     if not _is_training(training.row):
         raise ValueError("a training in it has no seed, no accuracy or is not of the test split")
     return training
-
-
-def _damaged(path: str | Path, error: Exception) -> str:
-    return f"{path} does not hold results ({error}); get it back with `git checkout`."
 
 
 def _listed(texts: Sequence[str]) -> str:

@@ -1,25 +1,21 @@
-"""Find the notebooks, read and set the literals of their parameter cell, and run them in turn."""
+"""Find the notebooks, and read and set the literals of their parameter cell."""
 
 import ast
-import contextlib
 import json
-import os
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, final
+from typing import Final, final
 
 import pnnlab
-from pnnlab.errors import NotebookError, RunError
-from pnnlab.results.rows import SCALES, SUFFIX, Summary
+from pnnlab.errors import NotebookError
+from pnnlab.results.rows import check_scale
 from pnnlab.storage import user_path
 
 PATTERN = "[0-9][0-9]_*.ipynb"
 NOT_A_LITERAL: Final = object()
-"""Stands for a default that only running the notebook would tell."""
-BAR = "{desc:<28.28} {bar} {n_fmt}/{total_fmt}  {elapsed} elapsed, {remaining} left"
-Status = Literal["ok", "failed", "interrupted", "not run"]
+"""A default that is known only once the notebook runs."""
 
 _WORDS = {"true": True, "false": False, "null": None, "none": None}
 _WANTED: Mapping[type, str] = {
@@ -31,24 +27,17 @@ _WANTED: Mapping[type, str] = {
 }
 
 
+# --- finding ---
+
+
 @final
 @dataclass(frozen=True)
 class Notebook:
-    """A notebook of the lab.
+    """A notebook of the lab."""
 
-    Attributes
-    ----------
-    path : Path
-        The file, absolute.
-    parameters : Mapping
-        Names and defaults of the cell tagged ``parameters``.
-    parameters_cell : int or None
-        Position of that cell, from 0.
-    """
-
-    path: Path
-    parameters: Mapping[str, object]
-    parameters_cell: int | None
+    path: Path  # absolute
+    parameters: Mapping[str, object]  # names and defaults of the cell tagged ``parameters``
+    parameters_cell: int | None  # position of that cell, from 0
 
     @property
     def name(self) -> str:
@@ -59,16 +48,8 @@ class Notebook:
 def notebooks_folder(given: str | Path | None = None) -> Path:
     """Find the folder that holds the notebooks.
 
-    Parameters
-    ----------
-    given : path, optional
-        Take this one. Otherwise ``notebooks/`` of the source checkout that this package runs
-        from, or else of the current folder.
-
-    Raises
-    ------
-    NotebookError
-        If there is none, or it holds no notebook.
+    By default that is ``notebooks/`` of the source checkout that this package runs from, or else
+    of the current folder. Raises a `NotebookError` if there is none with a notebook.
     """
     if given is not None:
         candidates = [user_path(given)]
@@ -79,9 +60,9 @@ def notebooks_folder(given: str | Path | None = None) -> Path:
     for folder in candidates:
         if any(folder.glob(PATTERN)):
             return folder.resolve()
-    looked = ", ".join(dict.fromkeys(map(str, candidates)))
+    searched = ", ".join(dict.fromkeys(map(str, candidates)))
     raise NotebookError(
-        f"No notebook named like 00_tour.ipynb in {looked}; run the command in a clone of the "
+        f"No notebook named like 00_tour.ipynb in {searched}; run the command in a clone of the "
         "project, or point to its notebooks with --notebooks DIR."
     )
 
@@ -92,30 +73,20 @@ def list_notebooks(folder: Path) -> tuple[Path, ...]:
 
 
 def choose(paths: Sequence[Path], wanted: Sequence[str]) -> tuple[Path, ...]:
-    """Pick notebooks by number or name.
+    """Pick notebooks by number or name, in the order of ``wanted`` and each once.
 
-    Parameters
-    ----------
-    paths : sequence of Path
-        The notebooks there are, in order.
-    wanted : sequence of str
-        ``"3"``, ``"03"``, ``"03_fit_the_twin"`` or a path ending so; empty for all of them.
-
-    Returns
-    -------
-    tuple of Path
-        In the order asked for, each once.
-
-    Raises
-    ------
-    NotebookError
-        If one is not there; the message lists those that are.
+    ``"3"``, ``"03"``, ``"03_fit_the_twin"`` or a path ending so; nothing picks all of them. Raises
+    a `NotebookError` that lists those there are if one is missing.
     """
     if not wanted:
         return tuple(paths)
     chosen: dict[Path, None] = {}
     for name in wanted:
-        found = [path for path in paths if _answers_to(path, name)]
+        stem = Path(name).name.removesuffix(".ipynb")
+        if name.isdecimal():
+            found = [path for path in paths if int(path.stem.partition("_")[0]) == int(name)]
+        else:
+            found = [path for path in paths if path.stem == stem]
         if not found:
             there = ", ".join(path.stem for path in paths)
             raise NotebookError(
@@ -125,21 +96,11 @@ def choose(paths: Sequence[Path], wanted: Sequence[str]) -> tuple[Path, ...]:
     return tuple(chosen)
 
 
-def _answers_to(path: Path, name: str) -> bool:
-    if name.isdecimal():
-        return int(path.stem.partition("_")[0]) == int(name)
-    return path.stem == Path(name).name.removesuffix(".ipynb")
+# --- parameters ---
 
 
 def read_notebook(path: Path) -> Notebook:
-    """Read a notebook's parameters without running it.
-
-    Raises
-    ------
-    NotebookError
-        If the file is no notebook, or its parameter cell no Python.
-    """
-    # Not papermill's inspect_notebook: it overlooks a parameter whose comment has an equals sign.
+    """Read a notebook's parameters without running it, or raise a `NotebookError`."""
     try:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         sources = {
@@ -178,10 +139,9 @@ def _assignments(tree: ast.Module) -> dict[str, object]:
                 ast.Assign(targets=[ast.Name(id=name)], value=node)
                 | ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as node)
             ):
-                try:
+                values[name] = NOT_A_LITERAL
+                with suppress(ValueError):
                     values[name] = ast.literal_eval(node)
-                except ValueError:
-                    values[name] = NOT_A_LITERAL
     return values
 
 
@@ -190,24 +150,13 @@ def assign(
 ) -> tuple[dict[str, object], ...]:
     """Give each notebook the parameters that it has.
 
-    Parameters
-    ----------
-    notebooks : sequence of Notebook
-        Those that will run.
-    given : sequence of (name, text)
-        From the command line; the last of two with one name counts.
-    out : Path
-        Folder of the results; goes to every notebook with a parameter ``out``.
-
-    Returns
-    -------
-    tuple of dict
-        One for each notebook.
+    ``given`` are names and texts from the command line; the last of two with one name counts.
+    ``out``, the folder of the results, goes to every notebook with a parameter of this name.
 
     Raises
     ------
-    NotebookError
-        If no notebook has a parameter, or a value does not fit it.
+    NotebookError, RangeError
+        No notebook has a parameter, or a value does not fit it.
     """
     known = dict.fromkeys(name for notebook in notebooks for name in notebook.parameters)
     for name, text in given:
@@ -218,8 +167,8 @@ def assign(
             raise NotebookError(
                 f"No chosen notebook has a parameter {name!r}; they have: {listed}."
             )
-        if name == "scale" and text not in SCALES:
-            raise NotebookError(f"There is no scale {text!r}; give one of {', '.join(SCALES)}.")
+        if name == "scale":
+            check_scale(text)
     texts = dict(given)
     return tuple(
         {
@@ -258,134 +207,3 @@ def _parse(text: str) -> object:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return _WORDS.get(text.strip().lower(), text)
-
-
-@final
-@dataclass(frozen=True)
-class Outcome:
-    """What came of one notebook.
-
-    Attributes
-    ----------
-    name : str
-        The notebook, without the ending.
-    status : str
-        ``"ok"``, ``"failed"``, ``"interrupted"`` or ``"not run"``.
-    seconds : float or None
-        Wall-clock time with the start of the kernel.
-    peak_memory_mb : float or None
-        Peak resident memory of the kernel and its children, in 10⁶ bytes.
-    error : str or None
-        Where and why it stopped.
-    summaries : tuple of Summary
-        Those written while it ran.
-    """
-
-    name: str
-    status: Status
-    seconds: float | None = None
-    peak_memory_mb: float | None = None
-    error: str | None = None
-    summaries: tuple[Summary, ...] = ()
-
-
-def prepare_out(out: str | Path, notebooks: Path) -> Path:
-    """Make the folder of the results, try whether it can be written, and give it as absolute path.
-
-    Raises
-    ------
-    RunError
-        If it cannot be made or written, or is the folder of the notebooks.
-    """
-    folder = user_path(out).absolute()
-    trial = folder / f".trial.{os.getpid()}"
-    remedy = "choose another folder with --out DIR"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            trial.write_bytes(b"\0" * 4096)
-        finally:
-            trial.unlink(missing_ok=True)
-    except OSError as error:
-        raise RunError(
-            f"Results cannot be written to {folder} ({error.strerror or error}); {remedy}."
-        ) from error
-    if folder.resolve() == notebooks.resolve():
-        raise RunError(f"{folder} holds the notebooks, and running would overwrite them; {remedy}.")
-    return folder
-
-
-def run_notebooks(
-    notebooks: Sequence[Notebook],
-    values: Sequence[Mapping[str, object]],
-    out: Path,
-    *,
-    tick: Callable[[], object] | None = None,
-) -> Iterator[Outcome]:
-    """Run notebooks in turn; one that fails does not stop the others.
-
-    Ctrl-C ends the notebook that is running; it and those after it are still reported.
-
-    Parameters
-    ----------
-    notebooks : sequence of Notebook
-        What to run.
-    values : sequence of Mapping
-        The parameters of each.
-    out : Path
-        Absolute folder; the executed notebooks go there under their own names.
-    tick : callable, optional
-        Called twice a second, from another thread, by a caller who shows a bar over the
-        notebooks and wants its clock to go on. A bar over the cells then appears below it.
-
-    Yields
-    ------
-    Outcome
-        One a notebook, in order.
-    """
-    interrupted = False
-    for notebook, given in zip(notebooks, values, strict=True):
-        if interrupted:
-            yield Outcome(notebook.name, "not run")
-            continue
-        outcome = _run_notebook(notebook, given, out, tick)
-        interrupted = outcome.status == "interrupted"
-        yield outcome
-
-
-def _run_notebook(
-    notebook: Notebook,
-    values: Mapping[str, object],
-    out: Path,
-    tick: Callable[[], object] | None,
-) -> Outcome:
-    # Imported before the clock starts: papermill takes seconds, which are not the notebook's.
-    from pnnlab.results.kernel import KernelWatch, execute
-
-    watch = KernelWatch(tick)
-    before = _signatures(out)
-    started = time.perf_counter()
-    status, error = execute(notebook, values, out / notebook.path.name, watch)
-    seconds = time.perf_counter() - started
-    summaries, damage = [], []
-    for path, signature in sorted(_signatures(out).items()):
-        if before.get(path) == signature:
-            continue
-        try:
-            summaries.append(Summary.read(path))
-        except RunError as unreadable:
-            damage.append(str(unreadable))
-    if damage and status == "ok":
-        status, error = "failed", " ".join(damage)
-    peak = None if watch.peak_bytes is None else round(watch.peak_bytes / 1e6, 1)
-    return Outcome(notebook.name, status, round(seconds, 2), peak, error, tuple(summaries))
-
-
-def _signatures(out: Path) -> dict[Path, tuple[int, int, int]]:
-    """What tells a summary written now from one that was there before."""
-    signatures = {}
-    for path in out.glob(f"*{SUFFIX}"):
-        with contextlib.suppress(OSError):
-            stat = path.stat()
-            signatures[path] = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
-    return signatures

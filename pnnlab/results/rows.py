@@ -1,143 +1,98 @@
-"""What a notebook hands on: rows of results, written as JSON.
+"""What a notebook writes as JSON: a `Row` for each training, and a `Summary` of them."""
 
-A :class:`Row` is one training: its accuracy on the system beside everything needed to judge it
-(its own twin, a recalibration, the digital baselines, chance, the cost in device passes). A
-:class:`Summary` is the rows of one notebook.
-"""
-
-import contextlib
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Self, final
+from typing import Annotated, Any, Self, final, get_args
 
 from pnnlab import storage
 from pnnlab.errors import RangeError, RunError
+from pnnlab.plain import real, whole
 from pnnlab.provenance import commit, utc_now, versions
 from pnnlab.storage import user_path
 
 SUFFIX = ".summary.json"
 SCALES = ("smoke", "quick", "paper")
-FRACTIONS = (
-    "accuracy",
-    "accuracy_on_twin",
-    "recalibrated_accuracy",
-    "digital_baseline",
-    "linear_baseline",
-    "accuracy_without_physics",
-    "chance",
-    "published",
-)
-_COUNTS = ("layers", "seed", "n_test", "parameters", "device_passes")
-_NUMBERS: Mapping[str, tuple[type[float] | type[int], float, str]] = {
-    **dict.fromkeys(FRACTIONS, (float, 1.0, "a fraction in [0, 1], not a percentage")),
-    **dict.fromkeys(_COUNTS, (int, math.inf, "a whole number of at least 0")),
-    "seconds": (float, math.inf, "a finite time of at least 0 s"),
+
+Fraction = Annotated[float | None, "a fraction in [0, 1], not a percentage"]
+Count = Annotated[int | None, "a whole number of at least 0"]
+Seconds = Annotated[float | None, "a finite time of at least 0 s"]
+_CHECKS: dict[Any, tuple[Callable[[str, object], float], float]] = {
+    Fraction: (real, 1.0),
+    Count: (whole, math.inf),
+    Seconds: (real, math.inf),
 }
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One result. ``None`` where a field does not apply.
+    """One training: its accuracy on the system, and what it is judged by. ``None``: not measured.
 
-    Attributes
-    ----------
-    system, task, method : str
-        What was trained, on what, and by which gradient rule.
-    twin : str or None
-        The kind of twin that gave the gradients.
-    layers : int or None
-        Depth of the physical network.
-    seed : int or None
-        Seed of this training.
-    split : str or None
-        The samples behind the accuracies, such as ``"test"`` or ``"validation"``.
-    n_test : int or None
-        How many they are.
-    accuracy : float or None
-        Fraction of them read right by the system itself, in [0, 1]; so are the next seven.
-    accuracy_on_twin : float or None
-        The same network, run on its own twin.
-    recalibrated_accuracy : float or None
-        On the system, after its normalisation was measured again there.
-    digital_baseline : float or None
-        A digital network (MLP) with at most as many parameters, trained by the same loop.
-    linear_baseline : float or None
-        A linear digital classifier, trained by the same loop.
-    accuracy_without_physics : float or None
-        The digital layers of a hybrid network, trained without the physical ones.
-    chance : float or None
-        Guessing.
-    published : float or None
-        The figure that a paper gives for this system and task.
-    parameters : int or None
-        Trainable numbers in the network.
-    device_passes : int or None
-        How often the system was driven, summed over samples, training and test.
-    seconds : float or None
-        Wall-clock time of this training, in seconds.
-    commit : str or None
-        Source revision with which the training began; it ends in ``-dirty`` where there were
-        uncommitted changes.
+    Accuracies are fractions in [0, 1] of the samples of ``split``.
 
     Raises
     ------
     RangeError
-        If an accuracy is NaN or outside [0, 1], or a count or a time is negative.
+        A name is missing, an accuracy is no such fraction, or a count or a time is negative.
     """
 
     system: str
     task: str
-    method: str
-    twin: str | None = None
-    layers: int | None = None
-    seed: int | None = None
-    split: str | None = None
-    n_test: int | None = None
-    accuracy: float | None = None
-    accuracy_on_twin: float | None = None
-    recalibrated_accuracy: float | None = None
-    digital_baseline: float | None = None
-    linear_baseline: float | None = None
-    accuracy_without_physics: float | None = None
-    chance: float | None = None
-    published: float | None = None
-    parameters: int | None = None
-    device_passes: int | None = None
-    seconds: float | None = None
-    commit: str | None = None
+    method: str  # gradient rule
+    twin: str | None = None  # kind of twin that gave the gradients
+    layers: Count = None  # physical ones
+    seed: Count = None  # of this training
+    split: str | None = None  # "test" or "validation"
+    n_test: Count = None  # samples in it
+    accuracy: Fraction = None  # on the system itself
+    accuracy_on_twin: Fraction = None  # the same network on its own twin
+    recalibrated_accuracy: Fraction = None  # after its normalisation was measured there again
+    digital_baseline: Fraction = None  # an MLP with at most as many parameters
+    linear_baseline: Fraction = None  # a linear digital classifier
+    accuracy_without_physics: Fraction = None  # the digital layers of a hybrid network alone
+    chance: Fraction = None
+    published: Fraction = None  # what a paper gives for this system and task
+    parameters: Count = None  # trainable numbers
+    device_passes: Count = None  # samples through the system in training, evaluations included
+    seconds: Seconds = None  # wall-clock time of this training
+    commit: str | None = None  # source revision with which it began, "-dirty" after changes
+    unit: Count = None  # which fabricated copy of a simulated system
 
     def __post_init__(self) -> None:
         for name in ("system", "task", "method"):
             text = getattr(self, name)
             if not isinstance(text, str) or not text:
                 raise RangeError(f"{name} of a row is {text!r}; give its name.")
-        for name, (kind, most, want) in _NUMBERS.items():
-            value = getattr(self, name)
-            if value is None:
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if value is None or one.type not in _CHECKS:
                 continue
-            try:
-                number = math.nan if isinstance(value, str) else float(value)
-            except (TypeError, ValueError):
-                number = math.nan
-            # NaN compares false with everything, so it is refused here too.
-            fits = 0.0 <= number <= most and math.isfinite(number)
-            if not fits or (kind is int and not number.is_integer()):
-                raise RangeError(f"{name} of a row is {value!r}; give {want}.")
+            read, most = _CHECKS[one.type]
+            number = math.nan
+            with suppress(RangeError):
+                number = read(one.name, value)
+            if not 0 <= number <= most or math.isinf(number):
+                (wanted,) = get_args(one.type)[1:]
+                raise RangeError(f"{one.name} of a row is {value!r}; give {wanted}.")
             # Plain Python numbers, so that a row from numpy or torch equals the one read back.
-            object.__setattr__(self, name, kind(value))
+            object.__setattr__(self, one.name, number)
+
+    @property
+    def device(self) -> str:
+        """The system and, other than the first, its unit."""
+        return f"{self.system}, unit {self.unit}" if self.unit else self.system
 
 
-def provenance() -> dict[str, object]:
-    """Source revision, versions and the time (UTC, ISO 8601); nothing of the machine."""
-    return {
-        "commit": commit(),
-        "versions": versions(),
-        "written": utc_now(),
-    }
+FRACTIONS = tuple(one.name for one in fields(Row) if one.type == Fraction)
+
+
+def _provenance() -> dict[str, object]:
+    return {"commit": commit(), "versions": versions(), "written": utc_now()}
 
 
 @final
@@ -156,9 +111,10 @@ class Summary:
     seconds : float
         Wall-clock time of the notebook, in seconds.
     rows : tuple of Row
-        The results, in the order in which they should be read.
+        In the order in which they should be read.
     provenance : Mapping
-        See the function `provenance`; empty in summaries that were written before it was noted.
+        Source revision, versions and the time (UTC, ISO 8601), nothing of the machine; empty in
+        old summaries.
     """
 
     notebook: str
@@ -166,7 +122,7 @@ class Summary:
     parameters: Mapping[str, object]
     seconds: float
     rows: tuple[Row, ...]
-    provenance: Mapping[str, object] = field(default_factory=provenance)
+    provenance: Mapping[str, object] = field(default_factory=_provenance)
 
     def __post_init__(self) -> None:
         if not self.notebook or Path(self.notebook).name != self.notebook:
@@ -183,7 +139,7 @@ class Summary:
         Raises
         ------
         RunError
-            If the folder cannot be written, or a parameter has no JSON form.
+            The folder cannot be written, or a parameter has no JSON form.
         """
         target = user_path(folder) / f"{self.notebook}{SUFFIX}"
         try:
@@ -195,21 +151,15 @@ class Summary:
                 f"The summary of {self.notebook} has a value without a JSON form ({error}); "
                 "keep its parameters to text, finite numbers and lists of them."
             ) from error
-        remedy = "choose another folder with the parameter `out` (--out on the command line)"
-        with contextlib.suppress(OSError):  # `write` says what is wrong
+        with suppress(OSError):  # `write` says what is wrong
             target.parent.mkdir(parents=True, exist_ok=True)
+        remedy = "choose another folder with the parameter `out` (--out on the command line)"
         write(target, text + "\n", remedy)
         return target
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
-        """Read a summary back.
-
-        Raises
-        ------
-        RunError
-            If the file is missing, damaged or not a summary.
-        """
+        """Read a summary back, or raise a `RunError`."""
         text = read_text(path, "run its notebook again with `pnnlab run`")
         try:
             data = json.loads(text)
@@ -229,13 +179,7 @@ def check_scale(scale: object) -> None:
 
 
 def read_text(path: str | Path, remedy: str = "check its name") -> str:
-    """Read a text file.
-
-    Raises
-    ------
-    RunError
-        It is missing, or cannot be read.
-    """
+    """Read a text file, or raise a `RunError`."""
     try:
         return user_path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -243,13 +187,7 @@ def read_text(path: str | Path, remedy: str = "check its name") -> str:
 
 
 def write(path: str | Path, text: str, remedy: str = "check its folder") -> None:
-    """Write a file, whole or not at all.
-
-    Raises
-    ------
-    RunError
-        It cannot be written.
-    """
+    """Write a file, whole or not at all, or raise a `RunError`."""
     try:
         storage.write(user_path(path), text)
     except OSError as error:
@@ -258,11 +196,6 @@ def write(path: str | Path, text: str, remedy: str = "check its folder") -> None
         ) from error
 
 
-def _plain(value: object) -> object:
+def _plain(value: Any) -> object:
     """Give numpy and torch scalars, and paths, a form that JSON knows."""
-    if isinstance(value, Path):
-        return str(value)
-    item = getattr(value, "item", None)
-    if callable(item):
-        return item()
-    raise TypeError(f"{type(value).__name__} {value!r}")
+    return value.item() if hasattr(value, "item") else os.fspath(value)

@@ -1,46 +1,75 @@
-"""Results as Markdown tables that read well in a terminal too, with the notes they take to read."""
+"""Results as Markdown tables that read well in a terminal too, and the statistics in them.
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from statistics import fmean
+One table has a line for each method (notebooks, `pnnlab run`), the other the methods side by side
+(README, `pnnlab results`).
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean, stdev
 from typing import Any
 
-from pnnlab.errors import RunError
+from pnnlab.errors import RangeError, RunError
 from pnnlab.results.rows import Row, Summary
-from pnnlab.results.statistics import ResultLine, Score, known, student_interval, wilson_interval
 
 BEGIN, END = "<!-- begin: pnnlab results -->", "<!-- end: pnnlab results -->"
 _FILE = "notebooks/results.json"
 _ABSENT = "–"
 _ONE_SEED = "†"
-_METHODS = ("PAT", "in silico", "ideal")
+
+Line = dict[str, Any]
+"""Trainings of one system, task, depth and twin; see `pnnlab.results.gathering.Results.lines`."""
 
 
-@dataclass(frozen=True)
-class _Column:
-    """A title, and what stands below it: a cell for each item, a dash where there is nothing.
+# --- statistics ---
 
-    Text stands to the left, numbers to the right. An optional column of dashes alone is left out.
+
+def wilson_interval(accuracy: float, n: int) -> tuple[float, float]:
+    """Give the 95 % confidence interval of an accuracy measured on ``n`` samples.
+
+    Returns
+    -------
+    low, high : float
+        Wilson's score interval (J. Am. Stat. Assoc. 22, 209, 1927), inside [0, 1].
+
+    Raises
+    ------
+    RangeError
+        ``accuracy`` is not in [0, 1], or ``n`` is below 1.
     """
+    from scipy.stats import binomtest  # here, because most readers of a row need no scipy
 
-    title: str
-    cell: Callable[[Any], str]
-    text: bool = False
-    optional: bool = False
+    if not 0.0 <= accuracy <= 1.0:
+        raise RangeError(f"The accuracy is {accuracy!r}; give a fraction in [0, 1].")
+    if n < 1:
+        raise RangeError(f"An interval over {n} samples does not exist; give at least 1.")
+    low, high = binomtest(round(accuracy * n), n).proportion_ci(method="wilson")
+    return float(low), float(high)
 
 
-def _table(columns: Iterable[_Column], items: Sequence[object], notes: Iterable[str]) -> str:
-    padded = []
-    for column in columns:
-        cells = [column.cell(item).replace("|", "\\|") for item in items]
-        if column.optional and set(cells) == {_ABSENT}:
-            continue
-        width = max(map(len, (column.title, *cells)))
-        pad = str.ljust if column.text else str.rjust
-        rule = "-" * width if column.text else "-" * (width - 1) + ":"
-        padded.append([pad(column.title, width), rule, *(pad(cell, width) for cell in cells)])
-    lines = [f"| {' | '.join(line)} |" for line in zip(*padded, strict=True)]
-    return "\n".join((*lines, "", *(f"- {note}" for note in notes)))
+def student_interval(accuracies: Sequence[float]) -> tuple[float, float]:
+    """Give the 95 % confidence interval of their mean by Student's t, cut off at 0 and 1.
+
+    Raises
+    ------
+    RangeError
+        There are fewer than two.
+    """
+    from scipy.special import stdtrit
+
+    n = len(accuracies)
+    if n < 2:
+        raise RangeError(f"An interval over {n} seeds does not exist; give at least 2.")
+    mean, half = fmean(accuracies), stdtrit(n - 1, 0.975) * stdev(accuracies) / math.sqrt(n)
+    return float(max(0.0, mean - half)), float(min(1.0, mean + half))
+
+
+def known(rows: Iterable[Row], name: str) -> list[Any]:
+    """The values of a field, of those rows that have one."""
+    return [value for row in rows if (value := getattr(row, name)) is not None]
+
+
+# --- cells ---
 
 
 def _percent(fraction: float | None) -> str:
@@ -55,120 +84,104 @@ def _count(number: float | None) -> str:
     return _ABSENT if number is None else f"{round(number):,}"
 
 
+def _table(
+    lines: Sequence[Mapping[str, str]], texts: int, optional: str, notes: Iterable[str]
+) -> str:
+    """Lay out lines, which map titles to cells; the first ``texts`` columns are left-aligned.
+
+    The optional column is left out where nothing is known.
+    """
+    columns = []
+    for place, title in enumerate(lines[0]):
+        cells = [line[title].replace("|", "\\|") for line in lines]
+        if title == optional and set(cells) == {_ABSENT}:
+            continue
+        width = max(map(len, (title, *cells)))
+        if place < texts:
+            column = [title, "-" * width, *cells]
+            columns.append([cell.ljust(width) for cell in column])
+        else:
+            column = [title, "-" * (width - 1) + ":", *cells]
+            columns.append([cell.rjust(width) for cell in column])
+    laid = [f"| {' | '.join(line)} |" for line in zip(*columns, strict=True)]
+    return "\n".join((*laid, "", *(f"- {note}" for note in notes)))
+
+
 # --- a line for each method: what notebooks and `pnnlab run` show ---
-
-
-@dataclass(frozen=True)
-class _Group:
-    """Rows that differ in their seed alone, and the notebook that they are from."""
-
-    label: str
-    rows: list[Row]
-
-    @property
-    def first(self) -> Row:
-        return self.rows[0]
-
-    @property
-    def seeds(self) -> list[list[Row]]:
-        """Rows of one seed together; without a seed, each row stands for itself."""
-        seeds: dict[object, list[Row]] = {}
-        for index, row in enumerate(self.rows):
-            seeds.setdefault(("row", index) if row.seed is None else row.seed, []).append(row)
-        return list(seeds.values())
-
-    def means(self, name: str) -> list[float]:
-        """Mean of a field for each seed that has it, so a seed given twice counts once."""
-        return [fmean(values) for seed in self.seeds if (values := known(seed, name))]
-
-    def mean(self, name: str) -> float | None:
-        means = self.means(name)
-        return fmean(means) if means else None
-
-    @property
-    def task(self) -> str:
-        split = self.first.split
-        return self.first.task if split in (None, "test") else f"{self.first.task} ({split})"
-
-    @property
-    def interval(self) -> str:
-        """The interval over seeds, or else (marked) over the test samples of the only one."""
-        accuracies = self.means("accuracy")
-        if len(accuracies) > 1:
-            return _range(*student_interval(accuracies))
-        sizes = [row.n_test for row in self.rows if row.n_test]
-        if accuracies and sizes:
-            return f"{_range(*wilson_interval(accuracies[0], min(sizes)))} {_ONE_SEED}"
-        return _ABSENT
-
-
-def _fraction(title: str, name: str) -> _Column:
-    return _Column(title, lambda group: _percent(group.mean(name)))
-
-
-_GROUP_COLUMNS = (
-    _Column("nb", lambda group: group.label, text=True, optional=True),
-    _Column("system", lambda group: group.first.system, text=True),
-    _Column("task", lambda group: group.task, text=True),
-    _Column("method", lambda group: group.first.method, text=True),
-    _Column("twin", lambda group: group.first.twin or _ABSENT, text=True),
-    _Column("layers", lambda group: _count(group.first.layers)),
-    _fraction("accuracy", "accuracy"),
-    _Column("interval", lambda group: group.interval),
-    _Column("seeds", lambda group: str(len(group.seeds))),
-    _fraction("on twin", "accuracy_on_twin"),
-    _fraction("recalib.", "recalibrated_accuracy"),
-    _fraction("digital", "digital_baseline"),
-    _fraction("linear", "linear_baseline"),
-    _fraction("chance", "chance"),
-    _Column("passes", lambda group: _count(group.mean("device_passes"))),
-)
 
 
 def results_table(results: Iterable[Summary | Row]) -> str:
     """Lay results out as a Markdown table that also reads well in a terminal.
 
-    One line per notebook, system, task, method, twin and depth, averaged over seeds. Splits and
-    scales are never averaged together.
-
-    Parameters
-    ----------
-    results : iterable of Summary or Row
-        Several summaries of one notebook (one a seed, say) are taken together. Rows alone have no
-        notebook to name.
-
-    Returns
-    -------
-    str
-        The table and the notes that say how to read it, or one sentence where there is nothing to
-        show.
+    One line per notebook, system, unit, task, method, twin and depth, averaged over seeds. Splits
+    and scales are never averaged together. Rows alone have no notebook to name.
     """
     results = tuple(results)
     scales = {one.scale: None for one in results if isinstance(one, Summary) and one.rows}
-    groups: dict[tuple[object, ...], _Group] = {}
+    groups: dict[tuple[object, ...], list[Row]] = {}
     for one in results:
         if isinstance(one, Summary):
             name, label, rows = one.notebook, _label(one, len(scales) > 1), one.rows
         else:
             name, label, rows = "", _ABSENT, (one,)
         for row in rows:
-            line = (row.system, row.task, row.method, row.twin, row.layers, row.split)
-            groups.setdefault((name, label, *line), _Group(label, [])).rows.append(row)
+            key = (row.device, row.task, row.method, row.twin, row.layers, row.split)
+            groups.setdefault((label, name, *key), []).append(row)
     if not groups:
         return "No results: no notebook wrote a summary with rows."
-    notes = _group_notes([group.interval for group in groups.values()])
+    lines = [_method_line(str(label), rows) for (label, *_), rows in groups.items()]
+    notes = _method_notes([line["interval"] for line in lines])
     if scales:
         notes[0] = f"Scale: {', '.join(scales)}. {notes[0]}"
-    return _table(_GROUP_COLUMNS, tuple(groups.values()), notes)
+    return _table(lines, 5, "nb", notes)
 
 
-def _label(summary: Summary, say_scale: bool) -> str:
+def _label(summary: Summary, with_scale: bool) -> str:
     number, _, rest = summary.notebook.partition("_")
     name = number if number.isdigit() and rest else summary.notebook
-    return f"{name} {summary.scale}" if say_scale else name
+    return f"{name} {summary.scale}" if with_scale else name
 
 
-def _group_notes(intervals: Sequence[str]) -> list[str]:
+def _method_line(label: str, rows: Sequence[Row]) -> dict[str, str]:
+    first = rows[0]
+    seeds: dict[object, list[Row]] = {}
+    for row in rows:  # each row without a seed counts as one
+        seeds.setdefault(object() if row.seed is None else row.seed, []).append(row)
+
+    def means(name: str) -> list[float]:
+        # For each seed that has it, so a seed given twice counts once.
+        return [fmean(values) for same in seeds.values() if (values := known(same, name))]
+
+    def mean(name: str) -> float | None:
+        return fmean(values) if (values := means(name)) else None
+
+    accuracies = means("accuracy")
+    sizes = [size for size in known(rows, "n_test") if size]
+    interval = _ABSENT
+    if len(accuracies) > 1:
+        interval = _range(*student_interval(accuracies))
+    elif accuracies and sizes:
+        interval = f"{_range(*wilson_interval(accuracies[0], min(sizes)))} {_ONE_SEED}"
+    return {
+        "nb": label,
+        "system": first.device,
+        "task": first.task if first.split in (None, "test") else f"{first.task} ({first.split})",
+        "method": first.method,
+        "twin": first.twin or _ABSENT,
+        "layers": _count(first.layers),
+        "accuracy": _percent(mean("accuracy")),
+        "interval": interval,
+        "seeds": str(len(seeds)),
+        "on twin": _percent(mean("accuracy_on_twin")),
+        "recalib.": _percent(mean("recalibrated_accuracy")),
+        "digital": _percent(mean("digital_baseline")),
+        "linear": _percent(mean("linear_baseline")),
+        "chance": _percent(mean("chance")),
+        "passes": _count(mean("device_passes")),
+    }
+
+
+def _method_notes(intervals: Sequence[str]) -> list[str]:
     notes = ["Accuracies in %, on the system itself, mean over seeds."]
     if any(text != _ABSENT and not text.endswith(_ONE_SEED) for text in intervals):
         notes.append("Interval: 95 %, over seeds (Student t).")
@@ -188,54 +201,48 @@ def _group_notes(intervals: Sequence[str]) -> list[str]:
 # --- methods side by side: what README and `pnnlab results` show ---
 
 
-def _score(score: Score | None) -> str:
-    if score is None or score.interval is None:
-        return _percent(score.mean if score else None)
-    return f"{_percent(score.mean)} ({_range(*score.interval)})"
+def _score(line: Line, method: str, name: str = "accuracy") -> dict[str, Any]:
+    return line["methods"].get(method, {}).get(name) or {"mean": None, "interval": None}
 
 
-def _seeds(line: ResultLine) -> str:
-    """How many: one number, or by method where they differ."""
-    counts = [len(line.methods[name].seeds) for name in _METHODS if name in line.methods]
-    return str(counts[0]) if len(set(counts)) == 1 else "/".join(map(str, counts)) or _ABSENT
+def _cells(line: Line) -> dict[str, str]:
+    def cell(method: str, name: str = "accuracy") -> str:
+        score = _score(line, method, name)
+        interval = f" ({_range(*score['interval'])})" if score["interval"] else ""
+        return f"{_percent(score['mean'])}{interval}"
+
+    methods = line["methods"]
+    seeds = [len(methods[n]["seeds"]) for n in ("PAT", "in silico", "ideal") if n in methods]
+    if len(set(seeds)) == 1:
+        seeds = seeds[:1]
+    return {
+        "system, task": f"{line['system']}, {line['task']}",
+        "twin": line["twin"] or _ABSENT,
+        "layers": _count(line["layers"]),
+        "PAT": cell("PAT"),
+        "in silico, as trained": cell("in silico"),
+        "recalibrated": cell("in silico", "recalibrated_accuracy"),
+        "on its twin": cell("in silico", "accuracy_on_twin"),
+        "ideal": cell("ideal"),
+        "linear": _percent(line["linear_baseline"]),
+        "MLP": _percent(line["digital_baseline"]),
+        "no physics": _percent(line["accuracy_without_physics"]),
+        "chance": _percent(line["chance"]),
+        "seeds": "/".join(map(str, seeds)) or _ABSENT,
+        "PAT passes": _count(methods.get("PAT", {}).get("device_passes")),
+        "paper": _percent(line["published"]),
+    }
 
 
-def _passes(line: ResultLine) -> str:
-    return _count(line.methods["PAT"].device_passes if "PAT" in line.methods else None)
-
-
-_LINE_COLUMNS = (
-    _Column("system, task", lambda line: f"{line.system}, {line.task}", text=True),
-    _Column("twin", lambda line: line.twin or _ABSENT, text=True),
-    _Column("layers", lambda line: _count(line.layers)),
-    _Column("PAT", lambda line: _score(line.score("PAT"))),
-    _Column("in silico, as trained", lambda line: _score(line.score("in silico"))),
-    _Column("recalibrated", lambda line: _score(line.score("in silico", "recalibrated_accuracy"))),
-    _Column("on its twin", lambda line: _score(line.score("in silico", "accuracy_on_twin"))),
-    _Column("ideal", lambda line: _score(line.score("ideal"))),
-    _Column("linear", lambda line: _percent(line.linear_baseline)),
-    _Column("MLP", lambda line: _percent(line.digital_baseline)),
-    _Column("no physics", lambda line: _percent(line.accuracy_without_physics), optional=True),
-    _Column("chance", lambda line: _percent(line.chance)),
-    _Column("seeds", _seeds),
-    _Column("PAT passes", _passes),
-    _Column("paper", lambda line: _percent(line.published)),
-)
-
-
-def markdown(lines: Sequence[ResultLine]) -> str:
+def lines_table(lines: Sequence[Line]) -> str:
     """Lay lines out as a table, with the notes that it takes to read it."""
-    return _table(_LINE_COLUMNS, lines, _line_notes(lines)) if lines else "No results yet."
+    if not lines:
+        return "No results yet."
+    return _table([_cells(line) for line in lines], 2, "no physics", _notes(lines))
 
 
 def with_section(document: str, section: str) -> str:
-    """A Markdown document with a new text between its two markers.
-
-    Raises
-    ------
-    RunError
-        The document does not hold each marker once, in their order.
-    """
+    """Put a new text between the two markers of a Markdown document."""
     start, stop = document.find(BEGIN), document.find(END)
     if document.count(BEGIN) != 1 or document.count(END) != 1 or stop < start:
         raise RunError(
@@ -245,8 +252,8 @@ def with_section(document: str, section: str) -> str:
     return f"{document[:start]}{BEGIN}\n\n{section}\n\n{document[stop:]}"
 
 
-def _line_notes(lines: Sequence[ResultLine]) -> list[str]:
-    sizes = sorted({line.n_test for line in lines if line.n_test})
+def _notes(lines: Sequence[Line]) -> list[str]:
+    sizes = sorted({line["n_test"] for line in lines if line["n_test"]})
     tested = f" of {', '.join(f'{n:,}' for n in sizes)} samples" if sizes else ""
     notes = [
         (
@@ -274,7 +281,7 @@ def _line_notes(lines: Sequence[ResultLine]) -> list[str]:
         _above(lines),
         f"Commands, seeds, commits and versions are in [`{_FILE}`]({_FILE}).",
     ]
-    if any(line.accuracy_without_physics is not None for line in lines):
+    if any(line["accuracy_without_physics"] is not None for line in lines):
         without = (
             "No physics: the digital layers of a hybrid network, trained without the device and "
             "without the clamp to [0, 1] of its physical layers, so that nothing but linear "
@@ -284,30 +291,29 @@ def _line_notes(lines: Sequence[ResultLine]) -> list[str]:
     return notes
 
 
-def _mean(score: Score | None) -> float | None:
-    return score.mean if score else None
+def _beside(line: Line) -> dict[str, float | None]:
+    """What PAT is compared with, by name."""
+    return {
+        "the linear classifier": line["linear_baseline"],
+        "the MLP": line["digital_baseline"],
+        "the digital layers alone": line["accuracy_without_physics"],
+        "in silico as trained": _score(line, "in silico")["mean"],
+        "in silico recalibrated": _score(line, "in silico", "recalibrated_accuracy")["mean"],
+        "the ideal": _score(line, "ideal")["mean"],
+        "the paper's figure": line["published"],
+    }
 
 
-_OTHERS: tuple[tuple[str, Callable[[ResultLine], float | None]], ...] = (
-    ("the linear classifier", lambda line: line.linear_baseline),
-    ("the MLP", lambda line: line.digital_baseline),
-    ("the digital layers alone", lambda line: line.accuracy_without_physics),
-    ("in silico as trained", lambda line: _mean(line.score("in silico"))),
-    (
-        "in silico recalibrated",
-        lambda line: _mean(line.score("in silico", "recalibrated_accuracy")),
-    ),
-    ("the ideal", lambda line: _mean(line.score("ideal"))),
-    ("the paper's figure", lambda line: line.published),
-)
-
-
-def _above(lines: Sequence[ResultLine]) -> str:
-    """Where other columns beat PAT, counted, so that nobody has to look for it."""
+def _above(lines: Sequence[Line]) -> str:
+    """Count the lines in which other columns are higher than PAT."""
+    pairs = [(_score(line, "PAT")["mean"], _beside(line)) for line in lines]
     counted = []
-    for name, value in _OTHERS:
-        pairs = [(_mean(line.score("PAT")), value(line)) for line in lines]
-        higher = [other > pat for pat, other in pairs if pat is not None and other is not None]
+    for name in _beside(lines[0]):
+        higher = [
+            other > pat
+            for pat, beside in pairs
+            if (other := beside[name]) is not None and pat is not None
+        ]
         if higher:
             counted.append(f"{name} in {sum(higher)} of {len(higher)}")
     if not counted:
