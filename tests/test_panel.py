@@ -240,7 +240,7 @@ def test_a_training_that_owns_the_device_is_asked_for_a_moment(
     assert drivers == []
     permits.release()
     settle(panel)
-    assert drivers == ["pnnlab-training"]
+    assert drivers == ["pnnlab-training_0"]
     assert panel.latest is not None
 
 

@@ -14,6 +14,8 @@ from pnnlab.background import Session
 from pnnlab.errors import InstrumentError, RangeError, RunError
 from pnnlab.training import FitSettings, Record, Training
 
+THREAD = "pnnlab-training_0"
+
 
 class Device:
     """Remembers who drove it, and finds fault with two at a time."""
@@ -91,7 +93,7 @@ def test_tasks_take_turns_with_the_steps(
     third.result(5)
     order = [what for what, _ in device.log]
     assert [what for what in order if not what.startswith("step")] == ["alignment", "look", "again"]
-    assert {thread for _, thread in device.log} == {"pnnlab-training"}
+    assert {thread for _, thread in device.log} == {THREAD}
     assert session.tasks == ()
 
 
@@ -106,7 +108,7 @@ def test_a_paused_training_lends_its_device(
     assert session.do("look", lambda: device.drive("look")).result(5) == "look"
     assert session.status == "paused"
     assert steps.taken == held
-    assert device.log[-1] == ("look", "pnnlab-training")
+    assert device.log[-1] == ("look", THREAD)
 
 
 def test_without_a_training_a_task_runs_at_once_one_after_the_other(
@@ -128,7 +130,7 @@ def test_without_a_training_a_task_runs_at_once_one_after_the_other(
     over.set()
     assert second.result(5) == "short"
     assert first.result() == "long"
-    assert device.log == [("long", "pnnlab-action"), ("short", "pnnlab-action")]
+    assert device.log == [("long", THREAD), ("short", THREAD)]
     assert session.status == "ready"
 
 
@@ -151,8 +153,8 @@ def test_a_training_that_begins_waits_for_the_task_that_has_the_device(
     assert first.result(5) == "long"
     second.result(5)
     wait_until(lambda: steps.taken == 3)
-    assert device.log[0] == ("long", "pnnlab-action")
-    assert device.log[1] == ("short", "pnnlab-training")
+    assert device.log[0] == ("long", THREAD)
+    assert device.log[1] == ("short", THREAD)
 
 
 def test_a_task_that_fails_is_told_and_the_training_goes_on(
@@ -219,7 +221,7 @@ def test_a_training_that_finishes_leaves_what_waits_to_be_carried_out() -> None:
     session = Session(Scripted(last_step()))
     session.start().join()
     assert session.status == "finished"
-    assert asked[0].result(5) == "pnnlab-action"
+    assert asked[0].result(5) == THREAD
 
 
 def test_observers_hear_of_beginning_and_end_and_callbacks_of_the_result(
