@@ -20,7 +20,7 @@ from pnnlab.errors import DataError, ShapeError, TwinError
 from pnnlab.gradients import ideal, in_silico, physics_aware
 from pnnlab.layers import PhysicalLayer, Rescale, calibrate, physical_layers
 from pnnlab.protocols import still
-from pnnlab.runs.identity import identity
+from pnnlab.runs.run import identity
 from pnnlab.tasks import Split
 from pnnlab.training import FitSettings, Training, evaluate, journey, remember
 from pnnlab.twins import (

@@ -439,7 +439,7 @@ def test_a_run_of_many_hours_stays_small() -> None:
     same = record(1, steps)
     for _ in range(steps):
         history.add(same)
-    assert history._rows.shape == (1024, 5)
+    assert len(history._bins) <= 1024
     assert 512 <= len(history.curves().step) <= 1024
     assert history.evaluations == []
 

@@ -5,13 +5,7 @@ Whoever iterates `Run.records` drives the training. A process may be killed at a
 never interrupted.
 """
 
-from pnnlab.runs.archive import (
-    RunInfo,
-    export,
-    list_runs,
-    read_journal,
-    read_run,
-)
+from pnnlab.runs.archive import RunInfo, export, list_runs, read_journal, read_run
 from pnnlab.runs.journal import EventRow
 from pnnlab.runs.run import Run, run_folder, train
 

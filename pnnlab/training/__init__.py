@@ -1,12 +1,11 @@
-"""Train a network on its devices, evaluate it, and watch what its devices do meanwhile.
+"""Train a network on its devices, evaluate it, and follow its devices and twins meanwhile.
 
 What needs a device here drives it at once: during a training, hand it to
 `pnnlab.background.Session.do`, which carries it out between two steps.
 """
 
 from pnnlab.training.alignment import Alignment, alignment, alignment_passes
-from pnnlab.training.confusion import Confusion, confusion
-from pnnlab.training.cost import Estimate, estimate, multiply_adds
+from pnnlab.training.cost import Estimate, estimate, passes_per_example
 from pnnlab.training.drift import (
     DriftNow,
     Reference,
@@ -17,21 +16,16 @@ from pnnlab.training.drift import (
     remembering_passes,
 )
 from pnnlab.training.evaluation import (
-    Evaluation,
-    Examples,
+    Confusion,
     accuracy,
-    at_limits,
+    confusion,
     evaluate,
-    outputs,
     scores,
-    stuck,
 )
-from pnnlab.training.journey import Journey, Stage, journey
-from pnnlab.training.layer_drives import LayerDrives, seeing_passes, seen, shots_per_example
+from pnnlab.training.inference import Journey, Stage, journey, layer_drives
 from pnnlab.training.objectives import CLASSIFICATION, REGRESSION, Labels, Objective
 from pnnlab.training.records import Curves, Floats, History, Record
-from pnnlab.training.settings import FitSettings
-from pnnlab.training.training import Training
+from pnnlab.training.training import FitSettings, MakeOptimizer, Training
 
 __all__ = [
     "CLASSIFICATION",
@@ -41,14 +35,12 @@ __all__ = [
     "Curves",
     "DriftNow",
     "Estimate",
-    "Evaluation",
-    "Examples",
     "FitSettings",
     "Floats",
     "History",
     "Journey",
     "Labels",
-    "LayerDrives",
+    "MakeOptimizer",
     "Objective",
     "Record",
     "Reference",
@@ -58,20 +50,15 @@ __all__ = [
     "accuracy",
     "alignment",
     "alignment_passes",
-    "at_limits",
     "confusion",
     "estimate",
     "evaluate",
     "journey",
-    "multiply_adds",
-    "outputs",
+    "layer_drives",
+    "passes_per_example",
     "refit",
     "refit_passes",
     "remember",
     "remembering_passes",
     "scores",
-    "seeing_passes",
-    "seen",
-    "shots_per_example",
-    "stuck",
 ]

@@ -7,21 +7,19 @@ from torch import Tensor, nn
 from pnnlab.errors import RangeError, TwinError
 from pnnlab.layers import physical_layers
 from pnnlab.plain import whole
-from pnnlab.training.layer_drives import passes_so_far, seeing_passes, seen
+from pnnlab.training.cost import passes_per_example, passes_so_far
+from pnnlab.training.inference import layer_drives, spread
 from pnnlab.twins import agreement_at
+
+COTANGENTS = 8  # random directions in the outputs for each one in the inputs
 
 
 @dataclass(frozen=True, kw_only=True)
 class Alignment:
     """Agreement of the twins' gradients with the devices', by physical layer.
 
-    Attributes
-    ----------
-    cosine, ceiling, relative_error : tuple of float
-        See `pnnlab.twins.GradientAgreement`. A cosine at its ceiling is as good as the noise of
-        the devices lets anyone see.
-    device_passes : int
-        What it cost.
+    See `pnnlab.twins.GradientAgreement`. A cosine at its ceiling is as good as the noise of the
+    devices lets anyone see.
     """
 
     cosine: tuple[float, ...]
@@ -31,26 +29,20 @@ class Alignment:
 
 
 def alignment(
-    network: nn.Module,
-    x: Tensor,
-    *,
-    directions: int = 2,
-    cotangents: int = 8,
-    step: float = 0.02,
-    repeats: int = 2,
-    seed: int = 0,
+    network: nn.Module, x: Tensor, *, directions: int = 2, repeats: int = 2, seed: int = 0
 ) -> Alignment:
     """Compare, layer by layer, the twin's vector-Jacobian products with the device's differences.
 
-    Every layer is looked at where it works: with its present parameters, at the inputs that reach
-    its device when ``x`` is sent through the devices before it, ``len(x)`` of them.
+    Every layer is tested where it works: with its present parameters, at the inputs that reach
+    its device when ``x`` is sent through the devices before it, ``len(x)`` of them. The cost is
+    that of `alignment_passes`.
 
     Parameters
     ----------
     network : nn.Module
     x : Tensor, (points, features)
-        A few examples; the cost grows with them, see `alignment_passes`.
-    directions, cotangents, step, repeats, seed
+        A few examples.
+    directions, repeats, seed
         See `pnnlab.twins.agreement_at`.
 
     Raises
@@ -68,18 +60,17 @@ def alignment(
     seed, before = whole("seed", seed), passes_so_far(network)
     found = [
         agreement_at(
-            where.layer.system,
-            where.layer.twin,
-            where.spread(len(x)),
-            where.theta,
+            layer.system,
+            layer.twin,
+            spread(drives, len(x)),
+            layer.theta.detach().clamp(0, 1),
             directions=directions,
-            cotangents=cotangents,
-            step=step,
+            cotangents=COTANGENTS,
             repeats=repeats,
             seed=seed + number,
         )
-        for number, where in enumerate(seen(network, x))
-        if where.layer.twin is not None
+        for number, (layer, drives) in enumerate(layer_drives(network, x).items())
+        if layer.twin is not None
     ]
     return Alignment(
         cosine=tuple(one.cosine for one in found),
@@ -92,6 +83,6 @@ def alignment(
 def alignment_passes(
     network: nn.Module, points: int, *, directions: int = 2, repeats: int = 2
 ) -> int:
-    """Device passes that `alignment` costs at so many examples, known before it begins."""
+    """Device passes that `alignment` costs at so many examples."""
     layers = len(physical_layers(network))
-    return seeing_passes(network, points) + 2 * directions * repeats * points * layers
+    return points * (passes_per_example(network) + 2 * directions * repeats * layers)

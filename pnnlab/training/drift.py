@@ -1,4 +1,4 @@
-"""Drift since a moment that was remembered, and twins that are brought up to date."""
+"""Drift of devices since their references were taken, and twins fitted anew to what they do now."""
 
 import math
 from dataclasses import dataclass, field
@@ -8,12 +8,12 @@ import xarray as xr
 from torch import Tensor, nn
 
 from pnnlab import characterize
-from pnnlab.characterize import MeasuredShots
 from pnnlab.errors import RangeError, TwinError
 from pnnlab.layers import PhysicalLayer, physical_layers
 from pnnlab.plain import seeded, whole
 from pnnlab.protocols import PhysicalSystem
-from pnnlab.training.layer_drives import seeing_passes, seen
+from pnnlab.training.cost import passes_per_example
+from pnnlab.training.inference import layer_drives, spread
 from pnnlab.twins import (
     NeuralSettings,
     NeuralTwin,
@@ -31,7 +31,7 @@ GENTLE = 0.2  # of an architecture's learning rate, for weights that are nearly 
 
 @dataclass(frozen=True, kw_only=True)
 class DriftNow:
-    """How far a device has gone from where it was.
+    """How far a device has gone from its reference.
 
     Attributes
     ----------
@@ -40,10 +40,8 @@ class DriftNow:
     certain : float
         The smallest rms change that could be told from noise here.
     nmse : float
-        The squared change over the variance of the remembered read-outs from input to input: as
-        much error has a twin gained that was right then.
-    device_passes : int
-        What the look cost.
+        The squared change over the variance of the read-outs of the reference from input to input:
+        as much error has a twin gained that was right then.
     """
 
     rms: float
@@ -63,11 +61,9 @@ class Reference:
 
     Attributes
     ----------
-    system : PhysicalSystem
     x : Tensor, (shots, input_dim)
     theta : Tensor, (param_dim,) or (shots, param_dim)
     y : Tensor, (repeats, shots, output_dim)
-        What it answered then.
     """
 
     system: PhysicalSystem
@@ -92,13 +88,14 @@ class Reference:
                 "two of each."
             )
         x, theta = x.detach().clone(), theta.detach().clone()
-        return cls(system=system, x=x, theta=theta, y=_measured(system, x, theta, repeats))
+        y = torch.stack([system(x, theta) for _ in range(repeats)])
+        return cls(system=system, x=x, theta=theta, y=y)
 
     def compare(self) -> DriftNow:
         """Take the same shots again."""
         before = self.system.passes
-        now = _measured(self.system, self.x, self.theta, len(self.y)).double()
-        then = self.y.double()
+        again = Reference.take(self.system, self.x, self.theta, len(self.y))
+        then, now = self.y.double(), again.y.double()
         variance = (then.var(0) + now.var(0)).mean() / len(then)  # of the difference, by noise
         change = (now.mean(0) - then.mean(0)).square().mean() - variance
         # The mean of k squares of normal errors scatters by sqrt(2 / k) of their variance.
@@ -112,24 +109,23 @@ class Reference:
 
 
 def remember(network: nn.Module, x: Tensor, repeats: int = 4) -> tuple[Reference, ...]:
-    """Take a reference of every physical layer, where it works when the network is given ``x``.
-
-    Costs `remembering_passes`.
-    """
+    """Take a reference of every physical layer, where it works when the network is given ``x``."""
     return tuple(
-        Reference.take(where.layer.system, where.spread(len(x)), where.theta, repeats)
-        for where in seen(network, x)
+        Reference.take(
+            layer.system, spread(drives, len(x)), layer.theta.detach().clamp(0, 1), repeats
+        )
+        for layer, drives in layer_drives(network, x).items()
     )
 
 
 def remembering_passes(network: nn.Module, points: int, repeats: int = 4) -> int:
     """Device passes that `remember` costs with so many examples."""
-    return seeing_passes(network, points) + repeats * points * len(physical_layers(network))
+    return points * (passes_per_example(network) + repeats * len(physical_layers(network)))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Refit:
-    """What bringing a twin up to date achieved, on fresh shots that the fit has not seen.
+    """What fitting a twin anew achieved, on fresh shots that the fit has not seen.
 
     Attributes
     ----------
@@ -137,8 +133,6 @@ class Refit:
         Against single read-outs.
     ceiling : float
         The `noise_ceiling` of these shots: no twin does better.
-    device_passes : int
-        What it cost.
     """
 
     nmse_before: float
@@ -174,7 +168,7 @@ def refit(
         Fresh drives, two read-outs each, see `refit_passes`. One in ten is for validation, and
         one in ten held out.
     x : Tensor, (n, input_dim), optional
-        Inputs that the layer sees, see `seen`: about half of the fresh shots take one of them,
+        Inputs of the layer, see `layer_drives`: about half of the fresh shots take one of them,
         the others random ones. By default all are random.
     reach : float
         How far the parameters of a shot are from the layer's own, at most.
@@ -196,11 +190,18 @@ def refit(
     twin = layer.twin
     if not isinstance(twin, PhysicsTwin | NeuralTwin):
         raise TwinError("this layer has no twin to fit; give it a PhysicsTwin or a NeuralTwin.")
-    fresh = _fresh(layer, shots, x, reach, seed)
+    fresh = _fresh_shots(layer, shots, x, reach, seed)
     held = characterize.shots(fresh, "test")
-    before = _error(twin, held)
-    fitted = _fitted(twin, fresh, shots, seed)
-    after = _error(fitted, held)
+    fitted: PhysicsTwin | NeuralTwin
+    if isinstance(twin, PhysicsTwin):
+        fitted = fit_physics(twin, fresh, shots=shots).twin
+    else:
+        rate = GENTLE * twin.architecture.learning_rate
+        fitted = fit_neural(twin, fresh, NeuralSettings(learning_rate=rate, seed=seed)).twin
+    before, after = (
+        characterize.nmse(predict(one, held.x, held.theta).expand_as(held.y), held.y)
+        for one in (twin, fitted)
+    )
     if not after < before:
         raise TwinError(
             f"the twin is as it was: fitted to {shots} fresh shots, its NMSE on others would have "
@@ -222,11 +223,7 @@ def refit_passes(shots: int = 200) -> int:
     return READOUTS * shots
 
 
-def _measured(system: PhysicalSystem, x: Tensor, theta: Tensor, repeats: int) -> Tensor:
-    return torch.stack([system(x, theta) for _ in range(repeats)])
-
-
-def _fresh(
+def _fresh_shots(
     layer: PhysicalLayer, shots: int, x: Tensor | None, reach: float, seed: int
 ) -> xr.Dataset:
     system, generator = layer.system, seeded(seed)
@@ -238,16 +235,3 @@ def _fresh(
     away = characterize.random_drives(shots, system.param_dim, SMOOTH, generator)
     theta = (layer.theta.detach().clamp(0, 1) + reach * (2 * away - 1)).clamp(0, 1)
     return characterize.measured(system, drives, theta, repeats=READOUTS, seed=seed, reach=reach)
-
-
-def _error(twin: nn.Module, held: MeasuredShots) -> float:
-    return characterize.nmse(predict(twin, held.x, held.theta).expand_as(held.y), held.y)
-
-
-def _fitted(
-    twin: PhysicsTwin | NeuralTwin, fresh: xr.Dataset, shots: int, seed: int
-) -> PhysicsTwin | NeuralTwin:
-    if isinstance(twin, PhysicsTwin):
-        return fit_physics(twin, fresh, shots=shots).twin
-    rate = GENTLE * twin.architecture.learning_rate
-    return fit_neural(twin, fresh, NeuralSettings(learning_rate=rate, seed=seed)).twin

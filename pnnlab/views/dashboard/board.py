@@ -15,10 +15,8 @@ from pnnlab.background import Session
 from pnnlab.errors import PnnlabError
 from pnnlab.protocols import Cost
 from pnnlab.runs import Run
-from pnnlab.runs.run import prepared
 from pnnlab.tasks import Task
-from pnnlab.training import FitSettings, Objective, Reference, Training
-from pnnlab.training.training import MakeOptimizer
+from pnnlab.training import FitSettings, MakeOptimizer, Objective, Reference, Training
 from pnnlab.views.dashboard.details import SectionContext, Sections
 from pnnlab.views.dashboard.panels import training_panels
 from pnnlab.views.lineplot import number
@@ -49,7 +47,7 @@ async def watch(
     -------
     Training
     """
-    training = prepared(
+    training = Training(
         network, task, settings, epochs=epochs, seed=seed, objective=objective, optimizer=optimizer
     )
     source = training if folder is None else Run.open(folder, training)

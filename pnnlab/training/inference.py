@@ -1,16 +1,35 @@
-"""`journey`: one example on its way through a network, with what every physical layer did to it."""
+"""What goes through the physical layers of a network when it is given examples."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from pnnlab.errors import ShapeError
 from pnnlab.layers import PhysicalLayer, observed, on_device, on_twin, physical_layers
-from pnnlab.training.layer_drives import passes_so_far
+from pnnlab.training.cost import passes_so_far
+from pnnlab.training.evaluation import left_as_it_was, outputs
+
+
+def layer_drives(network: nn.Module, x: Tensor) -> dict[PhysicalLayer, Tensor]:
+    """Send ``x`` through the devices, and collect the drives of every physical layer.
+
+    Costs `passes_per_example` for each. The network is left as it was.
+
+    Returns
+    -------
+    dict of PhysicalLayer to Tensor, (rows, input_dim)
+        Clamped to [0, 1]; of a layer that takes several shots an example, all of them.
+    """
+    drives: dict[PhysicalLayer, list[Tensor]] = {layer: [] for layer in physical_layers(network)}
+    with on_device(network), observed(network, lambda layer, x, *_: drives[layer].append(x)):
+        outputs(network, x)
+    return {layer: torch.cat(rows) for layer, rows in drives.items()}
+
+
+def spread(drives: Tensor, rows: int) -> Tensor:
+    """Take ``rows`` of the drives, spread evenly over all of them."""
+    return drives[torch.arange(rows) * len(drives) // rows]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -25,7 +44,7 @@ class Stage:
         What went into the device, in [0, 1]. One row, unless the layer divides an example into
         several shots.
     theta : Tensor, (param_dim,)
-        The parameters it was set to, in [0, 1].
+        Its parameters, in [0, 1].
     measured : Tensor, (shots, output_dim)
         What the device gave, in the unit of its read-out.
     modelled : Tensor, (shots, output_dim), or None
@@ -62,21 +81,16 @@ class Journey:
     Attributes
     ----------
     x : Tensor, (features,)
-        The example.
     stages : tuple of Stage
         The physical layers, in the order in which it met them.
-    logits, probabilities : Tensor, (classes,)
-        What the network says, and the softmax of it.
+    probabilities : Tensor, (classes,)
     twin_probabilities : Tensor, (classes,), or None
-        What it says if every physical layer is its twin, from the first on; None where one has
-        no twin, and in a digital network.
-    device_passes : int
-        Shots that it cost.
+        If every physical layer is its twin, from the first on; None where one has no twin, and in
+        a digital network.
     """
 
     x: Tensor
     stages: tuple[Stage, ...]
-    logits: Tensor
     probabilities: Tensor
     twin_probabilities: Tensor | None
     device_passes: int
@@ -84,11 +98,11 @@ class Journey:
     @property
     def winner(self) -> int:
         """The class that the network names."""
-        return int(self.logits.argmax())
+        return int(self.probabilities.argmax())
 
 
 def journey(network: nn.Module, x: Tensor) -> Journey:
-    """Send one example through the devices of ``network`` and note what happens on the way.
+    """Send one example through the devices of ``network``, and keep what each layer did.
 
     The network is used as it is when it has been trained: normalisation by its kept statistics.
     Nothing of it is changed, and only the devices are driven, once for each shot.
@@ -98,7 +112,6 @@ def journey(network: nn.Module, x: Tensor) -> Journey:
     network : nn.Module
         Gives logits, (batch, classes). May hold any number of physical layers.
     x : Tensor, (features,) or (1, features)
-        The example, as the network was trained on them.
 
     Raises
     ------
@@ -113,48 +126,31 @@ def journey(network: nn.Module, x: Tensor) -> Journey:
     layers = physical_layers(network)
     before = passes_so_far(network)
     stages: list[Stage] = []
-    with _left_as_it_was(network), torch.no_grad():
-        with on_device(network), observed(network, partial(_note, stages)):
-            logits = network(row)[0]
-        said: Tensor | None = None
+
+    def note(layer: PhysicalLayer, drive: Tensor, theta: Tensor, measured: Tensor) -> None:
+        stages.append(
+            Stage(
+                name=f"{len(stages) + 1} · {layer.system.name}",
+                drive=drive,
+                theta=theta,
+                measured=measured,
+                modelled=None if layer.twin is None else layer.twin(drive, theta),
+                clamped=layer.clamped,
+            )
+        )
+
+    twin_probabilities: Tensor | None = None
+    with left_as_it_was(network):
+        network.eval()
+        with on_device(network), observed(network, note):
+            probabilities = network(row)[0].softmax(0)
         if layers and all(layer.twin is not None for layer in layers):
             with on_twin(network):
-                said = network(row)[0].softmax(0)
+                twin_probabilities = network(row)[0].softmax(0)
     return Journey(
         x=row[0].clone(),
         stages=tuple(stages),
-        logits=logits,
-        probabilities=logits.softmax(0),
-        twin_probabilities=said,
+        probabilities=probabilities,
+        twin_probabilities=twin_probabilities,
         device_passes=passes_so_far(network) - before,
     )
-
-
-def _note(
-    stages: list[Stage], layer: PhysicalLayer, drive: Tensor, theta: Tensor, measured: Tensor
-) -> None:
-    stages.append(
-        Stage(
-            name=f"{len(stages) + 1} · {layer.system.name}",
-            drive=drive,
-            theta=theta,
-            measured=measured,
-            modelled=None if layer.twin is None else layer.twin(drive, theta),
-            clamped=layer.clamped,
-        )
-    )
-
-
-@contextmanager
-def _left_as_it_was(network: nn.Module) -> Iterator[None]:
-    """Evaluate inside; afterwards every module is in its mode and every layer has its notes."""
-    modes = [(module, module.training) for module in network.modules()]
-    notes = [(layer, layer.penalty, layer.clamped) for layer in physical_layers(network)]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-        for layer, penalty, clamped in notes:
-            layer.penalty, layer.clamped = penalty, clamped
