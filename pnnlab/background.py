@@ -131,11 +131,7 @@ class Session:
         """Call ``callback`` whenever the status, a request, the tasks or the notice have changed.
 
         It is called by the thread that made the change, not for each record, and must be quick.
-
-        Returns
-        -------
-        callable
-            Ends the observation.
+        The function that is returned ends the observation.
         """
         with self._lock:
             self._observers.append(callback)
@@ -148,13 +144,7 @@ class Session:
         return forget
 
     def start(self) -> Self:
-        """Begin to train.
-
-        Raises
-        ------
-        RunError
-            The session has begun or was stopped before.
-        """
+        """Begin to train; a session begins once."""
         with self._lock:
             if self.status != "ready":
                 raise RunError(
@@ -192,11 +182,6 @@ class Session:
         """Write a checkpoint after the present step, also while paused.
 
         A checkpoint that cannot be written does not end the training: `notice` says why.
-
-        Raises
-        ------
-        RunError
-            The session does not drive a run, or is not active.
         """
         if not self.can_checkpoint:
             raise RunError(
@@ -219,17 +204,8 @@ class Session:
         A training that is stopped, or fails, refuses the actions that have not begun; one that
         finishes leaves them to be carried out.
 
-        Parameters
-        ----------
-        name : str
-            Shown while it waits or runs.
-        action : callable
-            Takes nothing; what it returns is the result of the future.
-
-        Returns
-        -------
-        Future
-            ``result()`` waits for it; never call that within another action.
+        Its name is shown while it waits or runs. ``result()`` of the future waits for it; never
+        call that within another action.
         """
         future: Future[T] = Future()
         with self._lock:
@@ -239,13 +215,7 @@ class Session:
         return future
 
     def scale_rate(self, factor: float) -> "Future[None]":
-        """Multiply the learning rate of all steps to come, see `Training.scale_rate`.
-
-        Raises
-        ------
-        RunError
-            The session does not know what it trains.
-        """
+        """Multiply the learning rate of all steps to come, see `Training.scale_rate`."""
         training = self.training
         if training is None:
             raise RunError("this session drives no Training: make it by Session(training).")
@@ -255,14 +225,8 @@ class Session:
     def join(self) -> None:
         """Wait, as a script does, until the session has ended.
 
-        Ctrl-C stops the session, waits for its last step and is raised again.
-
-        Raises
-        ------
-        RunError
-            The session was never started.
-        BaseException
-            Whatever the training failed of.
+        Ctrl-C stops the session, waits for its last step and is raised again, as is whatever the
+        training failed of.
         """
         with self._waiting():
             while not self._ended.wait(POLL_SECONDS):

@@ -28,7 +28,7 @@ from pnnlab.training import (
     remember,
 )
 from pnnlab.training.cost import passes_so_far
-from pnnlab.training.inference import spread
+from pnnlab.training.inference import working_points
 
 
 def make_network(strengths: tuple[float, float] = (1.1, 1.1), noise: float = 0.0) -> nn.Sequential:
@@ -64,7 +64,7 @@ def test_seen_are_the_drives_that_reach_the_devices() -> None:
     assert torch.equal(second, network[1].drive(between))
     reference = remember(network, x)[1]
     assert reference.theta[:3].tolist() == [0.0, 1.0, 0.5]
-    assert torch.equal(spread(first, 20), first[::3])
+    assert torch.equal(working_points(network, x)[0][1], first[::3])
     assert not network[1]._forward_hooks
 
 

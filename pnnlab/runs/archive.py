@@ -98,16 +98,8 @@ def list_runs(root: str | Path) -> list[RunInfo]:
 def export(folder: str | Path) -> Path:
     """Write the journal of a run as labelled netCDF, ``journal.nc`` in its folder.
 
-    Returns
-    -------
-    Path
-        Of a file with dimensions ``step`` and ``layer``, NaN where a step had no evaluation, and
-        the provenance of every session as JSON in its attributes.
-
-    Raises
-    ------
-    RunError
-        There is no run in ``folder``, or the folder cannot be written.
+    Its dimensions are ``step`` and ``layer``. It holds NaN where a step had no evaluation, and the
+    provenance of every session as JSON in its attributes. Errors as of `read_journal`.
     """
     folder = user_path(folder)
     with reading(folder) as (journal, run):

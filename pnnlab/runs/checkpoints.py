@@ -25,12 +25,7 @@ def save_checkpoint(
 ) -> None:
     """Write a checkpoint; whatever happens, a whole one stays in ``folder``.
 
-    Raises
-    ------
-    OSError
-        Disk full, no permission, or the disk has not kept what was written.
-    RunError
-        Something in ``state`` cannot be read again.
+    A disk that is full or has not kept what was written raises `OSError`.
     """
     content = {"format": FORMAT, "run": run, "identity": identity, "training": state}
     try:
@@ -44,15 +39,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: Path, run: str, identity: dict[str, Any]) -> dict[str, Any]:
-    """Read the `Training.state` in a checkpoint of this run.
-
-    Raises
-    ------
-    DamagedError
-        The file is missing, damaged, or holds more than tensors and plain data.
-    RunError
-        It is a whole checkpoint, of another run.
-    """
+    """Read the `Training.state` in a checkpoint of this run."""
     try:
         content = read_tensors(path)
     except FileNotFoundError as error:
@@ -77,13 +64,7 @@ def load_checkpoint(path: Path, run: str, identity: dict[str, Any]) -> dict[str,
 
 
 def newest_whole(folder: Path, run: str, identity: dict[str, Any]) -> tuple[dict[str, Any], str]:
-    """Read the newest `Training.state` that is whole, and why it is not the newest of all, if so.
-
-    Raises
-    ------
-    RunError
-        None is whole, or they belong to another run.
-    """
+    """Read the newest `Training.state` that is whole, and why it is not the newest, if so."""
     try:
         return load_checkpoint(folder / NEWEST, run, identity), ""
     except DamagedError as error:

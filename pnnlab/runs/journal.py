@@ -6,6 +6,7 @@ Tables: ``run`` (one row), ``session`` (one row each time the run was begun or r
 
 import json
 import math
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import fields
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from pnnlab.errors import RunError
-from pnnlab.provenance import utc_now
+from pnnlab.provenance import provenance, utc_now
 from pnnlab.storage import Database, insert, writable
 from pnnlab.training import Record
 
@@ -58,13 +59,7 @@ class NoRunError(RunError):
 
 
 class Journal:
-    """An open journal. Whoever opens it closes it; it raises the errors of `sqlite3`.
-
-    Attributes
-    ----------
-    writable : bool
-        Whether this process may write it. It can be read in any case.
-    """
+    """An open journal. Whoever opens it closes it; it raises the errors of `sqlite3`."""
 
     def __init__(self, folder: Path, *, create: bool = False) -> None:
         self.path = folder / JOURNAL
@@ -85,15 +80,15 @@ class Journal:
         values = row | {"identity": json.dumps(row["identity"])}
         _DATABASE.describe(self.connection, **values)
 
-    def begin_session(self, step: int, process: int, provenance: Row) -> int:
-        """Begin a session at ``step``, move later records aside, and return its number."""
+    def begin_session(self, step: int) -> int:
+        """Begin a session of this process at ``step``, and move later records aside."""
         session = insert(
             self.connection,
             "session",
             began=utc_now(),
             step=step,
-            process=process,
-            provenance=json.dumps(provenance),
+            process=os.getpid(),
+            provenance=json.dumps(provenance()),
         )
         self.connection.execute(
             f"INSERT INTO superseded (before_session, {_NAMES})"
@@ -142,13 +137,7 @@ class Journal:
 
 @contextmanager
 def reading(folder: Path) -> Iterator[tuple[Journal, Row]]:
-    """Open the journal of an existing run, and read the row of the run.
-
-    Raises
-    ------
-    RunError
-        There is no run in ``folder``, or its journal cannot be read.
-    """
+    """Open the journal of an existing run, and read the row of the run."""
     if not (folder / JOURNAL).is_file():
         raise NoRunError(f"there is no run in {folder}: begin one there with Run.create.")
     with _DATABASE.explained(folder / JOURNAL), closing(Journal(folder)) as journal:

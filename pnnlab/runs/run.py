@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import re
 import sqlite3
 import time
@@ -21,7 +20,7 @@ from tqdm.auto import tqdm
 from pnnlab.errors import RunError
 from pnnlab.layers import physical_layers
 from pnnlab.plain import plain, whole
-from pnnlab.provenance import provenance, utc_now
+from pnnlab.provenance import utc_now
 from pnnlab.runs.checkpoints import clear, differences, newest_whole, save_checkpoint, summed_up
 from pnnlab.runs.journal import Journal, NoRunError, Row, reading
 from pnnlab.storage import transaction, user_path
@@ -106,17 +105,9 @@ class Run:
         description: str = "",
         checkpoint_every: int = 200,
     ) -> "Run":
-        """Begin a run in a new folder, or in one that holds no run yet.
-
-        Raises
-        ------
-        RunError
-            There is a run in ``folder`` already, or the folder cannot be written.
-        RangeError
-            ``checkpoint_every`` is less than one step.
-        """
+        """Begin a run in a folder that holds none, or raise `RunError`; parameters as of `open`."""
         folder = user_path(folder)
-        row = {
+        row: Row = {
             "id": uuid.uuid4().hex,
             "began": utc_now(),
             "description": description,
@@ -124,7 +115,8 @@ class Run:
             "checkpoint_every": whole("checkpoint_every", checkpoint_every, 1),
             "identity": identity(training, parameters),
         }
-        try:
+        advice = "choose a folder that you may write to, on a disk with space."
+        with _explained(f"no run can be made in {folder}", advice):
             folder.mkdir(parents=True, exist_ok=True)
             with _locked(folder), closing(Journal(folder, create=True)) as journal:
                 if journal.run() is not None:
@@ -136,12 +128,7 @@ class Run:
                 save_checkpoint(folder, row["id"], row["identity"], training.state())
                 with transaction(journal.connection):
                     journal.begin_run(row)
-                    session = journal.begin_session(training.step, os.getpid(), provenance())
-        except (OSError, sqlite3.Error) as error:
-            raise RunError(
-                f"no run can be made in {folder} ({error}): choose a folder that you may write to, "
-                "on a disk with space."
-            ) from error
+                    session = journal.begin_session(training.step)
         return cls(folder, training, row, session)
 
     @classmethod
@@ -154,16 +141,10 @@ class Run:
     ) -> "Run":
         """Put ``training`` where the run in ``folder`` stopped, ready to go on.
 
-        Records of steps after the checkpoint will be made again; what was measured in them is kept
-        in the journal's table ``superseded``. A run that has come to its end is opened where
-        nothing may be written, too.
-
-        Parameters
-        ----------
-        training : Training
-            Built as it was when the run began: same network, systems, data and settings.
-        parameters : Mapping, optional
-            Those of the run, if they are to be compared.
+        ``training`` is built as it was when the run began: same network, systems, data, settings
+        and, where they are given, parameters. Records of steps after the checkpoint will be made
+        again; what was measured in them is kept in the journal's table ``superseded``. A run that
+        has come to its end is opened where nothing may be written, too.
 
         Raises
         ------
@@ -193,17 +174,13 @@ class Run:
             training.restore(state)
             if not journal.writable:
                 return cls(folder, training, row, journal.sessions()[-1]["id"], writable=False)
-            try:
+            advice = "free some space, or copy it to where you may write, and resume it anew."
+            with _explained(f"the run in {folder} cannot go on there", advice):
                 clear(folder, damaged=bool(warning))
                 with transaction(journal.connection):
-                    session = journal.begin_session(training.step, os.getpid(), provenance())
+                    session = journal.begin_session(training.step)
                     if warning:
                         journal.note(session, training.step, warning)
-            except (OSError, sqlite3.Error) as error:
-                raise RunError(
-                    f"the run in {folder} cannot go on there ({error}): free some space, or copy "
-                    "the folder to where you may write, and resume it anew."
-                ) from error
         if warning:
             warnings.warn(warning, RuntimeWarning, stacklevel=2)
         return cls(folder, training, row, session)
@@ -212,12 +189,8 @@ class Run:
         """Train to the end as `Training.records` does, keeping every record.
 
         Checkpoints are written at intervals, and when the iteration ends: by itself, because nobody
-        iterates on, or by an exception.
-
-        Raises
-        ------
-        RunError
-            The folder cannot be written. Training stops after a whole step, intact in memory.
+        iterates on, or by an exception. A folder that cannot be written raises `RunError`; training
+        then stops after a whole step, intact in memory.
         """
         if self._journal is not None:
             raise RunError(f"the run in {self.folder} is being iterated already.")
@@ -240,11 +213,8 @@ class Run:
     def checkpoint(self) -> None:
         """Write the state after the last whole step, and every record up to it, now.
 
-        Raises
-        ------
-        RunError
-            The folder cannot be written, or belongs to someone who resumed the run since. The
-            checkpoints there were are still valid.
+        `RunError`: the folder cannot be written, or belongs to someone who resumed the run since.
+        The checkpoints there were are still valid.
         """
         self._write(checkpoint=True)
 
@@ -259,26 +229,23 @@ class Run:
     def _write(self, *, checkpoint: bool) -> None:
         records = tuple(self._pending)
         notes = self.training.notes[self._noted :]
-        with self._held() as journal:
-            try:
-                with transaction(journal.connection):
-                    journal.write(records)
-                    for step, message in notes:
-                        journal.note(self._session, step, message)
-                self._noted += len(notes)
-                del self._pending[: len(records)]
-                self._committed = time.monotonic()
-                if checkpoint:
-                    row, state = self._row, self.training.state()
-                    save_checkpoint(self.folder, row["id"], row["identity"], state)
-                    self._checkpointed = time.monotonic()
-            except (OSError, sqlite3.Error) as error:
-                raise RunError(
-                    f"{self.folder} cannot be written ({error}). Nothing is lost: the training is "
-                    f"intact in memory at step {self.training.step}, and the last checkpoint is "
-                    "valid. Free some space there, or close what holds it, then call checkpoint() "
-                    "on this run; iterating records() goes on."
-                ) from error
+        advice = (
+            f"nothing is lost, the training is intact in memory at step {self.training.step}, and "
+            "the last checkpoint is valid. Free some space there, or close what holds it, then "
+            "call checkpoint() on this run; iterating records() goes on."
+        )
+        with self._held() as journal, _explained(f"{self.folder} cannot be written", advice):
+            with transaction(journal.connection):
+                journal.write(records)
+                for step, message in notes:
+                    journal.note(self._session, step, message)
+            self._noted += len(notes)
+            del self._pending[: len(records)]
+            self._committed = time.monotonic()
+            if checkpoint:
+                row, state = self._row, self.training.state()
+                save_checkpoint(self.folder, row["id"], row["identity"], state)
+                self._checkpointed = time.monotonic()
 
     @contextmanager
     def _held(self) -> Iterator[Journal]:
@@ -297,6 +264,14 @@ class Run:
                 yield journal
             finally:
                 self._journal = None
+
+
+@contextmanager
+def _explained(problem: str, advice: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        raise RunError(f"{problem} ({error}): {advice}") from error
 
 
 @contextmanager
@@ -326,20 +301,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def identity(training: Training, parameters: Mapping[str, object] | None = None) -> dict[str, Any]:
-    """Describe what makes a training the one it is; only one of equal identity resumes a run.
-
-    Parameters
-    ----------
-    training : Training
-    parameters : Mapping, optional
-        What cannot be seen from it, such as the unit of a device that does not tell its own.
-
-    Returns
-    -------
-    dict
-        Settings, tensors and modules of the network, systems, gradient rules and a digest of the
-        data, as JSON holds them.
-    """
+    """Describe a training, as JSON holds it; only one of equal identity resumes a run."""
     network = training.network
     state = network.state_dict()
     described = {

@@ -8,7 +8,7 @@ from pnnlab.errors import RangeError, TwinError
 from pnnlab.layers import physical_layers
 from pnnlab.plain import whole
 from pnnlab.training.cost import passes_per_example, passes_so_far
-from pnnlab.training.inference import layer_drives, spread
+from pnnlab.training.inference import working_points
 from pnnlab.twins import agreement_at
 
 COTANGENTS = 8  # random directions in the outputs for each one in the inputs
@@ -34,23 +34,8 @@ def alignment(
     """Compare, layer by layer, the twin's vector-Jacobian products with the device's differences.
 
     Every layer is tested where it works: with its present parameters, at the inputs that reach
-    its device when ``x`` is sent through the devices before it, ``len(x)`` of them. The cost is
-    that of `alignment_passes`.
-
-    Parameters
-    ----------
-    network : nn.Module
-    x : Tensor, (points, features)
-        A few examples.
-    directions, repeats, seed
-        See `pnnlab.twins.agreement_at`.
-
-    Raises
-    ------
-    TwinError
-        A physical layer has no twin, or there is no physical layer.
-    RangeError
-        There are no examples, or a setting is out of range.
+    its device when ``x``, (points, features), is sent through the devices before it, ``len(x)`` of
+    them. A few are enough: see `alignment_passes`, and `pnnlab.twins.agreement_at`.
     """
     if not len(x):
         raise RangeError("alignment is taken at examples; give at least one.")
@@ -62,14 +47,14 @@ def alignment(
         agreement_at(
             layer.system,
             layer.twin,
-            spread(drives, len(x)),
-            layer.theta.detach().clamp(0, 1),
+            drives,
+            theta,
             directions=directions,
             cotangents=COTANGENTS,
             repeats=repeats,
             seed=seed + number,
         )
-        for number, (layer, drives) in enumerate(layer_drives(network, x).items())
+        for number, (layer, drives, theta) in enumerate(working_points(network, x))
         if layer.twin is not None
     ]
     return Alignment(

@@ -66,14 +66,9 @@ def multiply_adds(network: nn.Module) -> int:
 class Estimate:
     """Time and energy of some device passes, each as good as its assumptions.
 
-    Attributes
-    ----------
-    device_seconds, device_joules : float or None
-        None if a machine of the network does not say.
-    digital_joules : float
-        Of the arithmetic of a dense digital network of the same shape, given the same examples.
-    assumptions : tuple of str
-        Whole sentences, to be shown wherever the numbers are.
+    Device time or energy is None if a machine of the network does not say. The digital energy is
+    that of a dense digital network of the same shape, given the same examples. The assumptions are
+    whole sentences, to be shown wherever the numbers are.
     """
 
     device_passes: int
@@ -88,21 +83,8 @@ def estimate(
 ) -> Estimate:
     """Estimate time and energy of device passes, and of a dense digital network in their place.
 
-    Parameters
-    ----------
-    network : nn.Module
-        With at least one physical layer.
-    device_passes : int
-        Of all layers together, as a `Record` counts them. Every layer has its share.
-    costs : sequence of Cost, optional
-        One for each physical layer; by default what their systems say.
-
-    Raises
-    ------
-    RangeError
-        There is no physical layer, or the passes are negative.
-    ShapeError
-        Costs and physical layers are not as many.
+    The passes are those of all layers together, as a `Record` counts them; every layer has its
+    share. ``costs`` are one for each physical layer, by default what their systems say.
     """
     shots = shots_per_example(network)
     if not shots or device_passes < 0:

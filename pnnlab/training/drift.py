@@ -13,7 +13,7 @@ from pnnlab.layers import PhysicalLayer, physical_layers
 from pnnlab.plain import seeded, whole
 from pnnlab.protocols import PhysicalSystem
 from pnnlab.training.cost import passes_per_example
-from pnnlab.training.inference import layer_drives, spread
+from pnnlab.training.inference import working_points
 from pnnlab.twins import (
     NeuralSettings,
     NeuralTwin,
@@ -75,13 +75,7 @@ class Reference:
     def take(
         cls, system: PhysicalSystem, x: Tensor, theta: Tensor, repeats: int = 4
     ) -> "Reference":
-        """Measure now. Costs ``repeats * len(x)`` passes, and as many to compare with.
-
-        Raises
-        ------
-        RangeError
-            Fewer than two shots or two repeats: signal or noise would be unknown.
-        """
+        """Measure now. Costs ``repeats * len(x)`` passes, and as many to compare with."""
         if len(x) < 2 or repeats < 2:
             raise RangeError(
                 f"{len(x)} shots with {repeats} repeats tell no change from noise; take at least "
@@ -111,10 +105,8 @@ class Reference:
 def remember(network: nn.Module, x: Tensor, repeats: int = 4) -> tuple[Reference, ...]:
     """Take a reference of every physical layer, where it works when the network is given ``x``."""
     return tuple(
-        Reference.take(
-            layer.system, spread(drives, len(x)), layer.theta.detach().clamp(0, 1), repeats
-        )
-        for layer, drives in layer_drives(network, x).items()
+        Reference.take(layer.system, drives, theta, repeats)
+        for layer, drives, theta in working_points(network, x)
     )
 
 
@@ -125,14 +117,9 @@ def remembering_passes(network: nn.Module, points: int, repeats: int = 4) -> int
 
 @dataclass(frozen=True, kw_only=True)
 class Refit:
-    """What fitting a twin anew achieved, on fresh shots that the fit has not seen.
+    """What fitting a twin anew achieved: errors on single read-outs of shots that were held out.
 
-    Attributes
-    ----------
-    nmse_before, nmse_after : float
-        Against single read-outs.
-    ceiling : float
-        The `noise_ceiling` of these shots: no twin does better.
+    No twin does better than the ``ceiling``, the `noise_ceiling` of these shots.
     """
 
     nmse_before: float

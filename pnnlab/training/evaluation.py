@@ -131,15 +131,7 @@ def stuck(y: Tensor) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Confusion:
-    """True classes against those that a network names.
-
-    Attributes
-    ----------
-    targets, predicted : ndarray, (n,), int64
-        Of each example.
-    classes : tuple of str
-        Names of the classes.
-    """
+    """True classes against those that a network names, both (n,), and the names of the classes."""
 
     targets: NDArray[np.int64]
     predicted: NDArray[np.int64]
@@ -170,11 +162,6 @@ def confusion(
 
     That is on the devices within `pnnlab.layers.on_device`, on the twins within `on_twin`, and
     otherwise on what the layers' rule drives. ``classes`` are named by their numbers by default.
-
-    Raises
-    ------
-    ShapeError
-        There are no examples, or names and logits are not as many.
     """
     if not len(examples.x):
         raise ShapeError("there are no examples to confuse; give at least one.")

@@ -12,14 +12,10 @@ from pnnlab.training.evaluation import left_as_it_was, outputs
 
 
 def layer_drives(network: nn.Module, x: Tensor) -> dict[PhysicalLayer, Tensor]:
-    """Send ``x`` through the devices, and collect the drives of every physical layer.
+    """Send ``x`` through the devices, and collect the drives of every layer, (rows, input_dim).
 
-    Costs `passes_per_example` for each. The network is left as it was.
-
-    Returns
-    -------
-    dict of PhysicalLayer to Tensor, (rows, input_dim)
-        Clamped to [0, 1]; of a layer that takes several shots an example, all of them.
+    They are clamped to [0, 1]; of a layer that takes several shots an example, they are all of
+    them. The network is left as it was.
     """
     drives: dict[PhysicalLayer, list[Tensor]] = {layer: [] for layer in physical_layers(network)}
     with on_device(network), observed(network, lambda layer, x, *_: drives[layer].append(x)):
@@ -27,9 +23,13 @@ def layer_drives(network: nn.Module, x: Tensor) -> dict[PhysicalLayer, Tensor]:
     return {layer: torch.cat(rows) for layer, rows in drives.items()}
 
 
-def spread(drives: Tensor, rows: int) -> Tensor:
-    """Take ``rows`` of the drives, spread evenly over all of them."""
-    return drives[torch.arange(rows) * len(drives) // rows]
+def working_points(network: nn.Module, x: Tensor) -> list[tuple[PhysicalLayer, Tensor, Tensor]]:
+    """Every layer with ``len(x)`` of its drives, spread evenly over all of them, and its theta."""
+    rows = torch.arange(len(x))
+    return [
+        (layer, drives[rows * len(drives) // len(x)], layer.theta.detach().clamp(0, 1))
+        for layer, drives in layer_drives(network, x).items()
+    ]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -41,14 +41,11 @@ class Stage:
     name : str
         Number of the layer, from 1, and name of its system.
     drive : Tensor, (shots, input_dim)
-        What went into the device, in [0, 1]. One row, unless the layer divides an example into
-        several shots.
+        In [0, 1]. One row, unless the layer divides an example into several shots.
     theta : Tensor, (param_dim,)
-        Its parameters, in [0, 1].
-    measured : Tensor, (shots, output_dim)
-        What the device gave, in the unit of its read-out.
-    modelled : Tensor, (shots, output_dim), or None
-        What the twin gives at the same drive and parameters; None where there is no twin.
+    measured, modelled : Tensor, (shots, output_dim)
+        What the device gave, in the unit of its read-out, and what the twin gives at the same drive
+        and parameters; None where there is no twin.
     clamped : float
         Fraction of the drive that had to be clamped into [0, 1].
     """
@@ -112,13 +109,6 @@ def journey(network: nn.Module, x: Tensor) -> Journey:
     network : nn.Module
         Gives logits, (batch, classes). May hold any number of physical layers.
     x : Tensor, (features,) or (1, features)
-
-    Raises
-    ------
-    ShapeError
-        ``x`` is not one example.
-    RangeError
-        A device would be driven outside [0, 1]; it was not.
     """
     row = x.detach()[None] if x.ndim == 1 else x.detach()
     if row.ndim != 2 or len(row) != 1:

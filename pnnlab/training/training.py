@@ -168,13 +168,7 @@ class Training:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go back to a `state`.
-
-        Raises
-        ------
-        RunError
-            The state is that of another network, of other systems or of a run of other length.
-        """
+        """Go back to a `state` of the same network, systems and number of steps."""
         if state["steps"] != self.steps:
             raise RunError(
                 f"this checkpoint is of a run of {state['steps']} steps, and these settings give "
@@ -203,13 +197,7 @@ class Training:
         self.notes.append((self.step, message))
 
     def scale_rate(self, factor: float) -> None:
-        """Multiply the learning rate of all steps to come, on top of earlier changes.
-
-        Raises
-        ------
-        RangeError
-            ``factor`` is not a finite number above 0, or brings the rate out of all numbers.
-        """
+        """Multiply the learning rate of all steps to come, on top of earlier changes."""
         factor = real("the factor of the learning rate", factor)
         if not (0 < factor < math.inf and 0 < self.rate_scale * factor < math.inf):
             raise RangeError(
@@ -248,13 +236,7 @@ class Training:
         return order[number * size : (number + 1) * size]
 
     def advance(self) -> Record:
-        """Take one step, and evaluate if it is time to.
-
-        Raises
-        ------
-        TrainingError
-            The loss is not finite. The weights are still those of the step before.
-        """
+        """Take one step, and evaluate if it is due; a loss that is not finite changes no weight."""
         began = time.perf_counter()
         settings, network = self.settings, self.network
         chosen = self.batch()
