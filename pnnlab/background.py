@@ -100,13 +100,13 @@ class Session:
         return self.status in ("running", "paused")
 
     @property
-    def asked(self) -> frozenset[Request]:
+    def requests(self) -> frozenset[Request]:
         """What was asked for and waits for the end of the present step."""
         with self._lock:
             return self._requests - {"pause"} if self.status == "paused" else self._requests
 
     @property
-    def tasks(self) -> tuple[str, ...]:
+    def actions(self) -> tuple[str, ...]:
         """Names of the actions that wait or run, the next or running one first."""
         with self._lock:
             return tuple(self._actions.values())
@@ -190,7 +190,7 @@ class Session:
             )
         if not self.active:
             raise RunError(f"this session is {self.status}; only an active one is checkpointed.")
-        if "checkpoint" not in self.tasks:
+        if "checkpoint" not in self.actions:
             self.do("checkpoint", self._write_checkpoint)
 
     def do(self, name: str, action: Callable[[], T]) -> "Future[T]":

@@ -25,7 +25,7 @@ from pnnlab.training import (
     confusion,
     layer_drives,
     passes_per_example,
-    remember,
+    take_references,
 )
 from pnnlab.training.cost import passes_so_far
 from pnnlab.training.inference import working_points
@@ -62,7 +62,7 @@ def test_seen_are_the_drives_that_reach_the_devices() -> None:
     network.eval()
     between = network[0](x)
     assert torch.equal(second, network[1].drive(between))
-    reference = remember(network, x)[1]
+    reference = take_references(network, x)[1]
     assert reference.theta[:3].tolist() == [0.0, 1.0, 0.5]
     assert torch.equal(working_points(network, x)[0][1], first[::3])
     assert not network[1]._forward_hooks
@@ -188,7 +188,7 @@ def test_looking_changes_nothing_about_the_training() -> None:
             if record.step % 2:
                 looks.append(session.do("alignment", lambda: alignment(network, x)))
                 looks.append(session.do("confusion", lambda: confusion(network, watched.train)))
-                looks.append(session.do("drift", lambda: remember(network, x)))
+                looks.append(session.do("drift", lambda: take_references(network, x)))
             yield record
 
     torch.manual_seed(1)

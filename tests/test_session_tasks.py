@@ -82,7 +82,7 @@ def test_tasks_take_turns_with_the_steps(
     session.start()
     first = session.do("alignment", lambda: device.drive("alignment"))
     second = session.do("look", lambda: device.drive("look"))
-    assert session.tasks[-1] == "look"
+    assert session.actions[-1] == "look"
     steps.let(1)
     assert first.result(5) == "alignment"
     assert second.result(5) == "look"
@@ -94,7 +94,7 @@ def test_tasks_take_turns_with_the_steps(
     order = [what for what, _ in device.log]
     assert [what for what in order if not what.startswith("step")] == ["alignment", "look", "again"]
     assert {thread for _, thread in device.log} == {THREAD}
-    assert session.tasks == ()
+    assert session.actions == ()
 
 
 def test_a_paused_training_lends_its_device(
@@ -123,7 +123,7 @@ def test_without_a_training_a_task_runs_at_once_one_after_the_other(
 
     first, second = session.do("long", long), session.do("short", lambda: device.drive("short"))
     assert begun.wait(5)
-    assert session.tasks == ("long", "short")
+    assert session.actions == ("long", "short")
     assert not second.done()
     with pytest.raises(TimeoutError):
         second.result(0)
@@ -207,7 +207,7 @@ def test_a_training_that_is_stopped_or_fails_refuses_what_waits(how: str) -> Non
     with pytest.raises(RunError, match=f"{how} before this began; ask for it again"):
         waiting.result(5)
     wait_until(lambda: session.status == how)
-    assert session.tasks == ()
+    assert session.actions == ()
     assert session.do("alignment", lambda: 1).result(5) == 1  # and later ones are carried out
 
 
@@ -228,7 +228,7 @@ def test_observers_hear_of_beginning_and_end_and_callbacks_of_the_result(
     session: Session, caplog: pytest.LogCaptureFixture
 ) -> None:
     seen: list[tuple[str, ...]] = []
-    session.on_change(lambda: seen.append(session.tasks))
+    session.on_change(lambda: seen.append(session.actions))
     over = threading.Event()
     heard: list[str] = []
 

@@ -133,7 +133,7 @@ def test_a_stopped_training_goes_on_in_a_new_session() -> None:
         for taken in parts.records():
             if taken.step == 4:
                 gate.set()
-                wait_until(lambda: "stop" in first.asked)
+                wait_until(lambda: "stop" in first.requests)
             yield taken
 
     first = Session(Scripted(until_the_gate())).start()
@@ -390,12 +390,12 @@ def test_requests_show_until_they_are_done() -> None:
     begun.wait(5)
     session.pause()
     session.request_checkpoint()
-    assert session.asked == {"pause"}
-    assert session.tasks == ("checkpoint",)
+    assert session.requests == {"pause"}
+    assert session.actions == ("checkpoint",)
     assert session.status == "running"
     over.set()
     wait_until(lambda: session.status == "paused")
-    assert session.asked == frozenset()
+    assert session.requests == frozenset()
     session.stop()
     session.join()
 

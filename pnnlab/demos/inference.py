@@ -20,7 +20,7 @@ from pnnlab.errors import DataError, PnnlabError
 from pnnlab.layers import physical_layers
 from pnnlab.protocols import SimulatedSystem
 from pnnlab.tasks import Task
-from pnnlab.training import Journey, Stage, journey
+from pnnlab.training import Inference, LayerResponse, infer
 from pnnlab.views.controls import OneOf
 from pnnlab.views.lineplot import Line, Panel, number
 from pnnlab.views.parts import LatestRequests, button, count, discard, percent, style_sheet
@@ -32,28 +32,28 @@ FEW = 60  # points that are marked one by one
 Name = Callable[[int], str]
 
 
-def read_out_panel(stage: Stage) -> Panel:
+def read_out_panel(response: LayerResponse) -> Panel:
     """What the device gave, and the twin beside it."""
-    lines = [_line("device", stage.measured, "blue")]
-    if stage.modelled is not None:
-        lines.append(_line("twin", stage.modelled, "vermillion", dash=(6, 3)))
-    gap = "" if stage.gap is None else f" · gap {number(100 * stage.gap)} %"
+    lines = [_line("device", response.measured, "blue")]
+    if response.modelled is not None:
+        lines.append(_line("twin", response.modelled, "vermillion", dash=(6, 3)))
+    gap = "" if response.gap is None else f" · gap {number(100 * response.gap)} %"
     return Panel(
-        title=f"Layer {stage.name}{gap}",
-        x_label=f"output{_of_shots(stage)}",
+        title=f"Layer {response.name}{gap}",
+        x_label=f"output{_of_shots(response)}",
         y_label=READ_OUT,
         lines=lines,
     )
 
 
-def drive_panel(stage: Stage) -> Panel:
+def drive_panel(response: LayerResponse) -> Panel:
     """What went into the device."""
-    clamped = f" · {percent(stage.clamped)} clamped" if stage.clamped else ""
+    clamped = f" · {percent(response.clamped)} clamped" if response.clamped else ""
     return Panel(
-        title=f"Layer {stage.name}{clamped}",
-        x_label=f"input{_of_shots(stage)}",
+        title=f"Layer {response.name}{clamped}",
+        x_label=f"input{_of_shots(response)}",
         y_label="drive x (of its range)",
-        lines=[_line("drive", stage.drive, "green")],
+        lines=[_line("drive", response.drive, "green")],
         y_range=(0.0, 1.02),
     )
 
@@ -68,13 +68,13 @@ def waiting_panel(number_of_layer: int) -> Panel:
     )
 
 
-def verdict(went: Journey, given: Given, name: Name) -> str:
+def verdict(went: Inference, given: Given, name: Name) -> str:
     """What the network says, in words."""
-    sure = percent(float(went.probabilities[went.winner]))
-    where = "The device reads" if went.stages else "The network reads"
-    said = f"{where} {name(went.winner)}, {sure} sure"
+    sure = percent(float(went.probabilities[went.predicted]))
+    where = "The device reads" if went.responses else "The network reads"
+    said = f"{where} {name(went.predicted)}, {sure} sure"
     if given.label is not None:
-        right = given.label == went.winner
+        right = given.label == went.predicted
         said += ", and is right" if right else f", but it is {name(given.label)}"
     if went.twin_probabilities is None:
         return f"{said}."
@@ -83,17 +83,17 @@ def verdict(went: Journey, given: Given, name: Name) -> str:
     return f"{said}. Its twin alone would read {name(best)}, {alone} sure."
 
 
-def verdict_html(went: Journey, given: Given, source: Input) -> str:
+def verdict_html(went: Inference, given: Given, source: Input) -> str:
     """`verdict`, spoken by screen readers, with the winner large."""
-    mark = "" if given.label is None else ("✓" if given.label == went.winner else "✗")
+    mark = "" if given.label is None else ("✓" if given.label == went.predicted else "✗")
     return (
         f'<div role="status" class="pnn-verdict"><b aria-hidden="true">'
-        f"{escape(source.short(went.winner))} {mark}</b>"
+        f"{escape(source.short(went.predicted))} {mark}</b>"
         f"<span>{escape(verdict(went, given, source.name))}</span></div>"
     )
 
 
-def odds_html(went: Journey, name: Name) -> str:
+def odds_html(went: Inference, name: Name) -> str:
     """Every class with its probability, a bar as long, and a tick where the twin sees it."""
     twin = went.twin_probabilities
     rows = []
@@ -102,7 +102,7 @@ def odds_html(went: Journey, name: Name) -> str:
         if twin is not None:
             tick = f'<u style="left:{100 * float(twin[label]):.1f}%"></u>'
             spoken = f'<small class="pnn-spoken">, twin {percent(float(twin[label]))}</small>'
-        first = ' class="pnn-first"' if label == went.winner else ""
+        first = ' class="pnn-first"' if label == went.predicted else ""
         rows.append(
             f"<li{first}><span>{escape(name(label))}</span>"
             f'<i><em style="width:{100 * chance:.1f}%"></em>{tick}</i>'
@@ -112,30 +112,30 @@ def odds_html(went: Journey, name: Name) -> str:
     return f'<ul class="pnn-odds" aria-label="Probability of each class">{"".join(rows)}</ul>{key}'
 
 
-def travel_figure(source: Input, given: Given, went: Journey, passes: int) -> Picture:
-    """The journey as a still picture: the example, the read-outs of the layers, the classes."""
-    rows = 1 + (len(went.stages) + 1) // 2
+def travel_figure(source: Input, given: Given, went: Inference, passes: int) -> Picture:
+    """The inference as a still picture: the example, the read-outs of the layers, the classes."""
+    rows = 1 + (len(went.responses) + 1) // 2
     with rc_context(dict(STYLE)):
         figure = Figure(figsize=(9.6, 0.6 + 2.7 * rows), layout="constrained")
         grid = figure.subplots(rows, 2, squeeze=False)
         source.draw(grid[0, 0], given)
         _odds(grid[0, 1], went, source.short)
         for place, axes in enumerate(grid[1:].flat):
-            if place < len(went.stages):
-                read_out_panel(went.stages[place]).draw(axes)
+            if place < len(went.responses):
+                read_out_panel(went.responses[place]).draw(axes)
             else:
                 axes.remove()
-        spent = f"   ·   {passes} device passes" if went.stages else ""
+        spent = f"   ·   {passes} device passes" if went.responses else ""
         said = f"{verdict(went, given, source.name)}{spent}"
         figure.suptitle(said, fontsize=10, x=0.01, ha="left")
     return Picture(figure)
 
 
-def _odds(axes: Axes, went: Journey, name: Name) -> None:
+def _odds(axes: Axes, went: Inference, name: Name) -> None:
     labels = np.arange(len(went.probabilities))
     shown = axes.bar(labels, 100 * went.probabilities.numpy(), 0.6, color=PALETTE["blue"])
-    shown[went.winner].set_edgecolor("black")
-    shown[0].set_label("device" if went.stages else "network")
+    shown[went.predicted].set_edgecolor("black")
+    shown[0].set_label("device" if went.responses else "network")
     if went.twin_probabilities is not None:
         twin = 100 * went.twin_probabilities.numpy()
         axes.plot(labels, twin, "_", ms=14, mew=2, color=PALETTE["vermillion"], label="twin alone")
@@ -150,8 +150,8 @@ def _line(label: str, values: Tensor, color: str, dash: tuple[int, ...] = ()) ->
     return Line(label=label, x=x, y=y, color=color, dash=dash, markers=len(y) <= FEW)
 
 
-def _of_shots(stage: Stage) -> str:
-    return f", {len(stage.drive)} shots in a row" if len(stage.drive) > 1 else ""
+def _of_shots(response: LayerResponse) -> str:
+    return f", {len(response.drive)} shots in a row" if len(response.drive) > 1 else ""
 
 
 NOTHING = '<div role="status" class="pnn-verdict"><span>Nothing sent yet.</span></div>'
@@ -186,7 +186,7 @@ class LiveInference:
         The whole view, to be placed in a layout of your own.
     source : Input
         Pad or microphone, and the examples to choose from.
-    journey : Journey or None
+    inference : Inference or None
         The last one.
     passes : int
         Device passes that all journeys of this view have cost.
@@ -207,7 +207,7 @@ class LiveInference:
     ) -> None:
         self.network = network
         self.session = session
-        self.journey: Journey | None = None
+        self.inference: Inference | None = None
         self.passes = 0
         self.requests = LatestRequests()
         layers = physical_layers(network)
@@ -265,9 +265,9 @@ class LiveInference:
         DataError
             Nothing has been sent yet.
         """
-        if self.journey is None or self._given is None:
+        if self.inference is None or self._given is None:
             raise DataError("nothing has been sent yet: choose(0) sends the first test example.")
-        return travel_figure(self.source, self._given, self.journey, self.passes)
+        return travel_figure(self.source, self._given, self.inference, self.passes)
 
     def close(self) -> None:
         """Take the widgets off the page. The network stays as it is."""
@@ -276,7 +276,7 @@ class LiveInference:
 
     def _ask(self, given: Given) -> None:
         """Send an example soon; of several that wait, only the newest is sent."""
-        self.requests.ask("journey", partial(self._try, given))
+        self.requests.ask("inference", partial(self._try, given))
 
     def _on_again(self) -> None:
         if self._given is not None:
@@ -291,16 +291,16 @@ class LiveInference:
 
     def _travel(self, given: Given) -> None:
         with self._travelling:
-            act = partial(journey, self.network, given.x)
+            act = partial(infer, self.network, given.x)
             if self.session is None:
                 went = act()
             else:
                 went = self.session.do(f"{given.what} through the network", act).result()
-            self._given, self.journey = given, went
+            self._given, self.inference = given, went
             self.passes += went.device_passes
             self._show(given, went)
 
-    def _show(self, given: Given, went: Journey) -> None:
+    def _show(self, given: Given, went: Inference) -> None:
         self.source.show(given)
         self._verdict.value = verdict_html(went, given, self.source)
         self._odds.value = odds_html(went, self.source.name)
@@ -310,15 +310,15 @@ class LiveInference:
         self._count()
 
     def _show_stages(self) -> None:
-        if self.journey is not None:
+        if self.inference is not None:
             panel = dict(SHOWN)[self.shown.value]
-            self.plots.show([panel(stage) for stage in self.journey.stages])
+            self.plots.show([panel(response) for response in self.inference.responses])
 
     def _count(self) -> None:
         if not physical_layers(self.network):
             self._cost.value = "A digital network: no device is driven."
-        elif self.journey is not None:
-            each = count(self.journey.device_passes)
+        elif self.inference is not None:
+            each = count(self.inference.device_passes)
             spent = f"{each} device passes for this one, {count(self.passes)} so far"
             self._cost.value = f"<span>{spent}</span>"
         else:

@@ -7,13 +7,13 @@ What needs a device here drives it at once: during a training, hand it to
 from pnnlab.training.alignment import Alignment, alignment, alignment_passes
 from pnnlab.training.cost import Estimate, estimate, passes_per_example
 from pnnlab.training.drift import (
-    DriftNow,
+    Drift,
     Reference,
     Refit,
+    reference_passes,
     refit,
     refit_passes,
-    remember,
-    remembering_passes,
+    take_references,
 )
 from pnnlab.training.evaluation import (
     Confusion,
@@ -22,7 +22,7 @@ from pnnlab.training.evaluation import (
     evaluate,
     scores,
 )
-from pnnlab.training.inference import Journey, Stage, journey, layer_drives
+from pnnlab.training.inference import Inference, LayerResponse, infer, layer_drives
 from pnnlab.training.objectives import CLASSIFICATION, REGRESSION, Labels, Objective
 from pnnlab.training.records import Curves, Floats, History, Record
 from pnnlab.training.training import FitSettings, MakeOptimizer, Training
@@ -33,19 +33,19 @@ __all__ = [
     "Alignment",
     "Confusion",
     "Curves",
-    "DriftNow",
+    "Drift",
     "Estimate",
     "FitSettings",
     "Floats",
     "History",
-    "Journey",
+    "Inference",
     "Labels",
+    "LayerResponse",
     "MakeOptimizer",
     "Objective",
     "Record",
     "Reference",
     "Refit",
-    "Stage",
     "Training",
     "accuracy",
     "alignment",
@@ -53,12 +53,12 @@ __all__ = [
     "confusion",
     "estimate",
     "evaluate",
-    "journey",
+    "infer",
     "layer_drives",
     "passes_per_example",
+    "reference_passes",
     "refit",
     "refit_passes",
-    "remember",
-    "remembering_passes",
     "scores",
+    "take_references",
 ]

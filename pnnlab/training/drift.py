@@ -30,14 +30,14 @@ GENTLE = 0.2  # of an architecture's learning rate, for weights that are nearly 
 
 
 @dataclass(frozen=True, kw_only=True)
-class DriftNow:
+class Drift:
     """How far a device has gone from its reference.
 
     Attributes
     ----------
     rms : float
         Rms change of the read-outs, in their units, without the noise's share.
-    certain : float
+    detectable : float
         The smallest rms change that could be told from noise here.
     nmse : float
         The squared change over the variance of the read-outs of the reference from input to input:
@@ -45,14 +45,14 @@ class DriftNow:
     """
 
     rms: float
-    certain: float
+    detectable: float
     nmse: float
     device_passes: int
 
     @property
-    def told_from_noise(self) -> bool:
+    def significant(self) -> bool:
         """Whether the change is larger than noise could make it seem."""
-        return self.rms > self.certain
+        return self.rms > self.detectable
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -85,7 +85,7 @@ class Reference:
         y = torch.stack([system(x, theta) for _ in range(repeats)])
         return cls(system=system, x=x, theta=theta, y=y)
 
-    def compare(self) -> DriftNow:
+    def compare(self) -> Drift:
         """Take the same shots again."""
         before = self.system.passes
         again = Reference.take(self.system, self.x, self.theta, len(self.y))
@@ -94,15 +94,15 @@ class Reference:
         change = (now.mean(0) - then.mean(0)).square().mean() - variance
         # The mean of k squares of normal errors scatters by sqrt(2 / k) of their variance.
         scatter = variance * math.sqrt(2 / now[0].numel())
-        return DriftNow(
+        return Drift(
             rms=float(change.clamp_min(0).sqrt()),
-            certain=float((CERTAIN * scatter).sqrt()),
+            detectable=float((CERTAIN * scatter).sqrt()),
             nmse=float(change.clamp_min(0) / then.mean(0).var(0, correction=0).mean()),
             device_passes=self.system.passes - before,
         )
 
 
-def remember(network: nn.Module, x: Tensor, repeats: int = 4) -> tuple[Reference, ...]:
+def take_references(network: nn.Module, x: Tensor, repeats: int = 4) -> tuple[Reference, ...]:
     """Take a reference of every physical layer, where it works when the network is given ``x``."""
     return tuple(
         Reference.take(layer.system, drives, theta, repeats)
@@ -110,8 +110,8 @@ def remember(network: nn.Module, x: Tensor, repeats: int = 4) -> tuple[Reference
     )
 
 
-def remembering_passes(network: nn.Module, points: int, repeats: int = 4) -> int:
-    """Device passes that `remember` costs with so many examples."""
+def reference_passes(network: nn.Module, points: int, repeats: int = 4) -> int:
+    """Device passes that `take_references` costs with so many examples."""
     return points * (passes_per_example(network) + repeats * len(physical_layers(network)))
 
 

@@ -33,7 +33,7 @@ def working_points(network: nn.Module, x: Tensor) -> list[tuple[PhysicalLayer, T
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Stage:
+class LayerResponse:
     """One physical layer on the way, and its twin beside it.
 
     Attributes
@@ -72,13 +72,13 @@ class Stage:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Journey:
+class Inference:
     """One example on its way through a network, on the device.
 
     Attributes
     ----------
     x : Tensor, (features,)
-    stages : tuple of Stage
+    responses : tuple of LayerResponse
         The physical layers, in the order in which it met them.
     probabilities : Tensor, (classes,)
     twin_probabilities : Tensor, (classes,), or None
@@ -87,18 +87,18 @@ class Journey:
     """
 
     x: Tensor
-    stages: tuple[Stage, ...]
+    responses: tuple[LayerResponse, ...]
     probabilities: Tensor
     twin_probabilities: Tensor | None
     device_passes: int
 
     @property
-    def winner(self) -> int:
+    def predicted(self) -> int:
         """The class that the network names."""
         return int(self.probabilities.argmax())
 
 
-def journey(network: nn.Module, x: Tensor) -> Journey:
+def infer(network: nn.Module, x: Tensor) -> Inference:
     """Send one example through the devices of ``network``, and keep what each layer did.
 
     The network is used as it is when it has been trained: normalisation by its kept statistics.
@@ -115,12 +115,12 @@ def journey(network: nn.Module, x: Tensor) -> Journey:
         raise ShapeError(f"x has shape {tuple(x.shape)}; give one example, as in task.test.x[0].")
     layers = physical_layers(network)
     before = passes_so_far(network)
-    stages: list[Stage] = []
+    responses: list[LayerResponse] = []
 
     def note(layer: PhysicalLayer, drive: Tensor, theta: Tensor, measured: Tensor) -> None:
-        stages.append(
-            Stage(
-                name=f"{len(stages) + 1} · {layer.system.name}",
+        responses.append(
+            LayerResponse(
+                name=f"{len(responses) + 1} · {layer.system.name}",
                 drive=drive,
                 theta=theta,
                 measured=measured,
@@ -137,9 +137,9 @@ def journey(network: nn.Module, x: Tensor) -> Journey:
         if layers and all(layer.twin is not None for layer in layers):
             with on_twin(network):
                 twin_probabilities = network(row)[0].softmax(0)
-    return Journey(
+    return Inference(
         x=row[0].clone(),
-        stages=tuple(stages),
+        responses=tuple(responses),
         probabilities=probabilities,
         twin_probabilities=twin_probabilities,
         device_passes=passes_so_far(network) - before,

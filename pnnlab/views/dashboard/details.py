@@ -18,7 +18,7 @@ from pnnlab.protocols import Cost
 from pnnlab.training import (
     Alignment,
     Confusion,
-    DriftNow,
+    Drift,
     Estimate,
     Record,
     Reference,
@@ -30,10 +30,10 @@ from pnnlab.training import (
     estimate,
     layer_drives,
     passes_per_example,
+    reference_passes,
     refit,
     refit_passes,
-    remember,
-    remembering_passes,
+    take_references,
 )
 from pnnlab.views.confusion_view import ConfusionView
 from pnnlab.views.controls import Entry, Folds, OneOf
@@ -529,7 +529,7 @@ class DriftLook:
     """All layers compared with what was remembered, once."""
 
     step: int
-    layers: tuple[DriftNow, ...]
+    layers: tuple[Drift, ...]
 
 
 @final
@@ -552,7 +552,7 @@ class DriftSection(Section):
             "Remember how the device is now",
             self._take,
             self._taken,
-            passes=remembering_passes(network, self._examples(SHOTS)),
+            passes=reference_passes(network, self._examples(SHOTS)),
             icon="bookmark",
         )
         self.compare = DeviceAction(
@@ -597,7 +597,7 @@ class DriftSection(Section):
     def _take(self) -> int:
         training = self._context.training
         x = training.validation.x[:SHOTS]
-        self._references = remember(training.network, x, REPEATS)
+        self._references = take_references(training.network, x, REPEATS)
         return training.step
 
     def _taken(self, step: int) -> str:
@@ -635,7 +635,7 @@ def drift_words(look: DriftLook) -> str:
     told = [
         f"layer {number}: {now.rms:.2g} rms"
         for number, now in enumerate(look.layers, start=1)
-        if now.told_from_noise
+        if now.significant
     ]
     passes = price(sum(now.device_passes for now in look.layers))
     return f"step {look.step}: {', '.join(told) or 'no drift beyond noise'}; {passes}"
@@ -657,7 +657,7 @@ def drift_panels(looks: Sequence[DriftLook], steps: int) -> list[Panel]:
 
     return [
         panel("Drift since it was remembered", "rms"),
-        panel("Least drift that could be told", "certain"),
+        panel("Least drift that could be told", "detectable"),
     ]
 
 
