@@ -65,7 +65,7 @@ class Session:
     latest : Record or None
         The last record.
     notice : str
-        What became of the last checkpoint asked for, or how an instrument or an action failed;
+        Outcome of the last checkpoint requested, or how an instrument or an action failed;
         empty before.
     error : BaseException or None
         How a failed session failed.
@@ -101,7 +101,7 @@ class Session:
 
     @property
     def requests(self) -> frozenset[Request]:
-        """What was asked for and waits for the end of the present step."""
+        """Requests that wait for the end of the present step."""
         with self._lock:
             return self._requests - {"pause"} if self.status == "paused" else self._requests
 
@@ -198,7 +198,7 @@ class Session:
 
         That is between two steps of the training, also while it is paused; at once, if the session
         is not active. One action after the other. An action that fails never ends the training:
-        its future has the error, and `notice` says it. The random numbers that it draws leave
+        its future has the error, and `notice` its message. The random numbers that it draws leave
         those of the training as they were.
 
         A training that is stopped, or fails, refuses the actions that have not begun; one that
@@ -374,7 +374,7 @@ class Session:
 
     @contextmanager
     def _waiting(self) -> Iterator[None]:
-        """Whoever is interrupted while waiting stops the session; the others get its error."""
+        """Stop the session if the wait is interrupted; otherwise raise the session's error."""
         if self.status == "ready":
             raise RunError("this session was not started: call session.start() first.")
         try:

@@ -59,7 +59,7 @@ class NoRunError(RunError):
 
 
 class Journal:
-    """An open journal. Whoever opens it closes it; it raises the errors of `sqlite3`."""
+    """An open journal, to be closed by its user; it raises the errors of `sqlite3`."""
 
     def __init__(self, folder: Path, *, create: bool = False) -> None:
         self.path = folder / JOURNAL

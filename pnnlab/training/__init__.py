@@ -4,24 +4,20 @@ What needs a device here drives it at once: during a training, hand it to
 `pnnlab.background.Session.do`, which carries it out between two steps.
 """
 
-from pnnlab.training.alignment import Alignment, alignment, alignment_passes
 from pnnlab.training.cost import Estimate, estimate, passes_per_example
 from pnnlab.training.drift import (
+    Alignment,
     Drift,
     Reference,
     Refit,
+    alignment,
+    alignment_passes,
     reference_passes,
     refit,
     refit_passes,
     take_references,
 )
-from pnnlab.training.evaluation import (
-    Confusion,
-    accuracy,
-    confusion,
-    evaluate,
-    scores,
-)
+from pnnlab.training.evaluation import Confusion, accuracy, confusion, evaluate, scores
 from pnnlab.training.inference import Inference, LayerResponse, infer, layer_drives
 from pnnlab.training.objectives import CLASSIFICATION, REGRESSION, Labels, Objective
 from pnnlab.training.records import Curves, Floats, History, Record

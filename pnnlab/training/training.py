@@ -213,8 +213,8 @@ class Training:
     def records(self) -> Iterator[Record]:
         """Train to the end, one record a step.
 
-        Whoever iterates drives: between two records the training can be looked at, saved or left.
-        Iterating again goes on where it stopped. A step that an exception cuts short is undone;
+        Between two records the training can be inspected, saved or left. Iterating again goes on
+        where it stopped. A step that an exception cuts short is undone;
         shots of a real device stay taken.
         """
         while self.step < self.steps:
