@@ -235,12 +235,12 @@ def test_a_training_that_owns_the_device_is_asked_for_a_moment(
     draw(panel, "x", 0, [0.1], done=False)
     assert drivers == [], "not while one draws"
     draw(panel, "x", 0, [], done=True)
-    wait_until(lambda: training.tasks != ())
+    wait_until(lambda: training.actions != ())
     assert "a look: 8 shots" in panel._said.value
     assert drivers == []
     permits.release()
     settle(panel)
-    assert drivers == ["pnnlab-training"]
+    assert drivers == ["pnnlab-training_0"]
     assert panel.latest is not None
 
 

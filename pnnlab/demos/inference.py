@@ -19,7 +19,7 @@ from pnnlab.errors import DataError, PnnlabError
 from pnnlab.layers import physical_layers
 from pnnlab.protocols import SimulatedSystem
 from pnnlab.tasks import Task
-from pnnlab.training import Journey, Stage, journey
+from pnnlab.training import Inference, LayerResponse, infer
 from pnnlab.views.controls import OneOf
 from pnnlab.views.lineplot import Line, Panel, number
 from pnnlab.views.parts import (
@@ -66,7 +66,7 @@ class LiveInference(View):
         The whole view, to be placed in a layout of your own.
     source : Input
         Pad or microphone, and the examples to choose from.
-    journey : Journey or None
+    inference : Inference or None
         What became of the last example.
     passes : int
         Device passes of this view in all.
@@ -89,7 +89,7 @@ class LiveInference(View):
     ) -> None:
         self.network = network
         self.session = session
-        self.journey: Journey | None = None
+        self.inference: Inference | None = None
         self.passes = 0
         self.requests = LatestRequests()
         layers = physical_layers(network)
@@ -133,21 +133,21 @@ class LiveInference(View):
 
     def figure(self) -> Picture:
         """What the view shows now, as a still picture; `DataError` before anything was sent."""
-        result = self.journey
+        result = self.inference
         if result is None or self._example is None:
             raise DataError("nothing has been sent yet: choose(0) sends the first test example.")
-        rows = 1 + (len(result.stages) + 1) // 2
+        rows = 1 + (len(result.responses) + 1) // 2
         with rc_context(dict(STYLE)):
             figure = Figure(figsize=(9.6, 0.6 + 2.7 * rows), layout="constrained")
             grid = figure.subplots(rows, 2, squeeze=False)
             self.source.draw(grid[0, 0], self._example)
             _draw_odds(grid[0, 1], result, self.source.short)
             for place, axes in enumerate(grid[1:].flat):
-                if place < len(result.stages):
-                    _read_out_panel(result.stages[place]).draw(axes)
+                if place < len(result.responses):
+                    _read_out_panel(result.responses[place]).draw(axes)
                 else:
                     axes.remove()
-            spent = f"   ·   {self.passes} device passes" if result.stages else ""
+            spent = f"   ·   {self.passes} device passes" if result.responses else ""
             title = _verdict(result, self._example.label, self.source.name) + spent
             figure.suptitle(title, fontsize=10, x=0.01, ha="left")
         return Picture(figure)
@@ -159,7 +159,7 @@ class LiveInference(View):
 
     def _request(self, example: Example) -> None:
         """Send an example soon; of several that wait, only the newest is sent."""
-        self.requests.ask("journey", partial(self._try, example))
+        self.requests.ask("inference", partial(self._try, example))
 
     def _on_again(self) -> None:
         if self._example is not None:
@@ -173,25 +173,25 @@ class LiveInference(View):
 
     def _send(self, example: Example) -> None:
         with self._sending:
-            act = partial(journey, self.network, example.x)
+            act = partial(infer, self.network, example.x)
             if self.session is None:
                 result = act()
             else:
                 result = self.session.do(f"{example.source} through the network", act).result()
-            self._example, self.journey = example, result
+            self._example, self.inference = example, result
             self.passes += result.device_passes
             self.source.show(example)
             self._show(example, result)
 
-    def _show(self, example: Example, result: Journey) -> None:
-        mark = "" if example.label is None else ("✓" if example.label == result.winner else "✗")
+    def _show(self, example: Example, result: Inference) -> None:
+        mark = "" if example.label is None else ("✓" if example.label == result.predicted else "✗")
         self._verdict.value = (
             f'<div role="status" class="pnn-verdict"><b aria-hidden="true">'
-            f"{escape(self.source.short(result.winner))} {mark}</b>"
+            f"{escape(self.source.short(result.predicted))} {mark}</b>"
             f"<span>{escape(_verdict(result, example.label, self.source.name))}</span></div>"
         )
         self._odds.value = _odds_html(result, self.source.name)
-        if result.stages:
+        if result.responses:
             each = count(result.device_passes)
             spent = f"{each} device passes for this one, {count(self.passes)} so far"
             self._cost.value = f"<span>{spent}</span>"
@@ -200,9 +200,9 @@ class LiveInference(View):
         self._show_layers()
 
     def _show_layers(self) -> None:
-        if self.journey is not None:
+        if self.inference is not None:
             panel = _drive_panel if self.shown.value == "Drives" else _read_out_panel
-            self.plots.show([panel(stage) for stage in self.journey.stages])
+            self.plots.show([panel(response) for response in self.inference.responses])
 
     def _laid_out(self) -> widgets.VBox:
         bar = widgets.HBox([self._verdict, self.shown.widget, self.again])
@@ -213,28 +213,28 @@ class LiveInference(View):
         return widgets.VBox([style_sheet("view", "inference"), columns]).add_class("pnn-inference")
 
 
-def _read_out_panel(stage: Stage) -> Panel:
+def _read_out_panel(response: LayerResponse) -> Panel:
     """What the device gave, and the twin beside it."""
-    lines = [_line("device", stage.measured, "blue")]
-    if stage.modelled is not None:
-        lines.append(_line("twin", stage.modelled, "vermillion", dash=(6, 3)))
-    gap = "" if stage.gap is None else f" · gap {number(100 * stage.gap)} %"
+    lines = [_line("device", response.measured, "blue")]
+    if response.modelled is not None:
+        lines.append(_line("twin", response.modelled, "vermillion", dash=(6, 3)))
+    gap = "" if response.gap is None else f" · gap {number(100 * response.gap)} %"
     return Panel(
-        title=f"Layer {stage.name}{gap}",
-        x_label=f"output{_of_shots(stage)}",
+        title=f"Layer {response.name}{gap}",
+        x_label=f"output{_of_shots(response)}",
         y_label=READ_OUT,
         lines=lines,
     )
 
 
-def _drive_panel(stage: Stage) -> Panel:
+def _drive_panel(response: LayerResponse) -> Panel:
     """What result into the device."""
-    clamped = f" · {percent(stage.clamped)} clamped" if stage.clamped else ""
+    clamped = f" · {percent(response.clamped)} clamped" if response.clamped else ""
     return Panel(
-        title=f"Layer {stage.name}{clamped}",
-        x_label=f"input{_of_shots(stage)}",
+        title=f"Layer {response.name}{clamped}",
+        x_label=f"input{_of_shots(response)}",
         y_label="drive x (of its range)",
-        lines=[_line("drive", stage.drive, "green")],
+        lines=[_line("drive", response.drive, "green")],
         y_range=(0.0, 1.02),
     )
 
@@ -245,17 +245,17 @@ def _line(label: str, values: Tensor, color: str, dash: tuple[int, ...] = ()) ->
     return Line(label=label, x=x, y=y, color=color, dash=dash, markers=len(y) <= FEW)
 
 
-def _of_shots(stage: Stage) -> str:
-    return f", {len(stage.drive)} shots in a row" if len(stage.drive) > 1 else ""
+def _of_shots(response: LayerResponse) -> str:
+    return f", {len(response.drive)} shots in a row" if len(response.drive) > 1 else ""
 
 
-def _verdict(result: Journey, label: int | None, name: Callable[[int], str]) -> str:
+def _verdict(result: Inference, label: int | None, name: Callable[[int], str]) -> str:
     """Which class the network names, in words, and whether that is right."""
-    sure = percent(float(result.probabilities[result.winner]))
-    where = "The device reads" if result.stages else "The network reads"
-    words = f"{where} {name(result.winner)}, {sure} sure"
+    sure = percent(float(result.probabilities[result.predicted]))
+    where = "The device reads" if result.responses else "The network reads"
+    words = f"{where} {name(result.predicted)}, {sure} sure"
     if label is not None:
-        words += ", and is right" if label == result.winner else f", but it is {name(label)}"
+        words += ", and is right" if label == result.predicted else f", but it is {name(label)}"
     if result.twin_probabilities is None:
         return f"{words}."
     best = int(result.twin_probabilities.argmax())
@@ -263,7 +263,7 @@ def _verdict(result: Journey, label: int | None, name: Callable[[int], str]) -> 
     return f"{words}. Its twin alone would read {name(best)}, {alone} sure."
 
 
-def _odds_html(result: Journey, name: Callable[[int], str]) -> str:
+def _odds_html(result: Inference, name: Callable[[int], str]) -> str:
     """Every class with its probability, a bar as long, and a tick where the twin puts it."""
     twin = result.twin_probabilities
     rows = []
@@ -272,7 +272,7 @@ def _odds_html(result: Journey, name: Callable[[int], str]) -> str:
         if twin is not None:
             tick = f'<u style="left:{100 * float(twin[label]):.1f}%"></u>'
             spoken = f'<small class="pnn-spoken">, twin {percent(float(twin[label]))}</small>'
-        first = ' class="pnn-first"' if label == result.winner else ""
+        first = ' class="pnn-first"' if label == result.predicted else ""
         rows.append(
             f"<li{first}><span>{escape(name(label))}</span>"
             f'<i><em style="width:{100 * chance:.1f}%"></em>{tick}</i>'
@@ -282,11 +282,11 @@ def _odds_html(result: Journey, name: Callable[[int], str]) -> str:
     return f'<ul class="pnn-odds" aria-label="Probability of each class">{"".join(rows)}</ul>{key}'
 
 
-def _draw_odds(axes: Axes, result: Journey, name: Callable[[int], str]) -> None:
+def _draw_odds(axes: Axes, result: Inference, name: Callable[[int], str]) -> None:
     labels = np.arange(len(result.probabilities))
     bars = axes.bar(labels, 100 * result.probabilities.numpy(), 0.6, color=PALETTE["blue"])
-    bars[result.winner].set_edgecolor("black")
-    bars[0].set_label("device" if result.stages else "network")
+    bars[result.predicted].set_edgecolor("black")
+    bars[0].set_label("device" if result.responses else "network")
     if result.twin_probabilities is not None:
         twin = 100 * result.twin_probabilities.numpy()
         axes.plot(labels, twin, "_", ms=14, mew=2, color=PALETTE["vermillion"], label="twin alone")

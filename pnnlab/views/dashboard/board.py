@@ -14,10 +14,8 @@ from pnnlab.background import Session
 from pnnlab.errors import PnnlabError
 from pnnlab.protocols import Cost
 from pnnlab.runs import Run
-from pnnlab.runs.run import prepared
 from pnnlab.tasks import Task
-from pnnlab.training import FitSettings, Objective, Reference, Training
-from pnnlab.training.training import MakeOptimizer
+from pnnlab.training import FitSettings, MakeOptimizer, Objective, Reference, Training
 from pnnlab.views.dashboard.details import SectionContext, Sections
 from pnnlab.views.dashboard.panels import training_panels
 from pnnlab.views.lineplot import number
@@ -48,7 +46,7 @@ async def watch(
     -------
     Training
     """
-    training = prepared(
+    training = Training(
         network, task, settings, epochs=epochs, seed=seed, objective=objective, optimizer=optimizer
     )
     source = training if folder is None else Run.open(folder, training)
@@ -180,13 +178,13 @@ class TrainingDashboard(View):
             self._error.value = error_html(session)
             self._error.layout.display = None if self._error.value else "none"
             self._tiles.value = tiles_html(session)
-            running = session.status == "running" and "pause" not in session.asked
+            running = session.status == "running" and "pause" not in session.requests
             name = {"ready": "Start", "paused": "Resume"}.get(session.status, "Pause")
-            name = "Resume" if "pause" in session.asked else name
+            name = "Resume" if "pause" in session.requests else name
             self.toggle.description = name
             self.toggle.icon = "pause" if running else "play"
             self.toggle.disabled = not (session.active or session.status == "ready")
-            self.stop.disabled = not session.active or "stop" in session.asked
+            self.stop.disabled = not session.active or "stop" in session.requests
             self.checkpoint.disabled = not (session.active and session.can_checkpoint)
             if not session.can_checkpoint:
                 self.checkpoint.tooltip = "This session was given no place for checkpoints"
@@ -205,7 +203,7 @@ class TrainingDashboard(View):
     def _on_toggle(self) -> None:
         if self.session.status == "ready":
             self.session.start()
-        elif self.session.status == "paused" or "pause" in self.session.asked:
+        elif self.session.status == "paused" or "pause" in self.session.requests:
             self.session.resume()
         else:
             self.session.pause()
@@ -245,9 +243,9 @@ def summary(session: Session) -> str:
 
 def state_html(session: Session) -> str:
     """Status, what is asked and what became of the last checkpoint; spoken by screen readers."""
-    asked = [text for request, text in REQUESTS.items() if request in session.asked]
+    asked = [text for request, text in REQUESTS.items() if request in session.requests]
     title = asked[-1] if asked else TITLES[session.status]
-    tasks = session.tasks  # read once: the training goes on meanwhile
+    tasks = session.actions  # read once: the training goes on meanwhile
     doing = f"{tasks[0]} …" if tasks else session.notice
     return (
         f'<div role="status" class="pnn-state pnn-{session.status}"><i aria-hidden="true"></i>'

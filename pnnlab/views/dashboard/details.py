@@ -18,7 +18,7 @@ from pnnlab.protocols import Cost
 from pnnlab.training import (
     Alignment,
     Confusion,
-    DriftNow,
+    Drift,
     Estimate,
     Record,
     Reference,
@@ -28,12 +28,12 @@ from pnnlab.training import (
     alignment_passes,
     confusion,
     estimate,
+    layer_drives,
+    passes_per_example,
+    reference_passes,
     refit,
     refit_passes,
-    remember,
-    remembering_passes,
-    seeing_passes,
-    seen,
+    take_references,
 )
 from pnnlab.views.confusion_view import ConfusionView
 from pnnlab.views.controls import Entry, Folds, OneOf
@@ -183,7 +183,7 @@ class ConfusionSection(Section):
             "Name the validation examples on the device" if layers else "Name the examples",
             self._device,
             lambda found: self._show(found, "device" if layers else "computer"),
-            passes=seeing_passes(network, len(examples.x)),
+            passes=len(examples.x) * passes_per_example(network),
         )
         asked = [self.on_device.widget]
         if layers and all(layer.twin is not None for layer in layers):
@@ -336,7 +336,7 @@ class CostSection(Section):
         whole = spent * training.steps // latest.step if latest is not None else 0
         costs = powered(self._costs, self.power.value)
         rows = {
-            "One answer": estimate(network, seeing_passes(network, 1), costs=costs),
+            "One answer": estimate(network, passes_per_example(network), costs=costs),
             "So far, evaluations included": estimate(network, spent, costs=costs),
             "The whole training, at this pace": estimate(network, whole, costs=costs),
         }
@@ -529,7 +529,7 @@ class DriftLook:
     """All layers compared with what was remembered, once."""
 
     step: int
-    layers: tuple[DriftNow, ...]
+    layers: tuple[Drift, ...]
 
 
 @final
@@ -552,7 +552,7 @@ class DriftSection(Section):
             "Remember how the device is now",
             self._take,
             self._taken,
-            passes=remembering_passes(network, self._examples(SHOTS)),
+            passes=reference_passes(network, self._examples(SHOTS)),
             icon="bookmark",
         )
         self.compare = DeviceAction(
@@ -569,7 +569,7 @@ class DriftSection(Section):
                 f"Refit the twin of layer {number + 1}",
                 partial(self._refit, number),
                 str,
-                passes=refit_passes(REFIT) + seeing_passes(network, self._examples(DRIVES)),
+                passes=refit_passes(REFIT) + self._examples(DRIVES) * passes_per_example(network),
                 icon="refresh",
             )
             for number, layer in enumerate(layers)
@@ -597,7 +597,7 @@ class DriftSection(Section):
     def _take(self) -> int:
         training = self._context.training
         x = training.validation.x[:SHOTS]
-        self._references = remember(training.network, x, REPEATS)
+        self._references = take_references(training.network, x, REPEATS)
         return training.step
 
     def _taken(self, step: int) -> str:
@@ -621,7 +621,7 @@ class DriftSection(Section):
     def _refit(self, number: int) -> Refit:
         training = self._context.training
         layer = physical_layers(training.network)[number]
-        drives = seen(training.network, training.validation.x[:DRIVES])[number].x
+        drives = layer_drives(training.network, training.validation.x[:DRIVES])[layer]
         found = refit(layer, shots=REFIT, x=drives, seed=training.step)
         training.note(f"the twin of layer {number + 1} was fitted anew: {found}")
         return found
@@ -635,7 +635,7 @@ def drift_words(look: DriftLook) -> str:
     told = [
         f"layer {number}: {now.rms:.2g} rms"
         for number, now in enumerate(look.layers, start=1)
-        if now.told_from_noise
+        if now.significant
     ]
     passes = price(sum(now.device_passes for now in look.layers))
     return f"step {look.step}: {', '.join(told) or 'no drift beyond noise'}; {passes}"
@@ -657,7 +657,7 @@ def drift_panels(looks: Sequence[DriftLook], steps: int) -> list[Panel]:
 
     return [
         panel("Drift since it was remembered", "rms"),
-        panel("Least drift that could be told", "certain"),
+        panel("Least drift that could be told", "detectable"),
     ]
 
 
