@@ -268,7 +268,7 @@ def test_a_training_is_asked_for_a_moment_between_two_steps():
     view = LiveInference(watched, DIGITS, session=session)
     assert not view.source.pad.continuous
     message(view.source.choice, {"chosen": 0})
-    wait_until(lambda: "test example" in "".join(session.tasks))
+    wait_until(lambda: "test example" in "".join(session.actions))
     assert view.passes == 0, "it waits for the end of the step"
     permits.release(3)
     wait_until(lambda: view.passes == 1)

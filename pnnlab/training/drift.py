@@ -18,9 +18,9 @@ from pnnlab.twins import (
     NeuralSettings,
     NeuralTwin,
     PhysicsTwin,
-    gradient_agreement,
     fit_neural,
     fit_physics,
+    gradient_agreement,
     predict,
 )
 
