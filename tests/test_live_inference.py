@@ -20,7 +20,7 @@ from pnnlab.demos.inputs import ImageInput, PlainInput, VowelInput
 from pnnlab.errors import DataError
 from pnnlab.gradients import ideal, physics_aware
 from pnnlab.layers import PhysicalLayer, Rescale, Shots, calibrate, deep_pnn, physical_layers
-from pnnlab.protocols import PhysicalSystem
+from pnnlab.physical_system import PhysicalSystem
 from pnnlab.tasks import digits, vowels
 from pnnlab.tasks.formants import formant_hz
 from pnnlab.views.style import Picture

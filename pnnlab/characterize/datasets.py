@@ -12,8 +12,8 @@ from torch import Tensor
 
 import pnnlab
 from pnnlab.errors import DataError, RangeError
+from pnnlab.physical_system import PhysicalSystem
 from pnnlab.plain import seeded, whole
-from pnnlab.protocols import PhysicalSystem
 from pnnlab.provenance import commit, utc_now
 from pnnlab.storage import user_path, write
 

@@ -17,8 +17,8 @@ from torch import Tensor
 from pnnlab.characterize.datasets import UNITS
 from pnnlab.characterize.measuring import response_curves
 from pnnlab.errors import ShapeError
+from pnnlab.physical_system import PhysicalSystem
 from pnnlab.plain import seeded, whole
-from pnnlab.protocols import PhysicalSystem
 
 WIDTH = 96  # characters in a line of code
 Side: TypeAlias = Literal["x", "theta"]

@@ -17,7 +17,7 @@ from pnnlab.demos.drawing import Drawing, drawing_for
 from pnnlab.demos.inputs import Example, ImageInput, Input, PlainInput, VowelInput
 from pnnlab.errors import DataError, PnnlabError
 from pnnlab.layers import physical_layers
-from pnnlab.protocols import SimulatedSystem
+from pnnlab.physical_system import SimulatedSystem
 from pnnlab.tasks import Task
 from pnnlab.training import Inference, LayerResponse, infer
 from pnnlab.views.controls import OneOf

@@ -37,7 +37,7 @@ from pnnlab.instruments.oscilloscope import Oscilloscope, ScopeSettings, Trace, 
 from pnnlab.instruments.programme import Programme
 from pnnlab.instruments.selfcheck import LEAD, REPEATS, WINDOW, SelfCheck, align, pilot, self_check
 from pnnlab.instruments.shutdown import Guard
-from pnnlab.protocols import Group, PhysicalSystem
+from pnnlab.physical_system import Group, PhysicalSystem
 from pnnlab.systems.analog import Volts
 
 ATTEMPTS = 12  # for each waveform

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from pnnlab.characterize import measured
 from pnnlab.errors import DataError, InstrumentError, RangeError
-from pnnlab.protocols import Cost, Group, PhysicalSystem, State
+from pnnlab.physical_system import Cost, Group, PhysicalSystem, State
 from pnnlab.provenance import commit, utc_now, versions
 from pnnlab.storage import Database, insert, transaction, user_path
 

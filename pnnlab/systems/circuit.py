@@ -24,8 +24,8 @@ import torch
 from torch import Tensor
 
 from pnnlab.errors import RangeError, ShapeError
+from pnnlab.physical_system import Cost, Group, sampled_cost
 from pnnlab.plain import real, whole
-from pnnlab.protocols import Cost, Group, sampled_cost
 from pnnlab.systems import circuit_kernels as kernels
 from pnnlab.systems import multiplex
 from pnnlab.systems.adjoint import Adjoint, Array, with_adjoint

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pnnlab.protocols import Group
+from pnnlab.physical_system import Group
 
 DRIVE_RANGE = 2.0  # the drive reaches from minus to plus this
 

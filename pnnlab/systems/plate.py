@@ -36,8 +36,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from pnnlab.errors import RangeError, ShapeError
+from pnnlab.physical_system import Cost, Group, sampled_cost
 from pnnlab.plain import real, whole
-from pnnlab.protocols import Cost, Group, sampled_cost
 from pnnlab.systems import multiplex
 from pnnlab.systems import plate_kernels as kernels
 from pnnlab.systems.adjoint import Adjoint, Array, with_adjoint

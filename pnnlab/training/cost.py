@@ -7,7 +7,7 @@ from torch import nn
 
 from pnnlab.errors import RangeError, ShapeError
 from pnnlab.layers import PhysicalLayer, Rescale, Shots, physical_layers
-from pnnlab.protocols import Cost, PhysicalSystem
+from pnnlab.physical_system import Cost, PhysicalSystem
 
 JOULES_PER_MULTIPLY_ADD = 4.6e-12
 """A 32-bit floating-point product, 3.7 pJ, and sum, 0.9 pJ, in a 45 nm process at 0.9 V.

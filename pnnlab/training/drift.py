@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from pnnlab import characterize
 from pnnlab.errors import RangeError, TwinError
 from pnnlab.layers import PhysicalLayer, physical_layers
+from pnnlab.physical_system import PhysicalSystem
 from pnnlab.plain import seeded, whole
-from pnnlab.protocols import PhysicalSystem
 from pnnlab.training.cost import passes_per_example, passes_so_far
 from pnnlab.training.inference import working_points
 from pnnlab.twins import (

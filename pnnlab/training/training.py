@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from pnnlab.errors import PnnlabError, RangeError, RunError, ShapeError, TrainingError
 from pnnlab.layers import physical_layers, range_penalty, undriven
+from pnnlab.physical_system import still_outputs
 from pnnlab.plain import make_plain, plain, real, seeded
-from pnnlab.protocols import still_outputs
 from pnnlab.tasks.task import Split, Task, check_targets, check_width
 from pnnlab.training.cost import passes_so_far, systems_of
 from pnnlab.training.evaluation import evaluate, left_as_it_was

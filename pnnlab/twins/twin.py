@@ -10,8 +10,8 @@ import xarray as xr
 from torch import Tensor, nn
 
 from pnnlab.errors import DataError, TwinError
+from pnnlab.physical_system import PhysicalSystem, still, still_outputs
 from pnnlab.plain import make_plain, whole
-from pnnlab.protocols import PhysicalSystem, still, still_outputs
 from pnnlab.systems import multiplex
 
 

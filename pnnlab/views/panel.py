@@ -13,7 +13,7 @@ from torch import Tensor
 from pnnlab.background import Session
 from pnnlab.characterize.manual_control import SIDES, ManualControl, Response, Side, presets
 from pnnlab.errors import PnnlabError
-from pnnlab.protocols import PhysicalSystem, SimulatedSystem
+from pnnlab.physical_system import PhysicalSystem, SimulatedSystem
 from pnnlab.views.controls import Entry
 from pnnlab.views.curve import Curve, Part
 from pnnlab.views.figures import device_panel
