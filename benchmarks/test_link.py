@@ -17,7 +17,7 @@ from pnnlab.instruments.generator import Generator, GeneratorSettings
 from pnnlab.instruments.limits import Limits
 from pnnlab.instruments.link import Link
 from pnnlab.instruments.oscilloscope import Oscilloscope, ScopeSettings
-from pnnlab.systems.analog import Cable
+from pnnlab.systems.analog import cable
 from pnnlab.virtual_bench.wiring import VirtualBench
 
 BYTES = 2_000_000  # a million points
@@ -114,7 +114,7 @@ def test_a_block_comes_in_as_fast_as_the_socket_gives_it(benchmark, link: Link):
 
 def test_a_capture_takes_few_round_trips(benchmark):
     with ExitStack() as opened:
-        there = opened.enter_context(VirtualBench(Cable(), noise=False))
+        there = opened.enter_context(VirtualBench(cable(), noise=False))
         generator = Generator(Link(there.generator), limits=Limits(-1, 1))
         scope = Oscilloscope(Link(there.oscilloscope))
         opened.callback(scope.close)

@@ -470,10 +470,10 @@ def _virtual_bench(arguments: argparse.Namespace, _: list[str]) -> int:
 
 
 def _device(name: str, unit: int, *, noise: bool) -> "AnalogPorts":
-    from pnnlab.systems.analog import Cable
+    from pnnlab.systems.analog import cable
 
     if name == "cable":
-        return Cable()
+        return cable()
     if name == "plate":
         from pnnlab.systems.plate import Plate
 

@@ -18,7 +18,7 @@ from pnnlab.instruments.generator import Generator, GeneratorSettings
 from pnnlab.instruments.limits import Limits
 from pnnlab.instruments.link import Link
 from pnnlab.instruments.oscilloscope import Oscilloscope, ScopeSettings, Trace
-from pnnlab.systems.analog import Cable
+from pnnlab.systems.analog import cable
 from pnnlab.virtual_bench.faults import FaultKind, Faults
 from pnnlab.virtual_bench.wiring import VirtualBench, Wiring
 
@@ -56,7 +56,7 @@ def bench(
     with ExitStack() as opened:
         there = opened.enter_context(
             VirtualBench(
-                Cable(SAMPLE_S),
+                cable(SAMPLE_S),
                 generator=generator,
                 oscilloscope=oscilloscope,
                 noise=False,

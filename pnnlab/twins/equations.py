@@ -10,8 +10,7 @@ from pnnlab.systems import multiplex, plate
 from pnnlab.systems.circuit import CircuitConstants, oscillate
 from pnnlab.systems.oscillators import BIAS_RANGE, COUPLING_RANGE, STEPS, release, split, swing
 from pnnlab.systems.plate import PlateConstants
-from pnnlab.systems.pulses import MaskProgramme
-from pnnlab.systems.shg import respond
+from pnnlab.systems.shg import MaskProgramme, respond
 from pnnlab.systems.waves import Crystal
 from pnnlab.twins.physics import Equations
 from pnnlab.twins.twin import Described, check_programme, check_replays
