@@ -316,4 +316,4 @@ def test_the_command_says_what_is_wrong(capsys: pytest.CaptureFixture[str]) -> N
     assert cli.main(["virtual-bench", "--system", "cable", "--port", "99999"]) == cli.BAD_ARGUMENTS
     assert "port 99999" in capsys.readouterr().err
     assert cli.main(["virtual-bench", "--unit", "-1"]) == cli.BAD_ARGUMENTS
-    assert "numbered from 0" in capsys.readouterr().err
+    assert "at least 0" in capsys.readouterr().err
