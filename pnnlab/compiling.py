@@ -12,12 +12,7 @@ def compiled(*, fastmath: bool | set[str] = False) -> Callable[[Kernel], Kernel]
     """Compile a function that releases Python's lock, and keep its code for later processes.
 
     Where no folder can be written, neither beside the source nor in the home folder, every process
-    compiles it anew.
-
-    Parameters
-    ----------
-    fastmath : bool or set of str
-        As of ``numba.njit``.
+    compiles it anew. ``fastmath`` is that of ``numba.njit``.
     """
 
     def decorate(function: Kernel) -> Kernel:

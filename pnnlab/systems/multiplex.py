@@ -136,7 +136,6 @@ class ReplayingSystem(BuiltSystem):
         samples = self.replays * self.input_dim + self._tail
         return Cost(
             seconds_per_pass=samples * self._sample_s,
-            joules_per_pass=None,
             assumptions=(
                 f"A shot lasts as long as its {samples} samples at {self._sample_s * 1e6:g} µs "
                 f"each; loading a waveform and fetching a record take no time. {NO_POWER}"
