@@ -4,7 +4,7 @@ import copy
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -153,8 +153,7 @@ class PhysicalLayer(nn.Module):
     system : PhysicalSystem
         The device.
     twin : nn.Module or None
-        Its differentiable digital model, called like the system. Its weights are frozen here:
-        a layer trains ``theta``, not the twin.
+        Its differentiable digital model, frozen: a layer trains ``theta``, not the twin.
     rule : GradientRule
         `physics_aware`, `in_silico` or `ideal`.
     encoding : nn.Module or None
@@ -173,11 +172,6 @@ class PhysicalLayer(nn.Module):
     still : frozenset of int
         Outputs of the device, counted from 0, that did not move in some batch it was calibrated or
         trained with. Each is warned of once.
-
-    Raises
-    ------
-    TwinError
-        The twin was made for a system of other dimensions.
     """
 
     def __init__(
@@ -288,22 +282,8 @@ class Shots(nn.Module):
         return y.reshape(batch, -1)
 
 
-class Reprogrammable(Protocol):
-    """A system, or the twin of one, that can be programmed with other replays and read-outs."""
-
-    def reprogrammed(self, *, replays: int, output_dim: int) -> PhysicalSystem:
-        """The same device, programmed otherwise."""
-
-
-class ReprogrammableTwin(Protocol):
-    """A twin that serves in several programmes of its device."""
-
-    def reprogrammed(self, system: PhysicalSystem, *, replays: int) -> nn.Module:
-        """The twin of the same device, programmed otherwise."""
-
-
 def programmed(
-    system: Reprogrammable, twin: ReprogrammableTwin, layers: Sequence[tuple[int, int]]
+    system: Any, twin: Any, layers: Sequence[tuple[int, int]]
 ) -> tuple[list[PhysicalSystem], list[nn.Module]]:
     """Program one device as a chain of layers, and its twin likewise, for `deep_pnn`.
 
@@ -354,11 +334,6 @@ def deep_pnn(
         How many logits, or values, the network gives; by default the outputs of the last system.
     seed : int
         Of the initial parameters.
-
-    Raises
-    ------
-    ShapeError
-        The systems do not fit together, or are a sequence and ``layers`` is given too.
     """
     chain = _chain(systems, twins, whole("layers", layers))
     classes = None if classes is None else whole("classes", classes, 1)

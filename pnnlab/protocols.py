@@ -112,10 +112,8 @@ class PhysicalSystem(ABC):
 
         Raises
         ------
-        ShapeError
-            Wrong shape, or not a floating-point tensor.
-        RangeError
-            A value is NaN or outside [0, 1]. Nothing has been driven then.
+        ShapeError, RangeError
+            Wrong shape or type, or a value is NaN or outside [0, 1]. Nothing has been driven then.
         ReadoutError
             The device's answer is no array of finite real numbers of shape (batch, output_dim).
         """

@@ -120,10 +120,9 @@ class Circuit(multiplex.ReplayingSystem):
     ----------
     unit : int
         Which fabricated copy.
-    input_dim : int
-        Elements of the input, one sample each.
-    replays : int
-        How often a shot replays the input, each time with its own scale and offset.
+    input_dim, replays : int
+        Elements of the input, one sample each, and how often a shot replays them, each time with
+        scales and offsets of its own.
     output_dim : int
         Segment means that are read out; divides ``replays * input_dim``.
     tolerance : float
@@ -134,13 +133,6 @@ class Circuit(multiplex.ReplayingSystem):
         Physics that no twin models.
     seed : int
         Of noise and drift.
-
-    Raises
-    ------
-    ShapeError
-        ``output_dim`` does not divide the samples of a shot.
-    RangeError
-        No such unit or tolerance.
     """
 
     _what = "a circuit"

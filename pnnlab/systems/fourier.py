@@ -27,14 +27,9 @@ ROW = 2 * LANES
 
 
 def twiddles(grid: int, kind: Any) -> Array:
-    """Factors of all stages, largest first, (rows, 6): cosine and sine of one, two and three turns.
+    """Factors of all stages of a ``grid``, a power of 2, largest first.
 
-    Parameters
-    ----------
-    grid : int
-        A power of 2.
-    kind : numpy type
-        Of the fields.
+    They are (rows, 6): cosine and sine of one, two and three turns, of the number type ``kind``.
     """
     stages = [np.zeros((0, 6))]
     size = grid

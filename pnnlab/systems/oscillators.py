@@ -56,15 +56,8 @@ def split(
 ) -> tuple[Tensor, Tensor]:
     """Couplings and biases that parameters in [0, 1] stand for; one half is none.
 
-    Parameters
-    ----------
-    theta : Tensor, (n * n + n,) or (batch, n * n + n)
-        First C, row by row, then the biases.
-
-    Returns
-    -------
-    couplings : Tensor, (n, n) or (batch, n, n), in plus or minus ``coupling_range``
-    biases : Tensor, (n,) or (batch, n), in plus or minus ``bias_range``
+    Theta, (n * n + n,) or (batch, n * n + n), is C, row by row, then the biases. They become
+    (n, n) or (batch, n, n) and (n,) or (batch, n), within plus or minus their ranges.
     """
     couplings, biases = theta.split([n * n, n], -1)
     couplings = 2 * coupling_range * couplings - coupling_range
@@ -229,13 +222,6 @@ class Oscillators(BuiltSystem):
     imperfections : OscillatorImperfections
     seed : int
         Of the noise.
-
-    Raises
-    ------
-    ShapeError
-        More inputs or outputs than pendula.
-    RangeError
-        No such unit, range or number of steps.
     """
 
     _what, _noise_name = "oscillators", "release"

@@ -169,11 +169,9 @@ class Plate(multiplex.ReplayingSystem):
     ----------
     unit : int
         Which fabricated copy.
-    input_dim : int
-        Elements of the input, one sample each.
-    replays : int
-        How often a shot replays the input, each time with its own scale and offset; a tail of
-        64 silent samples follows.
+    input_dim, replays : int
+        Elements of the input, one sample each, and how often a shot replays them, each time with
+        scales and offsets of its own; a tail of 64 silent samples follows.
     output_dim : int
         Windows, as equal as can be, whose log energies are read out.
     tolerance : float
@@ -184,13 +182,6 @@ class Plate(multiplex.ReplayingSystem):
         Physics that no twin models.
     seed : int
         Of noise and drift.
-
-    Raises
-    ------
-    ShapeError
-        There are fewer samples than windows.
-    RangeError
-        No such unit or tolerance.
     """
 
     _what = "a plate"
@@ -247,7 +238,7 @@ class Plate(multiplex.ReplayingSystem):
         u = torch.from_numpy(np.asarray(volts, np.float64) / DRIVE_V).unsqueeze(1)
         parts = replace(self._imperfections, codes=0)
         pressure, noise = self._sound(u, len(volts) * SAMPLE_S / SHOT_S, parts)
-        heard, _ = _listen(pressure.numpy(), noise, parts, window_edges(len(volts), 1))
+        heard, _ = _microphone(pressure.numpy(), noise, parts, window_edges(len(volts), 1))
         return heard[:, 0] * FULL_SCALE_V
 
 
@@ -259,20 +250,10 @@ def waveform(x: Tensor, theta: Tensor, replays: int) -> Tensor:
 def through_speaker(u: Tensor, parts: PlateImperfections) -> Tensor:
     r"""Force that a speaker makes of a voltage: a resonance below the band, and a weaker magnet.
 
-    The coil's excursion x obeys :math:`x'' + (w/Q) x' + w^2 x = w^2 u (1 - s x^2)`, and the plate
-    feels its acceleration over w². The force is held constant over a sample. The rounding of the
-    converter in front passes gradients on.
-
-    Parameters
-    ----------
-    u : Tensor, (samples, batch), float32 or float64
-        Voltage, in [-2, 2].
-    parts : PlateImperfections
-        Resonance w, 0 for an ideal speaker, quality Q, sag s, and the converter's codes.
-
-    Returns
-    -------
-    Tensor, (samples, batch)
+    The coil's excursion x obeys :math:`x'' + (w/Q) x' + w^2 x = w^2 u (1 - s x^2)`, with resonance
+    w, quality Q and sag s, and the plate feels its acceleration over w². The force is held constant
+    over a sample. Voltages u in [-2, 2] and forces are (samples, batch). The rounding of the
+    converter in front passes gradients on; a resonance of 0 is an ideal speaker.
     """
     resonance, quality = parts.resonance, parts.quality
 
@@ -287,11 +268,11 @@ def through_speaker(u: Tensor, parts: PlateImperfections) -> Tensor:
         table, weakening = np.array(scaled, drive.dtype), drive.dtype.type(parts.sag)
         force = np.empty_like(drive)
         path = np.empty((len(drive) + 1, 2, drive.shape[1]), drive.dtype)
-        kernels.push(drive, table, weakening, force, path)
+        kernels.speaker(drive, table, weakening, force, path)
 
         def adjoint(grad_force: Array) -> Array:
             grad_u = np.empty_like(drive)
-            kernels.push_adjoint(drive, table, weakening, path, grad_force, grad_u)
+            kernels.speaker_adjoint(drive, table, weakening, path, grad_force, grad_u)
             return grad_u
 
         return force, adjoint
@@ -305,7 +286,6 @@ def vibrate(force: Tensor, modes: Modes, *, substeps: int = SUBSTEPS) -> Tensor:
     Parameters
     ----------
     force : Tensor, (samples, batch), float32 or float64
-        Time first.
     modes : Modes
     substeps : int
         Steps of the integrator a sample; without tension one is exact.
@@ -313,7 +293,7 @@ def vibrate(force: Tensor, modes: Modes, *, substeps: int = SUBSTEPS) -> Tensor:
     Returns
     -------
     Tensor, (samples, batch)
-        Sound pressure at the end of each sample, of full scale.
+        Pressure at the end of each sample, of full scale.
     """
 
     def solve(given: Array, keep: bool) -> tuple[Array, Adjoint]:
@@ -353,6 +333,8 @@ def log_energy(
 ) -> Tensor:
     """Read-out: energies in windows on a scale of 40 dB, ln(1 + E / floor) / ln(1 + 1 / floor).
 
+    It is 0 in silence and 1 at full scale.
+
     Parameters
     ----------
     wave : Tensor, (samples, batch)
@@ -363,20 +345,15 @@ def log_energy(
         where left alone.
     noise : array, (batch, samples)
         Added to the pressure.
-
-    Returns
-    -------
-    Tensor, (batch, windows)
-        From 0, in silence, to 1 at full scale.
     """
     edges = window_edges(len(wave), windows)
 
     def solve(pressure: Array, _: bool) -> tuple[Array, Adjoint]:
-        heard, energy = _listen(pressure, noise, parts, edges)
+        heard, energy = _microphone(pressure, noise, parts, edges)
 
         def adjoint(grad_energy: Array) -> Array:
             grad_wave = np.empty_like(heard)
-            kernels.listen_adjoint(heard, _kept(parts), edges, grad_energy, grad_wave)
+            kernels.microphone_adjoint(heard, _pole(parts), edges, grad_energy, grad_wave)
             return grad_wave
 
         return energy, adjoint
@@ -384,18 +361,18 @@ def log_energy(
     return torch.log1p(with_adjoint(wave, solve) / FLOOR) / math.log1p(1 / FLOOR)
 
 
-def _listen(
+def _microphone(
     pressure: Array, noise: Array | None, parts: PlateImperfections, edges: Array
 ) -> tuple[Array, Array]:
     """What the microphone hears, (samples, batch), and its energies, (batch, windows)."""
     rows = np.zeros((0, 0), pressure.dtype) if noise is None else noise
     heard = np.empty_like(pressure)
     energy = np.empty((pressure.shape[1], len(edges) - 1), pressure.dtype)
-    kernels.listen(pressure, rows, _kept(parts), parts.codes, edges, heard, energy)
+    kernels.microphone(pressure, rows, _pole(parts), parts.codes, edges, heard, energy)
     return heard, energy
 
 
-def _kept(parts: PlateImperfections) -> float:
+def _pole(parts: PlateImperfections) -> float:
     """What is left of a step one sample later, behind the microphone's pole."""
     return math.exp(-1 / parts.microphone_time) if parts.microphone_time > 0 else 0.0
 

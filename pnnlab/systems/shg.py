@@ -158,13 +158,7 @@ CENTRE_TOLERANCE_THZ = 0.25
 def fabricate(unit: int, imperfections: SHGImperfections) -> tuple[Crystal, Real, float, float]:
     """Draw the parts of one built copy, whose number is the seed.
 
-    Returns
-    -------
-    crystal : Crystal
-    gains : array, (bands,)
-        Of amplitude.
-    chirp, cubic : float
-        Of the phase, fs² and fs³.
+    They are the crystal, gains of the bands' amplitudes, and chirp and cubic phase, fs² and fs³.
     """
     random = np.random.default_rng((unit, 11))
     length, coupling, gvm, gvd_1, gvd_2, centre, chirp, cubic = random.uniform(-1, 1, 8).tolist()
@@ -194,25 +188,14 @@ class SHG(BuiltSystem):
         neighbouring bands as evenly as they go.
     output_dim : int
         Length of y, at most 50; each output is a mean over neighbouring pixels.
-    trained : {"phases", "amplitudes"}
+    trained, phase_range
         What theta sets, see `MaskProgramme`.
-    phase_range : float
-        Theta from 0 to 1 is a phase from minus to plus this, rad.
-    noise : bool
-        Detector noise and energy jitter.
-    drift : bool
-        Slow misalignment.
+    noise, drift : bool
+        Whether detector noise and energy jitter, and slow misalignment, are there.
     imperfections : SHGImperfections, optional
         Of the bench; the default is what data sheets say.
     seed : int
         Of noise and drift.
-
-    Raises
-    ------
-    ShapeError
-        Input or output are longer than bands or pixels.
-    RangeError
-        A negative unit, or a phase range outside (0, π].
     """
 
     _what, _drift_name = "an SHG bench", "misalignment"
@@ -282,14 +265,9 @@ class SHG(BuiltSystem):
 def respond(
     x: Tensor, theta: Tensor, crystal: Crystal, programme: MaskProgramme, output_dim: int
 ) -> Tensor:
-    """Read-outs of a perfect bench with some crystal; differentiable in ``x`` and ``theta``.
+    """Read-outs of a perfect bench in units of full scale: the equations that a physics twin knows.
 
-    These are the equations that a physics twin knows.
-
-    Returns
-    -------
-    Tensor, (batch, output_dim)
-        In units of full scale.
+    They are (batch, output_dim), and differentiable in ``x`` and ``theta``.
     """
     amplitude, phase = programme.mask(x, theta)
     _, harmonic = propagate(shaped(amplitude, phase, _paper_shaper()), crystal)
@@ -299,12 +277,8 @@ def respond(
 def shaped(amplitude: Tensor, phase: Tensor, response: NDArray[np.float64]) -> Tensor:
     """Spectrum of the pulse behind the shaper, (batch, grid), complex.
 
-    Parameters
-    ----------
-    amplitude, phase : Tensor, (batch, bands) or (1, bands)
-        Of the mask.
-    response : array, (bands, grid)
-        Of `shaper`.
+    ``amplitude`` and ``phase`` of the mask are (batch, bands) or (1, bands), and ``response``,
+    (bands, grid), is that of a `shaper`.
     """
     through = torch.from_numpy(response).to(amplitude.dtype)
     # Two real products are half the work of a complex one.
@@ -331,14 +305,8 @@ def _spectrometer() -> NDArray[np.float64]:
 def shaper(f: Real, shift: float = 0.0) -> Real:
     """What one band lets through of each frequency, (bands, frequencies), dimensionless.
 
-    In units of the field of the unshaped pulse at its peak: the sum over everything is 1.
-
-    Parameters
-    ----------
-    f : array, (frequencies,)
-        Relative to the laser's centre, THz.
-    shift : float
-        Of the colours on the mask, THz.
+    It is in units of the field of the unshaped pulse at its peak: the sum over everything is 1.
+    Frequencies, and the ``shift`` of the colours on the mask, are in THz from the laser's centre.
     """
     centres = (np.arange(BANDS) - (BANDS - 1) / 2) * BAND_THZ
     laser = np.exp(-2 * math.log(2) * (f / LASER_THZ) ** 2)
@@ -348,13 +316,7 @@ def shaper(f: Real, shift: float = 0.0) -> Real:
 
 
 def spectrometer(f: Real) -> Real:
-    """Response of each pixel to light of each frequency, (frequencies, pixels).
-
-    Parameters
-    ----------
-    f : array, (frequencies,)
-        Relative to twice the laser's centre, THz.
-    """
+    """Response of each pixel to frequencies, THz from twice the laser's, (frequencies, pixels)."""
     centres = (np.arange(PIXELS) - (PIXELS - 1) / 2) * PIXEL_THZ
     return _smooth_box(f[:, None] - centres, PIXEL_THZ, RESOLUTION_THZ)
 

@@ -25,39 +25,21 @@ COUPLING, KERR_1, KERR_2, CROSS, SHARE = range(5)
 
 
 class Tables(NamedTuple):
-    """What is known of a crystal before the field is.
+    """What is known of a crystal before the field is."""
 
-    Attributes
-    ----------
-    k : array, (5,)
-        Coupling, Kerr coefficients of fundamental and harmonic, how much stronger one wave acts on
-        the other, and one over the number of points.
-    phase : array, (nodes + 1, grid, 2)
-    carried : array, (nodes + 1, nodes + 1)
-    driven : array, (nodes + 1, nodes + 1, grid, 2)
-    twiddles : array
-        Of `fourier.twiddles`.
-    """
-
-    k: Array
-    phase: Array
-    carried: Array
-    driven: Array
-    twiddles: Array
+    k: Array  # (5,): coupling, Kerr coefficients of both waves, cross factor, 1 / points
+    phase: Array  # (nodes + 1, grid, 2)
+    carried: Array  # (nodes + 1, nodes + 1)
+    driven: Array  # (nodes + 1, nodes + 1, grid, 2)
+    twiddles: Array  # of `fourier.twiddles`
 
 
 @compiled(fastmath={"contract"})
 def cross(field: Array, tables: Tables, out_a: Array, out_b: Array, path: Array) -> None:
-    """Send every shot through the crystal.
+    """Send every shot of ``field`` through the crystal, to both spectra at the end face.
 
-    Parameters
-    ----------
-    field : array, (batch, 2 * grid)
-    tables : Tables
-    out_a, out_b : array, (batch, 2 * grid), output
-        Both spectra at the end face.
-    path : array, (chunks, nodes + 1, 2, 2 * grid * lanes) or (0, ...), output
-        Both waves in time at every node, for the adjoint, or nothing.
+    All three are (batch, 2 * grid). ``path``, (chunks, nodes + 1, 2, 2 * grid * lanes), takes both
+    waves in time at every node, for the adjoint; with no chunks nothing is kept.
     """
     k, phase, carried, driven, w = tables
     batch, width = field.shape
@@ -85,7 +67,9 @@ def cross(field: Array, tables: Tables, out_a: Array, out_b: Array, path: Array)
             if j == 0:
                 _cube(k[SHARE], a, on_a)
                 to_frequency(on_a, w)
-                _times_i(on_a, products[0], products[1])
+                once, cube = _parts(products[0]), _parts(on_a)
+                once[:, 0], once[:, 1] = -cube[:, 1], cube[:, 0]
+                products[1] = -on_a
             else:
                 _gather(sources, driven[j, : j + 1], b)
             if j == last:
@@ -108,17 +92,10 @@ def cross(field: Array, tables: Tables, out_a: Array, out_b: Array, path: Array)
 
 @compiled(fastmath={"contract"})
 def cross_adjoint(grad_a: Array, grad_b: Array, tables: Tables, path: Array, grad: Array) -> None:
-    """Pull gradients of both spectra at the end face back to the front face.
+    """Pull gradients of both spectra at the end face back to the front face; see `cross`.
 
     A gradient in time is kept times the number of points: then the same two transforms carry
     gradients back.
-
-    Parameters
-    ----------
-    grad_a, grad_b : array, (batch, 2 * grid)
-    tables, path
-        As given to and filled by `cross`.
-    grad : array, (batch, 2 * grid), output
     """
     k, phase, carried, driven, w = tables
     batch, width = grad_a.shape
@@ -149,7 +126,9 @@ def cross_adjoint(grad_a: Array, grad_b: Array, tables: Tables, path: Array, gra
             else:
                 a[:] = 0
             if j == 0:
-                _from_times_i(products[0], products[1], on_a)
+                once, twice, cube = _parts(products[0]), _parts(products[1]), _parts(on_a)
+                cube[:, 0] = once[:, 1] - twice[:, 0]
+                cube[:, 1] = -once[:, 0] - twice[:, 1]
                 to_time(on_a, w)
                 _cube_adjoint(first, on_a, a)
             else:
@@ -173,20 +152,21 @@ def cross_adjoint(grad_a: Array, grad_b: Array, tables: Tables, path: Array, gra
 @njit(inline="always", error_model="numpy")
 def _load(shots: Array, chunk: int, field: Array) -> None:
     """Bring the shots of a chunk side by side; lanes without a shot hold zeros."""
-    here = shots[chunk * LANES : (chunk + 1) * LANES]
-    if len(here) < LANES:
-        field[:] = 0
-    for lane in range(len(here)):
-        for n in range(shots.shape[1]):
-            field[n * LANES + lane] = here[lane, n]
+    here, lanes = shots[chunk * LANES : (chunk + 1) * LANES], field.reshape(-1, LANES)
+    lanes[:, : len(here)] = here.T
+    lanes[:, len(here) :] = 0
 
 
 @njit(inline="always", error_model="numpy")
 def _store(field: Array, chunk: int, shots: Array) -> None:
-    here = shots[chunk * LANES : (chunk + 1) * LANES]
-    for lane in range(len(here)):
-        for n in range(shots.shape[1]):
-            here[lane, n] = field[n * LANES + lane]
+    here, lanes = shots[chunk * LANES : (chunk + 1) * LANES], field.reshape(-1, LANES)
+    here[:] = lanes[:, : len(here)].T
+
+
+@njit(inline="always", error_model="numpy")
+def _parts(field: Array) -> Array:
+    """The same memory as (grid, part, lane)."""
+    return field.reshape(-1, 2, LANES)
 
 
 # One point of the grid at a time, in slices: see `fourier`.
@@ -237,27 +217,6 @@ def _turn(phase: Array, sense: int, field: Array) -> None:
             m = LANES + n
             x, y = row[n], row[m]
             row[n], row[m] = p * x - q * y, p * y + q * x
-
-
-@njit(inline="always", error_model="numpy", fastmath={"contract"})
-def _times_i(field: Array, once: Array, twice: Array) -> None:
-    for point in range(0, len(field), ROW):
-        row = field[point : point + ROW]
-        i, square = once[point : point + ROW], twice[point : point + ROW]
-        for n in range(LANES):
-            m = LANES + n
-            i[n], i[m] = -row[m], row[n]
-            square[n], square[m] = -row[n], -row[m]
-
-
-@njit(inline="always", error_model="numpy", fastmath={"contract"})
-def _from_times_i(once: Array, twice: Array, field: Array) -> None:
-    for point in range(0, len(field), ROW):
-        row = field[point : point + ROW]
-        i, square = once[point : point + ROW], twice[point : point + ROW]
-        for n in range(LANES):
-            m = LANES + n
-            row[n], row[m] = i[m] - square[n], -i[n] - square[m]
 
 
 @njit(inline="always", error_model="numpy", fastmath={"contract"})

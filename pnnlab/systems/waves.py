@@ -49,28 +49,14 @@ Real: TypeAlias = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Crystal:
-    """Constants of the equations; the defaults are the nominal ones.
+    """Constants of the equations; the defaults are the nominal ones."""
 
-    Attributes
-    ----------
-    coupling : float
-        κ, per mm and unit of field.
-    gvm : float
-        v, group-velocity mismatch, ps/mm.
-    centre : float
-        Frequency at which the harmonic is phase-matched, THz above the low edge of a band of
-        12 THz; at 6 it is the middle.
-    length : float
-        mm.
-    gvd_1, gvd_2 : float
-        β₁ and β₂, group-velocity dispersion of fundamental and harmonic, fs²/mm.
-    """
-
-    coupling: float = 1.6
-    gvm: float = 0.19
+    coupling: float = 1.6  # κ, per mm and unit of field
+    gvm: float = 0.19  # v, group-velocity mismatch, ps/mm
+    # Where the harmonic is phase-matched, THz above the low edge of a band of 12; 6 is the middle.
     centre: float = 6.0
-    length: float = 1.0
-    gvd_1: float = 75.0
+    length: float = 1.0  # mm
+    gvd_1: float = 75.0  # β₁ and β₂, group-velocity dispersion of both waves, fs²/mm
     gvd_2: float = 200.0
 
 
@@ -109,7 +95,7 @@ def propagate(
     Parameters
     ----------
     field : Tensor, (batch, grid), complex64 or complex128
-        Spectrum at the front face: field in time is the sum of its lines.
+        Spectrum at the front face: field in time is the sum of its lines. The grid is a power of 2.
     crystal : Crystal
     kerr : Kerr, optional
         What only a built crystal has; none by default.
@@ -122,11 +108,6 @@ def propagate(
     -------
     fundamental, harmonic : Tensor, (batch, grid)
         Spectra at the end face.
-
-    Raises
-    ------
-    ShapeError
-        The grid is no power of 2.
     """
     grid = field.shape[1]
     if grid & (grid - 1):
