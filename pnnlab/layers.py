@@ -24,14 +24,14 @@ FULL_SCALE = (
 )  # rms deviations of all elements: BatchNorm's eps is then their mean variance
 
 
-def soft_range_penalty(value: Tensor, sharpness: float = PENALTY_SHARPNESS) -> Tensor:
+def soft_range_penalty(value: Tensor) -> Tensor:
     r"""Mean over all elements, before clamping, of a smooth price for leaving [0, 1].
 
     .. math:: \tfrac{1}{k}\,\mathrm{softplus}(-k v) + \tfrac{1}{k}\,\mathrm{softplus}(k (v - 1))
 
-    It is linear beyond about 1/k, with k the ``sharpness``, outside the range.
+    It is linear beyond about 1/k outside the range.
     """
-    k = sharpness
+    k = PENALTY_SHARPNESS
     # Further inside an element weighs less than 5e-5 / k. Of millions of couplings few are near.
     near = value[(value.detach() - 0.5).abs() > 0.5 - 10 / k]
     price = functional.softplus(-k * near) + functional.softplus(k * (near - 1))
@@ -60,14 +60,9 @@ class Rescale(nn.Module):
         Initial values. The defaults put two standard deviations either way into [0, 1].
     elementwise : bool
         One trainable gain and offset an element, or one for all.
-
-    Attributes
-    ----------
-    unit : Tensor, (2, features)
-        Of each element the centre, and the factor, the same for all, to the common scale; 0 for
-        those that have not moved yet.
     """
 
+    # (2, features): centre and factor to the common scale, which is 0 for those that have not moved
     unit: Tensor
 
     def __init__(
@@ -151,7 +146,6 @@ class PhysicalLayer(nn.Module):
     Parameters
     ----------
     system : PhysicalSystem
-        The device.
     twin : nn.Module or None
         Its differentiable digital model, frozen: a layer trains ``theta``, not the twin.
     rule : GradientRule
@@ -185,7 +179,7 @@ class PhysicalLayer(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        check_twin(system, twin)
+        _check_twin(system, twin)
         self.system = system
         self.twin = twin.requires_grad_(False) if twin is not None else None
         self.encoding = encoding
@@ -238,10 +232,7 @@ class Span(nn.Module):
 
     For read-outs with a physical scale that the next layer's drive shares, such as positions.
 
-    Parameters
-    ----------
-    low, high : float
-        Become 0 and 1. What lies beyond, the physical layer clamps and counts.
+    ``low`` and ``high`` become 0 and 1. What lies beyond, the physical layer clamps and counts.
     """
 
     def __init__(self, low: float, high: float) -> None:
@@ -259,14 +250,7 @@ class Shots(nn.Module):
     """One physical layer for a longer input: equal stretches of it, one shot each.
 
     The shots share ``theta``, as the patches of an image share a filter. Every example costs
-    ``shots`` device passes.
-
-    Parameters
-    ----------
-    layer : nn.Module
-        Takes (batch * shots, width).
-    shots : int
-        Stretches of an input, at least one.
+    ``shots`` device passes. The ``layer`` is given (batch * shots, width).
     """
 
     def __init__(self, layer: nn.Module, shots: int) -> None:
@@ -287,19 +271,9 @@ def programmed(
 ) -> tuple[list[PhysicalSystem], list[nn.Module]]:
     """Program one device as a chain of layers, and its twin likewise, for `deep_pnn`.
 
-    Parameters
-    ----------
-    system : PhysicalSystem
-        Replays its input, such as `Circuit`, `Plate` or a `Bench` with either.
-    twin : Twin
-        Fitted to it.
-    layers : sequence of (int, int)
-        Replays and read-outs of each layer.
-
-    Returns
-    -------
-    systems, twins : list, list
-        One a layer. All are the same device, and share the twin's constants or weights.
+    The ``system`` replays its input, such as `Circuit`, `Plate` or a `Bench` with either, and
+    ``layers`` are the replays and read-outs of each layer. All systems are the same device, and
+    the twins share their constants or weights.
     """
     systems = [system.reprogrammed(replays=n, output_dim=outputs) for n, outputs in layers]
     twins = [twin.reprogrammed(one, replays=n) for one, (n, _) in zip(systems, layers, strict=True)]
@@ -365,22 +339,20 @@ def _chain(
     layers: int,
 ) -> list[tuple[PhysicalSystem, nn.Module | None]]:
     """A system and a twin for each layer."""
-    alone = twins is None or isinstance(twins, nn.Module)
     if isinstance(systems, PhysicalSystem):
         if layers < 1:
             raise ShapeError(f"layers is {layers}; a network needs at least one.")
         systems = [systems] * layers
-        twins = [twins] * layers if alone else twins
     elif layers != 1:
         raise ShapeError("layers counts the uses of a single system; a sequence has its length.")
-    elif alone:
-        twins = [twins]
+    if twins is None or isinstance(twins, nn.Module):
+        twins = [twins] * layers
     if not 0 < len(systems) == len(twins):
         raise ShapeError(f"{len(systems)} systems and {len(twins)} twins: give one twin a system.")
     return list(zip(systems, twins, strict=True))
 
 
-def check_twin(system: PhysicalSystem, twin: nn.Module | None) -> None:
+def _check_twin(system: PhysicalSystem, twin: nn.Module | None) -> None:
     """Raise `TwinError` if ``twin`` says that it was made for other dimensions."""
     for name in ("input_dim", "param_dim", "output_dim"):
         ours, its = getattr(system, name), getattr(twin, name, None)

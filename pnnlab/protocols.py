@@ -61,8 +61,7 @@ class PhysicalSystem(ABC):
     Parameters
     ----------
     input_dim, param_dim, output_dim : int
-        Lengths of one ``x``, one ``theta`` and one ``y``. A device without parameters, such as a
-        reservoir, has ``param_dim`` 0.
+        Lengths of one ``x``, one ``theta`` and one ``y``. A reservoir has ``param_dim`` 0.
 
     Attributes
     ----------
@@ -96,17 +95,17 @@ class PhysicalSystem(ABC):
 
         Parameters
         ----------
-        x : Tensor, shape (batch, input_dim), floating point, in [0, 1]
-            Inputs, one row a shot.
-        theta : Tensor, shape (param_dim,) or (batch, param_dim), floating point, in [0, 1]
-            Parameters, shared by the batch or one row a shot.
+        x : Tensor, (batch, input_dim), floating point, in [0, 1]
+            One row a shot.
+        theta : Tensor, (param_dim,) or (batch, param_dim), floating point, in [0, 1]
+            Shared by the batch or one row a shot.
         retries : int, optional
             How often a shot that came back NaN, infinite or as an overrange code is taken again;
             by default ``self.retries``.
 
         Returns
         -------
-        Tensor, shape (batch, output_dim)
+        Tensor, (batch, output_dim)
             Read-outs: finite, in memory of their own, with the data type and on the device of
             ``x``, without a graph.
 

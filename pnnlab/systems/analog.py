@@ -14,13 +14,8 @@ Volts: TypeAlias = NDArray[np.floating[Any]]
 class AnalogPorts:
     """The analog input and output of a simulated device.
 
-    Parameters
-    ----------
-    sample_s : float
-        Time between two samples of the drive, s.
-    respond : callable
-        Drives the device from rest with (samples,) float64, V, each held for one sample, and
-        returns what comes out at the end of each, V.
+    ``respond`` drives it from rest with (samples,) float64, V, each held for ``sample_s`` seconds,
+    and returns what comes out at the end of each, V.
     """
 
     sample_s: float

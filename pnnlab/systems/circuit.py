@@ -156,13 +156,9 @@ class Circuit(multiplex.ReplayingSystem):
     ) -> None:
         self._imperfections = parts = imperfections or CircuitImperfections()
         room = parts.temperature, parts.temperature_time
-        super().__init__(unit, tolerance, noise=noise, drift=drift, seed=seed, room=room)
+        super().__init__(unit, tolerance, noise, drift, seed, room)
         self._built = fabricate(self.unit, self.tolerance)
         self._shape(input_dim, replays, output_dim)
-
-    @staticmethod
-    def _readable(samples: int, outputs: int) -> bool:
-        return samples % outputs == 0
 
     def _play(self, u: Tensor, shots: float, parts: CircuitImperfections) -> tuple[Tensor, float]:
         """Let the time of some shots pass; return the waveform after ``u``, and the gain."""
@@ -210,14 +206,14 @@ def oscillate(
 ) -> Tensor:
     """Solve the circuit's equations from rest; differentiable in the drive.
 
+    Left alone, ``parts`` are ideal, and these are the nominal equations that a physics twin knows.
+
     Parameters
     ----------
     u : Tensor, (samples, batch), float32 or float64
         Drive, time first, in units of 5 V.
-    constants : CircuitConstants
     parts : CircuitImperfections
-        Drive filter and converter, channel and heating of a built circuit. Left alone, these are
-        the nominal equations that a physics twin knows.
+        Drive filter and converter, channel and heating of a built circuit.
     substeps : int
         Fourth-order Runge-Kutta steps a sample.
 

@@ -205,18 +205,10 @@ def acquire(
 ) -> None:
     """Digitise each shot and average it over equal segments, ``out``, (batch, outputs).
 
-    Parameters
-    ----------
-    noise : array, (batch, samples)
-        Added before conversion.
-    delay : array, (batch,)
-        Trigger error of each shot, samples; the waveform is interpolated linearly.
-    gain : float
-        Of the vertical amplifier, 1 when just calibrated.
-    codes : int
-        Of the converter, spread evenly over the screen.
-    screen : tuple of float
-        Lowest and highest voltage that are shown.
+    The ``noise``, (batch, samples), is added before conversion. The ``delay``, (batch,), is the
+    trigger error of each shot in samples; the waveform is interpolated linearly. The ``gain`` is
+    that of the vertical amplifier, 1 when just calibrated, and the converter's ``codes`` are spread
+    evenly over the ``screen``, its lowest and highest voltage.
     """
     samples, batch = wave.shape
     outputs = out.shape[1]

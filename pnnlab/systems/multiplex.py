@@ -44,7 +44,6 @@ def drive(x: Tensor, theta: Tensor, replays: int) -> Tensor:
     x : Tensor, (batch, input_dim), in [0, 1]
     theta : Tensor, (2 * replays * input_dim,) or (batch, ...), in [0, 1]
         First all scales, replay by replay, then all offsets.
-    replays : int
 
     Returns
     -------
@@ -88,13 +87,13 @@ class ReplayingSystem(BuiltSystem):
     _cost_source: ClassVar[str]
     _tail: ClassVar[int] = 0  # silent samples at the end of a shot
     _tolerable: ClassVar[float]  # what the tolerance is below
+    _unequal: ClassVar[bool] = False  # whether outputs may be means of more and of fewer samples
     _outputs: ClassVar[str]  # what is read out, and which number of them is possible
 
     def __init__(
         self,
         unit: int,
         tolerance: float,
-        *,
         noise: bool,
         drift: bool,
         seed: int,
@@ -115,7 +114,8 @@ class ReplayingSystem(BuiltSystem):
         input_dim, output_dim = whole("input_dim", input_dim), whole("output_dim", output_dim)
         self.replays = replays = whole("replays", replays)
         samples = replays * input_dim + self._tail
-        if min(replays, output_dim) < 1 or not self._readable(samples, output_dim):
+        excess = output_dim > samples if self._unequal else samples % max(output_dim, 1)
+        if min(replays, output_dim) < 1 or excess:
             tail = f" and a tail of {self._tail}" if self._tail else ""
             raise ShapeError(
                 f"{replays} replays of {input_dim} samples{tail} cannot be read out as "
@@ -152,10 +152,6 @@ class ReplayingSystem(BuiltSystem):
     def analog_ports(self) -> AnalogPorts:
         """Give the same unit as it is between two cables; its temperature is shared."""
         return AnalogPorts(self._sample_s, self._respond)
-
-    @staticmethod
-    @abstractmethod
-    def _readable(samples: int, outputs: int) -> bool: ...
 
     @abstractmethod
     def _respond(self, volts: Volts) -> Volts: ...

@@ -99,7 +99,7 @@ def accelerations(
     biases : Tensor, (n,) or (batch, n)
         Constant torques e, likewise.
     errors : Tensor, (n, n), optional
-        A `coupling_matrix` that is added to that of ``couplings``.
+        A `coupling_matrix` that is added.
     """
     matrix = coupling_matrix(couplings)
     if errors is not None:
@@ -171,8 +171,7 @@ def swing(
     scale : float
         s, by which the sine's angle is off.
     steps : int
-        Steps of the classical fourth-order Runge-Kutta method.
-    duration : float
+        Of the classical fourth-order Runge-Kutta method.
     """
     accelerate = accelerations(lambda q: (scale * q).sin(), couplings, biases, errors)
     return integrate(accelerate, start, steps, duration)

@@ -187,7 +187,7 @@ class Plate(multiplex.ReplayingSystem):
     _what = "a plate"
     _sample_s = SAMPLE_S
     _cost_source = "the plate as pnnlab simulates it: 50 kS/s"
-    _tail = TAIL
+    _tail, _unequal = TAIL, True
     _tolerable = 0.2
     _outputs = "windows: choose at least one replay, and no more windows than samples"
 
@@ -206,13 +206,9 @@ class Plate(multiplex.ReplayingSystem):
     ) -> None:
         self._imperfections = parts = imperfections or PlateImperfections()
         room = parts.temperature, parts.temperature_time
-        super().__init__(unit, tolerance, noise=noise, drift=drift, seed=seed, room=room)
+        super().__init__(unit, tolerance, noise, drift, seed, room)
         self._built = fabricate(self.unit, self.tolerance)
         self._shape(input_dim, replays, output_dim)
-
-    @staticmethod
-    def _readable(samples: int, outputs: int) -> bool:
-        return outputs <= samples
 
     def _sound(self, u: Tensor, shots: float, parts: PlateImperfections) -> tuple[Tensor, Array]:
         """Let the time of some shots pass; return the pressure after ``u``, and the noise."""
@@ -283,17 +279,8 @@ def through_speaker(u: Tensor, parts: PlateImperfections) -> Tensor:
 def vibrate(force: Tensor, modes: Modes, *, substeps: int = SUBSTEPS) -> Tensor:
     """Sound pressure over a plate that a force drives; differentiable in the force.
 
-    Parameters
-    ----------
-    force : Tensor, (samples, batch), float32 or float64
-    modes : Modes
-    substeps : int
-        Steps of the integrator a sample; without tension one is exact.
-
-    Returns
-    -------
-    Tensor, (samples, batch)
-        Pressure at the end of each sample, of full scale.
+    Both are (samples, batch), float32 or float64; the pressure is that at the end of each sample,
+    of full scale. ``substeps`` are those of the integrator; without tension one is exact.
     """
 
     def solve(given: Array, keep: bool) -> tuple[Array, Adjoint]:
@@ -333,13 +320,12 @@ def log_energy(
 ) -> Tensor:
     """Read-out: energies in windows on a scale of 40 dB, ln(1 + E / floor) / ln(1 + 1 / floor).
 
-    It is 0 in silence and 1 at full scale.
+    It is (batch, windows), 0 in silence and 1 at full scale.
 
     Parameters
     ----------
     wave : Tensor, (samples, batch)
         Pressure, of full scale.
-    windows : int
     parts : PlateImperfections
         Microphone and converter, from -1 to 1, whose rounding passes gradients on; ideal ones
         where left alone.

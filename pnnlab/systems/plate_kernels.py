@@ -210,16 +210,10 @@ def microphone(
 ) -> None:
     """Take down each shot and its mean square in windows, ``energy``, (batch, windows).
 
-    Parameters
-    ----------
-    noise : array, (batch, samples), or (0, 0) for none
-        Added before conversion.
-    keep : float
-        What is left of a step of the pressure one sample later; 0 for an ideal microphone.
-    codes : int
-        Of the converter, from -1 to 1; 0 for none, which does not clip either.
-    edges : array of int, (windows + 1,)
-        Where the windows begin and end.
+    The ``noise``, (batch, samples), or (0, 0) for none, is added before conversion. Of a step of
+    the pressure ``keep`` is left one sample later, 0 for an ideal microphone. The converter spreads
+    ``codes`` from -1 to 1; 0 are none, which does not clip either. Windows begin and end at the
+    ``edges``, (windows + 1,).
     """
     batch = wave.shape[1]
     noisy = noise.size > 0

@@ -55,15 +55,7 @@ class Drift:
 
     It is constant within one call of a system: even the longest is short beside the drift.
 
-    Parameters
-    ----------
-    *seed : int
-    size : float
-        Its rms.
-    time : float
-        Shots after which 1/e of its value is left.
-    on : bool
-        Whether it changes at all.
+    Its rms is ``size``, and 1/e of its value is left after ``time`` shots.
     """
 
     def __init__(self, *seed: int, size: float, time: float, on: bool) -> None:

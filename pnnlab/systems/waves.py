@@ -96,9 +96,8 @@ def propagate(
     ----------
     field : Tensor, (batch, grid), complex64 or complex128
         Spectrum at the front face: field in time is the sum of its lines. The grid is a power of 2.
-    crystal : Crystal
     kerr : Kerr, optional
-        What only a built crystal has; none by default.
+        What only a built crystal has.
     nodes : int
         Intervals along the crystal.
     spacing : float
