@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # for editors and type checkers; at run time `__getattr__` loads them
     from pnnlab.gradients import ideal, in_silico, physics_aware
     from pnnlab.layers import PhysicalLayer, calibrate, deep_pnn, programmed
-    from pnnlab.protocols import PhysicalSystem, device
+    from pnnlab.physical_system import PhysicalSystem, device
     from pnnlab.results.baselines import compare
     from pnnlab.runs import train
     from pnnlab.tasks import Task
@@ -24,19 +24,19 @@ __version__ = "0.1.0"
 
 _SUBMODULES = (
     *("background", "characterize", "errors", "gradients", "instruments", "layers"),
-    *("protocols", "provenance", "results", "runs", "systems", "tasks", "training"),
+    *("physical_system", "provenance", "results", "runs", "systems", "tasks", "training"),
     *("twins", "views"),
 )
 _HOMES = {
     "FitSettings": "training",
     "PhysicalLayer": "layers",
-    "PhysicalSystem": "protocols",
+    "PhysicalSystem": "physical_system",
     "Task": "tasks",
     "Training": "training",
     "calibrate": "layers",
     "compare": "results.baselines",
     "deep_pnn": "layers",
-    "device": "protocols",
+    "device": "physical_system",
     "evaluate": "training",
     "fit_twin": "twins",
     "ideal": "gradients",

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from pnnlab.errors import TwinError
-from pnnlab.protocols import PhysicalSystem, SimulatedSystem
+from pnnlab.physical_system import PhysicalSystem, SimulatedSystem
 
 Response: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 GradientRule: TypeAlias = Callable[[PhysicalSystem, nn.Module | None], Response]

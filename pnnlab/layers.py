@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from pnnlab.errors import RangeError, ShapeError, TwinError
 from pnnlab.gradients import GradientRule, Response, physics_aware
+from pnnlab.physical_system import PhysicalSystem, still, still_outputs
 from pnnlab.plain import seeded, whole
-from pnnlab.protocols import PhysicalSystem, still, still_outputs
 
 Observer: TypeAlias = "Callable[[PhysicalLayer, Tensor, Tensor, Tensor], object]"
 

@@ -12,7 +12,7 @@ from pnnlab.instruments.programme import (
     PlateProgramme,
     Programme,
 )
-from pnnlab.protocols import PhysicalSystem
+from pnnlab.physical_system import PhysicalSystem
 from pnnlab.systems import Circuit, Plate, circuit, plate
 from pnnlab.systems.analog import AnalogPorts, cable
 

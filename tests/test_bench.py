@@ -13,7 +13,7 @@ from pnnlab.errors import InstrumentError, LimitError
 from pnnlab.instruments.bench import Bench, open_bench
 from pnnlab.instruments.limits import Limits
 from pnnlab.instruments.programme import CableProgramme, CircuitProgramme, PlateProgramme, Programme
-from pnnlab.protocols import PhysicalSystem
+from pnnlab.physical_system import PhysicalSystem
 from pnnlab.systems import Circuit, Plate
 from pnnlab.systems.analog import AnalogPorts, cable
 from pnnlab.virtual_bench import VirtualBench, Wiring

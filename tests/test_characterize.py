@@ -14,7 +14,7 @@ from toy import Toy
 
 from pnnlab import characterize
 from pnnlab.errors import DataError, RangeError
-from pnnlab.protocols import PhysicalSystem
+from pnnlab.physical_system import PhysicalSystem
 from pnnlab.storage import aside
 
 TAPS = torch.tensor([1.0, 0.5, 0.25, -0.1, 0.05])

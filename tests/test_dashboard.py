@@ -14,7 +14,7 @@ from toy import Toy, ToyTwin
 from pnnlab.background import Session
 from pnnlab.gradients import physics_aware
 from pnnlab.layers import PhysicalLayer, Rescale
-from pnnlab.protocols import Cost
+from pnnlab.physical_system import Cost
 from pnnlab.training import FitSettings, Reference, Refit, Training
 from pnnlab.views import TrainingDashboard
 from pnnlab.views.dashboard import details

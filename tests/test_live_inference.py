@@ -21,7 +21,7 @@ from pnnlab.demos.speech import formant_hz
 from pnnlab.errors import DataError
 from pnnlab.gradients import ideal, physics_aware
 from pnnlab.layers import PhysicalLayer, Rescale, Shots, calibrate, deep_pnn, physical_layers
-from pnnlab.protocols import PhysicalSystem
+from pnnlab.physical_system import PhysicalSystem
 from pnnlab.tasks import digits, vowels
 from pnnlab.views.style import Picture
 

@@ -7,7 +7,7 @@ from toy import Toy, ToyTwin
 from pnnlab.errors import RangeError, ShapeError
 from pnnlab.gradients import ideal, physics_aware
 from pnnlab.layers import PhysicalLayer, Rescale, Shots, deep_pnn
-from pnnlab.protocols import Cost
+from pnnlab.physical_system import Cost
 from pnnlab.systems import SHG, Circuit, Oscillators, Plate
 from pnnlab.training import estimate, multiply_adds, shots_per_example
 from pnnlab.training.cost import JOULES_PER_MULTIPLY_ADD

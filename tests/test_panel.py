@@ -18,7 +18,7 @@ from pnnlab.errors import InstrumentError
 from pnnlab.instruments.bench import open_bench
 from pnnlab.instruments.limits import Limits
 from pnnlab.instruments.programme import CircuitProgramme
-from pnnlab.protocols import PhysicalSystem
+from pnnlab.physical_system import PhysicalSystem
 from pnnlab.systems import SHG, Circuit, Oscillators, Plate
 from pnnlab.training import Record
 from pnnlab.views.panel import POINTS, REPEATS, DevicePanel

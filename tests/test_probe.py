@@ -10,7 +10,7 @@ from toy import Toy, ToyTwin, toy_response
 from pnnlab.characterize.presets import assignments, given, presets
 from pnnlab.characterize.probe import Probe, construction
 from pnnlab.errors import RangeError, ShapeError
-from pnnlab.protocols import PhysicalSystem
+from pnnlab.physical_system import PhysicalSystem
 from pnnlab.systems import SHG, Circuit, Oscillators, Plate
 
 SMALL: dict[str, Callable[[], PhysicalSystem]] = {

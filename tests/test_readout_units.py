@@ -19,7 +19,7 @@ from pnnlab import characterize, twins
 from pnnlab.errors import DataError, ShapeError, TwinError
 from pnnlab.gradients import ideal, in_silico, physics_aware
 from pnnlab.layers import PhysicalLayer, Rescale, calibrate, physical_layers
-from pnnlab.protocols import still
+from pnnlab.physical_system import still
 from pnnlab.runs.identity import identity
 from pnnlab.tasks import Split
 from pnnlab.training import FitSettings, Training, evaluate, journey, remember

@@ -23,7 +23,7 @@ from pnnlab.errors import DataError, InstrumentError, RangeError
 from pnnlab.gradients import physics_aware
 from pnnlab.instruments.recording import Recorder, Replay, recording_dataset
 from pnnlab.layers import PhysicalLayer
-from pnnlab.protocols import PhysicalSystem
+from pnnlab.physical_system import PhysicalSystem
 
 
 def drives(shots: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:

@@ -33,7 +33,7 @@ from toy import Toy, ToyTwin
 from pnnlab.errors import RangeError, RunError, TrainingError
 from pnnlab.gradients import in_silico, physics_aware
 from pnnlab.layers import PhysicalLayer
-from pnnlab.protocols import PhysicalSystem, State
+from pnnlab.physical_system import PhysicalSystem, State
 from pnnlab.runs import Run, list_runs, read_journal, read_run, run
 from pnnlab.runs.checkpoints import DAMAGED, NEWEST, PREVIOUS, load_checkpoint
 from pnnlab.runs.journal import JOURNAL, reading

@@ -20,7 +20,7 @@ from pnnlab import characterize, twins
 from pnnlab.errors import DataError, RangeError, TwinError
 from pnnlab.gradients import physics_aware
 from pnnlab.layers import PhysicalLayer
-from pnnlab.protocols import PhysicalSystem
+from pnnlab.physical_system import PhysicalSystem
 from pnnlab.systems import SHG, Circuit, Oscillators, Plate, multiplex
 from pnnlab.systems.circuit import CircuitConstants, CircuitImperfections, fabricate, oscillate
 from pnnlab.twins import (

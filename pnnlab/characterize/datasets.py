@@ -7,7 +7,7 @@ import xarray as xr
 
 import pnnlab
 from pnnlab.errors import DataError
-from pnnlab.protocols import PhysicalSystem
+from pnnlab.physical_system import PhysicalSystem
 from pnnlab.provenance import commit, utc_now
 from pnnlab.storage import user_path, write
 

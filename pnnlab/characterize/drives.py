@@ -12,8 +12,8 @@ from torch import Tensor
 
 from pnnlab.characterize.datasets import UNITS, attributes, save
 from pnnlab.errors import DataError, RangeError
+from pnnlab.physical_system import PhysicalSystem
 from pnnlab.plain import seeded, whole
-from pnnlab.protocols import PhysicalSystem
 
 CHUNK = 256  # drives between two signs of progress
 SPLITS = ("train",) * 8 + ("validation", "test")  # of every ten drives in turn: drift is in all

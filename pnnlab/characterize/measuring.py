@@ -9,8 +9,8 @@ from torch import Tensor
 
 from pnnlab.characterize.datasets import UNITS, attributes, counting
 from pnnlab.errors import RangeError
+from pnnlab.physical_system import PhysicalSystem
 from pnnlab.plain import whole
-from pnnlab.protocols import PhysicalSystem
 
 CERTAIN = 4.0  # standard errors above which a response is believed
 

@@ -16,8 +16,8 @@ from pnnlab.characterize.datasets import UNITS
 from pnnlab.characterize.measuring import response_curves
 from pnnlab.characterize.presets import Preset, assignments, given, presets
 from pnnlab.errors import ShapeError
+from pnnlab.physical_system import PhysicalSystem
 from pnnlab.plain import whole
-from pnnlab.protocols import PhysicalSystem
 
 Side: TypeAlias = Literal["x", "theta"]
 SIDES: tuple[Side, Side] = ("x", "theta")

@@ -18,7 +18,7 @@ from pnnlab.demos.drawing import Drawing
 from pnnlab.demos.inputs import Given, Input, input_for
 from pnnlab.errors import DataError, PnnlabError
 from pnnlab.layers import physical_layers
-from pnnlab.protocols import SimulatedSystem
+from pnnlab.physical_system import SimulatedSystem
 from pnnlab.tasks import Task
 from pnnlab.training import Journey, Stage, journey
 from pnnlab.views.controls import OneOf

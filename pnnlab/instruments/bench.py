@@ -30,7 +30,7 @@ from pnnlab.instruments.link import Link
 from pnnlab.instruments.oscilloscope import Oscilloscope
 from pnnlab.instruments.programme import Programme
 from pnnlab.instruments.selfcheck import SelfCheck
-from pnnlab.protocols import Group, PhysicalSystem
+from pnnlab.physical_system import Group, PhysicalSystem
 from pnnlab.systems.analog import Volts
 
 GENERATORS = (KEYSIGHT_33500, TEKTRONIX_AFG3000)

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from pnnlab.errors import ShapeError
+from pnnlab.physical_system import Group
 from pnnlab.plain import make_plain
-from pnnlab.protocols import Group
 from pnnlab.systems import circuit, multiplex, plate
 from pnnlab.systems.analog import Volts
 

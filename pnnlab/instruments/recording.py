@@ -22,7 +22,7 @@ from pnnlab.characterize.drives import SPLITS
 from pnnlab.errors import DataError, InstrumentError, RangeError
 from pnnlab.instruments import shotfile
 from pnnlab.instruments.shotfile import DATABASE, Recorded
-from pnnlab.protocols import Cost, Group, PhysicalSystem, State
+from pnnlab.physical_system import Cost, Group, PhysicalSystem, State
 from pnnlab.provenance import commit, utc_now, versions
 from pnnlab.storage import insert, transaction, user_path
 

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pnnlab.errors import RangeError, ShapeError
+from pnnlab.physical_system import NO_POWER, Cost, Group
 from pnnlab.plain import real, whole
-from pnnlab.protocols import NO_POWER, Cost, Group
 from pnnlab.systems.analog import AnalogPorts, Volts
 from pnnlab.systems.units import BuiltSystem, Drift, RandomStream
 

@@ -32,8 +32,8 @@ import torch
 from torch import Tensor
 
 from pnnlab.errors import RangeError, ShapeError
+from pnnlab.physical_system import Group
 from pnnlab.plain import real, seeded, whole
-from pnnlab.protocols import Group
 from pnnlab.systems.units import BuiltSystem, RandomStream
 
 DURATION = 0.5  # time from release to read-out, units of sqrt(l/g)

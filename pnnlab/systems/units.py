@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from pnnlab.errors import RangeError
+from pnnlab.physical_system import SimulatedSystem, State
 from pnnlab.plain import whole
-from pnnlab.protocols import SimulatedSystem, State
 
 
 @final

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from pnnlab.errors import RangeError, ShapeError
+from pnnlab.physical_system import check_unit_range
 from pnnlab.plain import seeded
-from pnnlab.protocols import check_unit_range
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from torch import nn
 
 from pnnlab.errors import RangeError, ShapeError
 from pnnlab.layers import PhysicalLayer, Rescale
-from pnnlab.protocols import Cost
+from pnnlab.physical_system import Cost
 from pnnlab.training.layer_drives import shots_per_example
 
 JOULES_PER_MULTIPLY_ADD = 4.6e-12

@@ -11,8 +11,8 @@ from pnnlab import characterize
 from pnnlab.characterize import MeasuredShots
 from pnnlab.errors import RangeError, TwinError
 from pnnlab.layers import PhysicalLayer, physical_layers
+from pnnlab.physical_system import PhysicalSystem
 from pnnlab.plain import seeded, whole
-from pnnlab.protocols import PhysicalSystem
 from pnnlab.training.layer_drives import seeing_passes, seen
 from pnnlab.twins import (
     NeuralSettings,

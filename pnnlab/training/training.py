@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from pnnlab.errors import RangeError, RunError, TrainingError
 from pnnlab.layers import physical_layers, range_penalty
+from pnnlab.physical_system import still_outputs
 from pnnlab.plain import plain, real, seeded
-from pnnlab.protocols import still_outputs
 from pnnlab.training.evaluation import Evaluation, evaluate
 from pnnlab.training.examples import Data, checked
 from pnnlab.training.objectives import CLASSIFICATION, REGRESSION, Objective

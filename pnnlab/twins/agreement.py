@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from pnnlab import characterize
 from pnnlab.characterize import MeasuredShots
 from pnnlab.errors import RangeError, TwinError
+from pnnlab.physical_system import PhysicalSystem, still
 from pnnlab.plain import seeded, whole
-from pnnlab.protocols import PhysicalSystem, still
 from pnnlab.twins.twin import Twin, predict
 
 COTANGENTS = 16  # random directions in the outputs for each one in the inputs

@@ -16,8 +16,8 @@ from tqdm.auto import tqdm
 from pnnlab import characterize
 from pnnlab.characterize import MeasuredShots, collect
 from pnnlab.errors import RangeError, TwinError
+from pnnlab.physical_system import PhysicalSystem, still
 from pnnlab.plain import make_plain, seeded
-from pnnlab.protocols import PhysicalSystem, still
 from pnnlab.twins.neural import Architecture, Mlp, NeuralTwin
 from pnnlab.twins.physics import Equations, PhysicsTwin, fit_physics
 from pnnlab.twins.twin import predict

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from pnnlab import characterize
 from pnnlab.characterize import MeasuredShots
+from pnnlab.physical_system import PhysicalSystem
 from pnnlab.plain import whole
-from pnnlab.protocols import PhysicalSystem
 from pnnlab.twins.agreement import DepthGap, GradientAgreement, gap_by_depth, gradient_agreement
 from pnnlab.twins.twin import Twin, predict
 

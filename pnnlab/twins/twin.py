@@ -10,8 +10,8 @@ import xarray as xr
 from torch import Tensor, nn
 
 from pnnlab.errors import DataError, TwinError
+from pnnlab.physical_system import still, still_outputs
 from pnnlab.plain import make_plain, whole
-from pnnlab.protocols import still, still_outputs
 from pnnlab.systems import multiplex
 
 Kept = TypeVar("Kept", bound=nn.Module)

@@ -14,7 +14,7 @@ from pnnlab.background import Session
 from pnnlab.characterize.presets import given, presets
 from pnnlab.characterize.probe import SIDES, Probe, Response, Side
 from pnnlab.errors import PnnlabError
-from pnnlab.protocols import PhysicalSystem, SimulatedSystem
+from pnnlab.physical_system import PhysicalSystem, SimulatedSystem
 from pnnlab.views.controls import Entry
 from pnnlab.views.curve import Curve, Part
 from pnnlab.views.figures import device_panel

@@ -13,7 +13,7 @@ from torch import nn
 
 from pnnlab.background import Session
 from pnnlab.errors import PnnlabError
-from pnnlab.protocols import Cost
+from pnnlab.physical_system import Cost
 from pnnlab.runs import Run
 from pnnlab.runs.run import prepared
 from pnnlab.tasks import Task

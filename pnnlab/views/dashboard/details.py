@@ -14,7 +14,7 @@ import numpy as np
 
 from pnnlab.background import Session
 from pnnlab.layers import on_device, on_twin, physical_layers
-from pnnlab.protocols import Cost
+from pnnlab.physical_system import Cost
 from pnnlab.training import (
     Alignment,
     Confusion,

@@ -14,7 +14,7 @@ from pnnlab.errors import InstrumentError, RangeError, ReadoutError, ShapeError
 from pnnlab.gradients import ideal, in_silico, physics_aware
 from pnnlab.instruments.recording import Recorder, Replay
 from pnnlab.layers import PhysicalLayer, calibrate, deep_pnn, physical_layers
-from pnnlab.protocols import PhysicalSystem, SimulatedSystem
+from pnnlab.physical_system import PhysicalSystem, SimulatedSystem
 from pnnlab.tasks import digits
 from pnnlab.training import FitSettings, Training, alignment, refit, remember
 from pnnlab.twins import Mlp, NeuralSettings, NeuralTwin, fit_neural, report
