@@ -26,8 +26,8 @@ def compiled(*, fastmath: bool | set[str] = False) -> Callable[[Kernel], Kernel]
     return decorate
 
 
-def kept_in() -> str | None:
-    """The folder that compiled code is kept in, or None where every process compiles anew."""
+def cache_folder() -> str | None:
+    """Folder of compiled code, or None where every process compiles anew."""
 
     @compiled()
     def probe() -> None:

@@ -225,11 +225,11 @@ def _memory_limit() -> float:
 def _compiler() -> Iterator[Finding]:
     section = "Machine"
     try:
-        from pnnlab.compiling import kept_in
+        from pnnlab.compiling import cache_folder
     except (ImportError, OSError) as error:
         yield _does_not_load(section, "numba", error)
         return
-    folder = kept_in()
+    folder = cache_folder()
     yield Finding(
         section,
         "compiled code",
