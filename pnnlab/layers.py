@@ -191,7 +191,7 @@ class PhysicalLayer(nn.Module):
             )
         self.theta = nn.Parameter(theta.detach().clone())
         self.rule = rule
-        rule(system, self.twin)  # a rule that cannot work says so now, not in the first step
+        rule(system, self.twin)  # a rule that cannot work fails here, not in the first step
         # In a tuple, or torch would register a twin that stands in as a submodule.
         self.stand_in: tuple[Response, ...] = ()
         self.observers: tuple[Observer, ...] = ()

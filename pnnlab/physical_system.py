@@ -260,7 +260,7 @@ def device(
 
 
 class SimulatedSystem(PhysicalSystem):
-    """A system that exists as equations, and can therefore tell its own exact gradient.
+    """A system that exists as equations, and therefore has an exact gradient.
 
     Only the `ideal` gradient rule, which no laboratory has, makes use of that.
     """

@@ -229,7 +229,7 @@ class SHG(BuiltSystem):
         self._residual = np.exp(1j * (chirp * omega**2 / 2 + cubic * omega**3 / 6))
         near = np.eye(BANDS, k=1) + np.eye(BANDS, k=-1)
         self._crosstalk = np.eye(BANDS) + parts.crosstalk * (near - np.diag(near.sum(0)))
-        # The spectrum shifts by so little that one derivative tells it.
+        # The spectrum shifts by so little that one derivative is enough.
         step = 0.5 * parts.pointing * BAND_THZ
         self._shift = shaper(f, step) - shaper(f, -step)
         self._shape(input_dim, output_dim)

@@ -34,7 +34,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pnnlab.errors import ShapeError
-from pnnlab.systems import fourier
 from pnnlab.systems import wave_kernels as kernels
 from pnnlab.systems.adjoint import Adjoint, Array, with_adjoint
 
@@ -115,8 +114,8 @@ def propagate(
 
     def solve(front: Array, keep: bool) -> tuple[Array, Adjoint]:
         ends = np.empty((2, *front.shape), front.dtype)
-        chunks = math.ceil(len(front) / fourier.LANES) if keep else 0
-        path = np.empty((chunks, nodes + 1, 2, 2 * grid * fourier.LANES), front.real.dtype)
+        chunks = math.ceil(len(front) / kernels.LANES) if keep else 0
+        path = np.empty((chunks, nodes + 1, 2, 2 * grid * kernels.LANES), front.real.dtype)
         first, second = _reals(ends)
         kernels.cross(_reals(front), tables, first, second, path)
 
@@ -160,7 +159,7 @@ def _tables(
         _reals(phase).reshape(*phase.shape, 2).astype(number),
         carried.astype(number),
         _reals(driven).reshape(*driven.shape, 2).astype(number),
-        fourier.twiddles(grid, number),
+        kernels.twiddles(grid, number),
     )
 
 
