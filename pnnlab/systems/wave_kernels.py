@@ -15,7 +15,7 @@ With S_j the source of A₂ over i at node j, and P_m what changes A₁,
 P_0 and P_1 are i and -1 times |A₁|² A₁ at the front face, and P_(m+1) is the product at node m,
 its phase undone.
 
-Price: this file stands in place of 40 of torch with its own transforms and autograd,
+Price: this file, 420 lines, stands in place of 40 of torch with its own transforms and autograd,
 and solves a crystal 2.4 to 5.2 times as fast (complex64, 1 to 1000 shots, forward, and with
 backward, one thread). The transforms alone gain 1.2 over torch's; the rest is that a block of shots
 stays in the cache between them, in a kernel that can call no torch.
