@@ -17,7 +17,7 @@ from pnnlab.instruments.generator import Generator, GeneratorSettings
 from pnnlab.instruments.limits import Limits
 from pnnlab.instruments.link import Link
 from pnnlab.instruments.oscilloscope import Oscilloscope, ScopeSettings
-from pnnlab.systems.analog import Cable
+from pnnlab.systems.analog import cable
 from pnnlab.virtual_bench.bench import VirtualBench
 
 BYTES = 2_000_000  # a million points
@@ -124,7 +124,7 @@ def noted(method: Callable[..., object], calls: list[str]) -> Callable[..., obje
 
 def test_a_capture_takes_few_round_trips(benchmark):
     with ExitStack() as opened:
-        there = opened.enter_context(VirtualBench(Cable(), noise=False))
+        there = opened.enter_context(VirtualBench(cable(), noise=False))
         generator = Generator(Link(there.generator), limits=Limits(-1, 1))
         scope = Oscilloscope(Link(there.oscilloscope))
         opened.callback(scope.close)

@@ -392,9 +392,9 @@ def _virtual_bench(arguments: argparse.Namespace, _: list[str]) -> int:
 
 def _device(name: str, unit: int, *, noise: bool) -> "AnalogPorts":
     if name == "cable":
-        from pnnlab.systems.analog import Cable
+        from pnnlab.systems.analog import cable
 
-        return Cable()
+        return cable()
     from pnnlab.systems import Circuit, Plate
 
     if name == "plate":

@@ -169,11 +169,11 @@ def _memory_limit() -> float:
 
 def _compiler() -> Iterator[Row]:
     try:
-        from pnnlab.compiling import kept_in
+        from pnnlab.compiling import cache_folder
     except (ImportError, OSError) as error:
         yield _does_not_load("numba", error)
         return
-    if folder := kept_in():
+    if folder := cache_folder():
         yield "compiled code", f"kept in {folder}"
     else:
         advice = (

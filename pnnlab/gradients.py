@@ -44,11 +44,6 @@ def physics_aware(system: PhysicalSystem, twin: nn.Module | None) -> Response:
     References
     ----------
     Wright, Onodera et al., Nature 601, 549 (2022), Methods, "Physics-aware training".
-
-    Raises
-    ------
-    TwinError
-        There is no twin.
     """
     twin = _required(twin, "physics_aware")
 
@@ -67,24 +62,12 @@ def physics_aware(system: PhysicalSystem, twin: nn.Module | None) -> Response:
 
 
 def in_silico(system: PhysicalSystem, twin: nn.Module | None) -> Response:
-    """In silico training: forward and backward through the twin; the system is never driven.
-
-    Raises
-    ------
-    TwinError
-        There is no twin.
-    """
+    """In silico training: forward and backward through the twin; the system is never driven."""
     return _required(twin, "in_silico")
 
 
 def ideal(system: PhysicalSystem, twin: nn.Module | None) -> Response:
-    """Backpropagation through the true system, which only a simulation allows.
-
-    Raises
-    ------
-    TwinError
-        The system is real: nobody knows its exact gradient.
-    """
+    """Backpropagation through the true system, which only a simulation allows."""
     if not isinstance(system, SimulatedSystem):
         raise TwinError(
             f"{system.name} is not simulated, so its exact gradient does not exist; "

@@ -143,7 +143,7 @@ def test_another_unit_answers_otherwise_and_one_that_is_none_is_refused() -> Non
     assert panel.control.passes == 16
     share(panel.unit, value=-1)
     settle(panel)
-    assert "a unit is numbered from 0" in panel._refusal.value
+    assert "unit is -1; it must be at least 0" in panel._refusal.value
     assert 'role="alert"' in panel._refusal.value
     assert panel.unit.value == 4
     assert made == [0, 4, -1]

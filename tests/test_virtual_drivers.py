@@ -20,7 +20,7 @@ from pnnlab.instruments.generator import Generator, GeneratorSettings
 from pnnlab.instruments.limits import Limits
 from pnnlab.instruments.link import Link
 from pnnlab.instruments.oscilloscope import Oscilloscope, ScopeSettings, Trace
-from pnnlab.systems.analog import Cable
+from pnnlab.systems.analog import cable
 from pnnlab.virtual_bench.bench import FaultKind, Faults, VirtualBench, Wiring
 
 FLOAT32 = Encoding("SOUR{channel}:DATA:ARB PNNLAB,", "<f4", -1, 1)
@@ -67,7 +67,7 @@ def bench(
     with ExitStack() as opened:
         there = opened.enter_context(
             VirtualBench(
-                Cable(SAMPLE_S),
+                cable(SAMPLE_S),
                 generator=generator.partition(",")[0],
                 oscilloscope=oscilloscope,
                 noise=False,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pnnlab.errors import RangeError
-from pnnlab.systems.analog import Cable
+from pnnlab.systems.analog import cable
 from pnnlab.virtual_bench import Faults, VirtualBench
 from pnnlab.virtual_bench.bench import KINDS
 from pnnlab.virtual_bench.infiniivision import InfiniiVision
@@ -146,7 +146,7 @@ def test_nonsense_is_refused(options: dict[str, object]) -> None:
 
 
 def test_a_drop_over_the_network_ends_one_conversation() -> None:
-    with VirtualBench(Cable(), faults=only("drop")) as bench:
+    with VirtualBench(cable(), faults=only("drop")) as bench:
         with client(bench.generator) as first:
             first.sendall(b"*IDN?\n")
             assert first.recv(100) == b""
@@ -157,7 +157,7 @@ def test_a_drop_over_the_network_ends_one_conversation() -> None:
 
 def test_closing_the_bench_ends_a_stall() -> None:
     faults = only("stall", stall_s=60.0)
-    bench = VirtualBench(Cable(), faults=faults)
+    bench = VirtualBench(cable(), faults=faults)
     with client(bench.generator) as connection:
         connection.sendall(b"*IDN?\n")
         while not faults.injected:

@@ -11,8 +11,7 @@ from pnnlab.errors import ShapeError, TwinError
 from pnnlab.systems import multiplex, oscillators, plate
 from pnnlab.systems.circuit import CircuitConstants, oscillate
 from pnnlab.systems.plate import PlateConstants
-from pnnlab.systems.pulses import MaskProgramme
-from pnnlab.systems.shg import respond
+from pnnlab.systems.shg import MaskProgramme, respond
 from pnnlab.systems.waves import Crystal
 from pnnlab.twins.neural import Architecture, Core
 from pnnlab.twins.physics import Equations
