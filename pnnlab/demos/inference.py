@@ -22,9 +22,8 @@ from pnnlab.protocols import SimulatedSystem
 from pnnlab.tasks import Task
 from pnnlab.training import Journey, Stage, journey
 from pnnlab.views.controls import OneOf
-from pnnlab.views.lineplot import Line, Panel, number
 from pnnlab.views.parts import LatestRequests, button, count, discard, percent, style_sheet
-from pnnlab.views.plotgrid import PlotGrid
+from pnnlab.views.plotgrid import Line, Panel, PlotGrid, number
 from pnnlab.views.style import PALETTE, STYLE, Picture
 
 READ_OUT = "read-out y (full scale)"

@@ -30,6 +30,25 @@ def button(description: str, icon: str, act: Callable[[], object]) -> widgets.Bu
     return made
 
 
+def bar(*children: widgets.Widget) -> widgets.HBox:
+    """Controls in a row that wraps."""
+    row = widgets.HBox(children)
+    row.add_class("pnn-bar")
+    return row
+
+
+class View:
+    """A widget with what belongs to it; at the end of a cell it shows itself."""
+
+    widget: widgets.Box
+    name: str
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        bundle: dict[str, Any] = self.widget._repr_mimebundle_(**kwargs)
+        # The same words in every run; they stand in for the view where no widget can live.
+        return bundle | {"text/plain": f"{self.name} (alive in Jupyter)"}
+
+
 def discard(widget: widgets.Widget) -> None:
     """Close a widget and all that it holds; ``close_all`` would close every widget there is."""
     for child in getattr(widget, "children", ()):
@@ -67,13 +86,18 @@ def _short(*files: str) -> str:
     return "\n".join(line for line in lines if line and not line.startswith(("//", "/**")))
 
 
-def alert(error: BaseException) -> str:
-    """A refusal in its own words, as a screen reader announces it."""
+def status(text: str) -> str:
+    """A message, as a screen reader announces it."""
+    return f'<div role="status" class="pnn-said">{escape(text)}</div>'
+
+
+def alert(error: object) -> str:
+    """An error in its own words, as a screen reader announces it."""
     return f'<div role="alert" class="pnn-error">{escape(str(error))}</div>'
 
 
 def percent(fraction: float | None) -> str:
-    """A fraction in per cent, or a dash where there is none."""
+    """A fraction in per cent, or a dash for None."""
     return "–" if fraction is None else f"{100 * fraction:.1f} %"
 
 
@@ -96,10 +120,9 @@ def duration(seconds: float) -> str:
 
 @final
 class LatestRequests:
-    """Carries out what was asked for, one after the other, in a thread that lives only that long.
+    """Runs requests one after the other, in a thread that lives only that long.
 
-    What is asked for again before it has begun is done once. So a hand may ask as often as it
-    likes, and the last wish is always carried out.
+    Of several requests of one name that wait, only the latest is run.
     """
 
     def __init__(self) -> None:
@@ -108,7 +131,7 @@ class LatestRequests:
         self._running = False
 
     def ask(self, name: str, act: Callable[[], None]) -> None:
-        """Carry ``act`` out soon, in place of an earlier wish of this name that still waits."""
+        """Call ``act`` soon, in place of an earlier request of this name that still waits."""
         with self._lock:
             self._wanted[name] = act
             if self._running:
@@ -118,7 +141,7 @@ class LatestRequests:
 
     @property
     def busy(self) -> bool:
-        """Whether something waits or is being carried out."""
+        """Whether a request waits or is being run."""
         return self._running
 
     def forget(self) -> None:
@@ -138,7 +161,7 @@ class LatestRequests:
                 act()
                 done = True
             finally:
-                if not done:  # the next wish gets a thread of its own
+                if not done:  # the next request gets a thread of its own
                     self._running = False
 
 
@@ -152,20 +175,10 @@ ATTENTIVE = 3  # updates at full speed once something was asked: what became of 
 
 @final
 class RefreshLoop:
-    """Calls ``refresh`` while there is something to follow, and once when there no longer is.
+    """Calls ``refresh`` as long as ``active()``, and once more, in a thread of its own.
 
-    The thread lives only that long, and takes at most a fiftieth of a processor.
-
-    Parameters
-    ----------
-    refresh : callable
-        Shows what there is now.
-    active : callable
-        Whether there is something to follow.
-    resting : callable, optional
-        Whether nothing will change before the next `wake`.
-    interval : float
-        Seconds between two updates, at least.
+    The thread takes at most a fiftieth of a processor. ``resting()`` says whether nothing will
+    change before the next `wake`; ``interval`` is the least time between two updates, in seconds.
     """
 
     def __init__(
@@ -183,7 +196,7 @@ class RefreshLoop:
         self._following = threading.Lock()  # held by the thread that follows, if there is one
 
     def wake(self) -> None:
-        """Refresh soon, at least once more, and follow as long as there is something to follow."""
+        """Refresh soon, at least once more, and as long as there is something to follow."""
         self._changed.set()
         if not self._closed and self._following.acquire(blocking=False):
             threading.Thread(target=self._follow, name="pnnlab-dashboard", daemon=True).start()

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pnnlab.views.style import Picture
-from pnnlab.views.table import Look, look
+from pnnlab.views.style import Look, Picture, look
 
 if TYPE_CHECKING:
     from plotly import graph_objects as go

@@ -21,7 +21,7 @@ from pnnlab.views.figures.chart import (
     Series,
     spread,
 )
-from pnnlab.views.table import Look, look
+from pnnlab.views.style import Look, look
 from pnnlab.views.touch import BAND, summary
 
 Array = NDArray[np.float64]
