@@ -22,9 +22,8 @@ from pnnlab.demos.speech import formant_features, formant_hz, formants, synthesi
 from pnnlab.errors import PnnlabError
 from pnnlab.tasks import Task
 from pnnlab.tasks.hillenbrand1995 import TIMES, VOWELS, WORDS
-from pnnlab.views.parts import button, shares
+from pnnlab.views.parts import assets, button, shares
 from pnnlab.views.plotgrid import Line, Panel, PlotGrid
-from pnnlab.views.touch import assets
 
 
 @dataclass(frozen=True)

@@ -37,13 +37,13 @@ from pnnlab.views.training_panels import TrainingRecord, metric_label, metric_ra
 Against: TypeAlias = Literal["steps", "passes", "time"]
 Source: TypeAlias = Session | Run | str | Path | Sequence[Record]
 
-AXES: Mapping[Against, str] = {
-    "steps": "step",
-    "passes": "device passes",
-    "time": "training time",
+AXES: Mapping[Against, tuple[str, str, str]] = {  # button, label of the axis, field of a record
+    "steps": ("steps", "step", "step"),
+    "passes": ("device passes", "device passes", "device_passes"),
+    "time": ("time", "training time", "seconds"),
 }
 INTERVAL = 0.5  # seconds between two updates
-PATIENCE = 60.0  # seconds that a journal may stand still before it is no longer looked at
+PATIENCE = 60.0  # seconds that a journal may stand still before it is no longer read
 NUMERIC = ("Step", "On device", "best", "On twin", "Device passes", "Training time")
 COLUMNS = {"Training": False, "State": False} | dict.fromkeys(NUMERIC, True)
 
@@ -157,8 +157,8 @@ class Comparison(View):
         self._problem = ""
         self._lock = threading.Lock()
         self._looks = {name: look(place) for place, name in enumerate(runs)}
-        axes = {"steps": "steps", "passes": "device passes", "time": "time"}
-        self.against = OneOf(axes, label="Against")
+        names = {against: name for against, (name, _, _) in AXES.items()}
+        self.against = OneOf(names, label="Against")
         self.against.value = against
         self.again = button("Read again", "refresh", self.read)
         self.table = Table("Trainings compared", COLUMNS, choosing="Show", chosen=list(runs))
@@ -296,7 +296,7 @@ def comparison_panels(
             for name, records in drawn
         ]
 
-    x_label = AXES[against] + unit
+    x_label = AXES[against][1] + unit
     most = max((_cost(record, against) for _, records in drawn for record in records), default=0)
     x_range = (0.0, most / scale or 1.0)
     note = "no training is chosen" if not trainings else "shown at the first evaluation"
@@ -333,8 +333,7 @@ def comparison_panels(
 
 
 def _cost(record: Record, against: Against) -> float:
-    costs = {"steps": record.step, "passes": record.device_passes, "time": record.seconds}
-    return costs[against]
+    return float(getattr(record, AXES[against][2]))
 
 
 def _unit(against: Against, records: Sequence[Record]) -> tuple[str, float]:

@@ -76,6 +76,11 @@ def styles(*names: str) -> str:
     return _short(*(f"{name}.css" for name in names))
 
 
+def assets(name: str) -> tuple[str, str]:
+    """Script and style of a control."""
+    return script(name), styles("shared", "touch", name)
+
+
 def _short(*files: str) -> str:
     """Several files as one; a notebook stores them with each widget: no indents, no comments."""
     lines = [
@@ -156,13 +161,11 @@ class LatestRequests:
                     self._running = False
                     return
                 act = self._wanted.pop(next(iter(self._wanted)))
-            done = False
             try:
                 act()
-                done = True
-            finally:
-                if not done:  # the next request gets a thread of its own
-                    self._running = False
+            except BaseException:
+                self._running = False  # the next request gets a thread of its own
+                raise
 
 
 INTERVAL = 0.1  # seconds between two updates while something happens, or more:

@@ -230,7 +230,7 @@ class AlignmentSection(Section):
         return f"step {step}: cosine {cosines} by layer, {passes_text(found.device_passes)}"
 
     def _draw(self) -> None:
-        def panel(title: str, values: list[tuple[int, Sequence[float]]]) -> Panel:
+        def panel(title: str, values: Sequence[tuple[int, Sequence[float]]]) -> Panel:
             lowest = min((value for _, found in values for value in found), default=0.0)
             return layer_panel(
                 title,
@@ -463,7 +463,7 @@ class DriftSection(Section):
             "again: what has changed beyond noise is drift. A twin that no longer fits its device "
             "can be fitted anew, between two steps.</div>"
         )
-        actions = [self.remember, self.compare, *self.refits]
+        actions: list[DeviceAction[Any]] = [self.remember, self.compare, *self.refits]
         self.widget = widgets.VBox([about, *(action.widget for action in actions), self._grid])
         self._draw()
 

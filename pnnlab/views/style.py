@@ -27,6 +27,7 @@ PALETTE = MappingProxyType(
 DARK_PALETTE = MappingProxyType(PALETTE | {"blue": "#56B4E9", "sky": "#0072B2", "grey": "#A0A0A0"})
 """The same for dark backgrounds, where their blue would drown: the two blues change places."""
 
+BAND = 2  # standard deviations in a noise band
 LINE_COLORS = ("blue", "vermillion", "green", "purple", "orange", "sky")
 LINE_DASHES = ((), (6, 3), (2, 2), (8, 3, 2, 3), (12, 3))
 

@@ -10,8 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from pnnlab.views.figures.chart import Alternatives, Chart, Matrix, Plot, Points, Series
-from pnnlab.views.style import PALETTE, STYLE, Picture
-from pnnlab.views.touch import BAND
+from pnnlab.views.style import BAND, PALETTE, STYLE, Picture
 
 SHOWN = 4000  # dots of one plot; more of them show nothing more
 MARKERS = dict(zip(PALETTE, "osDPXv^", strict=True))

@@ -1,4 +1,4 @@
-"""Figures of what `pnnlab.characterize` measures, and of what a `Probe` sees."""
+"""Figures of what `pnnlab.characterize` measures, and of what a `Probe` measures."""
 
 import math
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pnnlab.characterize.probe import Probe, Response
 from pnnlab.errors import ShapeError
 from pnnlab.plain import whole
+from pnnlab.views.device_widgets import summary
 from pnnlab.views.figures.chart import (
     LINES,
     Alternatives,
@@ -21,8 +22,7 @@ from pnnlab.views.figures.chart import (
     Series,
     spread,
 )
-from pnnlab.views.style import Look, look
-from pnnlab.views.touch import BAND, summary
+from pnnlab.views.style import BAND, Look, look
 
 Array = NDArray[np.float64]
 
@@ -35,13 +35,7 @@ GREY, DOTTED = Look("grey", ()), Look("grey", (2, 2))
 
 
 def repeatability(seen: xr.Dataset, shot: int = 0) -> Chart:
-    """One shot with its noise, others in a menu, and noise beside signal for every output.
-
-    Raises
-    ------
-    ShapeError
-        There is no such shot.
-    """
+    """One shot with its noise, others in a menu, and noise beside signal for every output."""
     output, mean, deviation = seen.output.values, seen["mean"].values, seen["deviation"].values
     shot = whole("shot", shot)
     if not 0 <= shot < len(mean):
@@ -84,13 +78,7 @@ def noise(seen: xr.Dataset) -> Chart:
 
 
 def response(seen: xr.Dataset, outputs: Sequence[int] | None = None) -> Chart:
-    """Each swept element's curves at a few outputs: by default the three that move the most.
-
-    Raises
-    ------
-    ShapeError
-        There is no such output.
-    """
+    """Each swept element's curves at a few outputs: by default the three that move the most."""
     known, names = seen.output.values.tolist(), seen.element.values.tolist()
     asked = [] if outputs is None else [whole("output", output) for output in outputs]
     missing = [output for output in asked if output not in known]
@@ -124,13 +112,7 @@ def response(seen: xr.Dataset, outputs: Sequence[int] | None = None) -> Chart:
 
 
 def surface(seen: xr.Dataset, element: str | None = None) -> Chart:
-    """All outputs against one swept element, such as ``"x[3]"``: by default the first one.
-
-    Raises
-    ------
-    ShapeError
-        The element was not swept.
-    """
+    """All outputs against one swept element, such as ``"x[3]"``: by default the first one."""
     names = seen.element.values.tolist()
     name = names[0] if element is None else element
     if name not in names:
@@ -143,13 +125,13 @@ def surface(seen: xr.Dataset, element: str | None = None) -> Chart:
 
 
 def memory(seen: xr.Dataset) -> Chart:
-    """Which output feels which input element, and how the response fades with the lag."""
+    """Sensitivity of each output to each input element, and how the response fades with the lag."""
     length, fraction = int(seen["length"]), float(seen.attrs["fraction"])
     lag, peak = seen.lag.values, float(seen["response"].max())
     # A logarithmic axis shows what is positive.
     answer, certain = (seen[n].where(seen[n] > 0).values for n in ("response", "certain"))
     level, end = fraction * peak, min(4 * max(length, 2), len(lag)) + 0.5
-    felt = Matrix(SLOPE, seen.output.values, seen.element.values, seen["jacobian"].values)
+    sensitivity = Matrix(SLOPE, seen.output.values, seen.element.values, seen["jacobian"].values)
     marks = [
         Series("response", lag, answer, markers=True),
         Series("noise limit", lag, certain, look=GREY),
@@ -159,7 +141,7 @@ def memory(seen: xr.Dataset) -> Chart:
     if np.isnan(certain).all():
         del marks[1]
     plots = [
-        Plot("Sensitivity", "output", "moved input element", [felt]),
+        Plot("Sensitivity", "output", "moved input element", [sensitivity]),
         Plot("Fading", "lag (input elements)", SLOPE, marks, x_limits=(-0.5, end), log=True),
     ]
     return Chart(f"Memory of {length} input elements", plots)
@@ -168,10 +150,7 @@ def memory(seen: xr.Dataset) -> Chart:
 def drift(seen: xr.Dataset, outputs: int = 4) -> Chart:
     """Change of the outputs that move the most, beside the noise of one read-out and of a point.
 
-    Parameters
-    ----------
-    outputs : int
-        How many are shown; the legend of an explorable figure offers six more.
+    The legend of an explorable figure offers six more ``outputs``.
     """
     outputs = whole("outputs", outputs, 0)
     shots, change = seen.shots.values, seen["mean"] - seen["mean"][0]

@@ -23,8 +23,7 @@ from pnnlab.views.figures.chart import (
     Series,
     spread,
 )
-from pnnlab.views.style import PALETTE
-from pnnlab.views.touch import BAND
+from pnnlab.views.style import BAND, PALETTE
 
 MOST = MappingProxyType({Series: 2000, Points: 1800, Matrix: 2400})
 """How many numbers all marks of a kind may show together: a notebook stores a chart in 60 KB."""

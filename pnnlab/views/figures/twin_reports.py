@@ -11,8 +11,7 @@ from pnnlab.errors import ShapeError
 from pnnlab.twins import NeuralRecord, TwinReport
 from pnnlab.views.figures.chart import Chart, Mark, Matrix, Plot, Points, Series
 from pnnlab.views.figures.measurements import DOTTED, GREY
-from pnnlab.views.style import Look, look
-from pnnlab.views.touch import BAND
+from pnnlab.views.style import BAND, Look, look
 
 Array = NDArray[np.float64]
 
