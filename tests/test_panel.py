@@ -84,14 +84,14 @@ def test_a_real_device_is_driven_when_the_hand_is_lifted_and_not_before() -> Non
     settle(panel)
     assert device.passes == 0
     assert panel.response.old
-    assert panel.look.description == "Measure: 8 shots"
+    assert panel.measure.description == "Measure: 8 shots"
     draw(panel, "x", 1, [], done=True)
     settle(panel)
     assert device.passes == 8
     assert not panel.response.old
     draw(panel, "x", 1, [0.3], done=False)
     assert panel.response.old, "what is shown was measured before"
-    click(panel.look)
+    click(panel.measure)
     settle(panel)
     assert device.passes == 16
     assert not panel.response.old
@@ -190,12 +190,12 @@ def test_a_device_that_fails_says_so_and_can_be_tried_again() -> None:
     device = Real()
     panel = DevicePanel(Probe(device))
     device.broken = True
-    click(panel.look)
+    click(panel.measure)
     settle(panel)
     assert "the oscilloscope does not answer: is it &lt;on&gt;?" in panel._refusal.value
     assert panel.latest is None
     device.broken = False
-    click(panel.look)
+    click(panel.measure)
     settle(panel)
     assert panel._refusal.value == ""
     assert panel.latest is not None

@@ -17,7 +17,7 @@ from pnnlab.runs import Run, RunInfo, read_journal
 from pnnlab.views import comparison
 from pnnlab.views.comparison import Comparison, Recorded, RecordedRun, comparison_panels, recorded
 from pnnlab.views.pastruns import PastRuns
-from pnnlab.views.style import LINE_COLORS, Picture, look
+from pnnlab.views.style import LINE_COLORS, Picture, line_style
 
 
 @pytest.fixture(scope="module")
@@ -80,31 +80,31 @@ def test_trainings_are_drawn_over_steps_passes_or_time() -> None:
         "one": Recorded([record(s, **EVALUATED) for s in (10, 20)]),
         "digital": Recorded([record(30, **EVALUATED, clamped=(), device_passes=0)]),
     }
-    looks = {"one": look(0), "digital": look(1)}
-    accuracy, loss = comparison_panels(runs, "steps", looks)
+    line_styles = {"one": line_style(0), "digital": line_style(1)}
+    accuracy, loss = comparison_panels(runs, "steps", line_styles)
     assert [line.label for line in accuracy.lines] == ["one", "digital"]
     assert accuracy.lines[0].dash != accuracy.lines[1].dash, "not by colour alone"
     assert accuracy.lines[0].x.tolist() == [10, 20]
     assert accuracy.lines[0].y.tolist() == pytest.approx([91.2, 91.2])
     assert loss.lines[0].y.tolist() == [0.31, 0.31]
     assert loss.x_range == (0, 30)
-    passes, _ = comparison_panels(runs, "passes", looks)
+    passes, _ = comparison_panels(runs, "passes", line_styles)
     assert [line.label for line in passes.lines] == ["one"]
     assert passes.lines[0].x.tolist() == [12_010, 12_020]
-    time, _ = comparison_panels(runs, "time", looks)
+    time, _ = comparison_panels(runs, "time", line_styles)
     assert time.x_label == "training time (s)"
     assert time.lines[0].x.tolist() == [5, 10]
     hours = {"long": Recorded([record(100, seconds=7.2e4, **EVALUATED)])}
-    time, _ = comparison_panels(hours, "time", {"long": look(0)})
+    time, _ = comparison_panels(hours, "time", {"long": line_style(0)})
     assert (time.x_label, time.lines[0].x.tolist()) == ("training time (h)", [20])
     assert comparison_panels({}, "steps", {})[0].note == "no training is chosen"
 
 
 def test_thirty_lines_all_differ() -> None:
-    looks = [look(place) for place in range(30)]
-    assert len(set(looks)) == 30
+    line_styles = [line_style(place) for place in range(30)]
+    assert len(set(line_styles)) == 30
     assert all(
-        one.color != next_.color and one.dash != next_.dash for one, next_ in pairwise(looks)
+        one.color != next_.color and one.dash != next_.dash for one, next_ in pairwise(line_styles)
     )
     assert len(LINE_COLORS) == 6
 

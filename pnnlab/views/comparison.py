@@ -30,7 +30,7 @@ from pnnlab.views.parts import (
     style_sheet,
 )
 from pnnlab.views.plotgrid import Line, Panel, PlotGrid, still
-from pnnlab.views.style import Look, Picture, look
+from pnnlab.views.style import LineStyle, Picture, line_style
 from pnnlab.views.table import Cell, Table, table_row
 from pnnlab.views.training_panels import TrainingRecord, metric_label, metric_range
 
@@ -156,7 +156,7 @@ class Comparison(View):
         self._grew = time.monotonic()
         self._problem = ""
         self._lock = threading.Lock()
-        self._looks = {name: look(place) for place, name in enumerate(runs)}
+        self._looks = {name: line_style(place) for place, name in enumerate(runs)}
         names = {against: name for against, (name, _, _) in AXES.items()}
         self.against = OneOf(names, label="Against")
         self.against.value = against
@@ -273,7 +273,7 @@ def recorded(source: Source) -> Session | Recorded:
 
 
 def comparison_panels(
-    trainings: Mapping[str, TrainingRecord], against: Against, looks: Mapping[str, Look]
+    trainings: Mapping[str, TrainingRecord], against: Against, line_styles: Mapping[str, LineStyle]
 ) -> list[Panel]:
     """Metric and loss on the device, one line a training."""
     drawn = [
@@ -289,8 +289,8 @@ def comparison_panels(
                 label=name,
                 x=np.array([_cost(record, against) / scale for record in records], dtype=float),
                 y=np.array([getattr(record, field) for record in records], dtype=float) * factor,
-                color=looks[name].color,
-                dash=looks[name].dash,
+                color=line_styles[name].color,
+                dash=line_styles[name].dash,
                 markers=True,
             )
             for name, records in drawn

@@ -85,7 +85,7 @@ class DevicePanel(View):
         self.response, self.map, self.code = ResponsePlot(), HeatMap(), CodeBox()
         self.unit = Entry("Unit", self._unit, whole=True)
         self.unit.observe(lambda change: self._exchange(int(change["new"])), "value")
-        self.look = button("Measure", "refresh", self._request_measurement)
+        self.measure = button("Measure", "refresh", self._request_measurement)
         self.sweep = button("Sweep", "arrows-v", self._request_sweep)
         self.send = button("Send to notebook", "code", self._write)
         self._what, self._status, self._refusal = widgets.HTML(), widgets.HTML(), widgets.HTML()
@@ -215,7 +215,7 @@ class DevicePanel(View):
     def _name(self) -> None:
         system, shots = self.probe.system, POINTS * REPEATS
         self.sweep.description = f"What changes with {self._chosen()}?  {shots} shots"
-        self.look.description = f"Measure: {self.probe.repeats} shots"
+        self.measure.description = f"Measure: {self.probe.repeats} shots"
         sizes = f"{system.input_dim} inputs · {system.param_dim} parameters · "
         sizes += f"{system.output_dim} outputs"
         if self.probe.twin is not None and self._unit != self._fitted:
@@ -255,7 +255,7 @@ class DevicePanel(View):
         return curve
 
     def _layout(self) -> widgets.VBox:
-        top = bar(self._what, self.unit, self.look, self.send)
+        top = bar(self._what, self.unit, self.measure, self.send)
         curves = widgets.Box([self.curves[side] for side in SIDES])
         below = bar(self.sweep, self._status)
         self._what.add_class("pnn-what")

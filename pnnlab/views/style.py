@@ -32,16 +32,16 @@ LINE_COLORS = ("blue", "vermillion", "green", "purple", "orange", "sky")
 LINE_DASHES = ((), (6, 3), (2, 2), (8, 3, 2, 3), (12, 3))
 
 
-class Look(NamedTuple):
+class LineStyle(NamedTuple):
     """Colour, a name in the palette, and dashes of a line."""
 
     color: str
     dash: tuple[int, ...]
 
 
-def look(place: int) -> Look:
-    """The look of line ``place``, from 0: thirty differ, each from its neighbours in two ways."""
-    return Look(LINE_COLORS[place % len(LINE_COLORS)], LINE_DASHES[place % len(LINE_DASHES)])
+def line_style(place: int) -> LineStyle:
+    """The style of line ``place``, from 0: thirty differ, each from its neighbours in two ways."""
+    return LineStyle(LINE_COLORS[place % len(LINE_COLORS)], LINE_DASHES[place % len(LINE_DASHES)])
 
 
 # The background is opaque, so that a stored picture is as legible on a dark page as on a light.

@@ -7,23 +7,23 @@ import anywidget
 import traitlets
 
 from pnnlab.views.parts import script, styles
-from pnnlab.views.style import DARK_PALETTE, PALETTE, Look
+from pnnlab.views.style import DARK_PALETTE, PALETTE, LineStyle
 
 Cell: TypeAlias = tuple[str, str | float | None]  # what is read, and what is sorted by: None last
 
 
 def table_row(
-    key: str, cells: Sequence[Cell], look: Look | None = None, note: str = ""
+    key: str, cells: Sequence[Cell], style: LineStyle | None = None, note: str = ""
 ) -> dict[str, Any]:
     """One row of a `Table`, by whose ``key`` it is chosen.
 
-    ``look`` is that of its line in a plot. A ``note`` stands in place of all cells but the first;
+    ``style`` is that of its line in a plot. A ``note`` stands in place of all cells but the first;
     such a row cannot be chosen.
     """
     row: dict[str, Any] = {"key": key, "cells": [list(cell) for cell in cells], "note": note}
-    if look is not None:
-        row |= {"light": PALETTE[look.color], "dark": DARK_PALETTE[look.color]}
-        row["dash"] = list(look.dash)
+    if style is not None:
+        row |= {"light": PALETTE[style.color], "dark": DARK_PALETTE[style.color]}
+        row["dash"] = list(style.dash)
     return row
 
 

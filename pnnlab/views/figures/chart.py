@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pnnlab.views.style import Look, Picture, look
+from pnnlab.views.style import LineStyle, Picture, line_style
 
 if TYPE_CHECKING:
     from plotly import graph_objects as go
 
 Indices: TypeAlias = NDArray[np.intp]
 Limits: TypeAlias = tuple[float, float]
-FIRST = look(0)
+FIRST = line_style(0)
 LINES = 20  # that a menu offers
 
 
@@ -35,7 +35,7 @@ class Series:
     _: KW_ONLY
     deviation: ArrayLike | None = None
     area: tuple[ArrayLike, ArrayLike] | None = None
-    look: Look = FIRST
+    style: LineStyle = FIRST
     markers: bool = False
     steps: bool = False
     shown: bool = True
