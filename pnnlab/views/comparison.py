@@ -251,13 +251,7 @@ class Comparison(View):
 
 
 def recorded(source: Source) -> Session | Recorded:
-    """The records of ``source``, or the session itself.
-
-    Raises
-    ------
-    RunError
-        There is no run where a path leads, or ``source`` is none of these.
-    """
+    """The records of ``source``, or the session itself."""
     if isinstance(source, Session):
         return source
     if isinstance(source, Run):

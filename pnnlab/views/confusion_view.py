@@ -77,13 +77,7 @@ class ConfusionView(anywidget.AnyWidget):
         return bundle
 
     def show(self, confusion: Confusion, x: Tensor, where: str | None = None) -> None:
-        """Show another matrix; the open cell stays open.
-
-        Raises
-        ------
-        ShapeError
-            ``x`` holds other examples than were named.
-        """
+        """Show another matrix, of the examples ``x``; the open cell stays open."""
         if len(x) != len(confusion.targets):
             raise ShapeError(
                 f"{len(confusion.targets)} examples were named and x holds {len(x)}; give those "

@@ -36,7 +36,7 @@ class PastRuns(View):
     Parameters
     ----------
     root : path
-        Where to look for run folders, at any depth.
+        Folder of run folders, at any depth.
 
     Attributes
     ----------

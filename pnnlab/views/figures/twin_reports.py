@@ -88,10 +88,7 @@ def residuals_by_input(*reports: TwinReport) -> Chart:
 
 
 def gradients(*reports: TwinReport) -> Chart:
-    """Vector-Jacobian products along the same random directions.
-
-    Those of the twin by backpropagation, those of the device by finite differences.
-    """
+    """Vector-Jacobian products along random directions: backpropagated, by finite differences."""
     plots = []
     for report in _given(reports):
         found = report.gradient
@@ -143,14 +140,9 @@ def distribution(report: TwinReport, bins: int = 60) -> tuple[Array, Array]:
 
 
 def rms_by_input(report: TwinReport) -> tuple[Array, NDArray[np.int64]]:
-    """Rms residual of all outputs, by each input element and by the value that it had.
+    """Rms residual, (inputs, bins), by input element and its value, and how many shots had it.
 
-    Returns
-    -------
-    rms : (inputs, bins)
-        NaN where no held-out shot had such a value.
-    shots : (inputs, bins)
-        How many had.
+    It is NaN where no held-out shot had such a value.
     """
     x = report.held.x.double().numpy()
     error = np.square(_residuals(report)).mean(1)
