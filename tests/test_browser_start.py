@@ -22,7 +22,7 @@ from pnnlab.characterize import ManualControl
 from pnnlab.demos import LiveInference
 from pnnlab.views import ConfusionView, DevicePanel, TrainingDashboard
 from pnnlab.views.controls import Folds
-from pnnlab.views.table import Column, Table, TableRow
+from pnnlab.views.table import Table, table_row
 
 pytestmark = in_a_browser
 
@@ -124,9 +124,8 @@ def widgets() -> Iterator[list[anywidget.AnyWidget]]:
     board = TrainingDashboard(ended(record(1), record(2)))
     folds = Folds(label="Look", names=["one", "other"])
     folds.unfolded = "other"
-    table = Table(label="Runs", choosing="Show", chosen=["a"])
-    rows = [TableRow(key=key, cells=[(key, key), (str(n), n)]) for n, key in enumerate("ab")]
-    table.show([Column(name="name"), Column(name="number", numeric=True)], rows)
+    table = Table("Runs", {"name": False, "number": True}, choosing="Show", chosen=["a"])
+    table.rows = [table_row(key, [(key, key), (str(n), n)]) for n, key in enumerate("ab")]
     yield [
         one
         for whole in (panel, digits, vowels, board, confusion, folds, table)

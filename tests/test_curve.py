@@ -11,8 +11,7 @@ from torch import Tensor
 
 from pnnlab.characterize.manual_control import Response
 from pnnlab.errors import RangeError
-from pnnlab.views.curve import Curve
-from pnnlab.views.touch import CODES, HeatMap, ResponsePlot, steady
+from pnnlab.views.device_widgets import CODES, Curve, HeatMap, ResponsePlot, steady
 
 
 class Owner:

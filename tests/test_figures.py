@@ -262,14 +262,14 @@ def test_an_element_is_chosen(toy: Measured) -> None:
 
 
 def test_an_output_looks_the_same_in_all_plots() -> None:
-    looks: dict[str, set[object]] = {}
+    line_styles: dict[str, set[object]] = {}
     (choice,) = figures.response(large().swept).plots
     assert isinstance(choice, Alternatives)
     for plot in choice.plots.values():
         for mark in plot.marks:
             assert isinstance(mark, Series)
-            looks.setdefault(mark.label, set()).add(mark.look)
-    assert all(len(each) == 1 for each in looks.values())
+            line_styles.setdefault(mark.label, set()).add(mark.style)
+    assert all(len(each) == 1 for each in line_styles.values())
 
 
 def test_a_surface_can_be_turned(toy: Measured) -> None:

@@ -134,7 +134,7 @@ def test_train_trains_and_the_same_call_resumes(device, task, tmp_path: Path, ca
 
 def test_watch_trains_as_train_does(task, monkeypatch):
     shown = []
-    monkeypatch.setattr("pnnlab.views.dashboard.board.show", shown.append)
+    monkeypatch.setattr("pnnlab.views.dashboard.show", shown.append)
 
     def network():
         layer = PhysicalLayer(Toy(), ToyTwin(), pnn.physics_aware, seed=1)

@@ -70,8 +70,8 @@ def test_a_simulated_device_is_looked_at_from_the_start_and_while_one_draws() ->
         1.0,
         np.float32(0.9),
     ]
-    assert "answers while you draw" in panel._said.value
-    assert "16 device passes" in panel._said.value
+    assert "answers while you draw" in panel._status.value
+    assert "16 device passes" in panel._status.value
     assert not panel.response.old
 
 
@@ -84,14 +84,14 @@ def test_a_real_device_is_driven_when_the_hand_is_lifted_and_not_before() -> Non
     settle(panel)
     assert device.passes == 0
     assert panel.response.old
-    assert panel.look.description == "Measure: 8 shots"
+    assert panel.measure.description == "Measure: 8 shots"
     draw(panel, "x", 1, [], done=True)
     settle(panel)
     assert device.passes == 8
     assert not panel.response.old
     draw(panel, "x", 1, [0.3], done=False)
     assert panel.response.old, "what is shown was measured before"
-    click(panel.look)
+    click(panel.measure)
     settle(panel)
     assert device.passes == 16
     assert not panel.response.old
@@ -165,8 +165,8 @@ def test_what_changes_with_the_chosen_control() -> None:
     settle(panel)
     assert panel.control.passes - before == POINTS * REPEATS == 84
     assert panel.map.spec["control"] == "theta[7]"
-    assert panel.seen is not None
-    moved = np.ptp(panel.seen["mean"].values[0], 0)
+    assert panel.swept is not None
+    moved = np.ptp(panel.swept["mean"].values[0], 0)
     assert moved.argmax() == 7 % 6
     assert panel.map.now == 0.5
     draw(panel, "theta", 7, [0.75], done=False)
@@ -190,12 +190,12 @@ def test_a_device_that_fails_says_so_and_can_be_tried_again() -> None:
     device = Real()
     panel = DevicePanel(ManualControl(device))
     device.broken = True
-    click(panel.look)
+    click(panel.measure)
     settle(panel)
     assert "the oscilloscope does not answer: is it &lt;on&gt;?" in panel._refusal.value
     assert panel.latest is None
     device.broken = False
-    click(panel.look)
+    click(panel.measure)
     settle(panel)
     assert panel._refusal.value == ""
     assert panel.latest is not None
@@ -236,7 +236,7 @@ def test_a_training_that_owns_the_device_is_asked_for_a_moment(
     assert drivers == [], "not while one draws"
     draw(panel, "x", 0, [], done=True)
     wait_until(lambda: training.actions != ())
-    assert "a look: 8 shots" in panel._said.value
+    assert "a measurement: 8 shots" in panel._status.value
     assert drivers == []
     permits.release()
     settle(panel)

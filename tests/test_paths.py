@@ -62,7 +62,7 @@ def test_runs(home: Path) -> None:
     assert [info.folder for info in runs.list_runs("~/runs")] == [run.folder]
     assert runs.export("~/runs/one").parent == run.folder
     assert PastRuns("~/runs").root == home / "runs"
-    Comparison({"one": "~/runs/one"})
+    Comparison({"one": "~/runs/one"}).close()
 
 
 def test_data_sets_and_twins(home: Path) -> None:

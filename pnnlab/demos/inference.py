@@ -21,17 +21,8 @@ from pnnlab.physical_system import SimulatedSystem
 from pnnlab.tasks import Task
 from pnnlab.training import Inference, LayerResponse, infer
 from pnnlab.views.controls import OneOf
-from pnnlab.views.lineplot import Line, Panel, number
-from pnnlab.views.parts import (
-    LatestRequests,
-    View,
-    button,
-    count,
-    percent,
-    show_error,
-    style_sheet,
-)
-from pnnlab.views.plotgrid import PlotGrid
+from pnnlab.views.parts import LatestRequests, View, button, count, percent, show_error, style_sheet
+from pnnlab.views.plotgrid import Line, Panel, PlotGrid, number
 from pnnlab.views.style import PALETTE, STYLE, Picture
 
 READ_OUT = "read-out y (full scale)"

@@ -21,10 +21,8 @@ from pnnlab.demos.speech import formants, synthesised
 from pnnlab.errors import PnnlabError
 from pnnlab.tasks import Task
 from pnnlab.tasks.formants import TIMES, VOWELS, WORDS, formant_features, formant_hz
-from pnnlab.views.lineplot import Line, Panel
-from pnnlab.views.parts import button, shares
-from pnnlab.views.plotgrid import PlotGrid
-from pnnlab.views.touch import assets
+from pnnlab.views.parts import assets, button, shares
+from pnnlab.views.plotgrid import Line, Panel, PlotGrid
 
 SIZE = 1000  # strokes are in thousandths of the pad
 RATE = 16_000  # samples a second of a vowel that is played

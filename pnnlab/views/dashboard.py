@@ -16,12 +16,20 @@ from pnnlab.physical_system import Cost
 from pnnlab.runs import Run
 from pnnlab.tasks import Task
 from pnnlab.training import FitSettings, MakeOptimizer, Objective, Reference, Training
-from pnnlab.views.dashboard.details import SectionContext, Sections
-from pnnlab.views.dashboard.panels import training_panels
-from pnnlab.views.lineplot import number
-from pnnlab.views.parts import RefreshLoop, View, button, count, duration, style_sheet
-from pnnlab.views.plotgrid import PlotGrid, still
+from pnnlab.views.parts import (
+    RefreshLoop,
+    View,
+    bar,
+    button,
+    count,
+    discard,
+    duration,
+    style_sheet,
+)
+from pnnlab.views.plotgrid import PlotGrid, number, still
+from pnnlab.views.sections import SectionContext, Sections
 from pnnlab.views.style import Picture
+from pnnlab.views.training_panels import training_panels
 
 show: Callable[[object], object] = display  # which carries no types
 
@@ -41,10 +49,6 @@ async def watch(
 
     It is `pnnlab.train` with buttons: ``await watch(network, task)`` in a cell. Parameters and
     errors are those of `pnnlab.train`; a folder makes the Checkpoint button work.
-
-    Returns
-    -------
-    Training
     """
     training = Training(
         network, task, settings, epochs=epochs, seed=seed, objective=objective, optimizer=optimizer
@@ -74,13 +78,13 @@ class TrainingDashboard(View):
     image : (int, int), optional
         Height and width of an input that is an image; by default a square, if it makes one.
     references : sequence of Reference, optional
-        Taken of the physical layers when their twins were fitted: drift is told from there on.
+        Taken of the physical layers when their twins were fitted: drift is measured from there on.
     costs : sequence of Cost, optional
         Of a shot of each physical layer; by default what is known of such machines.
 
     Attributes
     ----------
-    looking : Sections or None
+    sections : Sections or None
         What unfolds below the plots.
     widget : ipywidgets.VBox
         The whole dashboard, to be placed in a layout of your own.
@@ -110,7 +114,7 @@ class TrainingDashboard(View):
         costs: Sequence[Cost] = (),
     ) -> None:
         self.session = session
-        self.looking: Sections | None = None
+        self.sections: Sections | None = None
         if session.training is not None:
             context = SectionContext(
                 session=session,
@@ -120,7 +124,7 @@ class TrainingDashboard(View):
                 references=tuple(references),
                 costs=tuple(costs),
             )
-            self.looking = Sections(context)
+            self.sections = Sections(context)
         self._state = widgets.HTML()
         self._error = widgets.HTML()
         self._tiles = widgets.HTML()
@@ -128,12 +132,11 @@ class TrainingDashboard(View):
         self.stop = button("Stop", "stop", session.stop)
         self.checkpoint = button("Checkpoint", "save", self._on_checkpoint)
         self.plots = PlotGrid()
-        bar = widgets.HBox([self.toggle, self.stop, self.checkpoint, self._state])
-        seen = [style_sheet("view", "dashboard"), bar, self._error, self._tiles, self.plots]
-        seen += [self.looking.widget] if self.looking is not None else []
-        self.widget = widgets.VBox(seen)
+        controls = bar(self.toggle, self.stop, self.checkpoint, self._state)
+        shown = [style_sheet("view", "dashboard"), controls, self._error, self._tiles, self.plots]
+        shown += [self.sections.widget] if self.sections is not None else []
+        self.widget = widgets.VBox(shown)
         self.widget.add_class("pnn-dashboard")
-        bar.add_class("pnn-bar")
         self._lock = threading.Lock()
         self._refresh_loop = RefreshLoop(
             self.refresh,
@@ -146,15 +149,9 @@ class TrainingDashboard(View):
             self._refresh_loop.wake()
 
     async def watch(self) -> None:
-        """Show the dashboard, start the session if need be, and wait until it has ended.
+        """Show the dashboard, start the session if need be, wait for its end, show the picture.
 
-        The final picture is shown in the end, also of a training that was stopped, interrupted
-        or failed.
-
-        Raises
-        ------
-        BaseException
-            Whatever the training failed of.
+        What a training fails of is raised, after its picture.
         """
         show(self)
         if self.session.status == "ready":
@@ -189,16 +186,16 @@ class TrainingDashboard(View):
             if not session.can_checkpoint:
                 self.checkpoint.tooltip = "This session was given no place for checkpoints"
             self.plots.show(panels)
-            if self.looking is not None:
-                self.looking.refresh()
+            if self.sections is not None:
+                self.sections.refresh()
 
     def close(self) -> None:
         """Stop observing, and take the widgets off the page. The session goes on."""
         self._forget()
         self._refresh_loop.close()
-        super().close()
-        if self.looking is not None:
-            self.looking.close()
+        discard(self.widget)
+        if self.sections is not None:
+            self.sections.close()
 
     def _on_toggle(self) -> None:
         if self.session.status == "ready":
@@ -258,14 +255,14 @@ def error_html(session: Session) -> str:
     if session.error is None:
         return ""
     step = session.latest.step if session.latest is not None else 0
-    said = f"<b>{type(session.error).__name__}</b>: {escape(str(session.error))}"
+    html = f"<b>{type(session.error).__name__}</b>: {escape(str(session.error))}"
     if not isinstance(session.error, PnnlabError):
-        said += (
+        html += (
             f"\nThe network holds the weights of step {step}, the last that was whole. "
             "<code>await session.done()</code> shows where the error arose; mend it, then train "
             "on with a new session over the same training."
         )
-    return f'<div role="alert" class="pnn-error">{said}</div>'
+    return f'<div role="alert" class="pnn-error">{html}</div>'
 
 
 def tiles_html(session: Session) -> str:
