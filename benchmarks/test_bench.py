@@ -30,7 +30,7 @@ from pnnlab.systems import Circuit
 from pnnlab.training import FitSettings, Training, accuracy
 from pnnlab.twins import CircuitEquations, PhysicsTwin
 from pnnlab.virtual_bench import Faults, VirtualBench
-from pnnlab.virtual_bench.faults import KINDS
+from pnnlab.virtual_bench.bench import KINDS
 
 LIMITS = Limits(low_v=-10, high_v=10)
 CABLE = CableProgramme(100)
@@ -98,13 +98,14 @@ def commands_and_blocks(take: Callable[[], object]) -> list[tuple[bool, Callable
         through = getattr(Link, name)
 
         def say(*args: object, **options: object) -> object:
-            said.append((name != "send", partial(through, *args, **options)))
+            moves = name == "ask_block" or any(isinstance(one, tuple) for one in args)
+            said.append((moves, partial(through, *args, **options)))
             return through(*args, **options)
 
         return say
 
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("send", "send_block", "ask_block"):
+        for name in ("send", "ask_block"):
             patch.setattr(Link, name, noted(name))
         take()
     return said

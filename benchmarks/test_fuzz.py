@@ -6,7 +6,7 @@ import tracemalloc
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from malformed_messages import MODELS, anything, disguised, errors, malformed, mutants, said
+from malformed_messages import MODELS, answered, anything, disguised, errors, malformed, mutants
 
 from pnnlab.virtual_bench.instrument import QUEUE_DEPTH
 from pnnlab.virtual_bench.messages import Message
@@ -60,18 +60,18 @@ def test_whatever_comes_the_instrument_stays(model, benchmark):
         for instrument in (whole, cut):
             instrument.execute(RESET)
         stream = b"".join(messages)
-        assert said(whole, stream, []) == said(cut, stream, pieces)
+        assert answered(whole, stream, []) == answered(cut, stream, pieces)
         found = errors(whole)
         assert found == errors(cut)
         assert len(found) <= QUEUE_DEPTH
         for instrument in (whole, cut):
-            assert said(instrument, b"*IDN?\n", []).decode() == f"{instrument.identity}\n"
+            assert answered(instrument, b"*IDN?\n", []).decode() == f"{instrument.identity}\n"
         sent += len(messages)
 
     grown = growth(survive)
     benchmark.extra_info["messages"] = sent
     benchmark.extra_info["kB grown"] = round(grown / 1024)
-    benchmark(lambda: said(whole, b"*IDN?\n", []))
+    benchmark(lambda: answered(whole, b"*IDN?\n", []))
     assert sent >= EXAMPLES * MESSAGES
     assert grown < MOST_GROWTH
 
@@ -91,11 +91,11 @@ def test_what_is_malformed_leaves_an_error(model, benchmark):
         messages = [*pool, *disguised(pool, seed, MESSAGES - POOL)]
         instrument.execute(RESET)
         for message in messages:
-            said(instrument, message, [])
+            answered(instrument, message, [])
             assert errors(instrument), message
         sent += len(messages)
 
     complain()
     benchmark.extra_info["messages"] = sent
-    benchmark(lambda: said(instrument, b"*IDN?\n", []))
+    benchmark(lambda: answered(instrument, b"*IDN?\n", []))
     assert sent >= EXAMPLES * MESSAGES

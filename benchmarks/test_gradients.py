@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pnnlab.gradients import Response, in_silico, physics_aware
-from pnnlab.protocols import PhysicalSystem
+from pnnlab.physical_system import PhysicalSystem
 from pnnlab.systems import Circuit
 from pnnlab.twins import CircuitEquations, PhysicsTwin
 

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pnnlab.systems.pulses import shaper
-from pnnlab.systems.shg import read
+from pnnlab.systems.shg import read, shaper
 from pnnlab.systems.waves import Crystal, frequencies, propagate, propagators
 
 

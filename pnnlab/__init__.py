@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # for editors and type checkers; at run time `__getattr__` loads them
     from pnnlab.gradients import ideal, in_silico, noise_aware, physics_aware
     from pnnlab.layers import PhysicalLayer, calibrate, deep_pnn, programmed
-    from pnnlab.protocols import PhysicalSystem, device
+    from pnnlab.physical_system import PhysicalSystem, device
     from pnnlab.results.comparison import Recipe, compare
     from pnnlab.runs import train
     from pnnlab.tasks import Task
@@ -24,13 +24,13 @@ __version__ = "0.1.0"
 
 _SUBMODULES = (
     *("background", "characterize", "errors", "gradients", "instruments", "layers"),
-    *("protocols", "provenance", "results", "runs", "systems", "tasks", "training"),
+    *("physical_system", "provenance", "results", "runs", "systems", "tasks", "training"),
     *("twins", "views"),
 )
 _NAMES = {
     "gradients": ("ideal", "in_silico", "noise_aware", "physics_aware"),
     "layers": ("PhysicalLayer", "calibrate", "deep_pnn", "programmed"),
-    "protocols": ("PhysicalSystem", "device"),
+    "physical_system": ("PhysicalSystem", "device"),
     "results.comparison": ("Recipe", "compare"),
     "runs": ("train",),
     "tasks": ("Task",),

@@ -1,14 +1,17 @@
-"""`Session`: a training in a background thread that can be paused, stopped and asked."""
+"""`Session`: a training in a background thread that can be paused and stopped, and shares devices.
+
+One thread does everything that drives a device. A step is a job of this thread that puts the next
+step in line when it is done; whatever else needs the device takes its place in the same line, and
+so runs between two steps.
+"""
 
 import asyncio
 import atexit
 import logging
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Literal, Protocol, Self, TypeAlias, TypeVar, final
 
 import torch
@@ -18,7 +21,7 @@ from pnnlab.plain import real
 from pnnlab.training import CLASSIFICATION, Curves, History, Labels, Record, Training
 
 Status: TypeAlias = Literal["ready", "running", "paused", "stopped", "finished", "failed"]
-Request: TypeAlias = Literal["pause", "stop", "checkpoint"]
+Request: TypeAlias = Literal["pause", "stop"]
 T = TypeVar("T")
 
 POLL_SECONDS = 0.05
@@ -34,15 +37,6 @@ class Source(Protocol):
 
     def records(self) -> Iterator[Record]:
         """Go on from where it stands, one record a step."""
-
-
-@dataclass(frozen=True)
-class _Request:
-    """An action that waits for its turn, and where its result goes."""
-
-    name: str
-    action: Callable[[], Any]
-    future: "Future[Any]"
 
 
 @final
@@ -66,10 +60,12 @@ class Session:
     ----------
     training : Training or None
         What is trained; None for a source that is neither a training nor a run.
+    status : str
+        One of ready, running, paused, stopped, finished and failed.
     latest : Record or None
         The last record.
     notice : str
-        What became of the last checkpoint asked for, or how an instrument or an action failed;
+        Outcome of the last checkpoint requested, or how an instrument or an action failed;
         empty before.
     error : BaseException or None
         How a failed session failed.
@@ -81,15 +77,14 @@ class Session:
         self._source = source
         self._records = source.records()
         self._checkpoint: Callable[[], object] | None = getattr(source, "checkpoint", None)
-        self._gate = threading.Condition()
-        self._thread = threading.Thread(target=self._work, name="pnnlab-training", daemon=True)
-        self._status: Status = "ready"
-        self._asked: set[Request] = set()
-        self._queue: deque[_Request] = deque()  # the first may be running
-        self._device = threading.Lock()  # held by the one thread that may drive the device
-        self._helped = False  # a thread of its own carries the actions out
+        self._lock = threading.RLock()
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="pnnlab-training")
+        self._actions: dict[Future[Any], str] = {}  # the first may be running
+        self._requests: frozenset[Request] = frozenset()
+        self._ended = threading.Event()
         self._history = History()
         self._observers: list[Callable[[], None]] = []
+        self.status: Status = "ready"
         self.latest: Record | None = None
         self.notice = ""
         self.error: BaseException | None = None
@@ -100,27 +95,21 @@ class Session:
         return self.training.objective.labels if self.training else CLASSIFICATION.labels
 
     @property
-    def status(self) -> Status:
-        """One of ready, running, paused, stopped, finished and failed."""
-        return self._status
-
-    @property
     def active(self) -> bool:
         """Whether the session has begun and not ended: it is running or paused."""
-        return self._status in ("running", "paused")
+        return self.status in ("running", "paused")
 
     @property
-    def asked(self) -> frozenset[Request]:
-        """What was asked for and waits for the end of the present step."""
-        with self._gate:
-            done = {"pause"} if self._status == "paused" else set()
-            return frozenset(self._asked - done)
+    def requests(self) -> frozenset[Request]:
+        """Requests that wait for the end of the present step."""
+        with self._lock:
+            return self._requests - {"pause"} if self.status == "paused" else self._requests
 
     @property
-    def tasks(self) -> tuple[str, ...]:
+    def actions(self) -> tuple[str, ...]:
         """Names of the actions that wait or run, the next or running one first."""
-        with self._gate:
-            return tuple(request.name for request in self._queue)
+        with self._lock:
+            return tuple(self._actions.values())
 
     @property
     def can_checkpoint(self) -> bool:
@@ -130,86 +119,69 @@ class Session:
     @property
     def evaluations(self) -> tuple[Record, ...]:
         """Records that hold an evaluation, oldest first; thinned, but never the latest."""
-        with self._gate:
+        with self._lock:
             return tuple(self._history.evaluations)
 
     def curves(self) -> Curves:
-        """Loss, batch accuracy and clamping over the steps, in at most `BINS` points."""
-        with self._gate:
+        """Loss, batch metric and clamping over the steps, in at most `BINS` points."""
+        with self._lock:
             return self._history.curves()
 
     def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call ``callback`` whenever the status, a request, the tasks or the notice have changed.
 
         It is called by the thread that made the change, not for each record, and must be quick.
-
-        Returns
-        -------
-        callable
-            Ends the observation.
+        The function that is returned ends the observation.
         """
-        with self._gate:
+        with self._lock:
             self._observers.append(callback)
 
         def forget() -> None:
-            with self._gate:
+            with self._lock:
                 if callback in self._observers:
                     self._observers.remove(callback)
 
         return forget
 
     def start(self) -> Self:
-        """Begin to train.
-
-        Raises
-        ------
-        RunError
-            The session has begun or was stopped before.
-        """
-        with self._gate:
-            if self._status != "ready":
+        """Begin to train; a session begins once."""
+        with self._lock:
+            if self.status != "ready":
                 raise RunError(
-                    f"this session is {self._status} and cannot be started again. Make a new one, "
+                    f"this session is {self.status} and cannot be started again. Make a new one, "
                     "Session(training): it goes on where the training stands."
                 )
-            self._status = "running"
-            # A kernel that is shut down leaves through here: the run still writes its checkpoint.
-            atexit.register(self._leave)
-            self._thread.start()
-        self._tell()
+            self.status = "running"
+        # A kernel that is shut down leaves through here: the run still writes its checkpoint.
+        atexit.register(self._leave)
+        self._notify()
+        self._step_later()
         return self
 
     def pause(self) -> None:
         """Wait after the present step."""
-        self._ask("pause")
+        self._request("pause")
 
     def resume(self) -> None:
         """Go on after a pause."""
-        with self._gate:
-            self._asked.discard("pause")
-            self._gate.notify_all()
-        self._tell()
+        self._request("pause", withdrawn=True)
 
     def stop(self) -> None:
         """End after the present step, also while paused."""
-        with self._gate:
-            unstarted = self._status == "ready"
-            if unstarted:
-                self._status = "stopped"
-        if unstarted:
+        with self._lock:
+            ready = self.status == "ready"
+            if ready:
+                self.status = "stopped"
+        if ready:
             self._close()
-            self._tell()
-        self._ask("stop")
+            self._ended.set()
+            self._notify()
+        self._request("stop")
 
     def request_checkpoint(self) -> None:
         """Write a checkpoint after the present step, also while paused.
 
         A checkpoint that cannot be written does not end the training: `notice` says why.
-
-        Raises
-        ------
-        RunError
-            The session does not drive a run, or is not active.
         """
         if not self.can_checkpoint:
             raise RunError(
@@ -217,48 +189,33 @@ class Session:
                 "Session(Run.open(folder, training))."
             )
         if not self.active:
-            raise RunError(f"this session is {self._status}; only an active one is checkpointed.")
-        self._ask("checkpoint")
+            raise RunError(f"this session is {self.status}; only an active one is checkpointed.")
+        if "checkpoint" not in self.actions:
+            self.do("checkpoint", self._write_checkpoint)
 
     def do(self, name: str, action: Callable[[], T]) -> "Future[T]":
         """Carry ``action`` out when nothing else drives the device or changes the network.
 
-        That is between two steps of the training, in its thread, also while it is paused; in a
-        thread of its own, at once, if the session is not active. One action after the other. An
-        action that fails never ends the training: its future has the error, and `notice` says it.
-        The random numbers that it draws leave those of the training as they were.
+        That is between two steps of the training, also while it is paused; at once, if the session
+        is not active. One action after the other. An action that fails never ends the training:
+        its future has the error, and `notice` its message. The random numbers that it draws leave
+        those of the training as they were.
 
         A training that is stopped, or fails, refuses the actions that have not begun; one that
         finishes leaves them to be carried out.
 
-        Parameters
-        ----------
-        name : str
-            Shown while it waits or runs.
-        action : callable
-            Takes nothing; what it returns is the result of the future.
-
-        Returns
-        -------
-        Future
-            ``result()`` waits for it; never call that within another action.
+        Its name is shown while it waits or runs. ``result()`` of the future waits for it; never
+        call that within another action.
         """
-        request = _Request(name, action, Future())
-        with self._gate:
-            self._queue.append(request)
-            self._gate.notify_all()
-        self._tell()
-        self._help()
-        return request.future
+        future: Future[T] = Future()
+        with self._lock:
+            self._actions[future] = name
+        self._notify()
+        self._worker.submit(self._carry_out, future, action)
+        return future
 
     def scale_rate(self, factor: float) -> "Future[None]":
-        """Multiply the learning rate of all steps to come, see `Training.scale_rate`.
-
-        Raises
-        ------
-        RunError
-            The session does not know what it trains.
-        """
+        """Multiply the learning rate of all steps to come, see `Training.scale_rate`."""
         training = self.training
         if training is None:
             raise RunError("this session drives no Training: make it by Session(training).")
@@ -268,79 +225,124 @@ class Session:
     def join(self) -> None:
         """Wait, as a script does, until the session has ended.
 
-        Ctrl-C stops the session, waits for its last step and is raised again.
-
-        Raises
-        ------
-        RunError
-            The session was never started.
-        BaseException
-            Whatever the training failed of.
+        Ctrl-C stops the session, waits for its last step and is raised again, as is whatever the
+        training failed of.
         """
         with self._waiting():
-            while self._thread.is_alive():
-                self._thread.join(POLL_SECONDS)  # in short waits, Ctrl-C works on every platform
+            while not self._ended.wait(POLL_SECONDS):
+                pass  # in short waits, Ctrl-C works on every platform
 
     async def done(self) -> None:
         """Wait, as a notebook's cell does, until the session has ended.
 
         The kernel answers buttons meanwhile. Interrupting the kernel stops the session, waits for
-        its last step and is raised again.
-
-        Errors as of `join`.
+        its last step and is raised again. Errors as of `join`.
         """
         with self._waiting():
-            while self._thread.is_alive():
+            while not self._ended.is_set():
                 await asyncio.sleep(POLL_SECONDS)
 
-    def _work(self) -> None:
-        error = None
-        with self._device:
-            try:
-                try:
-                    while self._admitted() and (record := self._next()) is not None:
-                        with self._gate:
-                            self._history.add(record)
-                            self.latest = record
-                finally:
-                    self._close()
-            except BaseException as caught:  # noqa: BLE001 - `join` and `done` raise it again
-                error = caught
+    def _request(self, request: Request, *, withdrawn: bool = False) -> None:
+        with self._lock:
+            if not self.active:
+                return
+            self._requests = self._requests - {request} if withdrawn else self._requests | {request}
+            awake = self.status == "paused" and self._requests != {"pause"}
+            if awake:
+                self.status = "running"
+        self._notify()
+        if awake:
+            self._step_later()
+
+    def _step_later(self) -> None:
+        try:
+            self._worker.submit(self._step)
+        except RuntimeError:  # the interpreter is shutting down, and its threads take no more jobs
+            self._requests |= {"stop"}
+            self._end(None)
+
+    def _step(self) -> None:
+        """Take one step, and put the next one in line."""
+        with self._lock:
+            stopping = "stop" in self._requests
+            held = "pause" in self._requests and not stopping
+            if held:
+                self.status = "paused"
+        if held:
+            self._notify()
+            return
+        try:
+            ended = stopping or not self._advance()
+        except BaseException as error:  # noqa: BLE001 - `join` and `done` raise it again
             self._end(error)
-        self._help()  # with what was asked for in the last step
+            return
+        if ended:
+            self._end(None)
+        else:
+            self._step_later()
 
-    def _next(self) -> Record | None:
-        """Take a step; None after the last, or if the session is stopped while it waits."""
-        while True:
-            try:
-                return next(self._records, None)
-            except InstrumentError as error:
-                self._records = self._source.records()
-                self.notice = f"Paused: {error}"
-                self.pause()
-            if not self._admitted():
-                return None
+    def _advance(self) -> bool:
+        """Take a step, or ask for a pause if an instrument fails; False at the end."""
+        try:
+            record = next(self._records, None)
+        except InstrumentError as error:
+            self._records = self._source.records()
+            self.notice = f"Paused: {error}"
+            self.pause()
+            return True
+        if record is not None:
+            with self._lock:
+                self._history.add(record)
+                self.latest = record
+        return record is not None
 
-    def _admitted(self) -> bool:
-        """Between two steps: do what was asked, wait while paused, and say whether to go on."""
-        while True:
-            with self._gate:
-                held = "pause" in self._asked
-                if "checkpoint" in self._asked:
-                    act = self._write_checkpoint
-                elif "stop" in self._asked:
-                    return False
-                elif held != (self._status == "paused"):
-                    self._status = "paused" if held else "running"
-                    act = self._tell
-                elif self._queue:
-                    act = self._carry_out_next
-                elif held:
-                    self._gate.wait()
-                    continue
-                else:
-                    return True
-            act()
+    def _end(self, error: BaseException | None) -> None:
+        """Close the records, refuse the actions that are left undone, and publish the outcome."""
+        try:
+            self._close()
+        except BaseException as caught:  # noqa: BLE001 - `join` and `done` raise it again
+            error = caught
+        with self._lock:
+            complete = self.latest is not None and self.latest.step >= self.latest.steps
+            stopped = "stop" in self._requests
+            refused = list(self._actions) if error or stopped else []
+            self.error = error
+            outcome: Status = "stopped" if stopped and not complete else "finished"
+            self.status = "failed" if error else outcome
+            self._requests = frozenset()
+        atexit.unregister(self._leave)
+        how = "failed" if error else "was stopped"
+        for future in refused:
+            begun = future.set_running_or_notify_cancel()
+            refusal = RunError(f"the training {how} before this began; ask for it again.")
+            self._settle(future, None, refusal if begun else None)
+        self._notify()
+        self._ended.set()
+
+    def _carry_out(self, future: "Future[T]", action: Callable[[], T]) -> None:
+        if future not in self._actions or "stop" in self._requests:
+            return  # refused when the training ended, or about to be
+        self._notify()
+        error, result = None, None
+        try:
+            if future.set_running_or_notify_cancel():
+                with torch.random.fork_rng(devices=[], enabled=self.active):
+                    result = action()
+        except BaseException as caught:  # noqa: BLE001 - whoever waits for the result gets it
+            error = caught
+        self._settle(future, result, error)
+
+    def _settle(self, future: "Future[Any]", result: object, error: BaseException | None) -> None:
+        """Take an action off the list, and give its future the outcome."""
+        with self._lock:
+            name = self._actions.pop(future)
+            if error is not None:
+                self.notice = f"{name}: {_described(error)}"
+        if error is not None:
+            future.set_exception(error)
+        elif not future.cancelled():
+            future.set_result(result)
+        self._notify()
 
     def _write_checkpoint(self) -> None:
         assert self._checkpoint is not None
@@ -350,84 +352,9 @@ class Session:
             self.notice = f"checkpoint written at step {step}"
         except (PnnlabError, OSError) as error:
             self.notice = f"no checkpoint at step {step}, and the training goes on: {error}"
-        with self._gate:
-            self._asked.discard("checkpoint")
-        self._tell()
 
-    def _carry_out_next(self) -> None:
-        request = self._queue[0]
-        self._tell()
-        with torch.random.fork_rng(devices=[]):
-            self._carry_out(request)
-
-    def _carry_out(self, request: _Request) -> None:
-        error = result = None
-        try:
-            if request.future.set_running_or_notify_cancel():
-                result = request.action()
-        except BaseException as caught:  # noqa: BLE001 - whoever waits for the result gets it
-            error = caught
-        self._dismiss(request, result, error)
-
-    def _dismiss(self, request: _Request, result: object, error: BaseException | None) -> None:
-        """Take an action that was carried out or refused off the list, and say how it ended."""
-        with self._gate:
-            self._queue.remove(request)
-            if error is not None:
-                self.notice = f"{request.name}: {_told(error)}"
-        if error is not None:
-            request.future.set_exception(error)
-        elif not request.future.cancelled():
-            request.future.set_result(result)
-        self._tell()
-
-    def _help(self) -> None:
-        """Have the actions carried out in a thread of their own, unless the training does it."""
-        with self._gate:
-            if self._helped or self.active or not self._queue:
-                return
-            self._helped = True
-        # Not a daemon: a script ends when what it asked for is done.
-        threading.Thread(target=self._carry_out_alone, name="pnnlab-action").start()
-
-    def _carry_out_alone(self) -> None:
-        with self._device:
-            while True:
-                with self._gate:
-                    if self.active or not self._queue:
-                        self._helped = False
-                        return
-                    request = self._queue[0]
-                self._tell()
-                self._carry_out(request)
-
-    def _end(self, error: BaseException | None) -> None:
-        """Keep how the training ended, and refuse what it leaves undone."""
-        with self._gate:
-            complete = self.latest is not None and self.latest.step >= self.latest.steps
-            stopped = "stop" in self._asked and not complete
-            self.error = error
-            self._status = "failed" if error else "stopped" if stopped else "finished"
-            refused = tuple(self._queue) if error or "stop" in self._asked else ()
-            self._asked.clear()
-        atexit.unregister(self._leave)
-        for request in refused:
-            how = "failed" if error else "was stopped"
-            refusal = RunError(f"the training {how} before this began; ask for it again.")
-            begun = request.future.set_running_or_notify_cancel()
-            self._dismiss(request, None, refusal if begun else None)
-        self._tell()
-
-    def _ask(self, request: Request) -> None:
-        with self._gate:
-            if not self.active:
-                return
-            self._asked.add(request)
-            self._gate.notify_all()
-        self._tell()
-
-    def _tell(self) -> None:
-        with self._gate:
+    def _notify(self) -> None:
+        with self._lock:
             observers = tuple(self._observers)
         for observer in observers:
             try:
@@ -443,12 +370,12 @@ class Session:
 
     def _leave(self) -> None:
         self.stop()
-        self._thread.join()
+        self._ended.wait()
 
     @contextmanager
     def _waiting(self) -> Iterator[None]:
-        """Whoever is interrupted while waiting stops the session; the others hear of its error."""
-        if self._status == "ready":
+        """Stop the session if the wait is interrupted; otherwise raise the session's error."""
+        if self.status == "ready":
             raise RunError("this session was not started: call session.start() first.")
         try:
             yield
@@ -459,7 +386,7 @@ class Session:
             raise self.error
 
 
-def _told(error: BaseException) -> str:
+def _described(error: BaseException) -> str:
     """Message of an error for a person: its own words, if it was raised on purpose."""
     if isinstance(error, PnnlabError | OSError):
         return str(error)

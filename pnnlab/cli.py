@@ -1,4 +1,4 @@
-"""The ``pnnlab`` command: run the notebooks, open them, look around, serve a bench."""
+"""The ``pnnlab`` command: run the notebooks, open them, examine a machine, serve a bench."""
 
 import argparse
 import io
@@ -8,11 +8,11 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pnnlab
 from pnnlab.errors import PnnlabError
@@ -23,12 +23,13 @@ if TYPE_CHECKING:
     from pnnlab.results.running import Outcome
     from pnnlab.systems.analog import AnalogPorts
 
-# Everything slow (nbclient, torch, pyvisa) is imported by the command that needs it, so that
+# Everything slow (papermill, torch, pyvisa) is imported by the command that needs it, so that
 # `pnnlab --help` answers at once.
 
 OK, FAILED, BAD_ARGUMENTS, INTERRUPTED = 0, 1, 2, 130
 APP = Path(__file__).parent / "app" / "lab.ipynb"
 MARK = "\0"  # in no argument of a process
+Run: TypeAlias = Callable[[argparse.Namespace, list[str]], int]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         0: all well; 1: a notebook failed, or something needed is missing; 2: bad arguments;
         130: stopped by Ctrl-C.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):  # in whatever encoding: ✓ is no reason to fail
+    if isinstance(sys.stdout, io.TextIOWrapper):  # ✓ must not fail in any encoding
         sys.stdout.reconfigure(errors="backslashreplace")
     words = list(sys.argv[1:] if argv is None else argv)
     # Split here: argparse treats what follows "--" differently from one Python to the next.
@@ -64,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("pnnlab: interrupted.", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # whoever read our output, such as `head`, has seen enough
+    except BrokenPipeError:  # whoever read our output, such as `head`, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
 
@@ -86,147 +87,80 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"pnnlab {pnnlab.__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    folder = argparse.ArgumentParser(add_help=False)
-    folder.add_argument(
+
+    def command(name: str, run: Run, summary: str, **options: Any) -> Callable[..., Any]:
+        """Add a command that its function's docstring describes; give what adds its arguments."""
+        description, example, rest = (run.__doc__ or "").partition("Example")
+        options |= {"description": description, "epilog": example + rest, "allow_abbrev": False}
+        made = commands.add_parser(name, help=summary, **options)
+        made.set_defaults(command=run)
+        return made.add_argument
+
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument(
         "--notebooks", metavar="DIR", help="folder of the notebooks (default: the project's)"
     )
-
-    run = commands.add_parser(
-        "run",
-        parents=[folder],
-        allow_abbrev=False,
-        help="run notebooks and show the results table",
-        description="Run notebooks, all of them or those named, and show the results table.",
-        epilog="Example: pnnlab run 03 04 -p scale smoke -p seed 1",
-    )
-    run.add_argument("names", nargs="*", metavar="NN", help="number or name, such as 03")
-    run.add_argument(
-        "-p",
-        dest="parameters",
-        action="append",
-        nargs=2,
-        default=[],
-        metavar=("NAME", "VALUE"),
-        help="set a parameter of the notebooks that have it; scale is smoke, quick or paper",
-    )
-    run.add_argument(
+    out = argparse.ArgumentParser(add_help=False, parents=[shared])
+    out.add_argument(
         "--out", default="results", metavar="DIR", help="folder of the results (%(default)s)"
     )
-    run.add_argument("--json", action="store_true", help="print one JSON document instead")
-    run.set_defaults(command=_run)
+    out.add_argument("--json", action="store_true", help="print one JSON document instead")
 
-    results = commands.add_parser(
-        "results",
-        parents=[folder],
-        allow_abbrev=False,
-        help="gather summaries into notebooks/results.json and show the table",
-        description="Gather the summaries below folders into one file and show the table. What is "
-        "in the file stays, unless a repeat of it is gathered later, whatever the clocks say: "
-        "folders count in the order in which they are named. A notebook keeps one summary in a "
-        "folder: gather between two runs of it, or give each run its own --out.",
-        epilog="Example: pnnlab results results --readme README.md",
-    )
-    results.add_argument(
-        "folders", nargs="*", metavar="FOLDER", help="default: results and notebooks/results"
-    )
-    results.add_argument(
-        "--scale", default="paper", metavar="SCALE", help="take these alone (%(default)s)"
-    )
-    results.add_argument(
-        "--json", metavar="FILE", help="file of the results (default: the project's results.json)"
-    )
-    results.add_argument("--readme", metavar="FILE", help="write the table between its markers")
-    results.add_argument(
-        "--check",
-        action="store_true",
-        help="write nothing, and exit with 1 if a file is not what it would be; folders are "
-        "gathered only if they are named",
-    )
-    results.set_defaults(command=_results)
+    add = command("run", _run, "run notebooks and show the results table", parents=[out])
+    add("names", nargs="*", metavar="NN", help="number or name, such as 03")
+    text = "set a parameter of the notebooks that have it; scale is smoke, quick or paper"
+    pair = {"nargs": 2, "metavar": ("NAME", "VALUE")}
+    add("-p", dest="parameters", action="append", default=[], help=text, **pair)
 
-    lab = commands.add_parser(
-        "lab",
-        parents=[folder],
-        allow_abbrev=False,
-        help="open the notebooks in JupyterLab, or the lab as an app",
-        description="Open the notebooks in JupyterLab, or with --app one page with the whole lab. "
-        "What follows -- is passed on to JupyterLab, or to Voila.",
-        epilog="Examples: pnnlab lab -- --no-browser --port 8890; pnnlab lab --app -- --port 8891",
+    text = "gather summaries into notebooks/results.json and show the table"
+    add = command("results", _results, text, parents=[shared])
+    add("folders", nargs="*", metavar="FOLDER", help="default: results and notebooks/results")
+    add("--scale", default="paper", metavar="SCALE", help="take these alone (%(default)s)")
+    text = "file of the results (default: the project's results.json)"
+    add("--json", metavar="FILE", help=text)
+    add("--readme", metavar="FILE", help="write the table between its markers")
+    text = (
+        "write nothing, and exit with 1 if a file is not what it would be; folders are gathered "
+        "only if they are named"
     )
-    lab.add_argument(
-        "--app",
-        nargs="?",
-        const=str(APP),
-        metavar="NOTEBOOK",
-        help="serve what a notebook shows as an app, without its code: one kernel for all pages, "
-        "in this folder (default: device, training, inference and past runs of a simulated board)",
-    )
-    lab.set_defaults(command=_lab)
+    add("--check", action="store_true", help=text)
 
-    doctor = commands.add_parser(
-        "doctor",
-        parents=[folder],
-        allow_abbrev=False,
-        help="say what is there, what is missing and how to get it",
-        description="Look at versions, GPU, instruments, data and folders.",
+    text = "open the notebooks in JupyterLab, or the lab as an app"
+    add = command("lab", _lab, text, parents=[shared])
+    text = (
+        "serve what a notebook shows as an app, without its code: one kernel for all pages, in "
+        "this folder (default: device, training, inference and past runs of a simulated board)"
     )
-    doctor.add_argument(
-        "--out", default="results", metavar="DIR", help="folder of the results (%(default)s)"
-    )
-    doctor.add_argument(
-        "--instrument",
-        action="append",
-        default=[],
-        metavar="ADDRESS",
-        help="a VISA address to ask too; one that ends with SOCKET is never found by itself",
-    )
-    doctor.add_argument("--json", action="store_true", help="print one JSON document instead")
-    doctor.set_defaults(command=_doctor)
-    _add_virtual_bench(commands)
+    add("--app", nargs="?", const=str(APP), metavar="NOTEBOOK", help=text)
+
+    text = "say what is there, what is missing and how to get it"
+    add = command("doctor", _doctor, text, parents=[out])
+    text = "a VISA address to ask too; one that ends with SOCKET is never found by itself"
+    add("--instrument", action="append", default=[], metavar="ADDRESS", help=text)
+
+    text = "serve a generator, a simulated device and an oscilloscope"
+    add = command("virtual-bench", _virtual_bench, text)
+    for name, choices, text in (
+        ("--system", ("circuit", "plate", "cable"), "the device between them"),
+        ("--generator", ("keysight", "tektronix"), "its make"),
+        ("--oscilloscope", ("keysight", "rigol"), "its make"),
+    ):
+        add(name, choices=choices, default=choices[0], help=f"{text} (%(default)s)")
+    add("--unit", type=int, default=0, metavar="N", help="which fabricated copy (%(default)s)")
+    text = "where to listen (%(default)s: nobody but this machine reaches it)"
+    add("--host", default="127.0.0.1", help=text)
+    text = "the generator's port; the oscilloscope has the next (0: any that are free)"
+    add("--port", type=int, default=0, help=text)
+    add("--no-noise", action="store_true", help="neither noise nor drift")
     return parser
 
 
-def _add_virtual_bench(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    bench = commands.add_parser(
-        "virtual-bench",
-        allow_abbrev=False,
-        help="serve a generator, a simulated device and an oscilloscope",
-        description="Serve a waveform generator and an oscilloscope, with a simulated device "
-        "between them, until Ctrl-C. Their addresses are printed; any VISA library reaches them.",
-        epilog="Example: pnnlab virtual-bench --system plate --unit 3 --port 5025",
-    )
-    makes = {"generator": ("keysight", "tektronix"), "oscilloscope": ("keysight", "rigol")}
-    bench.add_argument(
-        "--system",
-        choices=("circuit", "plate", "cable"),
-        default="circuit",
-        help="the device between them (%(default)s)",
-    )
-    bench.add_argument(
-        "--unit", type=int, default=0, metavar="N", help="which fabricated copy (%(default)s)"
-    )
-    bench.add_argument(
-        "--host",
-        default="127.0.0.1",
-        help="where to listen (%(default)s: nobody but this machine reaches it)",
-    )
-    bench.add_argument(
-        "--port",
-        type=int,
-        default=0,
-        help="the generator's port; the oscilloscope has the next (0: any that are free)",
-    )
-    bench.add_argument("--no-noise", action="store_true", help="neither noise nor drift")
-    for name, choices in makes.items():
-        bench.add_argument(
-            f"--{name}", choices=choices, default=choices[0], help="its make (%(default)s)"
-        )
-    bench.set_defaults(command=_virtual_bench)
-
-
 def _run(arguments: argparse.Namespace, _: list[str]) -> int:
+    """Run notebooks, all of them or those named, and show the results table.
+
+    Example: pnnlab run 03 04 -p scale smoke -p seed 1
+    """
     from pnnlab.results import notebooks, results_table
-    from pnnlab.results.running import prepare_out
 
     folder = notebooks.notebooks_folder(arguments.notebooks)
     paths = notebooks.choose(notebooks.list_notebooks(folder), arguments.names)
@@ -234,9 +168,11 @@ def _run(arguments: argparse.Namespace, _: list[str]) -> int:
     out = user_path(arguments.out).absolute()
     given = [(name, value.removeprefix(MARK)) for name, value in arguments.parameters]
     values = notebooks.assign(chosen, given, out)
-    out = prepare_out(out, folder)
+    from pnnlab.results.running import prepare_out  # with papermill: refusals come at once
 
-    outcomes = _run_and_tell(chosen, values, out)
+    out = prepare_out(out, folder)
+    outcomes = _run_with_progress(chosen, values, out)
+
     if arguments.json:
         print(json.dumps(_as_json(outcomes), indent=1))
     else:
@@ -244,7 +180,7 @@ def _run(arguments: argparse.Namespace, _: list[str]) -> int:
     return _verdict(outcomes, out)
 
 
-def _run_and_tell(
+def _run_with_progress(
     notebooks: Sequence["Notebook"], values: Sequence[dict[str, object]], out: Path
 ) -> list["Outcome"]:
     """Run the notebooks with bars on a terminal, and a line for each, on standard error."""
@@ -255,17 +191,8 @@ def _run_and_tell(
     outcomes: list[Outcome] = []
     bars = sys.stderr.isatty()
     width = max(len(notebook.name) for notebook in notebooks)
-    with ExitStack() as stack:
-        bar = stack.enter_context(
-            tqdm(
-                total=len(notebooks),
-                desc="notebooks",
-                bar_format=BAR,
-                disable=not bars,
-                dynamic_ncols=True,
-                file=sys.stderr,
-            )
-        )
+    bar_of = partial(tqdm, desc="notebooks", bar_format=BAR, dynamic_ncols=True, file=sys.stderr)
+    with bar_of(total=len(notebooks), disable=not bars) as bar:
         for outcome in run_notebooks(notebooks, values, out, tick=bar.refresh if bars else None):
             outcomes.append(outcome)
             tqdm.write(_line(outcome, width), file=sys.stderr)
@@ -287,17 +214,9 @@ def _line(outcome: "Outcome", width: int) -> str:
 
 
 def _as_json(outcomes: Sequence["Outcome"]) -> dict[str, Any]:
+    shown = ("name", "status", "seconds", "peak_memory_mb", "error")
     return {
-        "notebooks": [
-            {
-                "name": one.name,
-                "status": one.status,
-                "seconds": one.seconds,
-                "peak_memory_mb": one.peak_memory_mb,
-                "error": one.error,
-            }
-            for one in outcomes
-        ],
+        "notebooks": [{key: getattr(one, key) for key in shown} for one in outcomes],
         "rows": [
             {"notebook": summary.notebook, **asdict(row)}
             for one in outcomes
@@ -308,27 +227,33 @@ def _as_json(outcomes: Sequence["Outcome"]) -> dict[str, Any]:
 
 
 def _verdict(outcomes: Sequence["Outcome"], out: Path) -> int:
-    """Exit status, with a last word on what was left undone."""
+    """Give the exit status, and say what was left undone."""
 
     def named(status: str) -> str:
         return ", ".join(one.name for one in outcomes if one.status == status)
 
-    if named("interrupted"):
-        print(
-            f"Stopped in {named('interrupted')}. Done: {named('ok') or 'nothing'}. "
-            + (f"Failed: {named('failed')}. " if named("failed") else "")
-            + (f"Not run: {named('not run')}. " if named("not run") else "")
-            + f"What there is lies in {out}.",
-            file=sys.stderr,
-        )
+    failed, waiting = named("failed"), named("not run")
+    if stopped := named("interrupted"):
+        parts = [f"Stopped in {stopped}. Done: {named('ok') or 'nothing'}."]
+        parts += [f"Failed: {failed}."] if failed else []
+        parts += [f"Not run: {waiting}."] if waiting else []
+        print(*parts, f"The results so far are in {out}.", file=sys.stderr)
         return INTERRUPTED
-    if named("failed"):
-        print(f"Failed: {named('failed')}. The notebooks as run lie in {out}.", file=sys.stderr)
+    if failed:
+        print(f"Failed: {failed}. The notebooks as run are in {out}.", file=sys.stderr)
         return FAILED
     return OK
 
 
 def _results(arguments: argparse.Namespace, _: list[str]) -> int:
+    """Gather the summaries below folders into one file and show the table.
+
+    What is in the file stays, unless a repeat of it is gathered later, whatever the clocks say:
+    folders count in the order in which they are named. A notebook keeps one summary in a folder:
+    gather between two runs of it, or give each run its own --out.
+
+    Example: pnnlab results results --readme README.md
+    """
     from pnnlab.results.gathering import FILE, Results, gather
     from pnnlab.results.notebooks import notebooks_folder
     from pnnlab.results.rows import read_text, write
@@ -347,7 +272,7 @@ def _results(arguments: argparse.Namespace, _: list[str]) -> int:
     trainings, report = gather(folders, notebooks, scale=arguments.scale)
     table, repeats = table.merged(trainings)
     if not arguments.check:
-        print(_told(report, file, repeats), file=sys.stderr)
+        print(_merged(report, file, repeats), file=sys.stderr)
     if not table.trainings:
         print("Nothing to show; name the folder that `pnnlab run` wrote to.", file=sys.stderr)
         return FAILED
@@ -367,39 +292,48 @@ def _results(arguments: argparse.Namespace, _: list[str]) -> int:
     return OK
 
 
-def _told(report: str, file: Path, repeats: Sequence[str]) -> str:
-    told = f"Merged into {file}: {report}"
-    if repeats:
-        rule = (
-            "Of repeats the one gathered last counts: folders in the order in which they are "
-            "named, in one folder by its clocks, which may differ between machines. To choose "
-            f"another, get {file} back with `git checkout` and name the folders in order"
-        )
-        told = "\n".join((f"{told}. Repeats:", *(f"- {one}." for one in repeats), rule))
-    return f"{told}."
+def _merged(report: str, file: Path, repeats: Sequence[str]) -> str:
+    text = f"Merged into {file}: {report}"
+    if not repeats:
+        return f"{text}."
+    rule = (
+        "Of repeats the one gathered last counts: folders in the order in which they are named, in "
+        "one folder by its clocks, which may differ between machines. To choose another, get "
+        f"{file} back with `git checkout` and name the folders in order."
+    )
+    return "\n".join((f"{text}. Repeats:", *(f"- {one}." for one in repeats), rule))
 
 
 def _lab(arguments: argparse.Namespace, passed_on: list[str]) -> int:
+    """Open the notebooks in JupyterLab, or with --app one page with the whole lab.
+
+    What follows -- is passed on to JupyterLab, or to Voila.
+
+    Examples: pnnlab lab -- --no-browser --port 8890; pnnlab lab --app -- --port 8891
+    """
+    environment = None
     if arguments.app is not None:
         command = _app(user_path(arguments.app), passed_on)
-        return _served(subprocess.Popen(command, env=_with_templates()))
-    from pnnlab.results.notebooks import notebooks_folder
+        # Where Voila finds the page of the app, which asks for nothing from outside.
+        places = (str(APP.parent), os.environ.get("JUPYTER_PATH", ""))
+        environment = os.environ | {"JUPYTER_PATH": os.pathsep.join(filter(None, places))}
+    else:
+        from pnnlab.results.notebooks import notebooks_folder
 
-    folder = notebooks_folder(arguments.notebooks)
-    command = [
-        *(sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder.parent}"),
-        *_opening(folder),
-        *passed_on,
-    ]
-    return _served(subprocess.Popen(command))
-
-
-def _served(server: "subprocess.Popen[bytes]") -> int:
-    with server as process:
+        folder = notebooks_folder(arguments.notebooks)
+        tour = "/00_tour.ipynb" if (folder / "00_tour.ipynb").is_file() else ""
+        command = [
+            *("jupyterlab", f"--ServerApp.root_dir={folder.parent}"),
+            f"--LabApp.default_url=/lab/tree/{folder.name}{tour}",
+        ]
+    command = [sys.executable, "-m", *command, *passed_on]
+    with subprocess.Popen(command, env=environment) as process:
         while True:
             try:
                 return process.wait()
-            except KeyboardInterrupt:  # it heard that too, and JupyterLab asks whether to stop
+            except (
+                KeyboardInterrupt
+            ):  # the server gets that too, and JupyterLab asks whether to stop
                 continue
 
 
@@ -407,45 +341,36 @@ def _app(notebook: Path, passed_on: list[str]) -> list[str]:
     if not notebook.is_file():
         raise PnnlabError(f"no notebook {notebook}: give --app the path of one, or nothing.")
     return [
-        *(sys.executable, "-m", "voila", str(notebook.resolve()), "--template=pnnlab"),
+        *("voila", str(notebook.resolve()), "--template=pnnlab"),
         "--VoilaConfiguration.multi_kernel_manager_class=pnnlab.demos.serving.OneKernel",
         # Its button opens notebooks as apps; here it would load half of JupyterLab for nothing.
         "--VoilaConfiguration.extension_denylist=@voila-dashboards/jupyterlab-preview",
         # Whoever can reach the port could drive the device; a token of one's own is as good.
         *([] if any("token" in word for word in passed_on) else ["--Voila.auto_token=True"]),
-        *passed_on,
     ]
 
 
-def _with_templates() -> dict[str, str]:
-    """Let Voila find the page of the app, which asks for nothing from outside."""
-    places = (str(APP.parent), os.environ.get("JUPYTER_PATH", ""))
-    return os.environ | {"JUPYTER_PATH": os.pathsep.join(place for place in places if place)}
-
-
-def _opening(folder: Path) -> list[str]:
-    tour = folder / "00_tour.ipynb"
-    if not tour.is_file():
-        return [f"--LabApp.default_url=/lab/tree/{folder.name}"]
-    return [f"--LabApp.default_url=/lab/tree/{folder.name}/{tour.name}"]
-
-
 def _doctor(arguments: argparse.Namespace, _: list[str]) -> int:
+    """Examine versions, GPU, instruments, data and folders."""
     from pnnlab import doctor
 
     findings = doctor.examine(arguments.out, arguments.notebooks, arguments.instrument)
+    healthy = doctor.healthy(findings)
     if arguments.json:
-        document = {
-            "healthy": doctor.healthy(findings),
-            "findings": [asdict(finding) for finding in findings],
-        }
-        print(json.dumps(document, indent=1))
+        listed = [asdict(finding) for finding in findings]
+        print(json.dumps({"healthy": healthy, "findings": listed}, indent=1))
     else:
         print(doctor.report(findings))
-    return OK if doctor.healthy(findings) else FAILED
+    return OK if healthy else FAILED
 
 
 def _virtual_bench(arguments: argparse.Namespace, _: list[str]) -> int:
+    """Serve a waveform generator and an oscilloscope, with a simulated device between them.
+
+    Their addresses are printed; any VISA library reaches them. Ctrl-C ends it.
+
+    Example: pnnlab virtual-bench --system plate --unit 3 --port 5025
+    """
     from pnnlab.virtual_bench import VirtualBench
 
     with VirtualBench(
@@ -466,16 +391,14 @@ def _virtual_bench(arguments: argparse.Namespace, _: list[str]) -> int:
 
 
 def _device(name: str, unit: int, *, noise: bool) -> "AnalogPorts":
-    from pnnlab.systems.analog import Cable
-
     if name == "cable":
-        return Cable()
+        from pnnlab.systems.analog import cable
+
+        return cable()
+    from pnnlab.systems import Circuit, Plate
+
     if name == "plate":
-        from pnnlab.systems.plate import Plate
-
         return Plate(unit, noise=noise, drift=noise).analog_ports()
-    from pnnlab.systems.circuit import Circuit
-
     return Circuit(unit, noise=noise, drift=noise).analog_ports()
 
 

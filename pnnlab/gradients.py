@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from pnnlab.errors import TwinError
-from pnnlab.protocols import PhysicalSystem, SimulatedSystem
+from pnnlab.physical_system import PhysicalSystem, SimulatedSystem
 
 Response: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 GradientRule: TypeAlias = Callable[[PhysicalSystem, nn.Module | None], Response]
@@ -45,11 +45,6 @@ def physics_aware(system: PhysicalSystem, twin: nn.Module | None) -> Response:
     References
     ----------
     Wright, Onodera et al., Nature 601, 549 (2022), Methods, "Physics-aware training".
-
-    Raises
-    ------
-    TwinError
-        There is no twin.
     """
     return valued(system, _required(twin, "physics_aware"))
 
@@ -78,13 +73,7 @@ def valued(measure: Response, model: Response) -> Response:
 
 
 def in_silico(system: PhysicalSystem, twin: nn.Module | None) -> Response:
-    """In silico training: forward and backward through the twin; the system is never driven.
-
-    Raises
-    ------
-    TwinError
-        There is no twin.
-    """
+    """In silico training: forward and backward through the twin; the system is never driven."""
     return _required(twin, "in_silico")
 
 
@@ -139,13 +128,7 @@ class Randomised:
 
 
 def ideal(system: PhysicalSystem, twin: nn.Module | None) -> Response:
-    """Backpropagation through the true system, which only a simulation allows.
-
-    Raises
-    ------
-    TwinError
-        The system is real: nobody knows its exact gradient.
-    """
+    """Backpropagation through the true system, which only a simulation allows."""
     if not isinstance(system, SimulatedSystem):
         raise TwinError(
             f"{system.name} is not simulated, so its exact gradient does not exist; "

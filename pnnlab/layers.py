@@ -3,8 +3,8 @@
 import copy
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Protocol, TypeAlias
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from pnnlab.errors import RangeError, ShapeError, TwinError
 from pnnlab.gradients import GradientRule, Response, physics_aware
+from pnnlab.physical_system import PhysicalSystem, still, still_outputs
 from pnnlab.plain import seeded, whole
-from pnnlab.protocols import PhysicalSystem, still, still_outputs
 
 Observer: TypeAlias = "Callable[[PhysicalLayer, Tensor, Tensor, Tensor], object]"
 
@@ -24,23 +24,14 @@ FULL_SCALE = (
 )  # rms deviations of all elements: BatchNorm's eps is then their mean variance
 
 
-def soft_range_penalty(value: Tensor, sharpness: float = PENALTY_SHARPNESS) -> Tensor:
-    r"""Mean over all elements of a smooth price for leaving [0, 1].
+def soft_range_penalty(value: Tensor) -> Tensor:
+    r"""Mean over all elements, before clamping, of a smooth price for leaving [0, 1].
 
     .. math:: \tfrac{1}{k}\,\mathrm{softplus}(-k v) + \tfrac{1}{k}\,\mathrm{softplus}(k (v - 1))
 
-    Parameters
-    ----------
-    value : Tensor
-        Values before clamping, any shape.
-    sharpness : float
-        k; the penalty is linear beyond about 1/k outside the range.
-
-    Returns
-    -------
-    Tensor, scalar
+    It is linear beyond about 1/k outside the range.
     """
-    k = sharpness
+    k = PENALTY_SHARPNESS
     # Further inside an element weighs less than 5e-5 / k. Of millions of couplings few are near.
     near = value[(value.detach() - 0.5).abs() > 0.5 - 10 / k]
     price = functional.softplus(-k * near) + functional.softplus(k * (near - 1))
@@ -69,16 +60,9 @@ class Rescale(nn.Module):
         Initial values. The defaults put two standard deviations either way into [0, 1].
     elementwise : bool
         One trainable gain and offset an element, or one for all.
-
-    Attributes
-    ----------
-    statistics : nn.BatchNorm1d
-        Standardises on the common scale.
-    unit : Tensor, (2, features)
-        Of each element the centre, and the factor, the same for all, to the common scale; 0 for
-        those that have not moved yet.
     """
 
+    # (2, features): centre and factor to the common scale, which is 0 for those that have not moved
     unit: Tensor
 
     def __init__(
@@ -96,13 +80,7 @@ class Rescale(nn.Module):
         self.offset = nn.Parameter(torch.full((features if elementwise else 1,), offset))
 
     def forward(self, h: Tensor) -> Tensor:
-        """Rescale ``h``, (batch, features).
-
-        Raises
-        ------
-        ShapeError
-            There are more or fewer features.
-        """
+        """Rescale ``h``, (batch, features)."""
         if h.shape[1:] != self.unit.shape[1:]:
             raise ShapeError(
                 f"h has shape {tuple(h.shape)}; this Rescale takes (batch, {self.unit.shape[1]})."
@@ -168,10 +146,8 @@ class PhysicalLayer(nn.Module):
     Parameters
     ----------
     system : PhysicalSystem
-        The device.
     twin : nn.Module or None
-        Its differentiable digital model, called like the system. Its weights are frozen here:
-        a layer trains ``theta``, not the twin.
+        Its differentiable digital model, frozen: a layer trains ``theta``, not the twin.
     rule : GradientRule
         `physics_aware`, `in_silico` or `ideal`.
     encoding : nn.Module or None
@@ -190,11 +166,6 @@ class PhysicalLayer(nn.Module):
     still : frozenset of int
         Outputs of the device, counted from 0, that did not move in some batch it was calibrated or
         trained with. Each is warned of once.
-
-    Raises
-    ------
-    TwinError
-        The twin was made for a system of other dimensions.
     """
 
     def __init__(
@@ -208,20 +179,19 @@ class PhysicalLayer(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        check_twin(system, twin)
+        _check_twin(system, twin)
         self.system = system
         self.twin = twin.requires_grad_(False) if twin is not None else None
         self.encoding = encoding
         if theta is None:
-            generator = seeded(seed)
-            theta = 0.25 + 0.5 * torch.rand(system.param_dim, generator=generator)
+            theta = 0.25 + 0.5 * torch.rand(system.param_dim, generator=seeded(seed))
         if theta.shape != (system.param_dim,):
             raise ShapeError(
                 f"theta has shape {tuple(theta.shape)}; {system.name} takes ({system.param_dim},)."
             )
         self.theta = nn.Parameter(theta.detach().clone())
         self.rule = rule
-        rule(system, self.twin)  # a rule that cannot work says so now, not in the first step
+        rule(system, self.twin)  # a rule that cannot work fails here, not in the first step
         # In a tuple, or torch would register a twin that stands in as a submodule.
         self.stand_in: tuple[Response, ...] = ()
         self.observers: tuple[Observer, ...] = ()
@@ -249,8 +219,8 @@ class PhysicalLayer(nn.Module):
         if self.training and len(y) > 1 and self.system.passes > before:
             found = frozenset(still(y).nonzero().flatten().tolist())
             if new := sorted(found - self.still):
-                said = f"{self.system.name}: {still_outputs(new)}"
-                warnings.warn(said, RuntimeWarning, stacklevel=2)
+                message = f"{self.system.name}: {still_outputs(new)}"
+                warnings.warn(message, RuntimeWarning, stacklevel=2)
             self.still |= found
         for observer in self.observers:
             observer(self, x.detach(), theta.detach(), y.detach())
@@ -262,15 +232,7 @@ class Span(nn.Module):
 
     For read-outs with a physical scale that the next layer's drive shares, such as positions.
 
-    Parameters
-    ----------
-    low, high : float
-        Become 0 and 1. What lies beyond, the physical layer clamps and counts.
-
-    Raises
-    ------
-    RangeError
-        ``high`` is not above ``low``.
+    ``low`` and ``high`` become 0 and 1. What lies beyond, the physical layer clamps and counts.
     """
 
     def __init__(self, low: float, high: float) -> None:
@@ -288,19 +250,7 @@ class Shots(nn.Module):
     """One physical layer for a longer input: equal stretches of it, one shot each.
 
     The shots share ``theta``, as the patches of an image share a filter. Every example costs
-    ``shots`` device passes.
-
-    Parameters
-    ----------
-    layer : nn.Module
-        Takes (batch * shots, width).
-    shots : int
-        Stretches of an input.
-
-    Raises
-    ------
-    RangeError
-        Fewer than one.
+    ``shots`` device passes. The ``layer`` is given (batch * shots, width).
     """
 
     def __init__(self, layer: nn.Module, shots: int) -> None:
@@ -308,13 +258,7 @@ class Shots(nn.Module):
         self.layer, self.shots = layer, whole("shots", shots, 1)
 
     def forward(self, h: Tensor) -> Tensor:
-        """Send ``h``, (batch, shots * width), through; returns (batch, shots * output_dim).
-
-        Raises
-        ------
-        ShapeError
-            The shots do not divide the width of ``h``.
-        """
+        """Send ``h``, (batch, shots * width), through; returns (batch, shots * output_dim)."""
         batch, width = h.shape
         if width % self.shots:
             raise ShapeError(f"{width} inputs cannot be divided into {self.shots} equal shots.")
@@ -322,38 +266,14 @@ class Shots(nn.Module):
         return y.reshape(batch, -1)
 
 
-class Reprogrammable(Protocol):
-    """A system, or the twin of one, that can be programmed with other replays and read-outs."""
-
-    def reprogrammed(self, *, replays: int, output_dim: int) -> PhysicalSystem:
-        """The same device, programmed otherwise."""
-
-
-class ReprogrammableTwin(Protocol):
-    """A twin that serves in several programmes of its device."""
-
-    def reprogrammed(self, system: PhysicalSystem, *, replays: int) -> nn.Module:
-        """The twin of the same device, programmed otherwise."""
-
-
 def programmed(
-    system: Reprogrammable, twin: ReprogrammableTwin, layers: Sequence[tuple[int, int]]
+    system: Any, twin: Any, layers: Sequence[tuple[int, int]]
 ) -> tuple[list[PhysicalSystem], list[nn.Module]]:
     """Program one device as a chain of layers, and its twin likewise, for `deep_pnn`.
 
-    Parameters
-    ----------
-    system : PhysicalSystem
-        Replays its input, such as `Circuit`, `Plate` or a `Bench` with either.
-    twin : Twin
-        Fitted to it.
-    layers : sequence of (int, int)
-        Replays and read-outs of each layer.
-
-    Returns
-    -------
-    systems, twins : list, list
-        One a layer. All are the same device, and share the twin's constants or weights.
+    The ``system`` replays its input, such as `Circuit`, `Plate` or a `Bench` with either, and
+    ``layers`` are the replays and read-outs of each layer. All systems are the same device, and
+    the twins share their constants or weights.
     """
     systems = [system.reprogrammed(replays=n, output_dim=outputs) for n, outputs in layers]
     twins = [twin.reprogrammed(one, replays=n) for one, (n, _) in zip(systems, layers, strict=True)]
@@ -388,25 +308,21 @@ def deep_pnn(
         How many logits, or values, the network gives; by default the outputs of the last system.
     seed : int
         Of the initial parameters.
-
-    Raises
-    ------
-    ShapeError
-        The systems do not fit together, or are a sequence and ``layers`` is given too.
     """
-    systems, twins = _chain(systems, twins, whole("layers", layers))
+    chain = _chain(systems, twins, whole("layers", layers))
     classes = None if classes is None else whole("classes", classes, 1)
     network: list[nn.Module] = []
-    for number, (system, twin) in enumerate(zip(systems, twins, strict=True)):
-        if number and system.input_dim != systems[number - 1].output_dim:
+    width = chain[0][0].input_dim
+    for number, (system, twin) in enumerate(chain):
+        if system.input_dim != width:
             raise ShapeError(
-                f"system {number} gives {systems[number - 1].output_dim} values and system "
-                f"{number + 1} takes {system.input_dim}; they cannot be chained."
+                f"system {number} gives {width} values and system {number + 1} takes "
+                f"{system.input_dim}; they cannot be chained."
             )
         encoding = Rescale(system.input_dim) if number else None
         layer_seed = 1000 * whole("seed", seed) + number
         network.append(PhysicalLayer(system, twin, rule, encoding=encoding, seed=layer_seed))
-    width = systems[-1].output_dim
+        width = system.output_dim
     if classes in (None, width):
         network.append(Rescale(width, gain=2.0, offset=0.0, elementwise=True))
     else:
@@ -421,23 +337,22 @@ def _chain(
     systems: PhysicalSystem | Sequence[PhysicalSystem],
     twins: nn.Module | Sequence[nn.Module | None] | None,
     layers: int,
-) -> tuple[Sequence[PhysicalSystem], Sequence[nn.Module | None]]:
-    """One system and one twin for each layer."""
+) -> list[tuple[PhysicalSystem, nn.Module | None]]:
+    """A system and a twin for each layer."""
     if isinstance(systems, PhysicalSystem):
         if layers < 1:
             raise ShapeError(f"layers is {layers}; a network needs at least one.")
         systems = [systems] * layers
-        if twins is None or isinstance(twins, nn.Module):
-            twins = [twins] * layers
     elif layers != 1:
         raise ShapeError("layers counts the uses of a single system; a sequence has its length.")
-    if twins is None or isinstance(twins, nn.Module) or not 0 < len(systems) == len(twins):
-        count = 1 if twins is None or isinstance(twins, nn.Module) else len(twins)
-        raise ShapeError(f"{len(systems)} systems and {count} twins: give one twin a system.")
-    return systems, twins
+    if twins is None or isinstance(twins, nn.Module):
+        twins = [twins] * layers
+    if not 0 < len(systems) == len(twins):
+        raise ShapeError(f"{len(systems)} systems and {len(twins)} twins: give one twin a system.")
+    return list(zip(systems, twins, strict=True))
 
 
-def check_twin(system: PhysicalSystem, twin: nn.Module | None) -> None:
+def _check_twin(system: PhysicalSystem, twin: nn.Module | None) -> None:
     """Raise `TwinError` if ``twin`` says that it was made for other dimensions."""
     for name in ("input_dim", "param_dim", "output_dim"):
         ours, its = getattr(system, name), getattr(twin, name, None)
@@ -464,8 +379,7 @@ def parameter_count(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
 
 
-@contextmanager
-def undriven(network: nn.Module) -> Iterator[None]:
+def undriven(network: nn.Module) -> AbstractContextManager[None]:
     """Within this context every physical layer checks its input, drives nothing and gives zeros."""
 
     def silent(system: PhysicalSystem) -> Response:
@@ -475,33 +389,25 @@ def undriven(network: nn.Module) -> Iterator[None]:
 
         return respond
 
-    with responding(network, [silent(layer.system) for layer in physical_layers(network)]):
-        yield
+    return _within(network, "stand_in", [(silent(x.system),) for x in physical_layers(network)])
 
 
-@contextmanager
-def on_device(network: nn.Module) -> Iterator[None]:
+def on_device(network: nn.Module) -> AbstractContextManager[None]:
     """Within this context every physical layer is its system, without gradients."""
-    with responding(network, [layer.system for layer in physical_layers(network)]):
-        yield
+    return _within(network, "stand_in", [(x.system,) for x in physical_layers(network)])
 
 
-@contextmanager
-def on_twin(network: nn.Module) -> Iterator[None]:
-    """Within this context every physical layer is its twin.
+def on_twin(network: nn.Module) -> AbstractContextManager[None]:
+    """Within this context every physical layer is its twin; raises `TwinError` if one has none."""
+    twins = [layer.twin for layer in physical_layers(network)]
+    if None in twins:
+        raise TwinError(f"physical layer {twins.index(None) + 1} has no twin to evaluate.")
+    return _within(network, "stand_in", [(twin,) for twin in twins])
 
-    Raises
-    ------
-    TwinError
-        A layer has no twin.
-    """
-    twins: list[Response] = []
-    for number, layer in enumerate(physical_layers(network), start=1):
-        if layer.twin is None:
-            raise TwinError(f"physical layer {number} has no twin to evaluate.")
-        twins.append(layer.twin)
-    with responding(network, twins):
-        yield
+
+def responding(network: nn.Module, responses: Sequence[Response]) -> AbstractContextManager[None]:
+    """Within this context the physical layers compute these responses, in order."""
+    return _within(network, "stand_in", [(response,) for response in responses])
 
 
 @contextmanager
@@ -516,36 +422,25 @@ def fixed_statistics(network: nn.Module) -> Iterator[None]:
             buffer.copy_(value)
 
 
-@contextmanager
-def observed(network: nn.Module, observer: Observer) -> Iterator[None]:
-    """Within this context, tell ``observer`` of every call of a physical layer.
+def observed(network: nn.Module, observer: Observer) -> AbstractContextManager[None]:
+    """Within this context, call ``observer`` after every call of a physical layer.
 
-    Parameters
-    ----------
-    network : nn.Module
-    observer : callable
-        Called with the layer, its drive ``x``, (batch, input_dim), its ``theta``, (param_dim,),
-        both in [0, 1], and its ``y``, (batch, output_dim), without a graph.
+    It is given the layer, its drive ``x``, (batch, input_dim), its ``theta``, (param_dim,), both in
+    [0, 1], and its ``y``, (batch, output_dim), without a graph.
     """
     layers = physical_layers(network)
-    for layer in layers:
-        layer.observers = (*layer.observers, observer)
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.observers = layer.observers[:-1]
+    return _within(network, "observers", [(*layer.observers, observer) for layer in layers])
 
 
 @contextmanager
-def responding(network: nn.Module, responses: Sequence[Response]) -> Iterator[None]:
-    """Within this context the physical layers compute these responses, in order."""
+def _within(network: nn.Module, name: str, values: Sequence[tuple[Any, ...]]) -> Iterator[None]:
+    """Within this context, an attribute of every physical layer has another value."""
     layers = physical_layers(network)
-    before = [layer.stand_in for layer in layers]
-    for layer, response in zip(layers, responses, strict=True):
-        layer.stand_in = (response,)
+    before = [getattr(layer, name) for layer in layers]
+    for layer, value in zip(layers, values, strict=True):
+        setattr(layer, name, value)
     try:
         yield
     finally:
         for layer, earlier in zip(layers, before, strict=True):
-            layer.stand_in = earlier
+            setattr(layer, name, earlier)

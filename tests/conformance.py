@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pnnlab.errors import RangeError, ShapeError
-from pnnlab.protocols import PhysicalSystem, SimulatedSystem
+from pnnlab.physical_system import PhysicalSystem, SimulatedSystem
 
 
 def exact(shape: tuple[int, ...], seed: int) -> Tensor:

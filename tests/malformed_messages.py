@@ -1,19 +1,20 @@
 """Messages that are malformed on purpose, and random ones, for every virtual instrument."""
 
+import io
 import random
 import re
-from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeAlias
 
 from hypothesis import strategies as st
 
 from pnnlab.virtual_bench.afg3000 import Afg3000
-from pnnlab.virtual_bench.commands import Command, Keyword, Number, StoredValue
+from pnnlab.virtual_bench.bench import answers
 from pnnlab.virtual_bench.ds1000z import Ds1000z
 from pnnlab.virtual_bench.infiniivision import InfiniiVision
-from pnnlab.virtual_bench.instrument import SimulatedInstrument
+from pnnlab.virtual_bench.instrument import Command, SimulatedInstrument, undefined
 from pnnlab.virtual_bench.keysight33500 import Keysight33500
-from pnnlab.virtual_bench.server import Conversation
+from pnnlab.virtual_bench.messages import ScpiError
 
 MODELS: dict[str, Callable[[], SimulatedInstrument]] = {
     "keysight generator": Keysight33500,
@@ -38,31 +39,40 @@ def spelled(pattern: str) -> str:
     return re.sub(r"[\[\]]|\|\w+", "", pattern).replace("#", "1")
 
 
-def entries(model: Callable[[], SimulatedInstrument]) -> tuple[list[StoredValue], list[Command]]:
+def entries(model: Callable[[], SimulatedInstrument]) -> tuple[list[Command], list[Command]]:
     """The settings and the other commands of a model, but those that wait for a trigger."""
     table = [entry for entry in model().commands if "DIGitize" not in entry.pattern]
-    settings = [entry for entry in table if isinstance(entry, StoredValue)]
-    return settings, [entry for entry in table if isinstance(entry, Command)]
+    settings = [entry for entry in table if entry.setting is not None]
+    return settings, [entry for entry in table if entry.setting is None]
+
+
+def refuses(entry: Command, text: str, code: int, instrument: SimulatedInstrument) -> bool:
+    """Whether a setting refuses a value for this reason."""
+    try:
+        entry.do(instrument, 1, (text,))
+    except ScpiError as error:
+        return error.code == code
+    return False
 
 
 def malformed(model: Callable[[], SimulatedInstrument]) -> Bytes:
     """Whole messages, each of which must leave an error in the queue."""
     settings, commands = entries(model)
     headers = st.sampled_from([spelled(entry.pattern) for entry in settings]).map(str.encode)
-    numbers = [entry for entry in settings if isinstance(entry, Number)]
-    finite = [entry for entry in numbers if not entry.infinite]
-    choices = [entry for entry in settings if isinstance(entry, Keyword)]
+    numbers = [entry for entry in settings if refuses(entry, "ZQX", -104, model())]
+    finite = [entry for entry in numbers if refuses(entry, "1e99", -222, model())]
+    choices = [entry for entry in settings if refuses(entry, "ZQX", -224, model())]
     numbered = [entry.pattern for entry in settings if "#" in entry.pattern]
 
-    def of(chosen: list[StoredValue]) -> Bytes:
+    def of(chosen: list[Command]) -> Bytes:
         return st.sampled_from([spelled(entry.pattern) for entry in chosen]).map(str.encode)
 
     def after(header: Bytes, rest: Bytes) -> Bytes:
         return st.tuples(header, rest).map(b" ".join)
 
     junk = st.sampled_from([b"1e", b"1.2.3", b"--1", b"1e999", b"#HXYZ", b"#B2", b"1 QQ", b"'1'"])
-    silent = [entry.pattern for entry in commands if entry.ask is None]
-    mute = [entry.pattern for entry in commands if entry.do is None]
+    silent = [entry.pattern for entry in commands if entry.ask is undefined]
+    mute = [entry.pattern for entry in commands if entry.do is undefined]
     return st.one_of(
         st.from_regex(rb"\A:?ZQX[A-Z]{0,9}(:[A-Z]{1,5}){0,3}\??( [0-9]{1,3})?\Z"),
         headers,
@@ -143,21 +153,51 @@ def disguised(pool: list[bytes], seed: int, count: int) -> Iterator[bytes]:
         yield before + (message.lstrip(b":") if before.endswith(b":") else message)
 
 
-def said(instrument: SimulatedInstrument, stream: bytes, pieces: list[int]) -> bytes:
-    """What is answered to a stream that arrives in pieces, and to its end."""
-    conversation = Conversation(instrument)
-    answers, start = [], 0
-    for size in pieces:
-        answers += conversation.receive(stream[start : start + size])
+class Pieces(io.RawIOBase):
+    """A stream that arrives in pieces; a function among them is called when its turn comes."""
+
+    def __init__(self, pieces: Iterable[bytes | Callable[[], None]]) -> None:
+        self._pieces = iter(pieces)
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._rest:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return 0
+            self._rest = piece if isinstance(piece, bytes) else piece() or b""
+        count = min(len(buffer), len(self._rest))
+        buffer[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
+
+
+def arriving(pieces: Iterable[bytes | Callable[[], None]]) -> io.BufferedReader:
+    return io.BufferedReader(Pieces(pieces))
+
+
+def cut(stream: bytes, sizes: list[int]) -> Iterator[bytes]:
+    """A stream in pieces of these sizes; the last one is what remains."""
+    start = 0
+    for size in sizes:
+        yield stream[start : start + size]
         start += size
-    answers += conversation.receive(stream[start:])
-    conversation.close()
-    return b"".join(answers)
+    yield stream[start:]
+
+
+def answered(instrument: SimulatedInstrument, stream: bytes, pieces: list[int]) -> bytes:
+    """What is answered to a stream that arrives in pieces, and to its end."""
+    return b"".join(answers(instrument, arriving(cut(stream, pieces))))
 
 
 def errors(instrument: SimulatedInstrument) -> list[str]:
     """Empty the queue."""
     found = []
-    while not (error := said(instrument, b"SYST:ERR?\n", []).decode()).startswith(("0,", "+0,")):
+    while not (error := answered(instrument, b"SYST:ERR?\n", []).decode()).startswith(
+        ("0,", "+0,")
+    ):
         found.append(error)
     return found

@@ -12,9 +12,9 @@ from pnnlab.instruments.programme import (
     PlateProgramme,
     Programme,
 )
-from pnnlab.protocols import PhysicalSystem
+from pnnlab.physical_system import PhysicalSystem
 from pnnlab.systems import Circuit, Plate, circuit, plate
-from pnnlab.systems.analog import AnalogPorts, Cable
+from pnnlab.systems.analog import AnalogPorts, cable
 
 
 def perfect_circuit() -> tuple[PhysicalSystem, AnalogPorts, Programme]:
@@ -76,7 +76,7 @@ def test_a_cable_gives_back_what_it_is_given():
     x = torch.rand(3, 7)
     programme = CableProgramme(7)
     volts = programme.encode(x, torch.zeros(0)).numpy()
-    answer = Cable(1e-6).respond(volts[0].astype(float))
+    answer = cable(1e-6).respond(volts[0].astype(float))
     assert torch.allclose(programme.decode(torch.from_numpy(volts)), x, atol=1e-6)
     assert np.allclose(answer, volts[0])
 

@@ -14,21 +14,19 @@ from typing import Any
 import ipywidgets as widgets
 import nbformat
 import pytest
-import torch
 from ipywidgets.embed import dependency_state
 from records import wait_until
-from torch import nn
-from toy import Toy, ToyTwin
+from runners import toy_training
 
 from pnnlab import cli
-from pnnlab.demos.app import LabApp, circuit_lab, kept_session
+from pnnlab.background import Session
+from pnnlab.demos.app import LabApp, RunOnStart, circuit_lab
 from pnnlab.demos.serving import AsyncMappingKernelManager, OneKernel
 from pnnlab.errors import InstrumentError, RunError, ShapeError
-from pnnlab.gradients import physics_aware
-from pnnlab.layers import PhysicalLayer, Rescale
 from pnnlab.runs import list_runs
-from pnnlab.training import FitSettings, Training
+from pnnlab.training import FitSettings
 
+SHORT = FitSettings(epochs=2, batch_size=50, evaluations=1)
 STORED = 200_000  # bytes of all widgets of the app in a notebook, at most
 
 
@@ -44,7 +42,7 @@ class View:
 # --- tabs -----------------------------------------------------------------------------
 
 
-def test_a_view_is_made_when_its_tab_is_first_looked_at() -> None:
+def test_a_view_is_made_when_its_tab_is_first_chosen() -> None:
     made: list[str] = []
 
     def maker(name: str) -> Callable[[], View]:
@@ -61,8 +59,7 @@ def test_a_view_is_made_when_its_tab_is_first_looked_at() -> None:
     assert made == ["Device", "Training"]
     assert app.tabs.children[1].children == (app.views["Training"].widget,)
     app.tabs.selected_index = 0
-    assert app.show("Training") is app.views["Training"]
-    assert app.tabs.selected_index == 1
+    app.tabs.selected_index = 1
     assert made == ["Device", "Training"]
     assert "A &lt;lab&gt;" in app.widget.children[1].value
     app.close()
@@ -86,11 +83,9 @@ def test_a_view_that_cannot_be_made_says_why_and_is_tried_again() -> None:
     assert app.tabs.children[0].children == (app.views["Device"].widget,)
 
 
-def test_what_is_no_tab_is_refused() -> None:
+def test_an_app_without_tabs_is_refused() -> None:
     with pytest.raises(ShapeError, match="at least one view"):
         LabApp({})
-    with pytest.raises(ShapeError, match="no tab 'Devcie'; there are Device"):
-        LabApp({"Device": View}).show("Devcie")
 
 
 def test_the_text_that_stands_in_for_it_is_always_the_same() -> None:
@@ -101,20 +96,9 @@ def test_the_text_that_stands_in_for_it_is_always_the_same() -> None:
 # --- the lab that is served --------------------------------------------------------------
 
 
-def toy_training() -> Training:
-    layer = PhysicalLayer(Toy(), ToyTwin(), physics_aware, encoding=Rescale(6))
-    split = SimpleNamespace(x=torch.rand(20, 6), targets=torch.randint(0, 2, (20,)))
-    settings = FitSettings(epochs=2, batch_size=10, evaluations=1)
-    return Training(
-        nn.Sequential(layer, nn.Linear(6, 2)),
-        SimpleNamespace(train=split, validation=split),
-        settings,
-    )
-
-
 def test_a_run_gets_a_folder_of_its_own_once_it_is_started(tmp_path: Path) -> None:
     root = tmp_path / "results"
-    sessions = [kept_session(root, toy_training(), "toy") for _ in range(3)]
+    sessions = [Session(RunOnStart(root, "toy", toy_training(settings=SHORT))) for _ in range(3)]
     assert not root.exists()
     for session in sessions[:2]:
         session.start().join()
@@ -130,8 +114,8 @@ def test_the_lab_of_the_circuit_trains_and_stays_small(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     app = circuit_lab("~/runs", epochs=1)
-    for name in app.tabs.titles:
-        app.show(name)
+    for place in range(len(app.tabs.titles)):
+        app.tabs.selected_index = place
     session = app.views["Training"].session  # type: ignore[attr-defined]
     session.start()
     wait_until(lambda: session.latest is not None, 60)

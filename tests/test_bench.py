@@ -13,9 +13,9 @@ from pnnlab.errors import InstrumentError, LimitError
 from pnnlab.instruments.bench import Bench, open_bench
 from pnnlab.instruments.limits import Limits
 from pnnlab.instruments.programme import CableProgramme, CircuitProgramme, PlateProgramme, Programme
-from pnnlab.protocols import PhysicalSystem
+from pnnlab.physical_system import PhysicalSystem
 from pnnlab.systems import Circuit, Plate
-from pnnlab.systems.analog import AnalogPorts, Cable
+from pnnlab.systems.analog import AnalogPorts, cable
 from pnnlab.virtual_bench import VirtualBench, Wiring
 
 LIMITS = Limits(low_v=-10, high_v=10)
@@ -93,7 +93,7 @@ def test_several_programmes_share_one_bench():
 
 
 def test_a_batch_that_memory_cannot_hold_goes_out_in_parts():
-    with bench_of(Cable(), CableProgramme(12), noise=False, delay_s=0.0) as bench:
+    with bench_of(cable(), CableProgramme(12), noise=False, delay_s=0.0) as bench:
         generator = bench._acquisition.generator
         generator.dialect = replace(generator.dialect, most_points=300)
         assert bench._acquisition.at_once(12) < 20
@@ -139,7 +139,7 @@ def test_the_self_check_looks_at_the_other_channel():
 
 @pytest.mark.parametrize("delay_s", [0.04e-6, 0.37e-6, 2.2e-6])
 def test_a_cable_tells_the_delay_and_given_it_nothing_is_late(delay_s):
-    with bench_of(Cable(), CableProgramme(12), delay_s=delay_s, noise=False) as bench:
+    with bench_of(cable(), CableProgramme(12), delay_s=delay_s, noise=False) as bench:
         found = bench.self_check
     assert found.late_s == pytest.approx(delay_s, abs=3e-9)
     assert found.gain == pytest.approx(1, abs=0.01)
@@ -155,7 +155,7 @@ def test_what_the_device_does_not_bear_is_never_sent():
 
 def test_waveforms_of_your_own_come_back_and_stay():
     waves = torch.rand(5, 12).mul(2).sub(1).numpy()
-    with bench_of(Cable(), CableProgramme(12), delay_s=0.0, noise=False) as bench:
+    with bench_of(cable(), CableProgramme(12), delay_s=0.0, noise=False) as bench:
         first = bench.waveforms(waves)
         kept = first.copy()
         bench.waveforms(-waves)  # the memory in which the record lies is used again

@@ -22,7 +22,7 @@ from pnnlab.systems import Circuit
 from pnnlab.training import FitSettings, Training
 from pnnlab.twins import CircuitEquations, PhysicsTwin
 from pnnlab.virtual_bench import Faults, VirtualBench
-from pnnlab.virtual_bench.faults import FaultKind
+from pnnlab.virtual_bench.bench import FaultKind
 
 PROGRAMME = CircuitProgramme(input_dim=16, replays=2, outputs=8)
 LIMITS = Limits(low_v=-10, high_v=10)

@@ -15,7 +15,7 @@ from pnnlab.instruments.bench import open_bench
 from pnnlab.instruments.limits import Limits
 from pnnlab.instruments.link import Link
 from pnnlab.instruments.programme import CableProgramme
-from pnnlab.systems.analog import Cable
+from pnnlab.systems.analog import cable
 from pnnlab.virtual_bench import VirtualBench
 
 LIMITS = Limits(low_v=-2, high_v=2)
@@ -36,7 +36,7 @@ while True:
 
 @pytest.fixture
 def there() -> Iterator[VirtualBench]:
-    with VirtualBench(Cable()) as there:
+    with VirtualBench(cable()) as there:
         yield there
 
 

@@ -12,7 +12,7 @@ from browser import Lab, chromium, in_a_browser, jupyter_lab, lab_page, write_no
 from playwright.sync_api import expect
 
 from pnnlab.demos.speech import synthesised
-from pnnlab.tasks.hillenbrand1995 import moments
+from pnnlab.tasks.formants import moments
 
 pytestmark = in_a_browser
 
@@ -94,7 +94,7 @@ def test_a_digit_is_drawn_with_the_mouse_and_with_keys(lab: Lab, tmp_path: Path)
         page.mouse.move(x, y, steps=8)
     page.mouse.up()
     expect(verdict).to_contain_text("The device reads 7")
-    expect(view.locator(".pnn-seen img")).to_have_attribute(
+    expect(view.locator(".pnn-pixels img")).to_have_attribute(
         "alt", "What goes in, your drawing: 8 × 8 pixels"
     )
     plots = view.locator(".pnn-plots .pnn-plot > svg")

@@ -10,11 +10,10 @@ from pathlib import Path
 import nbformat
 import pytest
 from browser import PATIENCE, Lab, in_a_browser, lab_page
+from papermill.iorw import load_notebook_node
+from papermill.parameterize import parameterize_notebook
 from playwright.sync_api import Locator, expect
 from records import wait_until
-
-from pnnlab.results.notebooks import read_notebook
-from pnnlab.results.running import with_parameters
 
 pytestmark = in_a_browser
 
@@ -51,9 +50,12 @@ def lab(server: tuple[str, Path]) -> Iterator[Lab]:
 
 def opened(lab: Lab, folder: Path, name: str) -> nbformat.NotebookNode:
     """Open a notebook of the series, in a folder of its own."""
-    read = read_notebook(NOTEBOOKS / f"{name}.ipynb")
-    notebook = with_parameters(read, {"scale": "smoke"})
+    notebook = load_notebook_node(str(NOTEBOOKS / f"{name}.ipynb"))
+    notebook = parameterize_notebook(notebook, {"scale": "smoke"})
     notebook.cells.insert(0, nbformat.v4.new_code_cell(WAITS))
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = []  # what is read here was made here
     (folder / name).mkdir()
     nbformat.write(notebook, folder / name / f"{name}.ipynb")
     lab.open(f"{name}/{name}.ipynb")

@@ -15,7 +15,7 @@ PANEL = f"""
 import sys
 sys.path[:0] = [{str(TESTS)!r}, {str(TESTS.parent)!r}]
 import torch
-from pnnlab.characterize.probe import Probe
+from pnnlab.characterize import ManualControl
 from pnnlab.systems import Circuit
 from pnnlab.twins import CircuitEquations, PhysicsTwin
 from pnnlab.views.panel import DevicePanel
@@ -27,7 +27,7 @@ def units(number):
 
 twin = PhysicsTwin(units(0), CircuitEquations(2))
 theta = torch.rand(128, generator=torch.Generator().manual_seed(0))
-panel = DevicePanel(Probe(units(0), twin, theta=theta), units=units)
+panel = DevicePanel(ManualControl(units(0), twin, theta=theta), units=units)
 panel
 """
 # Hands act all the same while a cell waits, as one does for a training.
@@ -36,7 +36,7 @@ import asyncio
 while not panel.map.spec:
     await asyncio.sleep(0.05)
 """
-VALUES = "print('values:', [round(float(v), 3) for v in panel.probe.x])"
+VALUES = "print('values:', [round(float(v), 3) for v in panel.control.x])"
 
 
 @pytest.fixture

@@ -18,11 +18,11 @@ from test_views import ended
 from test_views_confusion import found
 from toy import Toy, ToyTwin
 
-from pnnlab.characterize.probe import Probe
+from pnnlab.characterize import ManualControl
 from pnnlab.demos import LiveInference
 from pnnlab.views import ConfusionView, DevicePanel, TrainingDashboard
 from pnnlab.views.controls import Folds
-from pnnlab.views.table import Column, Table, TableRow
+from pnnlab.views.table import Table, table_row
 
 pytestmark = in_a_browser
 
@@ -37,15 +37,15 @@ import sys
 sys.path.insert(0, {str(Path(__file__).parent.parent)!r})
 import ipywidgets
 from pnnlab.views import Line, Panel, PlotGrid
-from pnnlab.demos.inputs import ExampleList, Item
+from pnnlab.demos.inputs import ExampleList
 
 def show(grid, n):
     lines = [Line(label="a", x=range(n), y=range(n))]
     grid.show([Panel(title="T", y_label="y", lines=lines)])
 
 told, asked = PlotGrid(), PlotGrid()
-choice = ExampleList("Which", "Others", on_choose=lambda _: show(asked, 5), on_more=print)
-choice.offer([Item("this one")])
+choice = ExampleList("Which", on_choose=lambda _: show(asked, 5), on_more=print)
+choice.offer([{{"name": "this one", "text": "this one"}}])
 show(told, 3)
 ipywidgets.VBox([choice, told, asked])
 """
@@ -112,7 +112,7 @@ async ([code, first, changes]) => {
 @pytest.fixture(scope="module")
 def widgets() -> Iterator[list[anywidget.AnyWidget]]:
     """Widgets of every kind, with much to show."""
-    panel = DevicePanel(Probe(Toy(), ToyTwin()), units=lambda unit: Toy(seed=unit))
+    panel = DevicePanel(ManualControl(Toy(), ToyTwin()), units=lambda unit: Toy(seed=unit))
     digits = LiveInference(network(64, 16, 10), DIGITS).choose(1)
     vowels = LiveInference(network(12, 12, 7), VOWELS)
     for ask in (panel.sweep, panel.send):
@@ -124,9 +124,8 @@ def widgets() -> Iterator[list[anywidget.AnyWidget]]:
     board = TrainingDashboard(ended(record(1), record(2)))
     folds = Folds(label="Look", names=["one", "other"])
     folds.unfolded = "other"
-    table = Table(label="Runs", choosing="Show", chosen=["a"])
-    rows = [TableRow(key=key, cells=[(key, key), (str(n), n)]) for n, key in enumerate("ab")]
-    table.show([Column(name="name"), Column(name="number", numeric=True)], rows)
+    table = Table("Runs", {"name": False, "number": True}, choosing="Show", chosen=["a"])
+    table.rows = [table_row(key, [(key, key), (str(n), n)]) for n, key in enumerate("ab")]
     yield [
         one
         for whole in (panel, digits, vowels, board, confusion, folds, table)

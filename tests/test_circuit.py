@@ -11,14 +11,17 @@ from conformance import SystemConformance
 
 from pnnlab.errors import RangeError, ShapeError
 from pnnlab.systems import Circuit
-from pnnlab.systems.circuit import CircuitConstants, CircuitImperfections, fabricate, oscillate
+from pnnlab.systems.circuit import (
+    IDEAL,
+    CircuitConstants,
+    CircuitImperfections,
+    fabricate,
+    oscillate,
+)
 
-ALL_EFFECTS = {
-    "drive_time_constant": 0.59,
-    "channel_capacitance": 0.3,
-    "heating": 0.5,
-    "heating_time": 20.0,
-}
+ALL_EFFECTS = replace(
+    IDEAL, drive_time_constant=0.59, channel_capacitance=0.3, heating=0.5, heating_time=20.0
+)
 
 
 class TestConformance(SystemConformance):
@@ -44,10 +47,10 @@ def drive():
     return 4 * torch.rand(40, 5, generator=generator, dtype=torch.float64) - 2
 
 
-@pytest.mark.parametrize("effects", [{}, ALL_EFFECTS], ids=["nominal", "all effects"])
+@pytest.mark.parametrize("effects", [IDEAL, ALL_EFFECTS], ids=["nominal", "all effects"])
 def test_adjoint_agrees_with_finite_differences(drive, effects):
     u = drive[:12, :3].clone().requires_grad_()
-    assert torch.autograd.gradcheck(lambda u: oscillate(u, CircuitConstants(), **effects), (u,))
+    assert torch.autograd.gradcheck(lambda u: oscillate(u, CircuitConstants(), effects), (u,))
 
 
 def test_integrator_converges_with_fourth_order(drive):
@@ -108,7 +111,7 @@ def test_settled_loop_balances_source_resistor_and_transistor():
 def test_a_slow_generator_only_delays_a_constant_drive():
     u = torch.full((400, 1), 1.5, dtype=torch.float64)
     fast = oscillate(u, CircuitConstants())
-    slow = oscillate(u, CircuitConstants(), drive_time_constant=0.59)
+    slow = oscillate(u, CircuitConstants(), replace(IDEAL, drive_time_constant=0.59))
     assert (slow[:4] < fast[:4]).all()
     assert slow[-1] == pytest.approx(float(fast[-1]), abs=1e-9)
 

@@ -395,7 +395,7 @@ def test_lab_opens_the_tour_from_the_projects_root(
 ) -> None:
     commands: list[list[str]] = []
 
-    def popen(command: list[str]) -> Any:
+    def popen(command: list[str], env: None) -> Any:
         commands.append(command)
         return real_popen([sys.executable, "-c", "raise SystemExit(3)"])
 
@@ -470,7 +470,7 @@ def test_help_is_quick_because_it_loads_nothing_slow() -> None:
     assert all(command in done.stdout for command in ("run", "results", "lab", "doctor"))
     loaded = set(done.stderr.split())
     assert "argparse" in loaded
-    assert not loaded & {"torch", "numpy", "nbclient", "pyvisa", "nbformat", "tqdm", "IPython"}
+    assert not loaded & {"torch", "numpy", "papermill", "pyvisa", "nbformat", "tqdm", "IPython"}
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

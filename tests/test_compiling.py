@@ -10,17 +10,17 @@ import pytest
 
 import pnnlab
 from pnnlab import doctor
-from pnnlab.compiling import kept_in
+from pnnlab.compiling import cache_folder
 
 COMPILE = """
 import torch, pnnlab
-from pnnlab.compiling import kept_in
+from pnnlab.compiling import cache_folder
 from pnnlab.instruments import generator, oscilloscope
 from pnnlab.systems import Circuit
 assert pnnlab.__file__.startswith({copy!r})
 system = Circuit(input_dim=4, output_dim=4)
 system(torch.rand(2, system.input_dim), torch.rand(system.param_dim))
-print(kept_in())
+print(cache_folder())
 """
 
 
@@ -62,20 +62,20 @@ def test_without_a_folder_to_write_to_it_compiles_all_the_same(
 
 def test_the_doctor_says_where_compiled_code_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     [finding] = doctor._compiler()
-    assert finding == doctor.Finding("Machine", "compiled code", f"kept in {kept_in()}")
-    monkeypatch.setattr("pnnlab.compiling.kept_in", lambda: None)
+    assert finding == ("compiled code", f"kept in {cache_folder()}")
+    monkeypatch.setattr("pnnlab.compiling.cache_folder", lambda: None)
     [finding] = doctor._compiler()
-    assert (finding.value, finding.state) == ("not kept", "absent")
-    assert "NUMBA_CACHE_DIR" in str(finding.advice)
+    assert finding[:3] == ("compiled code", "not kept", "absent")
+    assert "NUMBA_CACHE_DIR" in finding[3]
 
 
 def test_numba_that_does_not_load_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pnnlab.compiling", None)
     [finding] = doctor._compiler()
-    assert finding.state == "broken"
-    assert "numba" in str(finding.advice)
+    assert (finding[0], finding[2]) == ("numba", "broken")
+    assert "numba" in finding[3]
 
 
 def test_numba_may_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("numba.core.config.DISABLE_JIT", 1)
-    assert kept_in() is None
+    assert cache_folder() is None

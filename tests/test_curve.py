@@ -9,10 +9,9 @@ import xarray as xr
 from hands import share
 from torch import Tensor
 
-from pnnlab.characterize.probe import Response
+from pnnlab.characterize.manual_control import Response
 from pnnlab.errors import RangeError
-from pnnlab.views.curve import Curve
-from pnnlab.views.touch import CODES, HeatMap, ResponsePlot, steady
+from pnnlab.views.device_widgets import CODES, Curve, HeatMap, ResponsePlot, steady
 
 
 class Owner:

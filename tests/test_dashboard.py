@@ -1,4 +1,4 @@
-"""The closer looks of the training dashboard, without a browser."""
+"""The sections of the training dashboard, without a browser."""
 
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -14,11 +14,10 @@ from toy import Toy, ToyTwin
 from pnnlab.background import Session
 from pnnlab.gradients import physics_aware
 from pnnlab.layers import PhysicalLayer, Rescale
-from pnnlab.protocols import Cost
+from pnnlab.physical_system import Cost
 from pnnlab.training import FitSettings, Reference, Refit, Training
-from pnnlab.views import TrainingDashboard
-from pnnlab.views.dashboard import details
-from pnnlab.views.dashboard.details import (
+from pnnlab.views import TrainingDashboard, sections
+from pnnlab.views.sections import (
     AlignmentSection,
     ConfusionSection,
     CostSection,
@@ -32,7 +31,7 @@ from pnnlab.views.dashboard.details import (
     seconds,
 )
 
-LOOKS = ["Confusion", "Gradients", "Drift and refit", "Limits", "Time and energy", "Learning rate"]
+NAMES = ["Confusion", "Gradients", "Drift and refit", "Limits", "Time and energy", "Learning rate"]
 
 
 def made(*, twin: bool = True, physical: bool = True) -> Training:
@@ -73,78 +72,78 @@ def dashboard(session: Session) -> Iterator[TrainingDashboard]:
 
 
 def unfold(dashboard: TrainingDashboard, name: str) -> object:
-    assert dashboard.looking is not None
-    message(dashboard.looking.folds, {"unfold": name})
-    return dashboard.looking.made[name]
+    assert dashboard.sections is not None
+    message(dashboard.sections.folds, {"unfold": name})
+    return dashboard.sections.opened[name]
 
 
 def asked(asking: DeviceAction, said: str) -> None:
     click(asking.button)
     wait_until(lambda: not asking.button.disabled, 20)
-    assert said in asking.said.value, asking.said.value
+    assert said in asking.message.value, asking.message.value
 
 
 def test_at_first_nothing_is_unfolded_and_nothing_is_made(dashboard: TrainingDashboard) -> None:
-    looking = dashboard.looking
-    assert looking is not None
-    assert looking.folds.names == LOOKS
-    assert (looking.folds.unfolded, looking.made, looking.widget.children[1].children) == (
+    shown = dashboard.sections
+    assert shown is not None
+    assert shown.folds.names == NAMES
+    assert (shown.folds.unfolded, shown.opened, shown.widget.children[1].children) == (
         "",
         {},
         (),
     )
     unfold(dashboard, "Limits")
-    assert list(looking.made) == ["Limits"]
-    message(looking.folds, {"unfold": ""})
-    assert looking.widget.children[1].children == ()
+    assert list(shown.opened) == ["Limits"]
+    message(shown.folds, {"unfold": ""})
+    assert shown.widget.children[1].children == ()
 
 
 def test_a_session_that_does_not_know_its_training_is_shown_as_before() -> None:
-    assert TrainingDashboard(Session(Scripted([record(1)]))).looking is None
+    assert TrainingDashboard(Session(Scripted([record(1)]))).sections is None
 
 
 def test_a_network_without_twin_or_device_offers_what_it_has() -> None:
     for training, names in (
-        (made(twin=False), [name for name in LOOKS if name != "Gradients"]),
+        (made(twin=False), [name for name in NAMES if name != "Gradients"]),
         (made(physical=False), ["Confusion", "Learning rate"]),
     ):
-        looking = TrainingDashboard(Session(training)).looking
-        assert looking is not None
-        assert looking.folds.names == names
+        shown = TrainingDashboard(Session(training)).sections
+        assert shown is not None
+        assert shown.folds.names == names
         for name in names:
-            message(looking.folds, {"unfold": name})
-        assert list(looking.made) == names
+            message(shown.folds, {"unfold": name})
+        assert list(shown.opened) == names
 
 
 def test_confusion_is_asked_of_the_device_or_of_the_twin(
     dashboard: TrainingDashboard, training: Training
 ) -> None:
-    closer = unfold(dashboard, "Confusion")
-    assert isinstance(closer, ConfusionSection)
-    assert "80 device passes" in closer.on_device.button.description
+    section = unfold(dashboard, "Confusion")
+    assert isinstance(section, ConfusionSection)
+    assert "80 device passes" in section.on_device.button.description
     before = training.device_passes
-    asked(closer.on_device, "step 6, 80 device passes")
+    asked(section.on_device, "step 6, 80 device passes")
     assert training.device_passes - before == 80
-    assert closer.view is not None
-    assert closer.view.classes == ["left", "<right>"]
-    assert np.sum(closer.view.matrix) == 40
-    assert "on the device" in closer.view.title
-    assert "no device passes" in closer.on_twin.button.description
-    asked(closer.on_twin, "no device passes")
+    assert section.view is not None
+    assert section.view.classes == ["left", "<right>"]
+    assert np.sum(section.view.matrix) == 40
+    assert "on the device" in section.view.title
+    assert "no device passes" in section.on_twin.button.description
+    asked(section.on_twin, "no device passes")
     assert training.device_passes - before == 80
-    assert "on the twin" in closer.view.title
+    assert "on the twin" in section.view.title
 
 
 def test_gradients_are_compared_at_the_cost_that_the_button_says(
     dashboard: TrainingDashboard, training: Training
 ) -> None:
-    closer = unfold(dashboard, "Gradients")
-    assert isinstance(closer, AlignmentSection)
+    section = unfold(dashboard, "Gradients")
+    assert isinstance(section, AlignmentSection)
     before = training.device_passes
-    asked(closer.asking, "step 6: cosine")
+    asked(section.compare, "step 6: cosine")
     spent = training.device_passes - before
-    assert f"({spent} device passes)" in closer.asking.button.description
-    cosine, _ = closer._grid.panels
+    assert f"({spent} device passes)" in section.compare.button.description
+    cosine, _ = section._grid.panels
     assert [(line["label"], line["n"]) for line in cosine["lines"]] == [
         ("layer 1", 1),
         ("layer 2", 1),
@@ -154,38 +153,38 @@ def test_gradients_are_compared_at_the_cost_that_the_button_says(
 def test_gradients_are_sampled_while_the_training_runs(training: Training) -> None:
     session = Session(training)
     dashboard = TrainingDashboard(session)
-    closer = unfold(dashboard, "Gradients")
-    assert isinstance(closer, AlignmentSection)
-    closer.every.value = 1
+    section = unfold(dashboard, "Gradients")
+    assert isinstance(section, AlignmentSection)
+    section.every.value = 1
     dashboard.refresh()
-    assert closer._samples == [], "there was no evaluation yet"
+    assert section._results == [], "there was no evaluation yet"
     session.start()
     session.join()
     dashboard.refresh()
-    wait_until(lambda: len(closer._samples) >= 1, 20)
-    wait_until(lambda: not closer.asking.button.disabled, 20)
-    taken = len(closer._samples)
+    wait_until(lambda: len(section._results) >= 1, 20)
+    wait_until(lambda: not section.compare.button.disabled, 20)
+    taken = len(section._results)
     dashboard.refresh()
-    assert not closer.asking.button.disabled, "once for each evaluation"
-    assert len(closer._samples) == taken
+    assert not section.compare.button.disabled, "once for each evaluation"
+    assert len(section._results) == taken
     dashboard.close()
 
 
 def test_drift_is_told_from_what_was_remembered(
     dashboard: TrainingDashboard, training: Training
 ) -> None:
-    closer = unfold(dashboard, "Drift and refit")
-    assert isinstance(closer, DriftSection)
-    assert closer.compare.button.disabled, "nothing is remembered"
+    section = unfold(dashboard, "Drift and refit")
+    assert isinstance(section, DriftSection)
+    assert section.compare.button.disabled, "nothing is remembered"
     before = training.device_passes
-    asked(closer.remember, "remembered at step 6")
+    asked(section.remember, "remembered at step 6")
     assert f"({training.device_passes - before} device passes)" in (
-        closer.remember.button.description
+        section.remember.button.description
     )
-    asked(closer.compare, "no drift beyond noise")
+    asked(section.compare, "no drift beyond noise")
     training.systems[0].drift = 1e-3  # from here on its gain runs away
-    asked(closer.compare, "layer 1: ")
-    assert [line["n"] for line in closer._grid.panels[0]["lines"]] == [2, 2]
+    asked(section.compare, "layer 1: ")
+    assert [line["n"] for line in section._grid.panels[0]["lines"]] == [2, 2]
 
 
 def test_references_of_the_fit_are_compared_with_at_once(session: Session) -> None:
@@ -194,37 +193,37 @@ def test_references_of_the_fit_are_compared_with_at_once(session: Session) -> No
         Reference.take(system, torch.rand(4, 6), torch.rand(36), 2)
         for system in session.training.systems
     ]
-    closer = unfold(TrainingDashboard(session, references=references), "Drift and refit")
-    assert isinstance(closer, DriftSection)
-    assert "(16 device passes)" in closer.compare.button.description
-    asked(closer.compare, "16 device passes")
+    section = unfold(TrainingDashboard(session, references=references), "Drift and refit")
+    assert isinstance(section, DriftSection)
+    assert "(16 device passes)" in section.compare.button.description
+    asked(section.compare, "16 device passes")
 
 
 def test_a_refit_says_what_it_achieved_or_why_not(
     dashboard: TrainingDashboard, training: Training, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    closer = unfold(dashboard, "Drift and refit")
-    assert isinstance(closer, DriftSection)
-    assert len(closer.refits) == 2
-    asked(closer.refits[1], "give it a PhysicsTwin or a NeuralTwin")
-    assert 'role="alert"' in closer.refits[1].said.value
+    section = unfold(dashboard, "Drift and refit")
+    assert isinstance(section, DriftSection)
+    assert len(section.refits) == 2
+    asked(section.refits[1], "give it a PhysicsTwin or a NeuralTwin")
+    assert 'role="alert"' in section.refits[1].message.value
     given = []
 
     def refit(layer: PhysicalLayer, *, shots: int, x: torch.Tensor, seed: int) -> Refit:
         given.append((layer, shots, tuple(x.shape)))
         return Refit(nmse_before=0.5, nmse_after=0.125, ceiling=0.1, device_passes=400)
 
-    monkeypatch.setattr(details, "refit", refit)
-    asked(closer.refits[1], "NMSE 0.5 → 0.125")
+    monkeypatch.setattr(sections, "refit", refit)
+    asked(section.refits[1], "NMSE 0.5 → 0.125")
     ((_, noted),) = training.notes  # a run keeps it in its journal
     assert noted.startswith("the twin of layer 2 was fitted anew: NMSE 0.5 → 0.125")
     assert given == [(training.network[1], 200, (40, 6))]
 
 
 def test_limits_follow_the_evaluations(dashboard: TrainingDashboard) -> None:
-    closer = unfold(dashboard, "Limits")
-    assert isinstance(closer, LimitsSection)
-    assert [panel["lines"][1]["n"] for panel in closer._grid.panels] == [3, 3]
+    section = unfold(dashboard, "Limits")
+    assert isinstance(section, LimitsSection)
+    assert [panel["lines"][1]["n"] for panel in section._grid.panels] == [3, 3]
     fields = EVALUATED | {"theta_at_limits": (0.25, 0.0), "stuck": (0.5, 0.125)}
     theta, stuck = limit_panels([record(5, **EVALUATED), record(10, **fields)])
     assert [line.y.tolist() for line in theta.lines] == [[25], [0]]
@@ -236,48 +235,48 @@ def test_limits_follow_the_evaluations(dashboard: TrainingDashboard) -> None:
 def test_the_learning_rate_is_changed_and_a_wrong_factor_refused(training: Training) -> None:
     session = Session(training)
     dashboard = TrainingDashboard(session)
-    closer = unfold(dashboard, "Learning rate")
-    assert isinstance(closer, RateSection)
-    plot = closer._grid
+    section = unfold(dashboard, "Learning rate")
+    assert isinstance(section, RateSection)
+    plot = section._grid
     first = np.frombuffer(plot.points, "<f4")[60]
-    click(closer.half)
-    wait_until(lambda: "0.5 times" in closer.said.value)
+    click(section.half)
+    wait_until(lambda: "0.5 times" in section.message.value)
     assert training.rate_scale == 0.5
     wait_until(lambda: np.frombuffer(plot.points, "<f4")[60] == pytest.approx(first / 2))
-    share(closer.factor, value=-1.0)
-    click(closer.apply)
-    wait_until(lambda: 'role="alert"' in closer.said.value)
-    assert "-1" in closer.said.value
+    share(section.factor, value=-1.0)
+    click(section.apply)
+    wait_until(lambda: 'role="alert"' in section.message.value)
+    assert "-1" in section.message.value
     assert training.rate_scale == 0.5
     session.start()
     session.join()
     dashboard.refresh()
-    assert closer.double.disabled, "there is no step to come"
+    assert section.double.disabled, "there is no step to come"
     dashboard.close()
 
 
 def test_costs_stand_beside_what_they_assume(dashboard: TrainingDashboard) -> None:
-    closer = unfold(dashboard, "Time and energy")
-    assert isinstance(closer, CostSection)
-    shown = closer._table.value
+    section = unfold(dashboard, "Time and energy")
+    assert isinstance(section, CostSection)
+    shown = section._table.value
     assert "not known" in shown
     assert "How long a shot of toy takes is not known" in shown
     assert "pJ each" in shown
-    share(closer.power, value=20.0)
-    assert "A power is no energy without the time of a shot" in closer._table.value
+    share(section.power, value=20.0)
+    assert "A power is no energy without the time of a shot" in section._table.value
 
 
 def test_the_power_of_the_bench_gives_the_energy(session: Session) -> None:
     cost = Cost(seconds_per_pass=0.5, joules_per_pass=None, assumptions="A <guess>.", source="me")
-    closer = unfold(TrainingDashboard(session, costs=[cost, cost]), "Time and energy")
-    assert isinstance(closer, CostSection)
-    assert "not known" in closer._table.value
-    assert "A &lt;guess&gt;." in closer._table.value
-    share(closer.power, value=20.0)
-    assert "not known" not in closer._table.value
-    assert "<td>2</td><td>1.0 s</td><td>20.0 J</td>" in closer._table.value
-    assert "20 W, entered here" in closer._table.value
-    assert powered([cost], 0.0) == [cost]
+    section = unfold(TrainingDashboard(session, costs=[cost, cost]), "Time and energy")
+    assert isinstance(section, CostSection)
+    assert "not known" in section._table.value
+    assert "A &lt;guess&gt;." in section._table.value
+    share(section.power, value=20.0)
+    assert "not known" not in section._table.value
+    assert "<td>2</td><td>1.0 s</td><td>20.0 J</td>" in section._table.value
+    assert "20 W, entered here" in section._table.value
+    assert powered(cost, 0.0) == cost
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,7 @@ from plotly import graph_objects as go
 from toy import Toy, ToyTwin
 
 from pnnlab import characterize, twins
-from pnnlab.characterize import MeasuredShots
-from pnnlab.characterize.probe import Probe
+from pnnlab.characterize import ManualControl, MeasuredShots
 from pnnlab.errors import RangeError, ShapeError
 from pnnlab.twins import (
     DepthGap,
@@ -103,7 +102,6 @@ def large() -> Measured:
         TwinReport(
             system="plate",
             twin=f"physics twin, number {number}",
-            shots=300,
             nmse=0.01,
             ceiling=0.001,
             verdict="usable",
@@ -147,16 +145,7 @@ def large() -> Measured:
             {"every": 1000},
         ),
         records=[
-            NeuralRecord(
-                epoch=n,
-                epochs=1000,
-                train=1 / n,
-                validation=1 / n,
-                best=True,
-                seconds=1.0,
-                seconds_left=1.0,
-            )
-            for n in range(1, 1001)
+            NeuralRecord(epoch=n, train=1 / n, validation=1 / n, best=1 / n) for n in range(1, 1001)
         ],
         judged=judged,
     )
@@ -273,14 +262,14 @@ def test_an_element_is_chosen(toy: Measured) -> None:
 
 
 def test_an_output_looks_the_same_in_all_plots() -> None:
-    looks: dict[str, set[object]] = {}
+    line_styles: dict[str, set[object]] = {}
     (choice,) = figures.response(large().swept).plots
     assert isinstance(choice, Alternatives)
     for plot in choice.plots.values():
         for mark in plot.marks:
             assert isinstance(mark, Series)
-            looks.setdefault(mark.label, set()).add(mark.look)
-    assert all(len(each) == 1 for each in looks.values())
+            line_styles.setdefault(mark.label, set()).add(mark.style)
+    assert all(len(each) == 1 for each in line_styles.values())
 
 
 def test_a_surface_can_be_turned(toy: Measured) -> None:
@@ -434,16 +423,16 @@ def test_a_report_without_a_ceiling_can_be_drawn() -> None:
 
 
 def test_a_device_panel_can_be_explored() -> None:
-    probe = Probe(Toy(), ToyTwin())
-    answer, swept = probe.measure(), probe.sweep("x[3]", points=5, repeats=2)
-    figure = explored(figures.device_panel(probe, answer, swept))
+    control = ManualControl(Toy(), ToyTwin())
+    answer, swept = control.measure(), control.sweep("x[3]", points=5, repeats=2)
+    figure = explored(figures.device_panel(control, answer, swept))
     drive, *_ = figure.data
-    assert np.allclose(drive.y, probe.x)
+    assert np.allclose(drive.y, control.x)
     assert np.allclose(named(figure, "twin")[0].y, answer.modelled)
     (changes,) = [trace for trace in figure.data if trace.type == "heatmap"]
     mean = swept["mean"].values[0]
     assert np.allclose(changes.z, mean - mean[0])
-    single = Probe(Toy(inputs=1, outputs=1))
+    single = ManualControl(Toy(inputs=1, outputs=1))
     patches = drawn(figures.device_panel(single, None, None)).axes[0].patches
     assert patches[0].get_path().get_extents().width == 1  # one element is seen too
 
@@ -456,7 +445,6 @@ def judged(x: torch.Tensor, y: torch.Tensor, modelled: torch.Tensor) -> TwinRepo
     return TwinReport(
         system="toy",
         twin="twin",
-        shots=len(x),
         nmse=0.0,
         ceiling=characterize.noise_ceiling(y),
         verdict="usable",

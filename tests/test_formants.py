@@ -10,25 +10,30 @@ from sklearn.linear_model import LogisticRegression
 
 from pnnlab.errors import RangeError
 from pnnlab.tasks import bayes_accuracy, vowels
-from pnnlab.tasks.formants import RANGES, draw, formant_model, limits, log_likelihood
-from pnnlab.tasks.hillenbrand1995 import (
+from pnnlab.tasks.formants import (
+    CORRELATION,
     FEATURES,
     GROUPS,
+    RANGES,
+    SHARED,
     VOWELS,
-    correlation,
+    draw,
+    limits,
+    log_likelihood,
+    log_moments,
     moments,
-    shared_by_speaker,
 )
 
 TOKENS = 7 * 4000
+WOMEN = ("women",)
 
 
 @pytest.fixture(scope="module")
 def drawn():
     """Many tokens of women: logarithms in units of the model, (speakers, 7, 12), and Hz."""
-    model = formant_model()
-    hz, labels = draw(model, TOKENS, np.random.default_rng(0))
-    z = (np.log(hz) - model.mu[0, labels]) / model.sigma[0, labels]
+    mu, sigma = log_moments(WOMEN)
+    hz, labels = draw(WOMEN, TOKENS, np.random.default_rng(0))
+    z = (np.log(hz) - mu[0, labels]) / sigma[0, labels]
     return z.reshape(-1, 7, 12), hz.reshape(-1, 7, 12)
 
 
@@ -70,11 +75,11 @@ def test_known_vowels_have_their_published_formants():
 
 
 def test_the_structure_could_be_drawn_from():
-    assert np.linalg.eigvalsh(correlation()).min() > 0.01
-    assert np.linalg.eigvalsh(correlation() - shared_by_speaker()).min() > 0.01
-    assert np.linalg.eigvalsh(shared_by_speaker()).min() > -1e-9
-    assert np.array_equal(correlation(), correlation().T)
-    assert np.array_equal(np.diag(correlation()), np.ones(12))
+    assert np.linalg.eigvalsh(CORRELATION).min() > 0.01
+    assert np.linalg.eigvalsh(CORRELATION - SHARED).min() > 0.01
+    assert np.linalg.eigvalsh(SHARED).min() > -1e-9
+    assert np.array_equal(CORRELATION, CORRELATION.T)
+    assert np.array_equal(np.diag(CORRELATION), np.ones(12))
 
 
 def test_tokens_have_the_published_means_and_deviations(drawn):
@@ -88,34 +93,33 @@ def test_tokens_have_the_published_means_and_deviations(drawn):
 def test_the_formants_of_a_token_belong_together(drawn):
     z, _ = drawn
     measured = np.corrcoef(z.reshape(-1, 12).T)
-    assert np.abs(measured - correlation()).max() < 0.03
+    assert np.abs(measured - CORRELATION).max() < 0.03
 
 
 def test_the_vowels_of_a_speaker_have_a_part_in_common(drawn):
     z, _ = drawn
     across = np.einsum("svi,swj->vwij", z, z) / len(z)
     pairs = across[~np.eye(7, dtype=bool)].mean(0)
-    assert np.abs(pairs - shared_by_speaker()).max() < 0.03
+    assert np.abs(pairs - SHARED).max() < 0.03
     strangers = np.einsum("svi,svj->ij", z[:-1], z[1:]) / z[1:, :, 0].size
     assert np.abs(strangers).max() < 0.04
 
 
 def test_densities_are_those_that_were_drawn_from(drawn):
     """The logarithm of a normal density averages to minus its entropy."""
-    model = formant_model()
+    _, sigma = log_moments(WOMEN)
     _, hz = drawn
-    logs = log_likelihood(model, hz[:, 2])[:, 2]
+    logs = log_likelihood(WOMEN, hz[:, 2])[:, 2]
     entropy = (
-        np.linalg.slogdet(2 * math.pi * math.e * model.correlation)[1] / 2
-        + np.log(model.sigma[0, 2]).sum()
+        np.linalg.slogdet(2 * math.pi * math.e * CORRELATION)[1] / 2 + np.log(sigma[0, 2]).sum()
     )
     assert -logs.mean() == pytest.approx(entropy, abs=4.5 * logs.std() / math.sqrt(len(logs)))
 
 
 def test_groups_take_turns_and_their_densities_are_averaged():
-    both = formant_model(("men", "children"))
+    both = ("men", "children")
     hz, _ = draw(both, 28, np.random.default_rng(0))
-    alone = [np.exp(log_likelihood(formant_model(group), hz)) for group in ("men", "children")]
+    alone = [np.exp(log_likelihood([group], hz)) for group in ("men", "children")]
     assert np.exp(log_likelihood(both, hz)) == pytest.approx((alone[0] + alone[1]) / 2)
     theirs = np.log(alone[0]).max(1) > np.log(alone[1]).max(1)
     assert (theirs.reshape(4, 7).mean(1) > 0.5).tolist() == [True, False, True, False]
@@ -124,9 +128,8 @@ def test_groups_take_turns_and_their_densities_are_averaged():
 def test_the_bayes_accuracy_is_that_of_the_most_probable_vowel():
     """Counting right answers on other tokens gives the same number."""
     reached, error = bayes_accuracy(n=30_000)
-    model = formant_model()
-    hz, labels = draw(model, TOKENS, np.random.default_rng(7))
-    right = log_likelihood(model, hz).argmax(1) == labels
+    hz, labels = draw(WOMEN, TOKENS, np.random.default_rng(7))
+    right = log_likelihood(WOMEN, hz).argmax(1) == labels
     deviation = right.reshape(-1, 7).mean(1).std() / math.sqrt(TOKENS / 7)
     assert error < 0.001
     assert right.mean() == pytest.approx(reached, abs=4 * math.hypot(error, deviation))
@@ -135,8 +138,8 @@ def test_the_bayes_accuracy_is_that_of_the_most_probable_vowel():
 
 def test_no_classifier_beats_the_bayes_accuracy_and_a_good_one_comes_near():
     reached, _ = bayes_accuracy(n=30_000)
-    model, low_high = formant_model(), limits(("women",))
-    hz, labels = draw(model, 21_000, np.random.default_rng(5))
+    low_high = limits(WOMEN)
+    hz, labels = draw(WOMEN, 21_000, np.random.default_rng(5))
     task = vowels()
     tested = task.test.x.numpy() * (low_high[1] - low_high[0]) + low_high[0]
     good = QuadraticDiscriminantAnalysis().fit(50 * np.log(hz), labels)
@@ -148,10 +151,10 @@ def test_no_classifier_beats_the_bayes_accuracy_and_a_good_one_comes_near():
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_ranges_reach_five_deviations_beyond_every_vowel(group):
-    model = formant_model(group)
+    mu, sigma = log_moments([group])
     low, high = limits((group,))
-    assert (np.exp(model.mu - 5 * model.sigma) > low).all()
-    assert (np.exp(model.mu + 5 * model.sigma) < high).all()
+    assert (np.exp(mu - 5 * sigma) > low).all()
+    assert (np.exp(mu + 5 * sigma) < high).all()
     assert low[:3].tolist() == [pair[0] for pair in RANGES[group]]
 
 

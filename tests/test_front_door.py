@@ -59,8 +59,14 @@ def test_equations_make_a_physics_twin_and_a_failed_fit_is_told():
     assert twin.label == "physics twin, fitted"
     with pytest.raises(TwinError, match="or an architecture"):
         pnn.fit_twin(board, equations=CircuitEquations(2), architecture=Mlp())
+    # For one seed in six the fit beats a constant by chance.
+    generator = torch.Generator().manual_seed(0)
     noise = pnn.device(
-        lambda x, _: torch.rand(len(x), 2), inputs=2, parameters=1, outputs=2, name="noise"
+        lambda x, _: torch.rand(len(x), 2, generator=generator),
+        inputs=2,
+        parameters=1,
+        outputs=2,
+        name="noise",
     )
     with pytest.warns(RuntimeWarning, match="no better than a constant"):
         pnn.fit_twin(noise, 60, progress=False)
@@ -128,7 +134,7 @@ def test_train_trains_and_the_same_call_resumes(device, task, tmp_path: Path, ca
 
 def test_watch_trains_as_train_does(task, monkeypatch):
     shown = []
-    monkeypatch.setattr("pnnlab.views.dashboard.board.show", shown.append)
+    monkeypatch.setattr("pnnlab.views.dashboard.show", shown.append)
 
     def network():
         layer = PhysicalLayer(Toy(), ToyTwin(), pnn.physics_aware, seed=1)

@@ -6,6 +6,7 @@ Tektronix AFG3000 Series, Programmer Manual.
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,14 +16,9 @@ from hypothesis.extra.numpy import arrays
 from protocol import HANG_UP, OK, Pair, expected_protocol, group, hello, question
 
 from pnnlab.errors import InstrumentError, LimitError, LinkError, RangeError, ShapeError
+from pnnlab.instruments.channel import Scratch
 from pnnlab.instruments.dialects import KEYSIGHT_33500, TEKTRONIX_AFG3000, Encoding
-from pnnlab.instruments.generator import (
-    Generator,
-    GeneratorSettings,
-    encode,
-    sent_volts,
-    step,
-)
+from pnnlab.instruments.generator import Converter, Generator, GeneratorSettings
 from pnnlab.instruments.limits import Limits
 from pnnlab.instruments.link import Link
 
@@ -31,6 +27,9 @@ TEKTRONIX = hello("TEKTRONIX,AFG3102,C100101,SCPI:99.0 FV:1.0")
 SETTINGS = GeneratorSettings(sample_rate_hz=1e6, amplitude_v=1.0)
 LIMITS = Limits(-1, 1)
 VOLTS = np.array([0, 1, -1, 0.5, -0.25, 0, 0, 0])
+
+# Another encoding that it has: a dialect is data.
+FLOAT32 = Encoding("SOUR{channel}:DATA:ARB PNNLAB,", "<f4", -1, 1)
 
 ON = (*group("OUTP1 ON"), question("OUTP1?", "1"))
 OFF = (*group("OUTP1 OFF"), question("OUTP1?", "0"))
@@ -89,7 +88,7 @@ def test_keysight_from_the_settings_to_a_shot() -> None:
     script = (*KEYSIGHT_LOADED, *ON, *group("*TRG"), *group("*TRG"), *OFF)
     with (
         expected_protocol(*script) as name,
-        Generator(Link(name, models=KEYSIGHT_33500.models), limits=LIMITS) as generator,
+        Generator(Link(name), limits=LIMITS) as generator,
     ):
         generator.apply(SETTINGS)
         generator.load(VOLTS)
@@ -108,7 +107,9 @@ def test_keysight_float32() -> None:
     )
     with (
         expected_protocol(*script) as name,
-        Generator(Link(name), limits=LIMITS, encoding="float32") as generator,
+        Generator(
+            Link(name), replace(KEYSIGHT_33500, encoding=FLOAT32), limits=LIMITS
+        ) as generator,
     ):
         generator.apply(SETTINGS)
         generator.load(VOLTS.astype(np.float32))
@@ -204,15 +205,6 @@ def test_tektronix_from_the_settings_to_a_shot() -> None:
         generator.load(VOLTS)
         generator.output(True)
         generator.trigger()
-
-
-def test_tektronix_has_no_float32() -> None:
-    with (
-        expected_protocol(*TEKTRONIX) as name,
-        Link(name) as link,
-        pytest.raises(RangeError, match="no encoding 'float32'; choose from int16"),
-    ):
-        Generator(link, TEKTRONIX_AFG3000, limits=LIMITS, encoding="float32")
 
 
 def test_a_waveform_that_uses_part_of_the_span_has_an_amplitude_of_its_own() -> None:
@@ -401,7 +393,7 @@ def test_an_output_that_cannot_be_switched_off_is_not_passed_over() -> None:
 
 # --- volts to codes
 
-ENCODINGS = [*KEYSIGHT_33500.encodings.values(), *TEKTRONIX_AFG3000.encodings.values()]
+ENCODINGS = [KEYSIGHT_33500.encoding, FLOAT32, TEKTRONIX_AFG3000.encoding]
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS, ids=lambda e: e.header)
@@ -415,11 +407,12 @@ def test_codes_mean_the_volts_they_were_made_from(
     encoding: Encoding, fractions: np.ndarray, centre_v: float, amplitude_v: float
 ) -> None:
     volts = centre_v + amplitude_v * fractions
-    codes = encode(volts, encoding, centre_v, amplitude_v)
+    converter = Converter(encoding, centre_v, amplitude_v)
+    codes = converter.encode(volts, Scratch())
     assert codes.dtype == np.dtype(encoding.dtype)
-    sent = sent_volts(codes, encoding, centre_v, amplitude_v)
+    sent = converter.decode(codes)
     rounding = 1e-6 * amplitude_v + 1e-12 * abs(centre_v)
-    assert np.abs(sent - volts).max() <= 0.5 * step(encoding, amplitude_v) + rounding
+    assert np.abs(sent - volts).max() <= 0.5 * converter.step_v + rounding
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS, ids=lambda e: e.header)
@@ -427,7 +420,7 @@ def test_codes_mean_the_volts_they_were_made_from(
 def test_the_ends_of_the_span_are_the_ends_of_the_codes(
     encoding: Encoding, dtype: type[np.floating]
 ) -> None:
-    codes = encode(np.array([-0.1, 0.1, 0.3], dtype), encoding, 0.1, 0.2)
+    codes = Converter(encoding, 0.1, 0.2).encode(np.array([-0.1, 0.1, 0.3], dtype), Scratch())
     assert codes.tolist() == pytest.approx(
         [encoding.lowest, (encoding.lowest + encoding.highest) / 2, encoding.highest], abs=1e-6
     )
@@ -436,6 +429,12 @@ def test_the_ends_of_the_span_are_the_ends_of_the_codes(
 def test_the_codes_of_the_manuals() -> None:
     """33500: -32767 to 32767, here low byte first; AFG3000: 0 to 16382, high byte first."""
     volts = np.array([-1.0, 0.0, 1.0])
-    keysight, tektronix = KEYSIGHT_33500.encodings["int16"], TEKTRONIX_AFG3000.encodings["int16"]
-    assert encode(volts, keysight, 0.0, 1.0).tobytes() == b"\x01\x80\x00\x00\xff\x7f"
-    assert encode(volts, tektronix, 0.0, 1.0).tobytes() == b"\x00\x00\x1f\xff\x3f\xfe"
+    keysight, tektronix = KEYSIGHT_33500.encoding, TEKTRONIX_AFG3000.encoding
+    assert (
+        Converter(keysight, 0.0, 1.0).encode(volts, Scratch()).tobytes()
+        == b"\x01\x80\x00\x00\xff\x7f"
+    )
+    assert (
+        Converter(tektronix, 0.0, 1.0).encode(volts, Scratch()).tobytes()
+        == b"\x00\x00\x1f\xff\x3f\xfe"
+    )

@@ -5,7 +5,7 @@ from toy import Toy, ToyTwin, toy_response
 
 from pnnlab.errors import TwinError
 from pnnlab.gradients import ideal, in_silico, physics_aware
-from pnnlab.protocols import PhysicalSystem
+from pnnlab.physical_system import PhysicalSystem
 
 
 class Exact(PhysicalSystem):

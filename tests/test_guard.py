@@ -11,16 +11,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
-import pyvisa
 
 from pnnlab.errors import InstrumentError, RangeError
 from pnnlab.instruments import shutdown
-from pnnlab.instruments.guard import BEAT, GOODBYE, Guard, GuardTarget
+from pnnlab.instruments.shutdown import BEAT, GOODBYE, Guard
 
-MANAGERS = {"@py": pyvisa.ResourceManager("@py")}
+OFF = ("OUTPut1 OFF", "OUTPut2 OFF")
 LONG = 30.0  # s; nothing here takes so long, however busy the computer
 posix = pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
 
@@ -36,8 +35,8 @@ class Output(socketserver.ThreadingTCPServer):
         self.heard: list[str] = []
         self.off = threading.Event()
 
-    def target(self) -> GuardTarget:
-        return GuardTarget(self.resource, "@py", ("OUTPut1 OFF", "OUTPut2 OFF"))
+    def guard(self, **options: Any) -> Guard:
+        return Guard(self.resource, OFF, **options)
 
 
 class Commands(socketserver.StreamRequestHandler):
@@ -75,13 +74,13 @@ def instrument() -> Iterator[Output]:
 
 CLIENT = """
 import os, signal, sys, time
-from pnnlab.instruments.guard import Guard, GuardTarget
+from pnnlab.instruments.shutdown import Guard
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a test in the background ignores it
 
 resource, log, patience, then = sys.argv[1:]
-target = GuardTarget(resource, "@py", ("OUTPut1 OFF", "OUTPut2 OFF"))
-guard = Guard([target], patience_s=float(patience), log=log)
+off = ["OUTPut1 OFF", "OUTPut2 OFF"]
+guard = Guard(resource, off, timeout_s=float(patience), log=log)
 print("guarded", flush=True)
 exec(then)
 """
@@ -92,10 +91,10 @@ WORK = "while True: time.sleep(0.01)"
 
 @contextmanager
 def client(
-    instrument: Output, log: Path, then: str, patience_s: float = 60.0
+    instrument: Output, log: Path, then: str, timeout_s: float = 60.0
 ) -> Iterator["subprocess.Popen[str]"]:
     """A process with a guard, in a process group of its own as a kernel is."""
-    arguments = [instrument.resource, str(log), str(patience_s), then]
+    arguments = [instrument.resource, str(log), str(timeout_s), then]
     with subprocess.Popen(
         [sys.executable, "-W", "ignore::ResourceWarning", "-c", CLIENT, *arguments],
         stdin=subprocess.PIPE,
@@ -154,7 +153,7 @@ for _ in sys.stdin:
         guard.close()
 """
     log = tmp_path / "guard.log"
-    with client(instrument, log, then, patience_s=1.0) as process:
+    with client(instrument, log, then, timeout_s=1.0) as process:
         os.kill(process.pid, signal.SIGSTOP)
         assert instrument.off.wait(LONG)
         wait_for_log(log, "no heartbeat for 1 s: all off")
@@ -169,7 +168,7 @@ for _ in sys.stdin:
 def test_a_child_that_holds_the_pipe_open_does_not_deceive_the_guard(instrument, tmp_path):
     # A worker that was forked keeps the client's end of the pipe, but has no heart.
     then = "if os.fork(): os.kill(os.getpid(), 9)\nelse: sys.stdin.readline()"
-    with client(instrument, tmp_path / "guard.log", then, patience_s=1.0) as process:
+    with client(instrument, tmp_path / "guard.log", then, timeout_s=1.0) as process:
         assert process.wait(LONG) == -signal.SIGKILL
         assert instrument.off.wait(LONG)
         wait_for_log(tmp_path / "guard.log", "no heartbeat for 1 s")
@@ -180,7 +179,7 @@ def test_a_child_that_holds_the_pipe_open_does_not_deceive_the_guard(instrument,
 
 def test_a_goodbye_leaves_the_outputs_alone(instrument, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    with Guard([instrument.target()], log="~/guard.log") as guard:
+    with instrument.guard(log="~/guard.log") as guard:
         assert guard.alive
         guard.check()
     assert not guard.alive
@@ -193,7 +192,7 @@ def test_a_goodbye_leaves_the_outputs_alone(instrument, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_an_exception_trips_it(instrument, error):
-    with pytest.raises(error), Guard([instrument.target()]) as guard:
+    with pytest.raises(error), instrument.guard() as guard:
         raise error
     assert instrument.off.is_set()
     with pytest.raises(InstrumentError, match=f"off: tripped by {error.__name__}"):
@@ -201,7 +200,7 @@ def test_an_exception_trips_it(instrument, error):
 
 
 def test_tripped_on_demand_it_has_done_its_work_when_it_returns(instrument):
-    with Guard([instrument.target()]) as guard:
+    with instrument.guard() as guard:
         guard.trip()
         assert instrument.off.is_set()
         assert not guard.alive
@@ -211,9 +210,9 @@ def test_tripped_on_demand_it_has_done_its_work_when_it_returns(instrument):
 
 @posix
 def test_a_guard_that_is_killed_is_missed(instrument):
-    with Guard([instrument.target()]) as guard:
-        os.kill(guard.pid, signal.SIGKILL)
-        os.waitid(os.P_PID, guard.pid, os.WEXITED | os.WNOWAIT)
+    with instrument.guard() as guard:
+        os.kill(guard._process.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, guard._process.pid, os.WEXITED | os.WNOWAIT)
         assert not guard.alive
         with pytest.raises(InstrumentError, match="its process has ended"):
             guard.check()
@@ -223,20 +222,20 @@ def test_a_guard_that_is_killed_is_missed(instrument):
 
 @posix
 def test_a_computer_that_shuts_down_ends_the_guard_last(instrument):
-    with Guard([instrument.target()]) as guard:
-        os.kill(guard.pid, signal.SIGTERM)
+    with instrument.guard() as guard:
+        os.kill(guard._process.pid, signal.SIGTERM)
         assert instrument.off.wait(LONG)
         guard.close()
-        with pytest.raises(InstrumentError, match="the guard was told to end"):
+        with pytest.raises(InstrumentError, match="the guard was asked to end"):
             guard.check()
 
 
 @posix
 def test_a_guard_that_was_held_up_itself_does_not_blame_the_client(instrument):
-    with Guard([instrument.target()], patience_s=1.5) as guard:
-        os.kill(guard.pid, signal.SIGSTOP)
+    with instrument.guard(timeout_s=1.5) as guard:
+        os.kill(guard._process.pid, signal.SIGSTOP)
         time.sleep(2.0)  # what is tested is that this time passes
-        os.kill(guard.pid, signal.SIGCONT)
+        os.kill(guard._process.pid, signal.SIGCONT)
         assert guard.alive
     assert instrument.heard == []
 
@@ -246,27 +245,24 @@ def test_what_cannot_be_guarded_is_said_at_once(instrument, tmp_path):
         ("@nosuchbackend", None, "nosuchbackend"),
         ("@py", tmp_path / "no" / "folder", "No such file"),
     ):
-        target = GuardTarget(instrument.resource, library, ("OUTPut OFF",))
         with pytest.raises(InstrumentError, match=f"{why}.*switch no output on"):
-            Guard([target], log=log)
+            instrument.guard(library=library, log=log)
 
 
 def test_nonsense_is_refused(instrument):
-    with pytest.raises(RangeError, match="nothing to guard"):
-        Guard([])
-    for patience_s in (0.0, -1.0, float("nan"), float("inf")):
-        with pytest.raises(RangeError, match="patience_s"):
-            Guard([instrument.target()], patience_s=patience_s)
+    for timeout_s in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(RangeError, match="timeout_s"):
+            instrument.guard(timeout_s=timeout_s)
     for off in ((), ("",), "OUTPut OFF"):
         with pytest.raises(RangeError, match="commands that switch the outputs"):
-            GuardTarget(instrument.resource, "@py", off)
+            Guard(instrument.resource, off)
 
 
 @pytest.mark.slow  # as long as the guard insists
 def test_an_output_that_may_still_be_on_is_said_loudly():
     with output(mute=True) as mute:
         still_on = rf"may still be on.*{mute.resource}: .*at the instrument"
-        with pytest.raises(InstrumentError, match=still_on), Guard([mute.target()]) as guard:
+        with pytest.raises(InstrumentError, match=still_on), mute.guard() as guard:
             raise KeyboardInterrupt
         with pytest.raises(InstrumentError, match=still_on):
             guard.check()
@@ -308,17 +304,14 @@ def test_beats_that_were_read_late_count():
 
 def test_it_insists_until_an_instrument_answers():
     with output(drops=3) as instrument:
-        assert shutdown.switch_off([instrument.target()], MANAGERS) == {}
+        assert shutdown.switch_off(instrument.resource, "@py", OFF) == ""
         assert instrument.heard == ["OUTPut1 OFF", "OUTPut2 OFF", "*OPC?"]
 
 
-def test_one_that_resists_does_not_hold_up_the_others(monkeypatch):
-    monkeypatch.setattr(shutdown, "INSIST_S", 1.5)
-    with output(mute=True) as mute, output() as instrument:
-        failed = shutdown.switch_off([mute.target(), instrument.target()], MANAGERS)
-        assert list(failed) == [mute.resource]
-        assert "timeout" in failed[mute.resource].lower()
-        assert instrument.heard == ["OUTPut1 OFF", "OUTPut2 OFF", "*OPC?"]
+def test_it_gives_up_one_that_resists_and_says_why(monkeypatch):
+    monkeypatch.setattr(shutdown, "RETRY_S", 1.5)
+    with output(mute=True) as mute:
+        assert shutdown.switch_off(mute.resource, "@py", OFF) == "timed out"
         assert mute.heard.count("OUTPut1 OFF") >= 2
 
 

@@ -8,7 +8,8 @@ import pytest
 from runners import SETTINGS, toy_training
 
 from pnnlab.gradients import ideal
-from pnnlab.runs.identity import differences, identity, summed_up
+from pnnlab.runs.checkpoints import differences, summed_up
+from pnnlab.runs.run import identity
 
 
 def test_identity_does_not_depend_on_weights() -> None:

@@ -55,7 +55,7 @@ def test_shrinking_keeps_the_mean_and_refuses_odd_sizes():
 
 def test_the_full_set_says_how_to_get_it_when_it_is_missing(monkeypatch):
     monkeypatch.delenv("PNNLAB_DATA", raising=False)
-    assert tasks.find_mnist({}) is None
+    assert tasks.find_mnist() is None
     with pytest.raises(DataError, match="PNNLAB_DATA"):
         tasks.mnist(full=True)
     assert tasks.mnist(7).name == "mnist-5000"
@@ -216,8 +216,9 @@ def test_fashion_mnist_is_read_from_files_of_its_own(tmp_path, monkeypatch, plac
 
 def test_a_bare_folder_is_taken_for_mnist_only(tmp_path, monkeypatch):
     write_set(tmp_path / "data")
-    assert tasks.find_mnist({"PNNLAB_DATA": str(tmp_path / "data")}) is not None
-    assert tasks.find_fashion_mnist({"PNNLAB_DATA": str(tmp_path / "data")}) is None
+    monkeypatch.setenv("PNNLAB_DATA", str(tmp_path / "data"))
+    assert tasks.find_mnist() is not None
+    assert tasks.find_fashion_mnist() is None
 
 
 def test_fashion_mnist_without_files_says_where_to_put_them(monkeypatch):

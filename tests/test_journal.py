@@ -15,7 +15,7 @@ from pnnlab.errors import RunError
 from pnnlab.runs import Run, RunInfo, export, list_runs, read_journal
 from pnnlab.runs.archive import EXPORT
 from pnnlab.runs.journal import JOURNAL, Journal
-from pnnlab.storage import aside
+from pnnlab.storage import aside, transaction
 from pnnlab.training import FitSettings, Record, Training
 
 RECORD = Record(
@@ -63,7 +63,7 @@ def test_nan_is_not_absence(tmp_path: Path) -> None:
 
 def test_a_transaction_is_all_or_nothing(tmp_path: Path) -> None:
     def fail(journal: Journal) -> None:
-        with journal.transaction():
+        with transaction(journal.connection):
             journal.write([RECORD])
             raise KeyError
 

@@ -1,5 +1,6 @@
 """The conversation with one instrument, over real sockets."""
 
+import re
 import socket
 import threading
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from protocol import HANG_UP, OK, block, expected_protocol, group, hello, questi
 
 from pnnlab.errors import InstrumentError, LinkError
 from pnnlab.instruments import link as links
-from pnnlab.instruments.link import Link, Scratch
+from pnnlab.instruments.link import Link
 
 IDENTITY = "Agilent Technologies,33522B,MY52800000,3.05-1.19-2.00-52-00"
 OTHER = "Agilent Technologies,33522B,MY52800001,3.05-1.19-2.00-52-00"
@@ -18,9 +19,9 @@ OTHER = "Agilent Technologies,33522B,MY52800001,3.05-1.19-2.00-52-00"
 
 @pytest.fixture(params=["socket", "visa"], autouse=True)
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both ways to the instrument: the socket in a session of pyvisa-py, and PyVISA's own calls."""
+    """Both ways to the instrument: a socket of our own, and PyVISA's calls."""
     if request.param == "visa":
-        monkeypatch.setattr(links, "_socket_of", lambda _: None)
+        monkeypatch.setattr(links, "_SOCKET", re.compile("never"))
 
 
 def test_it_introduces_itself_and_clears_what_was_left() -> None:
@@ -29,14 +30,6 @@ def test_it_introduces_itself_and_clears_what_was_left() -> None:
         assert str(link) == f"Agilent Technologies 33522B at {name}"
         assert link.reopened == 0
         assert not link.broken
-
-
-def test_another_model_is_refused() -> None:
-    with (
-        expected_protocol(*hello(IDENTITY)) as name,
-        pytest.raises(InstrumentError, match=r"33522B.* is none of DSO-X, MSO-X"),
-    ):
-        Link(name, models=("DSO-X", "MSO-X"))
 
 
 def test_nobody_there() -> None:
@@ -83,11 +76,10 @@ def test_a_block_and_what_belongs_to_it_is_one_group() -> None:
         (sent, OK),
     )
     with expected_protocol(*script) as name, Link(name) as link:
-        link.send_block(
-            "SOUR1:DATA:ARB:DAC PNNLAB,",
-            data.data,
-            before=["FORM:BORD SWAP"],
-            after=["SOUR1:FUNC:ARB PNNLAB"],
+        link.send(
+            "FORM:BORD SWAP",
+            ("SOUR1:DATA:ARB:DAC PNNLAB,", data.data),
+            "SOUR1:FUNC:ARB PNNLAB",
         )
 
 
@@ -95,26 +87,29 @@ def test_a_block_and_what_belongs_to_it_is_one_group() -> None:
 def test_any_bytes_come_back_in_a_block(data: bytes) -> None:
     script = (*hello(IDENTITY), (b":WAV:DATA?\n", block(data) + b"\n"), question("X?", "1"))
     with expected_protocol(*script) as name, Link(name) as link:
-        assert link.ask_block(":WAV:DATA?", len(data)) == data
+        found = bytearray(len(data))
+        link.ask_block(":WAV:DATA?", memoryview(found))
+        assert found == data
         assert link.ask("X?") == "1"  # nothing was left behind
 
 
 @pytest.mark.parametrize(
     ("answer", "match"),
     [
-        (b"#3100" + bytes(100) + b"\n", "at most 99"),
-        (b"#3x00" + bytes(100) + b"\n", "at most 99"),
+        (b"#3100" + bytes(100) + b"\n", "2 were expected"),
+        (b"#3x00" + bytes(100) + b"\n", "2 were expected"),
+        (b"#11a\n", "2 were expected"),
         (b"#0abc\n", "not a block"),
         (b"1.0,2.0\n", "not a block"),
         (b"#12abc", "does not end"),
-        (b"#220abc", "timed out|timeout|Timeout"),
+        (b"#12a", "timed out|timeout|Timeout"),
     ],
 )
 def test_what_is_no_block_is_refused_and_the_link_opened_anew(answer: bytes, match: str) -> None:
     script = (*hello(IDENTITY), (b":WAV:DATA?\n", answer), *hello(IDENTITY), question("X?", "1"))
     with expected_protocol(*script) as name, Link(name, timeout_s=0.4) as link:
         with pytest.raises(LinkError, match=match):
-            link.ask_block(":WAV:DATA?", 99)
+            link.ask_block(":WAV:DATA?", memoryview(bytearray(2)))
         assert link.broken
         assert link.ask("X?") == "1"
         assert link.reopened == 1
@@ -178,7 +173,9 @@ def test_an_unknown_question_is_told_from_a_slow_one() -> None:
         question("X?", "1"),
     )
     with expected_protocol(*script) as name, Link(name, timeout_s=0.4) as link:
-        with pytest.raises(InstrumentError, match=r"'NONSENSE\?'.*-113.*choose the dialect") as why:
+        with pytest.raises(
+            InstrumentError, match=r"'NONSENSE\?'.*-113.*choose another dialect"
+        ) as why:
             link.ask("NONSENSE?")
         assert not isinstance(why.value, LinkError)
         assert link.ask("X?") == "1"
@@ -196,7 +193,7 @@ def test_a_block_that_is_refused_says_why() -> None:
         Link(name, timeout_s=0.4) as link,
         pytest.raises(InstrumentError, match=r"-230"),
     ):
-        link.ask_block(":WAV:DATA?", 100)
+        link.ask_block(":WAV:DATA?", memoryview(bytearray(100)))
 
 
 def test_another_instrument_at_the_same_address_is_not_accepted() -> None:
@@ -245,7 +242,7 @@ def test_an_interrupt_between_question_and_answer_breaks_the_link(
         assert link.ask("B?") == "2"
 
 
-def _interrupted(_: links.Wire) -> str:
+def _interrupted(_: object) -> str:
     raise KeyboardInterrupt
 
 
@@ -254,7 +251,7 @@ def test_a_closed_link_stays_closed() -> None:
         link = Link(name)
         link.close()
         link.close()
-        for use in (lambda: link.ask("X?"), lambda: link.send("X"), link.reopen):
+        for use in (lambda: link.ask("X?"), lambda: link.send("X")):
             _refused(use)
 
 
@@ -276,20 +273,3 @@ def test_threads_take_turns() -> None:
         for thread in threads:
             thread.join()
         assert answers == ["1"] * 40
-
-
-def test_what_fits_lies_where_the_last_one_lay():
-    scratch = Scratch()
-    first = scratch.array(10, np.float32)
-    assert (first.shape, first.dtype) == ((10,), np.float32)
-    again = scratch.array(5, np.float64)
-    assert (again.shape, again.dtype) == ((5,), np.float64)
-    assert np.shares_memory(first, again)
-
-
-def test_a_larger_array_leaves_the_last_one_alone():
-    scratch = Scratch()
-    small = scratch.array(10, np.int16)
-    small[:] = 7
-    scratch.array(11, np.int16)[:] = 0
-    assert (small == 7).all()

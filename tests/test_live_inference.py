@@ -17,12 +17,12 @@ from pnnlab.background import Session
 from pnnlab.demos.drawing import Drawing
 from pnnlab.demos.inference import LiveInference
 from pnnlab.demos.inputs import ImageInput, PlainInput, VowelInput
-from pnnlab.demos.speech import formant_hz
 from pnnlab.errors import DataError
 from pnnlab.gradients import ideal, physics_aware
 from pnnlab.layers import PhysicalLayer, Rescale, Shots, calibrate, deep_pnn, physical_layers
-from pnnlab.protocols import PhysicalSystem
+from pnnlab.physical_system import PhysicalSystem
 from pnnlab.tasks import digits, vowels
+from pnnlab.tasks.formants import formant_hz
 from pnnlab.views.style import Picture
 
 DIGITS, VOWELS = digits(), vowels()
@@ -46,7 +46,7 @@ def live():
 
 
 def test_nothing_is_driven_before_something_is_asked_for(live):
-    assert live.journey is None
+    assert live.inference is None
     assert [layer.system.passes for layer in physical_layers(live.network)] == [100, 100]
     assert "Nothing sent yet" in live._verdict.value
     assert "0 device passes" in live._cost.value
@@ -61,7 +61,7 @@ def test_a_drawing_travels_through_the_devices(live):
     wait_until(lambda: live.passes == 2)
     wait_until(lambda: not live.requests.busy)
     expected = live.source.drawing.features(live.source.pad.lines)
-    torch.testing.assert_close(live.journey.x, expected)
+    torch.testing.assert_close(live.inference.x, expected)
     titles = [panel["title"] for panel in live.plots.panels]
     assert [title.split(" · gap")[0] for title in titles] == ["Layer 1 · toy", "Layer 2 · toy"]
     lines = live.plots.panels[0]["lines"]
@@ -70,10 +70,10 @@ def test_a_drawing_travels_through_the_devices(live):
         ("twin", 16, True),
     ]
     values = np.frombuffer(live.plots.points, "<f4")[:64].reshape(4, 16)
-    np.testing.assert_allclose(values[1], live.journey.stages[0].measured[0], rtol=1e-6)
-    np.testing.assert_allclose(values[3], live.journey.stages[0].modelled[0], rtol=1e-6)
-    assert "your drawing: 8 × 8 pixels" in live.source._seen.value
-    winner = live.journey.winner
+    np.testing.assert_allclose(values[1], live.inference.responses[0].measured[0], rtol=1e-6)
+    np.testing.assert_allclose(values[3], live.inference.responses[0].modelled[0], rtol=1e-6)
+    assert "your drawing: 8 × 8 pixels" in live.source._pixels.value
+    winner = live.inference.predicted
     said = live._verdict.value
     assert f"The device reads {winner}, " in said
     assert "Its twin alone would read" in said
@@ -99,8 +99,8 @@ def test_a_test_image_is_chosen_and_judged(live):
     wait_until(lambda: live.passes == 2)
     wait_until(lambda: not live.requests.busy)
     assert choice.chosen == 3
-    assert live._given.label == 3
-    right = live.journey.winner == 3
+    assert live._example.label == 3
+    right = live.inference.predicted == 3
     assert ("and is right" in live._verdict.value) == right
     assert ("but it is 3" in live._verdict.value) != right
     before = choice.items
@@ -111,7 +111,7 @@ def test_a_test_image_is_chosen_and_judged(live):
     wait_until(lambda: live.passes == 4)
     live.choose(5)
     assert live.source.pad.strokes == []
-    assert torch.equal(live.journey.x, DIGITS.test.x[5])
+    assert torch.equal(live.inference.x, DIGITS.test.x[5])
     with pytest.raises(DataError, match="rows 0 to 359"):
         live.choose(360)
 
@@ -120,11 +120,11 @@ def test_every_class_has_its_bar_and_the_twin_a_tick(live):
     html = live.choose(0)._odds.value
     assert html.count("<li") == 10
     assert html.count("<u style") == 10
-    for label, chance in enumerate(live.journey.probabilities.tolist()):
+    for label, chance in enumerate(live.inference.probabilities.tolist()):
         assert f"<span>{label}</span>" in html
         assert f"width:{100 * chance:.1f}%" in html
     first = html.split('class="pnn-first"')[1]
-    assert first.startswith(f"><span>{live.journey.winner}<")
+    assert first.startswith(f"><span>{live.inference.predicted}<")
 
 
 def test_drives_are_shown_instead_of_read_outs(live):
@@ -178,7 +178,7 @@ def test_a_vowel_is_chosen_said_and_heard(monkeypatch):
     hz = formant_hz(VOWELS.test.x[3])
     points = np.frombuffer(view.source.plot.points, "<f4").reshape(3, 2, 3)
     np.testing.assert_allclose(points[:, 1].T.ravel(), hz[3:], rtol=1e-6)
-    assert f"The device reads {view.source.name(view.journey.winner)}" in view._verdict.value
+    assert f"The device reads {view.source.name(view.inference.predicted)}" in view._verdict.value
 
     played = []
     monkeypatch.setattr(view.source.microphone, "play", lambda *sound: played.append(sound))
@@ -189,8 +189,8 @@ def test_a_vowel_is_chosen_said_and_heard(monkeypatch):
     message(view.source.microphone, {"rate": rate}, sound.tobytes())
     wait_until(lambda: view.passes == 4)
     wait_until(lambda: not view.requests.busy)
-    assert "your voice" in view._given.what
-    heard = formant_hz(view.journey.x)
+    assert "your voice" in view._example.source
+    heard = formant_hz(view.inference.x)
     np.testing.assert_allclose(heard[3:], hz[3:], rtol=0.15)
     assert view.source.choice.chosen == -1
     quiet = np.zeros(rate, "<f4")
@@ -268,7 +268,7 @@ def test_a_training_is_asked_for_a_moment_between_two_steps():
     view = LiveInference(watched, DIGITS, session=session)
     assert not view.source.pad.continuous
     message(view.source.choice, {"chosen": 0})
-    wait_until(lambda: "test example" in "".join(session.tasks))
+    wait_until(lambda: "test example" in "".join(session.actions))
     assert view.passes == 0, "it waits for the end of the step"
     permits.release(3)
     wait_until(lambda: view.passes == 1)
@@ -282,7 +282,7 @@ def test_a_closed_view_takes_no_other_along(live):
     other.close()
     assert other.source.pad.comm is None
     assert live.source.pad.comm is not None
-    assert live.choose(0).journey is not None
+    assert live.choose(0).inference is not None
 
 
 def test_a_stored_view_is_small(live):

@@ -8,8 +8,8 @@ from toy import Toy, ToyTwin, toy_response
 from pnnlab.errors import TwinError
 from pnnlab.gradients import Randomised, in_silico, noise_aware, physics_aware
 from pnnlab.layers import Rescale, calibrate, deep_pnn, on_device, physical_layers
-from pnnlab.protocols import PhysicalSystem
-from pnnlab.runs.identity import identity
+from pnnlab.physical_system import PhysicalSystem
+from pnnlab.runs.run import identity
 from pnnlab.systems import Circuit
 from pnnlab.tasks import Task
 from pnnlab.training import FitSettings, Training

@@ -15,7 +15,7 @@ from toy import Toy, ToyTwin
 from pnnlab.background import Session
 from pnnlab.errors import RangeError, ShapeError, TwinError
 from pnnlab.gradients import ideal, physics_aware
-from pnnlab.layers import PhysicalLayer, Rescale, Shots, on_device, on_twin
+from pnnlab.layers import PhysicalLayer, Rescale, Shots, on_device, on_twin, physical_layers
 from pnnlab.training import (
     FitSettings,
     Record,
@@ -23,11 +23,12 @@ from pnnlab.training import (
     alignment,
     alignment_passes,
     confusion,
-    remember,
-    seeing_passes,
-    seen,
+    layer_drives,
+    passes_per_example,
+    take_references,
 )
-from pnnlab.training.layer_drives import passes_so_far
+from pnnlab.training.cost import passes_so_far
+from pnnlab.training.inference import working_points
 
 
 def make_network(strengths: tuple[float, float] = (1.1, 1.1), noise: float = 0.0) -> nn.Sequential:
@@ -53,14 +54,17 @@ def test_seen_are_the_drives_that_reach_the_devices() -> None:
     network, x = make_network(), examples()
     network[1].theta.data[:3] = torch.tensor([-0.5, 1.5, 0.5])
     before = passes_so_far(network)
-    first, second = seen(network, x)
-    assert passes_so_far(network) - before == seeing_passes(network, 20) == 20 * (3 + 1)
-    assert torch.equal(first.x, x.reshape(60, 4))
+    drives = layer_drives(network, x)
+    assert list(drives) == physical_layers(network)
+    first, second = drives.values()
+    assert passes_so_far(network) - before == 20 * passes_per_example(network) == 20 * (3 + 1)
+    assert torch.equal(first, x.reshape(60, 4))
     network.eval()
     between = network[0](x)
-    assert torch.equal(second.x, network[1].drive(between))
-    assert second.theta[:3].tolist() == [0.0, 1.0, 0.5]
-    assert torch.equal(first.spread(20), first.x[::3])
+    assert torch.equal(second, network[1].drive(between))
+    reference = take_references(network, x)[1]
+    assert reference.theta[:3].tolist() == [0.0, 1.0, 0.5]
+    assert torch.equal(working_points(network, x)[0][1], first[::3])
     assert not network[1]._forward_hooks
 
 
@@ -184,7 +188,7 @@ def test_looking_changes_nothing_about_the_training() -> None:
             if record.step % 2:
                 looks.append(session.do("alignment", lambda: alignment(network, x)))
                 looks.append(session.do("confusion", lambda: confusion(network, watched.train)))
-                looks.append(session.do("drift", lambda: remember(network, x)))
+                looks.append(session.do("drift", lambda: take_references(network, x)))
             yield record
 
     torch.manual_seed(1)

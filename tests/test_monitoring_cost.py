@@ -7,10 +7,10 @@ from toy import Toy, ToyTwin
 from pnnlab.errors import RangeError, ShapeError
 from pnnlab.gradients import ideal, physics_aware
 from pnnlab.layers import PhysicalLayer, Rescale, Shots, deep_pnn
-from pnnlab.protocols import Cost
+from pnnlab.physical_system import Cost
 from pnnlab.systems import SHG, Circuit, Oscillators, Plate
-from pnnlab.training import estimate, multiply_adds, shots_per_example
-from pnnlab.training.cost import JOULES_PER_MULTIPLY_ADD
+from pnnlab.training import estimate
+from pnnlab.training.cost import JOULES_PER_MULTIPLY_ADD, multiply_adds, shots_per_example
 from pnnlab.twins import Mlp, NeuralTwin
 
 
@@ -35,10 +35,10 @@ def test_shots_and_multiply_adds_are_those_of_one_example() -> None:
 
 
 def test_an_estimate_is_the_sum_over_the_layers() -> None:
-    found = estimate(make_network(), 400, costs=[CHEAP, CHEAP], joules_per_multiply_add=0.01)
+    found = estimate(make_network(), 400, costs=[CHEAP, CHEAP])
     assert found.device_seconds == 800.0
     assert found.device_joules == 200.0
-    assert found.digital_joules == pytest.approx(100 * 75 * 0.01)
+    assert found.digital_joules == pytest.approx(100 * 75 * 4.6e-12)
     mixed = estimate(make_network(), 400, costs=[CHEAP, DEAR])
     assert mixed.device_seconds == 300 * 2.0 + 100 * 8.0
     assert mixed.device_joules is None

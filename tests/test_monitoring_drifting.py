@@ -12,7 +12,7 @@ from pnnlab import characterize
 from pnnlab.errors import InstrumentError, RangeError, TwinError
 from pnnlab.gradients import physics_aware
 from pnnlab.layers import PhysicalLayer, Shots
-from pnnlab.training import Reference, refit, refit_passes, remember, remembering_passes
+from pnnlab.training import Reference, reference_passes, refit, refit_passes, take_references
 from pnnlab.twins import Mlp, NeuralSettings, NeuralTwin, PhysicsTwin, Twin, fit_neural
 from pnnlab.twins.physics import Equations
 from pnnlab.twins.twin import Described
@@ -58,7 +58,7 @@ def test_drift_without_noise_is_the_change_itself() -> None:
     assert system.passes == 100
     same = reference.compare()
     assert (same.rms, same.nmse, same.device_passes) == (0.0, 0.0, 100)
-    assert not same.told_from_noise
+    assert not same.significant
 
     system.drift, system.shots = 1e-9, 300_000_000  # 0.3 more, and none while it is measured
     then, now = (toy_response(x, theta, strength).double() for strength in (1.1, 1.4))
@@ -66,7 +66,7 @@ def test_drift_without_noise_is_the_change_itself() -> None:
     assert moved.rms == pytest.approx(float((now - then).square().mean().sqrt()), rel=1e-4)
     spread = then.var(0, correction=0).mean()
     assert moved.nmse == pytest.approx(float((now - then).square().mean() / spread), rel=1e-4)
-    assert moved.told_from_noise
+    assert moved.significant
 
 
 def test_noise_is_not_taken_for_drift() -> None:
@@ -75,12 +75,12 @@ def test_noise_is_not_taken_for_drift() -> None:
         system = Toy(noise=0.05, drift=0.0, seed=seed)
         reference = Reference.take(system, *drives(50, system))
         looks.append(reference.compare())
-    assert not any(look.told_from_noise for look in looks)
-    assert all(look.certain < 0.05 for look in looks)
+    assert not any(look.significant for look in looks)
+    assert all(look.detectable < 0.05 for look in looks)
 
     system.drift = 1e-3  # a gain that rises by 0.2 while it is looked at, and has by 0.4 before
     system.shots = 400
-    assert reference.compare().told_from_noise
+    assert reference.compare().significant
 
 
 def test_a_reference_keeps_its_place_when_the_parameters_move_on() -> None:
@@ -97,8 +97,8 @@ def test_every_layer_of_a_network_is_remembered_where_it_works() -> None:
     layers = [PhysicalLayer(s, ToyTwin(s.input_dim, s.output_dim), physics_aware) for s in systems]
     network = nn.Sequential(Shots(layers[0], 3), nn.Sigmoid(), layers[1])
     x = torch.rand(10, 12, generator=torch.Generator().manual_seed(0))
-    first, second = remember(network, x, repeats=3)
-    assert sum(system.passes for system in systems) == remembering_passes(network, 10, repeats=3)
+    first, second = take_references(network, x, repeats=3)
+    assert sum(system.passes for system in systems) == reference_passes(network, 10, repeats=3)
     assert torch.equal(first.x, x.reshape(30, 4)[::3])
     assert torch.equal(second.x, torch.sigmoid(network[0](x)).detach())
     assert (first.system, second.system) == systems

@@ -84,7 +84,7 @@ def one_cell_of_literal_parameters(notebook: NotebookNode) -> Iterator[str]:
             assert isinstance(target, ast.Name)
             values[target.id] = ast.literal_eval(statement.value)
         except (AssertionError, ValueError):
-            yield f"not `name = literal`, so -p cannot set it: {ast.unparse(statement)}"
+            yield f"not `name = literal`, so papermill cannot set it: {ast.unparse(statement)}"
     for name in sorted({"out", "scale", "seed"} - values.keys()):
         yield f"no parameter {name}"
     if values.get("scale", "quick") != "quick":
@@ -101,7 +101,7 @@ def run_from_top_to_bottom(notebook: NotebookNode) -> Iterator[str]:
 
 
 def no_errors(notebook: NotebookNode) -> Iterator[str]:
-    """An error on purpose is caught and printed: `pnnlab run` would stop at it."""
+    """An error on purpose is caught and printed: papermill would stop at it."""
     for cell in code_cells(notebook):
         if any(output.output_type == "error" for output in cell.outputs):
             yield f"ends in an error: {first_line(cell)}"

@@ -13,12 +13,12 @@ from torch import Tensor
 from toy import Toy, ToyTwin, toy_response
 
 from pnnlab.background import Session
-from pnnlab.characterize.probe import Probe
+from pnnlab.characterize import ManualControl
 from pnnlab.errors import InstrumentError
 from pnnlab.instruments.bench import open_bench
 from pnnlab.instruments.limits import Limits
 from pnnlab.instruments.programme import CircuitProgramme
-from pnnlab.protocols import PhysicalSystem
+from pnnlab.physical_system import PhysicalSystem
 from pnnlab.systems import SHG, Circuit, Oscillators, Plate
 from pnnlab.training import Record
 from pnnlab.views.panel import POINTS, REPEATS, DevicePanel
@@ -58,40 +58,40 @@ def shown(panel: DevicePanel) -> list[float]:
 
 
 def test_a_simulated_device_is_looked_at_from_the_start_and_while_one_draws() -> None:
-    panel = DevicePanel(Probe(Toy(noise=0, drift=0), ToyTwin()))
-    assert panel.response.spec["shots"] == panel.probe.passes == 8
+    panel = DevicePanel(ManualControl(Toy(noise=0, drift=0), ToyTwin()))
+    assert panel.response.spec["shots"] == panel.control.passes == 8
     first = shown(panel)
     draw(panel, "theta", 0, [1.0, 0.9], done=False)
     settle(panel)
     assert shown(panel) != first
-    expected = toy_response(panel.probe.x[None], panel.probe.theta, 1.1)[0]
+    expected = toy_response(panel.control.x[None], panel.control.theta, 1.1)[0]
     np.testing.assert_allclose(shown(panel), expected, rtol=1e-5)
     assert np.frombuffer(panel.curves["theta"].values, "<f4")[:2].tolist() == [
         1.0,
         np.float32(0.9),
     ]
-    assert "answers while you draw" in panel._said.value
-    assert "16 device passes" in panel._said.value
+    assert "answers while you draw" in panel._status.value
+    assert "16 device passes" in panel._status.value
     assert not panel.response.old
 
 
 def test_a_real_device_is_driven_when_the_hand_is_lifted_and_not_before() -> None:
     device = Real()
-    panel = DevicePanel(Probe(device))
+    panel = DevicePanel(ManualControl(device))
     assert device.passes == 0
     assert "not driven before you ask" in panel.response.spec["note"]
     draw(panel, "x", 0, [0.1], done=False)
     settle(panel)
     assert device.passes == 0
     assert panel.response.old
-    assert panel.look.description == "Measure: 8 shots"
+    assert panel.measure.description == "Measure: 8 shots"
     draw(panel, "x", 1, [], done=True)
     settle(panel)
     assert device.passes == 8
     assert not panel.response.old
     draw(panel, "x", 1, [0.3], done=False)
     assert panel.response.old, "what is shown was measured before"
-    click(panel.look)
+    click(panel.measure)
     settle(panel)
     assert device.passes == 16
     assert not panel.response.old
@@ -99,18 +99,18 @@ def test_a_real_device_is_driven_when_the_hand_is_lifted_and_not_before() -> Non
 
 def test_what_is_outside_the_limits_is_refused_beside_the_curve_and_not_driven() -> None:
     device = Real()
-    panel = DevicePanel(Probe(device))
+    panel = DevicePanel(ManualControl(device))
     draw(panel, "theta", 7, [1.3], done=False)
     assert "outside [0, 1]" in panel.curves["theta"].refused
     assert "nothing was driven" in panel.curves["theta"].refused
     assert panel.curves["x"].refused == ""
     assert device.passes == 0
-    assert panel.probe.theta[7] == 0.5
+    assert panel.control.theta[7] == 0.5
 
 
 def test_presets_are_offered_where_they_fit() -> None:
     mine = {"a vowel": torch.linspace(0.2, 0.8, 6), "trained": torch.rand(36)}
-    panel = DevicePanel(Probe(Toy(noise=0, drift=0)), presets=mine)
+    panel = DevicePanel(ManualControl(Toy(noise=0, drift=0)), presets=mine)
     assert panel.curves["x"].spec["examples"] == ["a vowel"]
     assert panel.curves["theta"].spec["examples"] == ["trained"]
 
@@ -118,7 +118,7 @@ def test_presets_are_offered_where_they_fit() -> None:
         told = {"kind": "preset", "view": "page", "count": 1, "begins": True, "done": True}
         panel.curves[side]._handle_custom_msg(told | {"name": name}, [])
         settle(panel)
-        return panel.probe.side(side)
+        return panel.control.side(side)
 
     assert torch.equal(choose("x", "a vowel"), mine["a vowel"])
     assert torch.equal(choose("x", "Ramp"), torch.linspace(0, 1, 6))
@@ -134,16 +134,16 @@ def test_another_unit_answers_otherwise_and_one_that_is_none_is_refused() -> Non
         made.append(number)
         return Circuit(number, input_dim=8, replays=1, output_dim=8)
 
-    panel = DevicePanel(Probe(units(0)), units=units)
+    panel = DevicePanel(ManualControl(units(0)), units=units)
     first = shown(panel)
     share(panel.unit, value=4)
     settle(panel)
     assert shown(panel) != first
-    assert panel.probe.system.unit == 4
-    assert panel.probe.passes == 16
+    assert panel.control.system.unit == 4
+    assert panel.control.passes == 16
     share(panel.unit, value=-1)
     settle(panel)
-    assert "a unit is numbered from 0" in panel._refusal.value
+    assert "unit is -1; it must be at least 0" in panel._refusal.value
     assert 'role="alert"' in panel._refusal.value
     assert panel.unit.value == 4
     assert made == [0, 4, -1]
@@ -153,20 +153,20 @@ def test_another_unit_answers_otherwise_and_one_that_is_none_is_refused() -> Non
 
 
 def test_without_a_choice_of_units_there_is_no_chooser() -> None:
-    assert DevicePanel(Probe(Toy())).unit.layout.display == "none"
+    assert DevicePanel(ManualControl(Toy())).unit.layout.display == "none"
 
 
 def test_what_changes_with_the_chosen_control() -> None:
-    panel = DevicePanel(Probe(Toy(noise=0, drift=0), ToyTwin()))
+    panel = DevicePanel(ManualControl(Toy(noise=0, drift=0), ToyTwin()))
     share(panel.curves["theta"], chosen=7)
     assert panel.sweep.description == "What changes with theta[7]?  84 shots"
-    before = panel.probe.passes
+    before = panel.control.passes
     click(panel.sweep)
     settle(panel)
-    assert panel.probe.passes - before == POINTS * REPEATS == 84
+    assert panel.control.passes - before == POINTS * REPEATS == 84
     assert panel.map.spec["control"] == "theta[7]"
-    assert panel.seen is not None
-    moved = np.ptp(panel.seen["mean"].values[0], 0)
+    assert panel.swept is not None
+    moved = np.ptp(panel.swept["mean"].values[0], 0)
     assert moved.argmax() == 7 % 6
     assert panel.map.now == 0.5
     draw(panel, "theta", 7, [0.75], done=False)
@@ -175,27 +175,27 @@ def test_what_changes_with_the_chosen_control() -> None:
 
 
 def test_the_code_of_what_was_done_is_sent_to_the_notebook() -> None:
-    panel = DevicePanel(Probe(Circuit(1, input_dim=8, replays=1, output_dim=4)))
+    panel = DevicePanel(ManualControl(Circuit(1, input_dim=8, replays=1, output_dim=4)))
     draw(panel, "x", 2, [0.25, 0.5], done=True)
     settle(panel)
     assert panel.code.code == ""
     click(panel.send)
     again: dict[str, Any] = {}
     exec(panel.code.code, again)
-    assert torch.equal(again["x"], panel.probe.x)
+    assert torch.equal(again["x"], panel.control.x)
     assert "x[2] = 0.25" in panel.code.code
 
 
 def test_a_device_that_fails_says_so_and_can_be_tried_again() -> None:
     device = Real()
-    panel = DevicePanel(Probe(device))
+    panel = DevicePanel(ManualControl(device))
     device.broken = True
-    click(panel.look)
+    click(panel.measure)
     settle(panel)
     assert "the oscilloscope does not answer: is it &lt;on&gt;?" in panel._refusal.value
     assert panel.latest is None
     device.broken = False
-    click(panel.look)
+    click(panel.measure)
     settle(panel)
     assert panel._refusal.value == ""
     assert panel.latest is not None
@@ -230,17 +230,17 @@ def test_a_training_that_owns_the_device_is_asked_for_a_moment(
             drivers.append(threading.current_thread().name)
             return super()._simulate(x, theta)
 
-    panel = DevicePanel(Probe(Owned()), session=training)
+    panel = DevicePanel(ManualControl(Owned()), session=training)
     assert drivers == []
     draw(panel, "x", 0, [0.1], done=False)
     assert drivers == [], "not while one draws"
     draw(panel, "x", 0, [], done=True)
-    wait_until(lambda: training.tasks != ())
-    assert "a look: 8 shots" in panel._said.value
+    wait_until(lambda: training.actions != ())
+    assert "a measurement: 8 shots" in panel._status.value
     assert drivers == []
     permits.release()
     settle(panel)
-    assert drivers == ["pnnlab-training"]
+    assert drivers == ["pnnlab-training_0"]
     assert panel.latest is not None
 
 
@@ -251,7 +251,7 @@ def test_one_panel_for_every_kind_of_system() -> None:
         (Oscillators(4), 3),
         (SHG(0), 1),
     ):
-        panel = DevicePanel(Probe(system))
+        panel = DevicePanel(ManualControl(system))
         assert panel.response.spec["n"] == system.output_dim
         assert len(panel.curves["theta"].spec["parts"]) == parts
         ends = [(group.start, group.stop) for group in system.theta_groups()]
@@ -268,7 +268,7 @@ def test_on_a_bench_every_look_is_a_batch_of_shots() -> None:
             there.generator, there.oscilloscope, programme, limits=limits, guarded=False
         ) as bench,
     ):
-        panel = DevicePanel(Probe(bench, variable="bench"))
+        panel = DevicePanel(ManualControl(bench, variable="bench"))
         assert len(panel.curves["theta"].spec["parts"]) == 5
         draw(panel, "x", 3, [0.9, 0.1], done=True)
         settle(panel)
@@ -279,7 +279,7 @@ def test_on_a_bench_every_look_is_a_batch_of_shots() -> None:
 
 
 def test_the_still_form_shows_the_same() -> None:
-    panel = DevicePanel(Probe(Toy(), ToyTwin()))
+    panel = DevicePanel(ManualControl(Toy(), ToyTwin()))
     assert len(panel.figure().figure.axes) == 4
     click(panel.sweep)
     settle(panel)
@@ -288,12 +288,12 @@ def test_the_still_form_shows_the_same() -> None:
     assert titles[:4] == ["Input x", "Parameters θ", "Response", "Twin − device"]
     assert titles[4] == "Change from x[3] = 0"
     assert "92 device passes" in figure.get_suptitle()
-    alone = DevicePanel(Probe(Real())).figure().figure
+    alone = DevicePanel(ManualControl(Real())).figure().figure
     assert len(alone.axes) == 2, "nothing was measured yet"
 
 
 def test_the_text_that_stands_in_for_it_is_always_the_same() -> None:
-    bundle = DevicePanel(Probe(Toy()))._repr_mimebundle_()
+    bundle = DevicePanel(ManualControl(Toy()))._repr_mimebundle_()
     assert bundle["text/plain"] == "Device panel (alive in Jupyter)"
     assert "application/vnd.jupyter.widget-view+json" in bundle
 

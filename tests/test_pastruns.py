@@ -14,12 +14,10 @@ from test_sealed import finished, seen
 from pnnlab.background import Session
 from pnnlab.errors import RunError
 from pnnlab.runs import Run, RunInfo, read_journal
-from pnnlab.views import past
-from pnnlab.views.comparison import Comparison, comparison_panels, watched
-from pnnlab.views.past import Kept, Past
+from pnnlab.views import comparison
+from pnnlab.views.comparison import Comparison, Recorded, RecordedRun, comparison_panels, recorded
 from pnnlab.views.pastruns import PastRuns
-from pnnlab.views.style import Picture
-from pnnlab.views.table import LINE_COLORS, look
+from pnnlab.views.style import LINE_COLORS, Picture, line_style
 
 
 @pytest.fixture(scope="module")
@@ -41,16 +39,16 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_run_folder_is_watched_like_a_session(root: Path) -> None:
-    kept = Kept(root / "whole")
-    assert kept.whole
+    kept = RecordedRun(root / "whole")
+    assert kept.finished
     assert kept.latest is not None
     assert kept.latest.step == 6
     assert [r.step for r in kept.evaluations] == [2, 4, 6]
     assert len(kept.curves().step) == 6
     assert not kept.read()
-    assert not Kept(root / "deep" / "half").whole
+    assert not RecordedRun(root / "deep" / "half").finished
     with pytest.raises(RunError, match="no run in"):
-        Kept(root / "nowhere")
+        RecordedRun(root / "nowhere")
 
 
 def test_what_is_written_since_is_read_and_what_is_taken_anew_replaces(
@@ -58,10 +56,10 @@ def test_what_is_written_since_is_read_and_what_is_taken_anew_replaces(
 ) -> None:
     journal = [record(s) for s in range(1, 6)]
     monkeypatch.setattr(
-        past, "read_journal", lambda _, after=0: [r for r in journal if r.step > after]
+        comparison, "read_journal", lambda _, after=0: [r for r in journal if r.step > after]
     )
-    monkeypatch.setattr(past, "read_run", lambda folder: RunInfo(folder=folder))
-    kept = Kept(root)
+    monkeypatch.setattr(comparison, "read_run", lambda folder: RunInfo(folder=folder))
+    kept = RecordedRun(root)
     assert len(kept.curves().step) == 5
     journal.append(record(6))
     assert kept.read()
@@ -79,34 +77,34 @@ def test_what_is_written_since_is_read_and_what_is_taken_anew_replaces(
 
 def test_trainings_are_drawn_over_steps_passes_or_time() -> None:
     runs = {
-        "one": Past([record(s, **EVALUATED) for s in (10, 20)]),
-        "digital": Past([record(30, **EVALUATED, clamped=(), device_passes=0)]),
+        "one": Recorded([record(s, **EVALUATED) for s in (10, 20)]),
+        "digital": Recorded([record(30, **EVALUATED, clamped=(), device_passes=0)]),
     }
-    looks = {"one": look(0), "digital": look(1)}
-    accuracy, loss = comparison_panels(runs, "steps", looks)
+    line_styles = {"one": line_style(0), "digital": line_style(1)}
+    accuracy, loss = comparison_panels(runs, "steps", line_styles)
     assert [line.label for line in accuracy.lines] == ["one", "digital"]
     assert accuracy.lines[0].dash != accuracy.lines[1].dash, "not by colour alone"
     assert accuracy.lines[0].x.tolist() == [10, 20]
     assert accuracy.lines[0].y.tolist() == pytest.approx([91.2, 91.2])
     assert loss.lines[0].y.tolist() == [0.31, 0.31]
     assert loss.x_range == (0, 30)
-    passes, _ = comparison_panels(runs, "passes", looks)
+    passes, _ = comparison_panels(runs, "passes", line_styles)
     assert [line.label for line in passes.lines] == ["one"]
     assert passes.lines[0].x.tolist() == [12_010, 12_020]
-    time, _ = comparison_panels(runs, "time", looks)
+    time, _ = comparison_panels(runs, "time", line_styles)
     assert time.x_label == "training time (s)"
     assert time.lines[0].x.tolist() == [5, 10]
-    hours = {"long": Past([record(100, seconds=7.2e4, **EVALUATED)])}
-    time, _ = comparison_panels(hours, "time", {"long": look(0)})
+    hours = {"long": Recorded([record(100, seconds=7.2e4, **EVALUATED)])}
+    time, _ = comparison_panels(hours, "time", {"long": line_style(0)})
     assert (time.x_label, time.lines[0].x.tolist()) == ("training time (h)", [20])
     assert comparison_panels({}, "steps", {})[0].note == "no training is chosen"
 
 
 def test_thirty_lines_all_differ() -> None:
-    looks = [look(place) for place in range(30)]
-    assert len(set(looks)) == 30
+    line_styles = [line_style(place) for place in range(30)]
+    assert len(set(line_styles)) == 30
     assert all(
-        one.color != next_.color and one.dash != next_.dash for one, next_ in pairwise(looks)
+        one.color != next_.color and one.dash != next_.dash for one, next_ in pairwise(line_styles)
     )
     assert len(LINE_COLORS) == 6
 
@@ -129,7 +127,7 @@ def test_sessions_runs_folders_and_records_are_compared(root: Path) -> None:
     assert rows["run"][1:4] == ["Begun", "–", "–"]
     assert rows["folder"][1:] == rows["records"][1:]
     assert rows["folder"][2] == "6 of 6"
-    assert "run" in view._said.value, "no passes yet, and so not drawn"
+    assert "run" in view._message.value, "no passes yet, and so not drawn"
     message(view.table, {"chosen": ["folder"]})
     assert [line["label"] for line in view._grid.panels[0]["lines"]] == ["folder"]
     click(view.against.buttons["steps"])
@@ -156,7 +154,7 @@ def test_what_cannot_be_compared_says_so(root: Path) -> None:
     with pytest.raises(RunError, match="no run in"):
         Comparison({"a": root / "nowhere"})
     with pytest.raises(RunError, match="list cannot be compared"):
-        watched([1, 2])  # type: ignore[list-item]
+        recorded([1, 2])  # type: ignore[list-item]
 
 
 # --- past runs ---------------------------------------------------------------------------
@@ -169,7 +167,7 @@ def test_the_table_lists_what_the_folder_holds(root: Path) -> None:
     assert [text for text, _ in rows["whole"]["cells"]][1] == "all <of> it"
     assert rows["deep/half"]["cells"][3] == ["4 of 6", 4]
     assert "cannot be read" in rows["broken"]["note"]
-    assert "3 runs in" in view._said.value
+    assert "3 runs in" in view._message.value
     with pytest.raises(RunError, match="no run is open"):
         view.figure()
 
@@ -215,7 +213,7 @@ def test_what_happened_in_a_run_is_told(tmp_path: Path) -> None:
 
 def test_reading_again_finds_new_runs(root: Path, tmp_path: Path) -> None:
     view = PastRuns(tmp_path)
-    assert "no runs" in view._said.value
+    assert "no runs" in view._message.value
     Run.create(tmp_path / "new", made())
     click(view.again)
     assert [row["key"] for row in view.table.rows] == ["new"]
@@ -233,8 +231,8 @@ def past_runs_show_it(folder: Path) -> None:
     assert grid.panels[0]["lines"][0]["n"] == STEPS
     assert len(view.figure().figure.axes) == 4
     view.refresh()
-    assert view._kept is not None
-    assert view._kept.whole
+    assert view._run is not None
+    assert view._run.finished
 
 
 def test_past_runs_show_a_finished_run(place: Path) -> None:

@@ -20,7 +20,7 @@ from pnnlab.results.rows import write
 from pnnlab.results.running import prepare_out
 from pnnlab.results.tables import BEGIN, END
 from pnnlab.storage import user_path
-from pnnlab.tasks.recordings import read_vowdata
+from pnnlab.tasks.formants import read_vowdata
 from pnnlab.twins.neural import Mlp, NeuralTwin
 from pnnlab.views import Comparison, PastRuns
 
@@ -62,7 +62,7 @@ def test_runs(home: Path) -> None:
     assert [info.folder for info in runs.list_runs("~/runs")] == [run.folder]
     assert runs.export("~/runs/one").parent == run.folder
     assert PastRuns("~/runs").root == home / "runs"
-    Comparison({"one": "~/runs/one"})
+    Comparison({"one": "~/runs/one"}).close()
 
 
 def test_data_sets_and_twins(home: Path) -> None:
@@ -95,7 +95,7 @@ def test_the_folder_of_data(home: Path, monkeypatch: pytest.MonkeyPatch) -> None
     (home / "data").mkdir()
     (home / "data" / "vowdata.dat").touch()
     assert tasks.find_hillenbrand() == home / "data" / "vowdata.dat"
-    values = [finding.value for finding in doctor._data()]
+    values = [finding[1] for finding in doctor._data()]
     assert str(home / "data" / "vowdata.dat") in values
 
 

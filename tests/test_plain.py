@@ -13,19 +13,18 @@ from torch import Tensor
 from toy import Toy, ToyTwin
 
 from pnnlab import characterize, tasks, twins
-from pnnlab.characterize.presets import presets
+from pnnlab.characterize.manual_control import presets
 from pnnlab.errors import PnnlabError, RangeError
 from pnnlab.gradients import physics_aware
 from pnnlab.instruments.programme import CircuitProgramme
 from pnnlab.layers import PhysicalLayer, Shots, deep_pnn
+from pnnlab.physical_system import device
 from pnnlab.plain import plain, real, whole
-from pnnlab.protocols import device
 from pnnlab.results.baselines import linear_baseline, mlp
 from pnnlab.runs import train
 from pnnlab.systems import SHG, Circuit, Oscillators, Plate
-from pnnlab.tasks.transforms import augmented
 from pnnlab.training import FitSettings
-from pnnlab.twins.agreement import agreement_at
+from pnnlab.twins import gradient_agreement
 from pnnlab.twins.twin import Signature, predict
 
 N = 4
@@ -106,7 +105,7 @@ WAYS: dict[str, Callable[[Any], Any]] = {
     ),
     "repeats of memory": lambda n: said(characterize.memory(Toy(), X, THETA, repeats=n)),
     "shots of drift": lambda n: said(characterize.drift(Toy(), X[0], THETA, shots=20, every=n)),
-    "presets": lambda n: [preset.values for preset in presets(6, n)],
+    "presets": lambda n: [values for values, _ in presets(6, n).values()],
     "unit of a circuit": lambda n: Circuit(n).state(),
     "seed of a circuit": lambda n: Circuit(seed=n).state(),
     "replays of a circuit": lambda n: Circuit(replays=n).param_dim,
@@ -140,10 +139,10 @@ WAYS: dict[str, Callable[[Any], Any]] = {
     "seed of a twin": lambda n: weights(twins.NeuralTwin(Toy(), twins.Mlp((4,)), seed=n)),
     "predicted at once": lambda n: predict(ToyTwin(), X, THETA, n),
     "gradients, repeats": lambda n: (
-        agreement_at(Toy(), ToyTwin(), X, THETA, directions=1, repeats=n).device
+        gradient_agreement(Toy(), ToyTwin(), X, THETA, directions=1, repeats=n).device
     ),
     "gradients, directions": lambda n: (
-        agreement_at(Toy(), ToyTwin(), X, THETA, directions=n, seed=n).device
+        gradient_agreement(Toy(), ToyTwin(), X, THETA, directions=n, seed=n).device
     ),
     "batches of a baseline": lambda n: linear_baseline(
         tiny(), epochs=1, batch_size=n, rates=(0.01,)
@@ -160,7 +159,7 @@ WAYS: dict[str, Callable[[Any], Any]] = {
     "depth of a report": lambda n: len(depths(n)),
     "seed of digits": lambda n: tasks.digits(n).test.x,
     "seed of vowels": lambda n: tasks.vowels(n).test.x,
-    "copies": lambda n: augmented(tasks.digits().train.first(3), n, seed=n).x,
+    "copies": lambda n: tasks.augmented(tasks.digits().train.first(3), n, seed=n).x,
 }
 
 

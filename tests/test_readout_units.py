@@ -19,10 +19,10 @@ from pnnlab import characterize, twins
 from pnnlab.errors import DataError, ShapeError, TwinError
 from pnnlab.gradients import ideal, in_silico, physics_aware
 from pnnlab.layers import PhysicalLayer, Rescale, calibrate, physical_layers
-from pnnlab.protocols import still
-from pnnlab.runs.identity import identity
+from pnnlab.physical_system import still
+from pnnlab.runs.run import identity
 from pnnlab.tasks import Split
-from pnnlab.training import FitSettings, Training, evaluate, journey, remember
+from pnnlab.training import FitSettings, Training, evaluate, infer, take_references
 from pnnlab.twins import (
     Mlp,
     NeuralSettings,
@@ -445,14 +445,14 @@ def measured(unit):
     drifted = characterize.drift(device, x[0], theta, shots=40, every=10)
     network = make_training(unit).network
     found = evaluate(network, make_split(50))
-    stage = journey(network, x[0]).stages[0]
-    (change, _) = [reference.compare() for reference in remember(network, x)]
+    response = infer(network, x[0]).responses[0]
+    (change, _) = [reference.compare() for reference in take_references(network, x)]
     return [
         *(float(repeated[name]) for name in ("signal_to_noise", "noise_ceiling")),
         *(float(repeated[name]) / unit for name in ("noise_floor", "signal")),
         *(int(remembered["length"]), float(drifted["drift"]) / unit),
         *(*found.gap, *found.stuck, found.device_metric, found.twin_metric),
-        *(stage.gap, change.nmse, change.rms / unit),
+        *(response.gap, change.nmse, change.rms / unit),
     ]
 
 
@@ -471,11 +471,11 @@ def test_a_device_at_rest_has_no_signal_to_noise_and_no_gap():
     twin = PhysicsTwin(device, InVolts(), Strength(1.0))
     assert characterize.nmse(twin(x, theta), device(x, theta)) == math.inf
     shots = characterize.shots(characterize.collect(device, 100, seed=0), "train")
-    gap = twins.agreement.gap_by_depth(device, twin, shots, depth=3)
+    gap = twins.gap_by_depth(device, twin, shots, depth=3)
     assert gap.local == (math.inf,) * 3
     network = nn.Sequential(PhysicalLayer(device, twin, physics_aware))
     assert evaluate(network, make_split(50)).gap == (math.inf,)
-    assert journey(network, x[0]).stages[0].gap is None
+    assert infer(network, x[0]).responses[0].gap is None
 
 
 def test_every_layer_is_asked_for_its_outputs_at_rest_once():

@@ -23,7 +23,7 @@ from pnnlab.errors import DataError, InstrumentError, RangeError
 from pnnlab.gradients import physics_aware
 from pnnlab.instruments.recording import Recorder, Replay, recording_dataset
 from pnnlab.layers import PhysicalLayer
-from pnnlab.protocols import PhysicalSystem
+from pnnlab.physical_system import PhysicalSystem
 
 
 def drives(shots: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
@@ -171,7 +171,7 @@ def test_a_recording_is_gone_on_with_only_under_the_same_conditions(path):
     ):
         with pytest.raises(DataError, match=f"another {word}; record to a new file"):
             Recorder(system, path, identity=identity, settings=changed)
-    assert Replay(path).recorded.identity == "A"
+    assert Replay(path).recorded["identity"] == "A"
     with pytest.raises(RangeError, match=r"Toy is not JSON serializable.*dataclasses\.asdict"):
         Recorder(Toy(), path, settings={"system": Toy()})
 

@@ -378,10 +378,12 @@ def test_a_full_disk_fails_the_notebook_with_advice(folder: Path, tmp_path: Path
 def test_after_ctrl_c_the_rest_is_not_run(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def interrupted(*_: object, **__: object) -> None:
+    import papermill
+
+    def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("nbclient.NotebookClient.async_start_new_kernel", interrupted)
+    monkeypatch.setattr(papermill, "execute_notebook", interrupted)
     notebooks = [read_notebook(path) for path in list_notebooks(folder)[:3]]
     found = list(run_notebooks(notebooks, [{}] * 3, tmp_path))
     assert [outcome.status for outcome in found] == ["interrupted", "not run", "not run"]

@@ -33,7 +33,7 @@ from toy import Toy, ToyTwin
 from pnnlab.errors import RangeError, RunError, TrainingError
 from pnnlab.gradients import in_silico, physics_aware
 from pnnlab.layers import PhysicalLayer
-from pnnlab.protocols import PhysicalSystem, State
+from pnnlab.physical_system import PhysicalSystem, State
 from pnnlab.runs import Run, list_runs, read_journal, read_run, run
 from pnnlab.runs.checkpoints import DAMAGED, NEWEST, PREVIOUS, load_checkpoint
 from pnnlab.runs.journal import JOURNAL, reading
@@ -692,16 +692,16 @@ def test_run_and_each_session_tell_where_they_come_from(tmp_path: Path) -> None:
     Run.resume(folder, toy_training())
     with reading(folder) as (journal, row):
         sessions = journal.sessions()
-    assert row.description == "two toys"
-    assert "PhysicalLayer" in row.network
-    assert row.identity["settings"]["epochs"] == runners.SETTINGS.epochs
-    assert [session.id for session in sessions] == [1, 2]
-    assert all(session.provenance["torch"] == torch.__version__ for session in sessions)
-    assert all(session.began >= row.began for session in sessions)
+    assert row["description"] == "two toys"
+    assert "PhysicalLayer" in row["network"]
+    assert row["identity"]["settings"]["epochs"] == runners.SETTINGS.epochs
+    assert [session["id"] for session in sessions] == [1, 2]
+    assert all(session["provenance"]["torch"] == torch.__version__ for session in sessions)
+    assert all(session["began"] >= row["began"] for session in sessions)
 
 
 def checkpointed_step(begun: Run) -> int:
     with reading(begun.folder) as (_, row):
-        state = load_checkpoint(begun.folder / NEWEST, row.id, row.identity)
+        state = load_checkpoint(begun.folder / NEWEST, row["id"], row["identity"])
     step: int = state["step"]
     return step

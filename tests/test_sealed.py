@@ -39,8 +39,7 @@ def killed(folder: Path, *left: str) -> Path:
     records = begun.records()
     for _ in range(13):
         next(records)
-    with begun._open() as journal:
-        begun._commit(journal)
+    begun._write(checkpoint=False)
     folder.mkdir()
     for path in begun.folder.iterdir():
         if path.name in ("journal.sqlite", "checkpoint.pt", *left):

@@ -26,7 +26,7 @@ def test_delay_gain_and_offset_are_found_exactly(delay, gain):
     assert found.delay - 32 == pytest.approx(delay, abs=1e-9)
     assert found.gain == pytest.approx(gain)
     assert found.offset == pytest.approx(0.7)
-    assert found.likeness == pytest.approx(1)
+    assert found.correlation == pytest.approx(1)
 
 
 def test_noise_moves_the_delay_by_less_than_a_hundredth_of_a_sample():
@@ -41,14 +41,14 @@ def test_noise_moves_the_delay_by_less_than_a_hundredth_of_a_sample():
 
 def test_noise_alone_resembles_nothing():
     noise = np.random.default_rng(2).normal(size=160)
-    assert align(noise, waveform()[32:128]).likeness < 0.6
+    assert align(noise, waveform()[32:128]).correlation < 0.6
 
 
-def test_a_flat_record_has_no_gain_and_no_likeness():
+def test_a_flat_record_has_no_gain_and_no_correlation():
     found = align(np.full(160, 0.3), waveform()[32:128])
     assert found.gain == pytest.approx(0, abs=1e-9)
     assert found.offset == pytest.approx(0.3)
-    assert found.likeness == 0
+    assert found.correlation == 0
 
 
 def test_without_room_to_move_the_fraction_is_still_found():

@@ -14,6 +14,8 @@ from pnnlab.background import Session
 from pnnlab.errors import InstrumentError, RangeError, RunError
 from pnnlab.training import FitSettings, Record, Training
 
+THREAD = "pnnlab-training_0"
+
 
 class Device:
     """Remembers who drove it, and finds fault with two at a time."""
@@ -80,7 +82,7 @@ def test_tasks_take_turns_with_the_steps(
     session.start()
     first = session.do("alignment", lambda: device.drive("alignment"))
     second = session.do("look", lambda: device.drive("look"))
-    assert session.tasks[-1] == "look"
+    assert session.actions[-1] == "look"
     steps.let(1)
     assert first.result(5) == "alignment"
     assert second.result(5) == "look"
@@ -91,8 +93,8 @@ def test_tasks_take_turns_with_the_steps(
     third.result(5)
     order = [what for what, _ in device.log]
     assert [what for what in order if not what.startswith("step")] == ["alignment", "look", "again"]
-    assert {thread for _, thread in device.log} == {"pnnlab-training"}
-    assert session.tasks == ()
+    assert {thread for _, thread in device.log} == {THREAD}
+    assert session.actions == ()
 
 
 def test_a_paused_training_lends_its_device(
@@ -106,7 +108,7 @@ def test_a_paused_training_lends_its_device(
     assert session.do("look", lambda: device.drive("look")).result(5) == "look"
     assert session.status == "paused"
     assert steps.taken == held
-    assert device.log[-1] == ("look", "pnnlab-training")
+    assert device.log[-1] == ("look", THREAD)
 
 
 def test_without_a_training_a_task_runs_at_once_one_after_the_other(
@@ -121,14 +123,14 @@ def test_without_a_training_a_task_runs_at_once_one_after_the_other(
 
     first, second = session.do("long", long), session.do("short", lambda: device.drive("short"))
     assert begun.wait(5)
-    assert session.tasks == ("long", "short")
+    assert session.actions == ("long", "short")
     assert not second.done()
     with pytest.raises(TimeoutError):
         second.result(0)
     over.set()
     assert second.result(5) == "short"
     assert first.result() == "long"
-    assert device.log == [("long", "pnnlab-action"), ("short", "pnnlab-action")]
+    assert device.log == [("long", THREAD), ("short", THREAD)]
     assert session.status == "ready"
 
 
@@ -151,8 +153,8 @@ def test_a_training_that_begins_waits_for_the_task_that_has_the_device(
     assert first.result(5) == "long"
     second.result(5)
     wait_until(lambda: steps.taken == 3)
-    assert device.log[0] == ("long", "pnnlab-action")
-    assert device.log[1] == ("short", "pnnlab-training")
+    assert device.log[0] == ("long", THREAD)
+    assert device.log[1] == ("short", THREAD)
 
 
 def test_a_task_that_fails_is_told_and_the_training_goes_on(
@@ -205,7 +207,7 @@ def test_a_training_that_is_stopped_or_fails_refuses_what_waits(how: str) -> Non
     with pytest.raises(RunError, match=f"{how} before this began; ask for it again"):
         waiting.result(5)
     wait_until(lambda: session.status == how)
-    assert session.tasks == ()
+    assert session.actions == ()
     assert session.do("alignment", lambda: 1).result(5) == 1  # and later ones are carried out
 
 
@@ -219,14 +221,14 @@ def test_a_training_that_finishes_leaves_what_waits_to_be_carried_out() -> None:
     session = Session(Scripted(last_step()))
     session.start().join()
     assert session.status == "finished"
-    assert asked[0].result(5) == "pnnlab-action"
+    assert asked[0].result(5) == THREAD
 
 
 def test_observers_hear_of_beginning_and_end_and_callbacks_of_the_result(
     session: Session, caplog: pytest.LogCaptureFixture
 ) -> None:
     seen: list[tuple[str, ...]] = []
-    session.on_change(lambda: seen.append(session.tasks))
+    session.on_change(lambda: seen.append(session.actions))
     over = threading.Event()
     heard: list[str] = []
 

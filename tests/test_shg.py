@@ -12,9 +12,21 @@ from pnnlab import characterize, twins
 from pnnlab.errors import RangeError, ShapeError, TwinError
 from pnnlab.gradients import physics_aware
 from pnnlab.layers import PhysicalLayer, deep_pnn
-from pnnlab.systems import pulses
-from pnnlab.systems.pulses import BANDS, PIXELS, MaskProgramme
-from pnnlab.systems.shg import SHG, Built, SHGImperfections, fabricate, read, respond, shaped
+from pnnlab.systems.shg import (
+    BAND_THZ,
+    BANDS,
+    PIXELS,
+    SHG,
+    MaskProgramme,
+    SHGImperfections,
+    bands_of_pixels,
+    fabricate,
+    read,
+    respond,
+    shaped,
+    shaper,
+    spectrometer,
+)
 from pnnlab.systems.waves import Crystal, frequencies, propagate
 from pnnlab.twins import Mlp, NeuralSettings, NeuralTwin, PhysicsTwin, SHGEquations
 
@@ -52,18 +64,101 @@ def difference(first: Tensor, second: Tensor) -> float:
     return float((first - second).square().mean().sqrt() / second.std())
 
 
+# --- the mask, the shaper and the spectrometer
+
+
+def test_an_input_as_long_as_the_mask_sets_the_amplitudes_and_theta_the_phases():
+    x, theta = torch.rand(3, BANDS), torch.rand(BANDS)
+    amplitude, phase = MaskProgramme(phase_range=0.5).mask(x, theta)
+    assert torch.equal(amplitude, x)
+    flat = MaskProgramme(phase_range=0.5).mask(x, torch.full((BANDS,), 0.5))[1]
+    assert torch.allclose(phase - flat, theta[None] - 0.5, atol=1e-6)
+    each = MaskProgramme(phase_range=0.5).mask(x, theta.expand(3, -1))[1]
+    assert torch.equal(each, phase.expand(3, -1))
+
+
+@pytest.mark.parametrize("width", [1, 7, 12, 25, 49])
+def test_a_short_input_is_repeated_over_neighbours_as_evenly_as_they_go(width):
+    amplitude, _ = MaskProgramme().mask(torch.arange(1.0, width + 1)[None], torch.rand(BANDS))
+    counts = [int((amplitude == n).sum()) for n in range(1, width + 1)]
+    assert (amplitude.diff() >= 0).all()
+    assert sum(counts) == BANDS
+    assert max(counts) - min(counts) <= 1
+
+
+def test_input_and_parameters_can_alternate_as_amplitudes():
+    programme = MaskProgramme("amplitudes")
+    x, theta = torch.rand(3, 25), torch.rand(25)
+    amplitude, phase = programme.mask(x, theta)
+    assert torch.equal(amplitude[:, ::2], x)
+    assert torch.equal(amplitude[:, 1::2], theta.expand(3, -1))
+    assert phase.shape == (1, BANDS)
+
+
+def test_the_opposite_phases_are_no_longer_the_pulse_run_backwards():
+    """The mask's own chirp breaks that symmetry."""
+    phase = MaskProgramme().mask(torch.rand(1, BANDS), torch.full((BANDS,), 0.5))[1]
+    assert phase.max() > 0.5
+
+
+def test_the_shaper_adds_up_to_the_laser():
+    """Bands lie side by side: together they let everything through but at the aperture's ends."""
+    f = np.arange(-50, 51) * 0.1
+    laser = np.exp(-2 * np.log(2) * (f / 12) ** 2)
+    total = shaper(f).sum(0)
+    assert np.allclose(total / total[50], laser, atol=1e-3)
+    assert shaper(np.arange(-100, 101) * 0.1).sum() == pytest.approx(1)
+
+
+def test_a_band_reaches_its_neighbours_and_no_further():
+    f = (np.arange(BANDS) - (BANDS - 1) / 2) * BAND_THZ
+    response = shaper(f)
+    middle = response[25] / response[25, 25]
+    assert 0.1 < middle[26] < 0.3
+    assert middle[28] < 1e-3
+    moved = shaper(f, BAND_THZ)
+    assert np.argmax(moved[25]) == 24  # the colours moved up, so that a lower one meets the band
+
+
+def test_the_spectrometer_counts_all_light_in_its_window():
+    f = np.array([-3.0, -1.03, 0.0, 0.5, 2.9])
+    assert np.allclose(spectrometer(f).sum(1), 1, atol=1e-6)
+    assert spectrometer(np.array([6.0])).sum() < 1e-6
+    assert np.argmax(spectrometer(np.array([3.92]))) == PIXELS - 1
+
+
+def test_outputs_are_means_over_neighbouring_pixels():
+    pixels = torch.rand(4, PIXELS)
+    assert torch.equal(bands_of_pixels(pixels, PIXELS), pixels)
+    assert torch.allclose(bands_of_pixels(pixels, 10), pixels.view(4, 10, 5).mean(2))
+    assert torch.allclose(bands_of_pixels(torch.ones(2, PIXELS), 7), torch.ones(2, 7))
+
+
+def test_what_cannot_be_programmed_is_refused():
+    with pytest.raises(ShapeError, match="50 bands"):
+        MaskProgramme().check(51, 50)
+    with pytest.raises(ShapeError, match="25 bands"):
+        MaskProgramme("amplitudes").check(26, 50)
+    with pytest.raises(ShapeError, match="50 pixels"):
+        MaskProgramme().check(50, 51)
+    with pytest.raises(RangeError, match="trained"):
+        MaskProgramme("both")  # type: ignore[arg-type]
+    with pytest.raises(RangeError, match="phase_range"):
+        MaskProgramme(phase_range=4.0)
+
+
 # --- the read-out
 
 
 def test_full_scale_is_the_brightest_pixel_of_the_pulse_at_half_amplitude():
     half, flat = torch.full((1, BANDS), 0.5), torch.zeros(1, BANDS)
-    pulse = shaped(half.double(), flat.double(), pulses.shaper(frequencies()))
+    pulse = shaped(half.double(), flat.double(), shaper(frequencies()))
     assert float(read(propagate(pulse, Crystal())[1]).max()) == pytest.approx(1, abs=1e-3)
 
 
 def test_a_tenth_of_the_power_is_converted_at_random_drive():
     x, theta = torch.rand(200, BANDS), torch.rand(200, BANDS)
-    pulse = shaped(*MaskProgramme().mask(x, theta), pulses.shaper(frequencies()))
+    pulse = shaped(*MaskProgramme().mask(x, theta), shaper(frequencies()))
     harmonic = propagate(pulse, Crystal())[1]
     efficiency = harmonic.abs().square().sum(1) / pulse.abs().square().sum(1)
     assert 0.09 < efficiency.mean() < 0.13
@@ -90,14 +185,14 @@ def test_few_outputs_are_means_of_the_pixels():
     system = quiet()
     x, theta = shots(3, system)
     seven = system.reprogrammed(output_dim=7)(x, theta)
-    assert torch.allclose(seven, pulses.bands_of_pixels(system(x, theta), 7))
+    assert torch.allclose(seven, bands_of_pixels(system(x, theta), 7))
 
 
 # --- the unit
 
 
 def test_a_perfect_unit_with_the_nominal_crystal_is_its_equations(monkeypatch):
-    built = Built(Crystal(), np.ones(BANDS), (0.0, 0.0))
+    built = Crystal(), np.ones(BANDS), 0.0, 0.0
     monkeypatch.setattr("pnnlab.systems.shg.fabricate", lambda *_: built)
     system = quiet(imperfections=PERFECT)
     x, theta = shots(7, system)
@@ -107,16 +202,16 @@ def test_a_perfect_unit_with_the_nominal_crystal_is_its_equations(monkeypatch):
 
 
 def test_units_differ_within_tolerance_and_a_unit_is_always_the_same():
-    crystals = [fabricate(unit, SHGImperfections()).crystal for unit in (0, 0, 1)]
+    crystals = [fabricate(unit, SHGImperfections())[0] for unit in (0, 0, 1)]
     assert crystals[0] == crystals[1]
     first, second = (asdict(crystal) for crystal in crystals[1:])
     assert all(first[name] != second[name] for name in first)
     for unit in range(50):
-        built = fabricate(unit, SHGImperfections())
-        assert abs(built.crystal.length - 1) <= 0.1
-        assert abs(built.crystal.coupling / 1.6 - 1) <= 0.1
-        assert abs(built.crystal.centre - 6) <= 0.25
-    gains = np.stack([fabricate(unit, SHGImperfections()).gains for unit in range(50)])
+        crystal, *_ = fabricate(unit, SHGImperfections())
+        assert abs(crystal.length - 1) <= 0.1
+        assert abs(crystal.coupling / 1.6 - 1) <= 0.1
+        assert abs(crystal.centre - 6) <= 0.25
+    gains = np.stack([fabricate(unit, SHGImperfections())[1] for unit in range(50)])
     assert gains.std() == pytest.approx(0.03, rel=0.1)
 
 
@@ -214,7 +309,7 @@ def test_the_fit_finds_the_crystal_of_a_bench_without_imperfections():
     system = quiet(imperfections=PERFECT)
     data = characterize.collect(system, 100, seed=0)
     fit = twins.fit_physics(PhysicsTwin(system, SHGEquations()), data)
-    built, found = fabricate(0, PERFECT).crystal, fit.twin.constants
+    built, found = fabricate(0, PERFECT)[0], fit.twin.constants
     # Only what the crystal does in all its length can be told.
     assert found.coupling == pytest.approx(built.coupling * built.length, rel=5e-3)
     assert found.gvm == pytest.approx(built.gvm * built.length, rel=5e-3)

@@ -23,10 +23,9 @@ from pnnlab.training import (
     Objective,
     Training,
     accuracy,
-    at_limits,
     evaluate,
-    stuck,
 )
+from pnnlab.training.evaluation import at_limits, stuck
 from pnnlab.twins import CircuitEquations, PhysicsTwin
 
 

@@ -8,7 +8,7 @@ import torch
 from scipy import ndimage
 
 from pnnlab.errors import RangeError, ShapeError
-from pnnlab.tasks import Split, augmented, flipped, shrunk, transforms
+from pnnlab.tasks import Split, augmented, flipped, images, shrunk
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_a_seed_sets_the_copies_and_the_chunks_do_not(blobs, monkeypatch):
     whole = augmented(blobs, 2, seed=3)
     assert torch.equal(whole.x, augmented(blobs, 2, seed=3).x)
     assert not torch.equal(whole.x, augmented(blobs, 2, seed=4).x)
-    monkeypatch.setattr(transforms, "_CHUNK", 5)
+    monkeypatch.setattr(images, "_CHUNK", 5)
     assert torch.allclose(whole.x, augmented(blobs, 2, seed=3).x, atol=1e-6)
 
 
@@ -56,8 +56,8 @@ def test_zero_copies_are_the_images(blobs):
 def test_copies_are_moved_as_scipy_moves_them(blobs):
     """The same turn, scale and shift in scipy's pixels, rows before columns."""
     numbers = torch.tensor([[0.9, 0.2, 0.8, 0.1]]).expand(12, 4)
-    maps = transforms._affine_maps(numbers, 15.0, (0.1, 0.05), (0.9, 1.1))
-    moved = transforms._moved(blobs.x.view(-1, 1, 28, 28), maps)[:, 0]
+    maps = images._affine_maps(numbers, 15.0, (0.1, 0.05), (0.9, 1.1))
+    moved = images._moved(blobs.x.view(-1, 1, 28, 28), maps)[:, 0]
     angle, magnification = math.radians(12), 0.94
     shift = np.array([0.05 * -0.8 * 28, 0.1 * 0.6 * 28])  # rows, columns
     cos, sin = math.cos(angle) / magnification, math.sin(angle) / magnification

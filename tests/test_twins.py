@@ -20,7 +20,7 @@ from pnnlab import characterize, twins
 from pnnlab.errors import DataError, RangeError, TwinError
 from pnnlab.gradients import physics_aware
 from pnnlab.layers import PhysicalLayer
-from pnnlab.protocols import PhysicalSystem
+from pnnlab.physical_system import PhysicalSystem
 from pnnlab.systems import SHG, Circuit, Oscillators, Plate, multiplex
 from pnnlab.systems.circuit import CircuitConstants, CircuitImperfections, fabricate, oscillate
 from pnnlab.twins import (
@@ -326,18 +326,19 @@ def test_settings_are_checked() -> None:
 def test_gradients_of_an_exact_twin_agree_up_to_the_noise() -> None:
     quiet = Toy(noise=0, drift=0)
     held = characterize.shots(characterize.collect(quiet, 400, seed=0, smooth=1), "train")
-    exact = twins.gradient_agreement(quiet, Exact(quiet), held)
+    points = held.x[:64], held.theta[:64]
+    exact = twins.gradient_agreement(quiet, Exact(quiet), *points)
     assert exact.cosine == pytest.approx(1, abs=1e-3)
     assert exact.ceiling == pytest.approx(1, abs=1e-6)
     assert exact.relative_error < 0.03
-    larger = twins.gradient_agreement(quiet, Exact(quiet, 1.5), held)
+    larger = twins.gradient_agreement(quiet, Exact(quiet, 1.5), *points)
     assert larger.cosine == pytest.approx(exact.cosine, abs=1e-6)
     assert larger.relative_error == pytest.approx(0.5, rel=0.02)
-    opposite = twins.gradient_agreement(quiet, Exact(quiet, -1), held)
+    opposite = twins.gradient_agreement(quiet, Exact(quiet, -1), *points)
     assert opposite.cosine == pytest.approx(-exact.cosine)
 
     noisy = Toy(noise=0.1, drift=0)
-    blurred = twins.gradient_agreement(noisy, Exact(noisy), held, repeats=4)
+    blurred = twins.gradient_agreement(noisy, Exact(noisy), *points, repeats=4)
     assert blurred.ceiling < 0.9
     assert blurred.cosine == pytest.approx(blurred.ceiling, abs=0.02)
     assert blurred.device_passes == noisy.passes == 2 * 4 * 4 * 64

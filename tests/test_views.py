@@ -24,11 +24,12 @@ from pnnlab.background import Session
 from pnnlab.errors import RangeError, ShapeError
 from pnnlab.training import Record
 from pnnlab.views import Line, Panel, Picture, PlotGrid, TrainingDashboard, use_style
-from pnnlab.views.dashboard import board as dashboard_module
-from pnnlab.views.dashboard import error_html, tiles_html, training_panels
-from pnnlab.views.lineplot import number
+from pnnlab.views import dashboard as dashboard_module
+from pnnlab.views.dashboard import error_html, tiles_html
 from pnnlab.views.parts import count, duration
+from pnnlab.views.plotgrid import number
 from pnnlab.views.style import DARK_PALETTE, PALETTE
+from pnnlab.views.training_panels import training_panels
 
 TESTS = Path(__file__).parent
 
@@ -335,7 +336,7 @@ def test_a_running_session_is_followed(
     hand.let(7)
     wait_until(lambda: ">7 <small>" in dashboard._tiles.value)
     assert "Running" in dashboard._state.value
-    assert dashboard.plots.panels[0]["lines"][0]["n"] == 7
+    wait_until(lambda: dashboard.plots.panels[0]["lines"][0]["n"] == 7)
     hand.let(1000)
     wait_until(lambda: "Finished" in dashboard._state.value)
     assert ">100 <small>" in dashboard._tiles.value

@@ -15,11 +15,7 @@ NAMED = np.array([0, 1, 1, 1, 0, 2])
 
 
 def found() -> Confusion:
-    matrix = np.zeros((3, 3), dtype=np.int64)
-    np.add.at(matrix, (LABELS, NAMED), 1)
-    return Confusion(
-        matrix=matrix, targets=LABELS, predicted=NAMED, classes=("a", "b", "c"), device_passes=6
-    )
+    return Confusion(targets=LABELS, predicted=NAMED, classes=("a", "b", "c"), device_passes=6)
 
 
 def test_a_cell_shows_the_inputs_behind_it() -> None:
@@ -42,7 +38,6 @@ def test_a_cell_shows_the_inputs_behind_it() -> None:
 def test_inputs_that_are_no_images_are_curves_and_many_are_some() -> None:
     many = 100
     confused = Confusion(
-        matrix=np.array([[many]]),
         targets=np.zeros(many, np.int64),
         predicted=np.zeros(many, np.int64),
         classes=("only",),

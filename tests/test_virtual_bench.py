@@ -17,10 +17,10 @@ from pyvisa.resources import MessageBasedResource
 
 from pnnlab import cli
 from pnnlab.errors import InstrumentError, RangeError
-from pnnlab.systems.analog import AnalogPorts, Cable, Volts
+from pnnlab.systems.analog import AnalogPorts, Volts, cable
 from pnnlab.virtual_bench import VirtualBench, Wiring
+from pnnlab.virtual_bench.bench import InstrumentServer
 from pnnlab.virtual_bench.keysight33500 import Keysight33500
-from pnnlab.virtual_bench.server import InstrumentServer
 
 Trace: TypeAlias = NDArray[np.float64]
 WAVE = np.concatenate([np.linspace(-1, 1, 50), np.full(50, 0.5), np.linspace(1, -1, 50)])
@@ -62,17 +62,16 @@ RIGOL_SCOPE = (
 )
 
 
-class Smooth(AnalogPorts):
-    """One pole: a device with memory."""
+def smooth(volts: Volts) -> Volts:
+    """Respond as one pole: a device with memory."""
+    out, state = np.empty(len(volts)), 0.0
+    for index, value in enumerate(volts):
+        state += 0.2 * (value - state)
+        out[index] = state
+    return out
 
-    sample_s = 1e-6
 
-    def respond(self, volts: Volts) -> Volts:
-        out, state = np.empty(len(volts)), 0.0
-        for index, value in enumerate(volts):
-            state += 0.2 * (value - state)
-            out[index] = state
-        return out
+SMOOTH = AnalogPorts(1e-6, smooth)
 
 
 @contextmanager
@@ -139,11 +138,11 @@ def expected(times: Trace, response: Volts, delay_s: float) -> Trace:
 def test_a_waveform_goes_through_the_device(generator: str, scope: str) -> None:
     delay_s = 3e-6
     bench = VirtualBench(
-        Smooth(), generator=generator, oscilloscope=scope, noise=False, delay_s=delay_s
+        SMOOTH, generator=generator, oscilloscope=scope, noise=False, delay_s=delay_s
     )
     times, volts = shot(bench, generator, scope)
     drive = AMPLITUDE_V / 2 * np.concatenate([WAVE, np.full(100, WAVE[0])]) + OFFSET_V
-    wanted = expected(times, Smooth().respond(drive), delay_s)
+    wanted = expected(times, smooth(drive), delay_s)
     step = 8 / 199
     np.testing.assert_allclose(volts, wanted, atol=step / 2 + 2e-3)
     assert times[0] < -1e-5
@@ -152,7 +151,7 @@ def test_a_waveform_goes_through_the_device(generator: str, scope: str) -> None:
 
 
 def test_noise_is_that_of_the_data_sheet() -> None:
-    times, volts = shot(VirtualBench(Cable(), noise=True, seed=3))
+    times, volts = shot(VirtualBench(cable(), noise=True, seed=3))
     before = volts[times < 0]
     assert before.std() == pytest.approx(0.006 * 8, rel=0.15)
 
@@ -162,7 +161,7 @@ def test_noise_is_that_of_the_data_sheet() -> None:
     [(Wiring(inverted=True), -1.0), (Wiring(probe=10), 0.1), (Wiring(connected=False), 0.0)],
 )
 def test_what_is_wrong_with_the_cables_shows(wiring: Wiring, gain: float) -> None:
-    times, volts = shot(VirtualBench(Cable(), noise=False, wiring=wiring))
+    times, volts = shot(VirtualBench(cable(), noise=False, wiring=wiring))
     playing = (times > 2e-6) & (times < 148e-6)
     drive = AMPLITUDE_V / 2 * WAVE + OFFSET_V
     wanted = gain * expected(times, drive, 0.04e-6)
@@ -171,7 +170,7 @@ def test_what_is_wrong_with_the_cables_shows(wiring: Wiring, gain: float) -> Non
 
 @pytest.mark.parametrize("wiring", [Wiring(trigger=False), Wiring(swapped=True)])
 def test_without_a_trigger_or_a_drive(wiring: Wiring) -> None:
-    with both(VirtualBench(Cable(), noise=False, wiring=wiring)) as (source, screen):
+    with both(VirtualBench(cable(), noise=False, wiring=wiring)) as (source, screen):
         tell(source, (*KEYSIGHT_GENERATOR, *PLAY), waveform("keysight"))
         tell(screen, KEYSIGHT_SCOPE)
         tell(source, ("*TRG",))
@@ -182,7 +181,7 @@ def test_without_a_trigger_or_a_drive(wiring: Wiring) -> None:
 
 
 def test_an_output_that_is_off_drives_nothing() -> None:
-    with both(VirtualBench(Cable(), noise=False)) as (source, screen):
+    with both(VirtualBench(cable(), noise=False)) as (source, screen):
         tell(source, (*KEYSIGHT_GENERATOR, *PLAY, "OUTP OFF"), waveform("keysight"))
         tell(screen, KEYSIGHT_SCOPE)
         tell(source, ("*TRG",))
@@ -190,7 +189,7 @@ def test_an_output_that_is_off_drives_nothing() -> None:
 
 
 def test_a_generator_that_runs_freely_is_seen_at_once() -> None:
-    with both(VirtualBench(Cable(), noise=False)) as (source, screen):
+    with both(VirtualBench(cable(), noise=False)) as (source, screen):
         tell(source, ("OUTP:LOAD INF", "VOLT 2", "FREQ 10E3", "OUTP ON"))
         tell(screen, KEYSIGHT_SCOPE)
         times, volts = trace(screen, "keysight")
@@ -201,7 +200,7 @@ def test_a_generator_that_runs_freely_is_seen_at_once() -> None:
 
 
 def test_a_command_that_waits_lets_the_trigger_in() -> None:
-    bench = VirtualBench(Cable(), noise=False)
+    bench = VirtualBench(cable(), noise=False)
     with both(bench) as (source, screen):
         tell(source, (*KEYSIGHT_GENERATOR, *PLAY), waveform("keysight"))
         tell(screen, KEYSIGHT_SCOPE[:-1])
@@ -215,7 +214,7 @@ def test_a_command_that_waits_lets_the_trigger_in() -> None:
 
 
 def test_closing_ends_conversations_and_waiting() -> None:
-    bench = VirtualBench(Cable())
+    bench = VirtualBench(cable())
     threads = threading.active_count()
     port = int(bench.oscilloscope.split("::")[2])
     with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
@@ -240,11 +239,11 @@ def free_pair() -> int:
 
 
 def test_ports_can_be_chosen_and_may_be_taken() -> None:
-    with VirtualBench(Cable()) as first:
+    with VirtualBench(cable()) as first:
         port = int(first.generator.split("::")[2])
         with pytest.raises(InstrumentError, match=f"port {port}.*Port 0"):
-            VirtualBench(Cable(), port=port)
-    with VirtualBench(Cable(), port=free_pair()) as bench:
+            VirtualBench(cable(), port=port)
+    with VirtualBench(cable(), port=free_pair()) as bench:
         _, host, port, kind = bench.generator.split("::")
         assert (host, kind) == ("127.0.0.1", "SOCKET")
         assert bench.oscilloscope == f"TCPIP::127.0.0.1::{int(port) + 1}::SOCKET"
@@ -263,11 +262,11 @@ def test_a_server_that_others_can_reach_warns() -> None:
 @pytest.mark.parametrize("argument", ["generator", "oscilloscope"])
 def test_unknown_instruments_are_named(argument: str) -> None:
     with pytest.raises(RangeError, match="'keysight'"):
-        VirtualBench(Cable(), **{argument: "lecroy"})
+        VirtualBench(cable(), **{argument: "lecroy"})
 
 
 def test_a_client_that_vanishes_leaves_the_others_alone() -> None:
-    with VirtualBench(Cable()) as bench:
+    with VirtualBench(cable()) as bench:
         port = int(bench.generator.split("::")[2])
         with session(bench.generator) as source:
             for _ in range(5):
@@ -317,4 +316,4 @@ def test_the_command_says_what_is_wrong(capsys: pytest.CaptureFixture[str]) -> N
     assert cli.main(["virtual-bench", "--system", "cable", "--port", "99999"]) == cli.BAD_ARGUMENTS
     assert "port 99999" in capsys.readouterr().err
     assert cli.main(["virtual-bench", "--unit", "-1"]) == cli.BAD_ARGUMENTS
-    assert "numbered from 0" in capsys.readouterr().err
+    assert "at least 0" in capsys.readouterr().err

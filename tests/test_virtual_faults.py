@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from pnnlab.errors import RangeError
-from pnnlab.systems.analog import Cable
+from pnnlab.systems.analog import cable
 from pnnlab.virtual_bench import Faults, VirtualBench
-from pnnlab.virtual_bench.faults import KINDS, Dropped
+from pnnlab.virtual_bench.bench import KINDS
 from pnnlab.virtual_bench.infiniivision import InfiniiVision
 from pnnlab.virtual_bench.messages import Message
 from pnnlab.virtual_bench.oscilloscopes import Signal
@@ -47,7 +47,7 @@ def test_a_dropped_connection_may_have_done_its_work_or_not(scope: InfiniiVision
     done = set()
     for seed in range(20):
         scope.execute(Message("*RST"))
-        with pytest.raises(Dropped):
+        with pytest.raises(ConnectionAbortedError):
             Faults(seed, kinds=("drop",), mean_messages=1).execute(scope, Message(":TIM:RANG 1"))
         done.add(scope.get("width"))
     assert done == {1.0, 1e-3}
@@ -116,7 +116,7 @@ def history(seed: int) -> list[dict[str, int]]:
     happened = []
     for _ in range(100):
         for message in (ARM, WHO, READ):
-            with suppress(Dropped):
+            with suppress(ConnectionAbortedError):
                 faults.execute(scope, message)
             scope.receive(PULSE)
         happened.append(dict(faults.injected))
@@ -146,7 +146,7 @@ def test_nonsense_is_refused(options: dict[str, object]) -> None:
 
 
 def test_a_drop_over_the_network_ends_one_conversation() -> None:
-    with VirtualBench(Cable(), faults=only("drop")) as bench:
+    with VirtualBench(cable(), faults=only("drop")) as bench:
         with client(bench.generator) as first:
             first.sendall(b"*IDN?\n")
             assert first.recv(100) == b""
@@ -157,7 +157,7 @@ def test_a_drop_over_the_network_ends_one_conversation() -> None:
 
 def test_closing_the_bench_ends_a_stall() -> None:
     faults = only("stall", stall_s=60.0)
-    bench = VirtualBench(Cable(), faults=faults)
+    bench = VirtualBench(cable(), faults=faults)
     with client(bench.generator) as connection:
         connection.sendall(b"*IDN?\n")
         while not faults.injected:

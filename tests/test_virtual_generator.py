@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from malformed_messages import errors, said
+from malformed_messages import answered, errors
 
 from pnnlab.virtual_bench.afg3000 import Afg3000
 from pnnlab.virtual_bench.generators import Emission, SimulatedGenerator
@@ -14,7 +14,7 @@ POINTS = np.array([0.0, 0.25, 0.5, 1.0, 0.5, 0.25, 0.0, 0.0])
 
 
 def ask(generator: SimulatedGenerator, text: str) -> str:
-    return said(generator, f"{text}\n".encode(), []).decode().rstrip("\n")
+    return answered(generator, f"{text}\n".encode(), []).decode().rstrip("\n")
 
 
 def codes(generator: SimulatedGenerator) -> list[int]:
@@ -58,7 +58,7 @@ def test_keysight_takes_points_in_either_form_and_order(
 ) -> None:
     points = np.round(POINTS * 32767) if dac else POINTS
     header = f"FORM:BORD {order};:SOUR2:DATA:ARB{':DAC' if dac else ''} saw,".encode()
-    said(keysight, header + block(points.astype(kind).tobytes()) + b"\n", [])
+    answered(keysight, header + block(points.astype(kind).tobytes()) + b"\n", [])
     assert ask(keysight, "SOUR2:DATA:ATTR:POIN? saw;PTP? saw") == "+8;+1.000000000000000E+00"
     assert codes(keysight) == []
     np.testing.assert_allclose(keysight.arb(2, "SAW").points, POINTS, atol=1 / 32767)
@@ -74,21 +74,21 @@ def test_keysight_takes_points_that_are_written_out(keysight: Keysight33500) -> 
 def test_keysight_refuses_waveforms(keysight: Keysight33500) -> None:
     ask(keysight, "FORM:BORD SWAP")
     for data in (POINTS[:7], 1.01 * POINTS, np.full(8, np.nan), np.full(8, np.inf)):
-        said(keysight, b"DATA:ARB x," + block(data.astype("<f4").tobytes()) + b"\n", [])
+        answered(keysight, b"DATA:ARB x," + block(data.astype("<f4").tobytes()) + b"\n", [])
         assert codes(keysight) == [-222]
-    said(keysight, b"DATA:ARB x," + block(b"123") + b"\n", [])
+    answered(keysight, b"DATA:ARB x," + block(b"123") + b"\n", [])
     assert codes(keysight) == [-161]
     ask(keysight, "FUNC:ARB x")
     assert codes(keysight) == [785]
     half = b"DATA:ARB:DAC %s," + block(bytes(2 * 600_000)) + b"\n"
-    said(keysight, half % b"x" + half % b"x" + half % b"y", [])
+    answered(keysight, half % b"x" + half % b"x" + half % b"y", [])
     assert codes(keysight) == [786, 781]
     assert ask(keysight, "DATA:VOL:FREE?;CAT?") == '+400000;"EXP_RISE","X"'
     assert ask(keysight, "DATA:VOL:CLE;FREE?;:FUNC:ARB?") == '+1000000;"EXP_RISE"'
 
 
 def prepared(keysight: Keysight33500, points: np.ndarray) -> None:
-    said(
+    answered(
         keysight,
         b"FORM:BORD SWAP;:DATA:VOL:CLE;:DATA:ARB x,"
         + block(points.astype("<f4").tobytes())
@@ -162,7 +162,7 @@ def test_it_plays_when_it_is_asked_and_waits(keysight: Keysight33500) -> None:
 
 def test_tektronix_amplitude_is_that_of_all_codes(tektronix: Afg3000) -> None:
     data = np.array([0, 8191, 16382, 12286, 8191], ">u2")
-    said(tektronix, b"TRAC EMEM," + block(data.tobytes()) + b"\n", [])
+    answered(tektronix, b"TRAC EMEM," + block(data.tobytes()) + b"\n", [])
     ask(tektronix, "FUNC EMEM;FREQ 2e5;VOLT 2;VOLT:OFFS 1;:OUTP:STAT ON")
     assert codes(tektronix) == []
     emission = emitted(tektronix)
@@ -170,11 +170,11 @@ def test_tektronix_amplitude_is_that_of_all_codes(tektronix: Afg3000) -> None:
     assert emission.rate_hz == pytest.approx(1e6)
     assert math.isinf(emission.seconds)
     assert ask(tektronix, "DATA:POIN? EMEM") == "5"
-    assert said(tektronix, b"DATA? EMEM\n", []) == block(data.tobytes()) + b"\n"
+    assert answered(tektronix, b"DATA? EMEM\n", []) == block(data.tobytes()) + b"\n"
 
 
 def test_tektronix_refuses(tektronix: Afg3000) -> None:
-    said(tektronix, b"DATA EMEM,#12ab\nDATA EMEM,#13abc\nDATA USER1,#14abcd\n", [])
+    answered(tektronix, b"DATA EMEM,#12ab\nDATA EMEM,#13abc\nDATA USER1,#14abcd\n", [])
     assert codes(tektronix) == [-222, -161, -224]
     ask(tektronix, "DATA EMEM,12;:FUNC USER1;:FUNC EMEM;FREQ 20e6;:DATA:DEL EMEM")
     assert codes(tektronix) == [-104]

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from malformed_messages import errors, said
+from malformed_messages import answered, errors
 from numpy.typing import NDArray
 
 from pnnlab.virtual_bench.ds1000z import Ds1000z
@@ -21,7 +21,7 @@ RAMP = Signal(np.linspace(0, 4, 1001)[1:], 0.0, 1e-6, pulse_s=1e-3)  # 4 V in a 
 
 
 def ask(scope: SimulatedOscilloscope, text: str) -> str:
-    return said(scope, f"{text}\n".encode(), []).decode().rstrip("\n")
+    return answered(scope, f"{text}\n".encode(), []).decode().rstrip("\n")
 
 
 def codes(scope: SimulatedOscilloscope) -> list[int]:
@@ -29,7 +29,7 @@ def codes(scope: SimulatedOscilloscope) -> list[int]:
 
 
 def payload(scope: SimulatedOscilloscope, query: str = ":WAV:DATA?") -> bytes:
-    answer = said(scope, f"{query}\n".encode(), [])
+    answer = answered(scope, f"{query}\n".encode(), [])
     digits = int(answer[1:2])
     count = int(answer[2 : 2 + digits])
     assert answer[:1] == b"#"

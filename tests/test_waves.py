@@ -11,7 +11,7 @@ from scipy.integrate import solve_ivp
 from torch import Tensor
 
 from pnnlab.errors import ShapeError
-from pnnlab.systems.pulses import shaper
+from pnnlab.systems.shg import shaper
 from pnnlab.systems.waves import (
     GRID,
     SPACING_THZ,

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from pnnlab.protocols import SimulatedSystem, State
+from pnnlab.physical_system import SimulatedSystem, State
 
 
 def toy_response(x: Tensor, theta: Tensor, strength: float) -> Tensor:

@@ -1,20 +1,21 @@
-"""Get to know a device: how well it repeats itself, what it does, remembers, and how it drifts.
+"""Measure a device: its noise, response, memory and drift, and data sets to fit a twin to.
 
-Each measurement drives any `PhysicalSystem`, real or simulated, and returns what it saw as an
-`xarray.Dataset` with named dimensions, units, and a record of how it was made.
+Each measurement drives any `PhysicalSystem`, real or simulated, and returns an `xarray.Dataset`
+with named dimensions, units, and a record of how it was made.
 """
 
-from pnnlab.characterize.datasets import load, save
-from pnnlab.characterize.drives import (
+from pnnlab.characterize.datasets import (
     MeasuredShots,
     collect,
-    collecting,
-    join,
+    load,
     measured,
     random_drives,
+    save,
     shots,
 )
+from pnnlab.characterize.manual_control import ManualControl
 from pnnlab.characterize.measuring import (
+    central_difference,
     drift,
     memory,
     nmse,
@@ -24,11 +25,11 @@ from pnnlab.characterize.measuring import (
 )
 
 __all__ = [
+    "ManualControl",
     "MeasuredShots",
+    "central_difference",
     "collect",
-    "collecting",
     "drift",
-    "join",
     "load",
     "measured",
     "memory",

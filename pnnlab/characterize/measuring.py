@@ -1,18 +1,35 @@
 """What is measured of a device: repeatability, response, memory and drift."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
 
-from pnnlab.characterize.datasets import UNITS, attributes, counting
+from pnnlab.characterize.datasets import UNITS, attributes, repeated
 from pnnlab.errors import RangeError
+from pnnlab.physical_system import PhysicalSystem
 from pnnlab.plain import whole
-from pnnlab.protocols import PhysicalSystem
 
 CERTAIN = 4.0  # standard errors above which a response is believed
+
+
+def _dataset(
+    variables: Mapping[str, tuple[str, Any]],
+    coordinates: Mapping[str, Any],
+    record: dict[str, str | int | float],
+) -> xr.Dataset:
+    """Make a data set of variables as fractions of full scale; number what has no coordinate."""
+    dataset = xr.Dataset(
+        {name: (dims.split(), np.asarray(one), UNITS) for name, (dims, one) in variables.items()},
+        coordinates,
+        record,
+    )
+    rest = dataset.sizes.keys() - dataset.coords.keys()
+    return dataset.assign_coords({dim: np.arange(dataset.sizes[dim]) for dim in rest})
 
 
 def repeatability(
@@ -22,7 +39,6 @@ def repeatability(
 
     Parameters
     ----------
-    system : PhysicalSystem
     x : Tensor, (shots, input_dim), in [0, 1]
         At least two different inputs, or there is no signal to compare with.
     theta : Tensor, (param_dim,) or (shots, param_dim), in [0, 1]
@@ -38,26 +54,23 @@ def repeatability(
     repeats = whole("repeats", repeats, 2)
     whole("shots", len(x), 2)
     before = system.passes
-    y = torch.stack([system(x, theta) for _ in range(repeats)]).double()
+    y = repeated(system, x, theta, repeats).double()
     mean, variance = y.mean(0), y.var(0)
     noise = variance.mean()
     signal = (mean.var(0).mean() - noise / repeats).clamp_min(0).sqrt()
-    return xr.Dataset(
-        {
-            "mean": (("shot", "output"), mean.numpy(), UNITS),
-            "deviation": (("shot", "output"), variance.sqrt().numpy(), UNITS),
-            "noise_floor": ((), float(noise.sqrt()), UNITS),
-            "signal": ((), float(signal), UNITS),
-            "signal_to_noise": ((), float(signal / noise.sqrt()), UNITS),
-            "noise_ceiling": ((), noise_ceiling(y), UNITS),
-        },
-        counting(shot=len(x), output=system.output_dim),
-        attributes(system, before, "repeatability", repeats=repeats),
-    )
+    variables = {
+        "mean": ("shot output", mean),
+        "deviation": ("shot output", variance.sqrt()),
+        "noise_floor": ("", noise.sqrt()),
+        "signal": ("", signal),
+        "signal_to_noise": ("", signal / noise.sqrt()),
+        "noise_ceiling": ("", noise_ceiling(y)),
+    }
+    return _dataset(variables, {}, attributes(system, before, "repeatability", repeats=repeats))
 
 
 def nmse(modelled: Tensor, measured: Tensor) -> float:
-    """Squared error over the squared deviation of each output from its mean over the shots.
+    """Divide the squared error by the squared deviation of each output from its mean over shots.
 
     Both are (..., shots, outputs). 0 is perfect; 1 is what the constant mean would reach.
     """
@@ -67,13 +80,13 @@ def nmse(modelled: Tensor, measured: Tensor) -> float:
 
 
 def noise_ceiling(y: Tensor) -> float:
-    """Lowest `nmse` that a model without noise can reach against one noisy read-out.
+    """Find the lowest `nmse` that a model without noise can reach against one noisy read-out.
 
     Parameters
     ----------
     y : Tensor, (repeats, shots, outputs)
         The same shots, repeated. The ceiling is the noise's variance over the total variance;
-        NaN with a single repeat, which tells nothing about noise.
+        NaN with a single repeat, which has no measure of noise.
     """
     if len(y) < 2:
         return math.nan
@@ -112,22 +125,43 @@ def response_curves(
     whole("swept elements", len(inputs) + len(parameters), 1)
     before = system.passes
     values = torch.linspace(0, 1, points, dtype=x.dtype)
-    curves = []
-    for number, element in [(0, i) for i in inputs] + [(1, i) for i in parameters]:
-        swept = [x.repeat(points, 1), theta.repeat(points, 1)]
-        swept[number][:, element] = values
-        curves.append(torch.stack([system(*swept) for _ in range(repeats)]).double())
-    y = torch.stack(curves)
-    dims = ("element", "value", "output")
-    names = [f"x[{i}]" for i in inputs] + [f"theta[{i}]" for i in parameters]
-    return xr.Dataset(
-        {
-            "mean": (dims, y.mean(1).numpy(), UNITS),
-            "deviation": (dims, y.std(1).numpy(), UNITS),
-        },
-        {"element": names, "value": values.numpy()} | counting(output=system.output_dim),
+    names, curves = [], []
+    for side, element in [("x", i) for i in inputs] + [("theta", i) for i in parameters]:
+        swept = {"x": x.repeat(points, 1), "theta": theta.repeat(points, 1)}
+        swept[side][:, element] = values
+        names.append(f"{side}[{element}]")
+        curves.append(repeated(system, swept["x"], swept["theta"], repeats).double())
+    y, dims = torch.stack(curves), "element value output"
+    return _dataset(
+        {"mean": (dims, y.mean(1)), "deviation": (dims, y.std(1))},
+        {"element": names, "value": values.numpy()},
         attributes(system, before, "response curves", repeats=repeats),
     )
+
+
+def central_difference(
+    system: PhysicalSystem,
+    x: Tensor,
+    theta: Tensor,
+    dx: Tensor,
+    dtheta: Tensor,
+    *,
+    step: float,
+    repeats: int,
+) -> Tensor:
+    """Measure the device's derivative along a direction, (repeats, shots, outputs), float64.
+
+    Parameters
+    ----------
+    x, theta : Tensor, (shots, input_dim) and (shots, param_dim) or (param_dim,)
+        Working points, at least ``step`` times the direction inside [0, 1].
+    dx, dtheta : Tensor
+        The direction; they broadcast to ``x`` and ``theta``.
+    """
+    up, down = (
+        repeated(system, x + h * dx, theta + h * dtheta, repeats).double() for h in (step, -step)
+    )
+    return (up - down) / (2 * step)
 
 
 def memory(
@@ -140,7 +174,7 @@ def memory(
     repeats: int = 8,
     fraction: float = 0.01,
 ) -> xr.Dataset:
-    """How long the outputs remember one element of the input.
+    """Measure how long one element of the input acts on the outputs.
 
     Each element moves up and down by ``step`` around every working point; the outputs' response
     is the central difference, its variance from noise taken off. An input element and an output
@@ -165,9 +199,9 @@ def memory(
     -------
     Dataset
         ``jacobian``, (element, output), rms over the working points of dy/dx; ``response`` and
-        ``certain``, (lag,), its rms and the smallest response that could be told from noise;
+        ``certain``, (lag,), its rms and the smallest response distinguishable from noise;
         scalar ``length``: the first lag from which on nothing above ``fraction`` and above the
-        noise is left. ``limited_by`` of the record says which of the two ended it: if the
+        noise is left. ``limited_by`` of the record is which of the two ended it: if the
         ``"noise"``, more working points or repeats may find more.
     """
     repeats = whole("repeats", repeats, 2)
@@ -177,13 +211,12 @@ def memory(
     chosen = list(range(0, max(n // 2, 1), max(n // 16, 1)) if elements is None else elements)
     squares, errors = torch.zeros(2, len(chosen), m, dtype=torch.float64)
     for row, element in enumerate(chosen):
-        moved = x.clone()
-        centre = x[:, element].clamp(step, 1 - step)
-        ends = []
-        for sign in (1, -1):
-            moved[:, element] = centre + sign * step
-            ends.append(torch.stack([system(moved, theta) for _ in range(repeats)]).double())
-        slope = (ends[0] - ends[1]) / (2 * step)
+        centre, direction = x.clone(), torch.zeros_like(x[0])
+        centre[:, element] = x[:, element].clamp(step, 1 - step)
+        direction[element] = 1
+        slope = central_difference(
+            system, centre, theta, direction, torch.zeros_like(theta), step=step, repeats=repeats
+        )
         error = slope.var(0) / repeats
         squares[row], errors[row] = (slope.mean(0).square() - error).mean(0), error.mean(0)
     slots = (torch.arange(1, m + 1) * n) // m - 1
@@ -198,27 +231,26 @@ def memory(
             scatter = errors[here].mean() * math.sqrt(2 / (len(x) * int(here.sum())))
             certain[lag] = (CERTAIN * scatter).sqrt()
     peak = response.nan_to_num().max()
-    remembered = (response > fraction * peak) & (response > certain)
-    length = int(remembered.nonzero().max()) + 1 if remembered.any() else 0
-    blind = bool((certain[length:] > fraction * peak).any())
-    per_element = {"units": "output per input"}
-    return xr.Dataset(
-        {
-            "jacobian": (("element", "output"), squares.clamp_min(0).sqrt().numpy(), per_element),
-            "response": (("lag",), response.numpy(), per_element),
-            "certain": (("lag",), certain.numpy(), per_element),
-            "length": ((), length, {"units": "input elements"}),
-        },
-        {"element": chosen} | counting(output=m, lag=len(response)),
-        attributes(system, before, "memory", repeats=repeats, step=step, fraction=fraction)
-        | {"limited_by": "noise" if blind else "fraction"},
-    )
+    present = (response > fraction * peak) & (response > certain)
+    length = int(present.nonzero().max()) + 1 if present.any() else 0
+    limited_by = "noise" if (certain[length:] > fraction * peak).any() else "fraction"
+    variables = {
+        "jacobian": ("element output", squares.clamp_min(0).sqrt()),
+        "response": ("lag", response),
+        "certain": ("lag", certain),
+        "length": ("", length),
+    }
+    record = attributes(system, before, "memory", repeats=repeats, step=step, fraction=fraction)
+    dataset = _dataset(variables, {"element": chosen}, record | {"limited_by": limited_by})
+    for name, variable in dataset.data_vars.items():
+        variable.attrs["units"] = "input elements" if name == "length" else "output per input"
+    return dataset
 
 
 def drift(
     system: PhysicalSystem, x: Tensor, theta: Tensor, *, shots: int = 100_000, every: int = 1_000
 ) -> xr.Dataset:
-    """Repeat one reference shot for long, and tell slow change from noise.
+    """Repeat one reference shot for long, and separate slow change from noise.
 
     Parameters
     ----------
@@ -235,23 +267,18 @@ def drift(
         deviation, without the noise's share.
     """
     every = whole("every", every, 2)
-    whole("shots / every", shots // every, 2)
+    points = whole("shots / every", shots // every, 2)
     before = system.passes
     rows = x.expand(every, -1)
     mean, variance = [], []
-    for _ in range(shots // every):
+    for _ in range(points):
         y = system(rows, theta).double()
         mean.append(y.mean(0))
         variance.append(y.var(0))
     record, noise = torch.stack(mean), torch.stack(variance).mean()
     slow = (record.var(0).mean() - noise / every).clamp_min(0).sqrt()
-    return xr.Dataset(
-        {
-            "mean": (("shots", "output"), record.numpy(), UNITS),
-            "noise": ((), float(noise.sqrt()), UNITS),
-            "drift": ((), float(slow), UNITS),
-        },
-        {"shots": every * torch.arange(1, len(record) + 1).numpy()}
-        | counting(output=system.output_dim),
+    return _dataset(
+        {"mean": ("shots output", record), "noise": ("", noise.sqrt()), "drift": ("", slow)},
+        {"shots": every * np.arange(1, points + 1)},
         attributes(system, before, "drift", every=every),
     )

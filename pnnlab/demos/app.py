@@ -4,18 +4,19 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from html import escape
+from itertools import count
 from pathlib import Path
-from typing import Any, Protocol, final
+from typing import final
 
 import ipywidgets as widgets
 import torch
 
 from pnnlab.background import Session
-from pnnlab.characterize.probe import Probe
+from pnnlab.characterize import ManualControl
 from pnnlab.demos.inference import LiveInference
 from pnnlab.errors import PnnlabError, RunError, ShapeError
 from pnnlab.gradients import physics_aware
-from pnnlab.layers import calibrate, deep_pnn
+from pnnlab.layers import calibrate, deep_pnn, programmed
 from pnnlab.plain import seeded
 from pnnlab.results.baselines import calibration_inputs
 from pnnlab.runs import Run
@@ -26,33 +27,22 @@ from pnnlab.training import FitSettings, Record, Training
 from pnnlab.twins import CircuitEquations, PhysicsTwin
 from pnnlab.views.dashboard import TrainingDashboard
 from pnnlab.views.panel import DevicePanel
-from pnnlab.views.parts import discard, style_sheet
+from pnnlab.views.parts import View, alert, style_sheet
 from pnnlab.views.pastruns import PastRuns
 
 
-class Seen(Protocol):
-    """A view, as all of them here are."""
-
-    @property
-    def widget(self) -> widgets.Widget:
-        """What is placed on the page."""
-
-    def close(self) -> None:
-        """Take it off the page."""
-
-
 @final
-class LabApp:
-    """Views as tabs of one page, each made when it is first looked at.
+class LabApp(View):
+    """Views as tabs of one page, each made when its tab is first chosen.
 
     At the end of a cell it shows itself; ``pnnlab lab --app`` serves such a notebook as an app.
 
     Parameters
     ----------
     tabs : mapping of str to callable
-        By name of the tab, what makes its view, such as ``lambda: DevicePanel(probe)``. A view
-        that cannot be made says why in its place, and is tried again when its tab is chosen again.
-    title : str
+        By name of the tab, what makes its view, such as ``lambda: DevicePanel(control)``: anything
+        with a ``widget`` and a ``close()``. If it cannot be made the tab shows the error, and tries
+        again when it is chosen again.
     about : str
         What this lab is, in a line.
 
@@ -60,123 +50,74 @@ class LabApp:
     ----------
     widget : ipywidgets.VBox
         The whole page, to be placed in a layout of your own.
-    tabs : ipywidgets.Tab
     views : dict of str to view
         Those that were made.
-
-    Raises
-    ------
-    ShapeError
-        There is no tab.
     """
 
+    alt_text = "The lab on one page"
+
     def __init__(
-        self, tabs: Mapping[str, Callable[[], Seen]], *, title: str = "The lab", about: str = ""
+        self, tabs: Mapping[str, Callable[[], View]], *, title: str = "The lab", about: str = ""
     ) -> None:
         if not tabs:
             raise ShapeError("an app without tabs shows nothing: give it at least one view.")
         self._makers = dict(tabs)
-        self._making = threading.RLock()
-        self.views: dict[str, Seen] = {}
+        self._making = threading.RLock()  # callbacks come in any thread
+        self.views: dict[str, View] = {}
         self.tabs = widgets.Tab([widgets.VBox() for _ in tabs], titles=list(tabs), selected_index=0)
         head = widgets.HTML(f"<h1>{escape(title)}</h1><span>{escape(about)}</span>")
-        self.widget = widgets.VBox([style_sheet("app"), head, self.tabs])
-        self.widget.add_class("pnn-app")
-        self.tabs.observe(lambda change: self._open(change["new"]), "selected_index")
-        self._open(0)
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        bundle: dict[str, Any] = self.widget._repr_mimebundle_(**kwargs)
-        # The same words in every run; they stand in for the app where no widget can live.
-        return bundle | {"text/plain": "The lab on one page (alive in Jupyter)"}
-
-    def show(self, name: str) -> Seen:
-        """Turn to a tab, as a click on it does.
-
-        Returns
-        -------
-        view
-            What it shows.
-
-        Raises
-        ------
-        ShapeError
-            There is no such tab.
-        """
-        if name not in self._makers:
-            raise ShapeError(f"no tab {name!r}; there are {', '.join(self._makers)}.")
-        self.tabs.selected_index = list(self._makers).index(name)
-        with self._making:
-            if name not in self.views:
-                self._make(name)
-            return self.views[name]
+        page = [style_sheet("view", "app"), head, self.tabs]
+        self.widget = widgets.VBox(page).add_class("pnn-app")
+        self.tabs.observe(lambda _: self._open(), "selected_index")
+        self._open()
 
     def close(self) -> None:
         """Take everything off the page. What the views show goes on."""
         with self._making:
             for view in self.views.values():
                 view.close()
-            discard(self.widget)
+            super().close()
 
-    def _open(self, place: int | None) -> None:
-        """Make the view of a tab, or say in its place why there is none."""
-        if place is None:
-            return
-        name = list(self._makers)[place]
-        with self._making:  # callbacks come in any thread
-            if name in self.views:
+    def _open(self) -> None:
+        place = self.tabs.selected_index
+        with self._making:
+            if place is None or (name := self.tabs.titles[place]) in self.views:
                 return
             try:
-                self._make(name)
+                self.views[name] = self._makers[name]()
+                shown = self.views[name].widget
             except (PnnlabError, OSError) as error:
-                said = f'<div role="alert" class="pnn-error">{escape(str(error))}</div>'
-                self.tabs.children[place].children = (widgets.HTML(said),)
-
-    def _make(self, name: str) -> None:
-        view = self._makers[name]()
-        self.views[name] = view
-        self.tabs.children[list(self._makers).index(name)].children = (view.widget,)
+                shown = widgets.HTML(alert(error))
+            self.tabs.children[place].children = (shown,)
 
 
 def circuit_lab(
     root: str | Path = "results", *, unit: int = 0, seed: int = 0, epochs: int = 40
 ) -> LabApp:
-    """A lab to touch, on a simulated RLC-transistor board that learns to read handwritten digits.
+    """A lab on a simulated RLC-transistor board that learns to read handwritten digits.
 
     The network is that of the tour. Its twins know the board from its data sheet alone, so there
-    is a gap to be seen, and something to refit.
+    is a gap to show, and something to refit.
 
-    Parameters
-    ----------
-    root : path
-        Folder of the runs. A run gets a folder of its own in it once it is started.
-    unit : int
-        Which fabricated copy of the board.
-    seed : int
-    epochs : int
+    ``root`` is the folder of the runs, ``unit`` the number of the fabricated copy of the board.
     """
-    board = Circuit(unit, input_dim=64, replays=4, output_dim=64, seed=seed)
-    systems = [
-        board,
-        board.reprogrammed(replays=4, output_dim=64),
-        board.reprogrammed(replays=10, output_dim=10),
-    ]
-    twins = [PhysicsTwin(system, CircuitEquations(system.replays)) for system in systems]
+    unit_of = partial(Circuit, input_dim=64, replays=4, output_dim=64)
+    board = unit_of(unit, seed=seed)
+    twin = PhysicsTwin(board, CircuitEquations(board.replays))
+    systems, twins = programmed(board, twin, [(4, 64), (4, 64), (10, 10)])
     task = digits()
     network = deep_pnn(systems, twins, physics_aware, seed=seed)
     calibrate(network, calibration_inputs(task))
     settings = FitSettings(epochs=epochs, batch_size=32, learning_rate=0.01, seed=seed)
     training = Training(network, task, settings)
-    session = kept_session(user_path(root), training, "digits")
-    # The same board, counted by itself: what a visitor asks of it is no cost of the training.
-    touched = board.reprogrammed(replays=4, output_dim=64)
+    session = Session(RunOnStart(user_path(root), "digits", training))
     images = {f"Digit {task.test.targets[i]}": task.test.x[i] for i in range(3)}
     first = torch.rand(board.param_dim, generator=seeded(seed))
 
     def panel() -> DevicePanel:
-        probe = Probe(touched, twins[0], x=task.test.x[0], theta=first)
-        other = partial(Circuit, input_dim=64, replays=4, output_dim=64)
-        return DevicePanel(probe, units=other, presets=images, session=session)
+        # Its passes are counted apart: those of visitors are no cost of the training.
+        control = ManualControl(board, twin, x=task.test.x[0], theta=first)
+        return DevicePanel(control, units=unit_of, presets=images, session=session)
 
     return LabApp(
         {
@@ -185,34 +126,32 @@ def circuit_lab(
             "Live inference": lambda: LiveInference(network, task, session=session),
             "Past runs": lambda: PastRuns(root),
         },
-        about=f"{board.name}, unit {unit}, simulated: touch it, train it, look at what it learned.",
+        about=f"{board.name}, unit {unit}, simulated: try it, train it, look at what it learned.",
     )
 
 
-def kept_session(root: Path, training: Training, name: str) -> Session:
-    """A session whose run makes its folder below ``root`` when it is started, not before.
+@final
+class RunOnStart:
+    """A run that makes its folder below ``root`` before its first step, not earlier.
 
     The folder is ``name`` with the first number that is free.
     """
-    return Session(_LateRun(root, training, name))
 
-
-class _LateRun:
-    """A run that has no folder before its first step."""
-
-    def __init__(self, root: Path, training: Training, name: str) -> None:
+    def __init__(self, root: Path, name: str, training: Training) -> None:
         self.training = training
         self._root, self._name = root, name
         self._run: Run | None = None
 
     def records(self) -> Iterator[Record]:
+        """Go on from where the training stands, one record a step."""
         if self._run is None:
-            numbers = (self._root / f"{self._name}-{n:03d}" for n in range(1, 100_000))
-            folder = next(folder for folder in numbers if not folder.exists())
+            folders = (self._root / f"{self._name}-{n:03d}" for n in count(1))
+            folder = next(folder for folder in folders if not folder.exists())
             self._run = Run.create(folder, self.training)
         yield from self._run.records()
 
     def checkpoint(self) -> None:
+        """Write a checkpoint of the run."""
         if self._run is None:
             raise RunError("the run has no folder before its first step.")
         self._run.checkpoint()

@@ -10,8 +10,8 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from pnnlab.errors import DataError, ShapeError
+from pnnlab.tasks.images import check_side, shrunk
 from pnnlab.tasks.task import Split, Task
-from pnnlab.tasks.transforms import check_side, shrunk
 
 Array = NDArray[np.float64]
 
@@ -21,24 +21,12 @@ SMALLEST = 0.1  # of the pad: what is smaller is a mark, and not magnified into 
 
 @dataclass(frozen=True, kw_only=True)
 class Frame:
-    """How the images of a set sit in their frame.
+    """How the images of a set sit in their frame; sizes in pixels."""
 
-    Attributes
-    ----------
-    side : int
-        Width and height of the image, pixels.
-    box : int
-        What the longer edge of a drawing is scaled to, pixels, ink included.
-    pen : float
-        Width of the pen, pixels.
-    by_mass : bool
-        The centre of the ink's mass lies in the middle, or else the centre of its outline.
-    """
-
-    side: int
-    box: int
-    pen: float
-    by_mass: bool
+    side: int  # width and height of the image
+    box: int  # what the longer edge of a drawing is scaled to, ink included
+    pen: float  # width of the pen
+    by_mass: bool  # whether the centre of the ink's mass lies in the middle, or of its outline
 
 
 MNIST_FRAME = Frame(side=28, box=20, pen=2.4, by_mass=True)
@@ -55,31 +43,12 @@ FULL_FRAME = Frame(side=28, box=28, pen=2.4, by_mass=False)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Drawing:
-    """From strokes to the features of a task, and from features to an image to look at.
+    """From strokes to the features of a task, and from features to an image."""
 
-    Parameters
-    ----------
-    side : int
-        The task's images are ``side`` by ``side`` pixels.
-    frame : Frame
-        Of the images that they were made from; ``side`` divides its side.
-    subsample : bool
-        How they were made smaller; see `pnnlab.tasks.shrunk`.
-    order : Tensor, (side * side,), int64, or None
-        The pixel that each feature shows, if they do not go row by row.
-
-    Raises
-    ------
-    RangeError
-        ``side`` does not divide the side of the frame.
-    ShapeError
-        ``order`` does not name every pixel once.
-    """
-
-    side: int
-    frame: Frame = MNIST_FRAME
-    subsample: bool = False
-    order: Tensor | None = None
+    side: int  # the task's images are side by side pixels
+    frame: Frame = MNIST_FRAME  # of the images that they were made from
+    subsample: bool = False  # how they were made smaller; see `pnnlab.tasks.shrunk`
+    order: Tensor | None = None  # pixel of each feature, (side * side,), if not row by row
 
     def __post_init__(self) -> None:
         check_side(self.side, self.frame.side)
@@ -91,17 +60,14 @@ class Drawing:
             )
 
     def features(self, strokes: Sequence[ArrayLike]) -> Tensor:
-        """What a network of the task is given of ``strokes``; (side * side,), float32, in [0, 1].
-
-        Errors as of `inked`.
-        """
+        """Features of ``strokes``, as of `inked`; (side * side,), float32, in [0, 1]."""
         image = torch.tensor(inked(strokes, self.frame), dtype=torch.float32)
         whole = Split(image.view(1, -1), torch.zeros(1, dtype=torch.int64))
         x = shrunk(whole, self.side, subsample=self.subsample).x[0]
         return x if self.order is None else x[self.order]
 
     def image(self, x: Tensor) -> Array:
-        """The features ``x``, (side * side,), as an image to look at; (side, side)."""
+        """The features ``x``, (side * side,), as an image, (side, side)."""
         pixels = x.detach().double().cpu()
         if self.order is not None:
             pixels = torch.empty_like(pixels).scatter_(0, self.order, pixels)
@@ -109,41 +75,22 @@ class Drawing:
         return image
 
 
-def drawing_for(
-    task: Task, *, subsample: bool = False, order: Tensor | None = None
-) -> Drawing | None:
+def drawing_for(task: Task) -> Drawing | None:
     """How to draw for one of the tasks of this package; None if its examples are no images."""
     if task.side is None:
         return None
-    frame = FULL_FRAME
+    frame = OPTICAL_FRAME if task.name == "digits" else FULL_FRAME
     if task.name.startswith("mnist"):
         frame = MNIST_FRAME
-    elif task.name == "digits":
-        frame = OPTICAL_FRAME
-    return Drawing(side=task.side, frame=frame, subsample=subsample, order=order)
+    return Drawing(side=task.side, frame=frame)
 
 
 def inked(strokes: Sequence[ArrayLike], frame: Frame = MNIST_FRAME) -> Array:
     """Draw ``strokes`` with a round pen, scaled and placed as ``frame`` says.
 
-    However large the drawing, the pen is as wide: it is the line that is scaled.
-
-    Parameters
-    ----------
-    strokes : sequence of array_like, each (points, 2)
-        From left to right and from top to bottom, in widths of the pad. One point is a dot.
-
-    Returns
-    -------
-    array, (side, side), in [0, 1]
-        1 is ink.
-
-    Raises
-    ------
-    DataError
-        There is no stroke.
-    ShapeError
-        A stroke is not a list of points.
+    Each stroke, (points, 2), goes from left to right and from top to bottom, in widths of the pad;
+    one point is a dot. Gives (side, side), in [0, 1]; 1 is ink. However large the drawing, the pen
+    is as wide: it is the line that is scaled.
     """
     lines = [np.asarray(stroke, dtype=np.float64) for stroke in strokes]
     if not lines:

@@ -4,7 +4,6 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from html import escape
-from typing import Any
 
 import ipywidgets as widgets
 import numpy as np
@@ -14,171 +13,43 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from pnnlab.background import Session
-from pnnlab.demos.drawing import Drawing
-from pnnlab.demos.inputs import Given, Input, input_for
+from pnnlab.demos.drawing import Drawing, drawing_for
+from pnnlab.demos.inputs import Example, ImageInput, Input, PlainInput, VowelInput
 from pnnlab.errors import DataError, PnnlabError
 from pnnlab.layers import physical_layers
-from pnnlab.protocols import SimulatedSystem
+from pnnlab.physical_system import SimulatedSystem
 from pnnlab.tasks import Task
-from pnnlab.training import Journey, Stage, journey
+from pnnlab.training import Inference, LayerResponse, infer
 from pnnlab.views.controls import OneOf
-from pnnlab.views.lineplot import Line, Panel, number
-from pnnlab.views.parts import LatestRequests, button, count, discard, percent, style_sheet
-from pnnlab.views.plotgrid import PlotGrid
+from pnnlab.views.parts import LatestRequests, View, button, count, percent, show_error, style_sheet
+from pnnlab.views.plotgrid import Line, Panel, PlotGrid, number
 from pnnlab.views.style import PALETTE, STYLE, Picture
 
 READ_OUT = "read-out y (full scale)"
 FEW = 60  # points that are marked one by one
-Name = Callable[[int], str]
-
-
-def read_out_panel(stage: Stage) -> Panel:
-    """What the device gave, and the twin beside it."""
-    lines = [_line("device", stage.measured, "blue")]
-    if stage.modelled is not None:
-        lines.append(_line("twin", stage.modelled, "vermillion", dash=(6, 3)))
-    gap = "" if stage.gap is None else f" · gap {number(100 * stage.gap)} %"
-    return Panel(
-        title=f"Layer {stage.name}{gap}",
-        x_label=f"output{_of_shots(stage)}",
-        y_label=READ_OUT,
-        lines=lines,
-    )
-
-
-def drive_panel(stage: Stage) -> Panel:
-    """What went into the device."""
-    clamped = f" · {percent(stage.clamped)} clamped" if stage.clamped else ""
-    return Panel(
-        title=f"Layer {stage.name}{clamped}",
-        x_label=f"input{_of_shots(stage)}",
-        y_label="drive x (of its range)",
-        lines=[_line("drive", stage.drive, "green")],
-        y_range=(0.0, 1.02),
-    )
-
-
-def waiting_panel(number_of_layer: int) -> Panel:
-    """A layer that nothing has gone through yet."""
-    return Panel(
-        title=f"Layer {number_of_layer}",
-        x_label="output",
-        y_label=READ_OUT,
-        note="nothing sent yet",
-    )
-
-
-def verdict(went: Journey, given: Given, name: Name) -> str:
-    """What the network says, in words."""
-    sure = percent(float(went.probabilities[went.winner]))
-    where = "The device reads" if went.stages else "The network reads"
-    said = f"{where} {name(went.winner)}, {sure} sure"
-    if given.label is not None:
-        right = given.label == went.winner
-        said += ", and is right" if right else f", but it is {name(given.label)}"
-    if went.twin_probabilities is None:
-        return f"{said}."
-    best = int(went.twin_probabilities.argmax())
-    alone = percent(float(went.twin_probabilities[best]))
-    return f"{said}. Its twin alone would read {name(best)}, {alone} sure."
-
-
-def verdict_html(went: Journey, given: Given, source: Input) -> str:
-    """`verdict`, spoken by screen readers, with the winner large."""
-    mark = "" if given.label is None else ("✓" if given.label == went.winner else "✗")
-    return (
-        f'<div role="status" class="pnn-verdict"><b aria-hidden="true">'
-        f"{escape(source.short(went.winner))} {mark}</b>"
-        f"<span>{escape(verdict(went, given, source.name))}</span></div>"
-    )
-
-
-def odds_html(went: Journey, name: Name) -> str:
-    """Every class with its probability, a bar as long, and a tick where the twin sees it."""
-    twin = went.twin_probabilities
-    rows = []
-    for label, chance in enumerate(went.probabilities.tolist()):
-        tick = spoken = ""
-        if twin is not None:
-            tick = f'<u style="left:{100 * float(twin[label]):.1f}%"></u>'
-            spoken = f'<small class="pnn-spoken">, twin {percent(float(twin[label]))}</small>'
-        first = ' class="pnn-first"' if label == went.winner else ""
-        rows.append(
-            f"<li{first}><span>{escape(name(label))}</span>"
-            f'<i><em style="width:{100 * chance:.1f}%"></em>{tick}</i>'
-            f"<span>{percent(chance)}{spoken}</span></li>"
-        )
-    key = "" if twin is None else '<p aria-hidden="true"><i></i> device <u></u> twin alone</p>'
-    return f'<ul class="pnn-odds" aria-label="Probability of each class">{"".join(rows)}</ul>{key}'
-
-
-def travel_figure(source: Input, given: Given, went: Journey, passes: int) -> Picture:
-    """The journey as a still picture: the example, the read-outs of the layers, the classes."""
-    rows = 1 + (len(went.stages) + 1) // 2
-    with rc_context(dict(STYLE)):
-        figure = Figure(figsize=(9.6, 0.6 + 2.7 * rows), layout="constrained")
-        grid = figure.subplots(rows, 2, squeeze=False)
-        source.draw(grid[0, 0], given)
-        _odds(grid[0, 1], went, source.short)
-        for place, axes in enumerate(grid[1:].flat):
-            if place < len(went.stages):
-                read_out_panel(went.stages[place]).draw(axes)
-            else:
-                axes.remove()
-        spent = f"   ·   {passes} device passes" if went.stages else ""
-        said = f"{verdict(went, given, source.name)}{spent}"
-        figure.suptitle(said, fontsize=10, x=0.01, ha="left")
-    return Picture(figure)
-
-
-def _odds(axes: Axes, went: Journey, name: Name) -> None:
-    labels = np.arange(len(went.probabilities))
-    shown = axes.bar(labels, 100 * went.probabilities.numpy(), 0.6, color=PALETTE["blue"])
-    shown[went.winner].set_edgecolor("black")
-    shown[0].set_label("device" if went.stages else "network")
-    if went.twin_probabilities is not None:
-        twin = 100 * went.twin_probabilities.numpy()
-        axes.plot(labels, twin, "_", ms=14, mew=2, color=PALETTE["vermillion"], label="twin alone")
-    axes.set(title="Out: class probabilities", ylabel="probability (%)", ylim=(0, 105))
-    axes.set_xticks(labels, [name(label) for label in labels.tolist()])
-    axes.legend(fontsize="small")
-
-
-def _line(label: str, values: Tensor, color: str, dash: tuple[int, ...] = ()) -> Line:
-    y = values.detach().double().cpu().flatten().numpy()
-    x = np.arange(len(y))
-    return Line(label=label, x=x, y=y, color=color, dash=dash, markers=len(y) <= FEW)
-
-
-def _of_shots(stage: Stage) -> str:
-    return f", {len(stage.drive)} shots in a row" if len(stage.drive) > 1 else ""
-
-
+FORMANT_TASKS = ("vowels", "hillenbrand-vowels")  # whose features formant_features scales
 NOTHING = '<div role="status" class="pnn-verdict"><span>Nothing sent yet.</span></div>'
-SHOWN = (("Read-outs", read_out_panel), ("Drives", drive_panel))
 
 
-class LiveInference:
-    """A trained network under a visitor's hands: what goes in, what each layer does, what it reads.
+class LiveInference(View):
+    """A trained network to try out: what goes in, what each layer does, which class it names.
 
     At the end of a cell it shows itself. A digit is drawn or chosen, a vowel said or chosen; then
-    it goes through the devices of the network, and the twins show beside them. Nothing is driven
-    before something is asked for. A device that is real, or that a training uses, is driven when
-    a stroke has ended; a simulated one already while it is drawn.
+    it goes through the devices of the network, with the twins beside them. A device that is real,
+    or that a training uses, is driven when a stroke has ended; a simulated one already while it is
+    drawn.
 
     Parameters
     ----------
     network : nn.Module
         Trained on ``task``. It is used and never changed.
-    task : Task
-        Says how examples look, what the classes are called, and offers its test split.
     drawing : Drawing, optional
         How strokes become features, if the task's pixels are subsampled or in an order of their
-        own; by default as `pnnlab.demos.drawing.drawing_for` says.
+        own, such as ``dataclasses.replace(drawing_for(task), subsample=True)``.
     speakers : str
-        Who speaks, ``"women"``, ``"men"`` or ``"children"``, as the task was made: of vowels alone.
+        Whose vowels the task has: ``"women"``, ``"men"`` or ``"children"``.
     session : Session, optional
-        A training that uses the same devices; it is asked for a moment between two steps.
+        A training that uses the same devices; an example is sent between two of its steps.
 
     Attributes
     ----------
@@ -186,15 +57,17 @@ class LiveInference:
         The whole view, to be placed in a layout of your own.
     source : Input
         Pad or microphone, and the examples to choose from.
-    journey : Journey or None
-        The last one.
+    inference : Inference or None
+        What became of the last example.
     passes : int
-        Device passes that all journeys of this view have cost.
+        Device passes of this view in all.
 
     Examples
     --------
     >>> LiveInference(training.network, task).choose(0)  # doctest: +SKIP
     """
+
+    alt_text = "Live inference"
 
     def __init__(
         self,
@@ -207,137 +80,207 @@ class LiveInference:
     ) -> None:
         self.network = network
         self.session = session
-        self.journey: Journey | None = None
+        self.inference: Inference | None = None
         self.passes = 0
         self.requests = LatestRequests()
         layers = physical_layers(network)
-        simulated = all(isinstance(layer.system, SimulatedSystem) for layer in layers)
-        self.source = input_for(
-            task,
-            self._ask,
-            drawing=drawing,
-            speakers=speakers,
-            continuous=simulated and session is None,
-        )
-        self._given: Given | None = None
-        self._travelling = threading.Lock()
+        drawing = drawing or drawing_for(task)
+        self.source: Input
+        if drawing is not None:
+            simulated = all(isinstance(layer.system, SimulatedSystem) for layer in layers)
+            live = simulated and session is None
+            self.source = ImageInput(task, self._request, drawing, continuous=live)
+        elif task.name in FORMANT_TASKS:
+            self.source = VowelInput(task, self._request, speakers)
+        else:
+            self.source = PlainInput(task, self._request)
+        self._example: Example | None = None
+        self._sending = threading.Lock()
         self.again = button("Send again", "refresh", self._on_again)
         self.again.disabled = True
-        self.shown = OneOf({name: name for name, _ in SHOWN})
-        self.shown.observe(lambda _: self._show_stages(), "value")
+        self.shown = OneOf({"Read-outs": "Read-outs", "Drives": "Drives"})
+        self.shown.observe(lambda _: self._show_layers(), "value")
         self.plots = PlotGrid()
-        self.plots.show([waiting_panel(number) for number in range(1, len(layers) + 1)])
-        self._verdict, self._odds = widgets.HTML(), widgets.HTML()
-        self._cost, self._refusal = widgets.HTML(), widgets.HTML()
-        self._verdict.value = (
-            '<div role="status" class="pnn-verdict"><span>Nothing sent yet.</span></div>'
-        )
+        waiting = partial(Panel, x_label="output", y_label=READ_OUT, note="nothing sent yet")
+        self.plots.show([waiting(title=f"Layer {n}") for n in range(1, len(layers) + 1)])
+        self._verdict, self._odds, self._refusal = (widgets.HTML() for _ in range(3))
+        self._verdict.value = NOTHING
+        self._cost = widgets.HTML("<span>0 device passes so far</span>")
+        if not layers:
+            self._cost.value = "A digital network: no device is driven."
         self.widget = self._laid_out()
-        self._refuse("")
-        self._count()
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        bundle: dict[str, Any] = self.widget._repr_mimebundle_(**kwargs)
-        # The same words in every run; they stand in for the view where no widget can live.
-        return bundle | {"text/plain": "Live inference (alive in Jupyter)"}
+        show_error(self._refusal, "")
 
     def choose(self, row: int) -> "LiveInference":
-        """Send a test example through, and wait until it has arrived.
+        """Send a test example through, wait for it, and return this view.
 
-        Raises
-        ------
-        DataError
-            The test split has no such row.
-        PnnlabError
-            Whatever a device refused.
+        Raises `DataError` if the test split has no such row, and whatever a device refuses.
         """
         test = self.source.task.test
         if not 0 <= row < len(test):
             raise DataError(f"row is {row}; the test split has rows 0 to {len(test) - 1}.")
-        self._travel(self.source.example(row))
+        self._send(self.source.example(row))
         return self
 
     def figure(self) -> Picture:
-        """What the view shows now, as a still picture that every viewer can show.
-
-        Raises
-        ------
-        DataError
-            Nothing has been sent yet.
-        """
-        if self.journey is None or self._given is None:
+        """What the view shows now, as a still picture; `DataError` before anything was sent."""
+        result = self.inference
+        if result is None or self._example is None:
             raise DataError("nothing has been sent yet: choose(0) sends the first test example.")
-        return travel_figure(self.source, self._given, self.journey, self.passes)
+        rows = 1 + (len(result.responses) + 1) // 2
+        with rc_context(dict(STYLE)):
+            figure = Figure(figsize=(9.6, 0.6 + 2.7 * rows), layout="constrained")
+            grid = figure.subplots(rows, 2, squeeze=False)
+            self.source.draw(grid[0, 0], self._example)
+            _draw_odds(grid[0, 1], result, self.source.short)
+            for place, axes in enumerate(grid[1:].flat):
+                if place < len(result.responses):
+                    _read_out_panel(result.responses[place]).draw(axes)
+                else:
+                    axes.remove()
+            spent = f"   ·   {self.passes} device passes" if result.responses else ""
+            title = _verdict(result, self._example.label, self.source.name) + spent
+            figure.suptitle(title, fontsize=10, x=0.01, ha="left")
+        return Picture(figure)
 
     def close(self) -> None:
         """Take the widgets off the page. The network stays as it is."""
         self.requests.forget()
-        discard(self.widget)
+        super().close()
 
-    def _ask(self, given: Given) -> None:
+    def _request(self, example: Example) -> None:
         """Send an example soon; of several that wait, only the newest is sent."""
-        self.requests.ask("journey", partial(self._try, given))
+        self.requests.ask("inference", partial(self._try, example))
 
     def _on_again(self) -> None:
-        if self._given is not None:
-            self._ask(self._given)
+        if self._example is not None:
+            self._request(self._example)
 
-    def _try(self, given: Given) -> None:
-        """Send an example, or say in place why that is refused."""
+    def _try(self, example: Example) -> None:
         try:
-            self._travel(given)
+            self._send(example)
         except (PnnlabError, OSError, RuntimeError) as error:  # torch's own are RuntimeErrors
-            self._refuse(str(error))
+            show_error(self._refusal, error)
 
-    def _travel(self, given: Given) -> None:
-        with self._travelling:
-            act = partial(journey, self.network, given.x)
+    def _send(self, example: Example) -> None:
+        with self._sending:
+            act = partial(infer, self.network, example.x)
             if self.session is None:
-                went = act()
+                result = act()
             else:
-                went = self.session.do(f"{given.what} through the network", act).result()
-            self._given, self.journey = given, went
-            self.passes += went.device_passes
-            self._show(given, went)
+                result = self.session.do(f"{example.source} through the network", act).result()
+            self._example, self.inference = example, result
+            self.passes += result.device_passes
+            self.source.show(example)
+            self._show(example, result)
 
-    def _show(self, given: Given, went: Journey) -> None:
-        self.source.show(given)
-        self._verdict.value = verdict_html(went, given, self.source)
-        self._odds.value = odds_html(went, self.source.name)
-        self.again.disabled = False
-        self._refuse("")
-        self._show_stages()
-        self._count()
-
-    def _show_stages(self) -> None:
-        if self.journey is not None:
-            panel = dict(SHOWN)[self.shown.value]
-            self.plots.show([panel(stage) for stage in self.journey.stages])
-
-    def _count(self) -> None:
-        if not physical_layers(self.network):
-            self._cost.value = "A digital network: no device is driven."
-        elif self.journey is not None:
-            each = count(self.journey.device_passes)
+    def _show(self, example: Example, result: Inference) -> None:
+        mark = "" if example.label is None else ("✓" if example.label == result.predicted else "✗")
+        self._verdict.value = (
+            f'<div role="status" class="pnn-verdict"><b aria-hidden="true">'
+            f"{escape(self.source.short(result.predicted))} {mark}</b>"
+            f"<span>{escape(_verdict(result, example.label, self.source.name))}</span></div>"
+        )
+        self._odds.value = _odds_html(result, self.source.name)
+        if result.responses:
+            each = count(result.device_passes)
             spent = f"{each} device passes for this one, {count(self.passes)} so far"
             self._cost.value = f"<span>{spent}</span>"
-        else:
-            self._cost.value = "<span>0 device passes so far</span>"
+        self.again.disabled = False
+        show_error(self._refusal, "")
+        self._show_layers()
 
-    def _refuse(self, words: str) -> None:
-        said = f'<div role="alert" class="pnn-refusal">{escape(words)}</div>'
-        self._refusal.value = said if words else ""
-        self._refusal.layout.display = None if words else "none"
+    def _show_layers(self) -> None:
+        if self.inference is not None:
+            panel = _drive_panel if self.shown.value == "Drives" else _read_out_panel
+            self.plots.show([panel(response) for response in self.inference.responses])
 
     def _laid_out(self) -> widgets.VBox:
         bar = widgets.HBox([self._verdict, self.shown.widget, self.again])
+        bar.add_class("pnn-bar")
         middle = widgets.VBox([bar, self._refusal, self.plots])
-        right = widgets.VBox([self._odds, self._cost])
-        left = self.source.widget
-        for part, name in ((left, "give"), (middle, "way"), (right, "read"), (bar, "bar")):
-            part.add_class(f"pnn-{name}")
-        columns = widgets.Box([left, middle, right])
+        columns = widgets.Box([self.source.widget, middle, widgets.VBox([self._odds, self._cost])])
         columns.add_class("pnn-columns")
-        whole = widgets.VBox([style_sheet("inference"), columns])
-        whole.add_class("pnn-inference")
-        return whole
+        return widgets.VBox([style_sheet("view", "inference"), columns]).add_class("pnn-inference")
+
+
+def _read_out_panel(response: LayerResponse) -> Panel:
+    """What the device gave, and the twin beside it."""
+    lines = [_line("device", response.measured, "blue")]
+    if response.modelled is not None:
+        lines.append(_line("twin", response.modelled, "vermillion", dash=(6, 3)))
+    gap = "" if response.gap is None else f" · gap {number(100 * response.gap)} %"
+    return Panel(
+        title=f"Layer {response.name}{gap}",
+        x_label=f"output{_of_shots(response)}",
+        y_label=READ_OUT,
+        lines=lines,
+    )
+
+
+def _drive_panel(response: LayerResponse) -> Panel:
+    """What result into the device."""
+    clamped = f" · {percent(response.clamped)} clamped" if response.clamped else ""
+    return Panel(
+        title=f"Layer {response.name}{clamped}",
+        x_label=f"input{_of_shots(response)}",
+        y_label="drive x (of its range)",
+        lines=[_line("drive", response.drive, "green")],
+        y_range=(0.0, 1.02),
+    )
+
+
+def _line(label: str, values: Tensor, color: str, dash: tuple[int, ...] = ()) -> Line:
+    y = values.detach().double().cpu().flatten().numpy()
+    x = np.arange(len(y))
+    return Line(label=label, x=x, y=y, color=color, dash=dash, markers=len(y) <= FEW)
+
+
+def _of_shots(response: LayerResponse) -> str:
+    return f", {len(response.drive)} shots in a row" if len(response.drive) > 1 else ""
+
+
+def _verdict(result: Inference, label: int | None, name: Callable[[int], str]) -> str:
+    """Which class the network names, in words, and whether that is right."""
+    sure = percent(float(result.probabilities[result.predicted]))
+    where = "The device reads" if result.responses else "The network reads"
+    words = f"{where} {name(result.predicted)}, {sure} sure"
+    if label is not None:
+        words += ", and is right" if label == result.predicted else f", but it is {name(label)}"
+    if result.twin_probabilities is None:
+        return f"{words}."
+    best = int(result.twin_probabilities.argmax())
+    alone = percent(float(result.twin_probabilities[best]))
+    return f"{words}. Its twin alone would read {name(best)}, {alone} sure."
+
+
+def _odds_html(result: Inference, name: Callable[[int], str]) -> str:
+    """Every class with its probability, a bar as long, and a tick where the twin puts it."""
+    twin = result.twin_probabilities
+    rows = []
+    for label, chance in enumerate(result.probabilities.tolist()):
+        tick = spoken = ""
+        if twin is not None:
+            tick = f'<u style="left:{100 * float(twin[label]):.1f}%"></u>'
+            spoken = f'<small class="pnn-spoken">, twin {percent(float(twin[label]))}</small>'
+        first = ' class="pnn-first"' if label == result.predicted else ""
+        rows.append(
+            f"<li{first}><span>{escape(name(label))}</span>"
+            f'<i><em style="width:{100 * chance:.1f}%"></em>{tick}</i>'
+            f"<span>{percent(chance)}{spoken}</span></li>"
+        )
+    key = "" if twin is None else '<p aria-hidden="true"><i></i> device <u></u> twin alone</p>'
+    return f'<ul class="pnn-odds" aria-label="Probability of each class">{"".join(rows)}</ul>{key}'
+
+
+def _draw_odds(axes: Axes, result: Inference, name: Callable[[int], str]) -> None:
+    labels = np.arange(len(result.probabilities))
+    bars = axes.bar(labels, 100 * result.probabilities.numpy(), 0.6, color=PALETTE["blue"])
+    bars[result.predicted].set_edgecolor("black")
+    bars[0].set_label("device" if result.responses else "network")
+    if result.twin_probabilities is not None:
+        twin = 100 * result.twin_probabilities.numpy()
+        axes.plot(labels, twin, "_", ms=14, mew=2, color=PALETTE["vermillion"], label="twin alone")
+    axes.set(title="Out: class probabilities", ylabel="probability (%)", ylim=(0, 105))
+    axes.set_xticks(labels, [name(label) for label in labels.tolist()])
+    axes.legend(fontsize="small")

@@ -12,10 +12,9 @@ class OneKernel(AsyncMappingKernelManager):
     """Gives each page the kernel that the first one started.
 
     Voila's own way is a kernel for each page, ended when the page is left: a reload would end a
-    training, and two tabs would drive one device at the same time. Here a page that is loaded
-    again, or opened a second time, finds the lab as it is; the app's template keeps a page that is
-    left from asking for the kernel's end. The kernel works in the folder that the server was
-    started in, and ends with the server.
+    training, and two tabs would drive one device at the same time. The app's template keeps a page
+    that is left from asking for the kernel's end. The kernel works in the folder that the server
+    was started in, and ends with the server.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -27,7 +26,6 @@ class OneKernel(AsyncMappingKernelManager):
         """Start the kernel, or find the one that runs."""
         async with self._starting:  # two pages may be opened at the same moment
             if self._kernel not in self:
-                kwargs["path"] = None
-                kwargs["cwd"] = str(Path.cwd())
+                kwargs |= {"path": None, "cwd": str(Path.cwd())}
                 self._kernel = await super().start_kernel(**kwargs)
         return self._kernel

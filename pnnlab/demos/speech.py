@@ -1,4 +1,4 @@
-r"""Formants of a vowel that somebody says, and a vowel that is said of given formants.
+r"""Measure the formants of a spoken vowel, and synthesise a vowel of given formants.
 
 A vowel is a buzz that throat and mouth filter. Linear prediction describes each sample by those
 before it,
@@ -14,18 +14,14 @@ References
 J. D. Markel and A. H. Gray, Linear Prediction of Speech (Springer, 1976), chapters 3 and 7.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
-import torch
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import solve_toeplitz
 from scipy.signal import lfilter, resample
-from torch import Tensor
 
 from pnnlab.errors import DataError, RangeError, ShapeError
-from pnnlab.tasks.formants import limits
-from pnnlab.tasks.hillenbrand1995 import GROUPS
+from pnnlab.tasks.formants import speaker_groups
 
 Array = NDArray[np.float64]
 
@@ -47,93 +43,43 @@ FALL = 0.18  # of the loudest rms: where a vowel begins and ends, 15 dB below
 PARTS = (0.2, 0.5, 0.8)  # of a vowel's duration, where the tasks read the formants
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Spoken:
-    """A vowel that was heard.
-
-    Attributes
-    ----------
-    hz : array, (12,)
-        F1 to F3 where they are steadiest and at 20, 50 and 80 % of its duration, as the tasks' x
-        before it is scaled.
-    times : array, (frames,)
-        Seconds from the beginning of the recording.
-    tracks : array, (frames, 3)
-        F1 to F3 all along, Hz.
-    ceiling : float
-        Below which five formants were looked for, Hz.
-    """
-
-    hz: Array
-    times: Array
-    tracks: Array
-    ceiling: float
-
-
-def formants(samples: ArrayLike, rate: float, *, speakers: str = "women") -> Spoken:
+def formants(samples: ArrayLike, rate: float, *, speakers: str = "women") -> Array:
     """Find the vowel in a recording and measure its formants.
 
-    Several ceilings are tried, and the tracks that move most smoothly are kept, for a formant that
-    is missed or made up jumps.
+    Try several ceilings and keep the smoothest tracks: a formant that is missed or made up jumps.
 
-    Parameters
-    ----------
-    samples : array_like, (n,)
-        The recording, in any form that `full_scale` takes. One vowel, also within a short word.
-    rate : float
-        Samples a second.
-    speakers : str
-        ``"women"``, ``"men"`` or ``"children"``.
-
-    Raises
-    ------
-    DataError
-        Nothing was said, or no vowel is in it; the message says what to do.
-    ShapeError, RangeError
-        ``samples`` is not one channel of finite numbers with a known full scale, or there are no
-        such speakers.
+    ``samples``, (n,), are one vowel, also within a short word, in any form that `full_scale` takes,
+    at ``rate`` samples a second; ``speakers`` are women, men or children. Gives F1 to F3 where they
+    are steadiest and at 20, 50 and 80 % of the vowel's duration, (12,), Hz. Raises `DataError` if
+    no vowel is in it.
     """
-    if speakers not in GROUPS:
-        raise RangeError(f"speakers is {speakers!r}; choose from {', '.join(GROUPS)}.")
+    [group] = speaker_groups([speakers])
     sound = full_scale(samples)
     if sound.ndim != 1 or not np.isfinite(sound).all():
         raise ShapeError(f"samples have shape {sound.shape}; give one channel of finite numbers.")
-    begin, end = vowel(sound, rate)
-    best: tuple[float, float, Array, Array] | None = None
-    for ceiling in CEILINGS[speakers]:
-        times, tracks = _tracks(sound[round(begin * rate) : round(end * rate)], rate, ceiling)
-        if len(tracks) >= FEWEST:
-            roughness = float(np.abs(np.diff(np.log(tracks), n=2, axis=0)).mean())
-            if best is None or roughness < best[0]:
-                best = roughness, ceiling, times, tracks
-    if best is None:
+    begin, end = _vowel(sound, rate)
+    vowel = sound[round(begin * rate) : round(end * rate)]
+    every = (_tracks(vowel, rate, ceiling) for ceiling in CEILINGS[group])
+    found = [(times, tracks) for times, tracks in every if len(times) >= FEWEST]
+    if not found:
         raise DataError("no three formants in what was said: say one open vowel, as in 'heed'.")
-    _, ceiling, times, tracks = best
+    times, tracks = min(found, key=lambda each: np.abs(np.diff(np.log(each[1]), 2, 0)).mean())
     duration = end - begin
     moved = np.abs(np.gradient(np.log(tracks), axis=0)).sum(1)
+    smooth = np.convolve(moved, np.ones(5) / 5, "same")
     # Not at the edges, where consonants begin and end.
     inner = np.flatnonzero((times > 0.1 * duration) & (times < 0.7 * duration))
-    steady = times[inner[_smoothed(moved)[inner].argmin()]] if len(inner) else duration / 2
+    steady = times[inner[smooth[inner].argmin()]] if len(inner) else duration / 2
     at = [steady, *(part * duration for part in PARTS)]
-    nearby = [np.median(tracks[_nearest(times, moment)], axis=0) for moment in at]
-    return Spoken(hz=np.concatenate(nearby), times=begin + times, tracks=tracks, ceiling=ceiling)
+    nearest = [np.abs(times - moment).argsort()[:5] for moment in at]
+    return np.concatenate([np.median(tracks[frames], axis=0) for frames in nearest])
 
 
 def full_scale(samples: ArrayLike) -> Array:
     """Samples of a recording as fractions of full scale, whatever a WAV file holds them as.
 
-    Parameters
-    ----------
-    samples : array_like
-        As ``scipy.io.wavfile.read`` gives them: int16; int32, also of 24 bits, which are its upper
-        ones; uint8, in which 128 is silence; or floating point, in which 1 is full scale.
-
-    Raises
-    ------
-    ShapeError
-        They are no real numbers, or whole numbers of 64 bits, whose full scale nobody knows.
-    RangeError
-        They are floating point and go far beyond 1.
+    As ``scipy.io.wavfile.read`` gives them: int16; int32, also of 24 bits, which are its upper
+    ones; uint8, in which 128 is silence; or floating point, in which 1 is full scale.
     """
     sound = np.asarray(samples)
     whole, bits = sound.dtype.kind in "iu", 8 * sound.dtype.itemsize
@@ -152,14 +98,39 @@ def full_scale(samples: ArrayLike) -> Array:
     return fractions
 
 
-def vowel(sound: Array, rate: float) -> tuple[float, float]:
-    """Where the loudest part of ``sound``, (n,), begins and ends, seconds.
+def synthesised(
+    hz: ArrayLike, rate: float = 16_000, *, pitch: float = 200.0, seconds: float = 0.3
+) -> Array:
+    """A vowel of given formants: the harmonics of a voice through five resonators in a row.
 
-    Raises
-    ------
-    DataError
-        It is too quiet, too loud or too short.
+    ``hz``, (12,), is F1 to F3 where steady, which is not used, and at 20, 50 and 80 % of the time;
+    ``pitch``, Hz, falls by a tenth to the end. The largest value is 0.5.
+
+    The cascade is that of D. H. Klatt, Software for a cascade/parallel formant synthesizer, J.
+    Acoust. Soc. Am. 67, 971 (1980), with bandwidths of his tables. The voice falls by 12 dB an
+    octave, of which the lips give back 6.
     """
+    at = np.asarray(hz, dtype=np.float64).reshape(4, 3)[1:]
+    time = np.arange(round(seconds * rate)) / rate
+    fundamental = pitch * (1.05 - 0.1 * time / seconds)
+    harmonic = np.arange(1, 0.45 * rate / fundamental[0])[:, None]
+    frequency = harmonic * fundamental
+    amplitude = 1 / harmonic
+    highest = float(at[:, 2].max())
+    resonances = [np.interp(time / seconds, PARTS, at[:, k]) for k in range(3)]
+    resonances += [np.array(max(4000.0, 1.2 * highest)), np.array(max(5000.0, 1.5 * highest))]
+    for centre, bandwidth in zip(resonances, (60.0, 90.0, 150.0, 200.0, 250.0), strict=True):
+        amplitude = amplitude * centre**2
+        amplitude /= np.hypot(centre**2 - frequency**2, bandwidth * frequency)
+    phase = 2 * np.pi * np.cumsum(fundamental) / rate
+    sound = (amplitude * np.sin(harmonic * phase)).sum(0)
+    sound *= np.clip(np.minimum(time, seconds - time) / 0.02, 0, 1)
+    made: Array = 0.5 * sound / np.abs(sound).max()
+    return made
+
+
+def _vowel(sound: Array, rate: float) -> tuple[float, float]:
+    """Where the loudest part of ``sound``, (n,), begins and ends, seconds."""
     width = max(1, round(0.01 * rate))
     blocks = sound[: len(sound) // width * width].reshape(-1, width)
     level = blocks.std(1) if len(blocks) else np.zeros(1)
@@ -176,89 +147,18 @@ def vowel(sound: Array, rate: float) -> tuple[float, float]:
     return begin * 0.01, end * 0.01
 
 
-def formant_features(hz: ArrayLike, speakers: str = "women") -> Tensor:
-    """Formants, (12,), Hz, scaled as in the task `pnnlab.tasks.vowels`; float32, in [0, 1]."""
-    low, high = limits([speakers])
-    x = (np.asarray(hz, dtype=np.float64) - low) / (high - low)
-    return torch.tensor(x, dtype=torch.float32).clamp(0, 1)
-
-
-def formant_hz(x: Tensor, speakers: str = "women") -> Array:
-    """The other way: features of `pnnlab.tasks.vowels`, (12,), as formants in Hz."""
-    low, high = limits([speakers])
-    hz: Array = x.detach().double().cpu().numpy() * (high - low) + low
-    return hz
-
-
-def synthesised(
-    hz: ArrayLike, rate: float = 16_000, *, pitch: float = 200.0, seconds: float = 0.3
-) -> Array:
-    """A vowel of given formants: a buzz through five resonators in a row.
-
-    Parameters
-    ----------
-    hz : array_like, (12,)
-        F1 to F3 where steady, which is not used, and at 20, 50 and 80 % of the time.
-    rate : float
-        Samples a second.
-    pitch : float
-        Of the voice, Hz; it falls by a tenth to the end.
-    seconds : float
-
-    Returns
-    -------
-    array, (n,)
-        The largest value is 0.5.
-
-    Notes
-    -----
-    The resonators are those of D. H. Klatt, Software for a cascade/parallel formant synthesizer,
-    J. Acoust. Soc. Am. 67, 971 (1980), with bandwidths of his tables. The buzz is a pulse train
-    that falls by 12 dB an octave, of which the lips give back 6.
-    """
-    at = np.asarray(hz, dtype=np.float64).reshape(4, 3)[1:]
-    count = round(seconds * rate)
-    time = np.arange(count) / rate
-    phase = np.cumsum(pitch * (1.05 - 0.1 * time / seconds) / rate)
-    buzz = np.diff(np.floor(phase), prepend=0.0)
-    sound = lfilter([1.0, -1.0], [1.0, -np.exp(-2 * np.pi * 20 / rate)], buzz)  # no direct current
-    sound = lfilter([1.0], [1.0, -np.exp(-2 * np.pi * 100 / rate)], sound)
-    tracks = [np.interp(time / seconds, PARTS, at[:, k]) for k in range(3)]
-    higher = float(at[:, 2].max())
-    tracks += [np.full(count, max(4000.0, 1.2 * higher)), np.full(count, max(5000.0, 1.5 * higher))]
-    for frequency, bandwidth in zip(tracks, (60.0, 90.0, 150.0, 200.0, 250.0), strict=True):
-        if frequency.max() < 0.45 * rate:
-            sound = _resonated(sound, frequency, bandwidth, rate)
-    fade = np.clip(np.minimum(time, seconds - time) / 0.02, 0, 1)
-    sound = sound * fade
-    made: Array = 0.5 * sound / np.abs(sound).max()
-    return made
-
-
-def _resonated(sound: Array, frequency: Array, bandwidth: float, rate: float) -> Array:
-    """``sound`` through a resonator whose frequency, (n,), moves."""
-    c = -np.exp(-2 * np.pi * bandwidth / rate)
-    b = 2 * np.exp(-np.pi * bandwidth / rate) * np.cos(2 * np.pi * frequency / rate)
-    given = ((1 - b - c) * sound).tolist()
-    last, before = 0.0, 0.0
-    out = []
-    for value, factor in zip(given, b.tolist(), strict=True):
-        last, before = value + factor * last + c * before, last
-        out.append(last)
-    return np.array(out)
-
-
 def _tracks(sound: Array, rate: float, ceiling: float) -> tuple[Array, Array]:
     """F1 to F3 below ``ceiling``: times, (frames,), and Hz, (frames, 3), where all were found."""
     sampled = 2.0 * ceiling
     slow = resample(sound, round(len(sound) * sampled / rate))
     slow = lfilter([1.0, -np.exp(-2 * np.pi * 50 / sampled)], [1.0], slow)
     width, hop = round(WINDOW * sampled), round(HOP * sampled)
-    starts = np.arange(0, len(slow) - width + 1, hop)
-    frames = slow[starts[:, None] + np.arange(width)] * np.hamming(width)
+    if len(slow) < width:
+        return np.empty(0), np.empty((0, 3))
+    frames = sliding_window_view(slow, width)[::hop] * np.hamming(width)
     found = [f[:3] for f in _resonances(frames, sampled)]
     whole = [place for place, f in enumerate(found) if len(f) == 3]
-    times = np.array([(starts[place] + width / 2) / sampled for place in whole])
+    times = (np.array(whole) * hop + width / 2) / sampled
     tracks: Array = np.array([found[place] for place in whole]).reshape(-1, 3)
     return times, tracks
 
@@ -278,14 +178,3 @@ def _resonances(frames: Array, rate: float) -> list[Array]:
     frequency = np.angle(roots) * rate / (2 * np.pi)
     kept = (bandwidth < WIDEST) & (frequency > LOWEST) & (frequency < rate / 2 - 50)
     return [np.sort(f[keep]) for f, keep in zip(frequency, kept, strict=True)]
-
-
-def _nearest(times: Array, moment: float) -> NDArray[np.int_]:
-    """The five frames nearest to ``moment``."""
-    nearest: NDArray[np.int_] = np.abs(times - moment).argsort()[:5]
-    return nearest
-
-
-def _smoothed(values: Array) -> Array:
-    smooth: Array = np.convolve(values, np.ones(5) / 5, "same")
-    return smooth

@@ -2,59 +2,301 @@
 
 A batch goes out as one waveform and comes back as one record, wherever the instruments' memories
 allow, so that the rate of the link is the limit, and not its round trips.
+
+Every waveform begins with the pilot of the self-check. A record that is incomplete, or whose pilot
+differs from that of the self-check, is discarded, and its shots are taken again. The oscilloscope's
+zero is measured while the device rests, between two shots, and subtracted from each record.
 """
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+import atexit
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing, nullcontext
 from functools import partial
-from typing import Self, TypeVar, final
+from typing import NamedTuple, Self, TypeAlias, final
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pnnlab.errors import InstrumentError
-from pnnlab.instruments.acquisition import Acquisition, Tally
+from pnnlab.errors import InstrumentError, LinkError, RangeError
+from pnnlab.instruments.channel import Dialect, Scratch
 from pnnlab.instruments.dialects import (
     INFINIIVISION,
     KEYSIGHT_33500,
     RIGOL_DS1000Z,
     TEKTRONIX_AFG3000,
-    GeneratorDialect,
-    ScopeDialect,
 )
-from pnnlab.instruments.generator import Generator
-from pnnlab.instruments.guard import Guard, GuardTarget
+from pnnlab.instruments.generator import Generator, GeneratorSettings
 from pnnlab.instruments.limits import Limits
 from pnnlab.instruments.link import Link
-from pnnlab.instruments.oscilloscope import Oscilloscope
+from pnnlab.instruments.oscilloscope import Oscilloscope, ScopeSettings, Trace, TriggerError
 from pnnlab.instruments.programme import Programme
-from pnnlab.instruments.selfcheck import SelfCheck
-from pnnlab.protocols import Group, PhysicalSystem
+from pnnlab.instruments.selfcheck import LEAD, REPEATS, WINDOW, SelfCheck, align, pilot, self_check
+from pnnlab.instruments.shutdown import Guard
+from pnnlab.physical_system import Group, PhysicalSystem
 from pnnlab.systems.analog import Volts
 
-GENERATORS = (KEYSIGHT_33500, TEKTRONIX_AFG3000)
-OSCILLOSCOPES = (INFINIIVISION, RIGOL_DS1000Z)
+ATTEMPTS = 12  # for each waveform
+CHECKS = 3
+BACKOFF_S = 0.01, 0.5  # before a lost link is tried again: first, and at most; doubled in between
+LEAST_CORRELATION = 0.9  # of a pilot with the self-check's; less is another device, or none
+GAIN_STEP = 0.05  # a device's gain may drift; so large a step has another cause
+TRIGGER_TIMEOUT_S = 5.0  # beyond the length of a record, for the instrument and the network
 
 _PIECE = 1 << 15  # samples to be encoded or decoded at once: less than torch divides among threads
 
+logger = logging.getLogger(__name__)
 
-Dialect = TypeVar("Dialect", GeneratorDialect, ScopeDialect)
+Exchange: TypeAlias = Callable[[int, Volts], None]
+"""Takes the number of a shot, and an array (shots, samples), V, of that one and those after it."""
+
+
+@final
+class RecordError(InstrumentError):
+    """A record that is incomplete, or not one of this device."""
+
+
+class Tally(NamedTuple):
+    """What a bench did."""
+
+    shots: int  # taken and accepted
+    retaken: Mapping[str, int]  # shots by what was wrong: "link", "instrument", "record"
+    zero_v: float  # how far the oscilloscope's zero has moved since the self-check; subtracted
+
+
+@final
+class Acquisition:
+    """A generator and an oscilloscope with a device between them.
+
+    The output is on from the first waveform to `close`, and off after any failure.
+
+    Parameters
+    ----------
+    programme : Programme
+        Of the device; benches with other programmes of the same device share this acquisition.
+    delay_s : float
+        How late the answer to a sample arrives, s.
+    guard : callable, optional
+        Starts a process that switches the output off should this one die or hang.
+
+    Raises
+    ------
+    InstrumentError
+        An instrument does not answer, or the self-check found a problem.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        oscilloscope: Oscilloscope,
+        programme: Programme,
+        *,
+        delay_s: float = 0.0,
+        guard: Callable[[], Guard] | None = None,
+    ) -> None:
+        self.generator = generator
+        self.oscilloscope = oscilloscope
+        self._rest = programme.rest
+        self._period_s = 1 / programme.sample_rate_hz
+        self._output = GeneratorSettings(programme.sample_rate_hz, programme.drive_v)
+        self._screen = partial(
+            ScopeSettings,
+            programme.low_v,
+            programme.high_v,
+            programme.sample_rate_hz,
+            delay_s=delay_s + self._period_s,
+        )
+        self._points = 0  # of the record for which the oscilloscope is set up
+        self._start_guard = guard
+        self._guard: Guard | None = None
+        self._live = False  # both are set up, the output is on, and the guard is alive
+        self._closed = False
+        self._lock = threading.RLock()
+        self._pilot = pilot(programme).astype(np.float32)
+        self._shots = 0
+        self._retaken: Counter[str] = Counter()
+        self._zero = 0.0
+        self._waveform = Scratch()
+        self._volts = Scratch()
+        atexit.register(self.close)
+        try:
+            self.check = self._checked(programme)
+            self._at_rest = float(self._quiet(self.check.pilot).mean(dtype=np.float64))
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def tally(self) -> Tally:
+        """What was done so far."""
+        return Tally(self._shots, dict(self._retaken), self._zero)
+
+    def at_once(self, samples: int) -> int:
+        """How many shots of so many samples the instruments' memories hold, or `RangeError`."""
+        memory = min(self.generator.dialect.most_points, self.oscilloscope.dialect.records[-1])
+        most = (memory - len(self._pilot)) // (samples + self._rest)
+        if most < 1:
+            raise RangeError(
+                f"a shot of {samples} samples does not fit into the instruments' memory of "
+                f"{memory}: use fewer replays."
+            )
+        return most
+
+    def take(self, shots: int, samples: int, write: Exchange, read: Exchange) -> None:
+        """Play waveforms one after the other, with a rest after each, until all are accepted.
+
+        ``write`` is called for some shots at a time to fill in their waveforms, ``read`` with their
+        answers at the end of each sample, relative to the oscilloscope's zero in the self-check.
+        The memory of both is used again.
+
+        Raises
+        ------
+        LimitError
+            A waveform exceeds the limits; nothing was sent.
+        InstrumentError
+            No record was accepted. The output is off then.
+        """
+        head, each = len(self._pilot), samples + self._rest
+        most, piece = self.at_once(samples), max(1, _PIECE // samples)
+        with self._lock:
+            for start in range(0, shots, most):
+                count = min(most, shots - start)
+                waveform = self._waveform.array(head + count * each, np.float32)
+                waveform[:head] = self._pilot
+                played = waveform[head:].reshape(count, each)
+                for row in range(0, count, piece):
+                    write(start + row, played[row : row + piece, :samples])
+                played[:, samples:] = 0
+                record = self._accepted(waveform, count)
+                answers = record[head:].reshape(count, each)
+                rests = answers[:, samples + (self._rest + 1) // 2 :]
+                quiet = np.concatenate([self._quiet(record[:head]), rests.ravel()])
+                self._zero = float(quiet.mean(dtype=np.float64) - self._at_rest)
+                answers -= np.float32(self._zero)
+                for row in range(0, count, piece):
+                    read(start + row, answers[row : row + piece, :samples])
+                self._shots += count
+
+    def close(self) -> None:
+        """Switch the output off and release both instruments, then the guard; may be repeated."""
+        atexit.unregister(self.close)
+        if self._closed:
+            return
+        self._closed = True
+        self._live = False
+        # The guard trips if the output cannot be switched off.
+        with self._guard or nullcontext(), closing(self.oscilloscope):
+            self.generator.close()
+
+    def _checked(self, programme: Programme) -> SelfCheck:
+        """Retry the self-check up to three times."""
+        for attempt in range(1, CHECKS + 1):
+            try:
+                traces = [self._play(self._pilot) for _ in range(REPEATS)]
+                check = self_check(programme, traces, self._other_channel)
+                if not check.problems:
+                    return check
+                raise InstrumentError(str(check))
+            except InstrumentError as error:
+                if attempt == CHECKS or isinstance(error, TriggerError):
+                    raise
+                self._live = False
+        raise AssertionError
+
+    def _other_channel(self) -> tuple[int, int, Volts]:
+        """Numbers of the channel in use and of another one, and the other one's pilot."""
+        used = self.oscilloscope
+        other = 2 if used.channel == 1 else 1
+        self.oscilloscope = Oscilloscope(used.link, used.dialect, channel=other)
+        self._live = False
+        try:
+            return used.channel, other, self._play(self._pilot).volts
+        finally:
+            self.oscilloscope, self._live = used, False
+
+    def _accepted(self, waveform: Volts, shots: int) -> Volts:
+        """Play a waveform until its record is accepted, and return that."""
+        try:
+            for attempt in range(ATTEMPTS):
+                try:
+                    trace = self._play(waveform, self._volts)
+                    self._examine(trace)
+                    return trace.volts
+                except InstrumentError as error:
+                    failure = error
+                    cause = {RecordError: "record", LinkError: "link"}.get(type(error))
+                    self._retaken[cause or "instrument"] += shots
+                    logger.info("%d shots are taken again: %s", shots, error)
+                    self._live = False
+                    if isinstance(error, LinkError):
+                        time.sleep(min(BACKOFF_S[0] * 2**attempt, BACKOFF_S[1]))
+        except BaseException:
+            self._switch_off()
+            raise
+        raise InstrumentError(
+            f"{shots} shots were taken {ATTEMPTS} times, and none can be trusted. The last time: "
+            f"{failure} {self._switch_off()} Remove the cause, then continue; nothing is lost."
+        ) from failure
+
+    def _play(self, waveform: Volts, scratch: Scratch | None = None) -> Trace:
+        """Play a waveform once, and return the record."""
+        if self._guard is not None and self._live:
+            self._guard.check()
+        if not self._live:
+            self.generator.apply(self._output)
+        if not self._live or len(waveform) != self._points:
+            self._points = len(waveform)
+            self.oscilloscope.apply(self._screen(self._points))
+        if not self._live:
+            if self._start_guard is not None and (self._guard is None or not self._guard.alive):
+                if self._guard is not None:
+                    self._guard.close()  # it has tripped, and ended
+                self._guard = self._start_guard()
+            self.generator.output(True)
+            self._live = True
+        self.generator.load(waveform)
+        self.oscilloscope.arm()
+        self.generator.trigger()
+        self.oscilloscope.wait(len(waveform) * self._period_s + TRIGGER_TIMEOUT_S)
+        return self.oscilloscope.read(scratch)
+
+    def _examine(self, trace: Trace) -> None:
+        """Raise `RecordError` unless the record is complete and its pilot unchanged."""
+        if trace.missing or trace.saturated:
+            raise RecordError(
+                f"{trace.missing} points are missing from the record, and {trace.saturated} are "
+                "off the screen."
+            )
+        found = align(trace.volts[WINDOW], self.check.pilot[WINDOW])
+        if found.correlation < LEAST_CORRELATION or abs(found.gain - 1) > GAIN_STEP:
+            raise RecordError(
+                f"the pilot comes back {found.gain:.2f} times as strong as in the self-check, and "
+                f"its correlation is {found.correlation:.2f}: look at the cables and the device's "
+                "supply."
+            )
+
+    def _quiet(self, head: Volts) -> Volts:
+        """The end of the silence after a pilot, in which the device is at rest."""
+        return head[-(2 * LEAD + self._rest) // 2 :]
+
+    def _switch_off(self) -> str:
+        """Switch the output off, and say whether it is."""
+        self._live = False
+        try:
+            self.generator.output(False)
+        except InstrumentError as error:  # the first failure is the one to report
+            logger.warning("the output could not be switched off: %s", error)
+            return "The output may still be ON: switch it off at the generator itself."
+        return "The output is off."
 
 
 @final
 class Bench(PhysicalSystem):
-    """A device on a bench.
-
-    Use it in a ``with`` statement, or close it.
-
-    Parameters
-    ----------
-    acquisition : Acquisition
-        The instruments.
-    programme : Programme
-        How shots become waveforms, and records read-outs.
-    """
+    """A device on a bench, driven by a programme. Use it in a ``with`` statement, or close it."""
 
     def __init__(self, acquisition: Acquisition, programme: Programme) -> None:
         super().__init__(programme.input_dim, programme.param_dim, programme.output_dim)
@@ -95,7 +337,7 @@ class Bench(PhysicalSystem):
         self._acquisition.close()
 
     def waveforms(self, volts: Volts) -> Volts:
-        """Play waveforms of your own, as shots.
+        """Play waveforms of your own, as shots; errors are those of `Acquisition.take`.
 
         Parameters
         ----------
@@ -106,45 +348,32 @@ class Bench(PhysicalSystem):
         -------
         array, (shots, samples), float32
             What the device answers at the end of each sample, V.
-
-        Raises
-        ------
-        LimitError
-            They exceed the limits; nothing was sent.
-        InstrumentError
-            No record was accepted.
         """
         shots, samples = volts.shape
         answers = np.empty(volts.shape, np.float32)
-        with self._acquisition.lock:
-            for part in _parts(shots, self._acquisition.at_once(samples)):
-                write = partial(np.copyto, src=volts[part])
-                answers[part] = self._acquisition.take(len(volts[part]), samples, write)
+
+        def write(first: int, waves: Volts) -> None:
+            waves[:] = volts[first : first + len(waves)]
+
+        def read(first: int, record: Volts) -> None:
+            answers[first : first + len(record)] = record
+
+        self._acquisition.take(shots, samples, write, read)
         return answers
 
     def _measure(self, x: Tensor, theta: Tensor) -> Tensor:
-        samples = self.programme.samples
         y = x.new_empty(len(x), self.output_dim)
-        with self._acquisition.lock:
-            for part in _parts(len(x), self._acquisition.at_once(samples)):
-                own = theta[part] if theta.ndim == 2 else theta
-                write = partial(self._write, x[part], own)
-                self._read(self._acquisition.take(len(x[part]), samples, write), y[part])
-        return y
 
-    def _write(self, x: Tensor, theta: Tensor, waves: Volts) -> None:
-        for rows in _parts(len(x), max(1, _PIECE // waves.shape[1])):
+        def write(first: int, waves: Volts) -> None:
+            rows = slice(first, first + len(waves))
             own = theta[rows] if theta.ndim == 2 else theta
-            waves[rows] = self.programme.encode(x[rows], own).numpy()
+            waves[:] = self.programme.encode(x[rows], own).numpy()
 
-    def _read(self, volts: Volts, y: Tensor) -> None:
-        for rows in _parts(len(y), max(1, _PIECE // volts.shape[1])):
-            y[rows] = self.programme.decode(torch.from_numpy(volts[rows]))
+        def read(first: int, record: Volts) -> None:
+            y[first : first + len(record)] = self.programme.decode(torch.from_numpy(record))
 
-
-def _parts(count: int, most: int) -> list[slice]:
-    """Slices of at most so many, one after the other."""
-    return [slice(start, min(start + most, count)) for start in range(0, count, most)]
+        self._acquisition.take(len(x), self.programme.samples, write, read)
+        return y
 
 
 def open_bench(
@@ -161,15 +390,13 @@ def open_bench(
 ) -> Bench:
     """Open both instruments and check the cabling between them.
 
-    The generator's channel drives the device, the oscilloscope's looks at it, and the generator's
+    The generator's channel drives the device, the oscilloscope's records it, and the generator's
     Sync or Trigger output goes to the oscilloscope's external trigger input.
 
     Parameters
     ----------
     generator, oscilloscope : str
         VISA addresses, such as ``"TCPIP::192.168.0.7::5025::SOCKET"``.
-    programme : Programme
-        What the device is driven with.
     limits : Limits
         No waveform that exceeds them is sent.
     library : str
@@ -184,10 +411,6 @@ def open_bench(
     guarded : bool
         Whether a second process switches the output off should this one die or hang.
 
-    Returns
-    -------
-    Bench
-
     Raises
     ------
     InstrumentError
@@ -196,35 +419,29 @@ def open_bench(
         The programme's drive exceeds the limits.
     """
     with ExitStack() as opened:
-        player = opened.enter_context(Link(generator, library=library, timeout_s=timeout_s))
-        viewer = opened.enter_context(Link(oscilloscope, library=library, timeout_s=timeout_s))
-        dialect = spoken_by(player, GENERATORS)
-        off = f"{dialect.output.header.format(channel=channels[0])} OFF"
-        target = GuardTarget(generator, library, (off,))
+        generator_link = opened.enter_context(Link(generator, library=library, timeout_s=timeout_s))
+        scope_link = opened.enter_context(Link(oscilloscope, library=library, timeout_s=timeout_s))
+        plays = _dialect_of(generator_link, (KEYSIGHT_33500, TEKTRONIX_AFG3000))
+        shows = _dialect_of(scope_link, (INFINIIVISION, RIGOL_DS1000Z))
+        off = f"{plays.output.format(channel=channels[0])} OFF"
         acquisition = Acquisition(
-            Generator(player, dialect, channel=channels[0], limits=limits),
-            Oscilloscope(viewer, spoken_by(viewer, OSCILLOSCOPES), channel=channels[1]),
+            Generator(generator_link, plays, channel=channels[0], limits=limits),
+            Oscilloscope(scope_link, shows, channel=channels[1]),
             programme,
             delay_s=delay_s,
-            guard=partial(Guard, [target]) if guarded else None,
+            guard=partial(Guard, generator, [off], library=library) if guarded else None,
         )
         opened.pop_all()  # the acquisition closes them from here on
     return Bench(acquisition, programme)
 
 
-def spoken_by(link: Link, dialects: Sequence[Dialect]) -> Dialect:
-    """Return the dialect of the instrument at the other end.
-
-    Raises
-    ------
-    InstrumentError
-        It is none of these.
-    """
+def _dialect_of(link: Link, dialects: Sequence[Dialect]) -> Dialect:
+    """Return the dialect of the instrument at the other end."""
     for dialect in dialects:
         if any(model in link.identity for model in dialect.models):
             return dialect
     known = ", ".join(dialect.name for dialect in dialects)
     raise InstrumentError(
-        f"{link} introduces itself as {link.identity!r} and is none of {known}. A dialect is data: "
-        "make one in the manner of pnnlab.instruments.dialects, and build an Acquisition with it."
+        f"{link} is {link.identity!r} and none of {known}. A dialect is data: write one as in "
+        "pnnlab.instruments.dialects, and build an Acquisition with it."
     )

@@ -3,53 +3,29 @@
 Sources: Keysight *Trueform Series Operating and Service Guide* (33500/33600); Tektronix *AFG3000
 Series Programmer Manual*; Keysight *InfiniiVision 3000 X-Series Oscilloscopes Programmer's Guide*;
 Rigol *DS1000Z Programming Guide*. A model with more memory is `dataclasses.replace(KEYSIGHT_33500,
-most_points=16_000_000)`, another make a new set of strings.
+most_points=16_000_000)`; so is another encoding or block format; another make is a new set of
+strings.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import final
+from typing import NamedTuple, final
 
 
-@final
-@dataclass(frozen=True)
-class Setting:
-    """One setting: sent as ``header value``, read back with ``header?``.
-
-    Attributes
-    ----------
-    header, value : str
-        Templates; what stands in braces is filled in by the driver.
-    tolerance : float
-        By how much a number that is read back may differ, relative to the one sent.
-    verified : bool
-        Whether its answer means anything before the first acquisition.
-    """
+class Setting(NamedTuple):
+    """One setting: sent as ``header value``, read back with ``header?``; see the braces below."""
 
     header: str
     value: str
-    tolerance: float = 1e-3
-    verified: bool = True
+    tolerance: float = 1e-3  # of a number that is read back, relative to the one sent
+    verified: bool = True  # whether its answer means anything before the first acquisition
 
 
-@final
-@dataclass(frozen=True)
-class Encoding:
-    """How a generator takes the samples of a waveform.
+class Encoding(NamedTuple):
+    """How a generator takes the samples of a waveform."""
 
-    Attributes
-    ----------
-    header : str
-        Command before the block.
-    dtype : str
-        Of one sample, in numpy's notation, with the byte order.
-    lowest, highest : int
-        The codes of the lowest and of the highest voltage.
-    """
-
-    header: str
-    dtype: str
-    lowest: int
+    header: str  # the command before the block
+    dtype: str  # of one sample, in numpy's notation, with the byte order
+    lowest: int  # code of the lowest voltage
     highest: int
 
 
@@ -60,50 +36,23 @@ class GeneratorDialect:
 
     Braces stand for `channel`, `load` (ohm), `rate` (samples a second), `span` (V, from the lowest
     code to the highest), `extent` (V, from the lowest point of the waveform to its highest),
-    `offset` (V), `points` and `frequency` (waveforms a second).
-
-    Attributes
-    ----------
-    models : tuple of str
-        One of these is in the answer to ``*IDN?``.
-    before : tuple of str
-        Sent before the settings, so that none conflicts with an earlier one.
-    settings : tuple of Setting
-        Once for each trigger, the arbitrary waveform is played, from memory to connector.
-    output : Setting
-        Switches the output; `value` is replaced by ON or OFF.
-    encodings : mapping
-        By name, "int16" first.
-    before_upload : tuple of str
-        Makes room.
-    waveform : tuple of Setting
-        Select what was uploaded.
-    least_extent_v : float
-        The least peak-to-peak voltage of a waveform, V.
-    points_query : str
-        How many points the selected waveform has.
-    trigger : str
-        Play once.
-    compound : bool
-        Whether several questions may be asked in one message.
-    fewest_points, most_points : int
-        Lengths of a waveform.
+    `offset` (V) and `frequency` (waveforms a second).
     """
 
     name: str
-    models: tuple[str, ...]
-    before: tuple[str, ...]
-    settings: tuple[Setting, ...]
-    output: Setting
-    encodings: Mapping[str, Encoding]
-    before_upload: tuple[str, ...]
-    waveform: tuple[Setting, ...]
-    points_query: str
-    trigger: str
-    least_extent_v: float
+    models: tuple[str, ...]  # one of these is in the answer to ``*IDN?``
+    before: tuple[str, ...]  # sent before the settings, so that none conflicts with an earlier one
+    settings: tuple[Setting, ...]  # play the waveform once a trigger, from memory to connector
+    output: str  # followed by ON or OFF
+    encoding: Encoding
+    before_upload: tuple[str, ...]  # makes room
+    waveform: tuple[Setting, ...]  # select what was uploaded
+    points_query: str  # how many points the selected waveform has
+    trigger: str  # play once
+    least_extent_v: float  # peak to peak, of a waveform
     fewest_points: int
     most_points: int
-    compound: bool = True
+    compound: bool = True  # whether several questions may be asked in one message
 
 
 # It stretches points to the amplitude that is set: the amplitude is that of the waveform, from
@@ -128,11 +77,8 @@ KEYSIGHT_33500 = GeneratorDialect(
         Setting("OUTP:SYNC:SOUR", "CH{channel}"),
         Setting("OUTP:SYNC", "ON"),
     ),
-    output=Setting("OUTP{channel}", ""),
-    encodings={
-        "int16": Encoding("SOUR{channel}:DATA:ARB:DAC PNNLAB,", "<i2", -32767, 32767),
-        "float32": Encoding("SOUR{channel}:DATA:ARB PNNLAB,", "<f4", -1, 1),
-    },
+    output="OUTP{channel}",
+    encoding=Encoding("SOUR{channel}:DATA:ARB:DAC PNNLAB,", "<i2", -32767, 32767),
     before_upload=("SOUR{channel}:DATA:VOL:CLE", "FORM:BORD SWAP"),
     waveform=(
         Setting("SOUR{channel}:VOLT", "{extent}"),
@@ -162,8 +108,8 @@ TEKTRONIX_AFG3000 = GeneratorDialect(
         Setting("TRIG:SOUR", "EXT"),  # otherwise a timer triggers as well
         Setting("OUTP:TRIG:MODE", "TRIG"),
     ),
-    output=Setting("OUTP{channel}", ""),
-    encodings={"int16": Encoding("DATA EMEM,", ">u2", 0, 16382)},
+    output="OUTP{channel}",
+    encoding=Encoding("DATA EMEM,", ">u2", 0, 16382),
     before_upload=(),
     # It knows no sample rate, only how often the whole waveform is played in a second.
     waveform=(Setting("SOUR{channel}:FREQ", "{frequency}", tolerance=1e-6),),
@@ -175,20 +121,8 @@ TEKTRONIX_AFG3000 = GeneratorDialect(
 )
 
 
-@final
-@dataclass(frozen=True)
-class Poll:
-    """A question, and the answers that mean yes.
-
-    Attributes
-    ----------
-    query : str
-        The question.
-    words : tuple of str
-        Answers that mean yes.
-    mask, value : int
-        If there are no words: yes where ``answer & mask == value``.
-    """
+class Poll(NamedTuple):
+    """A question, and the answers that mean yes: words, or ``answer & mask == value``."""
 
     query: str
     words: tuple[str, ...] = ()
@@ -196,31 +130,16 @@ class Poll:
     value: int = 0
 
 
-@final
-@dataclass(frozen=True)
-class BlockFormat:
-    """How an oscilloscope gives the samples of a trace.
+class BlockFormat(NamedTuple):
+    """How an oscilloscope gives the samples of a trace."""
 
-    Attributes
-    ----------
-    code : int
-        What the first field of its preamble is.
-    dtype : str
-        Of one sample, in numpy's notation, with the byte order.
-    low, high : int
-        At and beyond these the signal was outside the range.
-    hole : int or None
-        Nothing was acquired there.
-    most_points : int
-        More are not given in one block.
-    """
-
-    code: int
-    dtype: str
-    low: int
-    high: int
-    hole: int | None
-    most_points: int
+    name: str
+    code: int  # first field of its preamble
+    dtype: str  # of one sample, in numpy's notation, with the byte order
+    low: int  # at and below it the signal was outside the range
+    high: int  # at and above it likewise
+    hole: int | None  # nothing was acquired there
+    most_points: int  # in one block
 
 
 @final
@@ -229,59 +148,30 @@ class ScopeDialect:
     """How to talk to an oscilloscope.
 
     Braces stand for `channel`, `window` (V, the whole screen), `division` (V), `centre` and
-    `minus_centre` (V), `record` (points), `record_s`, `division_s` and `middle_s` (s), `source`
-    and `level` (V) of the trigger, `format`, `first` and `last` (points, from 1).
+    `minus_centre` (V), `record` (points), `record_s`, `division_s` and `middle_s` (s), `format`,
+    `first` and `last` (points, from 1).
 
     The ten fields of the preamble are in both makes: format, type, points, count, x increment, x
     origin, x reference, y increment, y origin, y reference.
-
-    Attributes
-    ----------
-    models : tuple of str
-        One of these is in the answer to ``*IDN?``.
-    before : tuple of str
-        Sent before the settings.
-    settings : tuple of Setting
-        Its own time base, range, trigger and transfer.
-    external : str
-        The trigger input; ``channel2`` and so on are called ``CHAN2``.
-    divisions : int
-        In which the screen's width is divided; its height is divided in eight.
-    records : tuple of int
-        Lengths of a record, rising.
-    formats : mapping
-        Block formats by name, the most precise first.
-    part : tuple of str
-        Selects a part of the record; empty: it is always given whole.
-    arm_clear : str or None
-        A question that empties the register that `armed` asks for.
-    arm, stop : str
-        Wait for one trigger; stop waiting.
-    armed, done : Poll
-        Whether a trigger would be seen now; whether the record is complete.
-    origin_in_volts : bool
-        V = (code - reference) * increment + origin, or else
-        V = (code - reference - origin) * increment.
-    compound : bool
-        Whether several questions may be asked in one message.
     """
 
     name: str
-    models: tuple[str, ...]
-    before: tuple[str, ...]
-    settings: tuple[Setting, ...]
-    external: str
-    divisions: int
-    records: tuple[int, ...]
-    formats: Mapping[str, BlockFormat]
-    part: tuple[str, ...]
-    arm_clear: str | None
-    arm: str
-    stop: str
-    armed: Poll
-    done: Poll
+    models: tuple[str, ...]  # one of these is in the answer to ``*IDN?``
+    before: tuple[str, ...]  # sent before the settings
+    settings: tuple[Setting, ...]  # its own time base, range, trigger and transfer
+    divisions: int  # of the screen's width; its height is divided in eight
+    records: tuple[int, ...]  # lengths of a record, rising
+    format: BlockFormat
+    part: tuple[str, ...]  # selects a part of the record; empty: it is always given whole
+    arm_clear: str | None  # empties the register that `armed` asks for, and is a question
+    arm: str  # wait for one trigger
+    stop: str  # stop waiting
+    armed: Poll  # whether a trigger would be seen now
+    done: Poll  # whether the record is complete
+    # V = (code - reference) * increment + origin, or else V = (code - reference - origin) *
+    # increment.
     origin_in_volts: bool
-    compound: bool
+    compound: bool  # whether several questions may be asked in one message
     preamble: str = ":WAV:PRE?"
     data: str = ":WAV:DATA?"
 
@@ -301,9 +191,9 @@ INFINIIVISION = ScopeDialect(
         Setting(":TIM:RANG", "{record_s}"),
         Setting(":TIM:POS", "{middle_s}"),
         Setting(":TRIG:MODE", "EDGE"),
-        Setting(":TRIG:SOUR", "{source}"),
+        Setting(":TRIG:SOUR", "EXT"),
         Setting(":TRIG:SLOP", "POS"),
-        Setting(":TRIG:LEV", "{level}", tolerance=0.05),
+        Setting(":TRIG:LEV", "1", tolerance=0.05),  # V: half a logic level
         Setting(":TRIG:SWE", "NORM"),
         Setting(":ACQ:TYPE", "NORM"),
         Setting(":WAV:SOUR", "CHAN{channel}"),
@@ -313,31 +203,15 @@ INFINIIVISION = ScopeDialect(
         Setting(":WAV:POIN:MODE", "RAW"),
         Setting(":WAV:POIN", "{record}", verified=False),
     ),
-    external="EXT",
     divisions=10,
     records=(
-        100,
-        250,
-        500,
-        1_000,
-        2_000,
-        5_000,
-        10_000,
-        20_000,
-        50_000,
-        100_000,
-        200_000,
-        500_000,
-        1_000_000,
-        2_000_000,
-        4_000_000,
+        *(100, 250, 500),
+        *(digit * 10**power for power in (3, 4, 5) for digit in (1, 2, 5)),
+        *(1_000_000, 2_000_000, 4_000_000),
     ),
-    formats={
-        # Eight bits in the high byte, or more of them with high resolution; then the last steps
-        # before the codes of clipping are out of range all the same.
-        "WORD": BlockFormat(1, "<u2", low=0x0100, high=0xFF00, hole=0, most_points=4_000_000),
-        "BYTE": BlockFormat(0, "u1", low=0x01, high=0xFF, hole=0, most_points=4_000_000),
-    },
+    # Eight bits in the high byte, or more of them with high resolution; then the last steps before
+    # the codes of clipping are out of range all the same.
+    format=BlockFormat("WORD", 1, "<u2", 0x0100, 0xFF00, hole=0, most_points=4_000_000),
     part=(),
     arm_clear=":AER?",
     arm=":SING",
@@ -365,21 +239,16 @@ RIGOL_DS1000Z = ScopeDialect(
         Setting(":ACQ:TYPE", "NORM"),
         Setting(":ACQ:MDEP", "{record}"),
         Setting(":TRIG:MODE", "EDGE"),
-        Setting(":TRIG:EDG:SOUR", "{source}"),
+        Setting(":TRIG:EDG:SOUR", "EXT"),
         Setting(":TRIG:EDG:SLOP", "POS"),
-        Setting(":TRIG:EDG:LEV", "{level}", tolerance=0.05),
+        Setting(":TRIG:EDG:LEV", "1", tolerance=0.05),  # V: half a logic level
         Setting(":WAV:SOUR", "CHAN{channel}"),
         Setting(":WAV:MODE", "RAW"),
         Setting(":WAV:FORM", "{format}"),
     ),
-    external="EXT",
     divisions=12,
     records=(12_000, 120_000, 1_200_000, 12_000_000),
-    formats={
-        "BYTE": BlockFormat(0, "u1", low=0, high=255, hole=None, most_points=250_000),
-        # The same eight bits, in the low byte.
-        "WORD": BlockFormat(1, "<u2", low=0, high=255, hole=None, most_points=125_000),
-    },
+    format=BlockFormat("BYTE", 0, "u1", 0, 255, hole=None, most_points=250_000),
     part=(":WAV:STAR {first}", ":WAV:STOP {last}"),
     arm_clear=None,
     arm=":SING",  # sets the sweep as well

@@ -2,18 +2,17 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Self, final
+from typing import Any, NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pnnlab.compiling import compiled
 from pnnlab.errors import InstrumentError, LimitError, LinkError, RangeError, ShapeError
-from pnnlab.instruments import readback
+from pnnlab.instruments.channel import Channel, Scratch, agrees, commands, number
 from pnnlab.instruments.dialects import KEYSIGHT_33500, Encoding, GeneratorDialect
 from pnnlab.instruments.limits import Limits
-from pnnlab.instruments.link import Link, Scratch
-from pnnlab.instruments.readback import agrees, number
+from pnnlab.instruments.link import Link
 
 Array = NDArray[Any]
 
@@ -25,45 +24,51 @@ _ATTEMPTS = 3  # to switch off
 class GeneratorSettings:
     """Settings of the output.
 
-    Attributes
-    ----------
-    sample_rate_hz : float
-        Samples a second.
-    amplitude_v : float
-        The converter spans ``offset_v - amplitude_v`` to ``offset_v + amplitude_v``, V. (Front
-        panels show twice this, from peak to peak.)
-    offset_v : float
-        The voltage in the middle, V.
-    load_ohm : float
-        Load that the generator is set to; infinite: an oscilloscope or amplifier.
+    The converter spans ``offset_v - amplitude_v`` to ``offset_v + amplitude_v``. (Front panels show
+    twice the amplitude, from peak to peak.)
     """
 
     sample_rate_hz: float
     amplitude_v: float
     offset_v: float = 0.0
-    load_ohm: float = math.inf
+    load_ohm: float = math.inf  # infinite: an oscilloscope or amplifier
+
+
+class Converter(NamedTuple):
+    """A converter whose lowest and highest code mean ``centre_v -+ amplitude_v``."""
+
+    encoding: Encoding
+    centre_v: float
+    amplitude_v: float
+
+    @property
+    def step_v(self) -> float:
+        """Voltage between two neighbouring codes."""
+        if np.dtype(self.encoding.dtype).kind == "f":
+            return 2 * self.amplitude_v * float(np.finfo(self.encoding.dtype).eps)
+        return 2 * self.amplitude_v / (self.encoding.highest - self.encoding.lowest)
+
+    def encode(self, volts: NDArray[np.floating[Any]], scratch: Scratch) -> Array:
+        """Encode volts within the span, integers rounded to the nearest; may lie in ``scratch``."""
+        dtype, lowest, highest = self.encoding[1:]
+        codes = scratch.array(len(volts), np.dtype(dtype).newbyteorder("="))
+        scale = (highest - lowest) / (2 * self.amplitude_v)
+        shift = (highest + lowest) / 2 - self.centre_v * scale
+        _encode(volts, scale, shift, lowest, highest, codes.dtype.kind != "f", codes)
+        return codes.astype(dtype, copy=False)
+
+    def decode(self, codes: Array) -> Array:
+        """Voltages of codes, (samples,), float64."""
+        _, _, lowest, highest = self.encoding
+        scale = 2 * self.amplitude_v / (highest - lowest)
+        volts: Array = np.multiply(codes, scale, dtype=np.float64)
+        volts += self.centre_v - (highest + lowest) / 2 * scale
+        return volts
 
 
 @final
-class Generator:
-    """A channel of a generator. Use it in a ``with`` statement, or close it.
-
-    Parameters
-    ----------
-    link : Link
-        The instrument; closed with the generator.
-    dialect : GeneratorDialect
-    channel : int
-    limits : Limits
-        What the device may be driven with.
-    encoding : str
-        ``"int16"``, or ``"float32"`` where the dialect has it: twice the bytes, no rounding here.
-
-    Raises
-    ------
-    RangeError
-        If the dialect has no such encoding.
-    """
+class Generator(Channel[GeneratorDialect]):
+    """A channel of a generator; closed, its output is off. No waveform exceeds the limits."""
 
     def __init__(
         self,
@@ -72,35 +77,14 @@ class Generator:
         *,
         channel: int = 1,
         limits: Limits,
-        encoding: str = "int16",
     ) -> None:
-        if encoding not in dialect.encodings:
-            raise RangeError(
-                f"{dialect.name} has no encoding {encoding!r}; choose from "
-                f"{', '.join(dialect.encodings)}."
-            )
-        self.link = link
-        self.dialect = dialect
-        self.channel = channel
+        super().__init__(link, dialect, channel)
         self.limits = limits
-        self._encoding: Encoding = dialect.encodings[encoding]
-        self._settings: GeneratorSettings | None = None
-        self._points = 0
-        self._extent_v = 0.0
+        self._rate_hz = math.nan
+        self._converter = Converter(dialect.encoding, math.nan, math.nan)
+        self._points = 0  # of the waveform that is loaded
         self._on = False
-        self._session = -1  # of the link, in which the settings were applied
         self._codes = Scratch()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    @property
-    def memory(self) -> int:
-        """The longest waveform, in samples."""
-        return self.dialect.most_points
 
     def apply(self, settings: GeneratorSettings) -> None:
         """Switch the output off, send all settings, and read them back.
@@ -111,125 +95,11 @@ class Generator:
             If the converter's span exceeds the limits: then a wrong waveform could, too.
         RangeError
             If a setting makes no sense.
-        InstrumentError
-            If the instrument refuses a setting, or reads back another value.
         """
-        self._check(settings)
-        with self.link.lock:
-            self.output(False)
-            self._settings, self._points = None, 0
-            self._extent_v = 2 * settings.amplitude_v
-            session = self.link.reopened
-            readback.apply(self.link, self.dialect, self._values(settings))
-            self._settings = settings
-            self._session = session
-
-    def load(self, volts: NDArray[np.floating[Any]]) -> None:
-        """Check a waveform against the limits, then upload and select it.
-
-        During the upload the output may be anywhere in the converter's span; afterwards it rests
-        at the first sample.
-
-        Parameters
-        ----------
-        volts : array, (samples,), floating point
-            V.
-
-        Raises
-        ------
-        LimitError
-            If it exceeds the limits or the converter's span; nothing is sent then.
-        ShapeError, RangeError
-            If it is no waveform, or its length or extent is not possible.
-        InstrumentError
-            If the instrument refuses it, or reads back another one.
-        """
-        settings = self._applied()
-        codes, extent_v = self._encode(volts, settings)
-        dialect = self.dialect
-        with self.link.lock:
-            self._points = 0
-            self._extent_v = extent_v
-            values = self._values(settings, len(codes))
-            self.link.send_block(
-                self._encoding.header.format_map(values),
-                codes.data,
-                before=[command.format_map(values) for command in dialect.before_upload],
-                after=[
-                    f"{setting.header} {setting.value}".format_map(values)
-                    for setting in dialect.waveform
-                ],
-            )
-            self._verify_waveform(values, len(codes))
-            self._points = len(codes)
-
-    def output(self, on: bool) -> None:
-        """Switch the output on or off, and read it back; retry switching off if the link breaks.
-
-        Raises
-        ------
-        InstrumentError
-            If it cannot be done.
-        """
-        if on:
-            self._applied()
-            self._switch("ON")
-            self._on = True
-            return
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                self._switch("OFF")
-                break
-            except LinkError:
-                if attempt == _ATTEMPTS:
-                    raise
-        self._on = False
-
-    def trigger(self) -> None:
-        """Play the waveform once.
-
-        Raises
-        ------
-        InstrumentError
-            If none is loaded, or the instrument refuses.
-        LinkError
-            If the link broke since the settings were applied.
-        """
-        self._applied()
-        if not self._points:
-            raise InstrumentError(f"{self.link} has no waveform to play; load one first.")
-        self.link.send(self.dialect.trigger)
-
-    def verify(self) -> None:
-        """Read everything back.
-
-        Raises
-        ------
-        InstrumentError
-            If anything is not as it was set.
-        """
-        settings = self._applied()
-        values = self._values(settings, self._points or self.dialect.fewest_points)
-        with self.link.lock:
-            readback.verify(self.link, self.dialect, self.dialect.settings, values)
-            self._verify_output("ON" if self._on else "OFF")
-            if self._points:
-                self._verify_waveform(values, self._points)
-
-    def close(self) -> None:
-        """Switch the output off, and close the link even if that fails."""
-        try:
-            self.output(False)
-        finally:
-            self.link.close()
-
-    def _check(self, settings: GeneratorSettings) -> None:
-        if not (math.isfinite(settings.sample_rate_hz) and settings.sample_rate_hz > 0):
-            raise RangeError(f"sample_rate_hz is {settings.sample_rate_hz}, not above 0.")
-        if not (math.isfinite(settings.amplitude_v) and settings.amplitude_v > 0):
-            raise RangeError(f"amplitude_v is {settings.amplitude_v}, not above 0.")
-        if not settings.load_ohm > 0:
-            raise RangeError(f"load_ohm is {settings.load_ohm}, not above 0.")
+        for name in ("sample_rate_hz", "amplitude_v", "load_ohm"):
+            value = getattr(settings, name)
+            if not value > 0 or (math.isinf(value) and name != "load_ohm"):
+                raise RangeError(f"{name} is {value}; give a finite number above 0.")
         ends = settings.offset_v + settings.amplitude_v * np.array([-1.0, 1.0])
         try:
             self.limits.check_range(ends, step_v=1e-9 * settings.amplitude_v)
@@ -239,22 +109,91 @@ class Generator:
                 f"converter could exceed the limits, {self.limits.low_v} to "
                 f"{self.limits.high_v} V. Choose a smaller amplitude; nothing was sent."
             ) from error
-
-    def _applied(self) -> GeneratorSettings:
-        if self._settings is None:
-            raise InstrumentError(f"{self.link} is not set up; apply settings first.")
-        if self.link.broken or self.link.reopened != self._session:
-            # It may have been switched off and on again, and be set to anything.
-            self._settings, self._points = None, 0
-            raise LinkError(
-                f"The link to {self.link} broke after it was set up. Apply the settings again, and "
-                "load the waveform."
+        with self.link.lock:
+            self._session = None
+            self.output(False)
+            self._points = 0
+            self._rate_hz = settings.sample_rate_hz
+            self._converter = Converter(
+                self.dialect.encoding, settings.offset_v, settings.amplitude_v
             )
-        return self._settings
+            span_v = 2 * settings.amplitude_v
+            values = {
+                "channel": str(self.channel),
+                "rate": number(settings.sample_rate_hz),
+                "span": number(span_v),
+                "extent": number(span_v),
+                "offset": number(settings.offset_v),
+                "load": number(settings.load_ohm),
+            }
+            self._apply(values)
 
-    def _encode(
-        self, volts: NDArray[np.floating[Any]], settings: GeneratorSettings
-    ) -> tuple[NDArray[Any], float]:
+    def load(self, volts: NDArray[np.floating[Any]]) -> None:
+        """Check a waveform against the limits, then upload and select it.
+
+        During the upload the output may be anywhere in the converter's span; afterwards it rests
+        at the first sample.
+
+        Raises
+        ------
+        LimitError
+            If it exceeds the limits or the converter's span; nothing is sent then.
+        ShapeError, RangeError
+            If it is not (samples,) of floating point, V, or its length or extent is not possible.
+        """
+        self._expect_settings()
+        codes, extent_v = self._encode(volts)
+        dialect, points = self.dialect, len(codes)
+        rate = number(self._rate_hz / points)
+        with self.link.lock:
+            self._points = 0
+            self._values = {**self._values, "extent": number(extent_v), "frequency": rate}
+            self.link.send(
+                *(command.format_map(self._values) for command in dialect.before_upload),
+                (self.dialect.encoding.header.format_map(self._values), codes.data),
+                *commands(dialect.waveform, self._values),
+            )
+            self._verify_waveform(points)
+            self._points = points
+
+    def output(self, on: bool) -> None:
+        """Switch the output on or off, and read it back; retry switching off if the link breaks."""
+        if on:
+            self._expect_settings()
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                with self.link.lock:
+                    self.link.send(f"{self._output} {'ON' if on else 'OFF'}")
+                    self._verify_output(on)
+                    break
+            except LinkError:
+                if on or attempt == _ATTEMPTS:
+                    raise
+        self._on = on
+
+    def trigger(self) -> None:
+        """Play the waveform once; raise `LinkError` if the link broke since it was set up."""
+        self._expect_settings()
+        if not self._points:
+            raise InstrumentError(f"{self.link} has no waveform to play; load one first.")
+        self.link.send(self.dialect.trigger)
+
+    def verify(self) -> None:
+        """Read everything back, also the output and the waveform."""
+        with self.link.lock:
+            super().verify()
+            self._verify_output(self._on)
+            if self._points:
+                self._verify_waveform(self._points)
+
+    def close(self) -> None:
+        """Switch the output off, and close the link even if that fails."""
+        try:
+            self.output(False)
+        finally:
+            self.link.close()
+
+    def _encode(self, volts: NDArray[np.floating[Any]]) -> tuple[Array, float]:
         """Codes within the limits, and their extent in V."""
         if volts.ndim != 1 or volts.dtype.kind != "f":
             raise ShapeError(
@@ -265,108 +204,49 @@ class Generator:
                 f"The waveform has {len(volts)} samples; {self.dialect.name} takes "
                 f"{self.dialect.fewest_points} to {self.dialect.most_points}."
             )
-        resolution = step(self._encoding, settings.amplitude_v)
-        low = settings.offset_v - settings.amplitude_v - resolution / 2
-        high = settings.offset_v + settings.amplitude_v + resolution / 2
+        converter, step_v = self._converter, self._converter.step_v
+        low = converter.centre_v - converter.amplitude_v - step_v / 2
+        high = converter.centre_v + converter.amplitude_v + step_v / 2
         if not (volts.min() >= low and volts.max() <= high):  # or NaN
-            self.limits.check(volts, settings.sample_rate_hz, step_v=resolution / 2)
+            self.limits.check(volts, self._rate_hz, step_v=step_v / 2)
             raise LimitError(
                 f"The waveform goes from {volts.min():.6g} to {volts.max():.6g} V, but the "
                 f"converter from {low:.6g} to {high:.6g} V. Nothing was sent. Apply a larger "
                 "amplitude, or scale the drive."
             )
         # The limits apply to what will be sent, after rounding.
-        scale = settings.offset_v, settings.amplitude_v
-        codes = encode(volts, self._encoding, *scale, self._codes)
+        codes = converter.encode(volts, self._codes)
         # Volts rise with codes, so that the extremes suffice where the range alone is limited.
         extremes = np.array([codes.min(), codes.max()])
-        checked = extremes if self.limits.range_alone else codes
-        sent = sent_volts(checked, self._encoding, *scale)
-        self.limits.check(sent, settings.sample_rate_hz, step_v=resolution)
-        return codes, self._extent(extremes, settings)
-
-    def _extent(self, extremes: NDArray[Any], settings: GeneratorSettings) -> float:
-        """Peak-to-peak voltage of a waveform with these codes."""
-        span = self._encoding.highest - self._encoding.lowest
-        extent = float(np.ptp(extremes.astype(np.float64))) / span * 2 * settings.amplitude_v
-        if extent < self.dialect.least_extent_v:
+        sent = converter.decode(extremes if self.limits.range_alone else codes)
+        self.limits.check(sent, self._rate_hz, step_v=step_v)
+        extent_v = float(np.ptp(sent))
+        if extent_v < self.dialect.least_extent_v:
             raise RangeError(
-                f"The waveform varies by {extent:.3g} V; {self.dialect.name} plays nothing below "
+                f"The waveform varies by {extent_v:.3g} V; {self.dialect.name} plays nothing below "
                 f"{self.dialect.least_extent_v:.3g} V. Nothing was sent."
             )
-        return extent
+        return codes, extent_v
 
-    def _values(self, settings: GeneratorSettings, points: int = 1) -> dict[str, str]:
-        return {
-            "channel": str(self.channel),
-            "rate": number(settings.sample_rate_hz),
-            "span": number(2 * settings.amplitude_v),
-            "extent": number(self._extent_v),
-            "offset": number(settings.offset_v),
-            "load": number(settings.load_ohm),
-            "points": str(points),
-            "frequency": number(settings.sample_rate_hz / points),
-        }
+    @property
+    def _output(self) -> str:
+        return self.dialect.output.format(channel=self.channel)
 
-    def _switch(self, state: str) -> None:
-        header = self.dialect.output.header.format(channel=self.channel)
-        with self.link.lock:
-            self.link.send(f"{header} {state}")
-            self._verify_output(state)
-
-    def _verify_output(self, state: str) -> None:
-        header = self.dialect.output.header.format(channel=self.channel)
-        answer = self.link.ask(f"{header}?")
+    def _verify_output(self, on: bool) -> None:
+        answer, state = self.link.ask(f"{self._output}?"), "ON" if on else "OFF"
         if not agrees(state, answer, 0.0):
             raise InstrumentError(
                 f"{self.link}: the output was switched {state} but is {answer}. An overload may "
                 "have switched it off; look at the instrument before you go on."
             )
 
-    def _verify_waveform(self, values: dict[str, str], points: int) -> None:
-        readback.verify(self.link, self.dialect, self.dialect.waveform, values)
-        answer = self.link.ask(self.dialect.points_query.format_map(values))
+    def _verify_waveform(self, points: int) -> None:
+        self._verify(self.dialect.waveform, self._values)
+        answer = self.link.ask(self.dialect.points_query.format_map(self._values))
         if not agrees(str(points), answer, 0.0):
             raise InstrumentError(
-                f"{self.link} says that its waveform has {answer} points; {points} were sent. "
-                "Load it again."
+                f"{self.link}: the waveform has {answer} points; {points} were sent. Load it again."
             )
-
-
-def encode(
-    volts: NDArray[np.floating[Any]],
-    encoding: Encoding,
-    centre_v: float,
-    amplitude_v: float,
-    scratch: Scratch | None = None,
-) -> Array:
-    """Encode volts within ``centre_v -+ amplitude_v``, the lowest and the highest code.
-
-    Integer codes are rounded to the nearest; the result may lie in ``scratch``.
-    """
-    middle = (encoding.highest + encoding.lowest) / 2
-    scale = (encoding.highest - encoding.lowest) / (2 * amplitude_v)
-    codes = (scratch or Scratch()).array(len(volts), np.dtype(encoding.dtype).newbyteorder("="))
-    rounded = codes.dtype.kind != "f"
-    shift = middle - centre_v * scale
-    _encode(volts, scale, shift, encoding.lowest, encoding.highest, rounded, codes)
-    return codes.astype(encoding.dtype, copy=False)
-
-
-def sent_volts(codes: Array, encoding: Encoding, centre_v: float, amplitude_v: float) -> Array:
-    """Decode codes, (samples,), to float64, V."""
-    middle = (encoding.highest + encoding.lowest) / 2
-    scale = 2 * amplitude_v / (encoding.highest - encoding.lowest)
-    volts: Array = np.multiply(codes, scale, dtype=np.float64)
-    volts += centre_v - middle * scale
-    return volts
-
-
-def step(encoding: Encoding, amplitude_v: float) -> float:
-    """Voltage between two neighbouring codes, V."""
-    if np.dtype(encoding.dtype).kind == "f":
-        return 2 * amplitude_v * float(np.finfo(encoding.dtype).eps)
-    return 2 * amplitude_v / (encoding.highest - encoding.lowest)
 
 
 @compiled()

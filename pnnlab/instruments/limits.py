@@ -47,22 +47,23 @@ class Limits:
     rest_v: float = 0.0
 
     def __post_init__(self) -> None:
-        _require(
-            math.isfinite(self.low_v) and math.isfinite(self.high_v) and self.low_v < self.high_v,
-            f"low_v is {self.low_v} and high_v {self.high_v}; give two voltages, the lower first.",
-        )
-        _require(
-            self.low_v <= self.rest_v <= self.high_v,
-            f"rest_v is {self.rest_v}, outside [{self.low_v}, {self.high_v}].",
-        )
-        _require(self.slew_v_per_s > 0, f"slew_v_per_s is {self.slew_v_per_s}, not above 0.")
-        _require(0 < self.duty <= 1, f"duty is {self.duty}; a fraction lies in (0, 1].")
-        _require(self.power_w > 0, f"power_w is {self.power_w}, not above 0.")
-        _require(self.load_ohm > 0, f"load_ohm is {self.load_ohm}, not above 0.")
-        _require(
-            math.isinf(self.power_w) or math.isfinite(self.load_ohm),
-            f"power_w is {self.power_w}, but there is no load_ohm that it could be computed with.",
-        )
+        if not -math.inf < self.low_v < self.high_v < math.inf:
+            raise RangeError(
+                f"low_v is {self.low_v} and high_v {self.high_v}; give two voltages, the lower "
+                "first."
+            )
+        if not self.low_v <= self.rest_v <= self.high_v:
+            raise RangeError(f"rest_v is {self.rest_v}, outside [{self.low_v}, {self.high_v}].")
+        if not 0 < self.duty <= 1:
+            raise RangeError(f"duty is {self.duty}; a fraction lies in (0, 1].")
+        for name in ("slew_v_per_s", "power_w", "load_ohm"):
+            if not getattr(self, name) > 0:
+                raise RangeError(f"{name} is {getattr(self, name)}, not above 0.")
+        if math.isfinite(self.power_w) and math.isinf(self.load_ohm):
+            raise RangeError(
+                f"power_w is {self.power_w}, but there is no load_ohm that it could be computed "
+                "with."
+            )
 
     @property
     def range_alone(self) -> bool:
@@ -91,12 +92,25 @@ class Limits:
             If a sample is NaN or infinite, or a limit is exceeded.
         """
         self.check_range(volts, step_v=step_v)
-        if math.isfinite(self.slew_v_per_s):
-            self._check_slew(volts, sample_rate_hz, step_v)
+        if not math.isinf(self.slew_v_per_s):
+            jump = float(max(np.abs(np.diff(volts)).max(initial=0), abs(volts[0] - volts[-1])))
+            if (jump - step_v) * sample_rate_hz > self.slew_v_per_s:
+                raise LimitError(
+                    f"The waveform changes by {jump * sample_rate_hz:.6g} V/s; permitted are "
+                    f"{self.slew_v_per_s:.6g} V/s. Nothing was sent. Smooth the drive, end it "
+                    "where it begins, or lower its sample rate."
+                )
         if self.duty < 1:
             self._check_duty(volts)
-        if math.isfinite(self.power_w):
-            self._check_power(volts)
+        if not math.isinf(self.power_w):
+            mean_square = np.mean(np.square(volts, dtype=np.float64))
+            power = max(mean_square, float(volts[0]) ** 2) / self.load_ohm
+            if power > self.power_w:
+                raise LimitError(
+                    f"The waveform puts {power:.4g} W into {self.load_ohm:.6g} ohm; permitted are "
+                    f"{self.power_w:.4g} W. Nothing was sent. Lower the drive, or let it rest "
+                    "longer."
+                )
 
     def check_range(self, volts: NDArray[np.floating[Any]], *, step_v: float = 0.0) -> None:
         """Raise `LimitError` unless all samples are within the range; see `check`."""
@@ -116,42 +130,17 @@ class Limits:
             f"{self.high_v:.6g} V. Nothing was sent. Scale the drive."
         )
 
-    def _check_slew(
-        self, volts: NDArray[np.floating[Any]], sample_rate_hz: float, step_v: float
-    ) -> None:
-        jump = max(float(np.abs(np.diff(volts)).max(initial=0.0)), abs(float(volts[0] - volts[-1])))
-        if (jump - step_v) * sample_rate_hz > self.slew_v_per_s:
-            raise LimitError(
-                f"The waveform changes by {jump * sample_rate_hz:.6g} V/s; permitted are "
-                f"{self.slew_v_per_s:.6g} V/s. Nothing was sent. Smooth the drive, end it where "
-                "it begins, or lower its sample rate."
-            )
-
     def _check_duty(self, volts: NDArray[np.floating[Any]]) -> None:
         away = np.abs(volts - self.rest_v) > _AT_REST * (self.high_v - self.low_v)
-        if bool(away[0]):
+        if away[0]:
             raise LimitError(
                 f"The first sample is {float(volts[0]):.6g} V, where the generator stays between "
                 f"triggers, but with a duty of {self.duty} it must be at rest, {self.rest_v:.6g} "
                 "V. Nothing was sent. Begin with rest."
             )
-        duty = float(np.count_nonzero(away)) / len(volts)
+        duty = np.count_nonzero(away) / len(volts)
         if duty > self.duty:
             raise LimitError(
                 f"The waveform is away from rest for {duty:.4g} of its length; permitted are "
                 f"{self.duty:.4g}. Nothing was sent. Put longer rests between the shots."
             )
-
-    def _check_power(self, volts: NDArray[np.floating[Any]]) -> None:
-        mean_square = float(np.mean(np.square(volts, dtype=np.float64)))
-        power = max(mean_square, float(volts[0]) ** 2) / self.load_ohm
-        if power > self.power_w:
-            raise LimitError(
-                f"The waveform puts {power:.4g} W into {self.load_ohm:.6g} ohm; permitted are "
-                f"{self.power_w:.4g} W. Nothing was sent. Lower the drive, or let it rest longer."
-            )
-
-
-def _require(holds: bool, otherwise: str) -> None:
-    if not holds:
-        raise RangeError(otherwise)

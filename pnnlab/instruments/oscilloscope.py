@@ -3,17 +3,16 @@
 import math
 import time
 from dataclasses import dataclass
-from typing import Any, Self, final
+from typing import Any, NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pnnlab.compiling import compiled
-from pnnlab.errors import InstrumentError, LinkError, RangeError
-from pnnlab.instruments import readback
+from pnnlab.errors import InstrumentError, RangeError
+from pnnlab.instruments.channel import Channel, Scratch, number
 from pnnlab.instruments.dialects import INFINIIVISION, BlockFormat, Poll, ScopeDialect
-from pnnlab.instruments.link import Link, Scratch
-from pnnlab.instruments.readback import number
+from pnnlab.instruments.link import Link
 
 Array = NDArray[Any]
 
@@ -29,84 +28,50 @@ class TriggerError(InstrumentError):
 @final
 @dataclass(frozen=True)
 class ScopeSettings:
-    """Settings of a record.
+    """Settings of a record, taken at the rising edge of the external trigger."""
 
-    Attributes
-    ----------
-    low_v, high_v : float
-        What the screen must show, V.
-    sample_rate_hz : float
-        Points a second, at least.
-    points : int
-        At this rate; a record that is sampled faster has more of them.
-    delay_s : float
-        Of the first point after the trigger, s; negative: before it.
-    trigger : str
-        ``"external"``, or a channel such as ``"channel2"``; its rising edge.
-    level_v : float
-        Voltage at which it triggers; 1 V suits the outputs that generators make for this.
-    """
-
-    low_v: float
+    low_v: float  # what the screen must show
     high_v: float
     sample_rate_hz: float
-    points: int
-    delay_s: float
-    trigger: str = "external"
-    level_v: float = 1.0
+    points: int  # at this rate; what was sampled faster is interpolated
+    delay_s: float  # of the first point after the trigger; negative: before it
+
+    def __post_init__(self) -> None:
+        for name in ("sample_rate_hz", "points"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise RangeError(f"{name} is {getattr(self, name)}; it must be above 0.")
+        if not 0 < self.high_v - self.low_v < math.inf:
+            raise RangeError(f"the screen from {self.low_v} to {self.high_v} V has no height.")
+        if not math.isfinite(self.delay_s):
+            raise RangeError(f"delay_s is {self.delay_s}, not a time.")
 
 
-@final
-@dataclass(frozen=True)
-class Trace:
-    """A record.
+class Trace(NamedTuple):
+    """A record at the times that were asked for."""
 
-    Attributes
-    ----------
-    volts : array, (points,), float32
-        V; NaN where nothing was acquired.
-    saturated, missing : int
-        Points out of the instrument's range, and points that were not acquired.
-    start_s, step_s : float
-        Time of the first point after the trigger, and between two points, s.
-    """
+    volts: NDArray[np.float32]  # (points,), V; NaN where nothing was acquired
+    saturated: int  # points out of the instrument's range
+    missing: int  # points that were not acquired
 
-    volts: NDArray[np.float32]
-    saturated: int
-    missing: int
-    start_s: float
-    step_s: float
 
-    def at(self, start_s: float, step_s: float, samples: int) -> NDArray[np.float32]:
-        """Interpolate the record, (samples,), V, at equidistant times after the trigger."""
-        points = len(self.volts)
-        first = self.start_s - start_s
-        last = first + (points - 1) * (self.step_s - step_s)
-        # A grid that differs by less than a thousandth of a step needs no interpolation.
-        if points == samples and max(abs(first), abs(last)) < 1e-3 * step_s:
-            return self.volts
-        times = start_s + step_s * np.arange(samples)
-        taken = self.start_s + self.step_s * np.arange(points)
-        volts: NDArray[np.float32] = np.interp(times, taken, self.volts).astype(np.float32)
+def resampled(
+    volts: NDArray[np.float32], start_s: float, step_s: float, settings: ScopeSettings
+) -> NDArray[np.float32]:
+    """Interpolate points, of which the first came ``start_s`` after the trigger, as asked for."""
+    wanted_s = 1 / settings.sample_rate_hz
+    first = start_s - settings.delay_s
+    last = first + (len(volts) - 1) * (step_s - wanted_s)
+    # A grid that differs by less than a thousandth of a step needs no interpolation.
+    if len(volts) == settings.points and max(abs(first), abs(last)) < 1e-3 * wanted_s:
         return volts
+    times = settings.delay_s + wanted_s * np.arange(settings.points)
+    taken = start_s + step_s * np.arange(len(volts))
+    wanted: NDArray[np.float32] = np.interp(times, taken, volts).astype(np.float32)
+    return wanted
 
 
-@final
-@dataclass(frozen=True)
-class Preamble:
-    """What the codes of a trace mean.
-
-    Attributes
-    ----------
-    code : int
-        Of the block's format.
-    points : int
-        In the trace.
-    step_s, start_s : float
-        Time between two points, and of the first one after the trigger, s.
-    step_v, zero_v : float
-        Voltage between two codes, and of code 0, V.
-    """
+class Preamble(NamedTuple):
+    """What the codes of a trace mean: V = code * step_v + zero_v; ``code`` is their format's."""
 
     code: int
     points: int
@@ -124,107 +89,56 @@ def read_preamble(answer: str, *, origin_in_volts: bool) -> Preamble:
     code, _, points, _, step_s, origin_s, reference_s, step_v, origin_v, reference_v = fields
     if not (np.isfinite(fields).all() and points >= 1 and step_s > 0 and step_v > 0):
         raise ValueError("no points, or no scale")
-    volts_at_zero = (
+    zero_v = (
         origin_v - reference_v * step_v if origin_in_volts else -(origin_v + reference_v) * step_v
     )
-    start_s = origin_s - reference_s * step_s
-    if not abs(volts_at_zero) + _MOST_CODES * step_v < float(np.finfo(np.float32).max):
+    if not abs(zero_v) + _MOST_CODES * step_v < float(np.finfo(np.float32).max):
         raise ValueError("more volts than numbers")
-    return Preamble(int(code), int(points), step_s, start_s, step_v, volts_at_zero)
+    start_s = origin_s - reference_s * step_s
+    return Preamble(int(code), int(points), step_s, start_s, step_v, zero_v)
 
 
 @final
-class Oscilloscope:
-    """A channel of an oscilloscope. Use it in a ``with`` statement, or close it.
-
-    Parameters
-    ----------
-    link : Link
-        The instrument; closed with the oscilloscope.
-    dialect : ScopeDialect
-    channel : int
-    transfer : str, optional
-        Format of the blocks, ``"WORD"`` or ``"BYTE"``; by default the dialect's first one.
-
-    Raises
-    ------
-    RangeError
-        If the dialect has no such format.
-    """
+class Oscilloscope(Channel[ScopeDialect]):
+    """A channel of an oscilloscope; closed, it keeps its state."""
 
     def __init__(
-        self,
-        link: Link,
-        dialect: ScopeDialect = INFINIIVISION,
-        *,
-        channel: int = 1,
-        transfer: str | None = None,
+        self, link: Link, dialect: ScopeDialect = INFINIIVISION, *, channel: int = 1
     ) -> None:
-        transfer = transfer or next(iter(dialect.formats))
-        if transfer not in dialect.formats:
-            raise RangeError(
-                f"{dialect.name} has no format {transfer!r}; choose from "
-                f"{', '.join(dialect.formats)}."
-            )
-        self.link = link
-        self.dialect = dialect
-        self.channel = channel
-        self._transfer = transfer
-        self._settings: ScopeSettings | None = None
+        super().__init__(link, dialect, channel)
+        self._settings = ScopeSettings(0.0, 1.0, 1.0, 1, 0.0)
         self._record = 0
-        self._session = -1  # of the link, in which the settings were applied
         self._received = Scratch()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    @property
-    def memory(self) -> int:
-        """The longest record, in points."""
-        return self.dialect.records[-1]
-
     def apply(self, settings: ScopeSettings) -> None:
-        """Send all settings, and read them back.
-
-        Raises
-        ------
-        RangeError
-            If a setting makes no sense, or the record is longer than the memory.
-        InstrumentError
-            If the instrument refuses a setting, or reads back another value.
-        """
-        _check(settings)
+        """Send all settings, and read them back; raise `RangeError` if memory is too short."""
         fitting = [record for record in self.dialect.records if record >= settings.points]
         if not fitting:
             raise RangeError(
-                f"{settings.points} points are more than the {self.memory} of {self.dialect.name}; "
-                "take fewer at once."
+                f"{settings.points} points are more than the {self.dialect.records[-1]} of "
+                f"{self.dialect.name}; take fewer at once."
             )
-        self._settings = None
-        values = self._values(settings, fitting[0])
-        with self.link.lock:
-            session = self.link.reopened + self.link.broken  # a broken one is opened anew now
-            readback.apply(self.link, self.dialect, values)
-            self._settings, self._record, self._session = settings, fitting[0], session
+        self._settings, self._record = settings, fitting[0]
+        window = _three_digits_up(settings.high_v - settings.low_v)
+        centre = (settings.high_v + settings.low_v) / 2
+        record_s = self._record / settings.sample_rate_hz
+        values = {
+            "channel": str(self.channel),
+            "window": number(window),
+            "division": number(window / 8),
+            "centre": number(centre),
+            "minus_centre": number(-centre),
+            "record": str(self._record),
+            "record_s": number(record_s),
+            "division_s": number(record_s / self.dialect.divisions),
+            "middle_s": number(settings.delay_s + record_s / 2),
+            "format": self.dialect.format.name,
+        }
+        self._apply(values)
 
     def arm(self) -> None:
-        """Make ready for one trigger; return once it would be seen.
-
-        Raises
-        ------
-        InstrumentError
-            If the instrument refuses, or does not become ready.
-        LinkError
-            If the link broke since the settings were applied.
-        """
-        self._applied()
-        if self.link.broken or self.link.reopened != self._session:
-            raise LinkError(
-                f"The link to {self.link} broke after it was set up. Apply the settings again."
-            )
+        """Make ready for one trigger, and return once it would be noticed."""
+        self._expect_settings()
         with self.link.lock:
             if self.dialect.arm_clear is not None:
                 self.link.ask(self.dialect.arm_clear)
@@ -236,13 +150,7 @@ class Oscilloscope:
                 )
 
     def wait(self, timeout_s: float) -> None:
-        """Wait until the record is complete.
-
-        Raises
-        ------
-        TriggerError
-            If it is not in time; the acquisition is stopped then.
-        """
+        """Wait until the record is complete, or stop waiting and raise `TriggerError`."""
         if self._poll(self.dialect.done, timeout_s):
             return
         self.link.send(self.dialect.stop)
@@ -252,81 +160,34 @@ class Oscilloscope:
         )
 
     def read(self, scratch: Scratch | None = None) -> Trace:
-        """Read the record that was taken.
+        """Read the record that was taken; its volts may lie in ``scratch``.
 
-        Parameters
-        ----------
-        scratch : Scratch, optional
-            Where its volts may lie.
-
-        Raises
-        ------
-        InstrumentError
-            If the record does not cover what was asked for, or its parts do not agree.
-        LinkError
-            If it did not come over whole.
+        A record that does not cover what was asked for is an `InstrumentError`, and one that may
+        not be of these settings, since the link broke, a `LinkError`.
         """
-        settings = self._applied()
+        self._expect_settings()
         with self.link.lock:
-            preamble = self._preamble()
+            answer = self.link.ask(self.dialect.preamble)
             try:
-                first, count = _window(settings, preamble, self._available(preamble))
+                preamble = read_preamble(answer, origin_in_volts=self.dialect.origin_in_volts)
+                first, count = self._window(preamble)
             except ValueError as error:
                 raise InstrumentError(
-                    f"{self.link} took {preamble.points} points of {preamble.step_s:.6g} s from "
-                    f"{preamble.start_s:.6g} s on ({error}): not the {settings.points} points of "
-                    f"{1 / settings.sample_rate_hz:.6g} s from {settings.delay_s:.6g} s on. "
-                    "Choose a sample rate and a length that it has."
+                    f"{self.link}: the record with the preamble {answer[:200]!r} cannot be read: "
+                    f"{error}. Check that its channel is on and has taken a record, and choose a "
+                    "sample rate and a length that it has."
                 ) from error
             data = self._data(first, count, preamble.points)
-        volts, saturated, missing = decode(data, self._format, preamble, scratch)
+            self._expect_settings()  # a question may have opened another session
+        volts, saturated, missing = decode(
+            data, self.dialect.format, preamble, scratch or Scratch()
+        )
         start_s = preamble.start_s + first * preamble.step_s
-        return Trace(volts, saturated, missing, start_s, preamble.step_s)
-
-    def verify(self) -> None:
-        """Read all settings back.
-
-        Raises
-        ------
-        InstrumentError
-            If one is not as it was set.
-        """
-        values = self._values(self._applied(), self._record)
-        with self.link.lock:
-            readback.verify(self.link, self.dialect, self.dialect.settings, values)
+        return Trace(resampled(volts, start_s, preamble.step_s, self._settings), saturated, missing)
 
     def close(self) -> None:
         """Close the link; the instrument keeps its state."""
         self.link.close()
-
-    @property
-    def _format(self) -> BlockFormat:
-        return self.dialect.formats[self._transfer]
-
-    def _applied(self) -> ScopeSettings:
-        if self._settings is None:
-            raise InstrumentError(f"{self.link} is not set up; apply settings first.")
-        return self._settings
-
-    def _values(self, settings: ScopeSettings, record: int) -> dict[str, str]:
-        window = _three_digits_up(settings.high_v - settings.low_v)
-        centre = (settings.high_v + settings.low_v) / 2
-        record_s = record / settings.sample_rate_hz
-        source = settings.trigger.lower()
-        return {
-            "channel": str(self.channel),
-            "window": number(window),
-            "division": number(window / 8),
-            "centre": number(centre),
-            "minus_centre": number(-centre),
-            "record": str(record),
-            "record_s": number(record_s),
-            "division_s": number(record_s / self.dialect.divisions),
-            "middle_s": number(settings.delay_s + record_s / 2),
-            "source": self.dialect.external if source == "external" else f"CHAN{source[7:]}",
-            "level": number(settings.level_v),
-            "format": self._transfer,
-        }
 
     def _poll(self, poll: Poll, timeout_s: float) -> bool:
         """Ask until the answer is yes; return False on timeout."""
@@ -339,65 +200,46 @@ class Oscilloscope:
             pause = min(2 * pause, longest)
         return True
 
-    def _preamble(self) -> Preamble:
-        answer = self.link.ask(self.dialect.preamble)
-        try:
-            preamble = read_preamble(answer, origin_in_volts=self.dialect.origin_in_volts)
-        except ValueError as error:
-            raise InstrumentError(
-                f"{self.link}: the preamble {answer[:200]!r} cannot be read ({error}). Check that "
-                "its channel is on and has taken a record."
-            ) from error
-        if preamble.code != self._format.code:
-            raise InstrumentError(
-                f"{self.link} gives its data in format {preamble.code}, not as {self._transfer}. "
-                "Apply the settings again."
-            )
-        return preamble
-
-    def _available(self, preamble: Preamble) -> int:
+    def _window(self, preamble: Preamble) -> tuple[int, int]:
+        """First point and number of points that cover what was asked for, or ValueError."""
+        wanted, form, step = self._settings, self.dialect.format, preamble.step_s
+        if preamble.code != form.code:
+            raise ValueError(f"it is in format {preamble.code}, not as {form.name}")
+        if preamble.points > self.dialect.records[-1]:
+            raise ValueError(f"it has {preamble.points} points, more than the memory")
+        if step * wanted.sample_rate_hz > 1.001:
+            raise ValueError(f"it is too slow, {step:.6g} s a point")
+        first = round((wanted.delay_s - preamble.start_s) / step)
+        count = round(wanted.points / wanted.sample_rate_hz / step)
         # Where parts are selected, the preamble may describe the part alone.
-        return self._record if self.dialect.part else preamble.points
+        available = self._record if self.dialect.part else preamble.points
+        # Where the two grids are shifted, one point may be missing at either end.
+        if first < -1 or first + count > available + 1 or first >= available:
+            raise ValueError(
+                f"it lies elsewhere, and is not the {wanted.points} points of "
+                f"{1 / wanted.sample_rate_hz:.6g} s from {wanted.delay_s:.6g} s on"
+            )
+        first = max(first, 0)
+        return first, min(count, available - first)
 
     def _data(self, first: int, count: int, points: int) -> memoryview:
         """Codes of a part of the record, which has so many points."""
-        size = np.dtype(self._format.dtype).itemsize
+        size = np.dtype(self.dialect.format.dtype).itemsize
         if not self.dialect.part:
-            return self._block(points)[first * size : (first + count) * size]
+            return self._block(points * size)[first * size : (first + count) * size]
         data = bytearray()
-        most = self._format.most_points
+        most = self.dialect.format.most_points
         for start in range(first, first + count, most):
             stop = min(start + most, first + count)
             part = {"first": str(start + 1), "last": str(stop)}
             self.link.send(*(command.format_map(part) for command in self.dialect.part))
-            data += self._block(stop - start)
+            data += self._block((stop - start) * size)
         return memoryview(data)
 
-    def _block(self, points: int) -> memoryview:
-        expected = points * np.dtype(self._format.dtype).itemsize
-        data = self.link.ask_block(self.dialect.data, expected, self._received)
-        if len(data) != expected:
-            raise InstrumentError(
-                f"{self.link} gave {len(data)} bytes for {points} points, not {expected}. Take "
-                "the record again."
-            )
+    def _block(self, size: int) -> memoryview:
+        data = self._received.array(size, np.uint8).data
+        self.link.ask_block(self.dialect.data, data)
         return data
-
-
-def _check(settings: ScopeSettings) -> None:
-    for label, value in (
-        ("sample_rate_hz", settings.sample_rate_hz),
-        ("points", settings.points),
-        ("high_v - low_v", settings.high_v - settings.low_v),
-    ):
-        if not (math.isfinite(value) and value > 0):
-            raise RangeError(f"{label} is {value}; it must be above 0.")
-    if not math.isfinite(settings.delay_s):
-        raise RangeError(f"delay_s is {settings.delay_s}, not a time.")
-    if settings.trigger.lower() not in ("external", *(f"channel{n}" for n in range(1, 5))):
-        raise RangeError(
-            f"trigger is {settings.trigger!r}; give 'external' or a channel such as 'channel2'."
-        )
 
 
 def _three_digits_up(value: float) -> float:
@@ -413,33 +255,20 @@ def _is_yes(poll: Poll, answer: str) -> bool:
         return int(float(answer)) & poll.mask == poll.value
     except ValueError as error:
         raise InstrumentError(
-            f"{poll.query!r} was answered with {answer[:60]!r}, not a number. Choose the dialect "
-            "that this instrument speaks."
+            f"{poll.query!r} was answered with {answer[:60]!r}, not a number. Choose another "
+            "dialect."
         ) from error
 
 
-def _window(settings: ScopeSettings, preamble: Preamble, available: int) -> tuple[int, int]:
-    """First point and number of points that cover what was asked for, or ValueError."""
-    step = preamble.step_s
-    if step * settings.sample_rate_hz > 1.001:
-        raise ValueError("too slow")
-    first = round((settings.delay_s - preamble.start_s) / step)
-    count = round(settings.points / settings.sample_rate_hz / step)
-    # Where the two grids are shifted, one point may be missing at either end.
-    if first < -1 or first + count > available + 1 or first >= available:
-        raise ValueError("elsewhere")
-    first = max(first, 0)
-    return first, min(count, available - first)
-
-
 def decode(
-    data: memoryview, form: BlockFormat, preamble: Preamble, scratch: Scratch | None = None
+    data: memoryview, form: BlockFormat, preamble: Preamble, scratch: Scratch
 ) -> tuple[NDArray[np.float32], int, int]:
-    """Decode a block to `Trace.volts`, which may lie in ``scratch``, `saturated` and `missing`."""
+    """Decode a block to volts, which lie in ``scratch``, and count saturated and missing points."""
     codes = np.frombuffer(data, form.dtype)
-    volts = (scratch or Scratch()).array(len(codes), np.float32)
-    scale = np.float32(preamble.step_v), np.float32(preamble.zero_v)
-    lowest, highest = _decode(codes, *scale, volts)
+    volts = scratch.array(len(codes), np.float32)
+    lowest, highest = _decode(
+        codes, np.float32(preamble.step_v), np.float32(preamble.zero_v), volts
+    )
     if lowest > form.low and highest < form.high:
         return volts, 0, 0
     holes = codes == form.hole if form.hole is not None else np.zeros(len(codes), bool)

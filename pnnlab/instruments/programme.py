@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from pnnlab.errors import ShapeError
+from pnnlab.physical_system import Group
 from pnnlab.plain import make_plain
-from pnnlab.protocols import Group
 from pnnlab.systems import circuit, multiplex, plate
 from pnnlab.systems.analog import Volts
 
@@ -21,58 +21,39 @@ from pnnlab.systems.analog import Volts
 class Programme(ABC):
     """Encoding of shots as waveforms, and decoding of records, for one kind of device.
 
-    Attributes
-    ----------
-    name : str
-        Name of the device in reports.
-    input_dim, param_dim, output_dim : int
-        Lengths of one x, one theta and one y.
-    sample_rate_hz : float
-    samples : int
-        Of the waveform of one shot.
-    rest : int
-        Silent samples before the next shot, in which the device forgets the last one.
-    drive_v : float
-        Largest voltage of the drive, either way.
-    low_v, high_v : float
-        What the oscilloscope must be able to show.
+    Unless a subclass says otherwise, a device has no parameters, and a shot has one sample an input
+    and one read-out a sample.
     """
 
-    name: str
+    name: str  # of the device, in reports
     input_dim: int
     sample_rate_hz: float
-    rest: int
-    drive_v: float
-    low_v: float
+    rest: int  # silent samples before the next shot, in which the device forgets the last one
+    drive_v: float  # largest voltage of the drive, either way
+    low_v: float  # what the oscilloscope must be able to show
     high_v: float
 
     @property
-    @abstractmethod
     def param_dim(self) -> int:
         """Length of theta."""
+        return 0
 
     @property
-    @abstractmethod
     def output_dim(self) -> int:
         """Length of y."""
+        return self.input_dim
 
     @property
-    @abstractmethod
     def samples(self) -> int:
-        """Samples of a shot."""
+        """Samples of the waveform of a shot."""
+        return self.input_dim
 
     def theta_groups(self) -> tuple[Group, ...]:
         """Named groups of the parameters; see `PhysicalSystem.theta_groups`."""
         return ()
 
     def reprogrammed(self, replays: int, outputs: int) -> "Programme":
-        """The same drive with other replays and outputs.
-
-        Raises
-        ------
-        ShapeError
-            Such a device does not replay its input.
-        """
+        """The same drive with other replays and outputs, or `ShapeError` if it has no replays."""
         raise ShapeError(
             f"a {self.name} does not replay its input, so it cannot be given {replays} replays "
             f"and {outputs} outputs; make a bench with another programme."
@@ -115,64 +96,50 @@ class Multiplexed(Programme):
 
     def __post_init__(self) -> None:
         make_plain(self)
-        if min(self.input_dim, self.replays, self.outputs) < 1 or not self._readable:
+        if min(self.input_dim, self.replays, self.outputs) < 1 or not self._readable():
             raise ShapeError(
                 f"{self.replays} replays of {self.input_dim} samples cannot be read out as "
                 f"{self.outputs} {self.of_outputs}: choose another number of outputs."
             )
 
-    @property
     @abstractmethod
     def _readable(self) -> bool:
         """Whether the samples can be read out so."""
 
-    @final
     @property
     def param_dim(self) -> int:
         """A scale and an offset for each sample."""
         return multiplex.param_dim(self.input_dim, self.replays)
 
-    @final
     @property
     def output_dim(self) -> int:
         """As given."""
         return self.outputs
 
-    @final
-    def theta_groups(self) -> tuple[Group, ...]:
-        """Scales and offsets of the replays."""
-        return multiplex.theta_groups(self.input_dim, self.replays)
-
-    @final
-    def reprogrammed(self, replays: int, outputs: int) -> "Multiplexed":
-        """The same drive with other replays and outputs."""
-        return replace(self, replays=replays, outputs=outputs)
-
-    @final
     @property
     def samples(self) -> int:
         """Samples of all replays, and of the tail."""
         return self.replays * self.input_dim + self.tail
 
+    def theta_groups(self) -> tuple[Group, ...]:
+        """Scales and offsets of the replays."""
+        return multiplex.theta_groups(self.input_dim, self.replays)
+
+    def reprogrammed(self, replays: int, outputs: int) -> "Multiplexed":
+        """The same drive with other replays and outputs."""
+        return replace(self, replays=replays, outputs=outputs)
+
 
 @final
 @dataclass(frozen=True)
 class CircuitProgramme(Multiplexed):
-    """The drive and read-out of `pnnlab.systems.Circuit`; see `Multiplexed`.
-
-    Parameters
-    ----------
-    sample_rate_hz : float
-        A million samples a second with the circuit's own parts.
-    rest : int
-        After 100 samples the loop's current has fallen to 5e-6.
-    """
+    """The drive and read-out of `pnnlab.systems.Circuit`; see `Multiplexed`."""
 
     input_dim: int = 196
     replays: int = 4
     outputs: int = 196
-    sample_rate_hz: float = 1 / circuit.SAMPLE_S
-    rest: int = 100
+    sample_rate_hz: float = 1 / circuit.SAMPLE_S  # a million with the circuit's own parts
+    rest: int = 100  # after which the loop's current has fallen to 5e-6
     drive_v: float = multiplex.DRIVE_RANGE * circuit.FULL_SCALE_V
     low_v: float = circuit.SCREEN[0] * circuit.FULL_SCALE_V
     high_v: float = circuit.SCREEN[1] * circuit.FULL_SCALE_V
@@ -180,7 +147,6 @@ class CircuitProgramme(Multiplexed):
 
     of_outputs: ClassVar[str] = "equal segments"
 
-    @property
     def _readable(self) -> bool:
         return self.samples % self.outputs == 0
 
@@ -202,21 +168,13 @@ class CircuitProgramme(Multiplexed):
 @final
 @dataclass(frozen=True)
 class PlateProgramme(Multiplexed):
-    """The drive and read-out of `pnnlab.systems.Plate`; see `Multiplexed`.
-
-    Parameters
-    ----------
-    sample_rate_hz : float
-        One sample of the drive is 20 µs.
-    rest : int
-        After 800 samples the slowest mode's energy has fallen to 1e-5.
-    """
+    """The drive and read-out of `pnnlab.systems.Plate`; see `Multiplexed`."""
 
     input_dim: int = 196
     replays: int = 1
     outputs: int = 10
-    sample_rate_hz: float = 1 / plate.SAMPLE_S
-    rest: int = 800
+    sample_rate_hz: float = 1 / plate.SAMPLE_S  # one sample of the drive is 20 µs
+    rest: int = 800  # after which the slowest mode's energy has fallen to 1e-5
     drive_v: float = multiplex.DRIVE_RANGE * plate.DRIVE_V
     low_v: float = -1.25 * plate.FULL_SCALE_V
     high_v: float = 1.25 * plate.FULL_SCALE_V
@@ -225,7 +183,6 @@ class PlateProgramme(Multiplexed):
     tail: ClassVar[int] = plate.TAIL
     of_outputs: ClassVar[str] = "windows"
 
-    @property
     def _readable(self) -> bool:
         return self.outputs <= self.samples
 
@@ -247,13 +204,7 @@ class PlateProgramme(Multiplexed):
 @final
 @dataclass(frozen=True)
 class CableProgramme(Programme):
-    """A cable in the device's place: read-outs are the inputs. To check a bench with.
-
-    Parameters
-    ----------
-    input_dim : int
-        Samples of a shot.
-    """
+    """A cable in the device's place: read-outs are the inputs. To check a bench with."""
 
     input_dim: int = 100
     sample_rate_hz: float = 1e6
@@ -262,21 +213,6 @@ class CableProgramme(Programme):
     low_v: float = -1.25
     high_v: float = 1.25
     name: str = "cable"
-
-    @property
-    def param_dim(self) -> int:
-        """None."""
-        return 0
-
-    @property
-    def output_dim(self) -> int:
-        """As many as inputs."""
-        return self.input_dim
-
-    @property
-    def samples(self) -> int:
-        """One an input."""
-        return self.input_dim
 
     def encode(self, x: Tensor, theta: Tensor) -> Tensor:
         """From minus to plus a volt."""

@@ -1,30 +1,68 @@
 """Record a session with a device, and replay it where there is none.
 
-What is recorded is what was asked and what was answered, shot by shot, so that a workshop can study
-a real device without it. How the file is made: `pnnlab.instruments.shotfile`.
+Every shot is recorded with its answer, so that a workshop can study a real device without it. A
+recording is one SQLite file, in write-ahead mode while it grows. Tables: ``recording`` (one row),
+``session`` (one row each time it was gone on with), ``theta`` (each setting of the parameters
+once), ``shot`` (one row a shot; ``time``: when its batch had arrived, UTC, s since 1970). x, theta
+and y are little-endian floats, of four or eight bytes as they were given.
 """
 
+import hashlib
 import json
+import math
 import sqlite3
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Self, final
+from typing import Any, Self, TypeAlias, final
 
 import numpy as np
 import torch
 import xarray as xr
+from numpy.typing import NDArray
 from torch import Tensor
 
-from pnnlab.characterize.datasets import UNITS
-from pnnlab.characterize.drives import SPLITS
+from pnnlab.characterize import measured
 from pnnlab.errors import DataError, InstrumentError, RangeError
-from pnnlab.instruments import shotfile
-from pnnlab.instruments.shotfile import DATABASE, Recorded
-from pnnlab.protocols import Cost, Group, PhysicalSystem, State
+from pnnlab.physical_system import Cost, Group, PhysicalSystem, State
 from pnnlab.provenance import commit, utc_now, versions
-from pnnlab.storage import insert, transaction, user_path
+from pnnlab.storage import Database, insert, transaction, user_path
+
+_DATABASE = Database(
+    table="recording",
+    format=1,
+    error=DataError,
+    # A killed process loses nothing. A power cut may cost the last shots and no more, where FULL
+    # would wait for the disk after every batch.
+    synchronous="NORMAL",
+    schema="""
+CREATE TABLE IF NOT EXISTS recording (format INTEGER, began TEXT, description TEXT);
+CREATE TABLE IF NOT EXISTS session (id INTEGER PRIMARY KEY, began TEXT, provenance TEXT);
+CREATE TABLE IF NOT EXISTS theta (digest BLOB PRIMARY KEY, value BLOB);
+CREATE TABLE IF NOT EXISTS shot (
+    id INTEGER PRIMARY KEY, session INTEGER, time REAL, digest BLOB, theta BLOB, x BLOB, y BLOB
+);
+CREATE INDEX IF NOT EXISTS asked ON shot (digest);
+""",
+)
+
+_COUNTS = """
+SELECT MIN(taken), MAX(taken), SUM(taken)
+FROM (SELECT COUNT(*) AS taken FROM shot GROUP BY digest)
+"""
+_REPEATED = """
+SELECT x, value FROM shot JOIN theta ON theta.digest = shot.theta
+WHERE id IN (SELECT MIN(id) FROM shot GROUP BY digest HAVING COUNT(*) >= ?) ORDER BY id
+"""
+_NEAREST = """
+SELECT id, square_x(x) AS in_x, square_theta(value) AS in_theta
+FROM shot JOIN theta ON theta.digest = shot.theta ORDER BY in_x + in_theta, id LIMIT 1
+"""
+
+_DESCRIBED = ("name", "input_dim", "param_dim", "output_dim")
+
+_Rows: TypeAlias = NDArray[np.floating[Any]]
 
 
 @final
@@ -50,8 +88,6 @@ class Recorder(PhysicalSystem):
     DataError
         The file cannot be written, or is a recording of something else. By a call: its shots were
         taken, and those before it are in the file.
-    RangeError
-        The settings hold what JSON cannot.
     """
 
     def __init__(
@@ -65,22 +101,22 @@ class Recorder(PhysicalSystem):
         super().__init__(system.input_dim, system.param_dim, system.output_dim)
         self.system = system
         self.path = user_path(path)
-        self.recorded = Recorded(
-            name=system.name,
-            input_dim=system.input_dim,
-            param_dim=system.param_dim,
-            output_dim=system.output_dim,
-            identity=identity,
-            settings=_as_json(settings or {}),
-        )
-        with DATABASE.explained(self.path):
-            self._connection = DATABASE.connect(self.path, create=True)
         try:
-            with DATABASE.explained(self.path), transaction(self._connection):
-                self._session = self._begin()
-        except BaseException:
-            self._connection.close()
-            raise
+            description = json.dumps(
+                {name: getattr(system, name) for name in _DESCRIBED}
+                | {"identity": identity, "settings": dict(settings or {})}
+            )
+        except (TypeError, ValueError) as error:
+            raise RangeError(
+                f"settings cannot be written down ({error}); give numbers, text, lists and "
+                "mappings, as dataclasses.asdict does."
+            ) from error
+        with _DATABASE.explained(self.path), ExitStack() as opened:
+            self._connection = _DATABASE.connect(self.path, create=True)
+            opened.callback(self._connection.close)
+            with transaction(self._connection):
+                self._session = self._begin(description)
+            opened.pop_all()
 
     @property
     def name(self) -> str:
@@ -118,52 +154,46 @@ class Recorder(PhysicalSystem):
     def _measure(self, x: Tensor, theta: Tensor) -> Tensor:
         y = self.system(x, theta)
         now = time.time()
-        rows, settings, answers = (shotfile.floats(tensor) for tensor in (x, theta, y))
-        digests, of_theta = shotfile.digests(rows, settings)
-        distinct = dict(zip(of_theta, np.atleast_2d(settings), strict=True))
-        each = of_theta * len(rows) if theta.ndim == 1 else of_theta
-        with DATABASE.explained(self.path), transaction(self._connection):
+        rows, settings, answers = (_floats(tensor) for tensor in (x, theta, y))
+        digests, of_theta = _digests(rows, settings)
+        each = np.broadcast_to(settings, (len(x), self.param_dim))
+        distinct = dict(zip(of_theta, each, strict=True))
+        with _DATABASE.explained(self.path), transaction(self._connection):
             self._connection.executemany(
                 "INSERT OR IGNORE INTO theta (digest, value) VALUES (?, ?)",
-                ((digest, value.tobytes()) for digest, value in distinct.items()),
+                zip(distinct, map(bytes, distinct.values()), strict=True),
             )
+            blobs = zip(digests, of_theta, map(bytes, rows), map(bytes, answers), strict=True)
             self._connection.executemany(
                 "INSERT INTO shot (session, time, digest, theta, x, y) VALUES (?, ?, ?, ?, ?, ?)",
-                (
-                    (self._session, now, digest, of, row.tobytes(), answer.tobytes())
-                    for digest, of, row, answer in zip(digests, each, rows, answers, strict=True)
-                ),
+                ((self._session, now, *shot) for shot in blobs),
             )
         return y
 
-    def _begin(self) -> int:
+    def _begin(self, description: str) -> int:
         """Describe the file or check whose it is, and note who goes on from here."""
-        began, there = utc_now(), shotfile.described(self._connection, self.path)
+        began, there = utc_now(), _DATABASE.described(self._connection, self.path)
         if there is None:
-            DATABASE.describe(self._connection, began=began, description=self.recorded.as_text())
-        elif there != self.recorded:
-            ours = vars(self.recorded)
-            changed = [key for key, value in vars(there).items() if ours[key] != value]
-            raise DataError(
-                f"{self.path} is a recording of {there.name} with another "
-                f"{', '.join(changed)}; record to a new file, so that one file was measured "
-                "under one set of conditions."
-            )
-        told = json.dumps({**versions(), "commit": commit()})
-        return insert(self._connection, "session", began=began, provenance=told)
+            _DATABASE.describe(self._connection, began=began, description=description)
+        else:
+            theirs, ours = json.loads(there["description"]), json.loads(description)
+            changed = [key for key, value in theirs.items() if ours[key] != value]
+            if changed:
+                raise DataError(
+                    f"{self.path} is a recording of {theirs['name']} with another "
+                    f"{', '.join(changed)}; record to a new file, so that one file was measured "
+                    "under one set of conditions."
+                )
+        provenance = json.dumps({**versions(), "commit": commit()})
+        return insert(self._connection, "session", began=began, provenance=provenance)
 
 
 @final
 class Replay(PhysicalSystem):
-    """A recorded device: it answers the shots that were recorded, and no others.
+    """A device that a `Recorder` recorded: it answers those shots, and no others.
 
     A shot that was recorded several times is answered in the order of the recording, and then
     from the first again. ``x`` and ``theta`` must be those of the recording to the last bit.
-
-    Parameters
-    ----------
-    path : path
-        What a `Recorder` wrote.
 
     Raises
     ------
@@ -171,25 +201,30 @@ class Replay(PhysicalSystem):
         There is no recording, it holds no shots, or it cannot be read.
     InstrumentError
         By a call, for a shot that was never recorded.
+
+    Attributes
+    ----------
+    recorded : dict
+        Name and dimensions of the system; identity and settings as given to the `Recorder`.
     """
 
     def __init__(self, path: Path | str) -> None:
         self.path = user_path(path)
-        with shotfile.reading(self.path) as (connection, recorded):
+        with _reading(self.path) as (connection, recorded):
             if connection.execute("SELECT 1 FROM shot LIMIT 1").fetchone() is None:
                 raise DataError(f"{path} holds no shots yet; record some first.")
-        super().__init__(recorded.input_dim, recorded.param_dim, recorded.output_dim)
+        super().__init__(recorded["input_dim"], recorded["param_dim"], recorded["output_dim"])
         self.recorded = recorded
         self._given: dict[bytes, int] = {}  # the row given last, of shots recorded several times
 
     @property
     def name(self) -> str:
         """Name of the recorded system."""
-        return self.recorded.name
+        return str(self.recorded["name"])
 
     def state(self) -> State:
         """Which of the repeated shots come next."""
-        return {"given": json.dumps({name.hex(): row for name, row in self._given.items()})}
+        return {"given": json.dumps({digest.hex(): row for digest, row in self._given.items()})}
 
     def restore(self, state: State) -> None:
         """Go back to a `state`."""
@@ -199,27 +234,28 @@ class Replay(PhysicalSystem):
                 "with another system."
             )
         given = json.loads(str(state["given"]))
-        self._given = {bytes.fromhex(name): int(row) for name, row in given.items()}
+        self._given = {bytes.fromhex(digest): int(row) for digest, row in given.items()}
 
     def _measure(self, x: Tensor, theta: Tensor) -> Tensor:
-        rows, settings = shotfile.floats(x), shotfile.floats(theta)
-        given, answers, missing = dict(self._given), [], []
-        with shotfile.reading(self.path) as (connection, _):
-            for number, digest in enumerate(shotfile.digests(rows, settings)[0]):
+        rows, settings = _floats(x), _floats(theta)
+        y = x.new_empty(len(x), self.output_dim)
+        given, missing = dict(self._given), []
+        with _reading(self.path) as (connection, _):
+            for shot, digest in enumerate(_digests(rows, settings)[0]):
                 found = connection.execute(
                     "SELECT id, y FROM shot WHERE digest = ? AND id > ? ORDER BY id LIMIT 2",
                     (digest, given.pop(digest, 0)),
                 ).fetchall()
                 if not found:
-                    missing.append(number)
+                    missing.append(shot)
                     continue
                 if len(found) == 2:  # after the last one, the first is next
-                    given[digest] = found[0][0]
-                answers.append(shotfile.array(found[0][1], self.output_dim))
+                    given[digest] = found[0]["id"]
+                y[shot] = torch.from_numpy(_array(found[0]["y"], self.output_dim))
             if missing:
                 first = missing[0]
                 setting = settings if settings.ndim == 1 else settings[first]
-                row, in_x, in_theta = shotfile.nearest(connection, rows[first], setting)
+                row, in_x, in_theta = _nearest(connection, rows[first], setting)
                 raise InstrumentError(
                     f"{len(missing)} of these {len(rows)} shots were never recorded; the nearest "
                     f"to the first of them, row {first}, is shot {row} of the recording, "
@@ -228,20 +264,7 @@ class Replay(PhysicalSystem):
                     f"recording_dataset({str(self.path)!r}), or ask the device itself."
                 )
         self._given = given
-        if not answers:
-            return x.new_empty(0, self.output_dim)
-        return torch.from_numpy(np.stack(answers)).to(x.dtype)
-
-
-def _as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
-    try:
-        kept: dict[str, Any] = json.loads(json.dumps(dict(settings)))
-    except (TypeError, ValueError) as error:
-        raise RangeError(
-            f"settings cannot be written down ({error}); give numbers, text, lists and mappings, "
-            "as dataclasses.asdict does."
-        ) from error
-    return kept
+        return y
 
 
 def recording_dataset(path: Path | str, *, repeats: int | None = None) -> xr.Dataset:
@@ -249,8 +272,6 @@ def recording_dataset(path: Path | str, *, repeats: int | None = None) -> xr.Dat
 
     Parameters
     ----------
-    path : path
-        What a `Recorder` wrote.
     repeats : int, optional
         Take the shots that were recorded at least so often, with so many read-outs of each, the
         first ones; by default as many as there are of every shot.
@@ -267,46 +288,80 @@ def recording_dataset(path: Path | str, *, repeats: int | None = None) -> xr.Dat
     DataError
         There is no recording, it cannot be read, or it holds no shot so often.
     """
-    with shotfile.reading(user_path(path)) as (connection, recorded):
-        counts: dict[bytes, int] = dict(
-            connection.execute("SELECT digest, COUNT(*) FROM shot GROUP BY digest ORDER BY MIN(id)")
-        )
-        least = min(counts.values(), default=1) if repeats is None else repeats
-        chosen = [digest for digest, count in counts.items() if count >= least]
-        if least < 1 or not chosen:
+    with _reading(user_path(path)) as (connection, recorded):
+        fewest, most, taken = connection.execute(_COUNTS).fetchone()
+        least = (fewest or 1) if repeats is None else repeats
+        if not 1 <= least <= (most or 0):
             raise DataError(
-                f"no shot of {path} was recorded {least} times, and at most "
-                f"{max(counts.values(), default=0)} times; ask for 1 or more repeats and no more "
-                "than that, or record again."
+                f"no shot of {path} was recorded {least} times, and at most {most or 0} times; ask "
+                "for 1 or more repeats and no more than that, or record again."
             )
-        x, theta, y = shotfile.gather(connection, recorded, chosen, least)
+        rows = connection.execute(_REPEATED, (least,)).fetchall()
         began, provenance = connection.execute(
             "SELECT began, provenance FROM session ORDER BY id LIMIT 1"
         ).fetchone()
-    origin, taken = json.loads(provenance), sum(counts.values())
-    return xr.Dataset(
-        {
-            "x": (("shot", "input"), x, UNITS),
-            "theta": (("shot", "parameter")[2 - theta.ndim :], theta, UNITS),
-            "y": (("repeat", "shot", "output"), y, UNITS),
-        },
-        {
-            "shot": np.arange(len(x)),
-            "split": ("shot", [SPLITS[i % len(SPLITS)] for i in range(len(x))]),
-        },
-        {
-            "pnnlab": origin["pnnlab"],
-            "measurement": "recording",
-            "system": recorded.name,
-            "input_dim": recorded.input_dim,
-            "param_dim": recorded.param_dim,
-            "output_dim": recorded.output_dim,
-            "device_passes": taken,
-            "left_out": taken - least * len(x),
-            "repeats": least,
-            "time_utc": began,
-            "commit": origin["commit"] or "",
-            "identity": recorded.identity,
-            "settings": json.dumps(recorded.settings),
-        },
+    x = np.stack([_array(row["x"], recorded["input_dim"]) for row in rows])
+    theta = np.stack([_array(row["value"], recorded["param_dim"]) for row in rows])
+    if (theta == theta[0]).all():
+        theta = theta[0]
+    code = json.loads(provenance)
+    dataset = measured(Replay(path), torch.from_numpy(x), torch.from_numpy(theta), repeats=least)
+    return dataset.assign_attrs(
+        pnnlab=code["pnnlab"],
+        commit=code["commit"] or "",
+        measurement="recording",
+        device_passes=taken,
+        left_out=taken - least * len(x),
+        time_utc=began,
+        identity=recorded["identity"],
+        settings=json.dumps(recorded["settings"]),
     )
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[tuple[sqlite3.Connection, dict[str, Any]]]:
+    """Open an existing recording, with what describes it."""
+    if not path.is_file():
+        raise DataError(f"there is no recording {path}; make one with Recorder(system, path).")
+    with _DATABASE.explained(path), closing(_DATABASE.connect(path)) as connection:
+        row = _DATABASE.described(connection, path)
+        if row is None:
+            raise DataError(f"{path} is empty; record to it with Recorder(system, path).")
+        yield connection, json.loads(row["description"])
+
+
+def _floats(tensor: Tensor) -> _Rows:
+    """Values as they are kept: in eight bytes if they were given so, else in four."""
+    kind, name = (torch.float64, "<f8") if tensor.dtype == torch.float64 else (torch.float32, "<f4")
+    values: _Rows = tensor.to(kind).numpy().astype(name, copy=False)
+    return values
+
+
+def _array(blob: bytes, length: int) -> _Rows:
+    """Values that were kept, in memory of their own."""
+    return np.frombuffer(bytearray(blob), "<f8" if len(blob) == 8 * length else "<f4")
+
+
+def _digests(x: _Rows, theta: _Rows) -> tuple[list[bytes], list[bytes]]:
+    """Digests of shots, and of the parameters of each, whatever their data type."""
+    # Equal numbers in equal bytes: -0.0 is 0.0.
+    of_theta = [_digest(setting) for setting in np.atleast_2d(theta).astype("<f8") + 0.0]
+    each = of_theta * len(x) if theta.ndim == 1 else of_theta
+    of_shots = zip(x.astype("<f8") + 0.0, each, strict=True)
+    return [_digest(row, setting) for row, setting in of_shots], each
+
+
+def _digest(row: _Rows, before: bytes = b"") -> bytes:
+    return hashlib.blake2b(before + row.tobytes(), digest_size=16).digest()
+
+
+def _nearest(connection: sqlite3.Connection, x: _Rows, theta: _Rows) -> tuple[int, float, float]:
+    """Find the recorded shot that differs least, and how much: row, rms of x and rms of theta."""
+    for name, wanted in {"x": x.astype(np.float64), "theta": theta.astype(np.float64)}.items():
+
+        def square(blob: bytes, wanted: _Rows = wanted) -> float:
+            return float(np.square(_array(blob, len(wanted)) - wanted).sum())
+
+        connection.create_function(f"square_{name}", 1, square)
+    row, in_x, in_theta = connection.execute(_NEAREST).fetchone()
+    return row, math.sqrt(in_x / len(x)), math.sqrt(in_theta / max(len(theta), 1))

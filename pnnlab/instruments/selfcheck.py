@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import NamedTuple, final
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from pnnlab.instruments.oscilloscope import Trace
 from pnnlab.instruments.programme import Programme
@@ -13,11 +14,11 @@ from pnnlab.systems.analog import Volts
 LEAD = 32  # samples of silence around a pilot, and most by which it may be early or late
 PILOT = 64  # samples of a pilot
 WINDOW = slice(LEAD, LEAD + PILOT + LEAD)  # of a record, where its pilot is
-LOUDEST = 0.8  # of the programme's drive
+PILOT_LEVEL = 0.8  # of the programme's drive
 REPEATS = 8
-ALIKE = 0.8  # a working device resembles its nominal equations at least so much
-LATE = 4  # samples, either way
-TRUE_GAIN = 1.4  # and answers within this factor; a wrong load or probe is 2 or 10
+LEAST_CORRELATION = 0.8  # a working device resembles its nominal equations at least so much
+MOST_DELAY = 4  # samples, either way
+MOST_GAIN = 1.4  # and answers within this factor; a wrong load or probe is 2 or 10
 
 
 @final
@@ -25,29 +26,16 @@ TRUE_GAIN = 1.4  # and answers within this factor; a wrong load or probe is 2 or
 class SelfCheck:
     """What was found.
 
-    Attributes
-    ----------
-    problems : tuple of str
-        What is wrong and what to do about it; empty if the bench can be used.
-    late_s : float
-        How late the answer arrives, beyond the delay that was given, s. A device that is slower or
-        faster than its nominal equations adds to it; with a cable in its place it is exact.
-    gain : float
-        Recorded over expected.
-    likeness : float
-        Correlation of the device with its nominal equations.
-    noise_v : float
-        Rms of a point from one repeat to the next, V.
-    pilot : array, (points,)
-        Mean record of the pilot, V; what later records are compared with.
+    A device that is slower or faster than its nominal equations adds to ``late_s``; with a cable in
+    its place that is exact.
     """
 
-    problems: tuple[str, ...]
-    late_s: float
-    gain: float
-    likeness: float
-    noise_v: float
-    pilot: Volts
+    problems: tuple[str, ...]  # and what to do about them; empty if the bench can be used
+    late_s: float  # how late the answer arrives, beyond the delay that was given
+    gain: float  # recorded over expected
+    correlation: float  # of the device with its nominal equations
+    noise_v: float  # rms of a point from one repeat to the next
+    pilot: Volts  # mean record of the pilot, (points,), V; later records are compared with it
 
     def __str__(self) -> str:
         if self.problems:
@@ -55,7 +43,7 @@ class SelfCheck:
         return (
             "The bench is ready. Beside the nominal device, the answer comes "
             f"{self.late_s * 1e9:.0f} ns late, is {self.gain:.2f} times as strong, and resembles "
-            f"its answer by {self.likeness:.3f}. Noise: {self.noise_v * 1e3:.2g} mV rms a point."
+            f"its answer by {self.correlation:.3f}. Noise: {self.noise_v * 1e3:.2g} mV rms a point."
         )
 
 
@@ -65,45 +53,35 @@ def pilot(programme: Programme) -> Volts:
     Sixteen levels for four samples each, so that it has slow and fast parts and both signs.
     """
     levels = np.random.default_rng(2022).uniform(-1, 1, PILOT // 4)
-    levels *= LOUDEST * programme.drive_v / np.abs(levels).max()
-    silence = np.zeros(LEAD), np.zeros(2 * LEAD + programme.rest)
-    return np.concatenate([silence[0], np.repeat(levels, 4), silence[1]])
+    levels *= PILOT_LEVEL * programme.drive_v / np.abs(levels).max()
+    return np.pad(np.repeat(levels, 4), (LEAD, 2 * LEAD + programme.rest))
 
 
 def self_check(
     programme: Programme,
     traces: Sequence[Trace],
-    delay_s: float,
-    beside: Callable[[], tuple[int, int, Volts]],
+    other_channel: Callable[[], tuple[int, int, Volts]],
 ) -> SelfCheck:
     """Find what is wrong with a bench, if anything is, from repeated records of its pilot.
 
     Parameters
     ----------
-    programme : Programme
     traces : sequence of Trace
         What came back each time that `pilot` was played; two or more.
-    delay_s : float
-        How late an answer should arrive.
-    beside : callable
+    other_channel : callable
         Called if nothing came back: plays the pilot again, and returns the number of the
         oscilloscope's channel in use, the number of another one, and its record, V.
-
-    Raises
-    ------
-    InstrumentError
-        Raised by ``beside``.
     """
     expected = programme.expected(pilot(programme))
     period = 1 / programme.sample_rate_hz
-    volts = np.stack([trace.at(delay_s + period, period, len(expected)) for trace in traces])
+    volts = np.stack([trace.volts for trace in traces])
     noise, mean = float(volts.std(0, ddof=1).mean()), volts.mean(0)
     found = align(mean, expected[WINDOW])
     late = found.delay - LEAD
     signal = float(np.ptp(mean))
     problems = []
     if signal < 8 * noise or signal < 0.01 * np.ptp(expected):
-        problems.append(_silence(*beside(), noise))
+        problems.append(_silence(*other_channel(), noise))
     elif found.gain < 0:
         problems.append(
             "what comes back is upside down: switch the inversion of the oscilloscope's channel "
@@ -114,27 +92,25 @@ def self_check(
             "what comes back leaves the oscilloscope's screen: give a wider range (low_v, high_v) "
             "or a weaker drive, and look at the probe's attenuation."
         )
-    elif found.likeness < ALIKE:
+    elif found.correlation < LEAST_CORRELATION:
         problems.append(
-            f"what comes back resembles a {programme.name} by {found.likeness:.2f} alone. Look "
+            f"what comes back resembles a {programme.name} by {found.correlation:.2f} alone. Look "
             "whether the device is there, has its supply, and is the one of this programme."
         )
-    elif not 1 / TRUE_GAIN < found.gain < TRUE_GAIN:
+    elif not 1 / MOST_GAIN < found.gain < MOST_GAIN:
         problems.append(
             f"what comes back is {found.gain:.2g} times as strong as it should be. A factor of 2 "
             "is the generator's load setting (high impedance or 50 ohm), one of 10 the probe's "
             "attenuation."
         )
-    elif abs(late) > LATE:
+    elif abs(late) > MOST_DELAY:
         problems.append(
             f"what comes back is {late:.1f} samples late: look whether the oscilloscope is "
             "triggered by the generator's own Sync or Trigger output, and by its rising edge."
         )
     if any(trace.missing for trace in traces):
         problems.append("the oscilloscope leaves points out: lower its sample rate.")
-    if max(trace.step_s for trace in traces) > 1.01 * period:
-        problems.append("the oscilloscope takes fewer points than the generator sends samples.")
-    return SelfCheck(tuple(problems), late * period, found.gain, found.likeness, noise, mean)
+    return SelfCheck(tuple(problems), late * period, found.gain, found.correlation, noise, mean)
 
 
 def _silence(channel: int, other: int, volts: Volts, noise: float) -> str:
@@ -151,30 +127,14 @@ def _silence(channel: int, other: int, volts: Volts, noise: float) -> str:
     )
 
 
-@final
-@dataclass(frozen=True)
-class RecordAlignment:
-    """How a record compares with the waveform that was expected.
+class RecordAlignment(NamedTuple):
+    """How a record compares with the waveform that was expected."""
 
-    Attributes
-    ----------
-    delay : float
-        Samples by which the record is late.
-    gain : float
-        Recorded over expected; negative if the record is upside down.
-    offset : float
-        Recorded where nothing is expected, V.
-    residual : float
-        Rms of what is left, V.
-    likeness : float
-        Correlation, from 0 (nothing alike) to 1.
-    """
-
-    delay: float
-    gain: float
-    offset: float
-    residual: float
-    likeness: float
+    delay: float  # samples by which the record is late
+    gain: float  # recorded over expected; negative if the record is upside down
+    offset: float  # V, recorded where nothing is expected
+    residual: float  # V, rms of what is left
+    correlation: float  # from 0 (nothing alike) to 1
 
 
 def align(record: Volts, expected: Volts) -> RecordAlignment:
@@ -186,22 +146,14 @@ def align(record: Volts, expected: Volts) -> RecordAlignment:
     Parameters
     ----------
     record : array, (points,)
-        Longer than ``expected``: its start is where no delay would put it.
+        No shorter than ``expected``: its start is where no delay would put it.
     expected : array, (samples,)
         Not constant.
     """
     record, expected = np.asarray(record, np.float64), np.asarray(expected, np.float64)
-    lags = len(record) - len(expected) + 1
-    shape = expected - expected.mean()
-    dots = np.correlate(record, shape, "valid")
-    ends = np.arange(lags), np.arange(lags) + len(expected)
-    sums = np.concatenate([[0.0], np.cumsum(record)])
-    squares = np.concatenate([[0.0], np.cumsum(record**2)])
-    total = sums[ends[1]] - sums[ends[0]]
-    energy = squares[ends[1]] - squares[ends[0]] - total**2 / len(expected)
-    scale = np.sqrt(np.maximum(energy, 1e-30) * (shape @ shape))
-    best = int(np.abs(dots / scale).argmax())
-
+    windows = sliding_window_view(record, len(expected))
+    dots = windows @ (expected - expected.mean())
+    best = int(np.abs(dots / np.maximum(windows.std(1), 1e-15)).argmax())
     fits = [_between(record, expected, lag) for lag in {best, max(best - 1, 0)}]
     return min(fits, key=lambda fit: fit.residual)
 
@@ -217,14 +169,13 @@ def _between(record: Volts, expected: Volts, lag: int) -> RecordAlignment:
     (now, earlier, offset), *_ = np.linalg.lstsq(columns, found, rcond=None)
     gain = now + earlier
     fraction = earlier / gain if gain else 0.0
-    residual = found - columns @ (now, earlier, offset)
     spread = found.std()
-    left = float(np.sqrt(np.mean(residual**2)))
+    left = float(np.sqrt(np.mean((found - columns @ (now, earlier, offset)) ** 2)))
     inside = -0.5 <= fraction <= 1.5  # else the two columns fight each other over noise
     return RecordAlignment(
         delay=lag + float(fraction),
         gain=float(gain),
         offset=float(offset),
         residual=left if inside else np.inf,
-        likeness=float(np.sqrt(max(0.0, 1 - (left / spread) ** 2))) if spread > 0 else 0.0,
+        correlation=float(np.sqrt(max(0.0, 1 - (left / spread) ** 2))) if spread > 0 else 0.0,
     )

@@ -1,162 +1,302 @@
-"""The shutdown process that a `Guard` starts: it switches outputs off if its client fails.
+"""A process that switches an output off when the program that drives it dies or hangs.
 
-``python -m pnnlab.instruments.shutdown`` reads its targets from standard input, one line of JSON,
-and then one message a line: a heartbeat, a goodbye, or a reason to act. The end of the input and a
-missing heartbeat are reasons too. It writes its state to standard output, one line of JSON each.
+A generator goes on playing after its program was killed, and no ``finally`` runs in a killed
+process. So a `Guard` starts ``python -m pnnlab.instruments.shutdown`` and sends it a heartbeat.
+When the heartbeat stops, or its pipe closes without a goodbye, that process opens sessions of its
+own and switches the output off.
+
+The heartbeat is sent by a thread: it stops with the process, not with a slow loop. An instrument
+that takes one connection at a time, as many do over USB, can be reached once the client is dead,
+but not while it hangs.
+
+The process reads its task from standard input, one line of JSON, and then one message a line: a
+heartbeat, a goodbye, or a reason to act. The end of the input and a missing heartbeat are reasons
+too. It writes its state to standard output, one line of JSON each.
 """
 
-import contextlib
 import io
 import json
+import math
 import os
 import queue
 import signal
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Self, final
 
 import pyvisa
-from pyvisa.resources import MessageBasedResource
 
-from pnnlab.instruments.guard import (
-    BEAT,
-    GOODBYE,
-    INSIST_S,
-    NOT_OFF,
-    REFUSED,
-    SWITCHED_OFF,
-    GuardTarget,
-)
+from pnnlab.errors import InstrumentError, RangeError
+from pnnlab.instruments.link import open_wire, reason
+from pnnlab.storage import user_path
 
-GRACE_S = 0.2  # to read heartbeats that came while this process itself was held up
-TIMEOUT_MS = 1000
+BEAT, GOODBYE = "beat", "goodbye"
+RETRY_S = 10.0  # how long an instrument that does not answer is tried again
+GRACE_S = 0.2  # to read heartbeats that came while the shutdown process itself was held up
+TIMEOUT_S = 1.0  # of an instrument that is to switch off
 PAUSE_S = 0.1  # between two attempts
 
-Messages: TypeAlias = "queue.SimpleQueue[str]"
-Managers: TypeAlias = Mapping[str, pyvisa.ResourceManager]
+_START_S = 60.0  # from a slow network disk, pyvisa takes long to import
+_BEATS = 6  # within timeout_s, so that a few may be late
+_MARGIN_S = 5.0
+_REASON_S = 1.0
 
 
-def main() -> int:
-    """Watch the client at standard input; return the exit status."""
+@final
+class Guard:
+    """Guard the outputs of an instrument for as long as this process lives.
+
+    As a context manager it closes when the block ends, and trips when an exception leaves it. If
+    this process ends without either, the outputs are switched off.
+
+    Parameters
+    ----------
+    off : sequence of str
+        Commands that switch the outputs off, such as ``["OUTPut1 OFF"]``; they may be sent more
+        than once.
+    timeout_s : float
+        Longest time without a heartbeat, s. Below a second a busy computer may be taken for a dead
+        one.
+    log : path, optional
+        A file to which the shutdown process appends what it did, and when.
+
+    Raises
+    ------
+    InstrumentError
+        The shutdown process could not be started: switch nothing on then.
+    """
+
+    def __init__(
+        self,
+        resource: str,
+        off: Sequence[str],
+        *,
+        library: str = "@py",
+        timeout_s: float = 3.0,
+        log: Path | str | None = None,
+    ) -> None:
+        if isinstance(off, str) or not off or not all(off):
+            raise RangeError(
+                f"off is {off!r}; give the commands that switch the outputs of {resource} off, as "
+                'in ["OUTPut1 OFF"].'
+            )
+        if not 0 < timeout_s < math.inf:
+            raise RangeError(f"timeout_s is {timeout_s}; give some seconds, such as 3.")
+        self.resource = resource
+        self.timeout_s = timeout_s
+        self._report: dict[str, Any] = {}
+        self._output = ""
+        self._last_beat = time.monotonic()
+        self._reported, self._stopped = threading.Event(), threading.Event()
+        # In a session of its own, neither Ctrl-C nor the end of a terminal or kernel reaches it.
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "pnnlab.instruments.shutdown"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            bufsize=0,
+            start_new_session=os.name == "posix",
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+        )
+        self._listener = threading.Thread(target=self._listen, name="guard", daemon=True)
+        self._heartbeat = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        self._listener.start()
+        task = {
+            "resource": resource,
+            "library": library,
+            "off": list(off),
+            "timeout_s": timeout_s,
+            "log": None if log is None else str(user_path(log).resolve()),
+        }
+        self._send(json.dumps(task))
+        if not self._reported.wait(_START_S) or self._report.get("state") != "watching":
+            why = self._report.get("why") or self._output or f"no answer within {_START_S:g} s"
+            self._process.kill()
+            self._end()
+            raise InstrumentError(
+                f"The process that guards the outputs could not be started ({why}). Nothing is "
+                "guarded: switch no output on before that is mended."
+            )
+        self._last_beat = time.monotonic()
+        self._send(BEAT)
+        self._heartbeat.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the outputs are guarded."""
+        watching = self._report.get("state") == "watching" and self._process.poll() is None
+        return self._recent() and watching and not self._stopped.is_set()
+
+    def check(self) -> None:
+        """Raise `InstrumentError` unless the outputs are guarded; call it before each drive."""
+        if self.alive:
+            return
+        self._listener.join(_REASON_S)  # its reason may be under way
+        if self._report.get("failed"):
+            raise self._still_on()
+        why = "the guard was closed, its process has ended, or this one was held up for long"
+        what = "Nobody guards the outputs"
+        if self._report.get("why"):
+            what, why = "The guard has switched the outputs off", self._report["why"]
+        raise InstrumentError(
+            f"{what}: {why}. Nothing may be driven before there is a new guard and the instruments "
+            "are set up anew; a bench sees to both when it goes on."
+        )
+
+    def trip(self, how: str = "on demand") -> None:
+        """Have the outputs switched off now; raise `InstrumentError` unless that is confirmed."""
+        self._stopped.set()
+        self._send(f"tripped {how}")
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(RETRY_S + _MARGIN_S)
+        self._listener.join(_MARGIN_S)
+        if self._report.get("failed") != "":
+            raise self._still_on()
+
+    def close(self) -> None:
+        """End the shutdown process without switching the outputs off."""
+        self._stopped.set()
+        self._send(GOODBYE)
+        self._end()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is not None:
+                self.trip(f"by {kind.__name__}")
+        finally:
+            self.close()
+
+    def _still_on(self) -> InstrumentError:
+        error = self._report.get("failed") or self._output or "its process has confirmed nothing"
+        return InstrumentError(
+            "Outputs may still be on, the guard could not switch them off "
+            f"({self.resource}: {error}). Switch them off at the instrument itself."
+        )
+
+    def _send(self, line: str) -> None:
+        assert self._process.stdin is not None
+        with suppress(OSError, ValueError):  # it has ended, and `alive` is False
+            self._process.stdin.write(f"{line}\n".encode())
+            if self._recent():
+                self._last_beat = time.monotonic()
+
+    def _recent(self) -> bool:
+        # After a pause this long the outputs have been switched off: later beats do not count.
+        return time.monotonic() - self._last_beat < self.timeout_s
+
+    def _beat(self) -> None:
+        while not self._stopped.wait(self.timeout_s / _BEATS):
+            self._send(BEAT)
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            try:
+                self._report = json.loads(line)
+            except ValueError:  # a warning, or a traceback
+                self._output = line.decode(errors="replace").strip() or self._output
+            else:
+                self._reported.set()
+        self._reported.set()
+
+    def _end(self) -> None:
+        """Wait for the process, and leave no thread or pipe behind."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(RETRY_S + _MARGIN_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._heartbeat.ident is not None:
+            self._heartbeat.join()
+        self._listener.join()
+        self._process.stdout.close()
+
+
+def main() -> None:
+    """Watch the client at standard input; switch the outputs off when there is a reason."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     stream = io.FileIO(0, closefd=False)  # unbuffered: a thread that waits in it holds no lock
     try:
-        asked = json.loads(stream.readline())
-        targets = [
-            GuardTarget(**{**target, "off": tuple(target["off"])}) for target in asked["targets"]
-        ]
+        task = json.loads(stream.readline())
         # A library that cannot be loaded must be reported now, not when outputs are to be off.
-        managers = {name: pyvisa.ResourceManager(name) for name in {t.library for t in targets}}
-        _log(asked["log"], f"watching {', '.join(target.resource for target in targets)}")
+        loaded = pyvisa.ResourceManager(task["library"])
+        _log(task["log"], f"watching {task['resource']}")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        _report({"state": "refused", "why": _reason(error)})
-        return REFUSED
-    messages: Messages = queue.SimpleQueue()
+        _report(state="refused", why=reason(error))
+        return
+    messages: queue.SimpleQueue[str] = queue.SimpleQueue()
     # A computer that shuts down ends this process too: switch off before.
-    signal.signal(signal.SIGTERM, lambda *_: messages.put("the guard was told to end"))
-    threading.Thread(target=_listen, args=(stream, messages), daemon=True).start()
-    _report({"state": "watching"})
-    why = watch(messages, asked["patience_s"])
-    if why is None:
-        return 0
-    _report({"state": "acting", "why": why})
-    failed = switch_off(targets, managers)
-    _report({"state": "acted", "why": why, "failed": failed})
-    with contextlib.suppress(OSError):
-        outcome = [f"{name} {error}" for name, error in failed.items()] or ["all off"]
-        _log(asked["log"], f"{why}: {'; '.join(outcome)}")
-    return NOT_OFF if failed else SWITCHED_OFF
+    signal.signal(signal.SIGTERM, lambda *_: messages.put("the guard was asked to end"))
+    threading.Thread(target=_enqueue, args=(stream, messages), daemon=True).start()
+    _report(state="watching")
+    why = watch(messages, task["timeout_s"])
+    if why is not None:
+        _report(state="acting", why=why)
+        failed = switch_off(task["resource"], task["library"], task["off"])
+        _report(state="acted", why=why, failed=failed)
+        with suppress(OSError):
+            _log(task["log"], f"{why}: {failed or 'all off'}")
+    del loaded  # until here
 
 
-def _listen(stream: io.FileIO, messages: Messages) -> None:
+def _enqueue(stream: io.FileIO, messages: "queue.SimpleQueue[str]") -> None:
     for line in stream:
         messages.put(line.decode(errors="replace").strip())
     messages.put("the client is gone")
 
 
-def watch(messages: Messages, patience_s: float) -> str | None:
+def watch(messages: "queue.SimpleQueue[str]", timeout_s: float) -> str | None:
     """Wait for a reason to act, and return it, or None after a goodbye.
 
     Whatever is neither a goodbye nor a heartbeat is a reason, also a line that a kill cut short.
     """
     while True:
         try:
-            message = messages.get(timeout=patience_s)
+            message = messages.get(timeout=timeout_s)
         except queue.Empty:
             try:
                 message = messages.get(timeout=GRACE_S)
             except queue.Empty:
-                return f"no heartbeat for {patience_s:g} s"
+                return f"no heartbeat for {timeout_s:g} s"
         if message == GOODBYE:
             return None
         if message != BEAT:
             return message
 
 
-def switch_off(targets: Sequence[GuardTarget], managers: Managers) -> dict[str, str]:
-    """Send every target its ``off`` commands in parallel, repeated until each has confirmed.
-
-    Returns
-    -------
-    dict
-        Why, for each resource that has not confirmed within `INSIST_S`.
-    """
-    until = time.monotonic() + INSIST_S
-    failures = ["its VISA library hangs"] * len(targets)
-
-    def insist(number: int, target: GuardTarget) -> None:
-        while failures[number]:
-            try:
-                _send_off(target, managers[target.library])
-                failures[number] = ""
-            except Exception as error:  # noqa: BLE001  # any error leaves an output on
-                failures[number] = _reason(error)
-                if time.monotonic() > until:
-                    return
-                time.sleep(PAUSE_S)
-
-    # One thread each, so that an instrument that hangs does not delay the others.
-    threads = [
-        threading.Thread(target=insist, args=numbered, daemon=True)
-        for numbered in enumerate(targets)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(max(until + 2 * TIMEOUT_MS / 1000 - time.monotonic(), 0))
-    return {
-        target.resource: error
-        for target, error in zip(targets, tuple(failures), strict=True)
-        if error
-    }
+def switch_off(resource: str, library: str, off: Sequence[str]) -> str:
+    """Send the commands until the instrument confirms; after `RETRY_S` return why it does not."""
+    until = time.monotonic() + RETRY_S
+    while True:
+        try:
+            with closing(open_wire(resource, library, TIMEOUT_S)) as wire:
+                # A client killed amid an upload leaves the instrument waiting for the rest of the
+                # block, and would take these commands for it.
+                wire.clear()
+                # Answered once the commands before it are carried out (IEEE 488.2, *OPC?).
+                wire.write(*off, "*OPC?")
+                wire.read_line()
+                return ""
+        except Exception as error:  # noqa: BLE001  # any error leaves an output on
+            if time.monotonic() > until:
+                return reason(error)
+            time.sleep(PAUSE_S)
 
 
-def _send_off(target: GuardTarget, manager: pyvisa.ResourceManager) -> None:
-    with manager.open_resource(
-        target.resource, open_timeout=TIMEOUT_MS, resource_pyclass=MessageBasedResource
-    ) as resource:
-        assert isinstance(resource, MessageBasedResource)
-        resource.timeout = TIMEOUT_MS
-        resource.write_termination = target.write_termination
-        if target.resource.upper().endswith("::SOCKET"):
-            resource.read_termination = "\n"
-        else:
-            # A client killed amid an upload leaves the instrument waiting for the rest of the
-            # block, and would take these commands for it. A socket has a parser of its own.
-            with contextlib.suppress(pyvisa.Error, OSError, NotImplementedError):
-                resource.clear()
-        for command in target.off:
-            resource.write(command)
-        # It is answered once the commands before it have been carried out (IEEE 488.2, *OPC?).
-        resource.query("*OPC?")
-
-
-def _report(report: Mapping[str, Any]) -> None:
-    with contextlib.suppress(OSError):  # the client may have ended
+def _report(**report: object) -> None:
+    with suppress(OSError):  # the client may have ended
         os.write(1, f"{json.dumps(report)}\n".encode())
 
 
@@ -166,9 +306,5 @@ def _log(path: str | None, text: str) -> None:
             file.write(f"{datetime.now(UTC).isoformat(timespec='milliseconds')} {text}\n")
 
 
-def _reason(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [""])[0] or type(error).__name__
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -3,10 +3,8 @@
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -44,25 +42,40 @@ def mlp(features: int, classes: int, parameters: int) -> nn.Sequential:
 
 
 def digital_baseline(
-    task: Task, parameters: int, *, rates: Sequence[float] = (0.003, 0.01), **loop: Any
+    task: Task,
+    parameters: int,
+    *,
+    epochs: int,
+    batch_size: int = 64,
+    seed: int = 0,
+    rates: Sequence[float] = (0.003, 0.01),
 ) -> float:
     """Test accuracy of an `mlp` with at most as many parameters, by `digital_accuracy`.
 
-    One call serves every row of a task and size; ``loop`` is ``epochs``, ``batch_size``, ``seed``.
+    One call serves every row of a task and size.
     """
     make = partial(mlp, task.train.x.shape[1], task.classes, parameters)
-    return digital_accuracy(make, task, rates=rates, **loop)
+    return digital_accuracy(
+        make, task, epochs=epochs, rates=rates, batch_size=batch_size, seed=seed
+    )
 
 
 def linear_baseline(
-    task: Task, *, rates: Sequence[float] = (0.003, 0.01, 0.03, 0.1), **loop: Any
+    task: Task,
+    *,
+    epochs: int,
+    batch_size: int = 64,
+    seed: int = 0,
+    rates: Sequence[float] = (0.003, 0.01, 0.03, 0.1),
 ) -> float:
     """Test accuracy of a linear digital classifier, by `digital_accuracy`.
 
-    One call serves every row of a task; ``loop`` is ``epochs``, ``batch_size``, ``seed``.
+    One call serves every row of a task.
     """
     make = partial(nn.Linear, task.train.x.shape[1], task.classes)
-    return digital_accuracy(make, task, rates=rates, **loop)
+    return digital_accuracy(
+        make, task, epochs=epochs, rates=rates, batch_size=batch_size, seed=seed
+    )
 
 
 def digital_accuracy(
@@ -108,8 +121,11 @@ def result_row(
     system: str,
     method: str,
     twin: str | None,
+    digital_baseline: float | None = None,
+    linear_baseline: float | None = None,
+    accuracy_without_physics: float | None = None,
+    published: float | None = None,
     run: Run | Path | None = None,
-    **baselines: Any,
 ) -> Row:
     """Measure a network on the test split, once, and give the result with its baselines.
 
@@ -119,18 +135,28 @@ def result_row(
         Finished. Its network is left as it is.
     system, method, twin : str
         Names for the results table.
+    digital_baseline, linear_baseline, accuracy_without_physics, published : float or None
+        Fields of the `Row` that were measured or read elsewhere.
     run : Run, Path or None
         The run of ``training``, or its folder. The row then names the source revision with
         which that run began, which may be older than the present one.
-    **baselines : float or None
-        Fields of the `Row` that were measured or read elsewhere: ``digital_baseline``,
-        ``linear_baseline``, ``accuracy_without_physics``, ``published``.
     """
     network, passes = training.network, training.device_passes
     layers = physical_layers(network)
     unit = getattr(layers[0].system, "unit", None) if layers else None  # of simulated systems
     folder = run.folder if isinstance(run, Run) else run
-    row = Row(
+    on_the_twin = recalibrated = None
+    with on_device(network):
+        right = _right(network, task)
+    if layers and all(layer.twin is not None for layer in layers):
+        with on_twin(network):
+            on_the_twin = accuracy(network, task.test)
+    if on_twin_alone(network):
+        other = copy.deepcopy(network)
+        with on_device(other):
+            calibrate(other, calibration_inputs(task))
+            recalibrated = _right(other, task)
+    return Row(
         system=system,
         task=task.name,
         method=method,
@@ -139,30 +165,22 @@ def result_row(
         seed=training.settings.seed,
         split="test",
         n_test=len(task.test),
+        accuracy=float(right.double().mean()),
+        accuracy_on_twin=on_the_twin,
+        recalibrated_accuracy=None if recalibrated is None else float(recalibrated.double().mean()),
+        correct=packed(right.numpy()),
+        recalibrated_correct=None if recalibrated is None else packed(recalibrated.numpy()),
+        digital_baseline=digital_baseline,
+        linear_baseline=linear_baseline,
+        accuracy_without_physics=accuracy_without_physics,
+        published=published,
         chance=task.chance,
         parameters=parameter_count(network),
         device_passes=passes,
         seconds=round(training.seconds, 1),
         commit=read_run(folder).provenance.get("commit") if folder else commit(),
         unit=unit if isinstance(unit, int) else None,
-        **baselines,
     )
-    measured: dict[str, Any] = {}
-    with on_device(network):
-        right = _right(network, task)
-    measured["accuracy"] = float(right.double().mean())
-    measured["correct"] = packed(right.numpy())
-    if layers and all(layer.twin is not None for layer in layers):
-        with on_twin(network):
-            measured["accuracy_on_twin"] = accuracy(network, task.test)
-    if on_twin_alone(network):
-        other = copy.deepcopy(network)
-        with on_device(other):
-            calibrate(other, calibration_inputs(task))
-            right = _right(other, task)
-        measured["recalibrated_accuracy"] = float(right.double().mean())
-        measured["recalibrated_correct"] = packed(right.numpy())
-    return replace(row, **measured)
 
 
 def on_twin_alone(network: nn.Module) -> bool:

@@ -11,8 +11,8 @@ from torch import nn
 from pnnlab.errors import RangeError
 from pnnlab.gradients import GradientRule, ideal, in_silico, noise_aware, physics_aware
 from pnnlab.layers import calibrate, on_device, parameter_count, physical_layers
+from pnnlab.physical_system import SimulatedSystem
 from pnnlab.plain import whole
-from pnnlab.protocols import SimulatedSystem
 from pnnlab.results.baselines import (
     calibration_inputs,
     digital_baseline,
@@ -25,7 +25,7 @@ from pnnlab.results.rows import Row
 from pnnlab.results.tables import results_table
 from pnnlab.runs import run_folder, train
 from pnnlab.tasks import Task
-from pnnlab.training import FitSettings, Training, scores, seeing_passes
+from pnnlab.training import FitSettings, Training, passes_per_example, scores
 from pnnlab.training.methods import Backpropagation, MakeMethod
 from pnnlab.twins import Twin
 
@@ -265,7 +265,7 @@ def _epochs(
 ) -> int:
     """How many epochs a method can pay."""
     sweeps = Training(network, task, settings, method=recipe.method).method.sweeps
-    epoch = seeing_passes(network, len(task.train)) * (sweeps or 1)
+    epoch = len(task.train) * passes_per_example(network) * (sweeps or 1)
     if budget < epoch:
         raise RangeError(f"a budget of {budget} passes is less than one epoch, {epoch:g} passes.")
     return int(budget // epoch)

@@ -1,7 +1,8 @@
-"""Run notebooks in turn, each in a fresh kernel of this very environment."""
+"""Run notebooks in turn with papermill, each in a fresh kernel of this very environment."""
 
 import asyncio
 import errno
+import logging
 import re
 import tempfile
 import time
@@ -11,14 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, final
 
-import nbformat
+import papermill
 import psutil
 import zmq
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
-from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
-from tqdm import tqdm
+from papermill.clientwrap import PapermillNotebookClient
+from papermill.engines import Engine, papermill_engines
+from papermill.exceptions import PapermillException, PapermillExecutionError
 
 from pnnlab.errors import RunError
 from pnnlab.results.notebooks import Notebook
@@ -28,10 +30,13 @@ from pnnlab.storage import user_path
 BAR = "{desc:<28.28} {bar} {n_fmt}/{total_fmt}  {elapsed} elapsed, {remaining} left"
 Status = Literal["ok", "failed", "interrupted", "not run"]
 _SAMPLING_S = 0.5
-_SAVING_S = 30.0
 _INTERRUPT_S = 10.0
 _SOURCE_LINES = 6
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_ENGINE = "pnnlab"
+
+# It warns of parameters that it overlooks, and repeats our errors.
+logging.getLogger("papermill").setLevel(logging.CRITICAL)
 
 
 @final
@@ -116,19 +121,6 @@ def _summary_files(out: Path) -> set[tuple[Path, int, int]]:
     return {(path, stat.st_mtime_ns, stat.st_ino) for path, stat in stats}
 
 
-def with_parameters(notebook: Notebook, values: Mapping[str, object]) -> Any:
-    """Read a notebook without its outputs, and set values in a cell below its parameter cell."""
-    document = nbformat.read(notebook.path, as_version=4)
-    for cell in document.cells:
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
-    if values and notebook.parameters_cell is not None:
-        source = "\n".join(("# Parameters", *(f"{k} = {v!r}" for k, v in values.items())))
-        injected = nbformat.v4.new_code_cell(source, metadata={"tags": ["injected-parameters"]})
-        document.cells.insert(notebook.parameters_cell + 1, injected)
-    return document
-
-
 @final
 @dataclass
 class _Run:
@@ -138,29 +130,42 @@ class _Run:
     values: Mapping[str, object]
     target: Path
     tick: Callable[[], object] | None
+    kernel: psutil.Process | None = None
     cell: int | None = None
     peak_bytes: int = 0
 
     def execute(self) -> tuple[Status, str | None]:
         """Run all cells; say how it ended, and where and why if not well."""
         name = self.notebook.name
+        bar = {
+            "desc": f"  cells of {name}",
+            "position": 1,
+            "leave": False,
+            "dynamic_ncols": True,
+            "bar_format": BAR,
+        }
         try:
-            self._prepare()
-            # zmq needs this loop, which is not the default on Windows.
-            with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
-                # A second Ctrl-C leaves a cell unfinished: asyncio would print a traceback of it.
-                runner.get_loop().set_exception_handler(lambda *_: None)
-                runner.run(self._in_kernel())
+            papermill.execute_notebook(
+                _literal_path(self.notebook.path),
+                _literal_path(self.target),
+                parameters=dict(self.values),
+                engine_name=_ENGINE,
+                kernel_name="python3",
+                language="python",
+                progress_bar=bar if self.tick else False,
+                cwd=self.notebook.path.parent,
+                run=self,
+            )
         except KeyboardInterrupt:
             return "interrupted", f"{name} was interrupted{self._where('at')}."
-        except CellExecutionError as error:
+        except PapermillExecutionError as error:
             return "failed", self._description(error)
         except DeadKernelError:
             return "failed", (
                 f"The kernel of {name} died{self._where('in')}; mostly that means that memory ran "
                 "out. Close other programs, or run it smaller: -p scale smoke."
             )
-        except (OSError, RuntimeError, ValueError, LookupError) as error:
+        except (PapermillException, OSError, RuntimeError, ValueError, LookupError) as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 return "failed", (
                     f"{self.target} could not be written ({error.strerror}); make room or choose "
@@ -169,83 +174,68 @@ class _Run:
             return "failed", f"{name} could not be run: {type(error).__name__}: {error}"
         return "ok", None
 
-    def _prepare(self) -> None:
-        self.document = with_parameters(self.notebook, self.values)
+    async def in_kernel(self, nb_man: Any) -> None:
+        """Start a kernel, run the cells that papermill manages, and end the kernel."""
         # A user may have a kernel called python3 that belongs to another environment; without any
         # folder to look in, what remains is ipykernel's own, for sys.executable.
-        specs = KernelSpecManager(kernel_dirs=[])
-        self.manager: Any = AsyncKernelManager(kernel_spec_manager=specs)
-        if self.manager.has_trait("transport_encryption") and zmq.has("curve"):
+        manager: Any = AsyncKernelManager(kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
+        if manager.has_trait("transport_encryption") and zmq.has("curve"):
             # Others on this machine could read along, and ipykernel warns of it each time.
-            self.manager.transport_encryption = "auto"
-        self.client = NotebookClient(
-            self.document,
-            self.manager,
-            startup_timeout=180,
-            # nbclient's 4 s are too few for a machine that is busy with something else.
-            iopub_timeout=60,
-            raise_on_iopub_timeout=True,
-            resources={"metadata": {"path": str(self.notebook.path.parent)}},
-        )
-
-    async def _in_kernel(self) -> None:
-        await self.client.async_start_new_kernel()
-        kernel = psutil.Process(self.manager.provisioner.pid)
-        sampling = asyncio.create_task(self._sample(kernel))
+            manager.transport_encryption = "auto"
+        # nbclient's 4 s for outputs are too few for a machine that is busy with something else.
+        client = PapermillNotebookClient(nb_man, manager, startup_timeout=180, iopub_timeout=60)
+        await client.async_start_new_kernel()
+        self.kernel = psutil.Process(manager.provisioner.pid)
+        sampling = asyncio.create_task(self._sample(self.kernel))
         try:
-            await self.client.async_start_new_kernel_client()
-            await self._run_cells()
+            await client.async_start_new_kernel_client()
+            await self._run_cells(client)
         finally:
             sampling.cancel()
-            self._note_memory(kernel)
-            try:
-                if self.client.kc is not None:
-                    self.client.kc.stop_channels()
-                await self.manager.shutdown_kernel()
-            finally:  # whatever happened to its manager
-                with suppress(psutil.Error):
-                    left = [*kernel.children(recursive=True), kernel]
-                    for process in left:
-                        process.kill()
-                    psutil.wait_procs(left, timeout=5)
+            self._note_memory(self.kernel)
+            if client.kc is not None:
+                client.kc.stop_channels()
+            await manager.shutdown_kernel()
 
-    async def _run_cells(self) -> None:
-        cells = tqdm(
-            self.document.cells,
-            desc=f"  cells of {self.notebook.name}",
-            position=1,
-            leave=False,
-            dynamic_ncols=True,
-            bar_format=BAR,
-            disable=self.tick is None,
-        )
-        for self.cell, cell in enumerate(cells):
-            running = asyncio.ensure_future(self.client.async_execute_cell(cell, self.cell))
+    def kill(self) -> None:
+        """Leave nothing of the kernel, whatever happened to its manager."""
+        if self.kernel is None:
+            return
+        with suppress(psutil.Error):
+            left = [*self.kernel.children(recursive=True), self.kernel]
+            for process in left:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+            psutil.wait_procs(left, timeout=5)
+
+    async def _run_cells(self, client: Any) -> None:
+        for self.cell, cell in enumerate(client.nb.cells):
+            client.nb_man.cell_start(cell, self.cell)
+            running = asyncio.ensure_future(client.async_execute_cell(cell, self.cell))
             try:
                 await asyncio.shield(running)
+            except CellExecutionError:  # papermill raises it anew once the notebook is saved
+                client.nb_man.cell_exception(cell, self.cell)
+                break
             except asyncio.CancelledError:  # Ctrl-C
                 # Let the cell clean up first (outputs off, journal closed), as after ■ in Jupyter.
-                await self.manager.interrupt_kernel()
+                await client.km.interrupt_kernel()
                 await asyncio.wait([running], timeout=_INTERRUPT_S)
                 running.cancel()
                 # Take the result, or asyncio warns at exit that it was never retrieved.
                 await asyncio.gather(running, return_exceptions=True)
                 raise
             finally:
-                nbformat.write(self.document, self.target)
-        self.client.set_widgets_metadata()
-        nbformat.write(self.document, self.target)
+                client.nb_man.cell_complete(cell, self.cell)
+        about = await client.async_wait_for_reply(client.kc.kernel_info())
+        client.nb.metadata["language_info"] = about["content"]["language_info"]
+        client.set_widgets_metadata()
 
     async def _sample(self, kernel: psutil.Process) -> None:
-        saved = time.monotonic()
         while True:
             self._note_memory(kernel)
             if self.tick is not None:
                 self.tick()
-            if time.monotonic() - saved > _SAVING_S:  # a long cell has outputs too
-                saved = time.monotonic()
-                with suppress(OSError):  # it is reported at the end of the cell
-                    nbformat.write(self.document, self.target)
             await asyncio.sleep(_SAMPLING_S)
 
     def _note_memory(self, kernel: psutil.Process) -> None:
@@ -262,15 +252,13 @@ class _Run:
         injected = self.values and first is not None and self.cell > first
         return f" {preposition} cell {self.cell if injected else self.cell + 1}"
 
-    def _description(self, error: CellExecutionError) -> str:
+    def _description(self, error: PapermillExecutionError) -> str:
         """Where it failed, the first lines of the cell, and the traceback without colours."""
-        assert self.cell is not None
-        cell = self.document.cells[self.cell]
-        source = cell.source.strip().splitlines()
+        self.cell = error.cell_index
+        source = str(error.source).strip().splitlines()
         shown = source[:_SOURCE_LINES] + (["…"] if len(source) > _SOURCE_LINES else [])
-        raised = [output for output in cell.outputs if output.output_type == "error"]
-        traceback = _ANSI.sub("", "\n".join(raised[-1].traceback)).strip() if raised else ""
-        place = f"(In [{cell.execution_count}] of {self.target})"
+        traceback = _ANSI.sub("", "\n".join(error.traceback)).strip()
+        place = f"(In [{error.exec_count}] of {self.target})"
         return "\n".join(
             (
                 f"{self.notebook.name} failed{self._where('at')} {place}:",
@@ -280,6 +268,29 @@ class _Run:
                 traceback or f"{error.ename}: {error.evalue}",
             )
         )
+
+
+class _Engine(Engine):  # type: ignore[misc] # papermill ships no types
+    """What papermill calls for the cells: our own loop, in which Ctrl-C reaches them in order."""
+
+    @classmethod
+    def execute_managed_notebook(cls, nb_man: Any, _: str, *, run: _Run, **__: object) -> None:
+        try:
+            # zmq needs this loop, which is not the default on Windows.
+            with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+                # A second Ctrl-C leaves a cell unfinished: asyncio would print a traceback of it.
+                runner.get_loop().set_exception_handler(lambda *_: None)
+                runner.run(run.in_kernel(nb_man))
+        finally:
+            run.kill()
+
+
+papermill_engines.register(_ENGINE, _Engine)
+
+
+def _literal_path(path: Path) -> str:
+    """Keep papermill from filling in braces: it takes a path for a format string."""
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def _high_water(pid: int) -> int:

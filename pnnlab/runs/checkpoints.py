@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from pnnlab.errors import RunError
-from pnnlab.runs.identity import differences, summed_up
 from pnnlab.storage import UnreadableError, read_tensors, write_tensors
 
 NEWEST = "checkpoint.pt"
@@ -26,12 +25,7 @@ def save_checkpoint(
 ) -> None:
     """Write a checkpoint; whatever happens, a whole one stays in ``folder``.
 
-    Raises
-    ------
-    OSError
-        Disk full, no permission, or the disk has not kept what was written.
-    RunError
-        Something in ``state`` cannot be read again.
+    A disk that is full or has not kept what was written raises `OSError`.
     """
     content = {"format": FORMAT, "run": run, "identity": identity, "training": state}
     try:
@@ -45,22 +39,12 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: Path, run: str, identity: dict[str, Any]) -> dict[str, Any]:
-    """Read the `Training.state` in a checkpoint of this run.
-
-    Raises
-    ------
-    DamagedError
-        The file is missing, damaged, or holds more than tensors and plain data.
-    RunError
-        It is a whole checkpoint, of another run.
-    """
+    """Read the `Training.state` in a checkpoint of this run."""
     try:
         content = read_tensors(path)
     except FileNotFoundError as error:
         raise DamagedError(f"{path} is missing") from error
-    except OSError as error:
-        raise DamagedError(f"{path} cannot be read ({error})") from error
-    except ValueError as error:
+    except (OSError, ValueError) as error:  # both name the file
         raise DamagedError(str(error)) from error
     if not isinstance(content, dict) or content.keys() != {"format", "run", "identity", "training"}:
         raise DamagedError(f"{path} is not a checkpoint of pnnlab")
@@ -80,13 +64,7 @@ def load_checkpoint(path: Path, run: str, identity: dict[str, Any]) -> dict[str,
 
 
 def newest_whole(folder: Path, run: str, identity: dict[str, Any]) -> tuple[dict[str, Any], str]:
-    """Read the newest `Training.state` that is whole, and why it is not the newest of all, if so.
-
-    Raises
-    ------
-    RunError
-        None is whole, or they belong to another run.
-    """
+    """Read the newest `Training.state` that is whole, and why it is not the newest, if so."""
     try:
         return load_checkpoint(folder / NEWEST, run, identity), ""
     except DamagedError as error:
@@ -102,12 +80,33 @@ def newest_whole(folder: Path, run: str, identity: dict[str, Any]) -> tuple[dict
 
 
 def clear(folder: Path, *, damaged: bool) -> None:
-    """Make room for the next checkpoint, in a folder that this process alone holds.
+    """Remove what a killed process left half-written, in a folder that this process alone holds.
 
-    What a killed process left half-written goes. A damaged newest checkpoint is moved aside, so
-    that it does not take the place of the previous, whole one.
+    A damaged newest checkpoint is moved aside, so that it does not take the place of the previous,
+    whole one.
     """
     for left in folder.glob(f".{NEWEST}.*.part"):
         left.unlink()
     if damaged and (folder / NEWEST).exists():
         (folder / NEWEST).replace(folder / DAMAGED)
+
+
+def differences(then: Any, now: Any, at: str = "") -> list[str]:
+    """Name, one a line, the places where two identities of a training differ."""
+    if isinstance(then, dict) or isinstance(now, dict):
+        then, now = then or {}, now or {}
+        return [
+            line
+            for key in {**then, **now}
+            for line in differences(then.get(key), now.get(key), f"{at} {key}".strip())
+        ]
+    if then == now:
+        return []
+    was, is_now = ("absent" if value is None else str(value) for value in (then, now))
+    return [f"{at}: {was} then, {is_now} now"]
+
+
+def summed_up(lines: list[str], most: int = 4) -> str:
+    """Join the first few of many lines."""
+    more = f"; and {len(lines) - most} more" if len(lines) > most else ""
+    return "; ".join(lines[:most]) + more

@@ -6,21 +6,25 @@ Tables: ``run`` (one row), ``session`` (one row each time the run was begun or r
 
 import json
 import math
+import os
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
-from dataclasses import dataclass, fields
+from contextlib import closing, contextmanager
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 from pnnlab.errors import RunError
-from pnnlab.provenance import utc_now
-from pnnlab.storage import Database, insert, transaction, writable
+from pnnlab.provenance import provenance, utc_now
+from pnnlab.storage import Database, insert, writable
 from pnnlab.training import Record
 
-JOURNAL = "journal.sqlite"
-COLUMNS = tuple(field.name for field in fields(Record))
+Row: TypeAlias = dict[str, Any]
 
-_RECORD = ", ".join(column for column in COLUMNS if column != "step")
+JOURNAL = "journal.sqlite"
+COLUMNS = [field.name for field in fields(Record)]
+
+_NAMES = ", ".join(COLUMNS)
+_OTHERS = ", ".join(name for name in COLUMNS if name != "step")
 _DATABASE = Database(
     table="run",
     format=2,
@@ -34,60 +38,15 @@ CREATE TABLE IF NOT EXISTS run (
 CREATE TABLE IF NOT EXISTS session (
     id INTEGER PRIMARY KEY, began TEXT, step INTEGER, process INTEGER, provenance TEXT
 );
-CREATE TABLE IF NOT EXISTS record (step INTEGER PRIMARY KEY, {_RECORD});
-CREATE TABLE IF NOT EXISTS superseded (before_session INTEGER, step INTEGER, {_RECORD});
+CREATE TABLE IF NOT EXISTS record (step INTEGER PRIMARY KEY, {_OTHERS});
+CREATE TABLE IF NOT EXISTS superseded (before_session INTEGER, step INTEGER, {_OTHERS});
 CREATE TABLE IF NOT EXISTS event (session INTEGER, time TEXT, step INTEGER, message TEXT);
 """,
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunRow:
-    """What the journal says of its run as a whole.
-
-    Attributes
-    ----------
-    id : str
-        Unique; the checkpoints of the run carry it too.
-    began : str
-        UTC, ISO 8601.
-    network : str
-        The network as torch prints it.
-    identity : dict
-        See `pnnlab.runs.identity.identity`.
-    """
-
-    id: str
-    began: str
-    description: str
-    network: str
-    checkpoint_every: int
-    identity: dict[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SessionRow:
-    """One time that the run was begun or resumed, at a step, by a process."""
-
-    id: int
-    began: str
-    step: int
-    process: int
-    provenance: dict[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class EventRow:
-    """Something that a person should know later of a run.
-
-    Attributes
-    ----------
-    session : int
-    time : str
-        UTC, ISO 8601.
-    step : int
-        After which it happened.
-    """
+class EventRow(NamedTuple):
+    """Something that a person should know later of a run; the time is UTC, ISO 8601."""
 
     session: int
     time: str
@@ -100,19 +59,7 @@ class NoRunError(RunError):
 
 
 class Journal:
-    """An open journal. Whoever opens it closes it; it raises the errors of `sqlite3`.
-
-    Parameters
-    ----------
-    folder : Path
-    create : bool
-        Make the file and its tables if they are not there.
-
-    Attributes
-    ----------
-    writable : bool
-        Whether this process may write it. It can be read in any case.
-    """
+    """An open journal, to be closed by its user; it raises the errors of `sqlite3`."""
 
     def __init__(self, folder: Path, *, create: bool = False) -> None:
         self.path = folder / JOURNAL
@@ -123,86 +70,74 @@ class Journal:
         """Close the file."""
         self.connection.close()
 
-    def transaction(self) -> AbstractContextManager[None]:
-        """All that is written inside becomes part of the journal, or nothing does."""
-        return transaction(self.connection)
-
-    def run(self) -> RunRow | None:
-        """The run, or None if its creation was cut short."""
+    def run(self) -> Row | None:
+        """The row of the run, or None if its creation was cut short."""
         row = _DATABASE.described(self.connection, self.path)
-        return None if row is None else RunRow(**_parsed(row, "identity"))
+        return None if row is None else row | {"identity": json.loads(row["identity"])}
 
-    def begin_run(self, run: RunRow) -> None:
+    def begin_run(self, row: Row) -> None:
         """Write the one row of the run."""
-        values = vars(run) | {"identity": json.dumps(run.identity)}
+        values = row | {"identity": json.dumps(row["identity"])}
         _DATABASE.describe(self.connection, **values)
 
-    def begin_session(self, step: int, process: int, provenance: dict[str, Any]) -> int:
-        """Note who goes on from ``step``, move later records aside, and return the session."""
+    def begin_session(self, step: int) -> int:
+        """Begin a session of this process at ``step``, and move later records aside."""
         session = insert(
             self.connection,
             "session",
             began=utc_now(),
             step=step,
-            process=process,
-            provenance=json.dumps(provenance),
+            process=os.getpid(),
+            provenance=json.dumps(provenance()),
         )
-        names = ", ".join(COLUMNS)
         self.connection.execute(
-            f"INSERT INTO superseded (before_session, {names})"
-            f" SELECT ?, {names} FROM record WHERE step > ?",
+            f"INSERT INTO superseded (before_session, {_NAMES})"
+            f" SELECT ?, {_NAMES} FROM record WHERE step > ?",
             (session, step),
         )
         self.connection.execute("DELETE FROM record WHERE step > ?", (step,))
         return session
 
-    def sessions(self) -> list[SessionRow]:
+    def sessions(self) -> list[Row]:
         """All sessions, oldest first."""
         rows = self.connection.execute("SELECT * FROM session ORDER BY id")
-        return [SessionRow(**_parsed(dict(row), "provenance")) for row in rows]
+        return [{**row, "provenance": json.loads(row["provenance"])} for row in rows]
 
     def note(self, session: int, step: int, message: str) -> None:
-        """Write down something that a person should know later."""
+        """Write an event."""
         insert(
             self.connection, "event", session=session, time=utc_now(), step=step, message=message
         )
 
     def events(self) -> list[EventRow]:
-        """All that was noted, oldest first."""
-        rows = self.connection.execute("SELECT * FROM event ORDER BY rowid")
-        return [EventRow(**dict(row)) for row in rows]
+        """All events, oldest first."""
+        names = ", ".join(EventRow._fields)
+        rows = self.connection.execute(f"SELECT {names} FROM event ORDER BY rowid")
+        return [EventRow(*row) for row in rows]
 
     def write(self, records: Sequence[Record]) -> None:
         """Add records, replacing those of the same step."""
         self.connection.executemany(
-            f"INSERT OR REPLACE INTO record ({', '.join(COLUMNS)})"
-            f" VALUES ({', '.join('?' * len(COLUMNS))})",
+            f"INSERT OR REPLACE INTO record ({_NAMES}) VALUES ({', '.join('?' * len(COLUMNS))})",
             ([_cell(getattr(record, name)) for name in COLUMNS] for record in records),
         )
 
     def records(self, after: int = 0) -> Iterator[Record]:
         """The records of the steps beyond ``after``, in order."""
-        yield from self._records("WHERE step > ? ORDER BY step", after)
+        return self._records("WHERE step > ? ORDER BY step", after)
 
     def last(self, column: str) -> Record | None:
         """The last record in which ``column`` is not None."""
         return next(self._records(f"WHERE {column} IS NOT NULL ORDER BY step DESC LIMIT 1"), None)
 
     def _records(self, which: str, *given: int) -> Iterator[Record]:
-        query = f"SELECT {', '.join(COLUMNS)} FROM record {which}"
-        for row in self.connection.execute(query, given):
+        for row in self.connection.execute(f"SELECT {_NAMES} FROM record {which}", given):
             yield Record(**dict(zip(COLUMNS, map(_value, row), strict=True)))
 
 
 @contextmanager
-def reading(folder: Path) -> Iterator[tuple[Journal, RunRow]]:
-    """Open the journal of an existing run.
-
-    Raises
-    ------
-    RunError
-        There is no run in ``folder``, or its journal cannot be read.
-    """
+def reading(folder: Path) -> Iterator[tuple[Journal, Row]]:
+    """Open the journal of an existing run, and read the row of the run."""
     if not (folder / JOURNAL).is_file():
         raise NoRunError(f"there is no run in {folder}: begin one there with Run.create.")
     with _DATABASE.explained(folder / JOURNAL), closing(Journal(folder)) as journal:
@@ -213,10 +148,6 @@ def reading(folder: Path) -> Iterator[tuple[Journal, RunRow]]:
                 "it anew with Run.create."
             )
         yield journal, run
-
-
-def _parsed(row: dict[str, Any], column: str) -> dict[str, Any]:
-    return row | {column: json.loads(row[column])}
 
 
 def _cell(value: Any) -> Any:

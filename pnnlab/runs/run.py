@@ -1,32 +1,32 @@
-"""`Run`: a training whose records and state are kept in a folder."""
+"""`Run`: a training whose records and state are kept in a folder; `train`: one call for it all."""
 
-import os
+import hashlib
+import json
 import re
 import sqlite3
 import time
 import uuid
 import warnings
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager, nullcontext
-from dataclasses import replace
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from pnnlab.errors import RunError
+from pnnlab.layers import physical_layers
 from pnnlab.plain import plain, whole
-from pnnlab.provenance import provenance, utc_now
-from pnnlab.runs.checkpoints import clear, newest_whole, save_checkpoint
-from pnnlab.runs.identity import differences, identity, summed_up
-from pnnlab.runs.journal import Journal, NoRunError, RunRow, reading
-from pnnlab.storage import user_path
-from pnnlab.training import FitSettings, Objective, Record, Training
-from pnnlab.training.examples import Data
+from pnnlab.provenance import utc_now
+from pnnlab.runs.checkpoints import clear, differences, newest_whole, save_checkpoint, summed_up
+from pnnlab.runs.journal import Journal, NoRunError, Row, reading
+from pnnlab.storage import transaction, user_path
+from pnnlab.tasks.task import Split, Task
+from pnnlab.training import FitSettings, MakeOptimizer, Objective, Record, Training
 from pnnlab.training.methods import Backpropagation, MakeMethod
-from pnnlab.training.training import MakeOptimizer
 
 LOCK = "run.lock"
 COMMIT_SECONDS = 0.5
@@ -49,13 +49,12 @@ class Run:
     """
 
     def __init__(
-        self, folder: Path, training: Training, row: RunRow, session: int, *, writable: bool = True
+        self, folder: Path, training: Training, row: Row, session: int, *, writable: bool = True
     ) -> None:
         self.folder = folder
         self.training = training
-        self.checkpoint_every = row.checkpoint_every
-        self._id = row.id
-        self._identity = row.identity
+        self.checkpoint_every: int = row["checkpoint_every"]
+        self._row = row
         self._session = session
         self._writable = writable
         self._journal: Journal | None = None
@@ -73,7 +72,7 @@ class Run:
         description: str = "",
         checkpoint_every: int = 200,
     ) -> "Run":
-        """Go on with a run, or begin it where there is none.
+        """Go on with a run, or begin it where there is none. Errors as of `resume` and `create`.
 
         Parameters
         ----------
@@ -82,11 +81,6 @@ class Run:
             after its parameters.
         parameters : Mapping of str to text or numbers, optional
             All that makes a training another one, such as method, unit and seed.
-
-        Raises
-        ------
-        RunError
-            As of `resume` and `create`.
         """
         if parameters is not None:
             folder = run_folder(folder, parameters)
@@ -112,31 +106,18 @@ class Run:
         description: str = "",
         checkpoint_every: int = 200,
     ) -> "Run":
-        """Begin a run in a new folder, or in one that holds no run yet.
-
-        Parameters
-        ----------
-        parameters : Mapping, optional
-            What else makes this training the one it is; see `open`.
-
-        Raises
-        ------
-        RunError
-            There is a run in ``folder`` already, or the folder cannot be written.
-        RangeError
-            ``checkpoint_every`` is less than one step.
-        """
+        """Begin a run in a folder that holds none, or raise `RunError`; parameters as of `open`."""
         folder = user_path(folder)
-        checkpoint_every = whole("checkpoint_every", checkpoint_every, 1)
-        row = RunRow(
-            id=uuid.uuid4().hex,
-            began=utc_now(),
-            description=description,
-            network=str(training.network),
-            checkpoint_every=checkpoint_every,
-            identity=identity(training, parameters),
-        )
-        try:
+        row: Row = {
+            "id": uuid.uuid4().hex,
+            "began": utc_now(),
+            "description": description,
+            "network": str(training.network),
+            "checkpoint_every": whole("checkpoint_every", checkpoint_every, 1),
+            "identity": identity(training, parameters),
+        }
+        advice = "choose a folder that you may write to, on a disk with space."
+        with _explained(f"no run can be made in {folder}", advice):
             folder.mkdir(parents=True, exist_ok=True)
             with _locked(folder), closing(Journal(folder, create=True)) as journal:
                 if journal.run() is not None:
@@ -145,15 +126,10 @@ class Run:
                         "choose another folder."
                     )
                 # First: a run that has a journal then has a checkpoint too.
-                save_checkpoint(folder, row.id, row.identity, training.state())
-                with journal.transaction():
+                save_checkpoint(folder, row["id"], row["identity"], training.state())
+                with transaction(journal.connection):
                     journal.begin_run(row)
-                    session = journal.begin_session(training.step, os.getpid(), provenance())
-        except (OSError, sqlite3.Error) as error:
-            raise RunError(
-                f"no run can be made in {folder} ({error}): choose a folder that you may write to, "
-                "on a disk with space."
-            ) from error
+                    session = journal.begin_session(training.step)
         return cls(folder, training, row, session)
 
     @classmethod
@@ -166,18 +142,10 @@ class Run:
     ) -> "Run":
         """Put ``training`` where the run in ``folder`` stopped, ready to go on.
 
-        Records of steps after the checkpoint will be made again; what was measured in them is kept
-        in the journal's table ``superseded``.
-
-        A run that has come to its end is opened where nothing may be written, too.
-
-        Parameters
-        ----------
-        folder : path
-        training : Training
-            Built as it was when the run began: same network, systems, data and settings.
-        parameters : Mapping, optional
-            Those of the run, if they are to be compared.
+        ``training`` is built as it was when the run began: same network, systems, data, settings
+        and, where they are given, parameters. Records of steps after the checkpoint will be made
+        again; what was measured in them is kept in the journal's table ``superseded``. A run that
+        has come to its end is opened where nothing may be written, too.
 
         Raises
         ------
@@ -190,35 +158,30 @@ class Run:
             reading(folder) as (journal, row),
             _locked(folder) if journal.writable else nullcontext(),
         ):
-            known = row.identity.get("parameters") if parameters is None else parameters
-            differing = differences(row.identity, identity(training, known))
+            known = row["identity"].get("parameters") if parameters is None else parameters
+            differing = differences(row["identity"], identity(training, known))
             if differing:
                 raise RunError(
                     f"the run in {folder} is of another training ({summed_up(differing)}). Build "
                     "the network, data and settings that it began with, or create a new run."
                 )
-            state, warning = newest_whole(folder, row.id, row.identity)
-            if not journal.writable:
-                if state["step"] < state["steps"]:
-                    raise RunError(
-                        f"the run in {folder} stands at step {state['step']} of {state['steps']}, "
-                        "and you may not write there: copy the folder to where you may, and resume "
-                        "it anew."
-                    )
-                training.restore(state)
-                return cls(folder, training, row, journal.sessions()[-1].id, writable=False)
+            state, warning = newest_whole(folder, row["id"], row["identity"])
+            if not journal.writable and state["step"] < state["steps"]:
+                raise RunError(
+                    f"the run in {folder} stands at step {state['step']} of {state['steps']}, "
+                    "and you may not write there: copy the folder to where you may, and resume "
+                    "it anew."
+                )
             training.restore(state)
-            try:
+            if not journal.writable:
+                return cls(folder, training, row, journal.sessions()[-1]["id"], writable=False)
+            advice = "free some space, or copy it to where you may write, and resume it anew."
+            with _explained(f"the run in {folder} cannot go on there", advice):
                 clear(folder, damaged=bool(warning))
-                with journal.transaction():
-                    session = journal.begin_session(training.step, os.getpid(), provenance())
+                with transaction(journal.connection):
+                    session = journal.begin_session(training.step)
                     if warning:
                         journal.note(session, training.step, warning)
-            except (OSError, sqlite3.Error) as error:
-                raise RunError(
-                    f"the run in {folder} cannot go on there ({error}): free some space, or copy "
-                    "the folder to where you may write, and resume it anew."
-                ) from error
         if warning:
             warnings.warn(warning, RuntimeWarning, stacklevel=2)
         return cls(folder, training, row, session)
@@ -227,22 +190,18 @@ class Run:
         """Train to the end as `Training.records` does, keeping every record.
 
         Checkpoints are written at intervals, and when the iteration ends: by itself, because nobody
-        iterates on, or by an exception.
-
-        Raises
-        ------
-        RunError
-            The folder cannot be written. Training stops after a whole step, intact in memory.
+        iterates on, or by an exception. A folder that cannot be written raises `RunError`; training
+        then stops after a whole step, intact in memory.
         """
         if self._journal is not None:
             raise RunError(f"the run in {self.folder} is being iterated already.")
         if not self._writable:
             return  # at its end: another one cannot be resumed there
-        with self._open():
+        with self._held():
             try:
                 for record in self.training.records():
                     self._pending.append(record)
-                    self._keep_up()
+                    self._write_if_due()
                     yield record
             except RunError:
                 raise  # what could not be written a moment ago will not be written now
@@ -255,51 +214,48 @@ class Run:
     def checkpoint(self) -> None:
         """Write the state after the last whole step, and every record up to it, now.
 
-        Raises
-        ------
-        RunError
-            The folder cannot be written, or belongs to someone who resumed the run since. The
-            checkpoints there were are still valid.
+        `RunError`: the folder cannot be written, or belongs to someone who resumed the run since.
+        The checkpoints there were are still valid.
         """
-        with self._open() as journal:
-            try:
-                self._commit(journal)
-                save_checkpoint(self.folder, self._id, self._identity, self.training.state())
-            except (OSError, sqlite3.Error) as error:
-                raise self._unwritable(error) from error
-        self._checkpointed = time.monotonic()
+        self._write(checkpoint=True)
 
-    def _keep_up(self) -> None:
+    def _write_if_due(self) -> None:
         now = time.monotonic()
         due = self.training.step % self.checkpoint_every == 0
         if due or now - self._checkpointed > CHECKPOINT_SECONDS:
-            self.checkpoint()
+            self._write(checkpoint=True)
         elif now - self._committed > COMMIT_SECONDS:
-            with self._open() as journal:
-                try:
-                    self._commit(journal)
-                except sqlite3.Error as error:
-                    raise self._unwritable(error) from error
+            self._write(checkpoint=False)
 
-    def _commit(self, journal: Journal) -> None:
+    def _write(self, *, checkpoint: bool) -> None:
         records = tuple(self._pending)
         notes = self.training.notes[self._noted :]
-        with journal.transaction():
-            journal.write(records)
-            for step, message in notes:
-                journal.note(self._session, step, message)
-        self._noted += len(notes)
-        del self._pending[: len(records)]
-        self._committed = time.monotonic()
+        advice = (
+            f"nothing is lost, the training is intact in memory at step {self.training.step}, and "
+            "the last checkpoint is valid. Free some space there, or close what holds it, then "
+            "call checkpoint() on this run; iterating records() goes on."
+        )
+        with self._held() as journal, _explained(f"{self.folder} cannot be written", advice):
+            with transaction(journal.connection):
+                journal.write(records)
+                for step, message in notes:
+                    journal.note(self._session, step, message)
+            self._noted += len(notes)
+            del self._pending[: len(records)]
+            self._committed = time.monotonic()
+            if checkpoint:
+                row, state = self._row, self.training.state()
+                save_checkpoint(self.folder, row["id"], row["identity"], state)
+                self._checkpointed = time.monotonic()
 
     @contextmanager
-    def _open(self) -> Iterator[Journal]:
+    def _held(self) -> Iterator[Journal]:
         """Hold the folder: alone, and only if nobody else has gone on with the run since."""
         if self._journal is not None:
             yield self._journal
             return
         with _locked(self.folder), reading(self.folder) as (journal, row):
-            if row.id != self._id or journal.sessions()[-1].id != self._session:
+            if (row["id"], journal.sessions()[-1]["id"]) != (self._row["id"], self._session):
                 raise RunError(
                     f"the run in {self.folder} has been resumed elsewhere since: go on there, or "
                     "take it up here with Run.resume."
@@ -310,13 +266,13 @@ class Run:
             finally:
                 self._journal = None
 
-    def _unwritable(self, error: Exception) -> RunError:
-        return RunError(
-            f"{self.folder} cannot be written ({error}). Nothing is lost: the training is intact "
-            f"in memory at step {self.training.step}, and the last checkpoint is valid. Free some "
-            "space there, or close what holds it, then call checkpoint() on this run; iterating "
-            "records() goes on."
-        )
+
+@contextmanager
+def _explained(problem: str, advice: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        raise RunError(f"{problem} ({error}): {advice}") from error
 
 
 @contextmanager
@@ -325,22 +281,75 @@ def _locked(folder: Path) -> Iterator[None]:
 
     The lock is SQLite's own, on an empty file: it works on every system and dies with its holder.
     """
-    with ExitStack() as held:
-        try:
-            lock = sqlite3.connect(
-                folder / LOCK, timeout=0, isolation_level=None, check_same_thread=False
-            )
-            held.callback(lock.close)
-            lock.execute("PRAGMA journal_mode = MEMORY")  # no second file beside the lock
-            lock.execute("BEGIN EXCLUSIVE")
-        except sqlite3.Error as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
-                raise RunError(f"{folder} is gone or cannot be written ({error}).") from error
-            raise RunError(
-                f"the run in {folder} is going on elsewhere, in another process or under another "
-                "name in this one: stop it there first, or restart the notebook that holds it."
-            ) from error
+    lock = None
+    try:
+        lock = sqlite3.connect(
+            folder / LOCK, timeout=0, isolation_level=None, check_same_thread=False
+        )
+        lock.execute("PRAGMA journal_mode = MEMORY")  # no second file beside the lock
+        lock.execute("BEGIN EXCLUSIVE")
+    except sqlite3.Error as error:
+        if lock is not None:
+            lock.close()
+        if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+            raise RunError(f"{folder} is gone or cannot be written ({error}).") from error
+        raise RunError(
+            f"the run in {folder} is going on elsewhere, in another process or under another "
+            "name in this one: stop it there first, or restart the notebook that holds it."
+        ) from error
+    with closing(lock):
         yield
+
+
+def identity(training: Training, parameters: Mapping[str, object] | None = None) -> dict[str, Any]:
+    """Describe a training, as JSON holds it; only one of equal identity resumes a run."""
+    network = training.network
+    state = network.state_dict()
+    described = {
+        "settings": asdict(training.settings),
+        "objective": {"name": training.objective.name, **asdict(training.objective.labels)},
+        "optimizer": type(training.optimizer).__name__,
+        "method": {
+            "name": type(training.method).__name__,
+            **{k: v for k, v in vars(training.method).items() if isinstance(v, int | float | str)},
+        },
+        # A `Rescale` did not always keep its unit; runs of that time can go on.
+        "tensors": {n: _described(t) for n, t in state.items() if not n.endswith(".unit")},
+        "modules": {name: type(module).__name__ for name, module in network.named_modules()},
+        "systems": {
+            number: {name: getattr(system, name) for name in SYSTEM}
+            for number, system in enumerate(training.systems)
+        },
+        "rules": {
+            number: getattr(layer.rule, "__name__", type(layer.rule).__name__)
+            for number, layer in enumerate(physical_layers(network))
+        },
+        "train": _digest(training.train),
+        "validation": _digest(training.validation),
+    }
+    if parameters is not None:
+        described["parameters"] = plain(dict(parameters))
+    as_stored: dict[str, Any] = json.loads(json.dumps(described, default=str))
+    return as_stored
+
+
+SYSTEM = ("name", "input_dim", "param_dim", "output_dim")
+
+
+def _described(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
+
+
+def _digest(examples: Split) -> dict[str, Any]:
+    """Type and shape of the examples, and a digest of every bit of them."""
+    digest = hashlib.blake2b(digest_size=8)
+    for tensor in (examples.x, examples.targets):
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    return {
+        "x": _described(examples.x),
+        "targets": _described(examples.targets),
+        "digest": digest.hexdigest(),
+    }
 
 
 def run_folder(folder: str | Path, parameters: Mapping[str, object]) -> Path:
@@ -350,29 +359,9 @@ def run_folder(folder: str | Path, parameters: Mapping[str, object]) -> Path:
     return user_path(folder) / re.sub(r"[^\w.+-]+", "-", "-".join(parts)).strip("-.")
 
 
-def prepared(
-    network: nn.Module,
-    task: Data,
-    settings: FitSettings | None,
-    *,
-    epochs: int | None,
-    seed: int | None,
-    objective: Objective | None,
-    optimizer: MakeOptimizer,
-    method: MakeMethod,
-) -> Training:
-    """Make the `Training` of `train` and `watch`."""
-    given = {"epochs": epochs, "seed": seed}
-    chosen = {name: value for name, value in given.items() if value is not None}
-    settings = replace(settings or FitSettings(), **chosen)
-    return Training(
-        network, task, settings, objective=objective, optimizer=optimizer, method=method
-    )
-
-
 def train(
     network: nn.Module,
-    task: Data,
+    task: Task,
     settings: FitSettings | None = None,
     *,
     epochs: int | None = None,
@@ -392,14 +381,7 @@ def train(
 
     Parameters
     ----------
-    network : nn.Module
-        Changed in place.
-    task : Task
-        Its train split is learned, its validation split tells how it goes.
-    settings : FitSettings, optional
-    epochs, seed : int, optional
-        In place of those of the settings.
-    objective, optimizer, method
+    network, task, settings, epochs, seed, objective, optimizer, method
         See `Training`.
     folder : path, optional
         Of the run.
@@ -423,7 +405,7 @@ def train(
     TrainingError
         The loss is no longer finite.
     """
-    training = prepared(
+    training = Training(
         network,
         task,
         settings,
@@ -433,14 +415,12 @@ def train(
         optimizer=optimizer,
         method=method,
     )
-    run = (
-        None
-        if folder is None
-        else Run.open(folder, training, parameters=parameters, description=label)
-    )
+    source: Training | Run = training
+    if folder is not None:
+        source = Run.open(folder, training, parameters=parameters, description=label)
     labels = training.objective.labels
     bar = tqdm(
-        (run or training).records(),
+        source.records(),
         label or "training",
         total=training.steps,
         initial=training.step,

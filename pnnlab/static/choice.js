@@ -3,7 +3,7 @@
 function render({ model, el }) {
   el.classList.add("pnn-touch", "pnn-choice");
   const title = html("b");
-  const more = html("button", { type: "button" });
+  const more = html("button", { type: "button" }, "Others");
   const row = html("div", { role: "group" });
   el.append(html("header", {}, title, more), row);
   let shown = null;
@@ -21,7 +21,6 @@ function render({ model, el }) {
   function paint() {
     title.textContent = model.get("title");
     row.setAttribute("aria-label", model.get("title"));
-    more.textContent = model.get("more");
     if (model.get("items") !== shown) offer();
     [...row.children].forEach((button, place) => {
       button.setAttribute("aria-pressed", String(place === model.get("chosen")));

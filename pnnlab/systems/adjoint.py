@@ -16,18 +16,10 @@ Adjoint: TypeAlias = Callable[[Array], Array]
 def with_adjoint(value: Tensor, solve: Callable[[Array, bool], tuple[Array, Adjoint]]) -> Tensor:
     """Apply a function of arrays that brings its own vector-Jacobian product.
 
-    Parameters
-    ----------
-    value : Tensor
-    solve : callable
-        Takes ``value`` as a contiguous array that it must not change, and whether the adjoint will
-        be called. Returns an array of its own and the adjoint, which takes the gradient of a scalar
-        by that array, contiguous, and returns the gradient by ``value``.
-
-    Returns
-    -------
-    Tensor
-        Differentiable once.
+    ``solve`` takes ``value`` as a contiguous array that it must not change, and whether the adjoint
+    will be called. It returns an array of its own and the adjoint, which takes the gradient of a
+    scalar by that array, contiguous, and returns the gradient by ``value``. The answer is
+    differentiable once.
     """
     answer: Tensor = _Operation.apply(value, solve)
     return answer

@@ -14,7 +14,6 @@ Source: the electronic PNN of Wright, Onodera et al., Nature 601, 549 (2022), a 
 RLC oscillator with a transistor, sampled at about 1 MS/s; the constants are ours.
 """
 
-import copy
 import math
 from dataclasses import astuple, dataclass, replace
 from typing import final
@@ -23,14 +22,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pnnlab.errors import RangeError, ShapeError
-from pnnlab.plain import real, whole
-from pnnlab.protocols import Cost, Group, sampled_cost
 from pnnlab.systems import circuit_kernels as kernels
 from pnnlab.systems import multiplex
 from pnnlab.systems.adjoint import Adjoint, Array, with_adjoint
-from pnnlab.systems.analog import AnalogPorts, Volts
-from pnnlab.systems.units import BuiltSystem, Drift, RandomStream
+from pnnlab.systems.analog import Volts
 
 FULL_SCALE_V = 5.0  # V, unit of voltage
 SAMPLE_S = 1e-6  # s
@@ -91,24 +86,18 @@ class CircuitImperfections:
     temperature_time: float = 1e6  # shots
 
 
+IDEAL = CircuitImperfections(
+    drive_time_constant=0.0, drive_codes=0, channel_capacitance=0.0, heating=0.0
+)
+
+
 def fabricate(unit: int, tolerance: float) -> CircuitConstants:
-    """Constants of one built copy.
+    """Draw the constants of one built copy, whose number is the seed.
 
-    Each part lies anywhere in its tolerance band with equal chance, the customary worst case when
-    parts are sorted into classes (IEC 60062: J is 5 %, K is 10 %).
-
-    Parameters
-    ----------
-    unit : int, >= 0
-        Serial number; it is the seed. The same unit at half the tolerance is half as far off.
-    tolerance : float
-        Half width of every part's band, relative.
+    Each part lies anywhere in its tolerance band, a fraction either way, with equal chance, the
+    customary worst case when parts are sorted into classes (IEC 60062: J is 5 %, K is 10 %). The
+    same unit at half the tolerance is half as far off.
     """
-    if unit < 0 or not 0 <= tolerance < 1:
-        raise RangeError(
-            f"unit is {unit} and tolerance {tolerance}: a unit is numbered from 0, and a tolerance "
-            "is a fraction below 1, such as 0.1."
-        )
     parts = 1 + tolerance * np.random.default_rng((unit, 7)).uniform(-1, 1, 6)
     coil, capacitor, resistor, threshold, transistor, load = parts.tolist()
     nominal = CircuitConstants()
@@ -123,17 +112,17 @@ def fabricate(unit: int, tolerance: float) -> CircuitConstants:
     )
 
 
-class Circuit(BuiltSystem):
+@final
+class Circuit(multiplex.ReplayingSystem):
     """The simulated electronic PNN layer: replays its input through one fabricated circuit.
 
     Parameters
     ----------
     unit : int
         Which fabricated copy.
-    input_dim : int
-        Elements of the input, one sample each.
-    replays : int
-        How often a shot replays the input, each time with its own scale and offset.
+    input_dim, replays : int
+        Elements of the input, one sample each, and how often a shot replays them, each time with
+        scales and offsets of its own.
     output_dim : int
         Segment means that are read out; divides ``replays * input_dim``.
     tolerance : float
@@ -144,17 +133,13 @@ class Circuit(BuiltSystem):
         Physics that no twin models.
     seed : int
         Of noise and drift.
-
-    Raises
-    ------
-    ShapeError
-        ``output_dim`` does not divide the samples of a shot.
-    RangeError
-        No such unit or tolerance.
     """
 
-    _what, _drift_name = "a circuit", "warmth"
-    _drift: Drift
+    _what = "a circuit"
+    _sample_s = SAMPLE_S
+    _cost_source = "Wright et al., Nature 601, 549 (2022): about 1 MS/s"
+    _tolerable = 1.0
+    _outputs = "equal segments: choose an output_dim that divides their product"
 
     def __init__(
         self,
@@ -169,51 +154,15 @@ class Circuit(BuiltSystem):
         imperfections: CircuitImperfections | None = None,
         seed: int = 0,
     ) -> None:
-        self.unit = unit = whole("unit", unit)
-        self.tolerance = tolerance = real("tolerance", tolerance)
-        self._owner = {"unit": unit, "tolerance": tolerance}
-        self._built = fabricate(unit, tolerance)
         self._imperfections = parts = imperfections or CircuitImperfections()
-        self._noise = RandomStream(unit, seed, 0, on=noise)
-        size, time = parts.temperature, parts.temperature_time
-        self._drift = Drift(unit, seed, 1, size=size, time=time, on=drift)
+        room = parts.temperature, parts.temperature_time
+        super().__init__(unit, tolerance, noise, drift, seed, room)
+        self._built = fabricate(self.unit, self.tolerance)
         self._shape(input_dim, replays, output_dim)
 
-    def _shape(self, input_dim: int, replays: int, output_dim: int) -> None:
-        input_dim, output_dim = whole("input_dim", input_dim), whole("output_dim", output_dim)
-        self.replays = replays = whole("replays", replays)
-        if replays < 1 or output_dim < 1 or (replays * input_dim) % output_dim:
-            raise ShapeError(
-                f"{replays} replays of {input_dim} samples cannot be read out as {output_dim} "
-                "equal segments: choose an output_dim that divides their product."
-            )
-        super().__init__(input_dim, multiplex.param_dim(input_dim, replays), output_dim)
-
-    def reprogrammed(
-        self, *, replays: int, output_dim: int, input_dim: int | None = None
-    ) -> "Circuit":
-        """Programme the same board otherwise: parts, temperature and noise are shared."""
-        other = copy.copy(self)
-        inputs = self.input_dim if input_dim is None else input_dim
-        other._shape(inputs, replays, output_dim)
-        return other
-
-    def cost(self) -> Cost:
-        """Cost of a shot at the sample rate of the published circuit."""
-        source = "Wright et al., Nature 601, 549 (2022): about 1 MS/s"
-        return sampled_cost(self.replays * self.input_dim, SAMPLE_S, source)
-
-    def theta_groups(self) -> tuple[Group, ...]:
-        """Scales and offsets of the replays."""
-        return multiplex.theta_groups(self.input_dim, self.replays)
-
-    def analog_ports(self) -> AnalogPorts:
-        """Give the same board as it is between two cables; its temperature is shared."""
-        return _CircuitPorts(self)
-
-    def _play(self, u: Tensor, shots: float, codes: int = 0) -> tuple[Tensor, float]:
+    def _play(self, u: Tensor, shots: float, parts: CircuitImperfections) -> tuple[Tensor, float]:
         """Let the time of some shots pass; return the waveform after ``u``, and the gain."""
-        parts, built, warmth = self._imperfections, self._built, self._drift.pass_shots(shots)
+        built, warmth = self._built, self._drift.pass_shots(shots)
         constants = replace(
             built,
             w_l=built.w_l / (1 + 500e-6 * warmth),
@@ -222,20 +171,11 @@ class Circuit(BuiltSystem):
             g=built.g * (1 - 0.005 * warmth),
             a=built.a * (1 - 0.005 * warmth),
         )
-        wave = oscillate(
-            u,
-            constants,
-            drive_codes=codes,
-            drive_time_constant=parts.drive_time_constant,
-            channel_capacitance=parts.channel_capacitance,
-            heating=parts.heating,
-            heating_time=parts.heating_time,
-        )
-        return wave, 1 + 0.002 * warmth
+        return oscillate(u, constants, parts), 1 + 0.002 * warmth
 
     def _simulate(self, x: Tensor, theta: Tensor) -> Tensor:
         parts, outputs = self._imperfections, self.output_dim
-        wave, gain = self._play(multiplex.drive(x, theta, self.replays), len(x), parts.drive_codes)
+        wave, gain = self._play(multiplex.drive(x, theta, self.replays), len(x), parts)
         length = len(wave) // outputs
         noise = self._noise.rows(len(x), len(wave) + 1, x.dtype)  # and the trigger
         delay = parts.jitter * np.tanh(noise[:, -1])
@@ -249,43 +189,31 @@ class Circuit(BuiltSystem):
 
         return with_adjoint(wave, digitise)
 
-
-@final
-class _CircuitPorts(AnalogPorts):
-    """A board with the generator's filter; converters and noise are those of the instruments."""
-
-    sample_s = SAMPLE_S
-
-    def __init__(self, circuit: Circuit) -> None:
-        self._circuit = circuit
-
-    def respond(self, volts: Volts) -> Volts:
+    def _respond(self, volts: Volts) -> Volts:
+        # With the generator's filter; converters and noise are those of the instruments.
         u = torch.from_numpy(np.asarray(volts, np.float64) / FULL_SCALE_V)
-        wave, gain = self._circuit._play(u.unsqueeze(1), len(volts) * SAMPLE_S / SHOT_S)
+        parts = replace(self._imperfections, drive_codes=0)
+        wave, gain = self._play(u.unsqueeze(1), len(volts) * SAMPLE_S / SHOT_S, parts)
         return wave.squeeze(1).numpy() * (gain * FULL_SCALE_V)
 
 
 def oscillate(
     u: Tensor,
     constants: CircuitConstants,
+    parts: CircuitImperfections = IDEAL,
     *,
     substeps: int = SUBSTEPS,
-    drive_codes: int = 0,
-    drive_time_constant: float = 0.0,
-    channel_capacitance: float = 0.0,
-    heating: float = 0.0,
-    heating_time: float = 1.0,
 ) -> Tensor:
     """Solve the circuit's equations from rest; differentiable in the drive.
 
-    With the keyword arguments left alone these are the nominal equations that a physics twin
-    knows; they add what only the built circuit has (see `CircuitImperfections`).
+    Left alone, ``parts`` are ideal, and these are the nominal equations that a physics twin knows.
 
     Parameters
     ----------
     u : Tensor, (samples, batch), float32 or float64
         Drive, time first, in units of 5 V.
-    constants : CircuitConstants
+    parts : CircuitImperfections
+        Drive filter and converter, channel and heating of a built circuit.
     substeps : int
         Fourth-order Runge-Kutta steps a sample.
 
@@ -295,14 +223,15 @@ def oscillate(
         Read-out at the end of each sample, in [0, 1).
     """
     w_l, w_c, r, v_t, g, a, s = astuple(constants)
-    decay = math.exp(-1 / heating_time)
-    vector = np.array([w_l, w_c, r, v_t, g, a, s * s, channel_capacitance, heating, decay])
+    decay = math.exp(-1 / parts.heating_time)
+    channel, heating = parts.channel_capacitance, parts.heating
+    vector = np.array([w_l, w_c, r, v_t, g, a, s * s, channel, heating, decay])
     settle = np.zeros(2 * substeps + 1)
-    if drive_time_constant > 0:
-        settle = np.exp(-np.arange(2 * substeps + 1) / (2 * substeps * drive_time_constant))
+    if parts.drive_time_constant > 0:
+        settle = np.exp(-np.arange(2 * substeps + 1) / (2 * substeps * parts.drive_time_constant))
 
     def solve(given: Array, keep: bool) -> tuple[Array, Adjoint]:
-        drive = multiplex.quantised(given, drive_codes)
+        drive = multiplex.quantised(given, parts.drive_codes)
         samples, batch = drive.shape
         k, rest = vector.astype(drive.dtype), settle.astype(drive.dtype)
         wave = np.empty_like(drive)

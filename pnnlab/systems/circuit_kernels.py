@@ -62,18 +62,15 @@ def _pull_back(
 
 @compiled()
 def oscillate(u: Array, k: Array, settle: Array, wave: Array, path: Array, heat: Array) -> None:
-    """Integrate all shots from rest and write the read-out after each sample.
+    """Integrate all shots of a programmed drive ``u`` from rest, to the read-out ``wave``.
 
     Parameters
     ----------
-    u : array, (samples, batch)
-        Programmed drive.
     k : array, (10,)
         Constants, in the order given at the top of this file.
     settle : array, (2 * substeps + 1,)
         What is left of a step of the drive at 0, 1/2, 1, ... substeps after it; zeros for an
         ideal converter.
-    wave : array, (samples, batch), output
     path : array, (samples * substeps + 1, 2, batch) or (1, 2, batch), output
         State before each substep and at the end, for the adjoint; one row keeps the last alone.
     heat : array, (samples + 1, batch) or (1, batch), output
@@ -130,12 +127,7 @@ def oscillate_adjoint(
 ) -> None:
     """Pull a gradient of the read-out back to the drive, exactly for the discrete integrator.
 
-    Parameters
-    ----------
-    u, k, settle, path, heat
-        As given to and filled by `oscillate`, with all rows.
-    grad_wave : array, (samples, batch)
-    grad_u : array, (samples, batch), output
+    It takes what was given to and filled by `oscillate`, with all rows.
     """
     samples, batch = u.shape
     substeps = len(settle) // 2
@@ -150,15 +142,14 @@ def oscillate_adjoint(
     lam_ramp = np.zeros(batch, u.dtype)
     lam_z = np.zeros(batch, u.dtype)
     ramp = np.zeros((samples + 1, batch), u.dtype)
+    rest = settle[2 * substeps]
     for n in range(samples):
-        rest = settle[2 * substeps]
         for b in range(batch):
             ramp[n + 1, b] = u[n, b] + (ramp[n, b] - u[n, b]) * rest
     for n in range(samples - 1, -1, -1):
         drive, before, warm = u[n], ramp[n], heat[n]
         grad_out, grad_in = grad_wave[n], grad_u[n]
         voltage = path[(n + 1) * substeps, 1]
-        rest = settle[2 * substeps]
         for b in range(batch):
             v = voltage[b]
             z = v - k[V_T] + k[KAPPA] * warm[b]
@@ -212,23 +203,12 @@ def oscillate_adjoint(
 def acquire(
     wave: Array, noise: Array, delay: Array, gain: float, codes: int, screen: Any, out: Array
 ) -> None:
-    """Digitise each shot and average it over equal segments.
+    """Digitise each shot and average it over equal segments, ``out``, (batch, outputs).
 
-    Parameters
-    ----------
-    wave : array, (samples, batch)
-    noise : array, (batch, samples)
-        Added before conversion.
-    delay : array, (batch,)
-        Trigger error of each shot, samples; the waveform is interpolated linearly.
-    gain : float
-        Of the vertical amplifier, 1 when just calibrated.
-    codes : int
-        Of the converter, spread evenly over the screen.
-    screen : tuple of float
-        Lowest and highest voltage that are shown.
-    out : array, (batch, outputs), output
-        Segment means; samples is a multiple of outputs.
+    The ``noise``, (batch, samples), is added before conversion. The ``delay``, (batch,), is the
+    trigger error of each shot in samples; the waveform is interpolated linearly. The ``gain`` is
+    that of the vertical amplifier, 1 when just calibrated, and the converter's ``codes`` are spread
+    evenly over the ``screen``, its lowest and highest voltage.
     """
     samples, batch = wave.shape
     outputs = out.shape[1]

@@ -7,14 +7,20 @@ Source: Wright, Onodera et al., Nature 601, 549 (2022), the electronic PNN, whos
 an element-wise scale and offset of the drive.
 """
 
-from typing import Any
+import copy
+from abc import abstractmethod
+from typing import Any, ClassVar, Self, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pnnlab.protocols import Group
+from pnnlab.errors import RangeError, ShapeError
+from pnnlab.physical_system import NO_POWER, Cost, Group
+from pnnlab.plain import real, whole
+from pnnlab.systems.analog import AnalogPorts, Volts
+from pnnlab.systems.units import BuiltSystem, Drift, RandomStream
 
 DRIVE_RANGE = 2.0  # the drive reaches from minus to plus this
 
@@ -31,14 +37,13 @@ def theta_groups(input_dim: int, replays: int) -> tuple[Group, ...]:
 
 
 def drive(x: Tensor, theta: Tensor, replays: int) -> Tensor:
-    r"""Waveform that drives the node: :math:`u = (2 \theta_s - 1)\, x + (2 \theta_o - 1)`.
+    r"""Form the waveform that drives the node: :math:`u = (2 \theta_s - 1)\, x + (2 \theta_o - 1)`.
 
     Parameters
     ----------
     x : Tensor, (batch, input_dim), in [0, 1]
     theta : Tensor, (2 * replays * input_dim,) or (batch, ...), in [0, 1]
         First all scales, replay by replay, then all offsets.
-    replays : int
 
     Returns
     -------
@@ -56,7 +61,7 @@ def drive(x: Tensor, theta: Tensor, replays: int) -> Tensor:
 
 
 def quantised(u: NDArray[Any], codes: int) -> NDArray[Any]:
-    """The drive behind a converter of so many codes over its range; 0 for an ideal one."""
+    """Round the drive as a converter of so many codes over its range does; 0 for an ideal one."""
     if not codes:
         return u
     step = 2 * DRIVE_RANGE / codes
@@ -64,17 +69,89 @@ def quantised(u: NDArray[Any], codes: int) -> NDArray[Any]:
 
 
 def segment_means(wave: Tensor, outputs: int) -> Tensor:
-    """Read-out: means over equal segments of a waveform.
-
-    Parameters
-    ----------
-    wave : Tensor, (samples, batch)
-    outputs : int
-        Divides the number of samples.
-
-    Returns
-    -------
-    Tensor, (batch, outputs)
-    """
+    """Average a waveform (samples, batch) over so many equal segments, to (batch, outputs)."""
     samples, batch = wave.shape
     return wave.view(outputs, samples // outputs, batch).mean(1).T
+
+
+class ReplayingSystem(BuiltSystem):
+    """A built device with one input and one output in volts, to which its input is replayed.
+
+    A subclass says what its samples can be read out as, and how it answers a waveform. It calls
+    `_shape` when its unit is made.
+    """
+
+    _drift_name = "warmth"
+    _drift: Drift
+    _sample_s: ClassVar[float]
+    _cost_source: ClassVar[str]
+    _tail: ClassVar[int] = 0  # silent samples at the end of a shot
+    _tolerable: ClassVar[float]  # what the tolerance is below
+    _unequal: ClassVar[bool] = False  # whether outputs may be means of more and of fewer samples
+    _outputs: ClassVar[str]  # what is read out, and which number of them is possible
+
+    def __init__(
+        self,
+        unit: int,
+        tolerance: float,
+        noise: bool,
+        drift: bool,
+        seed: int,
+        room: tuple[float, float],
+    ) -> None:
+        self.unit = unit = whole("unit", unit, 0)
+        self.tolerance = tolerance = real("tolerance", tolerance)
+        if not 0 <= tolerance < self._tolerable:
+            raise RangeError(
+                f"tolerance is {tolerance}: that of {self._what} is a fraction below "
+                f"{self._tolerable:g}, such as 0.05."
+            )
+        self._owner = {"unit": unit, "tolerance": tolerance}
+        self._noise = RandomStream(unit, seed, 0, on=noise)
+        self._drift = Drift(unit, seed, 1, size=room[0], time=room[1], on=drift)
+
+    def _shape(self, input_dim: int, replays: int, output_dim: int) -> None:
+        input_dim, output_dim = whole("input_dim", input_dim), whole("output_dim", output_dim)
+        self.replays = replays = whole("replays", replays)
+        samples = replays * input_dim + self._tail
+        excess = output_dim > samples if self._unequal else samples % max(output_dim, 1)
+        if min(replays, output_dim) < 1 or excess:
+            tail = f" and a tail of {self._tail}" if self._tail else ""
+            raise ShapeError(
+                f"{replays} replays of {input_dim} samples{tail} cannot be read out as "
+                f"{output_dim} {self._outputs}."
+            )
+        super().__init__(input_dim, param_dim(input_dim, replays), output_dim)
+
+    @final
+    def reprogrammed(self, *, replays: int, output_dim: int, input_dim: int | None = None) -> Self:
+        """Programme the same unit otherwise: parts, temperature and noise are shared."""
+        other = copy.copy(self)
+        other._shape(self.input_dim if input_dim is None else input_dim, replays, output_dim)
+        return other
+
+    @final
+    def cost(self) -> Cost:
+        """Cost of a shot that lasts as long as its samples."""
+        samples = self.replays * self.input_dim + self._tail
+        return Cost(
+            seconds_per_pass=samples * self._sample_s,
+            assumptions=(
+                f"A shot lasts as long as its {samples} samples at {self._sample_s * 1e6:g} µs "
+                f"each; loading a waveform and fetching a record take no time. {NO_POWER}"
+            ),
+            source=self._cost_source,
+        )
+
+    @final
+    def theta_groups(self) -> tuple[Group, ...]:
+        """Scales and offsets of the replays."""
+        return theta_groups(self.input_dim, self.replays)
+
+    @final
+    def analog_ports(self) -> AnalogPorts:
+        """Give the same unit as it is between two cables; its temperature is shared."""
+        return AnalogPorts(self._sample_s, self._respond)
+
+    @abstractmethod
+    def _respond(self, volts: Volts) -> Volts: ...

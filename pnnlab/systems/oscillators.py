@@ -25,14 +25,15 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeAlias, final
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pnnlab.errors import RangeError, ShapeError
+from pnnlab.physical_system import Group
 from pnnlab.plain import real, seeded, whole
-from pnnlab.protocols import Group
 from pnnlab.systems.units import BuiltSystem, RandomStream
 
 DURATION = 0.5  # time from release to read-out, units of sqrt(l/g)
@@ -43,21 +44,11 @@ BIAS_RANGE = 2.0  # and ±1.25 here
 
 @dataclass(frozen=True)
 class OscillatorImperfections:
-    """What a built network adds to its equations: the gap of the authors' example 2.
+    """What a built network adds to its equations: the gap of the authors' example 2."""
 
-    Parameters
-    ----------
-    angle : float
-        Eta: the sine sees every angle too large by this fraction.
-    coupling : float
-        Standard deviation of the fixed errors of the matrix of couplings C.
-    release : float
-        Standard deviation of each angle at release, rad, anew in each shot.
-    """
-
-    angle: float = 0.1
-    coupling: float = 0.2
-    release: float = 0.02
+    angle: float = 0.1  # eta: the sine sees every angle too large by this fraction
+    coupling: float = 0.2  # standard deviation of the fixed errors of the matrix of couplings C
+    release: float = 0.02  # standard deviation of each angle at release, rad, anew in each shot
 
 
 def split(
@@ -65,15 +56,8 @@ def split(
 ) -> tuple[Tensor, Tensor]:
     """Couplings and biases that parameters in [0, 1] stand for; one half is none.
 
-    Parameters
-    ----------
-    theta : Tensor, (n * n + n,) or (batch, n * n + n)
-        First C, row by row, then the biases.
-
-    Returns
-    -------
-    couplings : Tensor, (n, n) or (batch, n, n), in plus or minus ``coupling_range``
-    biases : Tensor, (n,) or (batch, n), in plus or minus ``bias_range``
+    Theta, (n * n + n,) or (batch, n * n + n), is C, row by row, then the biases. They become
+    (n, n) or (batch, n, n) and (n,) or (batch, n), within plus or minus their ranges.
     """
     couplings, biases = theta.split([n * n, n], -1)
     couplings = 2 * coupling_range * couplings - coupling_range
@@ -88,70 +72,53 @@ def release(x: Tensor, n: int, low: float, high: float) -> Tensor:
 
 
 def coupling_matrix(couplings: Tensor) -> Tensor:
-    r"""Q of the couplings C: all others pull the pendula with :math:`\sin(q) Q`.
+    r"""Q of the couplings C, (..., n, n): all others pull the pendula with :math:`\sin(q) Q`.
 
-    Parameters
-    ----------
-    couplings : Tensor, (..., n, n)
-
-    Returns
-    -------
-    Tensor, (..., n, n)
-        The symmetric part of C, with minus its column sums (C's diagonal included) on the
-        diagonal.
+    It is the symmetric part of C, with minus its column sums (C's diagonal included) on the
+    diagonal.
     """
     q = (couplings + couplings.mT).mul_(0.5)
     q.diagonal(dim1=-2, dim2=-1).copy_(-q.sum(-2))
     return q
 
 
-Function = Callable[[Tensor], Tensor]
+Function: TypeAlias = Callable[[Tensor], Tensor]
 
 
 def accelerations(
-    respond: Function, couplings: Tensor, biases: Tensor, errors: Tensor | None = None
+    sine: Function, couplings: Tensor, biases: Tensor, errors: Tensor | None = None
 ) -> Function:
-    """Accelerations of coupled pendula as a function of their angles, (stages, batch, n).
+    """Make the function that gives pendula's accelerations for angles, both (stages, batch, n).
 
     Parameters
     ----------
-    respond : callable
+    sine : callable
         What angles give in place of their sines.
     couplings : Tensor, (n, n) or (batch, n, n)
         C, shared by the batch or one a shot. Shared is far faster.
     biases : Tensor, (n,) or (batch, n)
         Constant torques e, likewise.
     errors : Tensor, (n, n), optional
-        A `coupling_matrix` that is added to that of ``couplings``.
+        A `coupling_matrix` that is added.
     """
     matrix = coupling_matrix(couplings)
     if errors is not None:
         matrix = matrix + errors
     matrix.diagonal(dim1=-2, dim2=-1).sub_(1)
     if matrix.ndim == 2:
-        return lambda q: respond(q) @ matrix + biases
-    return lambda q: torch.einsum("sbi,bij->sbj", respond(q), matrix) + biases
+        return lambda q: sine(q) @ matrix + biases
+    return lambda q: torch.einsum("sbi,bij->sbj", sine(q), matrix) + biases
 
 
 def step(
     accelerate: Function, q: Tensor, p: Tensor | None, h: float, *, last: bool = False
 ) -> tuple[Tensor, Tensor | None]:
-    r"""Take one step of the classical Runge-Kutta method for :math:`\ddot q = a(q)`.
+    r"""Take a step h of the classical Runge-Kutta method for :math:`\ddot q = a(q)`.
 
     The angles' derivative is the velocity, so only accelerations are computed, and in pairs: the
-    second stage does not need the first, nor the fourth the third. At rest the first two fall
-    together, and the last stage of the last step moves no angle.
-
-    Parameters
-    ----------
-    accelerate : callable
-        Accelerations at angles (stages, batch, n), for one or two stages.
-    q, p : Tensor, (batch, n)
-        Angles and velocities; ``p`` is None at rest.
-    h : float
-        Length of the step.
-    last : bool
-        Whether the velocities are not needed any more; they are None then.
+    second stage does not need the first, nor the fourth the third. At rest, where ``p`` is None,
+    the first two fall together, and the last stage of the last step moves no angle: it leaves no
+    velocities either.
     """
     if p is None:
         middle = end = q
@@ -190,7 +157,7 @@ def swing(
     steps: int = STEPS,
     duration: float = DURATION,
 ) -> Tensor:
-    """Release the pendula and return their angles after ``duration``.
+    """Release the pendula at rest and return their angles after ``duration``, (batch, n).
 
     Differentiable in the first three arguments. Autograd keeps two arrays of (batch, n) for each
     stage, 4 * steps - 2 in all, and the matrix of couplings.
@@ -198,19 +165,13 @@ def swing(
     Parameters
     ----------
     start : Tensor, (batch, n)
-        Angles q(0), at rest.
+        Angles at release.
     couplings, biases, errors : Tensor
         As in `accelerations`.
     scale : float
         s, by which the sine's angle is off.
     steps : int
-        Steps of the classical fourth-order Runge-Kutta method.
-    duration : float
-
-    Returns
-    -------
-    Tensor, (batch, n)
-        Angles q(duration).
+        Of the classical fourth-order Runge-Kutta method.
     """
     accelerate = accelerations(lambda q: (scale * q).sin(), couplings, biases, errors)
     return integrate(accelerate, start, steps, duration)
@@ -222,28 +183,19 @@ def trajectory(
     couplings: Tensor,
     biases: Tensor,
     *,
-    scale: float = 1.0,
     steps: int = 100,
     duration: float = DURATION,
 ) -> tuple[Tensor, Tensor]:
-    """Angles and angular velocities after each step, and at the start; not differentiable.
-
-    Arguments as in `swing`.
-
-    Returns
-    -------
-    tuple of Tensor, each (steps + 1, batch, n)
-    """
-    accelerate = accelerations(lambda q: (scale * q).sin(), couplings, biases)
-    angles, velocities = [start], [torch.zeros_like(start)]
+    """Angles and velocities, (steps + 1, batch, n), at the start and after each step of `swing`."""
+    accelerate = accelerations(torch.sin, couplings, biases)
+    states: list[tuple[Tensor, Any]] = [(start, torch.zeros_like(start))]
     for _ in range(steps):
-        q, p = step(accelerate, angles[-1], velocities[-1], duration / steps)
-        angles.append(q)
-        assert p is not None  # it is not the last step to the solver
-        velocities.append(p)
+        states.append(step(accelerate, *states[-1], duration / steps))
+    angles, velocities = zip(*states, strict=True)
     return torch.stack(angles), torch.stack(velocities)
 
 
+@final
 class Oscillators(BuiltSystem):
     """A network of pendula, all coupled with all.
 
@@ -269,13 +221,6 @@ class Oscillators(BuiltSystem):
     imperfections : OscillatorImperfections
     seed : int
         Of the noise.
-
-    Raises
-    ------
-    ShapeError
-        More inputs or outputs than pendula.
-    RangeError
-        No such unit, range or number of steps.
     """
 
     _what, _noise_name = "oscillators", "release"
@@ -296,12 +241,10 @@ class Oscillators(BuiltSystem):
         imperfections: OscillatorImperfections | None = None,
         seed: int = 0,
     ) -> None:
-        self.unit = unit = whole("unit", unit)
-        self.steps = whole("steps", steps)
+        self.unit = unit = whole("unit", unit, 0)
+        self.steps = whole("steps", steps, 1)
         self.coupling_range = real("coupling_range", coupling_range)
         self.bias_range = real("bias_range", bias_range)
-        if unit < 0 or steps < 1:
-            raise RangeError(f"unit is {unit} and steps {steps}: give 0 and 1, or more.")
         if not (0 < coupling_range < math.inf and 0 < bias_range < math.inf):
             raise RangeError(
                 f"the ranges are {coupling_range} and {bias_range}; both must be above 0."
@@ -334,13 +277,7 @@ class Oscillators(BuiltSystem):
         low: float | None = None,
         high: float | None = None,
     ) -> "Oscillators":
-        """Programme the first ``n`` pendula of the bench otherwise; parts and noise are shared.
-
-        Raises
-        ------
-        ShapeError
-            More pendula than the bench has.
-        """
+        """Programme the first ``n`` pendula of the bench otherwise; parts and noise are shared."""
         n = self.n if n is None else n
         if n > len(self._errors):
             raise ShapeError(f"this bench has {len(self._errors)} pendula, not {n}.")

@@ -24,7 +24,6 @@ a loudspeaker with a microphone; H. M. Berger, J. Appl. Mech. 22, 465 (1955); th
 ours.
 """
 
-import copy
 import math
 from dataclasses import dataclass, replace
 from typing import Any, final
@@ -35,14 +34,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from pnnlab.errors import RangeError, ShapeError
-from pnnlab.plain import real, whole
-from pnnlab.protocols import Cost, Group, sampled_cost
 from pnnlab.systems import multiplex
 from pnnlab.systems import plate_kernels as kernels
 from pnnlab.systems.adjoint import Adjoint, Array, with_adjoint
-from pnnlab.systems.analog import AnalogPorts, Volts
-from pnnlab.systems.units import BuiltSystem, Drift, RandomStream
+from pnnlab.systems.analog import Volts
 
 MODES = 40
 TAIL = 64  # samples of silence at the end of a shot, in which the plate rings on
@@ -57,33 +52,17 @@ Vector = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class PlateConstants:
-    """Constants of the plate's equations; rates are per sample of 20 µs.
+    """Constants of the plate's equations; rates are per sample of 20 µs."""
 
-    Attributes
-    ----------
-    w_x, w_y : float
-        Modal frequencies are ``w_x`` j² + ``w_y`` k², rad.
-    loss, loss_slope : float
-        Decay rates are ``loss`` + ``loss_slope`` times the frequency.
-    alpha, tau : float
-        Tension by strain, and where it ends.
-    gain : float
-        Of the drive.
-    sensitivity : float
-        Of the microphone, full scale for a unit of velocity.
-    x_drive, y_drive, x_heard, y_heard : float
-        Where the plate is driven and heard, of its sides.
-    """
-
-    w_x: float = 0.0125
+    w_x: float = 0.0125  # rad: modal frequencies are w_x j² + w_y k²
     w_y: float = 0.1075
-    loss: float = 0.006
+    loss: float = 0.006  # decay rates are loss + loss_slope times the frequency
     loss_slope: float = 0.012
-    alpha: float = 0.02
+    alpha: float = 0.02  # tension by strain, and where it ends
     tau: float = 1.0
-    gain: float = 0.5
-    sensitivity: float = 0.06
-    x_drive: float = 0.37
+    gain: float = 0.5  # of the drive
+    sensitivity: float = 0.06  # of the microphone, full scale for a unit of velocity
+    x_drive: float = 0.37  # where the plate is driven and heard, of its sides
     y_drive: float = 0.42
     x_heard: float = 0.29
     y_heard: float = 0.61
@@ -91,21 +70,12 @@ class PlateConstants:
 
 @dataclass(frozen=True)
 class Modes:
-    """The modes of one plate: what its equations are solved with.
+    """The modes of one plate, what its equations are solved with; arrays are (modes,)."""
 
-    Attributes
-    ----------
-    frequency, loss : array, (modes,)
-        Rad and nepers a sample.
-    driven, heard : array, (modes,)
-        Couplings b to the drive and c to the microphone.
-    alpha, tau : float
-    """
-
-    frequency: Vector
-    loss: Vector
-    driven: Vector
-    heard: Vector
+    frequency: Vector  # rad a sample
+    loss: Vector  # nepers a sample
+    driven: Vector  # coupling b to the drive
+    heard: Vector  # coupling c to the microphone
     alpha: float
     tau: float
 
@@ -157,32 +127,18 @@ def solve_modes(constants: PlateConstants) -> Modes:
     )
 
 
+IDEAL = PlateImperfections(resonance=0.0, microphone_time=0.0, codes=0)
+
+
 def fabricate(unit: int, tolerance: float) -> Modes:
-    """Modes of one built copy.
+    """Draw the modes of one built copy, whose number is the seed.
 
-    The tolerance is that of the sheet's thickness, which all frequencies share; both sides are cut
-    ten times better. The rest is customary, and scales with it: frequencies scatter by a fifth
-    of it (uneven thickness, mass of the mount), losses by four times (a mount's losses are hardly
-    known), couplings by twice of the largest (nodal lines that lie elsewhere), the tension by
-    twice and the speaker's gain by once.
-
-    Parameters
-    ----------
-    unit : int, >= 0
-        Serial number; it is the seed.
-    tolerance : float
-        Half width of every band, relative.
-
-    Raises
-    ------
-    RangeError
-        No such unit or tolerance.
+    The tolerance, a fraction either way with equal chance, is that of the sheet's thickness, which
+    all frequencies share; both sides are cut ten times better. The rest is customary, and scales
+    with it: frequencies scatter by a fifth of it (uneven thickness, mass of the mount), losses by
+    four times (a mount's losses are hardly known), couplings by twice of the largest (nodal lines
+    that lie elsewhere), the tension by twice and the speaker's gain by once.
     """
-    if unit < 0 or not 0 <= tolerance < 0.2:
-        raise RangeError(
-            f"unit is {unit} and tolerance {tolerance}: a unit is numbered from 0, and the "
-            "tolerance of a plate is a fraction below 0.2, such as 0.05."
-        )
     random = np.random.default_rng((unit, 11))
     thickness, length, width, tension, gain = tolerance * random.uniform(-1, 1, 5)
     each = tolerance * random.uniform(-1, 1, (4, MODES))
@@ -205,18 +161,17 @@ def fabricate(unit: int, tolerance: float) -> Modes:
     )
 
 
-class Plate(BuiltSystem):
+@final
+class Plate(multiplex.ReplayingSystem):
     """The simulated mechanical PNN layer: replays its input through one plate.
 
     Parameters
     ----------
     unit : int
         Which fabricated copy.
-    input_dim : int
-        Elements of the input, one sample each.
-    replays : int
-        How often a shot replays the input, each time with its own scale and offset; a tail of
-        64 silent samples follows.
+    input_dim, replays : int
+        Elements of the input, one sample each, and how often a shot replays them, each time with
+        scales and offsets of its own; a tail of 64 silent samples follows.
     output_dim : int
         Windows, as equal as can be, whose log energies are read out.
     tolerance : float
@@ -227,17 +182,14 @@ class Plate(BuiltSystem):
         Physics that no twin models.
     seed : int
         Of noise and drift.
-
-    Raises
-    ------
-    ShapeError
-        There are fewer samples than windows.
-    RangeError
-        No such unit or tolerance.
     """
 
-    _what, _drift_name = "a plate", "warmth"
-    _drift: Drift
+    _what = "a plate"
+    _sample_s = SAMPLE_S
+    _cost_source = "the plate as pnnlab simulates it: 50 kS/s"
+    _tail, _unequal = TAIL, True
+    _tolerable = 0.2
+    _outputs = "windows: choose at least one replay, and no more windows than samples"
 
     def __init__(
         self,
@@ -252,98 +204,37 @@ class Plate(BuiltSystem):
         imperfections: PlateImperfections | None = None,
         seed: int = 0,
     ) -> None:
-        self.unit = unit = whole("unit", unit)
-        self.tolerance = tolerance = real("tolerance", tolerance)
-        self._owner = {"unit": unit, "tolerance": tolerance}
-        self._built = fabricate(unit, tolerance)
         self._imperfections = parts = imperfections or PlateImperfections()
-        self._noise = RandomStream(unit, seed, 0, on=noise)
-        size, time = parts.temperature, parts.temperature_time
-        self._drift = Drift(unit, seed, 1, size=size, time=time, on=drift)
+        room = parts.temperature, parts.temperature_time
+        super().__init__(unit, tolerance, noise, drift, seed, room)
+        self._built = fabricate(self.unit, self.tolerance)
         self._shape(input_dim, replays, output_dim)
 
-    def _shape(self, input_dim: int, replays: int, output_dim: int) -> None:
-        input_dim, output_dim = whole("input_dim", input_dim), whole("output_dim", output_dim)
-        self.replays = replays = whole("replays", replays)
-        samples = replays * input_dim + TAIL
-        if replays < 1 or not 1 <= output_dim <= samples:
-            raise ShapeError(
-                f"{replays} replays of {input_dim} samples and a tail of {TAIL} cannot be read out "
-                f"in {output_dim} windows: choose from 1 to {samples} windows and at least one "
-                "replay."
-            )
-        super().__init__(input_dim, multiplex.param_dim(input_dim, replays), output_dim)
-
-    def reprogrammed(
-        self, *, replays: int, output_dim: int, input_dim: int | None = None
-    ) -> "Plate":
-        """Programme the same bench otherwise: plate, temperature and noise are shared."""
-        other = copy.copy(self)
-        inputs = self.input_dim if input_dim is None else input_dim
-        other._shape(inputs, replays, output_dim)
-        return other
-
-    def cost(self) -> Cost:
-        """Cost of a shot at the sample rate of the simulation."""
-        samples = self.replays * self.input_dim + TAIL
-        return sampled_cost(samples, SAMPLE_S, "the plate as pnnlab simulates it: 50 kS/s")
-
-    def theta_groups(self) -> tuple[Group, ...]:
-        """Scales and offsets of the replays."""
-        return multiplex.theta_groups(self.input_dim, self.replays)
-
-    def analog_ports(self) -> AnalogPorts:
-        """Give the same plate as it is between two cables; its temperature is shared."""
-        return _PlatePorts(self)
-
-    def _sound(self, u: Tensor, shots: float, codes: int = 0) -> Tensor:
-        """Let the time of some shots pass, and return the sound pressure that ``u`` makes."""
-        parts, built, warmth = self._imperfections, self._built, self._drift.pass_shots(shots)
-        force = through_speaker(
-            u, resonance=parts.resonance, quality=parts.quality, sag=parts.sag, codes=codes
-        )
+    def _sound(self, u: Tensor, shots: float, parts: PlateImperfections) -> tuple[Tensor, Array]:
+        """Let the time of some shots pass; return the pressure after ``u``, and the noise."""
+        built, warmth = self._built, self._drift.pass_shots(shots)
         modes = replace(
             built,
             frequency=built.frequency * (1 - 250e-6 * warmth),
             loss=built.loss * (1 + 0.01 * warmth),
             driven=built.driven * (1 - 0.0039 * warmth),
         )
-        return vibrate(force, modes)
-
-    def _hiss(self, shots: int, samples: int, dtype: torch.dtype) -> Array:
-        """Noise of the microphone and the room, (shots, samples)."""
-        hiss = self._noise.rows(shots, samples, dtype)
-        hiss *= self._imperfections.noise
-        return hiss
+        pressure = vibrate(through_speaker(u, parts), modes)
+        noise = self._noise.rows(u.shape[1], len(u), u.dtype)
+        noise *= parts.noise
+        return pressure, noise
 
     def _simulate(self, x: Tensor, theta: Tensor) -> Tensor:
-        parts, u = self._imperfections, waveform(x, theta, self.replays)
-        return log_energy(
-            self._sound(u, len(x), parts.codes),
-            self.output_dim,
-            noise=self._hiss(len(x), len(u), x.dtype),
-            microphone_time=parts.microphone_time,
-            codes=parts.codes,
-        )
+        parts = self._imperfections
+        pressure, noise = self._sound(waveform(x, theta, self.replays), len(x), parts)
+        return log_energy(pressure, self.output_dim, parts, noise=noise)
 
-
-@final
-class _PlatePorts(AnalogPorts):
-    """A plate with its speaker and microphone; the converters are those of the instruments."""
-
-    sample_s = SAMPLE_S
-
-    def __init__(self, plate: Plate) -> None:
-        self._plate = plate
-
-    def respond(self, volts: Volts) -> Volts:
-        plate, samples = self._plate, len(volts)
-        u = torch.from_numpy(np.asarray(volts, np.float64) / DRIVE_V)
-        pressure = plate._sound(u.unsqueeze(1), samples * SAMPLE_S / SHOT_S).numpy()
-        hiss = plate._hiss(1, samples, u.dtype)
-        keep = _kept(plate._imperfections.microphone_time)
-        heard, energy = np.empty_like(pressure), np.empty((1, 1))
-        kernels.listen(pressure, hiss, keep, 0, window_edges(samples, 1), heard, energy)
+    def _respond(self, volts: Volts) -> Volts:
+        # With speaker and microphone; the converters are those of the instruments.
+        u = torch.from_numpy(np.asarray(volts, np.float64) / DRIVE_V).unsqueeze(1)
+        parts = replace(self._imperfections, codes=0)
+        pressure, noise = self._sound(u, len(volts) * SAMPLE_S / SHOT_S, parts)
+        heard, _ = _microphone(pressure.numpy(), noise, parts, window_edges(len(volts), 1))
         return heard[:, 0] * FULL_SCALE_V
 
 
@@ -352,44 +243,32 @@ def waveform(x: Tensor, theta: Tensor, replays: int) -> Tensor:
     return functional.pad(multiplex.drive(x, theta, replays), (0, 0, 0, TAIL))
 
 
-def through_speaker(
-    u: Tensor, *, resonance: float, quality: float, sag: float, codes: int = 0
-) -> Tensor:
+def through_speaker(u: Tensor, parts: PlateImperfections) -> Tensor:
     r"""Force that a speaker makes of a voltage: a resonance below the band, and a weaker magnet.
 
-    The coil's excursion x obeys :math:`x'' + (w/Q) x' + w^2 x = w^2 u (1 - s x^2)`, and the plate
-    feels its acceleration over w². The force is held constant over a sample.
-
-    Parameters
-    ----------
-    u : Tensor, (samples, batch), float32 or float64
-        Voltage, in [-2, 2].
-    resonance, quality, sag : float
-        w, Q and s; a resonance of 0 is an ideal speaker.
-    codes : int
-        Of the converter in front; 0 for none. Its rounding passes gradients on.
-
-    Returns
-    -------
-    Tensor, (samples, batch)
+    The coil's excursion x obeys :math:`x'' + (w/Q) x' + w^2 x = w^2 u (1 - s x^2)`, with resonance
+    w, quality Q and sag s, and the plate feels its acceleration over w². The force is held constant
+    over a sample. Voltages u in [-2, 2] and forces are (samples, batch). The rounding of the
+    converter in front passes gradients on; a resonance of 0 is an ideal speaker.
     """
+    resonance, quality = parts.resonance, parts.quality
 
     def solve(given: Array, _: bool) -> tuple[Array, Adjoint]:
-        drive = multiplex.quantised(given, codes)
+        drive = multiplex.quantised(given, parts.codes)
         if resonance == 0:
             return drive.copy(), np.copy
         w = np.array([resonance])
         qq, qv, vq, vv = (float(a[0]) for a in _propagator(w, w / (2 * quality), 1.0))
         # The rate is counted per radian of the resonance, the force in excursion at rest.
         scaled = [qq, qv * resonance, 1 - qq, vq / resonance, vv, -vq / resonance, 1 / quality]
-        table, weakening = np.array(scaled, drive.dtype), drive.dtype.type(sag)
+        table, weakening = np.array(scaled, drive.dtype), drive.dtype.type(parts.sag)
         force = np.empty_like(drive)
         path = np.empty((len(drive) + 1, 2, drive.shape[1]), drive.dtype)
-        kernels.push(drive, table, weakening, force, path)
+        kernels.speaker(drive, table, weakening, force, path)
 
         def adjoint(grad_force: Array) -> Array:
             grad_u = np.empty_like(drive)
-            kernels.push_adjoint(drive, table, weakening, path, grad_force, grad_u)
+            kernels.speaker_adjoint(drive, table, weakening, path, grad_force, grad_u)
             return grad_u
 
         return force, adjoint
@@ -400,18 +279,8 @@ def through_speaker(
 def vibrate(force: Tensor, modes: Modes, *, substeps: int = SUBSTEPS) -> Tensor:
     """Sound pressure over a plate that a force drives; differentiable in the force.
 
-    Parameters
-    ----------
-    force : Tensor, (samples, batch), float32 or float64
-        Time first.
-    modes : Modes
-    substeps : int
-        Steps of the integrator a sample; without tension one is exact.
-
-    Returns
-    -------
-    Tensor, (samples, batch)
-        Sound pressure at the end of each sample, of full scale.
+    Both are (samples, batch), float32 or float64; the pressure is that at the end of each sample,
+    of full scale. ``substeps`` are those of the integrator; without tension one is exact.
     """
 
     def solve(given: Array, keep: bool) -> tuple[Array, Adjoint]:
@@ -445,43 +314,32 @@ def vibrate(force: Tensor, modes: Modes, *, substeps: int = SUBSTEPS) -> Tensor:
 def log_energy(
     wave: Tensor,
     windows: int,
+    parts: PlateImperfections = IDEAL,
     *,
     noise: NDArray[Any] | None = None,
-    microphone_time: float = 0.0,
-    codes: int = 0,
 ) -> Tensor:
     """Read-out: energies in windows on a scale of 40 dB, ln(1 + E / floor) / ln(1 + 1 / floor).
 
-    With the keyword arguments left alone the microphone and its converter are ideal.
+    It is (batch, windows), 0 in silence and 1 at full scale.
 
     Parameters
     ----------
     wave : Tensor, (samples, batch)
         Pressure, of full scale.
-    windows : int
+    parts : PlateImperfections
+        Microphone and converter, from -1 to 1, whose rounding passes gradients on; ideal ones
+        where left alone.
     noise : array, (batch, samples)
         Added to the pressure.
-    microphone_time : float
-        Time constant, samples.
-    codes : int
-        Of a converter from -1 to 1; 0 for none. Its rounding passes gradients on.
-
-    Returns
-    -------
-    Tensor, (batch, windows)
-        From 0, in silence, to 1 at full scale.
     """
-    keep, edges = _kept(microphone_time), window_edges(len(wave), windows)
+    edges = window_edges(len(wave), windows)
 
     def solve(pressure: Array, _: bool) -> tuple[Array, Adjoint]:
-        rows = np.zeros((0, 0), pressure.dtype) if noise is None else noise
-        heard = np.empty_like(pressure)
-        energy = np.empty((pressure.shape[1], windows), pressure.dtype)
-        kernels.listen(pressure, rows, keep, codes, edges, heard, energy)
+        heard, energy = _microphone(pressure, noise, parts, edges)
 
         def adjoint(grad_energy: Array) -> Array:
             grad_wave = np.empty_like(heard)
-            kernels.listen_adjoint(heard, keep, edges, grad_energy, grad_wave)
+            kernels.microphone_adjoint(heard, _pole(parts), edges, grad_energy, grad_wave)
             return grad_wave
 
         return energy, adjoint
@@ -489,9 +347,20 @@ def log_energy(
     return torch.log1p(with_adjoint(wave, solve) / FLOOR) / math.log1p(1 / FLOOR)
 
 
-def _kept(time_constant: float) -> float:
-    """What is left of a step one sample later, behind a pole with a time constant in samples."""
-    return math.exp(-1 / time_constant) if time_constant > 0 else 0.0
+def _microphone(
+    pressure: Array, noise: Array | None, parts: PlateImperfections, edges: Array
+) -> tuple[Array, Array]:
+    """What the microphone hears, (samples, batch), and its energies, (batch, windows)."""
+    rows = np.zeros((0, 0), pressure.dtype) if noise is None else noise
+    heard = np.empty_like(pressure)
+    energy = np.empty((pressure.shape[1], len(edges) - 1), pressure.dtype)
+    kernels.microphone(pressure, rows, _pole(parts), parts.codes, edges, heard, energy)
+    return heard, energy
+
+
+def _pole(parts: PlateImperfections) -> float:
+    """What is left of a step one sample later, behind the microphone's pole."""
+    return math.exp(-1 / parts.microphone_time) if parts.microphone_time > 0 else 0.0
 
 
 def window_edges(samples: int, windows: int) -> NDArray[np.int64]:

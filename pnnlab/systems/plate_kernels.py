@@ -13,8 +13,9 @@ A half kick before the first step and after the last makes the scheme symmetric 
 starts at rest, where a kick is nothing.
 
 Shots are worked off in blocks of `LANES`, one lane of a vector register a shot, so that a block's
-state stays in the fastest cache; a shot's numbers do not depend on the others in its block. The
-kernels release Python's lock.
+state stays in the fastest cache; a shot's numbers do not depend on the others in its block. Time
+comes first: (samples, batch), padded to (samples, blocks * LANES) for the plate. The kernels
+release Python's lock.
 """
 
 import math
@@ -35,17 +36,14 @@ QQ, QV, QU, VQ, VV, VU, KICK, TENSION, OUT = range(9)
 def vibrate(
     u: Array, table: Array, stretch: Array, substeps: int, wave: Array, path: Array, sums: Array
 ) -> None:
-    """Propagate all shots from rest and write the read-out after each sample.
+    """Propagate all shots of a force ``u``, constant over a sample, to the read-out ``wave``.
 
     Parameters
     ----------
-    u : array, (samples, blocks * LANES)
-        Force, constant over a sample.
     table : array, (modes, 9)
         In the order given at the top of this file, for one substep.
     stretch : array, (2,)
         alpha, and 1 / tau squared.
-    wave : array, (samples, blocks * LANES), output
     path : array, (blocks, samples * substeps + 1, modes, LANES) or (1, 2, modes, LANES), output
         Displacements after each substep, for the adjoint; the short one is scratch.
     sums : array, (blocks, samples * substeps + 1, 3, LANES) or (1, 2, 3, LANES), output
@@ -77,10 +75,9 @@ def vibrate(
                 old, new = path[at, before], path[at, after]
                 pull = sums[at, before, 0]
                 tension, slope, swing = sums[at, after, 0], sums[at, after, 1], sums[at, after, 2]
-                for b in range(LANES):
-                    heard[b] = nothing
-                    tension[b] = nothing
-                    swing[b] = nothing
+                heard[:] = nothing
+                tension[:] = nothing
+                swing[:] = nothing
                 for m in range(modes):
                     row = table[m]
                     qq, qv, qu = row[QQ], row[QV], row[QU]
@@ -112,12 +109,7 @@ def vibrate_adjoint(
 ) -> None:
     """Pull a gradient of the read-out back to the force, exactly for the discrete scheme.
 
-    Parameters
-    ----------
-    table, substeps, path, sums
-        As given to and filled by `vibrate`, with all rows.
-    grad_wave : array, (samples, blocks * LANES)
-    grad_u : array, (samples, blocks * LANES), output
+    It takes what was given to and filled by `vibrate`, with all rows.
     """
     samples, batch = grad_wave.shape
     modes = len(table)
@@ -137,8 +129,7 @@ def vibrate_adjoint(
         lam_pull[:] = nothing
         step = samples * substeps
         for n in range(samples - 1, -1, -1):
-            for b in range(LANES):
-                total[b] = nothing
+            total[:] = nothing
             for inner in range(substeps):
                 old, new = path[block, step - 1], path[block, step]
                 pull = sums[block, step - 1, 0]
@@ -167,28 +158,20 @@ def vibrate_adjoint(
                         lam_q[m, b] = qq * by_q + vq * by_v - kicked * pull[b]
                         lam_v[m, b] = by_kicked
                         lam_pull[b] -= kicked * old[m, b]
-            for b in range(LANES):
-                grad_u[n, first + b] = total[b]
+            grad_u[n, first : first + LANES] = total
 
 
 @compiled()
-def push(u: Array, table: Array, sag: float, force: Array, path: Array) -> None:
+def speaker(u: Array, table: Array, sag: float, force: Array, path: Array) -> None:
     r"""Send a voltage through the speaker.
 
     The coil's excursion :math:`x` and its rate :math:`v` (per radian of the resonance) follow the
     force :math:`f = u (1 - s x^2)` of a magnet that weakens away from the middle. The plate feels
     the acceleration :math:`f - x - v / Q`.
 
-    Parameters
-    ----------
-    u : array, (samples, batch)
-    table : array, (7,)
-        Excursion and rate after a sample from excursion, rate and force; 1 / Q.
-    sag : float
-        s, in the arrays' data type.
-    force : array, (samples, batch), output
-    path : array, (samples + 1, 2, batch), output
-        Excursion and rate before each sample and at the end.
+    ``table``, (7,), holds excursion and rate after a sample from excursion, rate and force, and
+    1 / Q. ``path``, (samples + 1, 2, batch), takes excursion and rate before each sample and at the
+    end.
     """
     samples, batch = u.shape
     one = u.dtype.type(1)
@@ -203,10 +186,10 @@ def push(u: Array, table: Array, sag: float, force: Array, path: Array) -> None:
 
 
 @compiled()
-def push_adjoint(
+def speaker_adjoint(
     u: Array, table: Array, sag: float, path: Array, grad_force: Array, grad_u: Array
 ) -> None:
-    """Pull a gradient of the force back to the voltage, see `push`."""
+    """Pull a gradient of the force back to the voltage, see `speaker`."""
     samples, batch = u.shape
     one = u.dtype.type(1)
     lam = np.zeros((2, batch), u.dtype)
@@ -222,24 +205,15 @@ def push_adjoint(
 
 
 @compiled()
-def listen(
+def microphone(
     wave: Array, noise: Array, keep: float, codes: int, edges: Array, heard: Array, energy: Array
 ) -> None:
-    """Take down each shot and its mean square in windows.
+    """Take down each shot and its mean square in windows, ``energy``, (batch, windows).
 
-    Parameters
-    ----------
-    wave : array, (samples, batch)
-    noise : array, (batch, samples), or (0, 0) for none
-        Added before conversion.
-    keep : float
-        What is left of a step of the pressure one sample later; 0 for an ideal microphone.
-    codes : int
-        Of the converter, from -1 to 1; 0 for none, which does not clip either.
-    edges : array of int, (windows + 1,)
-        Where the windows begin and end.
-    heard : array, (samples, batch), output
-    energy : array, (batch, windows), output
+    The ``noise``, (batch, samples), or (0, 0) for none, is added before conversion. Of a step of
+    the pressure ``keep`` is left one sample later, 0 for an ideal microphone. The converter spreads
+    ``codes`` from -1 to 1; 0 are none, which does not clip either. Windows begin and end at the
+    ``edges``, (windows + 1,).
     """
     batch = wave.shape[1]
     noisy = noise.size > 0
@@ -260,7 +234,7 @@ def listen(
 
 
 @compiled()
-def listen_adjoint(
+def microphone_adjoint(
     heard: Array, keep: float, edges: Array, grad_energy: Array, grad_wave: Array
 ) -> None:
     """Pull a gradient of the mean squares back to the pressure; the converter taken as ideal."""

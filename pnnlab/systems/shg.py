@@ -1,38 +1,114 @@
 """Broadband second-harmonic generation: a shaped pulse, a crystal, a spectrometer.
 
-A shaper writes the input and the parameters onto the bands of an ultrafast pulse, a crystal
-makes its second harmonic (`pnnlab.systems.waves`), and a camera behind a grating reads the
-harmonic's spectrum. Every colour of the harmonic is made by all pairs of colours that add up to
-it, so the spectrum is a nonlinear function of all bands, amplitudes and phases.
+A shaper spreads the colours of an ultrafast pulse over a mask of bands; each band has an amplitude
+and a phase, which carry the input and the parameters. The spot of one colour on the mask is a
+little wider than a band, so that a band's edge is not sharp and the shaped pulse stays short. A
+crystal makes the pulse's second harmonic (`pnnlab.systems.waves`), and a camera behind a grating
+reads the harmonic's spectrum with pixels and a resolution of its own. Every colour of the harmonic
+is made by all pairs of colours that add up to it, so the spectrum is a nonlinear function of all
+bands, amplitudes and phases. The computer does the mask and the binning, which systems and twins
+share.
 
 What is idealised: plane waves; the spectrometer reads one pulse at a time; the camera never
 overflows.
 
 Source: the optical PNN of Wright, Onodera et al., Nature 601, 549 (2022): a femtosecond laser,
-a pulse shaper and a BBO crystal. The constants are ours.
+a pulse shaper and a BBO crystal. A. M. Weiner, Rev. Sci. Instrum. 71, 1929 (2000), for the shaper
+and its spot. The constants are ours.
 """
 
 import copy
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, TypeAlias, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import erf
 from torch import Tensor
 
-from pnnlab.errors import RangeError
-from pnnlab.plain import whole
-from pnnlab.systems import pulses
-from pnnlab.systems.pulses import BANDS, PIXELS, MaskProgramme
+from pnnlab.errors import RangeError, ShapeError
+from pnnlab.plain import make_plain, whole
 from pnnlab.systems.units import BuiltSystem, Drift, RandomStream
 from pnnlab.systems.waves import SPACING_THZ, Crystal, Kerr, frequencies, propagate
 
+Real: TypeAlias = NDArray[np.float64]
+
+BANDS = 50
+BAND_THZ = 0.24  # 12 THz in all
+SPOT_THZ = 0.28  # full width at half maximum of one colour on the mask
+LASER_THZ = 12.0  # full width at half maximum of the laser's power spectrum
+CHIRP_FS2 = 1000.0  # fs², on the mask beside theta; see `MaskProgramme.mask`
+PIXELS = 50
+PIXEL_THZ = 0.16  # 8 THz in all: beyond, the harmonic is not phase-matched
+RESOLUTION_THZ = 0.24  # full width at half maximum of a sharp line on the camera
 # Squared field per THz, summed over the brightest pixel, on paper, when all bands are in phase at
 # half amplitude: the unit of the read-out.
 FULL_SCALE = 1.506e-4
+
+
+@final
+@dataclass(frozen=True)
+class MaskProgramme:
+    """What the bands of the mask carry.
+
+    Parameters
+    ----------
+    trained : {"phases", "amplitudes"}
+        With ``"phases"`` the input sets the amplitudes of all bands and theta their phases. With
+        ``"amplitudes"`` input and theta alternate from band to band, both as amplitudes, as in
+        the authors' experiment; all phases are zero.
+    phase_range : float
+        Theta from 0 to 1 is a phase from minus to plus this, rad.
+    """
+
+    trained: Literal["phases", "amplitudes"] = "phases"
+    phase_range: float = 0.8
+
+    def __post_init__(self) -> None:
+        make_plain(self)
+        if self.trained not in ("phases", "amplitudes"):
+            raise RangeError(f'trained is {self.trained!r}; it is "phases" or "amplitudes".')
+        if not 0 < self.phase_range <= math.pi:
+            raise RangeError(f"phase_range is {self.phase_range}; give up to π, such as 0.8 rad.")
+
+    @property
+    def param_dim(self) -> int:
+        """Length of theta: as many as there are bands that carry the input."""
+        return BANDS if self.trained == "phases" else BANDS // 2
+
+    def check(self, input_dim: int, output_dim: int) -> None:
+        """Raise `ShapeError` unless input and output can be spread over the bands and pixels."""
+        for name, length, most, what in (
+            ("input_dim", input_dim, self.param_dim, "bands for the input"),
+            ("output_dim", output_dim, PIXELS, "pixels"),
+        ):
+            if not 1 <= whole(name, length) <= most:
+                raise ShapeError(
+                    f"{name} is {length}; give 1 to {most}, for there are {most} {what}."
+                )
+
+    def mask(self, x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """Amplitudes in [0, 1] and phases, rad, of the bands, (batch, 50) or (1, 50) each.
+
+        An input x, (batch, input_dim), that is shorter than the bands is repeated over neighbours:
+        element n of d has the bands b with ``b * d // bands == n``. Theta is (param_dim,) or
+        (batch, param_dim).
+
+        The mask also carries a chirp of its own. Without it the opposite of all phases, which is
+        the pulse run backwards, would have nearly the same spectrum: at the middle of theta's
+        range the read-out would not answer to theta at all.
+        """
+        width, bands = x.shape[1], self.param_dim
+        data = x if width == bands else x[:, torch.arange(bands) * width // bands]
+        rows = theta if theta.ndim == 2 else theta[None]
+        omega = torch.arange(BANDS, dtype=x.dtype) - (BANDS - 1) / 2
+        chirp = 0.5 * CHIRP_FS2 * (2e-3 * math.pi * BAND_THZ * omega).square()
+        if self.trained == "phases":
+            return data, self.phase_range * (2 * rows - 1) + chirp
+        return torch.stack([data, rows.expand_as(data)], 2).flatten(1), chirp[None]
 
 
 @dataclass(frozen=True)
@@ -79,25 +155,11 @@ DISPERSION_TOLERANCE = 0.03
 CENTRE_TOLERANCE_THZ = 0.25
 
 
-@dataclass(frozen=True, eq=False)
-class Built:
-    """Hidden parts of one copy."""
+def fabricate(unit: int, imperfections: SHGImperfections) -> tuple[Crystal, Real, float, float]:
+    """Draw the parts of one built copy, whose number is the seed.
 
-    crystal: Crystal
-    gains: NDArray[np.float64]  # (bands,), of amplitude
-    polynomial: tuple[float, float]  # from -1 to 1 each, of chirp and cubic phase
-
-
-def fabricate(unit: int, imperfections: SHGImperfections) -> Built:
-    """Parts of one built copy.
-
-    Parameters
-    ----------
-    unit : int, >= 0
-        Serial number; it is the seed.
+    They are the crystal, gains of the bands' amplitudes, and chirp and cubic phase, fs² and fs³.
     """
-    if unit < 0:
-        raise RangeError(f"unit is {unit}: units are numbered from 0.")
     random = np.random.default_rng((unit, 11))
     length, coupling, gvm, gvd_1, gvd_2, centre, chirp, cubic = random.uniform(-1, 1, 8).tolist()
     nominal = Crystal()
@@ -110,9 +172,10 @@ def fabricate(unit: int, imperfections: SHGImperfections) -> Built:
         centre=nominal.centre + CENTRE_TOLERANCE_THZ * centre,
     )
     gains = 1 + imperfections.calibration * random.standard_normal(BANDS)
-    return Built(crystal, gains, (chirp, cubic))
+    return crystal, gains, imperfections.chirp * chirp, imperfections.cubic * cubic
 
 
+@final
 class SHG(BuiltSystem):
     """Second-harmonic generation, built.
 
@@ -125,25 +188,14 @@ class SHG(BuiltSystem):
         neighbouring bands as evenly as they go.
     output_dim : int
         Length of y, at most 50; each output is a mean over neighbouring pixels.
-    trained : {"phases", "amplitudes"}
-        What theta sets, see `pulses.MaskProgramme`.
-    phase_range : float
-        Theta from 0 to 1 is a phase from minus to plus this, rad.
-    noise : bool
-        Detector noise and energy jitter.
-    drift : bool
-        Slow misalignment.
+    trained, phase_range
+        What theta sets, see `MaskProgramme`.
+    noise, drift : bool
+        Whether detector noise and energy jitter, and slow misalignment, are there.
     imperfections : SHGImperfections, optional
         Of the bench; the default is what data sheets say.
     seed : int
         Of noise and drift.
-
-    Raises
-    ------
-    ShapeError
-        Input or output are longer than bands or pixels.
-    RangeError
-        A negative unit, or a phase range outside (0, π].
     """
 
     _what, _drift_name = "an SHG bench", "misalignment"
@@ -162,26 +214,24 @@ class SHG(BuiltSystem):
         imperfections: SHGImperfections | None = None,
         seed: int = 0,
     ) -> None:
-        self.unit = unit = whole("unit", unit)
+        self.unit = unit = whole("unit", unit, 0)
         self.programme = MaskProgramme(trained, phase_range)
         self._owner = {"unit": unit}
         self._imperfections = parts = imperfections or SHGImperfections()
-        self._built = built = fabricate(unit, parts)
+        self._crystal, self._gains, chirp, cubic = fabricate(unit, parts)
         self._noise = RandomStream(unit, seed, 0, on=noise)
         # The alignment is in units of its rms.
         self._drift = Drift(unit, seed, 1, size=1.0, time=parts.alignment_time, on=drift)
-        gamma = parts.kerr * built.crystal.coupling**2
+        gamma = parts.kerr * self._crystal.coupling**2
         self._kerr = Kerr(gamma, 2 * gamma, 2 / 3) if gamma else Kerr()
         f = frequencies()
         omega = 2e-3 * math.pi * f  # rad/fs
-        chirp, cubic = built.polynomial
-        phase = chirp * parts.chirp * omega**2 / 2 + cubic * parts.cubic * omega**3 / 6
-        self._residual = np.exp(1j * phase)
+        self._residual = np.exp(1j * (chirp * omega**2 / 2 + cubic * omega**3 / 6))
         near = np.eye(BANDS, k=1) + np.eye(BANDS, k=-1)
         self._crosstalk = np.eye(BANDS) + parts.crosstalk * (near - np.diag(near.sum(0)))
-        # The spectrum shifts by so little that one derivative tells it.
-        step = 0.5 * parts.pointing * pulses.BAND_THZ
-        self._shift = pulses.shaper(f, step) - pulses.shaper(f, -step)
+        # The spectrum shifts by so little that one derivative is enough.
+        step = 0.5 * parts.pointing * BAND_THZ
+        self._shift = shaper(f, step) - shaper(f, -step)
         self._shape(input_dim, output_dim)
 
     def _shape(self, input_dim: int, output_dim: int) -> None:
@@ -201,43 +251,34 @@ class SHG(BuiltSystem):
         random = torch.from_numpy(self._noise.rows(len(x), PIXELS + 1, x.dtype))
         amplitude, phase = self.programme.mask(x, theta)
         blur = torch.from_numpy(self._crosstalk).to(x.dtype)
-        gains = torch.from_numpy(self._built.gains).to(x.dtype)
+        gains = torch.from_numpy(self._gains).to(x.dtype)
         energy = (1 + parts.jitter * random[:, -1:]) * (1 + parts.power * misalignment)
         amplitude = (amplitude @ blur) * gains * energy.sqrt()
         field = shaped(amplitude, phase @ blur, _paper_shaper() + misalignment * self._shift)
         field = field * torch.from_numpy(self._residual).to(field.dtype)
-        _, harmonic = propagate(field, self._built.crystal, kerr=self._kerr)
+        _, harmonic = propagate(field, self._crystal, kerr=self._kerr)
         light = read(harmonic)
         signal = light / (1 + parts.saturation * light)
-        return pulses.bands_of_pixels(signal + parts.noise * random[:, :-1], self.output_dim)
+        return bands_of_pixels(signal + parts.noise * random[:, :-1], self.output_dim)
 
 
 def respond(
     x: Tensor, theta: Tensor, crystal: Crystal, programme: MaskProgramme, output_dim: int
 ) -> Tensor:
-    """Read-outs of a perfect bench with some crystal; differentiable in ``x`` and ``theta``.
+    """Read-outs of a perfect bench in units of full scale: the equations that a physics twin knows.
 
-    These are the equations that a physics twin knows.
-
-    Returns
-    -------
-    Tensor, (batch, output_dim)
-        In units of full scale.
+    They are (batch, output_dim), and differentiable in ``x`` and ``theta``.
     """
     amplitude, phase = programme.mask(x, theta)
     _, harmonic = propagate(shaped(amplitude, phase, _paper_shaper()), crystal)
-    return pulses.bands_of_pixels(read(harmonic), output_dim)
+    return bands_of_pixels(read(harmonic), output_dim)
 
 
 def shaped(amplitude: Tensor, phase: Tensor, response: NDArray[np.float64]) -> Tensor:
     """Spectrum of the pulse behind the shaper, (batch, grid), complex.
 
-    Parameters
-    ----------
-    amplitude, phase : Tensor, (batch, bands) or (1, bands)
-        Of the mask.
-    response : array, (bands, grid)
-        Of `pulses.shaper`.
+    ``amplitude`` and ``phase`` of the mask are (batch, bands) or (1, bands), and ``response``,
+    (bands, grid), is that of a `shaper`.
     """
     through = torch.from_numpy(response).to(amplitude.dtype)
     # Two real products are half the work of a complex one.
@@ -253,9 +294,44 @@ def read(harmonic: Tensor) -> Tensor:
 
 @lru_cache(maxsize=1)
 def _paper_shaper() -> NDArray[np.float64]:
-    return pulses.shaper(frequencies())
+    return shaper(frequencies())
 
 
 @lru_cache(maxsize=1)
 def _spectrometer() -> NDArray[np.float64]:
-    return pulses.spectrometer(frequencies()) / (FULL_SCALE * SPACING_THZ)
+    return spectrometer(frequencies()) / (FULL_SCALE * SPACING_THZ)
+
+
+def shaper(f: Real, shift: float = 0.0) -> Real:
+    """What one band lets through of each frequency, (bands, frequencies), dimensionless.
+
+    It is in units of the field of the unshaped pulse at its peak: the sum over everything is 1.
+    Frequencies, and the ``shift`` of the colours on the mask, are in THz from the laser's centre.
+    """
+    centres = (np.arange(BANDS) - (BANDS - 1) / 2) * BAND_THZ
+    laser = np.exp(-2 * math.log(2) * (f / LASER_THZ) ** 2)
+    response: Real = _smooth_box(f + shift - centres[:, None], BAND_THZ, SPOT_THZ) * laser
+    response /= response.sum()
+    return response
+
+
+def spectrometer(f: Real) -> Real:
+    """Response of each pixel to frequencies, THz from twice the laser's, (frequencies, pixels)."""
+    centres = (np.arange(PIXELS) - (PIXELS - 1) / 2) * PIXEL_THZ
+    return _smooth_box(f[:, None] - centres, PIXEL_THZ, RESOLUTION_THZ)
+
+
+def bands_of_pixels(pixels: Tensor, output_dim: int) -> Tensor:
+    """Means over neighbouring pixels, (batch, output_dim); pixel p belongs to p * d // pixels."""
+    if output_dim == PIXELS:
+        return pixels
+    owner = torch.arange(PIXELS) * output_dim // PIXELS
+    share = torch.nn.functional.one_hot(owner, output_dim).to(pixels.dtype)
+    return pixels @ (share / share.sum(0))
+
+
+def _smooth_box(distance: Real, width: float, fwhm: float) -> Real:
+    """A box of a width, smoothed by a Gaussian."""
+    scale = fwhm / (2 * math.sqrt(math.log(2)))
+    box: Real = erf((distance + width / 2) / scale) - erf((distance - width / 2) / scale)
+    return 0.5 * box

@@ -15,38 +15,31 @@ import torch
 from numpy.typing import NDArray
 
 from pnnlab.errors import RangeError
+from pnnlab.physical_system import SimulatedSystem, State
 from pnnlab.plain import whole
-from pnnlab.protocols import SimulatedSystem, State
 
 
 @final
 class RandomStream:
-    """A seeded stream of standard normal numbers.
-
-    Parameters
-    ----------
-    *seed : int
-    on : bool
-        Whether shots have any noise; without, its rows are zeros.
-    """
+    """A seeded stream of standard normal numbers; its rows are zeros where it is not ``on``."""
 
     def __init__(self, *seed: int, on: bool = True) -> None:
         self.on = on
         self._generator = np.random.Generator(np.random.SFC64([whole("seed", s, 0) for s in seed]))
 
     def rows(self, shots: int, width: int, dtype: torch.dtype) -> NDArray[Any]:
-        """Numbers of the next shots, (shots, width), for tensors of ``dtype``."""
+        """Draw the numbers of the next shots, (shots, width), for tensors of ``dtype``."""
         kind: Any = np.float32 if dtype == torch.float32 else np.float64
         if not self.on:
             return np.zeros((shots, width), kind)
         return self._generator.standard_normal((shots, width), dtype=kind)
 
     def number(self) -> float:
-        """The next number, float64."""
+        """Draw the next number, in double precision."""
         return float(self._generator.standard_normal())
 
     def state(self) -> str:
-        """State of the generator as JSON."""
+        """Write the state of the generator as JSON."""
         return json.dumps(self._generator.bit_generator.state, default=np.ndarray.tolist)
 
     def restore(self, saved: str) -> None:
@@ -62,15 +55,7 @@ class Drift:
 
     It is constant within one call of a system: even the longest is short beside the drift.
 
-    Parameters
-    ----------
-    *seed : int
-    size : float
-        Its rms.
-    time : float
-        Shots after which 1/e of its value is left.
-    on : bool
-        Whether it changes at all.
+    Its rms is ``size``, and 1/e of its value is left after ``time`` shots.
     """
 
     def __init__(self, *seed: int, size: float, time: float, on: bool) -> None:
@@ -111,13 +96,7 @@ class BuiltSystem(SimulatedSystem):
 
     @final
     def restore(self, state: State) -> None:
-        """Go back to a `state`.
-
-        Raises
-        ------
-        RangeError
-            The state is not one of such a device, or that of another unit.
-        """
+        """Go back to a `state`; raise `RangeError` where it is one of another device or unit."""
         if missing := [key for key in self.state() if key not in state]:
             raise RangeError(f"this is no state of {self._what}: {', '.join(missing)} is missing.")
         if theirs := {key: state[key] for key, own in self._owner.items() if state[key] != own}:

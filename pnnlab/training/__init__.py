@@ -1,37 +1,27 @@
-"""Train a network on its devices, evaluate it, and watch what its devices do meanwhile.
+"""Train a network on its devices, evaluate it, and follow its devices and twins meanwhile.
 
 What needs a device here drives it at once: during a training, hand it to
 `pnnlab.background.Session.do`, which carries it out between two steps.
 """
 
-from pnnlab.training.alignment import Alignment, alignment, alignment_passes
-from pnnlab.training.confusion import Confusion, confusion
-from pnnlab.training.cost import Estimate, estimate, multiply_adds
+from pnnlab.training.cost import Estimate, estimate, passes_per_example
 from pnnlab.training.drift import (
-    DriftNow,
+    Alignment,
+    Drift,
     Reference,
     Refit,
+    alignment,
+    alignment_passes,
+    reference_passes,
     refit,
     refit_passes,
-    remember,
-    remembering_passes,
+    take_references,
 )
-from pnnlab.training.evaluation import (
-    Evaluation,
-    Examples,
-    accuracy,
-    at_limits,
-    evaluate,
-    outputs,
-    scores,
-    stuck,
-)
-from pnnlab.training.journey import Journey, Stage, journey
-from pnnlab.training.layer_drives import LayerDrives, seeing_passes, seen, shots_per_example
+from pnnlab.training.evaluation import Confusion, accuracy, confusion, evaluate, scores
+from pnnlab.training.inference import Inference, LayerResponse, infer, layer_drives
 from pnnlab.training.objectives import CLASSIFICATION, REGRESSION, Labels, Objective
 from pnnlab.training.records import Curves, Floats, History, Record
-from pnnlab.training.settings import FitSettings
-from pnnlab.training.training import Training
+from pnnlab.training.training import FitSettings, MakeOptimizer, Training
 
 __all__ = [
     "CLASSIFICATION",
@@ -39,39 +29,32 @@ __all__ = [
     "Alignment",
     "Confusion",
     "Curves",
-    "DriftNow",
+    "Drift",
     "Estimate",
-    "Evaluation",
-    "Examples",
     "FitSettings",
     "Floats",
     "History",
-    "Journey",
+    "Inference",
     "Labels",
-    "LayerDrives",
+    "LayerResponse",
+    "MakeOptimizer",
     "Objective",
     "Record",
     "Reference",
     "Refit",
-    "Stage",
     "Training",
     "accuracy",
     "alignment",
     "alignment_passes",
-    "at_limits",
     "confusion",
     "estimate",
     "evaluate",
-    "journey",
-    "multiply_adds",
-    "outputs",
+    "infer",
+    "layer_drives",
+    "passes_per_example",
+    "reference_passes",
     "refit",
     "refit_passes",
-    "remember",
-    "remembering_passes",
     "scores",
-    "seeing_passes",
-    "seen",
-    "shots_per_example",
-    "stuck",
+    "take_references",
 ]

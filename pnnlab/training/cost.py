@@ -1,4 +1,4 @@
-"""Time and energy on a device, estimated from stated assumptions, beside digital arithmetic."""
+"""Device passes of a network, and the time and energy they take, from stated assumptions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from pnnlab.errors import RangeError, ShapeError
-from pnnlab.layers import PhysicalLayer, Rescale
-from pnnlab.protocols import Cost
-from pnnlab.training.layer_drives import shots_per_example
+from pnnlab.layers import PhysicalLayer, Rescale, Shots, physical_layers
+from pnnlab.physical_system import Cost, PhysicalSystem
 
 JOULES_PER_MULTIPLY_ADD = 4.6e-12
 """A 32-bit floating-point product, 3.7 pJ, and sum, 0.9 pJ, in a 45 nm process at 0.9 V.
@@ -17,26 +16,29 @@ Source: M. Horowitz, "Computing's energy problem", ISSCC 2014, p. 10.
 """
 
 
-@dataclass(frozen=True, kw_only=True)
-class Estimate:
-    """Time and energy of some device passes, each as good as its assumptions.
+def systems_of(network: nn.Module) -> tuple[PhysicalSystem, ...]:
+    """The systems of all physical layers, each once."""
+    return tuple({id(layer.system): layer.system for layer in physical_layers(network)}.values())
 
-    Attributes
-    ----------
-    device_passes : int
-    device_seconds, device_joules : float or None
-        None if a machine of the network does not say.
-    digital_joules : float
-        Of the arithmetic of a dense digital network of the same shape, given the same examples.
-    assumptions : tuple of str
-        Whole sentences, to be shown wherever the numbers are.
-    """
 
-    device_passes: int
-    device_seconds: float | None
-    device_joules: float | None
-    digital_joules: float
-    assumptions: tuple[str, ...]
+def passes_so_far(network: nn.Module) -> int:
+    """Shots that the systems of a network have taken since they were made."""
+    return sum(system.passes for system in systems_of(network))
+
+
+def shots_per_example(network: nn.Module) -> dict[PhysicalLayer, int]:
+    """How often each physical layer is driven for one example: once, or as `Shots` of it say."""
+    shots = dict.fromkeys(physical_layers(network), 1)
+    for module in network.modules():
+        if isinstance(module, Shots):
+            for layer in physical_layers(module):
+                shots[layer] *= module.shots
+    return shots
+
+
+def passes_per_example(network: nn.Module) -> int:
+    """Device passes that one example costs."""
+    return sum(shots_per_example(network).values())
 
 
 def multiply_adds(network: nn.Module) -> int:
@@ -49,9 +51,9 @@ def multiply_adds(network: nn.Module) -> int:
     total = sum(
         times * layer.system.input_dim * layer.system.output_dim for layer, times in shots.items()
     )
-    twins = {id(part) for layer in shots if layer.twin is not None for part in layer.twin.modules()}
+    twins = {part for layer in shots if layer.twin is not None for part in layer.twin.modules()}
     for module in network.modules():
-        if id(module) in twins:
+        if module in twins:
             continue
         if isinstance(module, nn.Linear):
             total += module.in_features * module.out_features
@@ -60,32 +62,29 @@ def multiply_adds(network: nn.Module) -> int:
     return total
 
 
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """Time and energy of some device passes, each as good as its assumptions.
+
+    Device time or energy is None if a machine of the network does not say. The digital energy is
+    that of a dense digital network of the same shape, given the same examples. The assumptions are
+    whole sentences, to be shown wherever the numbers are.
+    """
+
+    device_passes: int
+    device_seconds: float | None
+    device_joules: float | None
+    digital_joules: float
+    assumptions: tuple[str, ...]
+
+
 def estimate(
-    network: nn.Module,
-    device_passes: int,
-    *,
-    costs: Sequence[Cost] | None = None,
-    joules_per_multiply_add: float = JOULES_PER_MULTIPLY_ADD,
+    network: nn.Module, device_passes: int, *, costs: Sequence[Cost] | None = None
 ) -> Estimate:
-    """Say what passes cost in time and energy, and what a dense digital network would take.
+    """Estimate time and energy of device passes, and of a dense digital network in their place.
 
-    Parameters
-    ----------
-    network : nn.Module
-        With at least one physical layer.
-    device_passes : int
-        Of all layers together, as a `Record` counts them. Every layer has its share.
-    costs : sequence of Cost, optional
-        One for each physical layer; by default what their systems say.
-    joules_per_multiply_add : float
-        Of the digital network.
-
-    Raises
-    ------
-    RangeError
-        There is no physical layer, or the passes are negative.
-    ShapeError
-        Costs and physical layers are not as many.
+    The passes are those of all layers together, as a `Record` counts them; every layer has its
+    share. ``costs`` are one for each physical layer, by default what their systems say.
     """
     shots = shots_per_example(network)
     if not shots or device_passes < 0:
@@ -98,37 +97,34 @@ def estimate(
         raise ShapeError(f"{len(known)} costs for {len(shots)} physical layers; give one for each.")
     examples = device_passes / sum(shots.values())
     passes = [examples * times for times in shots.values()]
+    sentences: dict[str, list[str]] = {}  # layers on machines of one kind share a sentence
+    for number, (layer, cost) in enumerate(zip(shots, known, strict=True), start=1):
+        sentence = f"({layer.system.name}): {cost.assumptions} Source: {cost.source}."
+        sentences.setdefault(sentence, []).append(str(number))
+    assumptions = [
+        f"Layer{'s' * (len(numbers) > 1)} {', '.join(numbers)} {sentence}"
+        for sentence, numbers in sentences.items()
+    ]
     arithmetic = multiply_adds(network)
+    assumptions.append(
+        f"Digital: {arithmetic} products and sums an example, a dense matrix in place of each "
+        f"shot, at {JOULES_PER_MULTIPLY_ADD * 1e12:.3g} pJ each; memory, which often takes more, "
+        "is free."
+    )
     return Estimate(
         device_passes=device_passes,
         device_seconds=_total(passes, [cost.seconds_per_pass for cost in known]),
         device_joules=_total(passes, [cost.joules_per_pass for cost in known]),
-        digital_joules=examples * arithmetic * joules_per_multiply_add,
-        assumptions=(
-            *_sentences(shots, known),
-            (
-                f"Digital: {arithmetic} products and sums an example, a dense matrix in place of "
-                f"each shot, at {joules_per_multiply_add * 1e12:.3g} pJ each; memory, which often "
-                "takes more, is free."
-            ),
-        ),
+        digital_joules=examples * arithmetic * JOULES_PER_MULTIPLY_ADD,
+        assumptions=tuple(assumptions),
     )
 
 
 def _total(passes: Sequence[float], each: Sequence[float | None]) -> float | None:
-    known = [one for one in each if one is not None]
-    if len(known) < len(each):
-        return None
-    return sum(count * one for count, one in zip(passes, known, strict=True))
-
-
-def _sentences(shots: dict[PhysicalLayer, int], known: Sequence[Cost]) -> list[str]:
-    """What is assumed of each machine; layers on machines of one kind share a sentence."""
-    told: dict[str, list[int]] = {}
-    for number, (layer, cost) in enumerate(zip(shots, known, strict=True), start=1):
-        words = f"({layer.system.name}): {cost.assumptions} Source: {cost.source}."
-        told.setdefault(words, []).append(number)
-    return [
-        f"Layer{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))} {words}"
-        for words, numbers in told.items()
-    ]
+    """Sum over the layers; None if one of them is not known."""
+    total = 0.0
+    for count, one in zip(passes, each, strict=True):
+        if one is None:
+            return None
+        total += count * one
+    return total

@@ -1,4 +1,4 @@
-"""Drift since a moment that was remembered, and twins that are brought up to date."""
+"""Whether twins still fit: drift of their devices, refits, and gradients compared."""
 
 import math
 from dataclasses import dataclass, field
@@ -8,53 +8,53 @@ import xarray as xr
 from torch import Tensor, nn
 
 from pnnlab import characterize
-from pnnlab.characterize import MeasuredShots
 from pnnlab.errors import RangeError, TwinError
 from pnnlab.layers import PhysicalLayer, physical_layers
+from pnnlab.physical_system import PhysicalSystem
 from pnnlab.plain import seeded, whole
-from pnnlab.protocols import PhysicalSystem
-from pnnlab.training.layer_drives import seeing_passes, seen
+from pnnlab.training.cost import passes_per_example, passes_so_far
+from pnnlab.training.inference import working_points
 from pnnlab.twins import (
     NeuralSettings,
     NeuralTwin,
     PhysicsTwin,
     fit_neural,
     fit_physics,
+    gradient_agreement,
     predict,
 )
 
 CERTAIN = 4.0  # standard errors above which a change is believed
 READOUTS = 2  # of each fresh shot: two tell the noise
 SMOOTH = 16.0  # longest correlation of fresh drives, as in `characterize.collect`
+COTANGENTS = 8  # random directions in the outputs for each one in the inputs
 GENTLE = 0.2  # of an architecture's learning rate, for weights that are nearly right
 
 
 @dataclass(frozen=True, kw_only=True)
-class DriftNow:
-    """How far a device has gone from where it was.
+class Drift:
+    """How far a device has gone from its reference.
 
     Attributes
     ----------
     rms : float
         Rms change of the read-outs, in their units, without the noise's share.
-    certain : float
+    detectable : float
         The smallest rms change that could be told from noise here.
     nmse : float
-        The squared change over the variance of the remembered read-outs from input to input: as
-        much error has a twin gained that was right then.
-    device_passes : int
-        What the look cost.
+        The squared change over the variance of the read-outs of the reference from input to input:
+        as much error has a twin gained that was right then.
     """
 
     rms: float
-    certain: float
+    detectable: float
     nmse: float
     device_passes: int
 
     @property
-    def told_from_noise(self) -> bool:
+    def significant(self) -> bool:
         """Whether the change is larger than noise could make it seem."""
-        return self.rms > self.certain
+        return self.rms > self.detectable
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,11 +63,9 @@ class Reference:
 
     Attributes
     ----------
-    system : PhysicalSystem
     x : Tensor, (shots, input_dim)
     theta : Tensor, (param_dim,) or (shots, param_dim)
     y : Tensor, (repeats, shots, output_dim)
-        What it answered then.
     """
 
     system: PhysicalSystem
@@ -79,66 +77,51 @@ class Reference:
     def take(
         cls, system: PhysicalSystem, x: Tensor, theta: Tensor, repeats: int = 4
     ) -> "Reference":
-        """Measure now. Costs ``repeats * len(x)`` passes, and as many to compare with.
-
-        Raises
-        ------
-        RangeError
-            Fewer than two shots or two repeats: signal or noise would be unknown.
-        """
+        """Measure now. Costs ``repeats * len(x)`` passes, and as many to compare with."""
         if len(x) < 2 or repeats < 2:
             raise RangeError(
                 f"{len(x)} shots with {repeats} repeats tell no change from noise; take at least "
                 "two of each."
             )
         x, theta = x.detach().clone(), theta.detach().clone()
-        return cls(system=system, x=x, theta=theta, y=_measured(system, x, theta, repeats))
+        y = torch.stack([system(x, theta) for _ in range(repeats)])
+        return cls(system=system, x=x, theta=theta, y=y)
 
-    def compare(self) -> DriftNow:
+    def compare(self) -> Drift:
         """Take the same shots again."""
         before = self.system.passes
-        now = _measured(self.system, self.x, self.theta, len(self.y)).double()
-        then = self.y.double()
+        again = Reference.take(self.system, self.x, self.theta, len(self.y))
+        then, now = self.y.double(), again.y.double()
         variance = (then.var(0) + now.var(0)).mean() / len(then)  # of the difference, by noise
         change = (now.mean(0) - then.mean(0)).square().mean() - variance
         # The mean of k squares of normal errors scatters by sqrt(2 / k) of their variance.
         scatter = variance * math.sqrt(2 / now[0].numel())
-        return DriftNow(
+        return Drift(
             rms=float(change.clamp_min(0).sqrt()),
-            certain=float((CERTAIN * scatter).sqrt()),
+            detectable=float((CERTAIN * scatter).sqrt()),
             nmse=float(change.clamp_min(0) / then.mean(0).var(0, correction=0).mean()),
             device_passes=self.system.passes - before,
         )
 
 
-def remember(network: nn.Module, x: Tensor, repeats: int = 4) -> tuple[Reference, ...]:
-    """Take a reference of every physical layer, where it works when the network is given ``x``.
-
-    Costs `remembering_passes`.
-    """
+def take_references(network: nn.Module, x: Tensor, repeats: int = 4) -> tuple[Reference, ...]:
+    """Take a reference of every physical layer, where it works when the network is given ``x``."""
     return tuple(
-        Reference.take(where.layer.system, where.spread(len(x)), where.theta, repeats)
-        for where in seen(network, x)
+        Reference.take(layer.system, drives, theta, repeats)
+        for layer, drives, theta in working_points(network, x)
     )
 
 
-def remembering_passes(network: nn.Module, points: int, repeats: int = 4) -> int:
-    """Device passes that `remember` costs with so many examples."""
-    return seeing_passes(network, points) + repeats * points * len(physical_layers(network))
+def reference_passes(network: nn.Module, points: int, repeats: int = 4) -> int:
+    """Device passes that `take_references` costs with so many examples."""
+    return points * (passes_per_example(network) + repeats * len(physical_layers(network)))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Refit:
-    """What bringing a twin up to date achieved, on fresh shots that the fit has not seen.
+    """What fitting a twin anew achieved: errors on single read-outs of shots that were held out.
 
-    Attributes
-    ----------
-    nmse_before, nmse_after : float
-        Against single read-outs.
-    ceiling : float
-        The `noise_ceiling` of these shots: no twin does better.
-    device_passes : int
-        What it cost.
+    No twin does better than the ``ceiling``, the `noise_ceiling` of these shots.
     """
 
     nmse_before: float
@@ -174,7 +157,7 @@ def refit(
         Fresh drives, two read-outs each, see `refit_passes`. One in ten is for validation, and
         one in ten held out.
     x : Tensor, (n, input_dim), optional
-        Inputs that the layer sees, see `seen`: about half of the fresh shots take one of them,
+        Inputs of the layer, see `layer_drives`: about half of the fresh shots take one of them,
         the others random ones. By default all are random.
     reach : float
         How far the parameters of a shot are from the layer's own, at most.
@@ -196,11 +179,18 @@ def refit(
     twin = layer.twin
     if not isinstance(twin, PhysicsTwin | NeuralTwin):
         raise TwinError("this layer has no twin to fit; give it a PhysicsTwin or a NeuralTwin.")
-    fresh = _fresh(layer, shots, x, reach, seed)
+    fresh = _fresh_shots(layer, shots, x, reach, seed)
     held = characterize.shots(fresh, "test")
-    before = _error(twin, held)
-    fitted = _fitted(twin, fresh, shots, seed)
-    after = _error(fitted, held)
+    fitted: PhysicsTwin | NeuralTwin
+    if isinstance(twin, PhysicsTwin):
+        fitted = fit_physics(twin, fresh, shots=shots).twin
+    else:
+        rate = GENTLE * twin.architecture.learning_rate
+        fitted = fit_neural(twin, fresh, NeuralSettings(learning_rate=rate, seed=seed)).twin
+    before, after = (
+        characterize.nmse(predict(one, held.x, held.theta).expand_as(held.y), held.y)
+        for one in (twin, fitted)
+    )
     if not after < before:
         raise TwinError(
             f"the twin is as it was: fitted to {shots} fresh shots, its NMSE on others would have "
@@ -222,11 +212,7 @@ def refit_passes(shots: int = 200) -> int:
     return READOUTS * shots
 
 
-def _measured(system: PhysicalSystem, x: Tensor, theta: Tensor, repeats: int) -> Tensor:
-    return torch.stack([system(x, theta) for _ in range(repeats)])
-
-
-def _fresh(
+def _fresh_shots(
     layer: PhysicalLayer, shots: int, x: Tensor | None, reach: float, seed: int
 ) -> xr.Dataset:
     system, generator = layer.system, seeded(seed)
@@ -240,14 +226,60 @@ def _fresh(
     return characterize.measured(system, drives, theta, repeats=READOUTS, seed=seed, reach=reach)
 
 
-def _error(twin: nn.Module, held: MeasuredShots) -> float:
-    return characterize.nmse(predict(twin, held.x, held.theta).expand_as(held.y), held.y)
+@dataclass(frozen=True, kw_only=True)
+class Alignment:
+    """Agreement of the twins' gradients with the devices', by physical layer.
+
+    See `pnnlab.twins.GradientAgreement`. A cosine at its ceiling is as good as the noise of the
+    devices lets anyone see.
+    """
+
+    cosine: tuple[float, ...]
+    ceiling: tuple[float, ...]
+    relative_error: tuple[float, ...]
+    device_passes: int
 
 
-def _fitted(
-    twin: PhysicsTwin | NeuralTwin, fresh: xr.Dataset, shots: int, seed: int
-) -> PhysicsTwin | NeuralTwin:
-    if isinstance(twin, PhysicsTwin):
-        return fit_physics(twin, fresh, shots=shots).twin
-    rate = GENTLE * twin.architecture.learning_rate
-    return fit_neural(twin, fresh, NeuralSettings(learning_rate=rate, seed=seed)).twin
+def alignment(
+    network: nn.Module, x: Tensor, *, directions: int = 2, repeats: int = 2, seed: int = 0
+) -> Alignment:
+    """Compare, layer by layer, the twin's vector-Jacobian products with the device's differences.
+
+    Every layer is tested where it works: with its present parameters, at the inputs that reach
+    its device when ``x``, (points, features), is sent through the devices before it, ``len(x)`` of
+    them. A few are enough: see `alignment_passes`, and `pnnlab.twins.gradient_agreement`.
+    """
+    if not len(x):
+        raise RangeError("alignment is taken at examples; give at least one.")
+    twins = [layer.twin for layer in physical_layers(network)]
+    if not twins or None in twins:
+        raise TwinError("gradients of twins are compared, and a physical layer has none.")
+    seed, before = whole("seed", seed), passes_so_far(network)
+    found = [
+        gradient_agreement(
+            layer.system,
+            layer.twin,
+            drives,
+            theta,
+            directions=directions,
+            cotangents=COTANGENTS,
+            repeats=repeats,
+            seed=seed + number,
+        )
+        for number, (layer, drives, theta) in enumerate(working_points(network, x))
+        if layer.twin is not None
+    ]
+    return Alignment(
+        cosine=tuple(one.cosine for one in found),
+        ceiling=tuple(one.ceiling for one in found),
+        relative_error=tuple(one.relative_error for one in found),
+        device_passes=passes_so_far(network) - before,
+    )
+
+
+def alignment_passes(
+    network: nn.Module, points: int, *, directions: int = 2, repeats: int = 2
+) -> int:
+    """Device passes that `alignment` costs at so many examples."""
+    layers = len(physical_layers(network))
+    return points * (passes_per_example(network) + 2 * directions * repeats * layers)

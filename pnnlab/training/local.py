@@ -9,8 +9,8 @@ from torch.nn import functional
 
 from pnnlab.errors import ShapeError
 from pnnlab.layers import PhysicalLayer, Rescale
+from pnnlab.physical_system import PhysicalSystem
 from pnnlab.plain import seeded, whole
-from pnnlab.protocols import PhysicalSystem
 from pnnlab.training.methods import Method
 
 if TYPE_CHECKING:

@@ -8,37 +8,13 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def accuracy_score(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Fraction of examples whose largest output is that of their class, scalar.
-
-    Parameters
-    ----------
-    outputs : Tensor, (n, classes)
-    targets : Tensor, (n,), int64
-    """
-    return (outputs.argmax(1) == targets).double().mean()
-
-
-def r2_score(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Coefficient of determination over all outputs, scalar: 1 is perfect, 0 the constant mean.
-
-    Parameters
-    ----------
-    outputs, targets : Tensor, (n, values)
-    """
-    error = (outputs - targets).double().square().sum()
-    return 1 - error / (targets - targets.mean(0)).double().square().sum()
-
-
 @final
 @dataclass(frozen=True, kw_only=True)
 class Labels:
-    """How plots and tables name a loss and a metric.
+    """Names of a loss and a metric, with their units, in plots and tables.
 
     Attributes
     ----------
-    loss, metric : str
-        With their units.
     percent : bool
         Whether the metric is a fraction, shown in per cent.
     """
@@ -73,7 +49,6 @@ class Objective:
     metric : callable
         (outputs, targets) to a scalar; larger is better.
     labels : Labels
-        Their names in plots and tables.
     """
 
     name: str
@@ -82,15 +57,22 @@ class Objective:
     labels: Labels
 
 
+def _accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
+    return (outputs.argmax(1) == targets).double().mean()
+
+
+def _r2(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Coefficient of determination over all outputs: 1 is perfect, 0 the constant mean."""
+    error = (outputs - targets).double().square().sum()
+    return 1 - error / (targets - targets.mean(0)).double().square().sum()
+
+
 CLASSIFICATION = Objective(
-    name="classification",
-    loss=functional.cross_entropy,
-    metric=accuracy_score,
-    labels=Labels(),
+    name="classification", loss=functional.cross_entropy, metric=_accuracy, labels=Labels()
 )
 REGRESSION = Objective(
     name="regression",
     loss=functional.mse_loss,
-    metric=r2_score,
+    metric=_r2,
     labels=Labels(loss="mean squared error", metric="R²", percent=False),
 )

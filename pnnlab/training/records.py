@@ -1,7 +1,7 @@
-"""Records of training steps, and what is kept of them in bounded memory."""
+"""Records of training steps, and their history in bounded memory."""
 
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import Annotated, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,68 +13,52 @@ EVALUATIONS = 1000  # evaluations kept
 
 
 @dataclass(frozen=True, kw_only=True)
-class Record:
-    """What one training step showed.
+class Scores:
+    """What an evaluation measures; None where there was none, or where there is no twin.
 
-    The fields from ``device_metric`` on are None in steps without an evaluation; those of the
-    twin also where there is none. A network without physical layers runs on the computer itself,
-    and what it reaches is the ``device_metric``.
-
-    Attributes
-    ----------
-    step, steps : int
-        Steps done, this one included, and steps of the whole run.
-    loss, batch_metric : float
-        Loss of the objective with range penalty, and its metric, of this batch.
-    clamped : tuple of float
-        Fraction of clamped inputs, by physical layer.
-    device_passes : int
-        Shots taken by all systems of the network since the run began, evaluations included.
-    seconds, seconds_left, steps_per_second : float
-        Wall time spent in steps so far, and what it promises.
-    learning_rate : float
-        Of this step.
-    gap : tuple of float
-        By physical layer, mean squared difference of device and twin at the device's inputs,
-        relative to the variance of the device's output.
-    theta_at_limits : tuple of float
-        By physical layer, fraction of its parameters at or beyond 0 or 1.
-    stuck : tuple of float
-        By physical layer, fraction of its read-outs on the validation split that stick at an end
-        of what their output ever showed: saturation.
+    A network without physical layers runs on the computer, which is then the device. Tuples are by
+    physical layer. The annotations say what each field means; an exported run repeats them.
     """
 
-    step: int
-    steps: int
-    epoch: int
-    loss: float
-    batch_metric: float
-    clamped: tuple[float, ...]
-    device_passes: int
-    seconds: float
-    seconds_left: float
-    steps_per_second: float
-    learning_rate: float
-    device_metric: float | None = None
-    device_loss: float | None = None
-    twin_metric: float | None = None
-    twin_loss: float | None = None
-    gap: tuple[float, ...] | None = None
-    theta_at_limits: tuple[float, ...] | None = None
-    stuck: tuple[float, ...] | None = None
+    device_metric: Annotated[float | None, "metric on the device"] = None
+    device_loss: Annotated[float | None, "loss on the device"] = None
+    twin_metric: Annotated[float | None, "metric on the twin"] = None
+    twin_loss: Annotated[float | None, "loss on the twin"] = None
+    gap: Annotated[
+        tuple[float, ...] | None,
+        "mean squared difference of device and twin at the device's inputs, over the variance of "
+        "the device's outputs",
+    ] = None
+    theta_at_limits: Annotated[
+        tuple[float, ...] | None, "fraction of parameters at or beyond 0 or 1"
+    ] = None
+    stuck: Annotated[
+        tuple[float, ...] | None, "fraction of read-outs that stick at an end of their range"
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record(Scores):
+    """One training step, with the scores on the validation split if it was evaluated.
+
+    Annotations hold the meaning of a field and, where it has one, its unit.
+    """
+
+    step: Annotated[int, "steps done, this one included"]
+    steps: Annotated[int, "steps of the whole run"]
+    epoch: Annotated[int, "epoch of the step"]
+    loss: Annotated[float, "loss of the objective with range penalty, of the batch"]
+    batch_metric: Annotated[float, "metric on the batch, before the step"]
+    clamped: Annotated[tuple[float, ...], "fraction of clamped inputs"]
+    device_passes: Annotated[int, "shots taken since the run began, evaluations included"]
+    seconds: Annotated[float, "wall time spent in steps", "s"]
+    seconds_left: Annotated[float, "wall time to the end, at the speed so far", "s"]
+    steps_per_second: Annotated[float, "mean speed since the run began", "1/s"]
+    learning_rate: Annotated[float, "learning rate of this step"]
 
 
 class Curves(NamedTuple):
-    """Means over bins of steps; the bins widen as a run grows.
-
-    Attributes
-    ----------
-    step : ndarray, shape (bins,)
-        Mean step of each bin.
-    loss, batch_metric : ndarray, shape (bins,)
-    clamped : ndarray, shape (bins, layers)
-        Fractions, by physical layer.
-    """
+    """Means over bins of steps: ``clamped`` is (bins, layers), the others (bins,)."""
 
     step: Floats
     loss: Floats
@@ -83,36 +67,35 @@ class Curves(NamedTuple):
 
 
 class History:
-    """What is remembered of the records, in bounded memory.
+    """The records of a run in bounded memory.
 
     Every step counts in the curves: when they are full, neighbouring bins are merged. Of the
     evaluations, the older half is thinned when there are too many; the latest are always whole.
-
-    Parameters
-    ----------
-    bins, evaluations : int
-        How many are kept at most; both even.
+    ``bins`` and ``evaluations`` are the most that is kept of either; both are even.
     """
 
     def __init__(self, bins: int = BINS, evaluations: int = EVALUATIONS) -> None:
         self.evaluations: list[Record] = []
         self._most_evaluations = evaluations
-        self._rows = np.zeros((bins, 3))
-        self._full = 0  # complete bins
+        self._most_bins = bins
+        self._bins: list[Floats] = []  # complete but the last
         self._width = 1  # steps in a complete bin
-        self._inside = 0  # steps in the bin that is being filled
+        self._inside = 1  # steps in the last bin
 
     def add(self, record: Record) -> None:
-        """Remember a record."""
+        """Take a record in."""
         row = np.array((record.step, record.loss, record.batch_metric, *record.clamped))
-        if self._full == self._inside == 0:
-            self._rows = np.zeros((len(self._rows), len(row)))
-        if self._full == len(self._rows):
-            self._merge()
-        self._inside += 1
-        self._rows[self._full] += (row - self._rows[self._full]) / self._inside
-        if self._inside == self._width:
-            self._full, self._inside = self._full + 1, 0
+        if self._bins and self._inside < self._width:
+            self._inside += 1
+            self._bins[-1] += (row - self._bins[-1]) / self._inside
+        else:
+            if len(self._bins) == self._most_bins:
+                self._bins = [
+                    (a + b) / 2 for a, b in zip(self._bins[::2], self._bins[1::2], strict=True)
+                ]
+                self._width *= 2
+            self._bins.append(row)
+            self._inside = 1
         if record.device_metric is not None:
             self.evaluations.append(record)
             if len(self.evaluations) > self._most_evaluations:
@@ -120,11 +103,5 @@ class History:
 
     def curves(self) -> Curves:
         """Copy the curves; a bin that is still being filled is their last point."""
-        rows = self._rows[: self._full + (self._inside > 0)].copy()
+        rows = np.array(self._bins).reshape(len(self._bins), -1 if self._bins else 3)
         return Curves(rows[:, 0], rows[:, 1], rows[:, 2], rows[:, 3:])
-
-    def _merge(self) -> None:
-        half = len(self._rows) // 2
-        self._rows[:half] = (self._rows[0::2] + self._rows[1::2]) / 2
-        self._rows[half:] = 0
-        self._full, self._width = half, 2 * self._width

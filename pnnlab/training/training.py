@@ -4,36 +4,86 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from copy import copy
+from dataclasses import dataclass, fields, replace
 from typing import Any, TypeAlias, final
 
 import torch
 from torch import Tensor, nn
 
-from pnnlab.errors import RangeError, RunError, TrainingError
-from pnnlab.layers import physical_layers
-from pnnlab.plain import plain, real, seeded
-from pnnlab.protocols import still_outputs
-from pnnlab.training.evaluation import Evaluation, evaluate
-from pnnlab.training.examples import Data, checked
+from pnnlab.errors import PnnlabError, RangeError, RunError, ShapeError, TrainingError
+from pnnlab.layers import physical_layers, undriven
+from pnnlab.physical_system import still_outputs
+from pnnlab.plain import make_plain, plain, real, seeded
+from pnnlab.tasks.task import Split, Task, check_targets, check_width
+from pnnlab.training.cost import passes_so_far, systems_of
+from pnnlab.training.evaluation import evaluate, left_as_it_was
 from pnnlab.training.methods import Backpropagation, MakeMethod
 from pnnlab.training.objectives import CLASSIFICATION, REGRESSION, Objective
-from pnnlab.training.records import Record
-from pnnlab.training.settings import FitSettings
+from pnnlab.training.records import Record, Scores
 
 MakeOptimizer: TypeAlias = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 
 
+@dataclass(frozen=True, kw_only=True)
+class FitSettings:
+    """How to train. Every number here belongs to the record of a run.
+
+    Parameters
+    ----------
+    epochs : int
+    batch_size : int
+        What does not fill a batch is left out of an epoch; each epoch shuffles anew.
+    learning_rate : float
+        Peak of the rate; it falls to zero along a cosine over the run.
+    warmup : float
+        Fraction of the steps in which the rate rises linearly from zero.
+    penalty : float
+        Weight of the soft range penalty.
+    evaluations : int
+        Evaluations on the validation split, spread evenly; the last is at the last step.
+    seed : int
+        Of the order of the examples.
+    """
+
+    epochs: int = 10
+    batch_size: int = 64
+    learning_rate: float = 0.01
+    warmup: float = 0.02
+    penalty: float = 1.0
+    evaluations: int = 10
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        make_plain(self)
+        for name in ("epochs", "batch_size", "evaluations"):
+            if getattr(self, name) < 1:
+                raise RangeError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        for name in ("learning_rate", "penalty"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise RangeError(f"{name} is {getattr(self, name)}; it must be a number >= 0.")
+        if not 0 <= self.warmup <= 1:
+            raise RangeError(f"warmup is {self.warmup}; it is a fraction of the steps, 0 to 1.")
+
+    def rate(self, step: int, steps: int) -> float:
+        """Learning rate of ``step`` (from 0) of ``steps``."""
+        warmup = self.warmup * steps
+        rising = (step + 1) / warmup if step + 1 < warmup else 1.0
+        return self.learning_rate * rising * 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
 @final
 class Training:
-    """Everything that changes while a network is trained, and how to put it away and back.
+    """A network in training: weights, optimizer, devices, random numbers and step.
 
     Parameters
     ----------
     network : nn.Module
-        May hold any number of physical layers.
+        May hold any number of physical layers. It is changed in place.
     task : Task
         Its train split is learned, the records are evaluated on its validation split.
     settings : FitSettings
+    epochs, seed : int, optional
+        In place of those of the settings.
     objective : Objective, optional
         By default classification where the targets are integers, regression where they are
         floating point.
@@ -58,27 +108,30 @@ class Training:
     notes : list of (int, str)
         What a person should know later, with the step after which it happened. A run writes it
         into its journal.
-
     """
 
     def __init__(
         self,
         network: nn.Module,
-        task: Data,
+        task: Task,
         settings: FitSettings | None = None,
         *,
+        epochs: int | None = None,
+        seed: int | None = None,
         objective: Objective | None = None,
         optimizer: MakeOptimizer = torch.optim.Adam,
         method: MakeMethod = Backpropagation,
     ) -> None:
+        given = {"epochs": epochs, "seed": seed}
+        changed = {name: value for name, value in given.items() if value is not None}
         self.network = network
-        self.settings = settings or FitSettings()
-        self.train, self.validation = checked(network, task, self.settings.batch_size)
+        self.settings = replace(settings or FitSettings(), **changed)
+        self.train, self.validation = _checked(network, task, self.settings.batch_size)
         values = self.train.targets.is_floating_point()
         self.objective = objective or (REGRESSION if values else CLASSIFICATION)
         self.optimizer = optimizer([p for p in network.parameters() if p.requires_grad])
-        self.systems = tuple({id(la.system): la.system for la in physical_layers(network)}.values())
-        self.passes_before = self._passes()
+        self.systems = systems_of(network)
+        self.passes_before = passes_so_far(network)
         self.step = 0
         self.seconds = 0.0
         self.rate_scale = 1.0
@@ -95,14 +148,11 @@ class Training:
     @property
     def device_passes(self) -> int:
         """Shots taken since this training was made or first began, if it was restored."""
-        return self._passes() - self.passes_before
+        return passes_so_far(self.network) - self.passes_before
 
     @property
     def _steps_per_epoch(self) -> int:
         return max(1, len(self.train.x) // self.settings.batch_size)
-
-    def _passes(self) -> int:
-        return sum(system.passes for system in self.systems)
 
     def state(self) -> dict[str, Any]:
         """Weights, optimizer, random numbers, systems and step: all that a resumed run needs.
@@ -123,13 +173,7 @@ class Training:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go back to a `state`.
-
-        Raises
-        ------
-        RunError
-            The state is that of another network, of other systems or of a run of other length.
-        """
+        """Go back to a `state` of the same network, systems and number of steps."""
         if state["steps"] != self.steps:
             raise RunError(
                 f"this checkpoint is of a run of {state['steps']} steps, and these settings give "
@@ -149,7 +193,7 @@ class Training:
             system.restore(saved)
         self.step = state["step"]
         self.seconds = state["seconds"]
-        self.passes_before = self._passes() - state["device_passes"]
+        self.passes_before = passes_so_far(self.network) - state["device_passes"]
         self.rate_scale = state["rate_scale"]
         self.method.restore(state["method"])
 
@@ -158,13 +202,7 @@ class Training:
         self.notes.append((self.step, message))
 
     def scale_rate(self, factor: float) -> None:
-        """Multiply the learning rate of all steps to come, on top of earlier changes.
-
-        Raises
-        ------
-        RangeError
-            ``factor`` is not a finite number above 0, or brings the rate out of all numbers.
-        """
+        """Multiply the learning rate of all steps to come, on top of earlier changes."""
         factor = real("the factor of the learning rate", factor)
         if not (0 < factor < math.inf and 0 < self.rate_scale * factor < math.inf):
             raise RangeError(
@@ -180,8 +218,8 @@ class Training:
     def records(self) -> Iterator[Record]:
         """Train to the end, one record a step.
 
-        Whoever iterates drives: between two records the training can be looked at, saved or left.
-        Iterating again goes on where it stopped. A step that an exception cuts short is undone;
+        Between two records the training can be inspected, saved or left. Iterating again goes on
+        where it stopped. A step that an exception cuts short is undone;
         shots of a real device stay taken.
         """
         while self.step < self.steps:
@@ -209,13 +247,7 @@ class Training:
         return (self.settings.seed * 1_000_003 + number) % 2**64
 
     def advance(self) -> Record:
-        """Take one step, evaluate if it is time to, and say what happened.
-
-        Raises
-        ------
-        TrainingError
-            The loss is not finite. The weights are still those of the step before.
-        """
+        """Take one step, and evaluate if it is due; a loss that is not finite changes no weight."""
         began = time.perf_counter()
         settings, network = self.settings, self.network
         chosen = self.batch()
@@ -239,8 +271,9 @@ class Training:
         self.step += 1
         self._note_still()
 
-        due = self._evaluation_due()
-        evaluation = evaluate(network, self.validation, self.objective) if due else Evaluation()
+        scores = Scores()
+        if self._evaluation_due():
+            scores = evaluate(network, self.validation, self.objective)
         self.seconds += time.perf_counter() - began
         speed = self.step / self.seconds
         return Record(
@@ -255,7 +288,7 @@ class Training:
             seconds_left=(self.steps - self.step) / speed,
             steps_per_second=speed,
             learning_rate=rate,
-            **{name: value for name, value in vars(evaluation).items() if name != "labels"},
+            **{field.name: getattr(scores, field.name) for field in fields(Scores)},
         )
 
     def _note_still(self) -> None:
@@ -281,3 +314,46 @@ def _copied(state: Any) -> Any:
     if type(state) in (list, tuple):
         return type(state)(map(_copied, state))
     return state
+
+
+def _checked(network: nn.Module, task: Task, batch_size: int) -> tuple[Split, Split]:
+    """Training and validation split, if ``network`` can be trained on them. Nothing is driven."""
+    first, second = (Split(given.x, given.targets) for given in (task.train, task.validation))
+    if not len(first) or not len(second):
+        raise ShapeError("training and validation both need at least one example.")
+    check_width("validation", second, first.x.shape[1])
+    count = _output_count(network, first.x[: min(batch_size, 2)])
+    check_targets("training", first, count)
+    check_targets("validation", second, count)
+    if not first.targets.is_floating_point():
+        missing = set(second.targets.tolist()) - set(first.targets.tolist())
+        if missing:
+            raise RangeError(
+                "the validation split shows classes that the training split does not: "
+                f"{sorted(missing)}. Shuffle the examples before you divide them."
+            )
+    return first, second
+
+
+def _output_count(network: nn.Module, x: Tensor) -> int:
+    buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
+    try:
+        with undriven(network), left_as_it_was(network), torch.random.fork_rng(devices=[]):
+            outputs = network.train()(x)
+    except PnnlabError:
+        raise
+    except (RuntimeError, ValueError) as error:
+        raise ShapeError(
+            f"the network cannot be trained on examples of {x.shape[1]} features, {x.dtype}, "
+            f"{len(x)} or more at a time: {error}"
+            + (". Give a batch_size of 2 or more, and as many examples." if len(x) == 1 else "")
+        ) from error
+    finally:
+        for buffer, before in buffers:
+            buffer.copy_(before)
+    if not isinstance(outputs, Tensor) or outputs.ndim != 2 or len(outputs) != len(x):
+        raise ShapeError(
+            f"the network gives {tuple(getattr(outputs, 'shape', ()))} for {len(x)} examples; let "
+            "it give one row of logits or values an example."
+        )
+    return outputs.shape[1]

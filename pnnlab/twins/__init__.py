@@ -1,14 +1,8 @@
 """Twins: differentiable digital models of a device, how to fit them, and how good they are."""
 
-from pnnlab.twins.agreement import (
-    DepthGap,
-    GradientAgreement,
-    agreement_at,
-    gap_by_depth,
-    gradient_agreement,
-)
 from pnnlab.twins.equations import (
     CircuitEquations,
+    Forces,
     OscillatorEquations,
     PlateEquations,
     SHGEquations,
@@ -21,10 +15,16 @@ from pnnlab.twins.fitting import (
     fit_twin,
     fitting_neural,
 )
-from pnnlab.twins.forces import Forces
 from pnnlab.twins.neural import Mlp, NeuralTwin, Temporal
 from pnnlab.twins.physics import PhysicsFit, PhysicsTwin, fit_physics, refined
-from pnnlab.twins.report import TwinReport, report
+from pnnlab.twins.report import (
+    DepthGap,
+    GradientAgreement,
+    TwinReport,
+    gap_by_depth,
+    gradient_agreement,
+    report,
+)
 from pnnlab.twins.storing import load, save
 from pnnlab.twins.twin import Signature, Twin, predict
 
@@ -47,7 +47,6 @@ __all__ = [
     "Temporal",
     "Twin",
     "TwinReport",
-    "agreement_at",
     "fit_neural",
     "fit_physics",
     "fit_twin",

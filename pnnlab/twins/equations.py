@@ -1,20 +1,23 @@
-"""What the physics twins of the simulated systems know: their equations on paper."""
+"""Equations on paper of the simulated systems, for their twins."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal, final
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from pnnlab.errors import ShapeError, TwinError
-from pnnlab.systems import multiplex, plate
+from pnnlab.systems import multiplex, oscillators, plate
 from pnnlab.systems.circuit import CircuitConstants, oscillate
-from pnnlab.systems.oscillators import BIAS_RANGE, COUPLING_RANGE, STEPS, release, split, swing
 from pnnlab.systems.plate import PlateConstants
-from pnnlab.systems.pulses import MaskProgramme
-from pnnlab.systems.shg import respond
+from pnnlab.systems.shg import MaskProgramme, respond
 from pnnlab.systems.waves import Crystal
+from pnnlab.twins.neural import Architecture, Core
 from pnnlab.twins.physics import Equations
-from pnnlab.twins.twin import Described, check_programme, check_replays
+from pnnlab.twins.twin import Described, Recipe, check_programme, check_replays
+
+RATE_OF_SCALE = 5.0  # how much faster than a weight the scale of the read-outs is learnt
 
 
 @final
@@ -22,13 +25,9 @@ from pnnlab.twins.twin import Described, check_programme, check_replays
 class CircuitEquations(Equations):
     """The nominal equations of `pnnlab.systems.circuit`, driven and read out as it is.
 
-    The coil's current is never measured, so its unit is free: scaling it scales ``w_l`` and ``g``
-    up and ``w_c`` and ``r`` down, and changes no read-out. That is why ``w_c`` is held.
-
-    Parameters
-    ----------
-    replays : int
-        How often a shot replays the input.
+    ``replays`` is how often a shot replays the input. The coil's current is never measured, so its
+    unit is free: scaling it scales ``w_l`` and ``g`` up and ``w_c`` and ``r`` down, and changes no
+    read-out. That is why ``w_c`` is held.
     """
 
     replays: int
@@ -37,7 +36,7 @@ class CircuitEquations(Equations):
     free: ClassVar[tuple[str, ...]] = ("w_l", "r", "v_t", "g", "a", "s")
 
     def check(self, system: Described) -> None:
-        """Raise `TwinError` if the system is not programmed with so many replays."""
+        """Check the number of replays."""
         check_programme(system, self.replays)
 
     def averaged(self, system: Described) -> float:
@@ -57,14 +56,10 @@ class CircuitEquations(Equations):
 class PlateEquations(Equations):
     """The nominal equations of `pnnlab.systems.plate`, driven and read out as it is.
 
-    The plate's displacement is never measured, so its unit is free, and with it one of the
-    tension and the gains: that is why ``alpha`` is held. The strain at which the edges slip and
-    the points of drive and microphone are held too, as on the drawing.
-
-    Parameters
-    ----------
-    replays : int
-        How often a shot replays the input.
+    ``replays`` is how often a shot replays the input. The plate's displacement is never measured,
+    so its unit is free, and with it one of the tension and the gains: that is why ``alpha`` is
+    held. The strain at which the edges slip and the points of drive and microphone are held too,
+    as on the drawing.
     """
 
     replays: int
@@ -73,7 +68,7 @@ class PlateEquations(Equations):
     free: ClassVar[tuple[str, ...]] = ("w_x", "w_y", "loss", "loss_slope", "gain", "sensitivity")
 
     def check(self, system: Described) -> None:
-        """Raise `TwinError` if the system is not programmed with so many replays."""
+        """Check the number of replays and of windows."""
         check_replays(system, self.replays)
         samples = self.replays * system.input_dim + plate.TAIL
         if system.output_dim > samples:
@@ -94,16 +89,11 @@ class PlateEquations(Equations):
 @final
 @dataclass(frozen=True)
 class SHGEquations(Equations):
-    """The coupled waves of `pnnlab.systems.shg`, shaped and read out as there.
+    """The coupled waves of `pnnlab.systems.shg`, programmed, shaped and read out as there.
 
     A crystal of twice the length, with half of everything that is counted per mm, gives the same
     spectrum: that is why the length is held. So are the dispersions of both waves, whose effect
     in 1 mm is lost in the chirp of the pulse itself.
-
-    Parameters
-    ----------
-    trained, phase_range
-        As the system is programmed.
     """
 
     trained: Literal["phases", "amplitudes"] = "phases"
@@ -113,7 +103,7 @@ class SHGEquations(Equations):
     free: ClassVar[tuple[str, ...]] = ("coupling", "gvm", "centre")
 
     def check(self, system: Described) -> None:
-        """Raise `TwinError` if the system cannot be programmed so."""
+        """Check the dimensions against the mask."""
         programme = MaskProgramme(self.trained, self.phase_range)
         try:
             programme.check(system.input_dim, system.output_dim)
@@ -136,21 +126,49 @@ class SHGEquations(Equations):
 
 
 @dataclass(frozen=True)
-class OscillatorConstants:
-    """Constants of the pendula's equations.
+class _Pendula(Recipe):
+    n: int
+    low: float = 0.0
+    high: float = 1.0
+    coupling_range: float = oscillators.COUPLING_RANGE
+    bias_range: float = oscillators.BIAS_RANGE
+    steps: int = oscillators.STEPS
 
-    Parameters
-    ----------
-    angle : float
-        What the angles are multiplied with within the sine, 1 on paper.
-    """
+    def check(self, system: Described) -> None:
+        """Check the number of pendula."""
+        n = self.n
+        if system.param_dim != n * n + n or max(system.input_dim, system.output_dim) > n:
+            raise TwinError(
+                f"{n} pendula have {n * n + n} parameters and at most as many inputs and outputs, "
+                f"but {system.name} has {system.param_dim} parameters, {system.input_dim} inputs "
+                f"and {system.output_dim} outputs: give the number of pendula that it has."
+            )
+
+    def _swing(
+        self,
+        respond: Callable[[Tensor], Tensor],
+        x: Tensor,
+        theta: Tensor,
+        outputs: int,
+        errors: Tensor | None = None,
+    ) -> Tensor:
+        """Read the last angles, with what angles give in place of their sines."""
+        programmed = oscillators.split(theta, self.n, self.coupling_range, self.bias_range)
+        accelerate = oscillators.accelerations(respond, *programmed, errors)
+        start = oscillators.release(x, self.n, self.low, self.high)
+        return oscillators.integrate(accelerate, start, self.steps)[:, self.n - outputs :]
+
+
+@dataclass(frozen=True)
+class OscillatorConstants:
+    """Constants of the pendula: the angles' factor within the sine, 1 on paper."""
 
     angle: float = 1.0
 
 
 @final
 @dataclass(frozen=True)
-class OscillatorEquations(Equations):
+class OscillatorEquations(_Pendula, Equations):
     """The pendula as they were programmed: no coupling errors, no noise at release.
 
     Parameters
@@ -165,35 +183,58 @@ class OscillatorEquations(Equations):
         Runge-Kutta steps; a twin may be coarser than its system.
     """
 
-    n: int
-    low: float = 0.0
-    high: float = 1.0
-    coupling_range: float = COUPLING_RANGE
-    bias_range: float = BIAS_RANGE
-    steps: int = STEPS
-
     nominal: ClassVar[OscillatorConstants] = OscillatorConstants()
     free: ClassVar[tuple[str, ...]] = ("angle",)
-
-    def check(self, system: Described) -> None:
-        """Raise `TwinError` if the system has not so many pendula."""
-        check_pendula(system, self.n)
 
     def __call__(
         self, x: Tensor, theta: Tensor, constants: OscillatorConstants, output_dim: int
     ) -> Tensor:
         """Solve the equations and read the last angles."""
-        couplings, biases = split(theta, self.n, self.coupling_range, self.bias_range)
-        start = release(x, self.n, self.low, self.high)
-        end = swing(start, couplings, biases, scale=constants.angle, steps=self.steps)
-        return end[:, self.n - output_dim :]
+        return self._swing(lambda q: (constants.angle * q).sin(), x, theta, output_dim)
 
 
-def check_pendula(system: Described, n: int) -> None:
-    """Raise `TwinError` unless ``system`` can be a network of ``n`` pendula."""
-    if system.param_dim != n * n + n or max(system.input_dim, system.output_dim) > n:
-        raise TwinError(
-            f"{n} pendula have {n * n + n} parameters and at most as many inputs and outputs, but "
-            f"{system.name} has {system.param_dim} parameters, {system.input_dim} inputs and "
-            f"{system.output_dim} outputs: give the number of pendula that it has."
-        )
+@final
+@dataclass(frozen=True)
+class Forces(_Pendula, Architecture):
+    """A neural twin of pendula that learns their force, and couplings beside those programmed.
+
+    A perceptron over n² couplings would need to see each of them at work. This network holds how
+    they act, and learns from the shots the force in place of the sine of an angle, and one matrix
+    of couplings that nobody programmed. That matrix has n² weights of its own: enough shots for
+    them can be had of tens of pendula, not of hundreds. ``hidden`` is the width of the perceptron
+    that corrects the force; the other fields are those of `OscillatorEquations`.
+    """
+
+    hidden: int = 16
+
+    learning_rate: ClassVar[float] = 0.01
+
+    def build(self, system: Described) -> Core:
+        """Make the network."""
+        self.check(system)
+        return _LearntForces(self, system.output_dim)
+
+
+@final
+class _LearntForces(Core):
+    def __init__(self, design: Forces, outputs: int) -> None:
+        super().__init__()
+        self.distinct = outputs
+        self.design = design
+        last = nn.Linear(design.hidden, 1)
+        nn.init.zeros_(last.weight)  # training begins with the equations on paper
+        nn.init.zeros_(last.bias)
+        self.correction = nn.Sequential(nn.Linear(1, design.hidden), nn.Tanh(), last)
+        self.unprogrammed = nn.Parameter(torch.zeros(design.n, design.n))
+        # A twin is fitted to standardised read-outs; these learn to standardise, and fast.
+        self.gain = nn.Parameter(torch.zeros(outputs))
+        self.offset = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, x: Tensor, theta: Tensor) -> Tensor:
+        read = self.design._swing(self._force, x, theta, self.distinct, self.unprogrammed)
+        standard: Tensor = (read - RATE_OF_SCALE * self.offset) * (RATE_OF_SCALE * self.gain).exp()
+        return standard
+
+    def _force(self, q: Tensor) -> Tensor:
+        correction: Tensor = self.correction(q.unsqueeze(-1)).squeeze(-1)
+        return q.sin() + correction

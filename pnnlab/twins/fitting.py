@@ -2,7 +2,6 @@
 
 import copy
 import math
-import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,10 +13,10 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from pnnlab import characterize
-from pnnlab.characterize import MeasuredShots, collect
+from pnnlab.characterize import MeasuredShots
 from pnnlab.errors import RangeError, TwinError
-from pnnlab.plain import make_plain, seeded
-from pnnlab.protocols import PhysicalSystem, still
+from pnnlab.physical_system import PhysicalSystem, still
+from pnnlab.plain import make_plain, seeded, whole
 from pnnlab.twins.neural import Architecture, Mlp, NeuralTwin
 from pnnlab.twins.noise import fit_noise
 from pnnlab.twins.physics import Equations, PhysicsTwin, fit_physics
@@ -35,7 +34,6 @@ class NeuralSettings:
 
     Parameters
     ----------
-    epochs : int
     batch_size : int
         Shots.
     learning_rate : float, optional
@@ -55,80 +53,58 @@ class NeuralSettings:
     def __post_init__(self) -> None:
         make_plain(self)
         for name in ("epochs", "batch_size", "patience"):
-            if getattr(self, name) < 1:
-                raise RangeError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+            whole(name, getattr(self, name), 1)
         if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
             raise RangeError(f"learning_rate is {self.learning_rate}; it must be above 0.")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class NeuralRecord:
-    """What one epoch showed.
+    """NMSE of one epoch against the mean over the repeats; ``train`` while the weights moved.
 
-    Attributes
-    ----------
-    train, validation : float
-        NMSE against the mean over the repeats; ``train`` is taken while the weights moved.
-    best : float
-        Lowest validation error so far; its weights are those that the twin ends with.
+    ``best`` is the lowest validation error so far; the twin ends with the weights of the lowest.
     """
 
     epoch: int
-    epochs: int
     train: float
     validation: float
     best: float
-    seconds: float
-    seconds_left: float
 
 
 def fitting_neural(
     twin: NeuralTwin, dataset: xr.Dataset, settings: NeuralSettings | None = None
 ) -> Iterator[NeuralRecord]:
-    """Fit a neural twin in place, one record an epoch.
+    """Fit a neural twin in place to a data set of `characterize.collect`, one record an epoch.
 
-    However the iteration ends, by itself or because somebody left it, the twin keeps its best
-    weights, its noise model is fitted to the repeats, and its weights are frozen. After an error
-    in between, or Ctrl-C, likewise.
-
-    Parameters
-    ----------
-    twin : NeuralTwin
-    dataset : Dataset
-        Of `characterize.collect`; its training and validation shots are used.
-    settings : NeuralSettings
-
-    Raises
-    ------
-    TwinError
-        The data are of another system.
-    DataError
-        There are no training or no validation shots.
+    However the iteration ends, by itself, because somebody left it or by an error or Ctrl-C, the
+    twin keeps its best weights, its noise model is fitted to the repeats, and its weights are
+    frozen.
     """
     twin.check_data(dataset)
     settings = settings or NeuralSettings()
     train = characterize.shots(dataset, "train")
     held = characterize.shots(dataset, "validation")
     twin.check_moving(train.y)
-    if twin.fault:  # a twin that is fitted anew goes on from what it knows
+    if twin.fault:  # a twin that is fitted anew keeps its scale and weights
         _standardise(twin, train.y)
     target, held_target = _standard(twin, train.y).mean(0), held.y.mean(0)
     scale = float(target.var(0, correction=0).mean())
     peak = settings.learning_rate or twin.architecture.learning_rate
     weights = list(twin.core.parameters())
     optimizer = torch.optim.Adam(weights, lr=peak)
-    steps = settings.epochs * math.ceil(len(train) / settings.batch_size)
-    best, best_epoch, kept = math.inf, 0, _copy(twin)
+    size = settings.batch_size
+    steps = settings.epochs * math.ceil(len(train) / size)
+    best, best_epoch, best_weights = math.inf, 0, copy.deepcopy(twin.core.state_dict())
     generator = seeded(settings.seed)
-    began, step = time.perf_counter(), 0
+    step = 0
     twin.requires_grad_(True)
     try:
         for epoch in range(1, settings.epochs + 1):
             total = 0.0
-            for chosen in torch.randperm(len(train), generator=generator).split(
-                settings.batch_size
-            ):
-                optimizer.param_groups[0]["lr"] = peak * _schedule(step, steps)
+            for chosen in torch.randperm(len(train), generator=generator).split(size):
+                rise = min(1.0, (step + 1) / max(WARMUP * steps, 1))
+                fall = 0.5 * (1 + math.cos(math.pi * step / steps))
+                optimizer.param_groups[0]["lr"] = peak * (rise * fall)
                 error = twin.standard(train.x[chosen], train.theta[chosen]) - target[chosen]
                 loss = error.square().mean()
                 optimizer.zero_grad()
@@ -139,26 +115,17 @@ def fitting_neural(
                 step += 1
             validation = characterize.nmse(predict(twin, held.x, held.theta), held_target)
             if validation < best:
-                best, best_epoch, kept = validation, epoch, _copy(twin)
-            seconds = time.perf_counter() - began
-            yield NeuralRecord(
-                epoch=epoch,
-                epochs=settings.epochs,
-                train=total / scale,
-                validation=validation,
-                best=best,
-                seconds=seconds,
-                seconds_left=seconds / epoch * (settings.epochs - epoch),
-            )
+                best, best_epoch = validation, epoch
+                best_weights = copy.deepcopy(twin.core.state_dict())
+            yield NeuralRecord(epoch, total / scale, validation, best)
             if epoch - best_epoch >= settings.patience or not math.isfinite(total):
                 break
     finally:
-        twin.core.load_state_dict(kept)
-        _fit_noise(twin, train.rows(slice(0, NOISE_SHOTS)))
+        twin.core.load_state_dict(best_weights)
+        _fit_noise(twin, train.first(NOISE_SHOTS))
         twin.requires_grad_(False)
-        if best < 1:
-            twin.fault = ""
-        else:
+        twin.fault = ""
+        if not best < 1:
             twin.fault = (
                 f"its validation NMSE is {best:.3g}, no better than a constant; look at the "
                 "memory it was given, give it more shots or epochs, or a lower learning rate"
@@ -166,17 +133,9 @@ def fitting_neural(
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class NeuralFit:
-    """A fitted neural twin, and how that went.
-
-    Attributes
-    ----------
-    twin : NeuralTwin
-        A new twin; the one that was given is unchanged.
-    records : tuple of NeuralRecord
-        One an epoch.
-    """
+    """A fitted neural twin, a new one, and the records of its epochs."""
 
     twin: NeuralTwin
     records: tuple[NeuralRecord, ...]
@@ -201,9 +160,9 @@ class NeuralFit:
 def fit_neural(
     twin: NeuralTwin, dataset: xr.Dataset, settings: NeuralSettings | None = None
 ) -> NeuralFit:
-    """Fit a copy of a neural twin to the end; parameters and errors as of `fitting_neural`."""
+    """Fit a copy of a neural twin to the end; see `fitting_neural`."""
     fitted = copy.deepcopy(twin)
-    return NeuralFit(twin=fitted, records=tuple(fitting_neural(fitted, dataset, settings)))
+    return NeuralFit(fitted, tuple(fitting_neural(fitted, dataset, settings)))
 
 
 def fit_twin(
@@ -232,29 +191,22 @@ def fit_twin(
         Of `characterize.collect`, to be used in place of measuring.
     seed : int
         Of the drives and of the fit.
-    progress : bool
-        Show progress bars.
 
     Returns
     -------
     PhysicsTwin or NeuralTwin
-        A fit that failed says so in its ``fault``, which is also given as a warning.
-
-    Raises
-    ------
-    TwinError
-        Equations and an architecture are both given, or do not suit the system.
+        The ``fault`` of a fit that failed is not empty, and is also given as a warning.
     """
     if equations is not None and architecture is not None:
         raise TwinError("give equations for a physics twin or an architecture for a neural one.")
-    twin = (
-        NeuralTwin(system, architecture or Mlp(), seed=seed)
-        if equations is None
-        else PhysicsTwin(system, equations)
-    )
+    twin: PhysicsTwin | NeuralTwin
+    if equations is None:
+        twin = NeuralTwin(system, architecture or Mlp(), seed=seed)
+    else:
+        twin = PhysicsTwin(system, equations)
     if dataset is None:
         with tqdm(total=shots, desc="measuring", disable=not progress) as bar:
-            dataset = collect(
+            dataset = characterize.collect(
                 system, shots, seed=seed, progress=lambda done, _: bar.update(done - bar.n)
             )
     if isinstance(twin, PhysicsTwin):
@@ -269,14 +221,11 @@ def fit_twin(
     return twin
 
 
-def _schedule(step: int, steps: int) -> float:
-    """Fraction of the peak rate."""
-    rise = min(1.0, (step + 1) / max(WARMUP * steps, 1))
-    return rise * 0.5 * (1 + math.cos(math.pi * step / steps))
-
-
 def _standardise(twin: NeuralTwin, y: Tensor) -> None:
-    """Note mean and spread of what is to be told, by output or of all outputs alike."""
+    """Set the twin's centre and spread to mean and spread of what it is to model.
+
+    By output, or of all outputs alike.
+    """
     values = y if twin.core.distinct > 1 else y.flatten(1)[..., None]
     mean = values.double().mean(0)
     spread = mean.std(0)
@@ -291,13 +240,9 @@ def _standard(twin: NeuralTwin, y: Tensor) -> Tensor:
     return ((y - twin.centre) / twin.spread).where(twin.spread > 0, 0.0)
 
 
-def _copy(twin: NeuralTwin) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in twin.core.state_dict().items()}
-
-
 def _fit_noise(twin: NeuralTwin, given: MeasuredShots) -> None:
     with torch.no_grad():
         mean = twin.standard(given.x, given.theta)
-        # Seen in outputs; a stretch has as many times the variance as there are in an output.
+        # A part of an output has as many times the variance as there are parts in it.
         share = math.sqrt(twin.core(given.x[:1], given.theta[:1]).shape[1] / twin.output_dim)
     fit_noise(twin.noise, mean, _standard(twin, given.y), share)

@@ -11,55 +11,41 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pnnlab.errors import TwinError
-from pnnlab.plain import make_plain, seeded
+from pnnlab.plain import seeded
 from pnnlab.systems import multiplex
 from pnnlab.twins.noise import Noise
-from pnnlab.twins.twin import Described, Twin, check_programme, noisy
+from pnnlab.twins.twin import Described, Recipe, Twin, check_programme, noisy
 
 HOP = 4  # samples; a segment mean of so many needs no finer time
 
 
 @dataclass(frozen=True)
-class Architecture(ABC):
-    """How a neural twin is built; a frozen record that is saved with its weights."""
+class Architecture(Recipe, ABC):
+    """How a neural twin is built; subclasses are frozen dataclasses."""
 
     learning_rate: ClassVar[float]
     """Peak rate of Adam that suits it."""
 
-    def __post_init__(self) -> None:
-        make_plain(self)
-
     @abstractmethod
     def build(self, system: Described) -> "Core":
-        """Make a core with fresh weights for a system."""
+        """Make a core with fresh weights; raise `TwinError` if it does not suit the system."""
 
 
 class Core(nn.Module, ABC):
-    """The network in a twin: gives one or several equal stretches of each output.
-
-    Attributes
-    ----------
-    distinct : int
-        Stretches that have statistics of their own: 1 if time makes them all alike.
-    """
+    """The network in a twin: gives the means over one or several equal parts of each output."""
 
     distinct: int
+    """How many parts have statistics of their own: 1 if time makes them all alike."""
 
     @abstractmethod
     def forward(self, x: Tensor, theta: Tensor) -> Tensor:
-        """Return standardised stretches, (batch, stretches); outputs are means over them."""
+        """Return standardised parts, (batch, parts); outputs are means over them."""
 
 
 @final
 @dataclass(frozen=True)
 class Mlp(Architecture):
-    """A perceptron on x and theta side by side, for systems with few of them.
-
-    Parameters
-    ----------
-    hidden : tuple of int
-        Widths of the hidden layers.
-    """
+    """A perceptron on x and theta side by side, with hidden layers of these widths."""
 
     hidden: tuple[int, ...] = (128, 128)
 
@@ -76,9 +62,7 @@ class _Perceptron(Core):
         super().__init__()
         self.distinct = system.output_dim
         widths = (system.input_dim + system.param_dim, *hidden)
-        layers: list[nn.Module] = []
-        for n, m in pairwise(widths):
-            layers += [nn.Linear(n, m), nn.SiLU()]
+        layers = [layer for n, m in pairwise(widths) for layer in (nn.Linear(n, m), nn.SiLU())]
         self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], system.output_dim))
 
     def forward(self, x: Tensor, theta: Tensor) -> Tensor:
@@ -94,7 +78,7 @@ class Temporal(Architecture):
     """A causal network over the drive's waveform, for systems that replay their input.
 
     The waveform is formed on the computer and known. From its last ``memory`` samples the network
-    tells the mean read-out over each hop of a few samples; it is the same network at all times,
+    computes the mean read-out over each hop of a few samples; it is the same network at all times,
     so one that was fitted in one programme of the device serves in another.
 
     Parameters
@@ -102,7 +86,7 @@ class Temporal(Architecture):
     replays : int
         How often a shot replays the input.
     memory : int
-        How many samples the device remembers, from `characterize.memory`.
+        Memory of the device in samples, from `characterize.memory`.
     hop : int
         Divides the samples of a read-out segment.
     channels : int
@@ -117,13 +101,7 @@ class Temporal(Architecture):
     learning_rate: ClassVar[float] = 0.02
 
     def build(self, system: Described) -> Core:
-        """Make the causal network.
-
-        Raises
-        ------
-        TwinError
-            The system is not programmed so, or the hop does not divide its segments.
-        """
+        """Make the causal network."""
         check_programme(system, self.replays)
         segment = self.replays * system.input_dim // system.output_dim
         if self.hop < 1 or segment % self.hop:
@@ -169,21 +147,15 @@ def _affine(layer: nn.Module, h: Tensor) -> Tensor:
 
 @final
 class NeuralTwin(Twin):
-    """A network that tells the mean read-out, and a small one that tells its noise.
+    """A network for the mean read-out, and a small one for its noise.
 
     Parameters
     ----------
     system : PhysicalSystem or Signature
-        Whose twin this is.
     architecture : Architecture
-        `Mlp` or `Temporal`.
+        `Mlp`, `Temporal` or `Forces`; a `TwinError` if it does not suit the system.
     seed : int
         Of the initial weights.
-
-    Raises
-    ------
-    TwinError
-        The architecture does not suit the system.
     """
 
     centre: Tensor
@@ -202,21 +174,20 @@ class NeuralTwin(Twin):
 
     @property
     def label(self) -> str:
-        """The word for this kind of twin in reports."""
+        """Name the kind in reports."""
         return "neural twin"
 
     def model(self, x: Tensor, theta: Tensor) -> Tensor:
-        """Tell the mean read-out."""
+        """Compute the mean read-out."""
         return self.standard(x, theta) * self.spread + self.centre
 
     def standard(self, x: Tensor, theta: Tensor) -> Tensor:
-        """Tell the mean read-out without its unit: less the centre, in spreads."""
+        """Compute the mean read-out without its unit: less the centre, in spreads."""
         return self._over_segments(self.core(x, theta))
 
     def deviation(self, x: Tensor, theta: Tensor) -> Tensor:
-        """Tell the standard deviation of each read-out, (batch, output_dim)."""
-        _, deviation = self._mean_and_deviation(x, theta)
-        return deviation
+        """Compute the standard deviation of each read-out, (batch, output_dim)."""
+        return self._mean_and_deviation(x, theta)[1]
 
     def sample(self, x: Tensor, theta: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Model one noisy read-out."""
@@ -224,15 +195,9 @@ class NeuralTwin(Twin):
         return noisy(*self._mean_and_deviation(x, theta), generator)
 
     def reprogrammed(self, system: Described, *, replays: int) -> "NeuralTwin":
-        """The twin of the same device programmed otherwise; the weights are shared, not copied.
-
-        Raises
-        ------
-        TwinError
-            This twin does not act on the waveform, so it knows one programme alone.
-        """
+        """Make the twin of the same device programmed otherwise; the weights are shared."""
         if not isinstance(self.architecture, Temporal):
-            raise TwinError("a perceptron knows one programme of its device; fit one for each.")
+            raise TwinError("a perceptron is a twin of one programme; fit one for each.")
         twin = NeuralTwin(system, replace(self.architecture, replays=replays))
         assert isinstance(twin.core, _Causal)
         assert isinstance(self.core, _Causal)
@@ -243,14 +208,14 @@ class NeuralTwin(Twin):
         return twin
 
     def _mean_and_deviation(self, x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-        stretches = self.core(x, theta)
-        # Independent from stretch to stretch: the mean over k of them has a k-th of the variance.
-        share = stretches.shape[1] // self.output_dim
-        variance = self._over_segments(torch.exp(2 * self.noise(stretches))) / share
-        mean = self._over_segments(stretches) * self.spread + self.centre
+        parts = self.core(x, theta)
+        # Independent from part to part: the mean over k of them has a k-th of the variance.
+        share = parts.shape[1] // self.output_dim
+        variance = self._over_segments(torch.exp(2 * self.noise(parts))) / share
+        mean = self._over_segments(parts) * self.spread + self.centre
         return mean, variance.sqrt() * self.spread
 
-    def _over_segments(self, stretches: Tensor) -> Tensor:
-        if stretches.shape[1] == self.output_dim:
-            return stretches
-        return stretches.reshape(len(stretches), self.output_dim, -1).mean(2)
+    def _over_segments(self, parts: Tensor) -> Tensor:
+        if parts.shape[1] == self.output_dim:
+            return parts
+        return parts.reshape(len(parts), self.output_dim, -1).mean(2)

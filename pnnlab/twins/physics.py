@@ -1,14 +1,13 @@
 """The physics twin: the equations on paper, with constants fitted to the device.
 
-It knows what a data sheet and a textbook tell. What the built device adds to them, it does not
-know, and its fitted constants bend to make up for that.
+It holds what is in data sheet and textbook. What the built device adds is missing, and the fitted
+constants shift to make up for that.
 """
 
 import math
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import asdict, astuple, dataclass, fields, replace
+from dataclasses import astuple, dataclass, fields, replace
 from typing import Any, ClassVar, final
 
 import numpy as np
@@ -20,9 +19,9 @@ from torch import Tensor
 
 from pnnlab import characterize
 from pnnlab.errors import TwinError
-from pnnlab.plain import make_plain, whole
+from pnnlab.plain import whole
 from pnnlab.twins.noise import Noise, fit_noise
-from pnnlab.twins.twin import Described, Twin, noisy
+from pnnlab.twins.twin import Described, Recipe, Twin, noisy
 
 BAND = (0.2, 5.0)  # how far a constant may move, relative to its nominal value
 FAILED = 0.5  # NMSE above which half of what the outputs do goes unexplained
@@ -30,17 +29,14 @@ FINITE_STEP = 1e-5  # relative; the residuals are computed in float64
 
 
 @dataclass(frozen=True)
-class Equations(ABC):
-    """Equations of a kind of device; the fields say how it is programmed."""
+class Equations(Recipe, ABC):
+    """Equations of a kind of device; the fields are how it is programmed."""
 
     nominal: ClassVar[Any]
     """The constants on paper, a frozen dataclass of floats."""
 
     free: ClassVar[tuple[str, ...]]
-    """Names of the constants that the read-outs can tell."""
-
-    def __post_init__(self) -> None:
-        make_plain(self)
+    """Names of the constants that the read-outs determine."""
 
     @abstractmethod
     def check(self, system: Described) -> None:
@@ -65,15 +61,10 @@ class PhysicsTwin(Twin):
     Parameters
     ----------
     system : PhysicalSystem or Signature
-        Whose twin this is.
     equations : Equations
+        They must suit the system, or there is a `TwinError`.
     constants : frozen dataclass, optional
         By default the nominal ones.
-
-    Raises
-    ------
-    TwinError
-        The equations are not for a system of these dimensions.
     """
 
     values: Tensor
@@ -83,9 +74,9 @@ class PhysicsTwin(Twin):
         super().__init__(system)
         equations.check(system)
         self.equations = equations
-        chosen = asdict(equations.nominal if constants is None else constants)
+        chosen = astuple(equations.nominal if constants is None else constants)
         # A buffer, so that whatever saves and restores a network does so with its twin.
-        self.register_buffer("values", torch.tensor(list(chosen.values()), dtype=torch.float64))
+        self.register_buffer("values", torch.tensor(chosen, dtype=torch.float64))
         # Centre and spread of the read-outs, level and slopes of a `Noise`; all 0: not fitted. Not
         # parameters, for a twin without weights computes in the data type of its input.
         self.register_buffer("noise", torch.zeros(5, dtype=torch.float64))
@@ -93,12 +84,13 @@ class PhysicsTwin(Twin):
     @property
     def constants(self) -> Any:
         """The constants, as the equations' own dataclass."""
-        names = [field.name for field in fields(self.equations.nominal)]
-        return type(self.equations.nominal)(**dict(zip(names, self.values.tolist(), strict=True)))
+        nominal = self.equations.nominal
+        names = [field.name for field in fields(nominal)]
+        return replace(nominal, **dict(zip(names, self.values.tolist(), strict=True)))
 
     @property
     def label(self) -> str:
-        """Whether the constants are still those on paper."""
+        """Name the kind, and whether the constants are still those on paper."""
         nominal = astuple(self.equations.nominal)
         same = np.allclose(self.values.numpy(), nominal, rtol=1e-6, atol=0)
         return "physics twin, nominal" if same else "physics twin, fitted"
@@ -146,10 +138,7 @@ class PhysicsTwin(Twin):
         return self.with_constants(replace(constants, **moved))
 
     def reprogrammed(self, system: Described, **programme: int) -> "PhysicsTwin":
-        """The twin of the same device programmed otherwise, with the same constants.
-
-        ``programme`` is what the equations are to be told, as in ``replays=10``.
-        """
+        """Make the twin of the same device programmed otherwise, as in ``replays=10``."""
         equations = replace(self.equations, **programme)
         twin = PhysicsTwin(system, equations, self.constants)
         twin.noise.copy_(self.noise)
@@ -170,14 +159,9 @@ class PhysicsFit:
         A new twin; the one that was given is unchanged.
     constants, errors, nominal : dict
         Of each fitted constant its value, standard error and value on paper. The errors allow
-        for residuals that go together within a shot; that the equations lack some physics, they
-        cannot know.
+        for residuals that go together within a shot, but not for physics missing in the equations.
     nmse_before, nmse : float
         On the shots of the fit.
-    evaluations : int
-        Forward passes of the model over these shots.
-    fault : str
-        Why the fit failed, or an empty string.
     """
 
     twin: PhysicsTwin
@@ -187,9 +171,11 @@ class PhysicsFit:
     nmse_before: float
     nmse: float
     shots: int
-    evaluations: int
-    seconds: float
-    fault: str
+
+    @property
+    def fault(self) -> str:
+        """Why the fit failed, or an empty string."""
+        return self.twin.fault
 
     def __str__(self) -> str:
         rows = [
@@ -202,40 +188,25 @@ class PhysicsFit:
 
 
 def fit_physics(twin: PhysicsTwin, dataset: xr.Dataset, *, shots: int = 200) -> PhysicsFit:
-    """Fit the free constants of a twin's equations to collected shots, by least squares.
+    """Fit the free constants of a twin's equations by least squares.
 
-    Starts at the twin's own constants. Needs forward passes of the model alone.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        Of `characterize.collect`; its training shots are used.
-    shots : int
-        How many of them, at most.
-
-    Raises
-    ------
-    TwinError
-        The data are of another system.
-    DataError
-        There are no training shots.
+    Starts at the twin's own constants, and uses up to ``shots`` training shots of a data set of
+    `characterize.collect`. Needs forward passes of the model alone.
     """
     twin.check_data(dataset)
-    began = time.perf_counter()
-    given = characterize.shots(dataset, "train").rows(slice(0, whole("shots", shots, 1)))
+    given = characterize.shots(dataset, "train").first(whole("shots", shots, 1))
     twin.check_moving(given.y)
     x, theta = given.x.double(), given.theta.double()
     measured = given.y.double().mean(0)
     equations, free = twin.equations, twin.equations.free
     paper = {name: float(getattr(equations.nominal, name)) for name in free}
     scale = measured.std()
-    passes = 0
+
+    def absolute(relative: NDArray[np.float64]) -> dict[str, float]:
+        return {name: paper[name] * float(r) for name, r in zip(free, relative, strict=True)}
 
     def solved(relative: NDArray[np.float64]) -> Tensor:
-        nonlocal passes
-        passes += 1
-        changed = {name: paper[name] * float(r) for name, r in zip(free, relative, strict=True)}
-        constants = replace(twin.constants, **changed)
+        constants = replace(twin.constants, **absolute(relative))
         return torch.as_tensor(equations(x, theta, constants, twin.output_dim))
 
     def residuals(relative: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -245,7 +216,7 @@ def fit_physics(twin: PhysicsTwin, dataset: xr.Dataset, *, shots: int = 200) -> 
     start = np.array([getattr(twin.constants, name) / paper[name] for name in free])
     inside = np.clip(start, 1.01 * BAND[0], 0.99 * BAND[1])
     found = least_squares(residuals, inside, bounds=BAND, diff_step=FINITE_STEP)
-    values = {name: paper[name] * float(r) for name, r in zip(free, found.x, strict=True)}
+    values = absolute(found.x)
     error = _cluster_errors(found.jac, found.fun, len(given))
     fitted = PhysicsTwin(twin.signature, equations, replace(twin.constants, **values))
     modelled = solved(found.x)
@@ -255,14 +226,11 @@ def fit_physics(twin: PhysicsTwin, dataset: xr.Dataset, *, shots: int = 200) -> 
     return PhysicsFit(
         twin=fitted,
         constants=values,
-        errors={name: paper[name] * float(e) for name, e in zip(free, error, strict=True)},
+        errors=absolute(error),
         nominal=paper,
         nmse_before=characterize.nmse(solved(start), measured),
         nmse=nmse,
         shots=len(given),
-        evaluations=passes,
-        seconds=time.perf_counter() - began,
-        fault=fitted.fault,
     )
 
 
@@ -323,7 +291,7 @@ def refined(shots: Sequence[tuple[PhysicsTwin, Tensor, Tensor, Tensor]], stay: f
 def _cluster_errors(
     jacobian: NDArray[np.float64], residual: NDArray[np.float64], shots: int
 ) -> NDArray[np.float64]:
-    """Standard errors when residuals of one shot go together (the sandwich estimator).
+    """Compute standard errors when residuals of one shot go together (the sandwich estimator).
 
     Source: K.-Y. Liang, S. L. Zeger, Biometrika 73, 13 (1986).
     """
@@ -336,7 +304,6 @@ def _cluster_errors(
 
 
 def _fault(free: tuple[str, ...], found: Any, error: NDArray[np.float64], nmse: float) -> str:
-    """What is wrong with a fit, in words; an empty string if nothing is."""
     if found.status < 1:
         return "the fit did not converge; start from better constants or give it more shots"
     low, high = 1.02 * BAND[0], 0.98 * BAND[1]
@@ -345,7 +312,7 @@ def _fault(free: tuple[str, ...], found: Any, error: NDArray[np.float64], nmse: 
         return f"{', '.join(stuck)} left the plausible band; are these the device's equations?"
     vague = [name for name, e in zip(free, error, strict=True) if e > 1]
     if vague:
-        return f"the data do not tell {', '.join(vague)}; collect stronger or slower drives"
+        return f"the data do not determine {', '.join(vague)}; collect stronger or slower drives"
     if not nmse < FAILED:
         return f"NMSE {nmse:.2g} on its own data: these are not the device's equations"
     return ""

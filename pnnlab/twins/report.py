@@ -1,28 +1,180 @@
-"""The report on a twin: its error against the noise, its gradients, its gap with depth."""
+"""How good a twin is: its error against the noise, its gradients, its gap with depth."""
 
 import math
 from dataclasses import dataclass, field
 
 import torch
 import xarray as xr
-from torch import Tensor
+from torch import Tensor, nn
 
 from pnnlab import characterize
 from pnnlab.characterize import MeasuredShots
-from pnnlab.plain import whole
-from pnnlab.protocols import PhysicalSystem
-from pnnlab.twins.agreement import DepthGap, GradientAgreement, gap_by_depth, gradient_agreement
+from pnnlab.errors import RangeError, TwinError
+from pnnlab.physical_system import PhysicalSystem, still
+from pnnlab.plain import seeded, whole
+from pnnlab.twins.physics import FAILED
 from pnnlab.twins.twin import Twin, predict
 
 CEILING = 2.0  # times the noise ceiling: the twin's own error is no larger than the noise
 INVISIBLE = 1e-4  # NMSE that counts as perfect where there is no noise to compare with
-FAILED = 0.5  # NMSE above which half of what the outputs do goes unexplained
 ASTRAY = 0.5  # cosine, relative to its ceiling, below which gradients lead over 60° astray
+POINTS = 64  # working points at which a report compares gradients
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientAgreement:
+    r"""A twin's vector-Jacobian products beside finite differences taken on the device.
+
+    At working points :math:`p = (x, \theta)`, along random signs :math:`d` and projected on random
+    signs :math:`v`, the device's :math:`v^T (f(p + h d) - f(p - h d)) / 2h` should equal the
+    twin's :math:`(J^T v)^T d`.
+
+    Attributes
+    ----------
+    cosine : float
+        Between all of the device's products and all of the twin's: 1 if the Jacobians are
+        proportional.
+    ceiling : float
+        What a perfect twin would reach, given the noise of the finite differences.
+    relative_error : float
+        Rms difference over the device's rms, both without the noise's share; 0 is perfect.
+    device, twin : Tensor, (points, directions * cotangents)
+        The products.
+    device_passes : int
+        What it cost.
+    """
+
+    cosine: float
+    ceiling: float
+    relative_error: float
+    device: Tensor = field(repr=False, compare=False)
+    twin: Tensor = field(repr=False, compare=False)
+    device_passes: int
+
+
+def gradient_agreement(
+    system: PhysicalSystem,
+    twin: nn.Module,
+    x: Tensor,
+    theta: Tensor,
+    *,
+    directions: int = 4,
+    cotangents: int = 16,
+    step: float = 0.02,
+    repeats: int = 8,
+    seed: int = 0,
+) -> GradientAgreement:
+    """Compare gradients at working points, moved inside the range by ``step``.
+
+    Costs ``2 * directions * repeats * len(x)`` device passes.
+
+    Parameters
+    ----------
+    x : Tensor, (points, input_dim), in [0, 1]
+    theta : Tensor, (param_dim,) or (points, param_dim), in [0, 1]
+    directions, cotangents : int
+        Random directions in the inputs and parameters, and random signs in the outputs for each.
+    step : float
+        How far the device's inputs and parameters move either way.
+    repeats : int
+        Shots averaged at each end, at least two: the noise is taken from them.
+    """
+    repeats = whole("repeats", repeats)
+    if not 0 < step < 0.5 or repeats < 2:
+        raise RangeError(
+            f"step is {step} and repeats {repeats}; take 0 < step < 0.5, repeats >= 2."
+        )
+    directions = whole("directions", directions, 1)
+    cotangents = whole("cotangents", cotangents, 1)
+    before = system.passes
+    generator = seeded(seed)
+    x = x.clamp(step, 1 - step)
+    theta = theta.expand(len(x), -1).clamp(step, 1 - step)
+    points = x.clone().requires_grad_(), theta.clone().requires_grad_()
+    device, modelled, noise = [], [], []
+    for _ in range(directions):
+        dx, dtheta = _signs(x.shape, generator), _signs(theta.shape, generator)
+        slope = characterize.central_difference(
+            system, x, theta, dx, dtheta, step=step, repeats=repeats
+        )
+        # Through random signs v, independent errors of the outputs add up in variance.
+        noise.append(slope.var(0).sum(1).mean() / repeats)
+        for _ in range(cotangents):
+            v = _signs((len(x), system.output_dim), generator)
+            device.append((slope.mean(0) * v).sum(1))
+            by_x, by_theta = torch.autograd.grad(twin(*points), points, v)
+            modelled.append(((by_x * dx).sum(1) + (by_theta * dtheta).sum(1)).double())
+    a, b = torch.stack(device, 1), torch.stack(modelled, 1)
+    variance = float(torch.stack(noise).mean())
+    power = float(a.square().mean())
+    signal = max(power - variance, 0.0)
+    gap = max(float((a - b).square().mean()) - variance, 0.0)
+    norm = math.sqrt(power * float(b.square().mean()))
+    return GradientAgreement(
+        cosine=float((a * b).mean()) / norm if norm else math.nan,
+        ceiling=math.sqrt(signal / power) if power else math.nan,
+        relative_error=math.sqrt(gap / signal) if signal else math.nan,
+        device=a,
+        twin=b,
+        device_passes=system.passes - before,
+    )
+
+
+def _signs(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    return 2.0 * torch.randint(0, 2, shape, generator=generator) - 1
+
+
+@dataclass(frozen=True)
+class DepthGap:
+    """NMSE of a chain of equal layers, by number of layers."""
+
+    free: tuple[float, ...]
+    """The twin fed with its own outputs: in silico."""
+    local: tuple[float, ...]
+    """The twin at the inputs that the device really had: physics-aware."""
+    noise: tuple[float, ...]
+    """The device against itself, run again: no twin can do better than half of it."""
+    device_passes: int
+
+
+def gap_by_depth(
+    system: PhysicalSystem, twin: Twin, shots: MeasuredShots, *, depth: int = 5, inputs: int = 256
+) -> DepthGap:
+    """Chain ``depth`` layers and measure how device and twin drift apart.
+
+    Layer n has the parameters of the n-th of ``shots``. Between layers each element is centred
+    at 1/2, and all are scaled to an rms standard deviation of 1/4, as measured on the device.
+    Raises `TwinError` unless there are as many outputs as inputs.
+    """
+    if system.output_dim != system.input_dim:
+        raise TwinError(
+            f"{system.name} has {system.input_dim} inputs and {system.output_dim} outputs, so it "
+            "cannot be chained; use the report of a programme with as many of both."
+        )
+    before = system.passes
+    device = again = model = shots.x[: whole("inputs", inputs)]
+    gaps = []
+    for theta in shots.theta[: whole("depth", depth)]:
+        y, local = system(device, theta), predict(twin, device, theta)
+        free, repeat = predict(twin, model, theta), system(again, theta)
+        gaps.append([characterize.nmse(other, y) for other in (free, local, repeat)])
+        # One scale for all elements: those that carry nothing must not send their noise onward.
+        mean, deviation = y.double().mean(0), y.double().var(0).mean().sqrt()
+        factor = 0.0 if bool(still(y).all()) else 0.25 / deviation
+        device, again, model = (
+            (0.5 + factor * (h - mean)).clamp(0, 1).to(y) for h in (y, repeat, free)
+        )
+    return DepthGap(
+        free=tuple(free for free, _, _ in gaps),
+        local=tuple(local for _, local, _ in gaps),
+        noise=tuple(noise for _, _, noise in gaps),
+        device_passes=system.passes - before,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class TwinReport:
-    """What a twin is worth.
+    """How good a twin is.
 
     Attributes
     ----------
@@ -34,7 +186,7 @@ class TwinReport:
         The `noise_ceiling` of these shots; NaN if they were not repeated.
     verdict : str
         ``"at the noise ceiling"``: NMSE up to twice the ceiling, or 1e-4, so that the twin's own
-        error is no larger than the device's noise. ``"failed: ..."``: the fit said so, NMSE is
+        error is no larger than the device's noise. ``"failed: ..."``: the fit failed, NMSE is
         above 0.5, or the cosine of the gradients is below half of its ceiling. ``"usable"``:
         anything between.
     gradient : GradientAgreement
@@ -43,12 +195,11 @@ class TwinReport:
     held : MeasuredShots
         The held-out shots, with all of their repeats.
     modelled : Tensor, (shots, outputs)
-        What the twin says to them.
+        The twin's answers to them.
     """
 
     system: str
     twin: str
-    shots: int
     nmse: float
     ceiling: float
     verdict: str
@@ -56,6 +207,11 @@ class TwinReport:
     gap: DepthGap | None
     held: MeasuredShots = field(repr=False, compare=False)
     modelled: Tensor = field(repr=False, compare=False)
+
+    @property
+    def shots(self) -> int:
+        """Number of held-out shots."""
+        return len(self.held)
 
     @property
     def device(self) -> Tensor:
@@ -66,14 +222,9 @@ class TwinReport:
     def noise(self) -> Tensor:
         """Standard deviation of one read-out, (outputs,), rms over the shots; NaN if unknown."""
         y = self.held.y.double()
-        if len(y) < 2:  # a single repeat tells nothing about noise
+        if len(y) < 2:  # no noise can be taken from a single repeat
             return torch.full_like(y[0, 0], math.nan)
         return y.var(0).mean(0).sqrt()
-
-    @property
-    def ratio(self) -> float:
-        """NMSE over the noise ceiling."""
-        return self.nmse / self.ceiling if self.ceiling else math.inf
 
     @property
     def device_passes(self) -> int:
@@ -81,12 +232,12 @@ class TwinReport:
         return self.gradient.device_passes + (self.gap.device_passes if self.gap else 0)
 
     def __str__(self) -> str:
-        gradient = self.gradient
+        gradient, ratio = self.gradient, self.nmse / self.ceiling if self.ceiling else math.inf
         lines = [
             f"{self.twin} of {self.system}: {self.verdict}",
             (
                 f"  error (NMSE, {self.shots} held-out shots)  {self.nmse:.4g}"
-                f"   noise ceiling {self.ceiling:.4g}   ratio {self.ratio:.3g}"
+                f"   noise ceiling {self.ceiling:.4g}   ratio {ratio:.3g}"
             ),
             (
                 f"  gradient cosine with the device         {gradient.cosine:.3f}"
@@ -109,24 +260,10 @@ class TwinReport:
 def report(
     system: PhysicalSystem, twin: Twin, dataset: xr.Dataset, *, depth: int = 5, seed: int = 0
 ) -> TwinReport:
-    """Judge a twin on the test shots of a data set and on the device itself.
+    """Evaluate a twin on the test shots of a data set of `collect`, and on the device itself.
 
-    Parameters
-    ----------
-    system : PhysicalSystem
-        The device; it is driven for gradients and for the gap with depth.
-    twin : PhysicsTwin or NeuralTwin
-    dataset : Dataset
-        Of `characterize.collect`.
-    depth : int
-        Layers of the longest chain.
-
-    Raises
-    ------
-    TwinError
-        Twin, system and data do not belong together.
-    DataError
-        There are no test shots.
+    The device is driven for the gradients and for the gap with depth, of up to ``depth`` layers.
+    Raises `TwinError` if twin, system and data do not belong together.
     """
     depth = whole("depth", depth)
     twin.check_system(system)
@@ -135,12 +272,11 @@ def report(
     modelled = predict(twin, held.x, held.theta)
     error = characterize.nmse(modelled.expand_as(held.y), held.y)
     ceiling = characterize.noise_ceiling(held.y)
-    gradient = gradient_agreement(system, twin, held, seed=seed)
+    gradient = gradient_agreement(system, twin, held.x[:POINTS], held.theta[:POINTS], seed=seed)
     chained = system.input_dim == system.output_dim
     return TwinReport(
         system=system.name,
         twin=twin.label,
-        shots=len(held),
         nmse=error,
         ceiling=ceiling,
         verdict=_verdict(twin.fault, error, ceiling, gradient),

@@ -11,58 +11,57 @@ from pnnlab.errors import TwinError
 from pnnlab.storage import UnreadableError, read_tensors, user_path, write_tensors
 from pnnlab.twins.equations import (
     CircuitEquations,
+    Forces,
     OscillatorEquations,
     PlateEquations,
     SHGEquations,
 )
-from pnnlab.twins.forces import Forces
-from pnnlab.twins.neural import Architecture, Mlp, NeuralTwin, Temporal
+from pnnlab.twins.neural import Mlp, NeuralTwin, Temporal
 from pnnlab.twins.physics import Equations, PhysicsTwin
-from pnnlab.twins.twin import Described, Signature
+from pnnlab.twins.twin import Described, Recipe, Signature
 
 VERSION = 1
-_RECIPES: dict[str, type[Equations | Architecture]] = {
-    recipe.__name__: recipe
-    for recipe in (
-        *(CircuitEquations, OscillatorEquations, PlateEquations, SHGEquations),
-        *(Forces, Mlp, Temporal),
-    )
-}
+MALFORMED = (RuntimeError, LookupError, TypeError, ValueError, AttributeError)
+"""Raised by data of another form; a `TwinError` is a ``ValueError``."""
+_PENDULA = OscillatorEquations, Forces
+_KINDS = CircuitEquations, PlateEquations, SHGEquations, Mlp, Temporal, *_PENDULA
+_RECIPES: dict[str, type[Any]] = {kind.__name__: kind for kind in _KINDS}
 
 
 def save(twin: PhysicsTwin | NeuralTwin, path: Path | str) -> Path:
-    """Write a twin, or leave what was there before.
+    """Write a twin; after a `TwinError` what was there before is still there.
 
     A twin with equations or an architecture of one's own is read by ``load(path, recipe=...)``.
-
-    Raises
-    ------
-    TwinError
-        The file cannot be written, or what was written cannot be read again.
     """
     path = user_path(path)
     recipe = twin.equations if isinstance(twin, PhysicsTwin) else twin.architecture
     kind = type(recipe)
-    ours = kind in _RECIPES.values()
+    own = None if kind in _KINDS else kind
+
+    def check(content: Any) -> None:
+        again = _built(content, own)
+        if own is not None:
+            _compare(twin, again)
+
     try:
         content = {
             "pnnlab_twin": VERSION,
             "signature": asdict(twin.signature),
             # Only the classes of pnnlab are called by a name without a point.
-            "recipe": kind.__name__ if ours else f"{kind.__module__}.{kind.__qualname__}",
+            "recipe": f"{kind.__module__}.{kind.__qualname__}" if own else kind.__name__,
             # Not asdict, which would take apart what the recipe could not be made of again.
             "recipe_fields": {field.name: getattr(recipe, field.name) for field in fields(recipe)},
             "fault": twin.fault,
             "state": twin.state_dict(),
         }
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_tensors(path, content, "twin", check=lambda again: _compare(twin, again))
+        write_tensors(path, content, "twin", check=check)
     except OSError as error:
         raise TwinError(
             f"{path} cannot be written ({error}); the twin is still in memory: free some space, "
             "or save it to another folder."
         ) from error
-    except (UnreadableError, *_MALFORMED) as error:
+    except (UnreadableError, *MALFORMED) as error:
         raise TwinError(
             f"{path} is not written, for nobody could read the twin again: {error}. Make its "
             "equations or architecture a dataclass whose fields, numbers and text, are all that it "
@@ -72,16 +71,12 @@ def save(twin: PhysicsTwin | NeuralTwin, path: Path | str) -> Path:
 
 
 def load(
-    path: Path | str,
-    system: Described | None = None,
-    *,
-    recipe: type[Equations | Architecture] | None = None,
+    path: Path | str, system: Described | None = None, *, recipe: type[Recipe] | None = None
 ) -> PhysicsTwin | NeuralTwin:
     """Read a twin that `save` wrote, on whatever kind of machine, into the memory of the CPU.
 
     Parameters
     ----------
-    path : path
     system : PhysicalSystem, optional
         The system it is to stand for.
     recipe : type, optional
@@ -100,7 +95,7 @@ def load(
         raise TwinError(f"{path} cannot be read: {error}") from error
     except FileNotFoundError as error:
         raise TwinError(f"there is no {path}; fit a twin, and save it there.") from error
-    except (OSError, *_MALFORMED) as error:
+    except (OSError, *MALFORMED) as error:
         raise TwinError(
             f"{path} holds no twin that this version can read ({error}); fit the twin anew."
         ) from error
@@ -109,18 +104,14 @@ def load(
     return twin
 
 
-_MALFORMED = (RuntimeError, LookupError, TypeError, ValueError, AttributeError)
-"""Raised by data of another form; a `TwinError` is a ``ValueError``."""
-
-
-def _built(content: Any, own: type[Equations | Architecture] | None) -> PhysicsTwin | NeuralTwin:
+def _built(content: Any, own: type[Recipe] | None) -> PhysicsTwin | NeuralTwin:
     if content["pnnlab_twin"] != VERSION:
         raise ValueError(f"its format is {content['pnnlab_twin']}, not {VERSION}")
     signature, name = Signature(**content["signature"]), content["recipe"]
     kind = _RECIPES.get(name, own)
     # A notebook's class is in a module of another name once it has moved to a file.
     if (
-        not (isinstance(kind, type) and issubclass(kind, Equations | Architecture))
+        not (isinstance(kind, type) and issubclass(kind, Recipe))
         or kind.__name__ != name.rpartition(".")[2]
         or own not in (None, kind)
     ):
@@ -128,8 +119,8 @@ def _built(content: Any, own: type[Equations | Architecture] | None) -> PhysicsT
         raise TwinError(
             f"the twin was made with {name}; {'leave recipe out' if name in _RECIPES else advice}."
         )
-    recipe = kind(**content["recipe_fields"])
-    twin = (
+    recipe: Any = kind(**content["recipe_fields"])
+    twin: PhysicsTwin | NeuralTwin = (
         PhysicsTwin(signature, recipe)
         if isinstance(recipe, Equations)
         else NeuralTwin(signature, recipe)
@@ -139,13 +130,8 @@ def _built(content: Any, own: type[Equations | Architecture] | None) -> PhysicsT
     return twin.requires_grad_(False)
 
 
-def _compare(twin: PhysicsTwin | NeuralTwin, content: Any) -> None:
+def _compare(twin: PhysicsTwin | NeuralTwin, again: PhysicsTwin | NeuralTwin) -> None:
     """Refuse a twin whose fields do not hold all that its answers depend on."""
-    recipe = twin.equations if isinstance(twin, PhysicsTwin) else twin.architecture
-    own = None if type(recipe) in _RECIPES.values() else type(recipe)
-    again = _built(content, own)
-    if own is None:
-        return
     x, theta = torch.full((1, twin.input_dim), 0.3), torch.full((twin.param_dim,), 0.6)
     given = copy.deepcopy(twin).cpu().eval()
     with torch.no_grad():

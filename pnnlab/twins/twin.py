@@ -1,40 +1,18 @@
-"""What every twin is: a differentiable model that knows whose model it is."""
+"""The base of every twin: a differentiable model with the signature of its system."""
 
 import warnings
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Protocol, TypeVar, final
+from dataclasses import astuple, dataclass
+from typing import TypeAlias, final
 
 import torch
 import xarray as xr
 from torch import Tensor, nn
 
 from pnnlab.errors import DataError, TwinError
+from pnnlab.physical_system import PhysicalSystem, still, still_outputs
 from pnnlab.plain import make_plain, whole
-from pnnlab.protocols import still, still_outputs
 from pnnlab.systems import multiplex
-
-Kept = TypeVar("Kept", bound=nn.Module)
-
-
-class Described(Protocol):
-    """What a twin needs to know of its system; every `PhysicalSystem` says it."""
-
-    @property
-    def name(self) -> str:
-        """The word for it in reports."""
-
-    @property
-    def input_dim(self) -> int:
-        """Length of x."""
-
-    @property
-    def param_dim(self) -> int:
-        """Length of theta."""
-
-    @property
-    def output_dim(self) -> int:
-        """Length of y."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +28,23 @@ class Signature:
         make_plain(self)
 
     @classmethod
-    def of(cls, system: Described) -> "Signature":
-        """The signature of a system."""
+    def of(cls, system: "Described") -> "Signature":
+        """Note the signature of a system."""
         return cls(system.name, system.input_dim, system.param_dim, system.output_dim)
 
     def __str__(self) -> str:
         return f"{self.name} ({self.input_dim} + {self.param_dim} → {self.output_dim})"
+
+
+Described: TypeAlias = PhysicalSystem | Signature
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a twin is made by: a frozen dataclass of numbers and text that is saved with it."""
+
+    def __post_init__(self) -> None:
+        make_plain(self)
 
 
 class Twin(nn.Module, ABC):
@@ -160,13 +149,13 @@ class Twin(nn.Module, ABC):
     @final
     def check_data(self, dataset: xr.Dataset) -> None:
         """Raise `TwinError` unless ``dataset`` was measured on this twin's system."""
-        names = ("system", "input_dim", "param_dim", "output_dim")
-        told = [dataset.attrs.get(name) for name in names]
-        ours = self.signature
-        if told != [ours.name, ours.input_dim, ours.param_dim, ours.output_dim]:
+        keys = ("system", "input_dim", "param_dim", "output_dim")
+        theirs = tuple(dataset.attrs.get(key) for key in keys)
+        if theirs != astuple(self.signature):
+            name, inputs, parameters, outputs = theirs
             raise TwinError(
-                f"this is the twin of {ours}, and the data are of "
-                f"{told[0]} ({told[1]} + {told[2]} → {told[3]}): collect some from its own system."
+                f"this is the twin of {self.signature}, and the data are of {name} ({inputs} + "
+                f"{parameters} → {outputs}): collect some from its own system."
             )
 
     @final
@@ -179,14 +168,14 @@ class Twin(nn.Module, ABC):
             None of them moves.
         """
         found = still(y.flatten(0, 1)).nonzero().flatten().tolist()
+        name = self.signature.name
         if len(found) == y.shape[2]:
             raise DataError(
-                f"no output of {self.signature.name} moves in these {y.shape[1]} shots, so there "
-                "is nothing to fit: see that it is driven and read out, and collect anew."
+                f"no output of {name} moves in these {y.shape[1]} shots, so there is nothing to "
+                "fit: see that it is driven and read out, and collect anew."
             )
         if found:
-            said = f"{self.signature.name}: {still_outputs(found)}"
-            warnings.warn(said, RuntimeWarning, stacklevel=3)
+            warnings.warn(f"{name}: {still_outputs(found)}", RuntimeWarning, stacklevel=3)
 
 
 def noisy(mean: Tensor, deviation: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -197,11 +186,12 @@ def noisy(mean: Tensor, deviation: Tensor, generator: torch.Generator | None) ->
 
 def check_replays(system: Described, replays: int) -> None:
     """Raise `TwinError` unless ``system`` can be a device that replays its input so often."""
-    if replays < 1 or system.param_dim != multiplex.param_dim(system.input_dim, replays):
+    parameters = multiplex.param_dim(system.input_dim, replays)
+    if replays < 1 or system.param_dim != parameters:
         raise TwinError(
-            f"{replays} replays of {system.input_dim} samples have "
-            f"{multiplex.param_dim(system.input_dim, replays)} parameters, but {system.name} has "
-            f"{system.param_dim}: give the number of replays that it is programmed with."
+            f"{replays} replays of {system.input_dim} samples have {parameters} parameters, but "
+            f"{system.name} has {system.param_dim}: give the number of replays that it is "
+            "programmed with."
         )
 
 

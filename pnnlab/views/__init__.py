@@ -1,15 +1,14 @@
-"""What is seen: widgets for notebooks, each with a still form for paper.
+"""Widgets for notebooks, each with a still form for paper.
 
-A view observes a model and changes it only through the commands a user gave.
+A view observes a model and changes it only by the commands of a user.
 """
 
 from pnnlab.views.comparison import Comparison
 from pnnlab.views.confusion_view import ConfusionView
 from pnnlab.views.dashboard import TrainingDashboard, watch
-from pnnlab.views.lineplot import Line, Panel
 from pnnlab.views.panel import DevicePanel
 from pnnlab.views.pastruns import PastRuns
-from pnnlab.views.plotgrid import PlotGrid
+from pnnlab.views.plotgrid import Line, Panel, PlotGrid
 from pnnlab.views.style import Picture, use_style
 
 __all__ = [

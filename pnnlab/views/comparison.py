@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from html import escape
 from pathlib import Path
@@ -13,42 +13,114 @@ import numpy as np
 
 from pnnlab.background import Session
 from pnnlab.errors import RunError
-from pnnlab.runs import Run
-from pnnlab.training import CLASSIFICATION, Record
+from pnnlab.runs import Run, read_journal, read_run
+from pnnlab.storage import user_path
+from pnnlab.training import CLASSIFICATION, Curves, History, Labels, Record
 from pnnlab.views.controls import OneOf
-from pnnlab.views.dashboard.board import TITLES
-from pnnlab.views.dashboard.panels import metric_label, metric_range
-from pnnlab.views.lineplot import Line, Panel
-from pnnlab.views.parts import RefreshLoop, button, count, discard, duration, style_sheet
-from pnnlab.views.past import Kept, Past, Watched
-from pnnlab.views.plotgrid import PlotGrid, still
-from pnnlab.views.style import Picture
-from pnnlab.views.table import Column, Look, Table, TableRow, look
+from pnnlab.views.dashboard import TITLES
+from pnnlab.views.parts import (
+    RefreshLoop,
+    View,
+    alert,
+    bar,
+    button,
+    count,
+    discard,
+    duration,
+    style_sheet,
+)
+from pnnlab.views.plotgrid import Line, Panel, PlotGrid, still
+from pnnlab.views.style import LineStyle, Picture, line_style
+from pnnlab.views.table import Cell, Table, table_row
+from pnnlab.views.training_panels import TrainingRecord, metric_label, metric_range
 
 Against: TypeAlias = Literal["steps", "passes", "time"]
 Source: TypeAlias = Session | Run | str | Path | Sequence[Record]
 
-AXES: Mapping[Against, str] = {
-    "steps": "step",
-    "passes": "device passes",
-    "time": "training time",
+AXES: Mapping[Against, tuple[str, str, str]] = {  # button, label of the axis, field of a record
+    "steps": ("steps", "step", "step"),
+    "passes": ("device passes", "device passes", "device_passes"),
+    "time": ("time", "training time", "seconds"),
 }
 INTERVAL = 0.5  # seconds between two updates
-PATIENCE = 60.0  # seconds that a journal may stand still before it is no longer looked at
-COLUMNS = (
-    Column(name="Training"),
-    Column(name="State"),
-    Column(name="Step", numeric=True),
-    Column(name="On device", numeric=True),
-    Column(name="best", numeric=True),
-    Column(name="On twin", numeric=True),
-    Column(name="Device passes", numeric=True),
-    Column(name="Training time", numeric=True),
-)
+PATIENCE = 60.0  # seconds that a journal may stand still before it is no longer read
+NUMERIC = ("Step", "On device", "best", "On twin", "Device passes", "Training time")
+COLUMNS = {"Training": False, "State": False} | dict.fromkeys(NUMERIC, True)
+
+
+class Recorded:
+    """A training that is over, or runs elsewhere: the records of it, in bounded memory."""
+
+    labels: Labels = CLASSIFICATION.labels
+    latest: Record | None = None
+
+    def __init__(self, records: Iterable[Record] = ()) -> None:
+        self._history = History()
+        self._add(records)
+
+    @property
+    def evaluations(self) -> tuple[Record, ...]:
+        """Records that hold an evaluation, oldest first; thinned, but never the latest."""
+        return tuple(self._history.evaluations)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the training has come to its end."""
+        return self.latest is not None and self.latest.step >= self.latest.steps
+
+    def curves(self) -> Curves:
+        """Loss, batch metric and clamping over the steps."""
+        return self._history.curves()
+
+    def _add(self, records: Iterable[Record]) -> None:
+        for record in records:
+            self._history.add(record)
+            self.latest = record
 
 
 @final
-class Comparison:
+class RecordedRun(Recorded):
+    """A run folder, read as far as its journal goes; `read` again for what came since.
+
+    Raises
+    ------
+    RunError
+        There is no run in ``folder``, or its journal cannot be read.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        super().__init__()
+        self.folder = user_path(folder)
+        self._reading = threading.Lock()
+        self.info = read_run(self.folder)
+        self.labels = self.info.labels
+        self.read()
+
+    def read(self) -> bool:
+        """Read what was written since, and return whether there was anything.
+
+        Raises
+        ------
+        RunError
+            The journal can no longer be read.
+        """
+        with self._reading:
+            latest = self.latest
+            if latest is None:
+                new = read_journal(self.folder)
+            else:
+                new = read_journal(self.folder, latest.step - 1)
+                if not new or new[0] != latest:  # resumed: these steps were taken anew
+                    anew = Recorded(read_journal(self.folder))
+                    self._history, self.latest = anew._history, anew.latest
+                    return True
+                del new[0]
+            self._add(new)
+            return bool(new)
+
+
+@final
+class Comparison(View):
     """Metric and loss on the device of several trainings, over steps, device passes or time.
 
     Sessions are followed while they run, and run folders while they grow, also from another
@@ -57,14 +129,13 @@ class Comparison:
     Parameters
     ----------
     runs : mapping of str to Session, Run, path or sequence of Record
-        What each is called, and where it is found: a path is that of a run folder.
+        A name and a source for each: a path is that of a run folder.
     against : {"steps", "passes", "time"}
         The axis to begin with.
 
     Attributes
     ----------
     widget : ipywidgets.VBox
-    against : OneOf
     table : Table
         Its chosen rows are drawn.
 
@@ -74,27 +145,28 @@ class Comparison:
         There is nothing to compare, or no run where a path leads.
     """
 
+    alt_text = "Comparison of trainings"
+
     def __init__(self, runs: Mapping[str, Source], *, against: Against = "steps") -> None:
         if not runs:
             raise RunError("there is nothing to compare: give at least one session or run folder.")
-        self.trainings = {name: watched(source) for name, source in runs.items()}
+        self.trainings = {name: recorded(source) for name, source in runs.items()}
         self._sessions = [run for run in self.trainings.values() if isinstance(run, Session)]
-        self._kept = [run for run in self.trainings.values() if isinstance(run, Kept)]
+        self._folders = [run for run in self.trainings.values() if isinstance(run, RecordedRun)]
         self._grew = time.monotonic()
         self._problem = ""
         self._lock = threading.Lock()
-        self._looks = {name: look(place) for place, name in enumerate(runs)}
-        axes = {"steps": "steps", "passes": "device passes", "time": "time"}
-        self.against = OneOf(axes, label="Against")
+        self._looks = {name: line_style(place) for place, name in enumerate(runs)}
+        names = {against: name for against, (name, _, _) in AXES.items()}
+        self.against = OneOf(names, label="Against")
         self.against.value = against
         self.again = button("Read again", "refresh", self.read)
-        self.table = Table(label="Trainings compared", choosing="Show", chosen=list(runs))
-        self._said = widgets.HTML()
+        self.table = Table("Trainings compared", COLUMNS, choosing="Show", chosen=list(runs))
+        self._message = widgets.HTML()
         self._grid = PlotGrid()
-        bar = widgets.HBox([self.against.widget, *([self.again] if self._kept else [])])
-        bar.add_class("pnn-bar")
+        controls = bar(self.against.widget, *([self.again] if self._folders else []))
         self.widget = widgets.VBox(
-            [style_sheet("dashboard"), bar, self._grid, self._said, self.table]
+            [style_sheet("view", "dashboard"), controls, self._grid, self._message, self.table]
         )
         self.widget.add_class("pnn-dashboard")
         self._refresh_loop = RefreshLoop(self.refresh, self._going, interval=INTERVAL)
@@ -105,28 +177,21 @@ class Comparison:
         if self._going():
             self._refresh_loop.wake()
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        bundle: dict[str, Any] = self.widget._repr_mimebundle_(**kwargs)
-        # The same words in every run; they stand in for the view where no widget can live.
-        return bundle | {"text/plain": "Comparison of trainings (alive in Jupyter)"}
-
     def figure(self) -> Picture:
         """What is shown now, as a still picture."""
         self.refresh()
-        panels = comparison_panels(self._shown(), self.against.value, self._looks)
-        return still(panels, f"{len(self.trainings)} trainings compared")
+        return still(self._panels(), f"{len(self.trainings)} trainings compared")
 
     def refresh(self) -> None:
         """Show the trainings as they are now. While any of them goes on this happens by itself."""
         with self._lock:
             self._read()
-            panels = comparison_panels(self._shown(), self.against.value, self._looks)
-            self._grid.show(panels)
-            self.table.show(COLUMNS, [self._row(name) for name in self.trainings])
-            self._said.value = self._words()
+            self._grid.show(self._panels())
+            self.table.rows = [self._row(name) for name in self.trainings]
+            self._message.value = self._html()
 
     def read(self) -> None:
-        """Look at the run folders again, and follow those that grow."""
+        """Read the run folders again, and follow those that grow."""
         self._grew = time.monotonic()
         self.refresh()
         self._refresh_loop.wake()
@@ -139,74 +204,62 @@ class Comparison:
         discard(self.widget)
 
     def _going(self) -> bool:
-        waiting = any(not run.whole for run in self._kept)
+        waiting = any(not run.finished for run in self._folders)
         growing = waiting and time.monotonic() - self._grew < PATIENCE
         return growing or any(session.active for session in self._sessions)
 
     def _read(self) -> None:
         self._problem = ""
-        for run in self._kept:
+        for run in self._folders:
             try:
-                if not run.whole and run.read():
+                if not run.finished and run.read():
                     self._grew = time.monotonic()
             except RunError as error:
                 self._problem = str(error)
 
-    def _shown(self) -> dict[str, Watched]:
+    def _shown(self) -> dict[str, Session | Recorded]:
         return {name: run for name, run in self.trainings.items() if name in self.table.chosen}
 
-    def _words(self) -> str:
-        alert = f'<div role="alert" class="pnn-error">{escape(self._problem)}</div>'
-        said = [alert] if self._problem else []
+    def _panels(self) -> list[Panel]:
+        return comparison_panels(self._shown(), self.against.value, self._looks)
+
+    def _html(self) -> str:
+        html = alert(self._problem) if self._problem else ""
         free = [name for name, run in self._shown().items() if not _passes(run)]
         if self.against.value == "passes" and free:
-            said.append(f"No device passes, and so not in these plots: {escape(', '.join(free))}.")
-        return "".join(said)
+            html += f"No device passes, and so not in these plots: {escape(', '.join(free))}."
+        return html
 
-    def _row(self, name: str) -> TableRow:
+    def _row(self, name: str) -> dict[str, Any]:
         run = self.trainings[name]
         latest, evaluated = run.latest, run.evaluations
-        last = evaluated[-1] if evaluated else None
-        best = max(
-            (r.device_metric for r in evaluated if r.device_metric is not None), default=None
+        metrics = [r.device_metric for r in evaluated if r.device_metric is not None]
+        on_device, on_twin = (
+            (evaluated[-1].device_metric, evaluated[-1].twin_metric) if evaluated else (None, None)
         )
-        on_device = last.device_metric if last else None
-        on_twin = last.twin_metric if last else None
-        step = latest.step if latest else 0
-        passes = latest.device_passes if latest else 0
-        seconds = latest.seconds if latest else 0.0
-        return TableRow(
-            key=name,
-            look=self._looks[name],
-            cells=[
-                (name, name),
-                (state := _state(run), state),
-                (f"{count(step)} of {count(latest.steps)}" if latest else "–", step),
-                (run.labels.text(on_device), on_device),
-                (run.labels.text(best), best),
-                (run.labels.text(on_twin), on_twin),
-                (count(passes) if passes else "–", passes or None),
-                (duration(seconds), round(seconds, 1)),
-            ],
-        )
+        step, seconds = (latest.step, latest.seconds) if latest else (0, 0.0)
+        best, passes, state = max(metrics, default=None), _passes(run), _state(run)
+        cells: list[Cell] = [
+            (name, name),
+            (state, state),
+            (f"{count(step)} of {count(latest.steps)}" if latest else "–", step),
+            *((run.labels.text(metric), metric) for metric in (on_device, best, on_twin)),
+            (count(passes) if passes else "–", passes or None),
+            (duration(seconds), round(seconds, 1)),
+        ]
+        return table_row(name, cells, self._looks[name])
 
 
-def watched(source: Source) -> Session | Kept | Past:
-    """What a view can watch of ``source``.
-
-    Raises
-    ------
-    RunError
-        There is no run where a path leads, or ``source`` is nothing of what is named.
-    """
+def recorded(source: Source) -> Session | Recorded:
+    """The records of ``source``, or the session itself."""
     if isinstance(source, Session):
         return source
     if isinstance(source, Run):
-        return Kept(source.folder)
+        return RecordedRun(source.folder)
     if isinstance(source, str | Path):
-        return Kept(source)
+        return RecordedRun(source)
     if all(isinstance(one, Record) for one in source):
-        return Past(source)
+        return Recorded(source)
     raise RunError(
         f"{type(source).__name__} cannot be compared: give a Session, a Run, the path of a run "
         "folder, or a list of Records."
@@ -214,15 +267,15 @@ def watched(source: Source) -> Session | Kept | Past:
 
 
 def comparison_panels(
-    trainings: Mapping[str, Watched], against: Against, looks: Mapping[str, Look]
+    trainings: Mapping[str, TrainingRecord], against: Against, line_styles: Mapping[str, LineStyle]
 ) -> list[Panel]:
-    """Metric and loss on the device, one line a training, over what ``against`` says."""
-    seen = [
+    """Metric and loss on the device, one line a training."""
+    drawn = [
         (name, run.evaluations)
         for name, run in trainings.items()
         if against != "passes" or _passes(run)
     ]
-    unit, scale = _unit(against, [record for _, records in seen for record in records])
+    unit, scale = _unit(against, [record for _, records in drawn for record in records])
 
     def lines(field: str, factor: float) -> list[Line]:
         return [
@@ -230,15 +283,15 @@ def comparison_panels(
                 label=name,
                 x=np.array([_cost(record, against) / scale for record in records], dtype=float),
                 y=np.array([getattr(record, field) for record in records], dtype=float) * factor,
-                color=looks[name].color,
-                dash=looks[name].dash,
+                color=line_styles[name].color,
+                dash=line_styles[name].dash,
                 markers=True,
             )
-            for name, records in seen
+            for name, records in drawn
         ]
 
-    x_label = AXES[against] + unit
-    most = max((_cost(record, against) for _, records in seen for record in records), default=0)
+    x_label = AXES[against][1] + unit
+    most = max((_cost(record, against) for _, records in drawn for record in records), default=0)
     x_range = (0.0, most / scale or 1.0)
     note = "no training is chosen" if not trainings else "shown at the first evaluation"
     kinds = {run.labels for run in trainings.values()} or {CLASSIFICATION.labels}
@@ -250,7 +303,7 @@ def comparison_panels(
         percent=all(kind.percent for kind in kinds),
     )
     metric = lines("device_metric", labels.factor)
-    values = [labels.factor * (r.device_metric or 0.0) for _, records in seen for r in records]
+    values = [labels.factor * (r.device_metric or 0.0) for _, records in drawn for r in records]
     return [
         Panel(
             title=f"{labels.metric.capitalize()} on the device",
@@ -274,8 +327,7 @@ def comparison_panels(
 
 
 def _cost(record: Record, against: Against) -> float:
-    costs = {"steps": record.step, "passes": record.device_passes, "time": record.seconds}
-    return costs[against]
+    return float(getattr(record, AXES[against][2]))
 
 
 def _unit(against: Against, records: Sequence[Record]) -> tuple[str, float]:
@@ -288,14 +340,13 @@ def _unit(against: Against, records: Sequence[Record]) -> tuple[str, float]:
     return (" (min)", 60.0) if longest < 3 * 3600 else (" (h)", 3600.0)
 
 
-def _passes(run: Watched) -> int:
+def _passes(run: TrainingRecord) -> int:
     return run.latest.device_passes if run.latest is not None else 0
 
 
-def _state(run: Session | Kept | Past) -> str:
+def _state(run: Session | Recorded) -> str:
     if isinstance(run, Session):
         return TITLES[run.status]
-    latest = run.latest
-    if latest is None:
+    if run.latest is None:
         return "Begun"
-    return "Finished" if latest.step >= latest.steps else "Unfinished"
+    return "Finished" if run.finished else "Unfinished"

@@ -27,7 +27,6 @@ class ConfusionView(anywidget.AnyWidget):
 
     Parameters
     ----------
-    confusion : Confusion
     x : Tensor, (n, features), in [0, 1]
         The examples that were named, in the same order.
     shape : (int, int), optional
@@ -78,13 +77,7 @@ class ConfusionView(anywidget.AnyWidget):
         return bundle
 
     def show(self, confusion: Confusion, x: Tensor, where: str | None = None) -> None:
-        """Show another matrix; the open cell stays open.
-
-        Raises
-        ------
-        ShapeError
-            ``x`` holds other examples than were named.
-        """
+        """Show another matrix, of the examples ``x``; the open cell stays open."""
         if len(x) != len(confusion.targets):
             raise ShapeError(
                 f"{len(confusion.targets)} examples were named and x holds {len(x)}; give those "
@@ -99,37 +92,50 @@ class ConfusionView(anywidget.AnyWidget):
             self._pick()
 
     def figure(self) -> Picture:
-        """The matrix as a still picture."""
-        return confusion_figure(self._confusion, self.title)
+        """The matrix as a still picture: counts, on the shade of their part of the row."""
+        size = len(self._confusion.classes)
+        part = self._confusion.matrix / np.maximum(self._confusion.matrix.sum(1, keepdims=True), 1)
+        with rc_context(dict(STYLE)):
+            side = 2.2 + 0.42 * size
+            figure = Figure(figsize=(side, side), layout="constrained")
+            axes = figure.subplots()
+            axes.imshow(part, cmap="Blues", vmin=0, vmax=1)
+            for (true, named), count in np.ndenumerate(self._confusion.matrix):
+                if count:
+                    ink = "#FFFFFF" if part[true, named] > 0.5 else "#222222"
+                    axes.text(named, true, str(count), ha="center", va="center", color=ink)
+            axes.set(title=self.title, xlabel="named class", ylabel="true class")
+            axes.set_xticks(range(size), self._confusion.classes)
+            axes.set_yticks(range(size), self._confusion.classes)
+            axes.grid(visible=False)
+        return Picture(figure)
 
     def _pick(self) -> None:
         """Show the inputs behind the open cell."""
-        if len(self.cell) != 2 or max(self.cell) >= len(self._confusion.classes):
+        classes = self._confusion.classes
+        if len(self.cell) != 2 or max(self.cell) >= len(classes):
             self.picked, self.values = {}, b""
             return
         true, named = self.cell
         members = self._confusion.members(true, named)
         chosen = members[:SHOWN]
         levels = (self._x[chosen].detach().clamp(0, 1) * 255).round().byte()
+        as_what = "named rightly" if true == named else f"taken for {classes[named]}"
+        many = "s" * (len(members) != 1)
+        height, width = self._image or (0, self._x.shape[1])
         with self.hold_sync():
             self.picked = {
-                "title": cell_title(self._confusion, true, named),
+                "title": f"{len(members)} example{many} of {classes[true]}, {as_what}",
                 "examples": chosen.tolist(),
                 "of": len(members),
-                "width": self._x.shape[1] if self._image is None else self._image[1],
-                "height": 0 if self._image is None else self._image[0],
+                "width": width,
+                "height": height,
             }
             self.values = levels.numpy().tobytes()
 
 
 def image_shape(features: int, shape: tuple[int, int] | None) -> tuple[int, int] | None:
-    """Height and width of an example, or None if it is no image.
-
-    Raises
-    ------
-    ShapeError
-        ``shape`` has another number of pixels.
-    """
+    """Height and width of an example, or None if it is no image."""
     if shape is not None:
         if shape[0] * shape[1] != features:
             raise ShapeError(
@@ -139,32 +145,3 @@ def image_shape(features: int, shape: tuple[int, int] | None) -> tuple[int, int]
         return shape
     side = math.isqrt(features)
     return (side, side) if side * side == features and side >= SMALLEST_IMAGE else None
-
-
-def cell_title(confusion: Confusion, true: int, named: int) -> str:
-    """What a cell holds, in words."""
-    count = int(confusion.matrix[true, named])
-    examples = f"{count} example{'s' * (count != 1)}"
-    if true == named:
-        return f"{examples} of {confusion.classes[true]}, named rightly"
-    return f"{examples} of {confusion.classes[true]}, taken for {confusion.classes[named]}"
-
-
-def confusion_figure(confusion: Confusion, title: str = "Confusion") -> Picture:
-    """A confusion matrix, still: counts, on a shade that says which part of the row they are."""
-    size = len(confusion.classes)
-    part = confusion.matrix / np.maximum(confusion.matrix.sum(1, keepdims=True), 1)
-    with rc_context(dict(STYLE)):
-        side = 2.2 + 0.42 * size
-        figure = Figure(figsize=(side, side), layout="constrained")
-        axes = figure.subplots()
-        axes.imshow(part, cmap="Blues", vmin=0, vmax=1)
-        for (true, named), count in np.ndenumerate(confusion.matrix):
-            if count:
-                ink = "#FFFFFF" if part[true, named] > 0.5 else "#222222"
-                axes.text(named, true, str(count), ha="center", va="center", color=ink)
-        axes.set(title=title, xlabel="named class", ylabel="true class")
-        axes.set_xticks(range(size), confusion.classes)
-        axes.set_yticks(range(size), confusion.classes)
-        axes.grid(visible=False)
-    return Picture(figure)

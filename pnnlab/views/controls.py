@@ -8,26 +8,15 @@ import anywidget
 import ipywidgets as widgets
 import traitlets
 
-from pnnlab.views.parts import button, script, shares, style_sheet, styles
-from pnnlab.views.touch import assets
+from pnnlab.views.parts import assets, button, script, shares, style_sheet, styles
 
 
 @final
 class Entry(anywidget.AnyWidget):
-    """A number to type.
+    """A number to type; the page refuses one below ``least`` or, if ``whole``, a fraction.
 
     As `ipywidgets.FloatText`, but what is typed comes as a message: with ipykernel 7.4 a page sends
-    but one change of state while a cell waits. And what is too small is refused, not changed.
-
-    Parameters
-    ----------
-    label : str
-        Stands before it.
-    value : float
-    least : float, optional
-        The smallest number that the page takes.
-    whole : bool
-        Whether it takes whole numbers alone.
+    but one change of state while a cell waits.
     """
 
     _esm, _css = assets("entry")
@@ -50,25 +39,8 @@ class OneOf(traitlets.HasTraits):
     As `ipywidgets.ToggleButtons`, but a click is a message: with ipykernel 7.4 a page sends but one
     change of state while a cell waits.
 
-    Parameters
-    ----------
-    options : mapping
-        Values, and what their buttons say. The first is down.
-    label : str
-        Stands before the row.
-
-    Attributes
-    ----------
-    value : object
-        The one that is down.
-    buttons : dict
-        By value.
-    widget : ipywidgets.HBox
-
-    Raises
-    ------
-    TraitError
-        The value is to be one that has no button.
+    ``options`` are values with the texts of their buttons; ``value`` is at first the first of them,
+    and setting one that has no button raises TraitError.
     """
 
     value = traitlets.Any()
@@ -76,8 +48,8 @@ class OneOf(traitlets.HasTraits):
     def __init__(self, options: Mapping[Any, str], *, label: str = "") -> None:
         super().__init__()
         self.buttons = {
-            value: button(said, "", partial(self.set_trait, "value", value))
-            for value, said in options.items()
+            value: button(text, "", partial(self.set_trait, "value", value))
+            for value, text in options.items()
         }
         before = [widgets.Label(label)] if label else []
         self.widget = widgets.HBox([style_sheet("oneof"), *before, *self.buttons.values()])
@@ -102,16 +74,7 @@ class OneOf(traitlets.HasTraits):
 
 @final
 class Folds(anywidget.AnyWidget):
-    """Names to unfold; at first none is.
-
-    Attributes
-    ----------
-    label : str
-        Stands before the row.
-    names : list of str
-    unfolded : str
-        The one that is open, or empty.
-    """
+    """Names to unfold, one at a time; ``unfolded`` is the one that is open, at first none."""
 
     _esm = script("folds")
     _css = styles("folds")

@@ -2,11 +2,12 @@
 
 import threading
 import time
+from abc import ABC
 from collections.abc import Callable
 from functools import cache
 from html import escape
 from pathlib import Path
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import ipywidgets as widgets
 
@@ -18,9 +19,10 @@ def _sheet(name: str) -> str:
     return (STATIC / f"{name}.css").read_text(encoding="utf-8")
 
 
-def style_sheet(name: str) -> widgets.HTML:
-    """The style sheet ``name.css`` of pnnlab/static, as a widget that takes no room."""
-    return widgets.HTML(f"<style>{_sheet(name)}</style>", layout={"display": "none"})
+def style_sheet(*names: str) -> widgets.HTML:
+    """Style sheets of pnnlab/static, as a widget that takes no room."""
+    sheets = "".join(map(_sheet, names))
+    return widgets.HTML(f"<style>{sheets}</style>", layout={"display": "none"})
 
 
 def button(description: str, icon: str, act: Callable[[], object]) -> widgets.Button:
@@ -28,6 +30,28 @@ def button(description: str, icon: str, act: Callable[[], object]) -> widgets.Bu
     made = widgets.Button(description=description, icon=icon)
     made.on_click(lambda _: act())
     return made
+
+
+def bar(*children: widgets.Widget) -> widgets.HBox:
+    """Controls in a row that wraps."""
+    row = widgets.HBox(children)
+    row.add_class("pnn-bar")
+    return row
+
+
+class View(ABC):
+    """Shows its widget at the end of a cell, and its text where no widget can live."""
+
+    alt_text: ClassVar[str]
+    widget: widgets.DOMWidget
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        bundle: dict[str, Any] = self.widget._repr_mimebundle_(**kwargs)
+        return bundle | {"text/plain": f"{self.alt_text} (alive in Jupyter)"}  # in every run alike
+
+    def close(self) -> None:
+        """Take the widgets off the page."""
+        discard(self.widget)
 
 
 def discard(widget: widgets.Widget) -> None:
@@ -57,6 +81,11 @@ def styles(*names: str) -> str:
     return _short(*(f"{name}.css" for name in names))
 
 
+def assets(name: str) -> tuple[str, str]:
+    """Script and style of a control."""
+    return script(name), styles("shared", "touch", name)
+
+
 def _short(*files: str) -> str:
     """Several files as one; a notebook stores them with each widget: no indents, no comments."""
     lines = [
@@ -67,13 +96,24 @@ def _short(*files: str) -> str:
     return "\n".join(line for line in lines if line and not line.startswith(("//", "/**")))
 
 
-def alert(error: BaseException) -> str:
-    """A refusal in its own words, as a screen reader announces it."""
+def status(text: str) -> str:
+    """A message, as a screen reader announces it."""
+    return f'<div role="status" class="pnn-said">{escape(text)}</div>'
+
+
+def alert(error: object) -> str:
+    """An error in its own words, as a screen reader announces it."""
     return f'<div role="alert" class="pnn-error">{escape(str(error))}</div>'
 
 
+def show_error(place: widgets.HTML, error: object) -> None:
+    """Show an error in its place, which takes no room if there is none."""
+    place.value = alert(error) if error else ""
+    place.layout.display = None if error else "none"
+
+
 def percent(fraction: float | None) -> str:
-    """A fraction in per cent, or a dash where there is none."""
+    """A fraction in per cent, or a dash for None."""
     return "–" if fraction is None else f"{100 * fraction:.1f} %"
 
 
@@ -96,10 +136,9 @@ def duration(seconds: float) -> str:
 
 @final
 class LatestRequests:
-    """Carries out what was asked for, one after the other, in a thread that lives only that long.
+    """Runs requests one after the other, in a thread that lives only that long.
 
-    What is asked for again before it has begun is done once. So a hand may ask as often as it
-    likes, and the last wish is always carried out.
+    Of several requests of one name that wait, only the latest is run.
     """
 
     def __init__(self) -> None:
@@ -108,7 +147,7 @@ class LatestRequests:
         self._running = False
 
     def ask(self, name: str, act: Callable[[], None]) -> None:
-        """Carry ``act`` out soon, in place of an earlier wish of this name that still waits."""
+        """Call ``act`` soon, in place of an earlier request of this name that still waits."""
         with self._lock:
             self._wanted[name] = act
             if self._running:
@@ -118,7 +157,7 @@ class LatestRequests:
 
     @property
     def busy(self) -> bool:
-        """Whether something waits or is being carried out."""
+        """Whether a request waits or is being run."""
         return self._running
 
     def forget(self) -> None:
@@ -133,13 +172,11 @@ class LatestRequests:
                     self._running = False
                     return
                 act = self._wanted.pop(next(iter(self._wanted)))
-            done = False
             try:
                 act()
-                done = True
-            finally:
-                if not done:  # the next wish gets a thread of its own
-                    self._running = False
+            except BaseException:
+                self._running = False  # the next request gets a thread of its own
+                raise
 
 
 INTERVAL = 0.1  # seconds between two updates while something happens, or more:
@@ -152,20 +189,10 @@ ATTENTIVE = 3  # updates at full speed once something was asked: what became of 
 
 @final
 class RefreshLoop:
-    """Calls ``refresh`` while there is something to follow, and once when there no longer is.
+    """Calls ``refresh`` as long as ``active()``, and once more, in a thread of its own.
 
-    The thread lives only that long, and takes at most a fiftieth of a processor.
-
-    Parameters
-    ----------
-    refresh : callable
-        Shows what there is now.
-    active : callable
-        Whether there is something to follow.
-    resting : callable, optional
-        Whether nothing will change before the next `wake`.
-    interval : float
-        Seconds between two updates, at least.
+    The thread takes at most a fiftieth of a processor. ``resting()`` says whether nothing will
+    change before the next `wake`; ``interval`` is the least time between two updates, in seconds.
     """
 
     def __init__(
@@ -183,7 +210,7 @@ class RefreshLoop:
         self._following = threading.Lock()  # held by the thread that follows, if there is one
 
     def wake(self) -> None:
-        """Refresh soon, at least once more, and follow as long as there is something to follow."""
+        """Refresh soon, at least once more, and as long as there is something to follow."""
         self._changed.set()
         if not self._closed and self._following.acquire(blocking=False):
             threading.Thread(target=self._follow, name="pnnlab-dashboard", daemon=True).start()

@@ -11,25 +11,24 @@ import ipywidgets as widgets
 from pnnlab.errors import RunError
 from pnnlab.runs import EventRow, RunInfo, list_runs
 from pnnlab.storage import user_path
-from pnnlab.views.comparison import Comparison
-from pnnlab.views.dashboard.panels import training_panels
-from pnnlab.views.parts import alert, button, count, discard, style_sheet
-from pnnlab.views.past import Kept
+from pnnlab.views.comparison import Comparison, RecordedRun
+from pnnlab.views.parts import View, alert, bar, button, count, discard, style_sheet
 from pnnlab.views.plotgrid import PlotGrid, still
 from pnnlab.views.style import Picture
-from pnnlab.views.table import Column, Table, TableRow
+from pnnlab.views.table import Table, table_row
+from pnnlab.views.training_panels import training_panels
 
-COLUMNS = (
-    Column(name="Run"),
-    Column(name="Description"),
-    Column(name="Began (UTC)"),
-    Column(name="Step", numeric=True),
-    Column(name="Metric on device", numeric=True),
-)
+COLUMNS = {
+    "Run": False,
+    "Description": False,
+    "Began (UTC)": False,
+    "Step": True,
+    "Metric on device": True,
+}
 
 
 @final
-class PastRuns:
+class PastRuns(View):
     """A table of all runs in a folder; open one to see its curves, or several to compare them.
 
     It only reads: runs that are going on, here or in another process, are not disturbed.
@@ -37,7 +36,7 @@ class PastRuns:
     Parameters
     ----------
     root : path
-        Where to look for run folders, at any depth.
+        Folder of run folders, at any depth.
 
     Attributes
     ----------
@@ -46,27 +45,25 @@ class PastRuns:
         Its chosen rows are open; the key of a row is the path of its folder below ``root``.
     """
 
+    alt_text = "Past runs"
+
     def __init__(self, root: str | Path) -> None:
         self.root = user_path(root)
         self._lock = threading.RLock()
         self._open: tuple[str, ...] = ()
-        self._kept: Kept | None = None
+        self._run: RecordedRun | None = None
         self._comparison: Comparison | None = None
         self.again = button("Read again", "refresh", self.refresh)
-        self.table = Table(label="Past runs", choosing="Open")
-        self._said = widgets.HTML()
+        self.table = Table("Past runs", COLUMNS, choosing="Open")
+        self._message = widgets.HTML()
         self._below = widgets.VBox()
-        bar = widgets.HBox([self.again, self._said])
-        bar.add_class("pnn-bar")
-        self.widget = widgets.VBox([style_sheet("dashboard"), bar, self.table, self._below])
+        controls = bar(self.again, self._message)
+        self.widget = widgets.VBox(
+            [style_sheet("view", "dashboard"), controls, self.table, self._below]
+        )
         self.widget.add_class("pnn-dashboard")
         self.table.observe(lambda _: self._show(), "chosen")
         self.refresh()
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        bundle: dict[str, Any] = self.widget._repr_mimebundle_(**kwargs)
-        # The same words in every run; they stand in for the view where no widget can live.
-        return bundle | {"text/plain": "Past runs (alive in Jupyter)"}
 
     def figure(self) -> Picture:
         """The curves of the opened runs, as a still picture.
@@ -79,22 +76,22 @@ class PastRuns:
         with self._lock:
             if self._comparison is not None:
                 return self._comparison.figure()
-            if self._kept is not None:
-                return still(training_panels(self._kept), self._open[0])
+            if self._run is not None:
+                return still(training_panels(self._run), self._open[0])
         raise RunError("no run is open: choose one in the table, or set table.chosen.")
 
     def refresh(self) -> None:
-        """Look into the folder again, and read what came to the opened runs since."""
+        """List the folder again, and read what came to the opened runs since."""
         with self._lock:
             runs = list_runs(self.root)
-            self.table.show(COLUMNS, [run_row(run, self._name(run.folder)) for run in runs])
+            names = [run.folder.relative_to(self.root).as_posix() for run in runs]
+            self.table.rows = [run_row(run, name) for run, name in zip(runs, names, strict=True)]
             found = count(len(runs)) if runs else "no"
-            self._said.value = (
+            self._message.value = (
                 f'<div role="status" class="pnn-said">{found} run{"s" * (len(runs) != 1)} in '
                 f"<code>{escape(str(self.root))}</code></div>"
             )
-            there = {row["key"] for row in self.table.rows}
-            self.table.chosen = [key for key in self.table.chosen if key in there]
+            self.table.chosen = [name for name in self.table.chosen if name in names]
             self._open = ()
             self._show()
 
@@ -104,13 +101,10 @@ class PastRuns:
             self._clear()
             discard(self.widget)
 
-    def _name(self, folder: Path) -> str:
-        return folder.relative_to(self.root).as_posix()
-
     def _clear(self) -> None:
         if self._comparison is not None:
             self._comparison.close()
-        self._comparison = self._kept = None
+        self._comparison = self._run = None
         shown, self._below.children = self._below.children, ()
         for child in shown:
             discard(child)
@@ -133,36 +127,31 @@ class PastRuns:
                 self._below.children = (widgets.HTML(alert(error)),)
 
     def _one(self, name: str) -> tuple[widgets.Widget, ...]:
-        self._kept = Kept(self.root / name)
+        self._run = RecordedRun(self.root / name)
         grid = PlotGrid()
-        grid.show(training_panels(self._kept))
-        info = self._kept.info
-        told = origin_html(name, info.provenance) + events_html(info.events)
-        return widgets.HTML(told), grid
+        grid.show(training_panels(self._run))
+        info = self._run.info
+        html = provenance_html(name, info.provenance) + events_html(info.events)
+        return widgets.HTML(html), grid
 
 
-def run_row(run: RunInfo, name: str) -> TableRow:
+def run_row(run: RunInfo, name: str) -> dict[str, Any]:
     """A run as a row of the table."""
-    accuracy = run.device_metric
-    return TableRow(
-        key=name,
-        note=run.problem,
-        cells=[
-            (name, name),
-            (run.description or "–", run.description or None),
-            (run.began[:19].replace("T", " "), run.began),
-            (f"{count(run.step)} of {count(run.steps)}" if run.steps else "–", run.step),
-            (run.labels.text(accuracy), accuracy),
-        ],
-    )
+    metric = run.device_metric
+    cells = [
+        (name, name),
+        (run.description or "–", run.description or None),
+        (run.began[:19].replace("T", " "), run.began),
+        (f"{count(run.step)} of {count(run.steps)}" if run.steps else "–", run.step),
+        (run.labels.text(metric), metric),
+    ]
+    return table_row(name, cells, note=run.problem)
 
 
-def origin_html(name: str, provenance: dict[str, Any]) -> str:
-    """Where a run came from, in a line."""
-    parts = [f"pnnlab {provenance['pnnlab']}"] if "pnnlab" in provenance else []
-    parts += [f"torch {provenance['torch']}"] if "torch" in provenance else []
-    parts += [f"source {provenance['commit']}"] if provenance.get("commit") else []
-    parts += [str(provenance["platform"])] if "platform" in provenance else []
+def provenance_html(name: str, provenance: dict[str, Any]) -> str:
+    """Versions, source and platform of a run, in a line."""
+    labels = {"pnnlab": "pnnlab ", "torch": "torch ", "commit": "source ", "platform": ""}
+    parts = [f"{label}{provenance[key]}" for key, label in labels.items() if provenance.get(key)]
     return f'<div class="pnn-said"><b>{escape(name)}</b> &nbsp; {escape("  ·  ".join(parts))}</div>'
 
 

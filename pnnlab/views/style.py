@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 from cycler import cycler
@@ -26,6 +26,23 @@ PALETTE = MappingProxyType(
 
 DARK_PALETTE = MappingProxyType(PALETTE | {"blue": "#56B4E9", "sky": "#0072B2", "grey": "#A0A0A0"})
 """The same for dark backgrounds, where their blue would drown: the two blues change places."""
+
+BAND = 2  # standard deviations in a noise band
+LINE_COLORS = ("blue", "vermillion", "green", "purple", "orange", "sky")
+LINE_DASHES = ((), (6, 3), (2, 2), (8, 3, 2, 3), (12, 3))
+
+
+class LineStyle(NamedTuple):
+    """Colour, a name in the palette, and dashes of a line."""
+
+    color: str
+    dash: tuple[int, ...]
+
+
+def line_style(place: int) -> LineStyle:
+    """The style of line ``place``, from 0: thirty differ, each from its neighbours in two ways."""
+    return LineStyle(LINE_COLORS[place % len(LINE_COLORS)], LINE_DASHES[place % len(LINE_DASHES)])
+
 
 # The background is opaque, so that a stored picture is as legible on a dark page as on a light.
 STYLE: Mapping[Any, Any] = MappingProxyType(
@@ -66,12 +83,8 @@ def use_style() -> None:
 class Picture:
     """A still picture that shows itself at the end of a cell, whether pyplot is loaded or not.
 
-    It is stored with few colours, plenty for lines and letters, and so stays small.
-
-    Parameters
-    ----------
-    figure : matplotlib.figure.Figure
-        What it shows; ``picture.figure.savefig("name.pdf")`` writes it for print.
+    It is stored with few colours, plenty for lines and letters, and so stays small;
+    ``picture.figure.savefig("name.pdf")`` writes it for print.
     """
 
     figure: Figure

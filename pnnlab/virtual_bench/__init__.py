@@ -3,7 +3,6 @@
 No code is shared with the drivers, so that the same mistake is not made on both sides.
 """
 
-from pnnlab.virtual_bench.faults import Faults
-from pnnlab.virtual_bench.wiring import VirtualBench, Wiring
+from pnnlab.virtual_bench.bench import Faults, VirtualBench, Wiring
 
 __all__ = ["Faults", "VirtualBench", "Wiring"]

@@ -14,25 +14,17 @@ TRIGger.
 from typing import final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pnnlab.virtual_bench.commands import Command, Keyword, Number, Parameters, Switch
-from pnnlab.virtual_bench.generators import SHAPES, Points, SimulatedGenerator, Waveform, checked
-from pnnlab.virtual_bench.messages import ScpiError, matches, read_number, short
+from pnnlab.virtual_bench.generators import SHAPES, Points, SimulatedGenerator, Waveform, check
+from pnnlab.virtual_bench.instrument import Command, catalog, keyword, number, read_keyword, switch
+from pnnlab.virtual_bench.messages import Parameters, ScpiError, read_number
 
 LEAST_POINTS, MOST_POINTS = 2, 131_072
 TOP = 16_382  # the greatest code
 FASTEST_HZ = 12.5e6  # of a waveform from memory; from 250 MS/s on, points are left out
 MEMORIES = ("EMEMory", "USER1", "USER2", "USER3", "USER4")
-_POINTS = Number("", "points", 1000, (LEAST_POINTS, MOST_POINTS))
+_POINTS = number("", "points", 1000, (LEAST_POINTS, MOST_POINTS))
 _SHAPES = ("SINusoid", "SQUare", "RAMP", "PULSe", "DC", *MEMORIES)
-
-
-def _memory(parameter: str, memories: tuple[str, ...] = MEMORIES) -> str:
-    for word in memories:
-        if matches(parameter, word):
-            return short(word)
-    raise ScpiError(-224)
 
 
 @final
@@ -41,23 +33,20 @@ class Afg3000(SimulatedGenerator):
 
     identity = "TEKTRONIX,AFG3022B,C000003,SCPI:99.0 FV:3.2.2"
     memory_bytes = 2 * MOST_POINTS
-    sign, number = "-", ".12E"
+    sign, notation = "-", ".12E"
     least_v = 20e-3
     bus_sources = ("TIM", "EXT")
 
-    def clear_state(self) -> None:
-        """Put a sine into the edit memory."""
-        self._memories: dict[str, Waveform] = {}
-        self._store("EMEM", np.round((np.sin(2 * np.pi * np.arange(1000) / 1000) + 1) * (TOP / 2)))
+    def _clear_state(self) -> None:
+        sine = np.sin(2 * np.pi * np.arange(1000) / 1000)
+        self._memories: dict[str, Points] = {"EMEM": np.round((sine + 1) * (TOP / 2))}  # codes
 
-    def waveform(self, channel: int) -> Waveform:
-        """Return what the function names."""
+    def _waveform(self, channel: int) -> Waveform:
         shape = self.get("function", channel)
-        return SHAPES[shape] if shape in SHAPES else self._in_memory(shape)
+        return SHAPES.get(shape) or Waveform(self._codes(shape) / (TOP / 2) - 1)
 
-    def check(self, channel: int) -> None:
-        """Raise -221 also if a memory is empty, or is played too often."""
-        super().check(channel)
+    def _check(self, channel: int) -> None:
+        super()._check(channel)
         arbitrary = self.get("function", channel) not in SHAPES
         if arbitrary and self.get("frequency", channel) > FASTEST_HZ:
             raise ScpiError(-221)
@@ -66,20 +55,14 @@ class Afg3000(SimulatedGenerator):
         """Tell whether it is the first channel: the trigger output always follows that one."""
         return channel == 1
 
-    def _in_memory(self, name: str) -> Waveform:
+    def _codes(self, name: str) -> Points:
+        name = read_keyword(name, MEMORIES)
         if name not in self._memories:
             raise ScpiError(-221)
         return self._memories[name]
 
-    def _store(self, name: str, codes: Points) -> None:
-        self._memories[name] = Waveform(codes / (TOP / 2) - 1)
-
-    def _codes(self, parameter: str) -> NDArray[np.uint16]:
-        points = self._in_memory(_memory(parameter)).points
-        return np.round((points + 1) * (TOP / 2)).astype(np.uint16)
-
     def _upload(self, _: int, parameters: Parameters) -> None:
-        name, data = _memory(parameters[0], MEMORIES[:1]), parameters[1]
+        name, data = read_keyword(parameters[0], MEMORIES[:1]), parameters[1]
         if not isinstance(data, bytes):
             raise ScpiError(-104)
         if len(data) % 2:
@@ -88,39 +71,36 @@ class Afg3000(SimulatedGenerator):
             raise ScpiError(-222)
         # Fourteen bits are wired to the converter; what is above them falls away.
         codes = np.frombuffer(data, ">u2") & np.uint16(0x3FFF)
-        self._store(name, np.minimum(codes, TOP))
+        self._memories[name] = np.minimum(codes, TOP).astype(np.float64)
 
     def _download(self, _: int, parameters: Parameters) -> bytes:
         return self._codes(parameters[0]).astype(">u2").tobytes()
 
     def _define(self, _: int, parameters: Parameters) -> None:
-        name, points = _memory(parameters[0], MEMORIES[:1]), _POINTS.initial
-        if len(parameters) > 1:
-            points = _POINTS.read(parameters[1], self, 1)
-        self._store(name, np.full(round(points), TOP / 2))
+        name, *points = parameters
+        _POINTS.do(self, 1, points or ("DEF",))
+        codes = np.full(round(self.get("points")), TOP / 2)
+        self._memories[read_keyword(name, MEMORIES[:1])] = codes
 
     def _copy(self, _: int, parameters: Parameters) -> None:
-        target, source = map(_memory, parameters)
-        self._memories[target] = self._in_memory(source)
+        target, source = parameters
+        self._memories[read_keyword(target, MEMORIES)] = self._codes(source)
 
     def _delete(self, _: int, parameters: Parameters) -> None:
-        name = _memory(parameters[0])
+        name = read_keyword(parameters[0], MEMORIES)
         if name in ("EMEM", self.get("function", 1), self.get("function", 2)):
             raise ScpiError(-221)
-        self._in_memory(name)
-        del self._memories[name]
+        if self._memories.pop(name, None) is None:
+            raise ScpiError(-221)
 
-    def _value(self, _: int, parameters: Parameters) -> str:
+    def _value(self, _: int, parameters: Parameters) -> int:
         codes, point = self._codes(parameters[0]), read_number(parameters[1])
         if not 1 <= point <= len(codes):
             raise ScpiError(-222)
-        return self.whole(codes[round(point) - 1])
+        return int(codes[round(point) - 1])
 
-    def _count(self, _: int, parameters: Parameters) -> str:
-        return self.whole(len(self._codes(parameters[0])))
-
-    def _catalog(self, *_: object) -> str:
-        return ",".join(f'"{name}"' for name in self._memories)
+    def _count(self, _: int, parameters: Parameters) -> int:
+        return len(self._codes(parameters[0]))
 
     commands = (
         *SimulatedGenerator.commands,
@@ -130,18 +110,18 @@ class Afg3000(SimulatedGenerator):
         Command("DATA|TRACe:COPY", _copy, takes=(2, 2)),
         Command("DATA|TRACe:DELete[:NAME]", _delete, takes=(1, 1)),
         Command("DATA|TRACe:POINts", _define, _count, takes=(1, 2), asks=(1, 2)),
-        Command("DATA|TRACe:CATalog", ask=_catalog),
-        Keyword("[SOURce#:]FUNCtion[:SHAPe]", "function", _SHAPES, then=checked),
-        Number("[SOURce#:]FREQuency[:CW]", "frequency", 1e6, (1e-6, 25e6), "HZ", then=checked),
-        Number("[SOURce#:]PHASe[:ADJust]", "phase", 0, (-3.2, 3.2)),
+        Command("DATA|TRACe:CATalog", ask=lambda g, *_: catalog(g._memories)),
+        keyword("[SOURce#:]FUNCtion[:SHAPe]", "function", _SHAPES, then=check),
+        number("[SOURce#:]FREQuency[:CW]", "frequency", 1e6, (1e-6, 25e6), "HZ", then=check),
+        number("[SOURce#:]PHASe[:ADJust]", "phase", 0, (-3.2, 3.2)),
         Command("[SOURce#:]PHASe:INITiate", do=lambda *_: None),
-        Switch("[SOURce#:]BURSt[:STATe]", "burst"),
-        Number("[SOURce#:]BURSt:NCYCles", "cycles", 5, (1, 1e6), infinite=True),
-        Number("[SOURce#:]BURSt:TDELay", "burst delay", 0, (0, 85), "S"),
-        Keyword("TRIGger[:SEQuence]:SOURce", "trigger source", ("TIMer", "EXTernal")),
-        Number("TRIGger[:SEQuence]:TIMer", "timer", 1e-3, (1e-6, 500), "S"),
-        Keyword("TRIGger[:SEQuence]:SLOPe", "trigger slope", ("POSitive", "NEGative")),
+        switch("[SOURce#:]BURSt[:STATe]", "burst"),
+        number("[SOURce#:]BURSt:NCYCles", "cycles", 5, (1, 1e6), infinite=True),
+        number("[SOURce#:]BURSt:TDELay", "burst delay", 0, (0, 85), "S"),
+        keyword("TRIGger[:SEQuence]:SOURce", "trigger source", ("TIMer", "EXTernal")),
+        number("TRIGger[:SEQuence]:TIMer", "timer", 1e-3, (1e-6, 500), "S"),
+        keyword("TRIGger[:SEQuence]:SLOPe", "trigger slope", ("POSitive", "NEGative")),
         Command("TRIGger[:SEQuence][:IMMediate]", do=SimulatedGenerator.trigger),
-        Number("OUTPut#:IMPedance", "load", 50, (1, 1e4), "OHM", infinite=True),
-        Keyword("OUTPut:TRIGger:MODE", "trigger out", ("TRIGger", "SYNC")),
+        number("OUTPut#:IMPedance", "load", 50, (1, 1e4), "OHM", infinite=True),
+        keyword("OUTPut:TRIGger:MODE", "trigger out", ("TRIGger", "SYNC")),
     )

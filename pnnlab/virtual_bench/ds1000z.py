@@ -14,7 +14,7 @@ from typing import final
 
 import numpy as np
 
-from pnnlab.virtual_bench.commands import Command, Keyword, Number, Switch
+from pnnlab.virtual_bench.instrument import Command, keyword, number, switch
 from pnnlab.virtual_bench.messages import ScpiError
 from pnnlab.virtual_bench.oscilloscopes import SOURCES, Screen, SimulatedOscilloscope, per_probe
 
@@ -30,55 +30,51 @@ class Ds1000z(SimulatedOscilloscope):
     """The simulated DS1104Z."""
 
     identity = "RIGOL TECHNOLOGIES,DS1104Z,DS1ZA000000004,00.04.04.SP4"
-    sign, number, block_digits = "-", "e", 9
+    sign, notation, block_digits = "-", "e", 9
     codes_high, middle = 25 * HIGH, 127
+    preamble = ("format", ("BYTE", "WORD", "ASC")), ("wave mode", ("NORM", "MAX", "RAW"))
 
-    def screen(self, channel: int = 1) -> Screen:
-        """Return the screen as it is set now; the offset is a whole number of codes."""
+    def _screen(self, channel: int = 1) -> Screen:
         probe = per_probe(self, channel)
         height = HIGH * self.get("scale", channel) * probe
         step = height / self.codes_high
+        # The offset is a whole number of codes.
         centre = -round(self.get("offset", channel) * probe / step) * step
         width = WIDE * self.get("time scale")
         depth = 12_000 if self.get("depth") == "AUTO" else int(self.get("depth"))
         points = round(max(SHOWN, min(depth, width * FASTEST_HZ)))
         return Screen(centre, height, self.get("time offset") - width / 2, width, points)
 
-    def points(self) -> int:
-        """Return how many points there are to read, on the screen or in the memory."""
+    def _points(self) -> int:
         mode = self.get("wave mode")
         raw = mode == "RAW" or (mode == "MAX" and not self.armed)
-        return self.acquired().screen.points if raw else SHOWN
-
-    def _form(self) -> tuple[int, int]:
-        form = {"BYTE": 0, "WORD": 1, "ASC": 2}[self.get("format")]
-        return form, {"NORM": 0, "MAX": 1, "RAW": 2}[self.get("wave mode")]
-
-    def _vertical(self) -> tuple[float, float]:
-        return self.step_v(), round(-self.acquired().screen.centre_v / self.step_v())
+        return self._acquired().screen.points if raw else SHOWN
 
     def _reference(self) -> int:
         return self.middle
 
+    def _vertical(self) -> tuple[float, float]:
+        return self._step_v(), round(-self._acquired().screen.centre_v / self._step_v())
+
     def _data(self, *_: object) -> bytes:
-        form, screen = self.get("format"), self.acquired().screen
+        form, screen = self.get("format"), self._acquired().screen
         if self.get("wave mode") == "RAW" and self.armed:
             raise ScpiError(-221)
         first, last = round(self.get("first")), round(self.get("last"))
-        if not first <= last <= self.points():
+        if not first <= last <= self._points():
             raise ScpiError(-222)
         if last - first + 1 > _MOST[form]:
             raise ScpiError(-223)
-        octets = self.codes()[first - 1 : last] >> 8
+        octets = self._codes()[first - 1 : last] >> 8
         if form == "ASC":
-            volts = (octets.astype(np.float64) - self.middle) * self.step_v() + screen.centre_v
+            volts = (octets.astype(np.float64) - self.middle) * self._step_v() + screen.centre_v
             return ",".join(map(self.decimal, volts)).encode()
         return octets.astype("<u2" if form == "WORD" else "u1").tobytes()
 
     def _round_scale(self, channel: int) -> None:
-        """Without fine adjustment a scale is 1, 2 or 5 times a power of ten."""
         if self.get("vernier", channel):
             return
+        # Without fine adjustment a scale is 1, 2 or 5 times a power of ten.
         probe = per_probe(self, channel)
         wanted = self.get("scale", channel) * probe
         steps = 10.0 ** np.floor(np.log10(wanted)) * np.array([1, 2, 5, 10])
@@ -100,7 +96,7 @@ class Ds1000z(SimulatedOscilloscope):
     def _clear(self, *_: object) -> None:
         self.capture = None
 
-    def _status(self, *_: object) -> str:
+    def _trigger_status(self, *_: object) -> str:
         if not self.armed:
             return "STOP"
         return "AUTO" if self.get("sweep") == "AUTO" else "WAIT"
@@ -111,28 +107,28 @@ class Ds1000z(SimulatedOscilloscope):
         Command("TFORce", do=SimulatedOscilloscope.trigger),
         Command("CLEar", do=_clear),
         Command("AUToscale", do=lambda s, *_: s.arm("RUN")),
-        Keyword("ACQuire:MDEPth", "depth", _DEPTHS, then=_set_depth),
-        Keyword("ACQuire:TYPE", "type", ("NORMal",)),
+        keyword("ACQuire:MDEPth", "depth", _DEPTHS, then=_set_depth),
+        keyword("ACQuire:TYPE", "type", ("NORMal",)),
         Command("ACQuire:SRATe", ask=SimulatedOscilloscope.rate),
-        Keyword("CHANnel#:BWLimit", "bandwidth", ("OFF", "20M")),
-        Switch("CHANnel#:VERNier", "vernier"),
-        Keyword("CHANnel#:UNITs", "units", ("VOLTage", "AMPere")),
-        Number("CHANnel#:PROBe", "probe", 10.0, (0.01, 1000.0)),
-        Number(
+        keyword("CHANnel#:BWLimit", "bandwidth", ("OFF", "20M")),
+        switch("CHANnel#:VERNier", "vernier"),
+        keyword("CHANnel#:UNITs", "units", ("VOLTage", "AMPere")),
+        number("CHANnel#:PROBe", "probe", 10.0, (0.01, 1000.0)),
+        number(
             "CHANnel#:SCALe", "scale", 0.1, (1e-3, 10.0), "V", factor=per_probe, then=_round_scale
         ),
-        Number("CHANnel#:OFFSet", "offset", 0.0, (-100, 100), "V", factor=per_probe),
-        Number("TIMebase[:MAIN]:SCALe", "time scale", 1e-6, (5e-9, 50.0), "S"),
-        Number("TIMebase[:MAIN]:OFFSet", "time offset", 0.0, (-500, 500), "S"),
-        Keyword("TRIGger:SWEep", "sweep", ("AUTO", "NORMal", "SINGle"), then=_set_sweep),
-        Command("TRIGger:STATus", ask=_status),
-        Keyword("TRIGger:EDGe:SOURce", "trigger source", (*SOURCES, "EXT", "AC")),
-        Keyword("TRIGger:EDGe:SLOPe", "trigger slope", ("POSitive", "NEGative")),
-        Number("TRIGger:EDGe:LEVel", "trigger level", 0.0, (-50, 50), "V"),
-        Keyword("TRIGger:COUPling", "trigger coupling", ("DC", "AC", "LFReject")),
-        Number("TRIGger:HOLDoff", "holdoff", 1.6e-8, (1.6e-8, 10.0), "S"),
-        Keyword("WAVeform:MODE", "wave mode", ("NORMal", "MAXimum", "RAW")),
-        Number("WAVeform:STARt", "first", 1, (1, 24e6), whole=True),
-        Number("WAVeform:STOP", "last", SHOWN, (1, 24e6), whole=True),
+        number("CHANnel#:OFFSet", "offset", 0.0, (-100, 100), "V", factor=per_probe),
+        number("TIMebase[:MAIN]:SCALe", "time scale", 1e-6, (5e-9, 50.0), "S"),
+        number("TIMebase[:MAIN]:OFFSet", "time offset", 0.0, (-500, 500), "S"),
+        keyword("TRIGger:SWEep", "sweep", ("AUTO", "NORMal", "SINGle"), then=_set_sweep),
+        Command("TRIGger:STATus", ask=_trigger_status),
+        keyword("TRIGger:EDGe:SOURce", "trigger source", (*SOURCES, "EXT", "AC")),
+        keyword("TRIGger:EDGe:SLOPe", "trigger slope", ("POSitive", "NEGative")),
+        number("TRIGger:EDGe:LEVel", "trigger level", 0.0, (-50, 50), "V"),
+        keyword("TRIGger:COUPling", "trigger coupling", ("DC", "AC", "LFReject")),
+        number("TRIGger:HOLDoff", "holdoff", 1.6e-8, (1.6e-8, 10.0), "S"),
+        keyword("WAVeform:MODE", "wave mode", ("NORMal", "MAXimum", "RAW")),
+        number("WAVeform:STARt", "first", 1, (1, 24e6), whole=True),
+        number("WAVeform:STOP", "last", SHOWN, (1, 24e6), whole=True),
         Command("WAVeform:DATA", ask=_data, asks=(0, 1)),
     )

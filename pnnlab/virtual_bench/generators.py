@@ -4,29 +4,31 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeAlias, final
+from typing import Any, ClassVar, NamedTuple, TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pnnlab.virtual_bench.commands import INFINITY, Bounds, Command, Keyword, Number, Switch
-from pnnlab.virtual_bench.instrument import SimulatedInstrument
+from pnnlab.virtual_bench.instrument import Command, SimulatedInstrument, keyword, number, switch
 from pnnlab.virtual_bench.messages import ScpiError
 
 Points: TypeAlias = NDArray[np.float64]
 
 SOURCE_OHM = 50.0
 OPEN_V = 20.0  # Vpp into an open circuit, at most
+_OFFSETS_V = (-OPEN_V / 2, OPEN_V / 2)
 
 
-@final
-@dataclass(frozen=True, eq=False)
-class Waveform:
+class Waveform(NamedTuple):
     """One cycle in memory."""
 
     points: Points  # (points,), float64, between -1 and 1
     low: float = -1.0  # to `high`: what the amplitude spans
     high: float = 1.0
+
+    def gain(self, amplitude_v: float) -> float:
+        """Return the volts of a point of 1."""
+        return amplitude_v / (self.high - self.low) if self.high > self.low else 0.0
 
 
 _PHASE = np.arange(4096) / 4096
@@ -68,27 +70,26 @@ class Emission:
         return volts
 
 
-def _voltage(header: str, name: str, initial: float, bounds: Bounds, **options: Any) -> Number:
+def _voltage(header: str, name: str, initial: float, bounds: Any, **options: Any) -> Command:
     """A voltage of a channel: kept as into an open circuit, called by what the set load makes."""
     pattern = f"[SOURce#:]VOLTage[:LEVel][:IMMediate]{header}"
-    return Number(pattern, name, initial, bounds, "V", factor=lambda g, c: g.load(c), **options)
+    return number(pattern, name, initial, bounds, "V", factor=lambda g, c: g._load(c), **options)
 
 
-def _edge(header: str, sign: int) -> Number:
-    """The upper (1) or the lower (-1) level: another way to set amplitude and offset."""
+def _level_command(header: str, sign: int) -> Command:
     return _voltage(
         header,
-        "edge",
+        "level",
         0.0,
-        (-OPEN_V / 2, OPEN_V / 2),
-        then=lambda g, c: g.move_edge(sign, c),
-        shown=lambda g, c: g.decimal(g.edge(sign, c) * g.load(c)),
+        _OFFSETS_V,
+        then=lambda g, c: g._move_level(sign, c),
+        show=lambda _, g, c: g._level(sign, c) * g._load(c),
     )
 
 
-def checked(generator: "SimulatedGenerator", channel: int) -> None:
+def check(generator: "SimulatedGenerator", channel: int) -> None:
     """Refuse a setting if the output stage cannot do it."""
-    generator.check(channel)
+    generator._check(channel)
 
 
 class SimulatedGenerator(SimulatedInstrument):
@@ -99,69 +100,63 @@ class SimulatedGenerator(SimulatedInstrument):
     bus_sources: ClassVar[tuple[str, ...]]  # trigger sources with which ``*TRG`` plays a burst
     # Is given, at each trigger, the channel, what it emits (None: its output is off), and whether
     # a pulse goes out with it. The wiring sets it.
-    on_trigger: Callable[[int, Emission | None, bool], None] | None = None
+    on_trigger: Callable[[int, Emission | None, bool], None] = lambda *_: None
 
     @abstractmethod
-    def waveform(self, channel: int) -> Waveform:
+    def _waveform(self, channel: int) -> Waveform:
         """Return one cycle of what a channel plays."""
 
     @abstractmethod
     def synced(self, channel: int) -> bool:
         """Tell whether a trigger of this channel leaves the instrument as a pulse."""
 
-    def rate(self, channel: int) -> float:
+    def _rate(self, channel: int) -> float:
         """Return how many points a channel plays a second."""
-        return float(self.get("frequency", channel) * len(self.waveform(channel).points))
+        return float(self.get("frequency", channel) * len(self._waveform(channel).points))
 
     def emission(self, channel: int) -> Emission | None:
-        """Return what a channel emits when it is triggered, or all the time; none while off.
-
-        The polarity inverts a waveform around its offset.
-        """
+        """Return what a channel emits when it is triggered, or all the time; none while off."""
         if not self.get("output", channel):
             return None
-        gain = self._gain(channel) * (-1 if self.get("polarity", channel) == "INV" else 1)
-        volts = self.waveform(channel).points * gain + self.get("offset", channel)
-        cycles = self.get("cycles", channel) if self.get("burst", channel) else INFINITY
-        return Emission(volts, self.rate(channel), math.inf if cycles >= INFINITY else cycles)
+        waveform = self._waveform(channel)
+        gain = waveform.gain(self.get("amplitude", channel))
+        if self.get("polarity", channel) == "INV":  # around the offset
+            gain = -gain
+        volts = waveform.points * gain + self.get("offset", channel)
+        cycles = self.get("cycles", channel) if self.get("burst", channel) else math.inf
+        return Emission(volts, self._rate(channel), cycles)
 
-    def _gain(self, channel: int) -> float:
-        waveform = self.waveform(channel)
-        span = waveform.high - waveform.low
-        return float(self.get("amplitude", channel) / span) if span > 0 else 0.0
-
-    def amplitudes(self, channel: int) -> tuple[float, float]:
+    def _amplitudes(self, channel: int) -> tuple[float, float]:
         """Return the bounds of the amplitude, Vpp into an open circuit."""
-        waveform = self.waveform(channel)
-        span = waveform.high - waveform.low
-        return self.least_v, OPEN_V * span / 2 if span > 0 else OPEN_V
+        _, low, high = self._waveform(channel)
+        return self.least_v, OPEN_V * (high - low) / 2 if high > low else OPEN_V
 
-    def check(self, channel: int) -> None:
+    def _check(self, channel: int) -> None:
         """Raise -221 if the output stage cannot do what is set."""
-        waveform, gain = self.waveform(channel), self._gain(channel)
-        offset = self.get("offset", channel)
+        waveform, offset = self._waveform(channel), self.get("offset", channel)
+        amplitude = self.get("amplitude", channel)
+        gain = waveform.gain(amplitude)
         peak = max(abs(offset + gain * waveform.low), abs(offset + gain * waveform.high))
-        amplitude = self.get("amplitude", channel) / self.amplitudes(channel)[1]
-        if max(amplitude, peak / (OPEN_V / 2)) > 1 + 1e-6:
+        if max(amplitude / self._amplitudes(channel)[1], peak / (OPEN_V / 2)) > 1 + 1e-6:
             raise ScpiError(-221)
 
-    def load(self, channel: int) -> float:
+    def _load(self, channel: int) -> float:
         """Return what a volt into an open circuit is at the load that was set, V."""
         ohm = self.get("load", channel)
-        return 1.0 if ohm >= INFINITY else float(ohm / (ohm + SOURCE_OHM))
+        return 1.0 if math.isinf(ohm) else float(ohm / (ohm + SOURCE_OHM))
 
-    def edge(self, sign: int, channel: int) -> float:
+    def _level(self, sign: int, channel: int) -> float:
         """Return the upper (1) or the lower (-1) level, V into an open circuit."""
         return float(self.get("offset", channel) + sign * self.get("amplitude", channel) / 2)
 
-    def move_edge(self, sign: int, channel: int) -> None:
-        """Set a level to the value of "edge", and leave the other one as it is."""
-        edge, other = self.get("edge", channel), self.edge(-sign, channel)
-        if sign * (edge - other) <= 0:
+    def _move_level(self, sign: int, channel: int) -> None:
+        """Set a level to the value of "level", and leave the other one as it is."""
+        level, other = self.get("level", channel), self._level(-sign, channel)
+        if sign * (level - other) <= 0:
             raise ScpiError(-221)
-        self.put("amplitude", sign * (edge - other), channel)
-        self.put("offset", (edge + other) / 2, channel)
-        self.check(channel)
+        self.put("amplitude", sign * (level - other), channel)
+        self.put("offset", (level + other) / 2, channel)
+        self._check(channel)
 
     def waits(self, channel: int) -> bool:
         """Tell whether a channel waits for a trigger from the bus."""
@@ -183,18 +178,17 @@ class SimulatedGenerator(SimulatedInstrument):
 
     def play(self, channel: int, *_: object) -> None:
         """Play on a channel, as its trigger key does."""
-        if self.on_trigger is not None:
-            self.on_trigger(channel, self.emission(channel), self.synced(channel))
+        self.on_trigger(channel, self.emission(channel), self.synced(channel))
 
     commands = (
         *SimulatedInstrument.commands,
-        _voltage("[:AMPLitude]", "amplitude", 0.2, amplitudes, then=checked),
-        _voltage(":OFFSet", "offset", 0.0, (-OPEN_V / 2, OPEN_V / 2), then=checked),
-        _edge(":HIGH", 1),
-        _edge(":LOW", -1),
-        Keyword("[SOURce#:]VOLTage:UNIT", "unit", ("VPP", "VRMS", "DBM")),
-        Keyword("[SOURce#:]BURSt:MODE", "burst mode", ("TRIGgered", "GATed")),
-        Switch("OUTPut#[:STATe]", "output"),
-        Keyword("OUTPut#:POLarity", "polarity", ("NORMal", "INVerted")),
+        _voltage("[:AMPLitude]", "amplitude", 0.2, _amplitudes, then=check),
+        _voltage(":OFFSet", "offset", 0.0, _OFFSETS_V, then=check),
+        _level_command(":HIGH", 1),
+        _level_command(":LOW", -1),
+        keyword("[SOURce#:]VOLTage:UNIT", "unit", ("VPP", "VRMS", "DBM")),
+        keyword("[SOURce#:]BURSt:MODE", "burst mode", ("TRIGgered", "GATed")),
+        switch("OUTPut#[:STATe]", "output"),
+        keyword("OUTPut#:POLarity", "polarity", ("NORMal", "INVerted")),
         Command("SYSTem:BEEPer[:IMMediate]", do=lambda *_: None),
     )

@@ -16,8 +16,8 @@ from typing import final
 
 import numpy as np
 
-from pnnlab.virtual_bench.commands import Command, Keyword, Number, Parameters, Switch, Text
-from pnnlab.virtual_bench.messages import Message, ScpiError, matches, short, split
+from pnnlab.virtual_bench.instrument import Command, keyword, number, string, switch
+from pnnlab.virtual_bench.messages import Message, Parameters, ScpiError, matches, short, split
 from pnnlab.virtual_bench.oscilloscopes import SOURCES, Screen, SimulatedOscilloscope, per_probe
 
 FASTEST_HZ = 5e9
@@ -25,7 +25,7 @@ MEMORY = 4_000_000
 _RATES, _DEPTHS = (1.0, FASTEST_HZ), (100, MEMORY)
 SHOWN_MOST = 62_500  # points of the record behind the screen
 HIGH_RESOLUTION_BITS = 12
-_POINTS = Number("", "points", 1000, _DEPTHS)
+_POINTS = number("", "points", 1000, _DEPTHS)
 _EDGES = ("POSitive", "NEGative", "EITHer", "ALTernate")
 
 
@@ -33,9 +33,15 @@ def _per_division(scope: SimulatedOscilloscope, channel: int) -> float:
     return per_probe(scope, channel) / 8
 
 
-def _subsystem(root: str, headers: str) -> Command:
-    """A query of a whole subsystem: what its settings are, as they would be sent."""
+def _depth(_: object, scope: "InfiniiVision", *__: object) -> int:
+    return scope._screen().points
 
+
+def _rate(_: object, scope: SimulatedOscilloscope, *__: object) -> float:
+    return scope.rate()
+
+
+def _subsystem(root: str, headers: str) -> Command:
     def ask(scope: SimulatedOscilloscope, channel: int, _: Parameters) -> str:
         path = f":{short(root).replace('#', str(channel))}:"
         answers = scope.execute(Message(path + headers.replace(" ", "?;") + "?")).decode().strip()
@@ -52,19 +58,18 @@ class InfiniiVision(SimulatedOscilloscope):
     identity = "KEYSIGHT TECHNOLOGIES,DSO-X 3034T,MY00000002,07.50.2021102830"
     sign, block_digits = "+", 8
     codes_high, middle = 199, 128
+    preamble = ("format", ("BYTE", "WORD", "", "", "ASC")), ("type", ("NORM", "", "", "HRES"))
 
-    def decimal(self, value: float, number: str = "+.8E") -> str:
+    def decimal(self, value: float, notation: str = "+.8E") -> str:
         """Write a number with three digits in its exponent."""
-        mantissa, power = format(value, number).split("E")
+        mantissa, power = format(value, notation).split("E")
         return f"{mantissa}E{int(power):+04d}"
 
-    def clear_state(self) -> None:
-        """Forget the record, and transfer a thousand points."""
-        super().clear_state()
-        self.put("points", _POINTS.initial)
+    def _clear_state(self) -> None:
+        super()._clear_state()
+        _POINTS.do(self, 1, ("DEF",))
 
-    def screen(self, channel: int = 1) -> Screen:
-        """Return the screen as it is set now."""
+    def _screen(self, channel: int = 1) -> Screen:
         width, points = self.get("width"), round(self.get("depth"))
         if self.get("digitizer"):
             width = points / self.get("rate")
@@ -75,32 +80,27 @@ class InfiniiVision(SimulatedOscilloscope):
         centre, height = self.get("offset", channel) * probe, self.get("range", channel) * probe
         return Screen(centre, height, start, width, points)
 
-    def points(self) -> int:
-        """Return how many points a transfer gives."""
-        most: int = (self.screen() if self.capture is None else self.capture.screen).points
+    def _points(self) -> int:
+        most: int = (self._screen() if self.capture is None else self.capture.screen).points
         shown = SHOWN_MOST if self.get("points mode") == "NORM" else MEMORY
         return min(most, shown, int(self.get("points")))
 
-    def _form(self) -> tuple[int, int]:
-        form = {"BYTE": 0, "WORD": 1, "ASC": 4}[self.get("format")]
-        return form, {"NORM": 0, "HRES": 3}[self.get("type")]
-
-    def _vertical(self) -> tuple[float, float]:
-        return self.step_v() / self._fine(), self.acquired().screen.centre_v
-
     def _reference(self) -> int:
         return self.middle * self._fine() if self.get("unsigned") else 0
+
+    def _vertical(self) -> tuple[float, float]:
+        return self._step_v() / self._fine(), self._acquired().screen.centre_v
 
     def _fine(self) -> int:
         return 256 if self.get("format") == "WORD" else 1
 
     def _data(self, *_: object) -> bytes:
-        capture = self.acquired()
+        capture = self._acquired()
         if self.get("points mode") != "NORM" and self.armed:
             raise ScpiError(-221)
-        words = self.codes(HIGH_RESOLUTION_BITS if self.get("type") == "HRES" else 8)
+        words = self._codes(HIGH_RESOLUTION_BITS if self.get("type") == "HRES" else 8)
         if self.get("format") == "ASC":
-            volts = (words / 256 - self.middle) * self.step_v() + capture.screen.centre_v
+            volts = (words / 256 - self.middle) * self._step_v() + capture.screen.centre_v
             volts = np.where(words <= 1, 9.9e37, volts)
             return ", ".join(self.decimal(value, "+.5E") for value in volts).encode()
         kind = "<u2" if self.get("byte order") == "LSBF" else ">u2"
@@ -112,29 +112,22 @@ class InfiniiVision(SimulatedOscilloscope):
     def _digitize(self, *_: object) -> None:
         self.capture = None
         self.arm("SING")
-        self.wait()
+        self._wait()
 
-    def _event(self, name: str) -> str:
+    def _event(self, name: str) -> int:
         happened = getattr(self, name)
         setattr(self, name, False)
-        return self.whole(happened)
-
-    def _condition(self, *_: object) -> str:
-        return self.whole((8 | 32) * self.armed)  # running, waiting for the trigger
-
-    def _depth(self, _: int) -> str:
-        return self.whole(self.screen().points)
+        return int(happened)
 
     def _set_points(self, _: int, parameters: Parameters) -> None:
         if matches(parameters[0], "MAXimum"):
             self.put("points mode", "MAX")
-        self.put("points", _POINTS.read(parameters[0], self, 1))
+        _POINTS.do(self, 1, parameters)
 
-    def _digitizes(self, *_: object) -> None:
+    def _set_rate(self, *_: object) -> None:
         if not self.get("digitizer"):
             raise ScpiError(-221)
-        divisor = round(FASTEST_HZ / self.get("rate"))
-        self.put("rate", FASTEST_HZ / divisor)
+        self.put("rate", FASTEST_HZ / round(FASTEST_HZ / self.get("rate")))
 
     commands = (
         *SimulatedOscilloscope.commands,
@@ -143,56 +136,49 @@ class InfiniiVision(SimulatedOscilloscope):
         Command("AER", ask=lambda s, *_: s._event("armed_event")),
         Command("TER", ask=lambda s, *_: s._event("triggered_event")),
         Command("RSTate", ask=lambda s, *_: s.run_state),
-        Command("OPERegister[:CONDition|EVENt]", ask=_condition),
+        # Running, and waiting for the trigger.
+        Command("OPERegister[:CONDition|EVENt]", ask=lambda s, *_: (8 | 32) * s.armed),
         Command("AUToscale", do=lambda s, *_: s.arm("RUN"), takes=(0, 4)),
         Command("SYSTem:PRESet", do=SimulatedOscilloscope.reset),
-        Keyword("ACQuire:TYPE", "type", ("NORMal", "HRESolution")),
-        Keyword("ACQuire:MODE", "mode", ("RTIMe",)),
-        Number("ACQuire:COUNt", "count", 8, (2, 65536), whole=True),
-        Switch("ACQuire:DIGitizer", "digitizer"),
+        keyword("ACQuire:TYPE", "type", ("NORMal", "HRESolution")),
+        keyword("ACQuire:MODE", "mode", ("RTIMe",)),
+        number("ACQuire:COUNt", "count", 8, (2, 65536), whole=True),
+        switch("ACQuire:DIGitizer", "digitizer"),
         Command("ACQuire:COMPlete", ask=lambda *_: "100"),
-        Number("ACQuire:POINts[:ANALog]", "depth", MEMORY, _DEPTHS, then=_digitizes, shown=_depth),
-        Number(
-            "ACQuire:SRATe[:ANALog]",
-            "rate",
-            5e9,
-            _RATES,
-            "HZ",
-            then=_digitizes,
-            shown=SimulatedOscilloscope.rate,
-        ),
+        number("ACQuire:POINts[:ANALog]", "depth", MEMORY, _DEPTHS, then=_set_rate, show=_depth),
+        number("ACQuire:SRATe[:ANALog]", "rate", 5e9, _RATES, "HZ", then=_set_rate, show=_rate),
         _subsystem("CHANnel#", "RANG OFFS COUP IMP DISP BWL INV LAB UNIT PROB PROB:SKEW STYP"),
-        Keyword("CHANnel#:IMPedance", "impedance", ("ONEMeg", "FIFTy")),
-        Switch("CHANnel#:BWLimit", "bandwidth"),
-        Text("CHANnel#:LABel", "label", most=32),
-        Keyword("CHANnel#:UNITs", "units", ("VOLT", "AMPere")),
-        Number("CHANnel#:PROBe", "probe", 1.0, (1e-3, 1e4)),
-        Number("CHANnel#:PROBe:SKEW", "skew", 0.0, (-1e-7, 1e-7), "S"),
-        Keyword("CHANnel#:PROBe:STYPe", "signal type", ("SINGle", "DIFFerential")),
-        Number("CHANnel#:RANGe", "range", 40.0, (8e-3, 40.0), "V", factor=per_probe),
-        Number("CHANnel#:SCALe", "range", 40.0, (8e-3, 40.0), "V", factor=_per_division),
-        Number("CHANnel#:OFFSet", "offset", 0.0, (-40, 40), "V", factor=per_probe),
-        Number("EXTernal:RANGe", "external range", 8.0, (1.6, 8.0), "V"),
-        Number("EXTernal:PROBe", "external probe", 1.0, (1e-3, 1e4)),
+        keyword("CHANnel#:IMPedance", "impedance", ("ONEMeg", "FIFTy")),
+        switch("CHANnel#:BWLimit", "bandwidth"),
+        string("CHANnel#:LABel", "label", most=32),
+        keyword("CHANnel#:UNITs", "units", ("VOLT", "AMPere")),
+        number("CHANnel#:PROBe", "probe", 1.0, (1e-3, 1e4)),
+        number("CHANnel#:PROBe:SKEW", "skew", 0.0, (-1e-7, 1e-7), "S"),
+        keyword("CHANnel#:PROBe:STYPe", "signal type", ("SINGle", "DIFFerential")),
+        number("CHANnel#:RANGe", "range", 40.0, (8e-3, 40.0), "V", factor=per_probe),
+        number("CHANnel#:SCALe", "range", 40.0, (8e-3, 40.0), "V", factor=_per_division),
+        number("CHANnel#:OFFSet", "offset", 0.0, (-40, 40), "V", factor=per_probe),
+        number("EXTernal:RANGe", "external range", 8.0, (1.6, 8.0), "V"),
+        number("EXTernal:PROBe", "external probe", 1.0, (1e-3, 1e4)),
         _subsystem("TIMebase", "MODE REF MAIN:RANG POS"),
-        Number("TIMebase[:MAIN]:RANGe", "width", 1e-3, (20e-9, 500.0), "S"),
-        Number("TIMebase:SCALe", "width", 1e-3, (20e-9, 500.0), "S", factor=lambda *_: 0.1),
-        Number("TIMebase[:MAIN]:POSition", "position", 0.0, (-500, 500), "S"),
-        Keyword("TIMebase:REFerence", "reference", ("CENTer", "LEFT", "RIGHt")),
-        Keyword("TRIGger:SWEep", "sweep", ("AUTO", "NORMal")),
+        number("TIMebase[:MAIN]:RANGe", "width", 1e-3, (20e-9, 500.0), "S"),
+        number("TIMebase:SCALe", "width", 1e-3, (20e-9, 500.0), "S", factor=lambda *_: 0.1),
+        number("TIMebase[:MAIN]:POSition", "position", 0.0, (-500, 500), "S"),
+        keyword("TIMebase:REFerence", "reference", ("CENTer", "LEFT", "RIGHt")),
+        keyword("TRIGger:SWEep", "sweep", ("AUTO", "NORMal")),
         Command("TRIGger:FORCe", do=SimulatedOscilloscope.trigger),
-        Keyword("TRIGger[:EDGE]:SOURce", "trigger source", (*SOURCES, "EXTernal", "LINE")),
-        Number("TRIGger[:EDGE]:LEVel", "trigger level", 0.0, (-40, 40), "V", takes=(1, 2)),
-        Keyword("TRIGger[:EDGE]:SLOPe", "trigger slope", _EDGES),
-        Keyword("TRIGger[:EDGE]:COUPling", "trigger coupling", ("DC", "AC", "LFReject")),
-        Number("TRIGger:HOLDoff", "holdoff", 4e-8, (4e-8, 10.0), "S"),
-        Switch("TRIGger:HFReject", "high frequency reject"),
-        Keyword("WAVeform:BYTeorder", "byte order", ("MSBFirst", "LSBFirst")),
-        Switch("WAVeform:UNSigned", "unsigned", True),
-        Keyword("WAVeform:VIEW", "view", ("MAIN",)),
-        Keyword("WAVeform:POINts:MODE", "points mode", ("NORMal", "MAXimum", "RAW")),
-        Command("WAVeform:POINts", _set_points, lambda s, *_: s.whole(s.points()), takes=(1, 1)),
+        keyword("TRIGger[:EDGE]:SOURce", "trigger source", (*SOURCES, "EXTernal", "LINE")),
+        number("TRIGger[:EDGE]:LEVel", "trigger level", 0.0, (-40, 40), "V", takes=(1, 2)),
+        keyword("TRIGger[:EDGE]:SLOPe", "trigger slope", _EDGES),
+        keyword("TRIGger[:EDGE]:COUPling", "trigger coupling", ("DC", "AC", "LFReject")),
+        number("TRIGger:HOLDoff", "holdoff", 4e-8, (4e-8, 10.0), "S"),
+        switch("TRIGger:HFReject", "high frequency reject"),
+        keyword("WAVeform:BYTeorder", "byte order", ("MSBFirst", "LSBFirst")),
+        switch("WAVeform:UNSigned", "unsigned", True),
+        keyword("WAVeform:VIEW", "view", ("MAIN",)),
+        keyword("WAVeform:POINts:MODE", "points mode", ("NORMal", "MAXimum", "RAW")),
+        Command("WAVeform:POINts", _set_points, lambda s, *_: s._points(), takes=(1, 1)),
         Command("WAVeform:DATA", ask=_data),
         Command("WAVeform:TYPE", ask=lambda s, *_: s.get("type")),
-        Command("WAVeform:COUNt", ask=lambda s, *_: s.whole(1)),
+        Command("WAVeform:COUNt", ask=lambda *_: 1),
     )

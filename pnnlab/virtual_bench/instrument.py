@@ -1,20 +1,192 @@
-"""What every instrument that speaks SCPI has: a table of commands, status, an error queue.
+"""A SCPI instrument: a table of commands, their values, status and an error queue.
 
 Sources: IEEE 488.2 for the common commands and the status byte, SCPI-99, volume 2, section 21.8,
 for the error queue.
 """
 
+import math
+import re
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any, ClassVar, TypeAlias, final
 
-from pnnlab.virtual_bench.commands import Command, Entry, Number, StoredValue, Value, routes
-from pnnlab.virtual_bench.messages import Message, ScpiError, Unit, units
+from pnnlab.virtual_bench.messages import (
+    Message,
+    Parameters,
+    ScpiError,
+    matches,
+    read_number,
+    read_string,
+    short,
+    units,
+)
 
+Value: TypeAlias = float | str | bool
+Answer: TypeAlias = float | str | bytes
+Bounds: TypeAlias = tuple[float, float] | Callable[[Any, int], tuple[float, float]]
+
+INFINITY = 9.9e37  # how SCPI writes it (SCPI-99, volume 1, 7.2.1.4)
 QUEUE_DEPTH = 20
 _OPERATION_COMPLETE, _QUERY, _DEVICE, _EXECUTION, _COMMAND, _POWER_ON = 1, 4, 8, 16, 32, 128
 _EVENTS = {1: _COMMAND, 2: _EXECUTION, 4: _QUERY}  # by the hundreds of an error's code
+_MARKS = str.maketrans({"[": "(?:", "]": ")?", "#": r"(\d{0,9})", "*": r"\*"})
+
+
+def undefined(*_: object) -> Any:
+    """Stand for the command of what can only be queried, or the other way."""
+
+
+@final
+@dataclass(frozen=True)
+class Command:
+    """A command, a query, or both.
+
+    `do` and `ask` are given the instrument, the channel and the parameters. They may raise the
+    `ScpiError` that refuses them: the settings are then what they were before. An answer of bytes
+    is sent as a block, a number as the make writes it.
+    """
+
+    # As manuals write it: "[SOURce#:]FUNCtion:ARBitrary:SRATe". Brackets: may be left out; #: takes
+    # the number of a channel; |: either name.
+    pattern: str
+    do: Callable[[Any, int, Parameters], None] = undefined
+    ask: Callable[[Any, int, Parameters], Answer] = undefined
+    takes: tuple[int, int] = (0, 0)  # least and greatest number of parameters
+    asks: tuple[int, int] = (0, 0)  # the same of the query
+    block: bool = False  # whether the last parameter may be a block
+    setting: tuple[str, Value] | None = None  # what it stores, and the value after ``*RST``
+
+    @cached_property
+    def regex(self) -> re.Pattern[str]:
+        """What matches the spellings of its header, in capitals; its group is the channel."""
+
+        def spellings(found: re.Match[str]) -> str:
+            names = found[0].split("|")
+            return f"(?:{'|'.join(f'{short(name)}|{name.upper()}' for name in names)})"
+
+        return re.compile(re.sub("[A-Za-z|]+", spellings, self.pattern).translate(_MARKS))
+
+
+def setting(
+    pattern: str,
+    name: str,
+    initial: Value,
+    read: Callable[[str, Any, int], Value],
+    *,
+    show: Callable[[Any, Any, int], Answer] = lambda value, *_: value,
+    then: Callable[[Any, int], None] = lambda *_: None,
+    takes: tuple[int, int] = (1, 1),
+    asks: tuple[int, int] = (0, 0),
+) -> Command:
+    """A value that is set and queried: of each channel where the pattern has a #, or else one.
+
+    `then` is what follows; it may refuse the value. `show` turns it into an answer. A query may
+    name a limit where it `asks` for one. Parameters after the first, such as the source of a
+    trigger level, are ignored.
+    """
+
+    def do(instrument: Any, channel: int, parameters: Parameters) -> None:
+        instrument.put(name, read(parameters[0], instrument, channel), channel)
+        then(instrument, channel)
+
+    def ask(instrument: Any, channel: int, parameters: Parameters) -> Answer:
+        value: Value = instrument.get(name, channel)
+        if parameters and takes[1] == 1:
+            if not parameters[0].isalpha():
+                raise ScpiError(-224)
+            value = read(parameters[0], instrument, channel)
+        return show(value, instrument, channel)
+
+    return Command(pattern, do, ask, takes, asks, setting=(name, initial))
+
+
+def number(
+    pattern: str,
+    name: str,
+    initial: float,
+    bounds: Bounds,
+    unit: str = "",
+    *,
+    whole: bool = False,
+    infinite: bool = False,
+    factor: Callable[[Any, int], float] = lambda *_: 1.0,
+    **options: Any,
+) -> Command:
+    """A number between bounds, or MINimum, MAXimum, DEFault; what lies outside raises -222.
+
+    `unit` may follow it; `whole` shows it without decimals; `infinite` allows INFinity. It is
+    multiplied by `factor` where it is sent or shown; `initial` and `bounds` are without.
+    """
+
+    def read(text: str, i: Any, channel: int) -> float:
+        low, high = bounds(i, channel) if callable(bounds) else bounds
+        for word, limit in ("MINimum", low), ("MAXimum", high), ("DEFault", initial):
+            if matches(text, word):
+                return limit
+        value = INFINITY if infinite and matches(text, "INFinity") else read_number(text, unit)
+        if infinite and value >= INFINITY:
+            return math.inf
+        value /= factor(i, channel)
+        margin = 1e-9 * max(abs(low), abs(high))  # limits that were computed are rounded
+        if not low - margin <= value <= high + margin:
+            raise ScpiError(-222)
+        return min(max(value, low), high)
+
+    def show(value: float, i: Any, channel: int) -> Answer:
+        if math.isinf(value):
+            return f"{INFINITY:{i.sign}.1E}"
+        value *= factor(i, channel)
+        return round(value) if whole else value
+
+    options = {"show": show, "asks": (0, 1), **options}
+    return setting(pattern, name, initial, read, **options)
+
+
+def read_keyword(text: str, words: tuple[str, ...]) -> str:
+    """Find the word in its short or long form, and return the short one; or raise -224."""
+    for word in words:
+        if matches(text, word):
+            return short(word)
+    raise ScpiError(-224)
+
+
+def keyword(pattern: str, name: str, words: tuple[str, ...], **options: Any) -> Command:
+    """One of some words such as ``"EXTernal"``; at first the first one."""
+    initial = short(words[0])
+    return setting(pattern, name, initial, lambda text, *_: read_keyword(text, words), **options)
+
+
+def switch(pattern: str, name: str, initial: bool = False) -> Command:
+    """ON or OFF, 1 or 0; any number that does not round to 0 is ON."""
+
+    def read(text: str, *_: Any) -> bool:
+        return text.upper() == "ON" or (text.upper() != "OFF" and round(read_number(text)) != 0)
+
+    return setting(pattern, name, initial, read, show=lambda value, *_: str(int(value)))
+
+
+def string(pattern: str, name: str, initial: str = "", most: int = 40, **options: Any) -> Command:
+    """A string of at most so many characters; a longer one raises -223."""
+
+    def read(text: str, *_: Any) -> str:
+        value = read_string(text)
+        if len(value) > most:
+            raise ScpiError(-223)
+        return value
+
+    def show(value: str, *_: Any) -> str:
+        return '"{}"'.format(value.replace('"', '""'))
+
+    return setting(pattern, name, initial, read, show=show, **options)
+
+
+def catalog(names: Iterable[str]) -> str:
+    """Write a catalogue of names."""
+    return ",".join(f'"{name}"' for name in names)
 
 
 class SimulatedInstrument(ABC):
@@ -27,22 +199,19 @@ class SimulatedInstrument(ABC):
     channels: ClassVar[int]
     memory_bytes: ClassVar[int]  # the longest block it takes
     sign: ClassVar[str]  # of whole numbers: "+", or "-" where only negative ones have one
-    number: ClassVar[str]  # how others are written, for `format`
+    notation: ClassVar[str]  # of other numbers, for `format`
     block_digits: ClassVar[int] = 1  # at least so many tell the length of a block
 
     def __init__(self, *, lock: "threading.RLock | None" = None) -> None:
         self.lock = lock or threading.RLock()
-        self._routes = routes(self.commands)
+        self._found = lru_cache(1000)(self._find)
         self._values: dict[tuple[str, int], Value] = {}
         self._errors: deque[ScpiError] = deque()
         self._events = _POWER_ON
-        self._stored = [entry for entry in self.commands if isinstance(entry, StoredValue)]
-        for entry in self._stored:
-            entry.reset(self)
-        self.clear_state()
+        self.reset()
 
     @abstractmethod
-    def clear_state(self) -> None:
+    def _clear_state(self) -> None:
         """Forget what ``*RST`` forgets besides the settings."""
 
     @abstractmethod
@@ -51,17 +220,11 @@ class SimulatedInstrument(ABC):
 
     def decimal(self, value: float) -> str:
         """Write a number as this make does."""
-        return format(value, self.number)
-
-    def whole(self, value: float) -> str:
-        """Write a whole number as this make does."""
-        return f"{round(value):{self.sign}d}"
+        return format(value, self.notation)
 
     def write(self, value: float) -> str:
         """Write an int as a whole number, and others as they are."""
-        return self.whole(value) if isinstance(value, int) else self.decimal(value)
-
-    # --- settings ---
+        return f"{value:{self.sign}d}" if isinstance(value, int) else self.decimal(value)
 
     def get(self, name: str, channel: int = 1) -> Any:
         """Return a setting of a channel, or of the whole instrument."""
@@ -72,37 +235,47 @@ class SimulatedInstrument(ABC):
         self._values[name, channel] = value
 
     def reset(self, *_: object) -> None:
-        """Make all settings what they are after ``*RST``."""
-        for entry in self._stored:
-            if not entry.kept:
-                entry.reset(self)
-        self.clear_state()
-
-    # --- messages ---
+        """Make all settings what they are after ``*RST``, but for those of the status."""
+        kept = {key: value for key, value in self._values.items() if key[0].startswith("*")}
+        self._values = {
+            (entry.setting[0], channel): entry.setting[1]
+            for entry in self.commands
+            if entry.setting is not None
+            for channel in range(1, self.channels + 1 if "#" in entry.pattern else 2)
+        } | kept
+        self._clear_state()
 
     def execute(self, message: Message) -> bytes:
-        """Carry out a message.
+        """Carry out a message, and return what its queries answer, ended by a line feed.
 
-        Returns
-        -------
-        bytes
-            What its queries answer, ended by a line feed; empty without a query. Errors go into
-            the queue: one of the syntax drops the rest of its message, any other does not.
+        Errors go into the queue: one of the syntax drops the rest of its message, any other does
+        not.
         """
         answers: list[bytes] = []
         with self.lock:
             try:
-                for unit in units(message):
-                    answers += self._carry_out(unit)
+                for header, query, parameters in units(message):
+                    answers += self._carry_out(header, query, parameters)
             except ScpiError as error:
                 self.report(error)
         return b";".join(answers) + b"\n" if answers else b""
 
-    def _carry_out(self, unit: Unit) -> list[bytes]:
-        act, channel = self._find(unit)
-        before = self._values if unit.query else self._values.copy()
+    def _carry_out(self, header: str, query: bool, parameters: Parameters) -> list[bytes]:
+        entry, channel = self._found(header)
+        act = entry.ask if query else entry.do
+        if act is undefined:
+            raise ScpiError(-113)
+        if not 1 <= channel <= self.channels:
+            raise ScpiError(-114)
+        least, most = entry.asks if query else entry.takes
+        if not least <= len(parameters) <= most:
+            raise ScpiError(-109 if len(parameters) < least else -108)
+        texts = parameters[:-1] if entry.block and not query else parameters
+        if bytes in map(type, texts):
+            raise ScpiError(-168)
+        before = self._values if query else self._values.copy()
         try:
-            answer = act(self, channel, unit.parameters)
+            answer = act(self, channel, parameters)
         except ScpiError as error:
             self._values = before
             if -200 < error.code <= -100:
@@ -112,29 +285,15 @@ class SimulatedInstrument(ABC):
         if isinstance(answer, bytes):
             count = str(len(answer)).zfill(self.block_digits)
             return [f"#{len(count)}{count}".encode() + answer]
-        return [] if answer is None else [answer.encode()]
+        if answer is None:
+            return []
+        return [(answer if isinstance(answer, str) else self.write(answer)).encode()]
 
-    def _find(self, unit: Unit) -> tuple[Any, int]:
-        """What carries a command or a query out, and the channel it names."""
-        entry, numbered = self._routes.get(tuple(name for name, _ in unit.nodes), (None, ()))
-        act = None if entry is None else entry.ask if unit.query else entry.do
-        channel = 1
-        for (_, suffix), takes in zip(unit.nodes, numbered, strict=False):
-            if suffix is not None:
-                act, channel = act if takes else None, suffix
-        if entry is None or act is None:
-            raise ScpiError(-113)
-        if not 1 <= channel <= self.channels:
-            raise ScpiError(-114)
-        least, most = entry.asks if unit.query else entry.takes
-        if not least <= len(unit.parameters) <= most:
-            raise ScpiError(-109 if len(unit.parameters) < least else -108)
-        texts = unit.parameters[:-1] if entry.block and not unit.query else unit.parameters
-        if bytes in map(type, texts):
-            raise ScpiError(-168)
-        return act, channel
-
-    # --- errors and status ---
+    def _find(self, header: str) -> tuple[Command, int]:
+        for entry in self.commands:
+            if found := entry.regex.fullmatch(header):
+                return entry, int(next(filter(None, found.groups()), 1))
+        raise ScpiError(-113)
 
     def report(self, error: ScpiError) -> None:
         """Put an error into the queue; one too many becomes -350, and the rest are lost."""
@@ -147,36 +306,35 @@ class SimulatedInstrument(ABC):
 
     def _next_error(self, *_: object) -> str:
         error = self._errors.popleft() if self._errors else ScpiError(0)
-        return f'{self.whole(error.code)},"{error.text}"'
+        return f'{self.write(error.code)},"{error.text}"'
 
     def _clear_status(self, *_: object) -> None:
         self._errors.clear()
         self._events = 0
 
-    def _status(self, *_: object) -> str:
-        """The status byte: errors queued, standard events, request for service."""
+    def _status(self, *_: object) -> int:
+        # Errors queued, standard events, request for service.
         byte = 4 * bool(self._errors) + 32 * bool(self._events & round(self.get("*ESE")))
-        return self.whole(byte + 64 * bool(byte & round(self.get("*SRE")) & ~64))
+        return byte + 64 * bool(byte & round(self.get("*SRE")) & ~64)
 
-    def _take_events(self, *_: object) -> str:
-        """The standard event register, which reading clears."""
+    def _take_events(self, *_: object) -> int:
         events, self._events = self._events, 0
-        return self.whole(events)
+        return events
 
     def _complete(self, *_: object) -> None:
         self._events |= _OPERATION_COMPLETE  # nothing is ever pending when it is asked
 
-    commands: ClassVar[tuple[Entry, ...]] = (
+    commands: ClassVar[tuple[Command, ...]] = (
         Command("*IDN", ask=lambda i, *_: i.identity),
         Command("*RST", do=reset),
         Command("*CLS", do=_clear_status),
-        Number("*ESE", "*ESE", 0, (0, 255), whole=True, kept=True),
+        number("*ESE", "*ESE", 0, (0, 255), whole=True),
         Command("*ESR", ask=_take_events),
-        Number("*SRE", "*SRE", 0, (0, 255), whole=True, kept=True),
+        number("*SRE", "*SRE", 0, (0, 255), whole=True),
         Command("*STB", ask=_status),
         Command("*OPC", do=_complete, ask=lambda *_: "1"),
         Command("*OPT", ask=lambda *_: "0"),
-        Command("*TST", ask=lambda i, *_: i.whole(0)),
+        Command("*TST", ask=lambda *_: 0),
         Command("*WAI", do=lambda *_: None),
         Command("*TRG", do=lambda i, *_: i.trigger()),
         Command("SYSTem:ERRor[:NEXT]", ask=_next_error, asks=(0, 1)),

@@ -19,9 +19,9 @@ from typing import final
 
 import numpy as np
 
-from pnnlab.virtual_bench.commands import Command, Keyword, Number, Parameters, Switch, Text
-from pnnlab.virtual_bench.generators import SHAPES, Points, SimulatedGenerator, Waveform, checked
-from pnnlab.virtual_bench.messages import ScpiError, read_number, read_string
+from pnnlab.virtual_bench.generators import SHAPES, Points, SimulatedGenerator, Waveform, check
+from pnnlab.virtual_bench.instrument import Command, catalog, keyword, number, string, switch
+from pnnlab.virtual_bench.messages import Parameters, ScpiError, read_number, read_string
 
 LEAST_POINTS, MOST_POINTS = 8, 1_000_000
 MOST_LETTERS = 80  # of a name
@@ -35,7 +35,6 @@ _RISE = 2 * (1 - np.exp(-5 * np.linspace(0, 1, 1000))) / (1 - np.exp(-5)) - 1
 
 
 def _key(name: str) -> str:
-    """A name as the memory knows it: no folder, no extension, capitals."""
     return name.upper().removeprefix("INT:\\BUILTIN\\").removesuffix(".ARB")
 
 
@@ -49,18 +48,14 @@ def _rates(generator: "Keysight33500", channel: int) -> tuple[float, float]:
 
 
 def _attribute(header: str, measure: Callable[[Points], float]) -> Command:
-    """A query of a property of a waveform in memory."""
-
-    def ask(generator: "Keysight33500", channel: int, parameters: Parameters) -> str:
+    def ask(generator: "Keysight33500", channel: int, parameters: Parameters) -> float:
         name = read_string(parameters[0]) if parameters else None
-        return generator.write(measure(generator.arb(channel, name).points))
+        return measure(generator.arb(channel, name).points)
 
     return Command(f"[SOURce#:]{header}", ask=ask, asks=(0, 1))
 
 
-def _upload(header: str, kind: str, one: int) -> Command:
-    """The upload of a waveform, as numbers or as a block; `one` stands for 1."""
-
+def _upload(header: str, kind: str, one: int) -> Command:  # `one` stands for 1
     def do(generator: "Keysight33500", channel: int, parameters: Parameters) -> None:
         name, *values = parameters
         if len(values) > 1 and isinstance(values[-1], bytes):
@@ -83,12 +78,11 @@ class Keysight33500(SimulatedGenerator):
 
     identity = "Agilent Technologies,33522B,MY00000001,4.00-1.19-2.00-52-00"
     memory_bytes = 4 * MOST_POINTS
-    sign, number = "+", "+.15E"
+    sign, notation = "+", "+.15E"
     least_v = 2e-3
     bus_sources = ("BUS",)
 
-    def clear_state(self) -> None:
-        """Empty the volatile memory."""
+    def _clear_state(self) -> None:
         self._arbs: dict[int, dict[str, Waveform]] = {}
         for channel in range(1, self.channels + 1):
             self._forget(channel)
@@ -111,7 +105,7 @@ class Keysight33500(SimulatedGenerator):
     def _select(self, channel: int) -> None:
         self.arb(channel)
         self.put("arb", _key(self.get("arb", channel)), channel)
-        self.check(channel)
+        self._check(channel)
 
     def store(self, channel: int, name: str, points: Points) -> None:
         """Take a waveform into memory."""
@@ -126,15 +120,13 @@ class Keysight33500(SimulatedGenerator):
             raise ScpiError(*_MEMORY_FULL)
         self._arbs[channel][key] = _converted(points)
 
-    def waveform(self, channel: int) -> Waveform:
-        """Return what the function names."""
+    def _waveform(self, channel: int) -> Waveform:
         shape = self.get("function", channel)
         return self.arb(channel) if shape == "ARB" else SHAPES.get(shape, SHAPES["DC"])
 
-    def rate(self, channel: int) -> float:
-        """Return the sample rate, or that of a built-in shape of this frequency."""
+    def _rate(self, channel: int) -> float:
         arbitrary = self.get("function", channel) == "ARB"
-        return float(self.get("rate", channel)) if arbitrary else super().rate(channel)
+        return float(self.get("rate", channel)) if arbitrary else super()._rate(channel)
 
     def synced(self, channel: int) -> bool:
         """Tell whether Sync or Trig Out gives a pulse."""
@@ -143,56 +135,53 @@ class Keysight33500(SimulatedGenerator):
 
     commands = (
         *SimulatedGenerator.commands,
-        Keyword("FORMat:BORDer", "byte order", ("NORMal", "SWAPped")),
+        keyword("FORMat:BORDer", "byte order", ("NORMal", "SWAPped")),
         Command("[SOURce#:]DATA:VOLatile:CLEar", do=_forget),
-        Command(
-            "[SOURce#:]DATA:VOLatile:CATalog",
-            ask=lambda g, c, _: ",".join(f'"{name}"' for name in g._arbs[c]),
-        ),
-        Command("[SOURce#:]DATA:VOLatile:FREE", ask=lambda g, c, _: g.whole(g._room(c))),
+        Command("[SOURce#:]DATA:VOLatile:CATalog", ask=lambda g, c, _: catalog(g._arbs[c])),
+        Command("[SOURce#:]DATA:VOLatile:FREE", ask=lambda g, c, _: g._room(c)),
         _upload("DATA:ARBitrary", "f4", 1),
         _upload("DATA:ARBitrary:DAC", "i2", CODES),
         _attribute("DATA:ATTRibute:POINts", len),
         _attribute("DATA:ATTRibute:PTPeak", np.ptp),
         _attribute("DATA:ATTRibute:AVERage", np.mean),
         _attribute("FUNCtion:ARBitrary:POINts", len),
-        Text("[SOURce#:]FUNCtion:ARBitrary", "arb", BUILT_IN, MOST_LETTERS, then=_select),
-        Keyword("[SOURce#:]FUNCtion", "function", _FUNCTIONS, then=checked),
-        Number("[SOURce#:]FUNCtion:ARBitrary:SRATe", "rate", 40e3, _rates, "SA/S"),
-        Keyword("[SOURce#:]FUNCtion:ARBitrary:FILTer", "filter", ("NORMal", "STEP", "OFF")),
-        Keyword("[SOURce#:]FUNCtion:ARBitrary:ADVance", "advance", ("SRATe", "TRIGger")),
-        Number("[SOURce#:]FUNCtion:SQUare:DCYCle", "duty", 50, (0.01, 99.99), "PCT"),
-        Number("[SOURce#:]FUNCtion:RAMP:SYMMetry", "symmetry", 100, (0, 100), "PCT"),
-        Keyword("[SOURce#:]FUNCtion:PULSe:HOLD", "pulse hold", ("WIDTh", "DCYCle")),
-        Number("[SOURce#:]FUNCtion:PULSe:PERiod", "pulse period", 1e-3, (33e-9, 1e6), "S"),
-        Number("[SOURce#:]FUNCtion:PULSe:WIDTh", "pulse width", 1e-4, (16e-9, 1e6), "S"),
-        Number("[SOURce#:]FUNCtion:PULSe:DCYCle", "pulse duty", 10, (0.01, 99.99), "PCT"),
-        Number(
+        string("[SOURce#:]FUNCtion:ARBitrary", "arb", BUILT_IN, MOST_LETTERS, then=_select),
+        keyword("[SOURce#:]FUNCtion", "function", _FUNCTIONS, then=check),
+        number("[SOURce#:]FUNCtion:ARBitrary:SRATe", "rate", 40e3, _rates),
+        keyword("[SOURce#:]FUNCtion:ARBitrary:FILTer", "filter", ("NORMal", "STEP", "OFF")),
+        keyword("[SOURce#:]FUNCtion:ARBitrary:ADVance", "advance", ("SRATe", "TRIGger")),
+        number("[SOURce#:]FUNCtion:SQUare:DCYCle", "duty", 50, (0.01, 99.99), "PCT"),
+        number("[SOURce#:]FUNCtion:RAMP:SYMMetry", "symmetry", 100, (0, 100), "PCT"),
+        keyword("[SOURce#:]FUNCtion:PULSe:HOLD", "pulse hold", ("WIDTh", "DCYCle")),
+        number("[SOURce#:]FUNCtion:PULSe:PERiod", "pulse period", 1e-3, (33e-9, 1e6), "S"),
+        number("[SOURce#:]FUNCtion:PULSe:WIDTh", "pulse width", 1e-4, (16e-9, 1e6), "S"),
+        number("[SOURce#:]FUNCtion:PULSe:DCYCle", "pulse duty", 10, (0.01, 99.99), "PCT"),
+        number(
             "[SOURce#:]FUNCtion:PULSe:TRANsition[:BOTH]", "transition", 1e-8, (8.4e-9, 1e-6), "S"
         ),
-        Number("[SOURce#:]FREQuency[:CW]", "frequency", 1e3, (1e-6, 30e6), "HZ"),
-        Number("[SOURce#:]PHASe", "phase", 0, (-360, 360), "DEG"),
+        number("[SOURce#:]FREQuency[:CW]", "frequency", 1e3, (1e-6, 30e6), "HZ"),
+        number("[SOURce#:]PHASe", "phase", 0, (-360, 360), "DEG"),
         Command("[SOURce#:]PHASe:SYNChronize", do=lambda *_: None),
-        Switch("[SOURce#:]VOLTage:RANGe:AUTO", "range", True),
-        Switch("[SOURce#:]BURSt:STATe", "burst"),
-        Number("[SOURce#:]BURSt:NCYCles", "cycles", 1, (1, 1e8), infinite=True),
-        Number("[SOURce#:]BURSt:PHASe", "burst phase", 0, (-360, 360), "DEG"),
-        Number("[SOURce#:]BURSt:INTernal:PERiod", "burst period", 1e-2, (1e-6, 8e3), "S"),
-        Keyword("TRIGger#[:SEQuence]:SOURce", "trigger source", _TRIGGERS),
-        Keyword("TRIGger#[:SEQuence]:SLOPe", "trigger slope", ("POSitive", "NEGative")),
-        Number("TRIGger#[:SEQuence]:DELay", "trigger delay", 0, (0, 1000), "S"),
-        Number("TRIGger#[:SEQuence]:TIMer", "trigger timer", 1, (1e-6, 8e3), "S"),
+        switch("[SOURce#:]VOLTage:RANGe:AUTO", "range", True),
+        switch("[SOURce#:]BURSt:STATe", "burst"),
+        number("[SOURce#:]BURSt:NCYCles", "cycles", 1, (1, 1e8), infinite=True),
+        number("[SOURce#:]BURSt:PHASe", "burst phase", 0, (-360, 360), "DEG"),
+        number("[SOURce#:]BURSt:INTernal:PERiod", "burst period", 1e-2, (1e-6, 8e3), "S"),
+        keyword("TRIGger#[:SEQuence]:SOURce", "trigger source", _TRIGGERS),
+        keyword("TRIGger#[:SEQuence]:SLOPe", "trigger slope", ("POSitive", "NEGative")),
+        number("TRIGger#[:SEQuence]:DELay", "trigger delay", 0, (0, 1000), "S"),
+        number("TRIGger#[:SEQuence]:TIMer", "trigger timer", 1, (1e-6, 8e3), "S"),
         Command("TRIGger#[:SEQuence][:IMMediate]", do=SimulatedGenerator.play),
-        Number("OUTPut#:LOAD", "load", 50, (1, 1e4), "OHM", infinite=True),
-        Keyword("OUTPut#:MODE", "output mode", ("NORMal", "GATed")),
-        Switch("OUTPut:SYNC[:STATe]", "sync", True),
-        Keyword("OUTPut:SYNC:SOURce", "sync source", ("CH1", "CH2")),
-        Keyword("OUTPut#:SYNC:MODE", "sync mode", ("NORMal", "CARRier", "MARKer")),
-        Keyword("OUTPut#:SYNC:POLarity", "sync polarity", ("NORMal", "INVerted")),
-        Switch("OUTPut:TRIGger[:STATe]", "trigger out"),
-        Keyword("OUTPut:TRIGger:SLOPe", "trigger out slope", ("POSitive", "NEGative")),
-        Keyword("OUTPut:TRIGger:SOURce", "trigger out source", ("CH1", "CH2")),
-        Switch("DISPlay", "display", True),
-        Text("DISPlay:TEXT", "display text"),
+        number("OUTPut#:LOAD", "load", 50, (1, 1e4), "OHM", infinite=True),
+        keyword("OUTPut#:MODE", "output mode", ("NORMal", "GATed")),
+        switch("OUTPut:SYNC[:STATe]", "sync", True),
+        keyword("OUTPut:SYNC:SOURce", "sync source", ("CH1", "CH2")),
+        keyword("OUTPut#:SYNC:MODE", "sync mode", ("NORMal", "CARRier", "MARKer")),
+        keyword("OUTPut#:SYNC:POLarity", "sync polarity", ("NORMal", "INVerted")),
+        switch("OUTPut:TRIGger[:STATe]", "trigger out"),
+        keyword("OUTPut:TRIGger:SLOPe", "trigger out slope", ("POSitive", "NEGative")),
+        keyword("OUTPut:TRIGger:SOURce", "trigger out source", ("CH1", "CH2")),
+        switch("DISPlay", "display", True),
+        string("DISPlay:TEXT", "display text"),
         Command("DISPlay:TEXT:CLEar", do=lambda g, *_: g.put("display text", "")),
     )

@@ -1,18 +1,19 @@
-"""Program messages of IEEE 488.2 and SCPI-99: separated in a stream of bytes, parsed, and read.
+"""Program messages of IEEE 488.2 and SCPI-99: read from a stream, parsed, and their values.
 
 A message ends with a line feed, unless that stands inside a definite-length block
-(IEEE 488.2, 7.7.6). Whatever comes in, `Framer` keeps at most one message of bounded size, and
-what is malformed becomes a `ScpiError`.
+(IEEE 488.2, 7.7.6). What is malformed becomes a `ScpiError`; no message takes unbounded memory.
 """
 
 import math
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TypeAlias, final
+from collections.abc import Iterator, Sequence
+from io import BufferedReader
+from typing import Any, NamedTuple, TypeAlias, final
 
 MOST_TEXT = 2**20  # bytes of a message outside its blocks: 65 536 points written as numbers fit
 MOST_BLOCKS = 8
+MOST_NODES = 16  # of a header
+_CHUNK = 2**14  # bytes of a refused block that are dropped at once
 
 ERRORS = {  # SCPI-99, volume 2, section 21.8
     0: "No error",
@@ -53,173 +54,97 @@ class ScpiError(Exception):
         super().__init__(f"{code},{self.text}")
 
 
-@final
-@dataclass(frozen=True)
-class Message:
+class Message(NamedTuple):
     """A whole program message."""
 
     text: str  # without its terminator; NUL stands for a block
-    blocks: tuple[bytes, ...] = ()  # the payloads, in order
+    blocks: tuple[bytes, ...] = ()
 
 
 # Outside quotes, and inside those of each kind.
 _STOPS = {b"": re.compile(rb"[\n\"'#]"), b'"': re.compile(rb'[\n"]'), b"'": re.compile(rb"[\n']")}
 
 
-@final
-class Framer:
-    """Separate the messages of a stream; blocks beyond `most_bytes` in one message are skipped."""
+def read_message(stream: BufferedReader, most_bytes: int) -> Message | ScpiError | None:
+    """Read the next message, or what is wrong with it; None at the end of the stream.
 
-    def __init__(self, most_bytes: int) -> None:
-        self._most = most_bytes
-        self._data = bytearray()  # arrived, and not taken yet
-        self._begin()
-
-    def _begin(self) -> None:
-        self._text = bytearray()
-        self._blocks: list[bytes] = []
-        self._quote = b""
-        self._skip = 0  # bytes of a refused block that are still to come
-        self._refused = False  # an error was given; the rest of the message is dropped
-
-    def feed(self, data: bytes) -> Iterator[Message | ScpiError]:
-        """Take in what has arrived, and yield each message that is now whole."""
-        self._data += data
-        while self._data:
+    Blocks beyond `most_bytes` in one message are skipped.
+    """
+    text, blocks, quote = bytearray(), list[bytes](), b""
+    error: ScpiError | None = None
+    while waiting := stream.peek():
+        stop = _STOPS[quote].search(waiting)
+        mark = stop.group() if stop else b""
+        text += stream.read(stop.end() if stop else len(waiting)).replace(b"\0", b"\1")
+        if len(text) > MOST_TEXT:
+            error = error or ScpiError(-363)
+            text.clear()
+        if mark == b"\n":
+            return error or Message(text[:-1].decode("latin-1").removesuffix("\r"), tuple(blocks))
+        if mark == b"#":
+            if not b"1" <= stream.peek()[:1] <= b"9":  # #H1F and the like are numbers
+                continue
+            room = -1 if error or len(blocks) == MOST_BLOCKS else most_bytes - sum(map(len, blocks))
             try:
-                if self._skip:
-                    self._skip -= len(self._take(self._skip))
-                    continue
-                stop = _STOPS[self._quote].search(self._data)
-                end, mark = (stop.start(), stop.group()) if stop else (len(self._data), b"")
-                self._keep(self._take(end))
-                if mark == b"\n":
-                    self._take(1)
-                    text, blocks, refused = bytes(self._text), tuple(self._blocks), self._refused
-                    self._begin()
-                    if not refused:
-                        yield Message(text.decode("latin-1").removesuffix("\r"), blocks)
-                elif mark == b"#":
-                    if not self._take_block():
-                        return
-                elif mark:
-                    self._quote = b"" if self._quote else mark
-                    self._keep(self._take(1))
-            except ScpiError as error:
-                if not self._refused:
-                    yield error
-                self._refused = True
-                self._text.clear()
-                self._blocks.clear()
+                blocks.append(_read_block(stream, room))
+                text[-1:] = b"\0"
+            except ScpiError as refused:
+                error = error or refused
+        elif mark:
+            quote = b"" if quote else mark
+    if text.strip() and not error:
+        error = ScpiError(-161 if text.endswith(b"#") else -102)
+    return error
 
-    def close(self) -> ScpiError | None:
-        """Return the error that an unfinished message leaves when the stream ends."""
-        error = None
-        if not self._refused and (self._data or self._text.strip()):
-            error = ScpiError(-161 if self._data else -102)
-        self._data.clear()
-        self._begin()
-        return error
 
-    def _take(self, count: int) -> bytes:
-        taken = bytes(memoryview(self._data)[:count])
-        del self._data[:count]
-        return taken
-
-    def _keep(self, text: bytes) -> None:
-        if len(self._text) + len(text) > MOST_TEXT:
-            raise ScpiError(-363)
-        if not self._refused:
-            self._text += text.replace(b"\0", b"\1")  # NUL stands for a block
-
-    def _take_block(self) -> bool:
-        """Take the block that begins here, or return False if some of it has not come yet."""
-        if len(self._data) < 2:
-            return False
-        start = 2 + self._data[1] - ord("0")
-        if not 3 <= start <= 11:  # #H1F and the like are numbers
-            self._keep(self._take(1))
-            return True
-        count = self._data[2:start]
-        if count and not count.isdigit():
-            self._take(2)
+def _read_block(stream: BufferedReader, room: int) -> bytes:
+    digits = b""
+    for _ in range(int(stream.read(1))):
+        if not stream.peek()[:1].isdigit():
             raise ScpiError(-161)
-        if len(self._data) < start:
-            return False
-        length = int(count)
-        held = sum(map(len, self._blocks))
-        if self._refused or held + length > self._most or len(self._blocks) == MOST_BLOCKS:
-            self._take(start)
-            self._skip = length
-            raise ScpiError(-223)
-        if len(self._data) < start + length:
-            return False
-        self._take(start)
-        self._blocks.append(self._take(length))
-        self._text += b"\0"
-        return True
+        digits += stream.read(1)
+    length = int(digits)
+    if length > room:
+        while length and (dropped := stream.read(min(length, _CHUNK))):
+            length -= len(dropped)
+        raise ScpiError(-223)
+    data = stream.read(length)
+    if len(data) < length:
+        raise ScpiError(-161)
+    return data
 
 
-Nodes: TypeAlias = tuple[tuple[str, int | None], ...]
-
-
-@final
-@dataclass(frozen=True)
-class Unit:
-    """One command or query of a message."""
-
-    nodes: Nodes  # the header from its root: each mnemonic in capitals, and its numeric suffix
-    query: bool
-    parameters: tuple[str | bytes, ...] = ()  # bytes are a block
-
-
-_UNIT = re.compile(r"\s*([^\s\0?]+)(\??)(?:\s+(.*?))?\s*", re.DOTALL)
-_COMMON = re.compile(r"\*[A-Za-z]+")
-_PATH = re.compile(r":?[A-Za-z]\w*(?::[A-Za-z]\w*)*", re.ASCII)
+_UNIT = re.compile(
+    r"\s*(\*[A-Z]+|:?[A-Z]\w*(?::[A-Z]\w*)*)(\??)(?:\s+(.*?))?\s*",
+    re.DOTALL | re.ASCII | re.IGNORECASE,
+)
 _QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")
+Parameters: TypeAlias = Sequence[Any]  # of str, or bytes where one is a block
 
 
-def units(message: Message) -> Iterator[Unit]:
-    """Parse a message.
+def units(message: Message) -> Iterator[tuple[str, bool, Parameters]]:
+    """Parse a message into headers in capitals, whether each is a query, and their parameters.
 
     A header without a leading colon continues the path of the one before (SCPI-99, volume 1,
-    6.2.4); common commands leave that path alone.
-
-    Raises
-    ------
-    ScpiError
-        At the first unit that cannot be read; the rest of the message is lost, as IEEE 488.2
-        allows.
+    6.2.4); common commands leave that path alone. The first unit that cannot be read raises, and
+    the rest of the message is lost, as IEEE 488.2 allows.
     """
-    if any(not (" " <= sign <= "~" or sign in "\t\0\r") for sign in message.text):
+    if re.search(r"[^ -~\t\0\r]", message.text):
         raise ScpiError(-101)
     blocks = iter(message.blocks)
-    path: Nodes = ()
+    path = ""
     for text in filter(str.strip, split(message.text, ";")):
         matched = _UNIT.fullmatch(text)
         if matched is None:
             raise ScpiError(-102)
         header, query, rest = matched.groups(default="")
         parameters = tuple(_parameter(part, blocks) for part in (split(rest, ",") if rest else ()))
-        if _COMMON.fullmatch(header):
-            yield Unit(((header.upper(), None),), bool(query), parameters)
-        elif _PATH.fullmatch(header):
-            nodes = tuple(_node(name) for name in header.lstrip(":").split(":"))
-            nodes = nodes if header.startswith(":") else path + nodes
-            path = nodes[:-1]
-            if len(path) > 16:
+        if not header.startswith("*"):
+            header = header[1:] if header.startswith(":") else path + header
+            path = header[: header.rfind(":") + 1]
+            if path.count(":") > MOST_NODES:
                 raise ScpiError(-113)
-            yield Unit(nodes, bool(query), parameters)
-        else:
-            raise ScpiError(-102)
-
-
-def _node(name: str) -> tuple[str, int | None]:
-    mnemonic = name.upper().rstrip("0123456789")
-    digits = name[len(mnemonic) :]
-    if len(digits) > 4:
-        raise ScpiError(-114)
-    return mnemonic, int(digits) if digits else None
+        yield header.upper(), bool(query), parameters
 
 
 def _parameter(text: str, blocks: Iterator[bytes]) -> str | bytes:
@@ -249,7 +174,6 @@ _PREFIXES = {"": 1.0, "N": 1e-9, "U": 1e-6, "M": 1e-3, "K": 1e3}
 _UNITS = {
     "": {},
     "HZ": {"HZ": 1.0, "KHZ": 1e3, "MHZ": 1e6, "MAHZ": 1e6, "GHZ": 1e9, "UHZ": 1e-6},
-    "SA/S": {},
     "OHM": {"OHM": 1.0, "KOHM": 1e3, "MOHM": 1e6},
     "PCT": {"PCT": 1.0, "%": 1.0},
     "DEG": {"DEG": 1.0},
@@ -270,10 +194,10 @@ def read_number(text: str, unit: str = "") -> float:
     found = _NUMBER.fullmatch(text)
     if found is None:
         raise ScpiError(-104 if text[0].isalpha() or text[0] in "\"'" else -120)
-    suffix = found[2].upper()
-    if suffix and suffix not in _UNITS[unit]:
-        raise ScpiError(-131 if _UNITS[unit] else -138)
-    number = float(found[1]) * (_UNITS[unit][suffix] if suffix else 1.0)
+    factor = ({"": 1.0} | _UNITS[unit]).get(found[2].upper())
+    if factor is None:
+        raise ScpiError(-131 if unit else -138)
+    number = float(found[1]) * factor
     if not math.isfinite(number):
         raise ScpiError(-123)
     return number

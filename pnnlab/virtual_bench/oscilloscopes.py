@@ -4,14 +4,13 @@ import threading
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal, final
+from typing import ClassVar, Literal, NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pnnlab.virtual_bench.commands import Command, Keyword, Switch
 from pnnlab.virtual_bench.generators import Points
-from pnnlab.virtual_bench.instrument import SimulatedInstrument
+from pnnlab.virtual_bench.instrument import Command, SimulatedInstrument, keyword, switch
 from pnnlab.virtual_bench.messages import ScpiError
 
 PULSE_V = 3.3  # a trigger pulse, high; low is 0 V
@@ -31,27 +30,28 @@ class Signal:
     delay_s: float = 0.0  # when the first sample begins, s after the trigger pulse
     pulse_s: float | None = None  # length of the pulse at the external trigger, s; None: no pulse
 
+    @property
+    def nodes(self) -> Points:
+        """The voltages that straight lines join, from the one before the first sample."""
+        return np.concatenate(([self.rest], self.volts))
+
     def at(self, times: Points) -> Points:
         """Interpolate the voltage at times in s after the pulse."""
-        position = (times - self.delay_s) / self.sample_s  # sample n belongs to n + 1
-        nodes = np.concatenate(([self.rest], self.volts))
-        return np.interp(position, np.arange(len(nodes), dtype=np.float64), nodes)
+        position = (times - self.delay_s) / self.sample_s
+        return np.interp(position, np.arange(len(self.volts) + 1, dtype=np.float64), self.nodes)
 
     def crossing(self, level: float, slope: str) -> float | None:
         """Find when the voltage first crosses a level, s after the pulse."""
-        nodes = np.concatenate(([self.rest], self.volts))
-        nodes, level = (nodes, level) if slope == "POS" else (-nodes, -level)
-        below = (nodes[:-1] < level) & (nodes[1:] >= level)
-        if not below.any():
+        above = (self.nodes - level) * (1 if slope == "POS" else -1)
+        (crossed,) = np.nonzero((above[:-1] < 0) & (above[1:] >= 0))
+        if not len(crossed):
             return None
-        first = int(np.argmax(below))
-        part = (level - nodes[first]) / (nodes[first + 1] - nodes[first])
-        return self.delay_s + (first + float(part)) * self.sample_s
+        first = int(crossed[0])
+        part = float(above[first] / (above[first] - above[first + 1]))
+        return self.delay_s + (first + part) * self.sample_s
 
 
-@final
-@dataclass(frozen=True)
-class Screen:
+class Screen(NamedTuple):
     """The settings of the axes."""
 
     centre_v: float  # middle of the screen's eight divisions, V
@@ -98,35 +98,26 @@ def per_probe(scope: "SimulatedOscilloscope", channel: int) -> float:
     return float(scope.get("probe", channel))
 
 
-def _field(name: str, index: int) -> Command:
-    """A query of one field of the preamble."""
-    return Command(f"WAVeform:{name}", ask=lambda s, *_: s.preamble().split(",")[index])
-
-
 class SimulatedOscilloscope(SimulatedInstrument):
     """An oscilloscope; a subclass supplies a model and its commands.
 
     A record is taken at once when its trigger comes. Armed with the sweep on automatic, or while
-    the generator runs freely, it takes one at once as well.
-
-    Parameters
-    ----------
-    noise : bool
-        Whether its readings are noisy and its trigger jitters.
-    seed : int
-        Of both.
+    the generator runs freely, it takes one at once as well. With `noise`, of this `seed`, its
+    readings are noisy and its trigger jitters.
     """
 
     channels = 4
     memory_bytes = 2**20
     codes_high: ClassVar[int]  # codes of the converter's eight bits over the screen's height
     middle: ClassVar[int]  # code at its centre
+    # The first two fields of the preamble: each a setting, and its values in order.
+    preamble: ClassVar[tuple[tuple[str, tuple[str, ...]], ...]]
 
     def __init__(
         self, *, noise: bool = True, seed: int = 0, lock: "threading.RLock | None" = None
     ) -> None:
         # The signal that is there without a trigger from the bus: one that runs freely, or, if
-        # asked with True, whatever there is. The wiring sets it.
+        # called with True, whatever there is. The wiring sets it.
         self.input_signal: Callable[[bool], Signal | None] = lambda _: None
         self.fault = ""  # of the next record: "", "hole" or "saturate"
         self.drift_v = 0.0  # offset of the input that nobody calibrated, V
@@ -138,25 +129,22 @@ class SimulatedOscilloscope(SimulatedInstrument):
         self._changed = threading.Condition(self.lock)
 
     @abstractmethod
-    def screen(self, channel: int = 1) -> Screen:
+    def _screen(self, channel: int = 1) -> Screen:
         """Return the screen as it is set now."""
 
     @abstractmethod
-    def points(self) -> int:
+    def _points(self) -> int:
         """Return how many points there are to read."""
 
     @abstractmethod
-    def _form(self) -> tuple[int, int]: ...  # the first two fields of the preamble
+    def _reference(self) -> int:
+        """Return the code of the centre of the screen, as it is transferred."""
 
     @abstractmethod
-    def _vertical(self) -> tuple[float, float]: ...  # increment and origin of the volts
+    def _vertical(self) -> tuple[float, float]:
+        """Return the increment and the origin of the volts, as the preamble has them."""
 
-    @abstractmethod
-    def _reference(self) -> int: ...  # and their reference
-
-    # --- trigger ---
-
-    def clear_state(self) -> None:
+    def _clear_state(self) -> None:
         """Forget the record, and stop."""
         self.capture: Capture | None = None
         self.run_state = "STOP"
@@ -190,8 +178,8 @@ class SimulatedOscilloscope(SimulatedInstrument):
         with self.lock:
             if not self.armed:
                 return
-            source, level = self.get("trigger source"), self.get("trigger level")
-            slope = self.get("trigger slope")
+            names = ("trigger source", "trigger level", "trigger slope")
+            source, level, slope = map(self.get, names)
             when: float | None = None
             if source == "EXT" and signal.pulse_s is not None:
                 crossed = 0 < level + 0.2 < PULSE_V  # a level of zero is crossed by noise
@@ -202,21 +190,20 @@ class SimulatedOscilloscope(SimulatedInstrument):
                 self._take(signal, when)
 
     def needs_s(self, plays_s: float) -> float | None:
-        """Return how long after a pulse it needs the signal of something that plays so long, s.
+        """Return how long after a pulse it needs what plays so long, s; None if it is not armed.
 
-        None if it is not armed. A trigger that is not the pulse itself may come at any time while
-        it plays; ten screens of that are enough.
+        A trigger that is not the pulse itself may come at any time while it plays; ten screens of
+        that are enough.
         """
         if not self.armed:
             return None
-        screen = self.screen()
+        screen = self._screen()
         end = screen.start_s + screen.width_s
         if self.get("trigger source") == "EXT" and self.get("trigger slope") == "POS":
             return end
         return end + min(plays_s, 10 * screen.width_s)
 
     def _gain(self) -> float:
-        """What a volt at the first connector is called: probe factor and inversion."""
         return per_probe(self, 1) * (-1 if self.get("invert") else 1)
 
     def _take(self, signal: Signal, when: float) -> None:
@@ -224,7 +211,7 @@ class SimulatedOscilloscope(SimulatedInstrument):
         self.capture = Capture(
             signal,
             when,
-            self.screen(),
+            self._screen(),
             gain=self._gain(),
             offset_v=self.drift_v,
             alternating=self.get("coupling") == "AC",
@@ -236,8 +223,8 @@ class SimulatedOscilloscope(SimulatedInstrument):
         if self.run_state == "SING":
             self.stop()
 
-    def wait(self) -> None:
-        """Block until the record is complete, as the instrument's parser does."""
+    def _wait(self) -> None:
+        # The instrument's parser, too, blocks until the record is complete.
         self._changed.wait_for(lambda: not self.armed or self._closed, self.timeout_s)
         if self.armed:
             self.stop()
@@ -248,73 +235,66 @@ class SimulatedOscilloscope(SimulatedInstrument):
             self._closed = True
             self._changed.notify_all()
 
-    # --- record ---
-
-    def acquired(self) -> Capture:
-        """Return the record, or raise -230 if there is none."""
+    def _acquired(self) -> Capture:
         if self.capture is None:
             raise ScpiError(-230)
         return self.capture
 
-    def step_v(self) -> float:
-        """Return the volts a code of the record."""
-        return self.acquired().screen.height_v / self.codes_high
+    def _step_v(self) -> float:
+        return self._acquired().screen.height_v / self.codes_high
 
-    def codes(self, bits: int = 8) -> NDArray[np.uint16]:
-        """Convert the channel that is asked for with so many bits, once for all reads.
+    def _codes(self, bits: int = 8) -> NDArray[np.uint16]:
+        """Convert the selected channel with so many bits, once for all reads; (points,), uint16.
 
-        Returns
-        -------
-        array, (points,), uint16
-            Codes, eight bits in the high byte, `middle` at the centre of the screen; 0 where
-            nothing was taken, 1 below the converter's range and 0xFF00 above it.
+        Eight bits are in the high byte, `middle` at the centre of the screen; 0 where nothing was
+        taken, 1 below the converter's range and 0xFF00 above it.
         """
-        capture, channel, points = self.acquired(), int(self.get("source")[-1]), self.points()
+        capture, channel, points = self._acquired(), int(self.get("source")[-1]), self._points()
         key = (capture, channel, points, bits)
         if self._converted is not None and self._converted[0] == key:
             return self._converted[1]
         fine = 2 ** (bits - 8)
         volts = capture.volts(channel, points) - capture.screen.centre_v
-        codes = np.round(volts / self.step_v() * fine) + self.middle * fine
+        codes = np.round(volts / self._step_v() * fine) + self.middle * fine
         low, high = codes < 2 * fine, codes > 254 * fine + fine - 1
         words: NDArray[np.uint16] = np.clip(codes, 0, 255 * fine).astype(np.uint16) * (256 // fine)
         words[low], words[high] = 0x0001, 0xFF00
-        spoilt = max(1, points // 50)
+        damaged = max(1, points // 50)
         if capture.fault == "hole":
-            words[points // 3 :][:spoilt] = 0
+            words[points // 3 :][:damaged] = 0
         elif capture.fault == "saturate":
-            words[points // 2 :][:spoilt] = 0xFF00
+            words[points // 2 :][:damaged] = 0xFF00
         self._converted = key, words
         return words
 
-    def rate(self, *_: object) -> str:
-        """Write how many points are taken a second."""
-        return self.decimal(self.screen().points / self.screen().width_s)
+    def rate(self, *_: object) -> float:
+        """Return how many points are taken a second."""
+        return self._screen().points / self._screen().width_s
 
-    def preamble(self, *_: object) -> str:
-        """Describe the record: format, type, points, count, and both axes."""
-        screen, points = self.acquired().screen, self.points()
+    def _preamble(self, *_: object) -> tuple[float, ...]:
+        # Format, type, points, count, and both axes.
+        screen, points = self._acquired().screen, self._points()
+        form = [values.index(self.get(setting)) for setting, values in self.preamble]
         axes = screen.width_s / points, screen.start_s, 0, *self._vertical(), self._reference()
-        fields = (*self._form(), points, 1, *axes)
-        return ",".join(map(self.write, fields))
+        return *form, points, 1, *axes
 
     commands = (
         *SimulatedInstrument.commands,
         Command("RUN", do=lambda s, *_: s.arm("RUN")),
         Command("STOP", do=stop),
-        Switch("CHANnel#:DISPlay", "display", True),
-        Keyword("CHANnel#:COUPling", "coupling", ("DC", "AC")),
-        Switch("CHANnel#:INVert", "invert"),
-        Keyword("TIMebase:MODE", "timebase mode", ("MAIN",)),
-        Keyword("TRIGger:MODE", "trigger mode", ("EDGE",)),
-        Switch("TRIGger:NREJect", "noise reject"),
-        Keyword("WAVeform:SOURce", "source", SOURCES),
-        Keyword("WAVeform:FORMat", "format", ("BYTE", "WORD", "ASCii")),
-        Command("WAVeform:PREamble", ask=preamble),
-        _field("XINCrement", 4),
-        _field("XORigin", 5),
-        Command("WAVeform:XREFerence", ask=lambda s, *_: s.whole(0)),
-        _field("YINCrement", 7),
-        _field("YORigin", 8),
-        Command("WAVeform:YREFerence", ask=lambda s, *_: s.whole(s._reference())),
+        switch("CHANnel#:DISPlay", "display", True),
+        keyword("CHANnel#:COUPling", "coupling", ("DC", "AC")),
+        switch("CHANnel#:INVert", "invert"),
+        keyword("TIMebase:MODE", "timebase mode", ("MAIN",)),
+        keyword("TRIGger:MODE", "trigger mode", ("EDGE",)),
+        switch("TRIGger:NREJect", "noise reject"),
+        keyword("WAVeform:SOURce", "source", SOURCES),
+        keyword("WAVeform:FORMat", "format", ("BYTE", "WORD", "ASCii")),
+        Command("WAVeform:PREamble", ask=lambda s, *_: ",".join(map(s.write, s._preamble()))),
+        Command("WAVeform:XINCrement", ask=lambda s, *_: s._preamble()[4]),
+        Command("WAVeform:XORigin", ask=lambda s, *_: s._preamble()[5]),
+        Command("WAVeform:XREFerence", ask=lambda *_: 0),
+        Command("WAVeform:YINCrement", ask=lambda s, *_: s._preamble()[7]),
+        Command("WAVeform:YORigin", ask=lambda s, *_: s._preamble()[8]),
+        Command("WAVeform:YREFerence", ask=lambda s, *_: s._reference()),
     )

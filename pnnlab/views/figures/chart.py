@@ -9,36 +9,24 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pnnlab.views.style import Picture
-from pnnlab.views.table import Look, look
+from pnnlab.views.style import LineStyle, Picture, line_style
 
 if TYPE_CHECKING:
     from plotly import graph_objects as go
 
 Indices: TypeAlias = NDArray[np.intp]
 Limits: TypeAlias = tuple[float, float]
-FIRST = look(0)
+FIRST = line_style(0)
 LINES = 20  # that a menu offers
 
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """A line.
+    """A line through ``x`` and ``y``, both of shape (n,); NaN interrupts it.
 
-    Parameters
-    ----------
-    label : str
-        Its name in the legend.
-    x, y : array_like, shape (n,)
-        NaN interrupts the line.
-    deviation : array_like, shape (n,), optional
-        Standard deviation of each value; two of them are drawn around it, up and down.
-    area : (array_like, array_like), optional
-        Lower and upper edge of an area to fill, each of shape (n,).
-    steps : bool
-        Draw a bar from zero to each point.
-    shown : bool
-        Otherwise a picture is without it; in an explorable figure the legend switches it on.
+    Two standard ``deviation`` (n,) are drawn up and down, an ``area`` is filled from its lower edge
+    (n,) to its upper one, ``steps`` draws bars from zero. If not ``shown``, a picture is without
+    it, and the legend of an explorable figure switches it on.
     """
 
     label: str
@@ -47,7 +35,7 @@ class Series:
     _: KW_ONLY
     deviation: ArrayLike | None = None
     area: tuple[ArrayLike, ArrayLike] | None = None
-    look: Look = FIRST
+    style: LineStyle = FIRST
     markers: bool = False
     steps: bool = False
     shown: bool = True
@@ -55,10 +43,9 @@ class Series:
 
 @dataclass(frozen=True, eq=False)
 class Points:
-    """A dot for each pair of ``x`` and ``y``, both of shape (rows, columns).
+    """A dot for each pair of ``x`` and ``y``, both of shape (rows, columns); of many, some.
 
-    ``of`` says what a row and a column are, such as a shot and an output. Of many points only
-    some are drawn.
+    ``of`` names a row and a column, such as a shot and an output.
     """
 
     label: str
@@ -67,7 +54,7 @@ class Points:
     of: tuple[str, str]
 
     def some(self, most: int) -> tuple[NDArray[np.float64], NDArray[np.float64], Indices]:
-        """At most so many, picked at random, the same ones every time: x, y, (row, column)."""
+        """Pick at most so many at random, the same ones every time: x, y, (row, column)."""
         x, y = np.asarray(self.x), np.asarray(self.y)
         kept = np.arange(x.size)
         if x.size > most:
@@ -77,21 +64,10 @@ class Points:
 
 @dataclass(frozen=True, eq=False)
 class Matrix:
-    """Numbers as colours.
+    """``values`` (rows, columns) as colours; ``x`` (columns,), ``y`` (rows,) are middles of cells.
 
-    Parameters
-    ----------
-    label : str
-        What the numbers are, with their unit.
-    x, y : array_like, shape (columns,) and (rows,)
-        Middles of the cells.
-    values : array_like, shape (rows, columns)
-    detail : (str, array_like), optional
-        What else is known of each cell: its name, and numbers of the shape of ``values``.
-    signed : bool
-        Colour what is below zero differently from what is above.
-    raised : bool
-        Explore it as a surface that can be turned.
+    ``detail`` is the name of another quantity of each cell, and its values. If ``signed``, colours
+    differ below and above zero; if ``raised``, it is explored as a surface that can be turned.
     """
 
     label: str
@@ -137,10 +113,9 @@ class Plot:
 
 @dataclass(frozen=True, eq=False)
 class Alternatives:
-    """Plots by name, of which an explorable figure shows one at a time: as many as a menu can hold.
+    """Plots by name, of which an explorable figure shows one at a time, at first ``chosen``.
 
-    It begins with the ``chosen`` one, the only one that a picture has; where that is None it
-    begins with the first, and a picture has all of them side by side.
+    A picture has only that one; if it is None, all of them side by side.
     """
 
     plots: dict[str, Plot]
@@ -149,16 +124,10 @@ class Alternatives:
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Chart:
-    """A figure. At the end of a cell it shows itself as a picture.
+    """A figure; at the end of a cell it shows itself as a picture.
 
-    Parameters
-    ----------
-    plots : sequence of Plot or Alternatives
-        From left to right; the last of several rows takes the width that is left.
-    columns : int, optional
-        Plots of a row; by default all.
-    shared : bool
-        All plots have the same y axis.
+    It has ``columns`` plots a row, by default all; the last plot takes the width that is left. If
+    ``shared``, all have the same y axis.
     """
 
     title: str

@@ -10,8 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from pnnlab.views.figures.chart import Alternatives, Chart, Matrix, Plot, Points, Series
-from pnnlab.views.style import PALETTE, STYLE, Picture
-from pnnlab.views.touch import BAND
+from pnnlab.views.style import BAND, PALETTE, STYLE, Picture
 
 SHOWN = 4000  # dots of one plot; more of them show nothing more
 MARKERS = dict(zip(PALETTE, "osDPXv^", strict=True))
@@ -65,7 +64,7 @@ def _draw(axes: Axes, plot: Plot, ticks: int) -> dict[object, tuple[str, Any]]:
             dots = axes.plot(x, y, ".", color=PALETTE["blue"], ms=2.5, alpha=0.5, rasterized=True)
             listed[mark.label] = mark.label, dots[0]
         elif mark.shown:
-            listed[mark.label, mark.look] = mark.label, _draw_series(axes, mark)
+            listed[mark.label, mark.style] = mark.label, _draw_series(axes, mark)
     axes.set(title=plot.title, xlabel=plot.x_label, ylabel=plot.y_label)
     if plot.log and any(np.any(np.asarray(mark.y) > 0) for mark in plot.marks):
         axes.set_yscale("log")  # of nothing positive there is no logarithm to show
@@ -78,7 +77,7 @@ def _draw(axes: Axes, plot: Plot, ticks: int) -> dict[object, tuple[str, Any]]:
 
 
 def _draw_series(axes: Axes, mark: Series) -> tuple[Any, ...]:
-    color, y = PALETTE[mark.look.color], np.asarray(mark.y)
+    color, y = PALETTE[mark.style.color], np.asarray(mark.y)
     if mark.steps:
         edges = _edges(mark.x)
         bars = axes.stairs(y, edges, fill=True, color=color, alpha=0.25)
@@ -88,8 +87,8 @@ def _draw_series(axes: Axes, mark: Series) -> tuple[Any, ...]:
         wide = BAND * np.asarray(mark.deviation)
         areas.append((y - wide, y + wide))
     drawn = [axes.fill_between(mark.x, *area, color=color, alpha=0.25, lw=0) for area in areas]
-    dash = (0, mark.look.dash) if mark.look.dash else "-"
-    marker = MARKERS[mark.look.color] if mark.markers else None
+    dash = (0, mark.style.dash) if mark.style.dash else "-"
+    marker = MARKERS[mark.style.color] if mark.markers else None
     return (*drawn, *axes.plot(mark.x, y, color=color, ls=dash, marker=marker))
 
 

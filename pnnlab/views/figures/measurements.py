@@ -1,4 +1,4 @@
-"""Figures of what `pnnlab.characterize` measures, and of what a `Probe` sees."""
+"""Figures of what `pnnlab.characterize` measures, and of what a `ManualControl` measures."""
 
 import math
 from collections.abc import Sequence
@@ -7,9 +7,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from pnnlab.characterize.probe import Probe, Response
+from pnnlab.characterize.manual_control import ManualControl, Response
 from pnnlab.errors import ShapeError
 from pnnlab.plain import whole
+from pnnlab.views.device_widgets import summary
 from pnnlab.views.figures.chart import (
     LINES,
     Alternatives,
@@ -21,8 +22,7 @@ from pnnlab.views.figures.chart import (
     Series,
     spread,
 )
-from pnnlab.views.table import Look, look
-from pnnlab.views.touch import BAND, summary
+from pnnlab.views.style import BAND, LineStyle, line_style
 
 Array = NDArray[np.float64]
 
@@ -31,50 +31,44 @@ CHANGE = "change of y (fraction of full scale)"
 DEVIATION = "SD of y (fraction of full scale)"
 SLOPE = "rms |dy/dx| (full scale per range)"
 SHOWN = 3  # curves of a response, at first
-GREY, DOTTED = Look("grey", ()), Look("grey", (2, 2))
+GREY, DOTTED = LineStyle("grey", ()), LineStyle("grey", (2, 2))
 
 
-def repeatability(seen: xr.Dataset, shot: int = 0) -> Chart:
-    """One shot with its noise, others in a menu, and noise beside signal for every output.
-
-    Raises
-    ------
-    ShapeError
-        There is no such shot.
-    """
-    output, mean, deviation = seen.output.values, seen["mean"].values, seen["deviation"].values
+def repeatability(data: xr.Dataset, shot: int = 0) -> Chart:
+    """One shot with its noise, others in a menu, and noise beside signal for every output."""
+    output, mean, deviation = data.output.values, data["mean"].values, data["deviation"].values
     shot = whole("shot", shot)
     if not 0 <= shot < len(mean):
         raise ShapeError(f"there is no shot {shot}; choose from 0 to {len(mean) - 1}.")
-    green = Look("green", ())
+    green = LineStyle("green", ())
     shots = {}
     for n in sorted({shot, *spread(len(mean), LINES // 2)}):
-        line = Series("one shot", output, mean[n], deviation=deviation[n], look=green)
+        line = Series("one shot", output, mean[n], deviation=deviation[n], style=green)
         shots[f"shot {n}"] = Plot(f"Shot {n}, repeated: ± {BAND} SD", "output", READ_OUT, [line])
-    noise = Series("noise", output, np.sqrt((deviation**2).mean(0)), look=look(1))
+    noise = Series("noise", output, np.sqrt((deviation**2).mean(0)), style=line_style(1))
     signal = Series("signal", output, mean.std(0))
     beside = Plot("Signal and noise", "output", DEVIATION, [signal, noise], log=True)
-    title = f"Signal to noise {float(seen.signal_to_noise):.3g}"
+    title = f"Signal to noise {float(data.signal_to_noise):.3g}"
     return Chart(title, [Alternatives(shots, chosen=f"shot {shot}"), beside])
 
 
-def noise(seen: xr.Dataset) -> Chart:
+def noise(data: xr.Dataset) -> Chart:
     """The noise floor: how noisy each output is, and whether the noise grows with the read-out."""
-    output, mean, deviation = seen.output.values, seen["mean"].values, seen["deviation"].values
+    output, mean, deviation = data.output.values, data["mean"].values, data["deviation"].values
     low, high = np.quantile(deviation, (0.1, 0.9), axis=0)
-    levels, sizes = noise_at_levels(seen)
-    floor = float(seen["noise_floor"])
+    levels, sizes = noise_at_levels(data)
+    floor = float(data["noise_floor"])
     rms = np.sqrt((deviation**2).mean(0))
     left = [
         Series("rms over shots, and 8 of 10 shots", output, rms, area=(low, high)),
-        Series("noise floor", output[[0, -1]], [floor] * 2, look=DOTTED),
+        Series("noise floor", output[[0, -1]], [floor] * 2, style=DOTTED),
     ]
     right: list[Mark] = [
         Points("one output of one shot", mean, deviation, ("shot", "output")),
-        Series("rms at this level", levels, sizes, look=look(1), markers=True),
-        Series("noise floor", levels[[0, -1]], [floor] * 2, look=DOTTED),
+        Series("rms at this level", levels, sizes, style=line_style(1), markers=True),
+        Series("noise floor", levels[[0, -1]], [floor] * 2, style=DOTTED),
     ]
-    # From zero, so that the noise is seen to grow as much as it does.
+    # From zero, so that the noise appears to grow as much as it does.
     limits = [(0, 1.05 * float(values.max()) or 1.0) for values in (high, deviation)]
     plots = [
         Plot("Of each output", "output", DEVIATION, left, y_limits=limits[0]),
@@ -83,15 +77,9 @@ def noise(seen: xr.Dataset) -> Chart:
     return Chart(f"Noise floor {floor:.3g} of full scale", plots)
 
 
-def response(seen: xr.Dataset, outputs: Sequence[int] | None = None) -> Chart:
-    """Each swept element's curves at a few outputs: by default the three that move the most.
-
-    Raises
-    ------
-    ShapeError
-        There is no such output.
-    """
-    known, names = seen.output.values.tolist(), seen.element.values.tolist()
+def response(data: xr.Dataset, outputs: Sequence[int] | None = None) -> Chart:
+    """Each swept element's curves at a few outputs: by default the three that move the most."""
+    known, names = data.output.values.tolist(), data.element.values.tolist()
     asked = [] if outputs is None else [whole("output", output) for output in outputs]
     missing = [output for output in asked if output not in known]
     if missing:
@@ -99,22 +87,22 @@ def response(seen: xr.Dataset, outputs: Sequence[int] | None = None) -> Chart:
     shown = len(asked) or SHOWN
     most = max(SHOWN, LINES // max(2, len(names)))
     chosen = {
-        name: asked or liveliest(seen["mean"].sel(element=name), "value", most) for name in names
+        name: asked or liveliest(data["mean"].sel(element=name), "value", most) for name in names
     }
     # An output looks the same in all plots; those that are shown at first differ the most.
     order = [o for each in chosen.values() for o in each[:shown]]
     order += [o for each in chosen.values() for o in each[shown:]]
-    looks = {output: look(place) for place, output in enumerate(dict.fromkeys(order))}
+    line_styles = {output: line_style(place) for place, output in enumerate(dict.fromkeys(order))}
     plots = {}
     for name, each in chosen.items():
-        curves = seen.sel(element=name)
+        curves = data.sel(element=name)
         marks = [
             Series(
                 f"output {output}",
                 curves.value.values,
                 curves["mean"].sel(output=output).values,
                 deviation=curves["deviation"].sel(output=output).values,
-                look=looks[output],
+                style=line_styles[output],
                 shown=place < shown,
             )
             for place, output in enumerate(each)
@@ -123,79 +111,77 @@ def response(seen: xr.Dataset, outputs: Sequence[int] | None = None) -> Chart:
     return Chart(f"Response around a working point, ± {BAND} SD", [Alternatives(plots)])
 
 
-def surface(seen: xr.Dataset, element: str | None = None) -> Chart:
-    """All outputs against one swept element, such as ``"x[3]"``: by default the first one.
-
-    Raises
-    ------
-    ShapeError
-        The element was not swept.
-    """
-    names = seen.element.values.tolist()
+def surface(data: xr.Dataset, element: str | None = None) -> Chart:
+    """All outputs against one swept element, such as ``"x[3]"``: by default the first one."""
+    names = data.element.values.tolist()
     name = names[0] if element is None else element
     if name not in names:
         raise ShapeError(f"{name} was not swept; choose from {', '.join(names)}.")
-    one = seen.sel(element=name)
+    one = data.sel(element=name)
     arrays = one.output.values, one.value.values, one["mean"].values
     values = Matrix(READ_OUT, *arrays, detail=(DEVIATION, one["deviation"].values), raised=True)
     plot = Plot("", "output", f"{name} (fraction of range)", [values])
     return Chart(f"Response of all outputs to {name}", [plot])
 
 
-def memory(seen: xr.Dataset) -> Chart:
-    """Which output feels which input element, and how the response fades with the lag."""
-    length, fraction = int(seen["length"]), float(seen.attrs["fraction"])
-    lag, peak = seen.lag.values, float(seen["response"].max())
+def memory(data: xr.Dataset) -> Chart:
+    """Sensitivity of each output to each input element, and how the response fades with the lag."""
+    length, fraction = int(data["length"]), float(data.attrs["fraction"])
+    lag, peak = data.lag.values, float(data["response"].max())
     # A logarithmic axis shows what is positive.
-    answer, certain = (seen[n].where(seen[n] > 0).values for n in ("response", "certain"))
+    answer, certain = (data[n].where(data[n] > 0).values for n in ("response", "certain"))
     level, end = fraction * peak, min(4 * max(length, 2), len(lag)) + 0.5
-    felt = Matrix(SLOPE, seen.output.values, seen.element.values, seen["jacobian"].values)
+    sensitivity = Matrix(SLOPE, data.output.values, data.element.values, data["jacobian"].values)
     marks = [
         Series("response", lag, answer, markers=True),
-        Series("noise limit", lag, certain, look=GREY),
-        Series(f"{fraction:.0%} of the peak", lag[[0, -1]], [level] * 2, look=look(1)),
-        Series(f"memory: {length}", [length] * 2, [level / 3, peak], look=look(2)),
+        Series("noise limit", lag, certain, style=GREY),
+        Series(f"{fraction:.0%} of the peak", lag[[0, -1]], [level] * 2, style=line_style(1)),
+        Series(f"memory: {length}", [length] * 2, [level / 3, peak], style=line_style(2)),
     ]
     if np.isnan(certain).all():
         del marks[1]
     plots = [
-        Plot("Sensitivity", "output", "moved input element", [felt]),
+        Plot("Sensitivity", "output", "moved input element", [sensitivity]),
         Plot("Fading", "lag (input elements)", SLOPE, marks, x_limits=(-0.5, end), log=True),
     ]
     return Chart(f"Memory of {length} input elements", plots)
 
 
-def drift(seen: xr.Dataset, outputs: int = 4) -> Chart:
+def drift(data: xr.Dataset, outputs: int = 4) -> Chart:
     """Change of the outputs that move the most, beside the noise of one read-out and of a point.
 
-    Parameters
-    ----------
-    outputs : int
-        How many are shown; the legend of an explorable figure offers six more.
+    The legend of an explorable figure offers six more ``outputs``.
     """
     outputs = whole("outputs", outputs, 0)
-    shots, change = seen.shots.values, seen["mean"] - seen["mean"][0]
-    noise = float(seen["noise"])
-    point = noise * math.sqrt(2 / int(seen.attrs["every"]))
+    shots, change = data.shots.values, data["mean"] - data["mean"][0]
+    noise = float(data["noise"])
+    point = noise * math.sqrt(2 / int(data.attrs["every"]))
     marks = [
-        Series(f"noise of {of}, ± SD", shots[[0, -1]], [0, 0], area=([-sd] * 2, [sd] * 2), look=how)
+        Series(
+            f"noise of {of}, ± SD", shots[[0, -1]], [0, 0], area=([-sd] * 2, [sd] * 2), style=how
+        )
         for of, sd, how in (("one shot", noise, GREY), ("a point here", point, DOTTED))
     ]
     for place, output in enumerate(liveliest(change, "shots", outputs + 6)):
         y = change.sel(output=output).values
-        how = look(place)
-        marks.append(Series(f"output {output}", shots, y, look=how, shown=place < outputs))
-    title = f"Drift {float(seen['drift']):.2g} rms beside noise {noise:.2g} of full scale"
+        how = line_style(place)
+        marks.append(Series(f"output {output}", shots, y, style=how, shown=place < outputs))
+    title = f"Drift {float(data['drift']):.2g} rms beside noise {noise:.2g} of full scale"
     return Chart(title, [Plot("", "shots taken", CHANGE, marks)])
 
 
-def device_panel(probe: Probe, answer: Response | None, swept: xr.Dataset | None) -> Chart:
+def device_panel(
+    control: ManualControl, answer: Response | None, swept: xr.Dataset | None
+) -> Chart:
     """A drive, the response to it beside the twin's, and a sweep, as far as there are any."""
-    plots, words = [], [probe.system.name]
-    sides = (("Input x", "x", probe.x, "green"), ("Parameters θ", "theta", probe.theta, "purple"))
+    plots, words = [], [control.system.name]
+    sides = (
+        ("Input x", "x", control.x, "green"),
+        ("Parameters θ", "theta", control.theta, "purple"),
+    )
     for title, side, values, color in sides:
         y = values.numpy()
-        line = Series(side, np.arange(len(y)), y, look=Look(color, ()), steps=True)
+        line = Series(side, np.arange(len(y)), y, style=LineStyle(color, ()), steps=True)
         label = f"element of {side}"
         plots.append(Plot(title, label, "fraction of range", [line], y_limits=(0, 1)))
     if answer is not None:
@@ -207,10 +193,10 @@ def device_panel(probe: Probe, answer: Response | None, swept: xr.Dataset | None
         plots.append(Plot("Response", "output", READ_OUT, marks))
         if answer.modelled is not None:
             twin = answer.modelled.numpy()
-            marks.append(Series("twin", output, twin, look=look(1)))
+            marks.append(Series("twin", output, twin, style=line_style(1)))
             off = [
-                Series(f"noise ± {BAND} SD", output, 0 * sd, deviation=sd, look=GREY),
-                Series("twin − device", output, twin - mean, look=look(1)),
+                Series(f"noise ± {BAND} SD", output, 0 * sd, deviation=sd, style=GREY),
+                Series("twin − device", output, twin - mean, style=line_style(1)),
             ]
             label = "twin − device (fraction of full scale)"
             plots.append(Plot("Twin − device", "output", label, off))
@@ -220,7 +206,7 @@ def device_panel(probe: Probe, answer: Response | None, swept: xr.Dataset | None
         change = Matrix(CHANGE, *arrays, signed=True)
         label = f"{name} (fraction of range)"
         plots.append(Plot(f"Change from {name} = 0", "output", label, [change]))
-    words.append(f"{probe.passes} device passes")
+    words.append(f"{control.passes} device passes")
     return Chart("   ·   ".join(words), plots, columns=2)
 
 
@@ -230,9 +216,9 @@ def liveliest(mean: xr.DataArray, along: str, most: int) -> list[int]:
     return [int(output) for output in mean.output.values[order[:most]]]
 
 
-def noise_at_levels(seen: xr.Dataset, bins: int = 12) -> tuple[Array, Array]:
+def noise_at_levels(data: xr.Dataset, bins: int = 12) -> tuple[Array, Array]:
     """Mean read-out and rms deviation of `characterize.repeatability`, in equally full bins."""
-    level, deviation = seen["mean"].values.ravel(), seen["deviation"].values.ravel()
+    level, deviation = data["mean"].values.ravel(), data["deviation"].values.ravel()
     parts = np.array_split(np.argsort(level, kind="stable"), min(bins, level.size))
     return (
         np.array([level[part].mean() for part in parts]),

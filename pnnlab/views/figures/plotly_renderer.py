@@ -23,8 +23,7 @@ from pnnlab.views.figures.chart import (
     Series,
     spread,
 )
-from pnnlab.views.style import PALETTE
-from pnnlab.views.touch import BAND
+from pnnlab.views.style import BAND, PALETTE
 
 MOST = MappingProxyType({Series: 2000, Points: 1800, Matrix: 2400})
 """How many numbers all marks of a kind may show together: a notebook stores a chart in 60 KB."""
@@ -178,13 +177,13 @@ def _traces(plot: Plot, axes: Any, most: dict[type, int]) -> list[Any]:
 def _lines(mark: Series, plot: Plot, most: int) -> list[Any]:
     """A line and, before it, the lower edge of its area and the upper one, filled down to it."""
     kept = spread(np.size(mark.x), most)
-    color = PALETTE[mark.look.color]
+    color = PALETTE[mark.style.color]
     faint = f"rgba{(*(int(color[i : i + 2], 16) for i in (1, 3, 5)), 0.3)}"
     shared: dict[str, Any] = {
         "x": _small(mark.x)[kept],
         "y": _small(mark.y)[kept],
         "name": mark.label,
-        "legendgroup": f"{mark.label} {mark.look.color}",
+        "legendgroup": f"{mark.label} {mark.style.color}",
         "visible": True if mark.shown else "legendonly",
         "hovertemplate": _hover(plot, mark.label),
     }
@@ -200,12 +199,12 @@ def _lines(mark: Series, plot: Plot, most: int) -> list[Any]:
         )
         for edge, fill in zip(mark.area or (), (None, "tonexty"), strict=False)
     ]
-    dash = ",".join(f"{length}px" for length in mark.look.dash) or "solid"
+    dash = ",".join(f"{length}px" for length in mark.style.dash) or "solid"
     line = go.Scatter(
         shared,
         mode="lines+markers" if mark.markers else "lines",
         line={"color": color, "dash": dash},
-        marker={"symbol": SYMBOLS[mark.look.color], "size": 7} if mark.markers else None,
+        marker={"symbol": SYMBOLS[mark.style.color], "size": 7} if mark.markers else None,
     )
     if mark.deviation is not None:
         bars = BAND * _small(mark.deviation)[kept]

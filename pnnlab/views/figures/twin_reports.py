@@ -11,8 +11,7 @@ from pnnlab.errors import ShapeError
 from pnnlab.twins import NeuralRecord, TwinReport
 from pnnlab.views.figures.chart import Chart, Mark, Matrix, Plot, Points, Series
 from pnnlab.views.figures.measurements import DOTTED, GREY
-from pnnlab.views.table import Look, look
-from pnnlab.views.touch import BAND
+from pnnlab.views.style import BAND, LineStyle, line_style
 
 Array = NDArray[np.float64]
 
@@ -27,11 +26,11 @@ def fitting(records: Sequence[NeuralRecord], ceiling: float | None = None) -> Ch
     train, validation = [r.train for r in records], [r.validation for r in records]
     marks = [
         Series("training shots", epochs, train, markers=True),
-        Series("validation shots", epochs, validation, look=look(1), markers=True),
+        Series("validation shots", epochs, validation, style=line_style(1), markers=True),
     ]
     if ceiling:
         label = f"noise ceiling: {ceiling:.3g}"
-        marks.append(Series(label, epochs[[0, -1]], [ceiling] * 2, look=DOTTED))
+        marks.append(Series(label, epochs[[0, -1]], [ceiling] * 2, style=DOTTED))
     return Chart("Fit of the neural twin", [Plot("", "epoch", "NMSE", marks, log=True)])
 
 
@@ -57,7 +56,7 @@ def residuals(*reports: TwinReport) -> Chart:
         if sd := noise(report):
             at = np.linspace(middles[0], middles[-1], 181)
             normal = np.exp(-((at / sd) ** 2) / 2) / (sd * math.sqrt(2 * math.pi))
-            marks.append(Series("noise alone", at, normal, look=look(1)))
+            marks.append(Series("noise alone", at, normal, style=line_style(1)))
         plots.append(Plot(_error(report), RESIDUAL, "density (per full scale)", marks))
     return Chart(f"Residuals on {_held(reports)}", plots)
 
@@ -66,12 +65,12 @@ def residuals_by_output(*reports: TwinReport) -> Chart:
     """Rms residual of each output, between the device's noise and its signal."""
     first = _given(reports)[0]
     output = np.arange(first.device.shape[1])
-    marks = [Series("device: signal", output, first.device.double().std(0).numpy(), look=GREY)]
+    marks = [Series("device: signal", output, first.device.double().std(0).numpy(), style=GREY)]
     for place, report in enumerate(reports):
         rms = np.sqrt(np.square(_residuals(report)).mean(0))
-        marks.append(Series(report.twin, output, rms, look=look(place)))
+        marks.append(Series(report.twin, output, rms, style=line_style(place)))
     if noise(first) > 0:
-        marks.append(Series("device: noise", output, first.noise.numpy(), look=DOTTED))
+        marks.append(Series("device: noise", output, first.noise.numpy(), style=DOTTED))
     plot = Plot("", "output", f"rms {RESIDUAL}", marks, log=True)
     return Chart("Residuals by output", [plot])
 
@@ -89,10 +88,7 @@ def residuals_by_input(*reports: TwinReport) -> Chart:
 
 
 def gradients(*reports: TwinReport) -> Chart:
-    """Vector-Jacobian products along the same random directions.
-
-    Those of the twin by backpropagation, those of the device by finite differences.
-    """
+    """Vector-Jacobian products along random directions: backpropagated, by finite differences."""
     plots = []
     for report in _given(reports):
         found = report.gradient
@@ -114,11 +110,11 @@ def gap(*reports: TwinReport) -> Chart:
             "many outputs as inputs."
         )
 
-    def line(label: str, errors: Sequence[float], how: Look) -> Series:
-        return Series(label, np.arange(1, len(errors) + 1), errors, look=how, markers=True)
+    def line(label: str, errors: Sequence[float], how: LineStyle) -> Series:
+        return Series(label, np.arange(1, len(errors) + 1), errors, style=how, markers=True)
 
-    free = [line(twin, gap.free, look(place)) for place, (twin, gap) in enumerate(gaps)]
-    local = [line(twin, gap.local, look(place)) for place, (twin, gap) in enumerate(gaps)]
+    free = [line(twin, gap.free, line_style(place)) for place, (twin, gap) in enumerate(gaps)]
+    local = [line(twin, gap.local, line_style(place)) for place, (twin, gap) in enumerate(gaps)]
     free.append(line("device against itself", gaps[0][1].noise, DOTTED))
     label = "NMSE of the last layer"
     plots = [
@@ -144,14 +140,9 @@ def distribution(report: TwinReport, bins: int = 60) -> tuple[Array, Array]:
 
 
 def rms_by_input(report: TwinReport) -> tuple[Array, NDArray[np.int64]]:
-    """Rms residual of all outputs, by each input element and by the value that it had.
+    """Rms residual, (inputs, bins), by input element and its value, and how many shots had it.
 
-    Returns
-    -------
-    rms : (inputs, bins)
-        NaN where no held-out shot had such a value.
-    shots : (inputs, bins)
-        How many had.
+    It is NaN where no held-out shot had such a value.
     """
     x = report.held.x.double().numpy()
     error = np.square(_residuals(report)).mean(1)
@@ -188,4 +179,4 @@ def _diagonal(label: str, wide: float, *values: Tensor) -> Series:
     """Where twin and device agree, from the lowest of the values to the highest, ± ``wide``."""
     low, high = (min(float(v.min()) for v in values), max(float(v.max()) for v in values))
     ends = np.array([low, high])
-    return Series(label, ends, ends, area=(ends - wide, ends + wide), look=look(1))
+    return Series(label, ends, ends, area=(ends - wide, ends + wide), style=line_style(1))

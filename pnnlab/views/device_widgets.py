@@ -1,6 +1,7 @@
-"""What a hand meets besides the curves: a response, a map of a sweep, and code to take along."""
+"""Widgets of the device panel: curves to draw, a response, a map of a sweep, and code to copy."""
 
-from typing import Any, final
+from collections.abc import Callable, Sequence
+from typing import Any, ParamSpec, final
 
 import anywidget
 import matplotlib as mpl
@@ -8,19 +9,127 @@ import numpy as np
 import traitlets
 import xarray as xr
 from numpy.typing import NDArray
+from torch import Tensor, from_numpy
 
-from pnnlab.characterize.probe import Response
-from pnnlab.views.parts import script, styles
+from pnnlab.characterize.manual_control import Response
+from pnnlab.errors import PnnlabError
+from pnnlab.views.parts import assets, shares
+from pnnlab.views.style import BAND, DARK_PALETTE, PALETTE
 
-BAND = 2  # standard deviations in a noise band
 CODES = 65535  # a map is sent in 16 bits
 STOPS = 33  # colours of a scale
+P = ParamSpec("P")
 Range = tuple[float, float]
+Part = tuple[str, int, int]  # name, first element, one beyond the last
+Draw = Callable[[int, Tensor], None]
 
 
-def assets(name: str) -> tuple[str, str]:
-    """Script and style of one of the things to touch."""
-    return script(name), styles("shared", "touch", name)
+@final
+class Curve(anywidget.AnyWidget):
+    """A row of numbers in [0, 1], to draw with mouse, finger or keys.
+
+    It shows a copy and changes nothing itself: a stroke is handed to ``on_draw``, and `show` shows
+    the result. A `PnnlabError` that one of these callables raises is shown below the curve.
+
+    Parameters
+    ----------
+    title : str
+    values : Tensor, (width,)
+    color : str
+        A name in `pnnlab.views.style.PALETTE`.
+    on_draw : callable
+        Called with a first element and values, float32, for each run of a stroke.
+    on_lift : callable
+        Called when a stroke has ended.
+    on_preset : callable
+        Called with the name of a preset or an example.
+    presets, examples : sequence of str
+        Names, as buttons and as a list.
+    parts : sequence of (str, int, int)
+        Views of some elements only: name, first element, and one beyond the last.
+
+    Attributes
+    ----------
+    chosen : int
+        The element that the keys change; at first one in the middle.
+    refused : str
+        Why the last stroke was refused, or empty.
+    """
+
+    _esm, _css = assets("curve")
+    spec = traitlets.Dict().tag(sync=True)
+    values = traitlets.Bytes(b"").tag(sync=True)
+    # No echo: when it came, keys would have moved on.
+    chosen = traitlets.Int(0).tag(sync=True, echo_update=False)
+    part = traitlets.Int(0).tag(sync=True, echo_update=False)
+    refused = traitlets.Unicode("").tag(sync=True)
+    answered = traitlets.List(["", 0]).tag(sync=True)
+
+    def __init__(
+        self,
+        title: str,
+        values: Tensor,
+        *,
+        color: str,
+        on_draw: Draw,
+        on_lift: Callable[[], None],
+        on_preset: Callable[[str], None],
+        presets: Sequence[str] = (),
+        examples: Sequence[str] = (),
+        parts: Sequence[Part] = (),
+    ) -> None:
+        spec = {
+            "title": title,
+            "light": PALETTE[color],
+            "dark": DARK_PALETTE[color],
+            "presets": list(presets),
+            "examples": list(examples),
+            "parts": [list(part) for part in parts] or [["all", 0, len(values)]],
+        }
+        # Whole from the first message on: a page may draw it, and hear keys, before a second.
+        super().__init__(spec=spec, values=_packed(values), chosen=len(values) // 2)
+        self._on_draw, self._on_lift, self._on_preset = on_draw, on_lift, on_preset
+        shares(self)
+        self.on_msg(self._take)
+
+    def show(self, values: Tensor) -> None:
+        """Show these numbers, (width,), from now on."""
+        self.values = _packed(values)
+
+    def _take(self, _: object, content: dict[str, Any], buffers: Sequence[Any]) -> None:
+        # One message answers, so that the page knows what came of its request.
+        if "kind" not in content:
+            return
+        with self.hold_sync():
+            self.answered = [content["view"], content["count"]]
+            if content["begins"]:
+                self.refused = ""
+            if content["kind"] == "preset":
+                self._try(self._on_preset, content["name"])
+            else:
+                for start, values in _runs(content["runs"], buffers[0] if buffers else b""):
+                    self._try(self._on_draw, start, values)
+            if content["done"]:
+                self._try(self._on_lift)
+
+    def _try(self, act: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            act(*args, **kwargs)
+        except PnnlabError as error:
+            self.refused = str(error)
+
+
+def _packed(values: Tensor) -> bytes:
+    numbers: NDArray[Any] = values.detach().numpy()
+    return numbers.astype("<f4").tobytes()
+
+
+def _runs(places: Sequence[Sequence[int]], packed: Any) -> list[tuple[int, Tensor]]:
+    values = np.frombuffer(packed, "<f4").astype(np.float32)
+    ends = np.cumsum([0, *(size for _, size in places)])
+    return [
+        (start, from_numpy(values[ends[i] : ends[i + 1]])) for i, (start, _) in enumerate(places)
+    ]
 
 
 @final
@@ -79,7 +188,7 @@ class HeatMap(anywidget.AnyWidget):
     """Where the control stands."""
 
     def show(self, seen: xr.Dataset) -> None:
-        """Show a sweep of `Probe.sweep` from now on."""
+        """Show a sweep of `ManualControl.sweep` from now on."""
         name, mean = str(seen.element.values[0]), seen["mean"].values[0]
         layers = [
             ("change", "Change", mean - mean[0], "RdBu_r"),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pnnlab.systems.fourier import LANES, to_frequency, to_time, twiddles
+from pnnlab.systems.wave_kernels import LANES, to_frequency, to_time, twiddles
 
 
 def laid_out(field: np.ndarray, kind: type) -> np.ndarray:

@@ -2,9 +2,10 @@
 
 import math
 
+import numpy as np
 import pytest
 
-from pnnlab.instruments.readback import agrees, number
+from pnnlab.instruments.channel import Scratch, agrees, number
 
 
 @pytest.mark.parametrize(
@@ -53,3 +54,20 @@ def test_something_else(sent: str, answer: str) -> None:
 )
 def test_numbers_as_commands_take_them(value: float, text: str) -> None:
     assert number(value) == text
+
+
+def test_what_fits_lies_where_the_last_one_lay():
+    scratch = Scratch()
+    first = scratch.array(10, np.float32)
+    assert (first.shape, first.dtype) == ((10,), np.float32)
+    again = scratch.array(5, np.float64)
+    assert (again.shape, again.dtype) == ((5,), np.float64)
+    assert np.shares_memory(first, again)
+
+
+def test_a_larger_array_leaves_the_last_one_alone():
+    scratch = Scratch()
+    small = scratch.array(10, np.int16)
+    small[:] = 7
+    scratch.array(11, np.int16)[:] = 0
+    assert (small == 7).all()

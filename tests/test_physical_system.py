@@ -14,9 +14,9 @@ from pnnlab.errors import InstrumentError, RangeError, ReadoutError, ShapeError
 from pnnlab.gradients import ideal, in_silico, physics_aware
 from pnnlab.instruments.recording import Recorder, Replay
 from pnnlab.layers import PhysicalLayer, calibrate, deep_pnn, physical_layers
-from pnnlab.protocols import PhysicalSystem, SimulatedSystem
+from pnnlab.physical_system import PhysicalSystem, SimulatedSystem
 from pnnlab.tasks import digits
-from pnnlab.training import FitSettings, Training, alignment, refit, remember
+from pnnlab.training import FitSettings, Training, alignment, refit, take_references
 from pnnlab.twins import Mlp, NeuralSettings, NeuralTwin, fit_neural, report
 
 
@@ -308,7 +308,7 @@ def test_a_device_without_parameters_is_collected_modelled_trained_and_watched(t
         assert last.device_metric > 0.2  # chance is 0.1
         assert last.theta_at_limits == (0.0, 0.0)
     assert len(alignment(network, task.train.x[:4]).cosine) == 2
-    assert len(remember(network, task.train.x[:4])) == 2
+    assert len(take_references(network, task.train.x[:4])) == 2
     layer = physical_layers(network)[0]
     before = nn.functional.mse_loss(twin(X64, NONE), system(X64, NONE))
     refit(layer, shots=60)

@@ -2,19 +2,38 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pnnlab.training import Floats, Labels, Record
-from pnnlab.views.lineplot import Line, Panel
-from pnnlab.views.past import Watched
+from pnnlab.training import Curves, Floats, Labels, Record
+from pnnlab.views.plotgrid import Line, Panel
 
 LAYER_COLORS = ("green", "purple", "orange", "sky", "vermillion", "blue")
 LAYER_DASHES = ((), (6, 3), (2, 2), (8, 3, 2, 3))
 
 
-def training_panels(session: Watched) -> list[Panel]:
+class TrainingRecord(Protocol):
+    """What views need of a training: a `Session`, or the records of one."""
+
+    @property
+    def labels(self) -> Labels:
+        """Names of the loss and the metric."""
+
+    @property
+    def latest(self) -> Record | None:
+        """The last record."""
+
+    @property
+    def evaluations(self) -> Sequence[Record]:
+        """Records that hold an evaluation, oldest first."""
+
+    def curves(self) -> Curves:
+        """Loss, batch metric and clamping over the steps."""
+
+
+def training_panels(session: TrainingRecord) -> list[Panel]:
     """What a session shows as plots: loss, metric and, of physical layers, gap and clamping."""
     # Each is read once: the training goes on meanwhile.
     latest, curves, evaluated = session.latest, session.curves(), session.evaluations
@@ -64,15 +83,12 @@ def training_panels(session: Watched) -> list[Panel]:
         return panels  # a digital network: no device, no gap, nothing clamped
     return [
         *panels,
-        Panel(
-            title="Gap to the twin",
+        layer_panel(
+            "Gap to the twin",
+            [(record.step, record.gap) for record in evaluated if record.gap],
+            factor=100,
             y_label="gap² / variance (%)",
             unit="%",
-            lines=layer_lines(
-                np.array([r.step for r in evaluated if r.gap], dtype=float),
-                100 * np.array([r.gap for r in evaluated if r.gap], dtype=float).T,
-                markers=True,
-            ),
             x_range=x_range,
             log=True,
             note="no twin to compare with" if evaluated else "shown at the first evaluation",
@@ -81,7 +97,7 @@ def training_panels(session: Watched) -> list[Panel]:
             title="Clamped inputs",
             y_label="clamped (%)",
             unit="%",
-            lines=layer_lines(x, clamped),
+            lines=_layer_lines(x, clamped),
             x_range=x_range,
             note="waiting for the first step",
         ),
@@ -104,7 +120,6 @@ def metric_range(labels: Labels, values: Sequence[float]) -> tuple[float, float]
 def _evaluation_lines(
     where: str, evaluated: Sequence[Record], device: Floats, twin: Floats
 ) -> list[Line]:
-    """On the device and, where there is one, on the twin."""
     x = np.array([record.step for record in evaluated], dtype=float)
     lines = [Line(label=where, x=x, y=device, color="blue", markers=True)]
     if not np.isnan(twin).all():
@@ -113,8 +128,16 @@ def _evaluation_lines(
     return lines
 
 
-def layer_lines(x: Floats, layers: Iterable[Floats], *, markers: bool = False) -> list[Line]:
-    """One line a physical layer."""
+def layer_panel(
+    title: str, points: Sequence[tuple[int, Sequence[float]]], *, factor: float = 1, **fields: Any
+) -> Panel:
+    """One line a physical layer, from steps with the ``factor``-fold values of all layers."""
+    x = np.array([step for step, _ in points], dtype=float)
+    layers = factor * np.array([values for _, values in points], dtype=float).T
+    return Panel(title=title, lines=_layer_lines(x, layers, markers=True), **fields)
+
+
+def _layer_lines(x: Floats, layers: Iterable[Floats], *, markers: bool = False) -> list[Line]:
     return [
         Line(
             label=f"layer {number + 1}",

@@ -25,29 +25,18 @@ OVERRANGE_CODES = {
     -1e38: "overload (the code of the 3458A multimeter)",
 }
 
-
 NO_POWER = "What a shot takes from the wall, generator and read-out included, is not known."
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What one shot of a device costs.
+    """What one shot of a device costs."""
 
-    Attributes
-    ----------
-    seconds_per_pass, joules_per_pass : float or None
-        None where it is not known.
-    assumptions : str
-        What they rest on, in whole sentences.
-    source : str
-        Where they are from.
-    """
-
-    seconds_per_pass: float | None
-    joules_per_pass: float | None
-    assumptions: str
-    source: str
+    seconds_per_pass: float | None = None  # None where it is not known
+    joules_per_pass: float | None = None
+    assumptions: str  # what they rest on, in whole sentences
+    source: str = "none found"
 
 
 @final
@@ -72,8 +61,7 @@ class PhysicalSystem(ABC):
     Parameters
     ----------
     input_dim, param_dim, output_dim : int
-        Lengths of one ``x``, one ``theta`` and one ``y``. A device without parameters, such as a
-        reservoir, has ``param_dim`` 0.
+        Lengths of one ``x``, one ``theta`` and one ``y``. A reservoir has ``param_dim`` 0.
 
     Attributes
     ----------
@@ -89,11 +77,9 @@ class PhysicalSystem(ABC):
         self.input_dim = whole("input_dim", input_dim)
         self.param_dim = whole("param_dim", param_dim)
         self.output_dim = whole("output_dim", output_dim)
-        for name in ("input_dim", "output_dim"):
-            if getattr(self, name) < 1:
-                raise ShapeError(f"{name} is {getattr(self, name)}; a system needs at least one.")
-        if self.param_dim < 0:
-            raise ShapeError(f"param_dim is {param_dim}; it cannot be negative.")
+        for name, least in (("input_dim", 1), ("param_dim", 0), ("output_dim", 1)):
+            if getattr(self, name) < least:
+                raise ShapeError(f"{name} is {getattr(self, name)}; it must be at least {least}.")
         self.retries = 0
         self.passes = 0
         self.retaken = 0
@@ -109,26 +95,24 @@ class PhysicalSystem(ABC):
 
         Parameters
         ----------
-        x : Tensor, shape (batch, input_dim), floating point, in [0, 1]
-            Inputs, one row a shot.
-        theta : Tensor, shape (param_dim,) or (batch, param_dim), floating point, in [0, 1]
-            Parameters, shared by the batch or one row a shot.
+        x : Tensor, (batch, input_dim), floating point, in [0, 1]
+            One row a shot.
+        theta : Tensor, (param_dim,) or (batch, param_dim), floating point, in [0, 1]
+            Shared by the batch or one row a shot.
         retries : int, optional
             How often a shot that came back NaN, infinite or as an overrange code is taken again;
             by default ``self.retries``.
 
         Returns
         -------
-        Tensor, shape (batch, output_dim)
+        Tensor, (batch, output_dim)
             Read-outs: finite, in memory of their own, with the data type and on the device of
             ``x``, without a graph.
 
         Raises
         ------
-        ShapeError
-            Wrong shape, or not a floating-point tensor.
-        RangeError
-            A value is NaN or outside [0, 1]. Nothing has been driven then.
+        ShapeError, RangeError
+            Wrong shape or type, or a value is NaN or outside [0, 1]. Nothing has been driven then.
         ReadoutError
             The device's answer is no array of finite real numbers of shape (batch, output_dim).
         """
@@ -136,7 +120,7 @@ class PhysicalSystem(ABC):
         retries = whole("retries", self.retries if retries is None else retries)
         if retries < 0:
             raise RangeError(f"retries is {retries}; give 0 or more. Nothing was driven.")
-        dtype = _computed_in(x)
+        dtype = torch.promote_types(x.dtype, torch.float32)
         with torch.no_grad(), torch.autocast("cpu", enabled=False):
             y = self._take(x.detach().to("cpu", dtype), theta.detach().to("cpu", dtype), retries)
         return _as_given(self.name, y, x)
@@ -200,24 +184,13 @@ class PhysicalSystem(ABC):
     def _measure(self, x: Tensor, theta: Tensor) -> Any:
         """Drive the system with checked CPU tensors of float32 or float64, both its own.
 
-        Returns
-        -------
-        Tensor, shape (batch, output_dim)
-            Read-outs. An array or nested lists of real numbers do as well, and may be the
-            driver's own buffer. A reading that failed is NaN.
+        Return read-outs (batch, output_dim): a tensor, an array or nested lists of real numbers,
+        which may be the driver's own buffer. A reading that failed is NaN.
         """
 
     def cost(self) -> Cost:
-        """What one shot costs in time and energy, as far as it is known.
-
-        Of a simulated system, what counts is the machine that it imitates.
-        """
-        return Cost(
-            seconds_per_pass=None,
-            joules_per_pass=None,
-            assumptions=f"How long a shot of {self.name} takes is not known. {NO_POWER}",
-            source="none found",
-        )
+        """What one shot costs; of a simulated system, one of the machine that it imitates."""
+        return Cost(assumptions=f"How long a shot of {self.name} takes is not known. {NO_POWER}")
 
     def theta_groups(self) -> tuple[Group, ...]:
         """How the parameters are divided into named groups; empty if they are all of one kind."""
@@ -227,12 +200,8 @@ class PhysicalSystem(ABC):
         """What must be kept so that a simulated system goes on exactly where it stopped.
 
         A real device keeps its own state, and no checkpoint can put it back: the default is empty.
-
-        Returns
-        -------
-        Mapping
-            Of tensors, text, numbers, and lists, tuples and dictionaries of them: what a checkpoint
-            can be read back with. `restore` is given plain numbers in place of NumPy's.
+        It may hold tensors, text, numbers, and lists, tuples and dictionaries of them: what a
+        checkpoint can be read back with. `restore` is given plain numbers in place of NumPy's.
         """
         return {}
 
@@ -253,8 +222,7 @@ class FunctionSystem(PhysicalSystem):
         self, measure: Callable[[Tensor, Tensor], Any], dims: tuple[int, int, int], name: str
     ) -> None:
         super().__init__(*dims)
-        self._function = measure
-        self._name = name
+        self._function, self._name = measure, name
 
     @property
     def name(self) -> str:
@@ -292,7 +260,7 @@ def device(
 
 
 class SimulatedSystem(PhysicalSystem):
-    """A system that exists as equations, and can therefore tell its own exact gradient.
+    """A system that exists as equations, and therefore has an exact gradient.
 
     Only the `ideal` gradient rule, which no laboratory has, makes use of that.
     """
@@ -301,7 +269,7 @@ class SimulatedSystem(PhysicalSystem):
     def differentiable(self, x: Tensor, theta: Tensor) -> Tensor:
         """Take the same shots as a call would, and keep the graph of the true dynamics."""
         self.check(x, theta)
-        dtype = _computed_in(x)
+        dtype = torch.promote_types(x.dtype, torch.float32)
         with torch.autocast("cpu", enabled=False):
             y = self._simulate(x.to(dtype), theta.to(dtype))
         self.passes += len(x)
@@ -317,30 +285,8 @@ class SimulatedSystem(PhysicalSystem):
         """Compute ``y`` from checked tensors, differentiably."""
 
 
-def sampled_cost(samples: int, sample_s: float, source: str) -> Cost:
-    """Cost of a shot that lasts as long as its samples, of ``sample_s`` seconds each."""
-    return Cost(
-        seconds_per_pass=samples * sample_s,
-        joules_per_pass=None,
-        assumptions=(
-            f"A shot lasts as long as its {samples} samples at {sample_s * 1e6:g} µs each; loading "
-            f"a waveform and fetching a record take no time. {NO_POWER}"
-        ),
-        source=source,
-    )
-
-
 def still(y: Tensor) -> Tensor:
-    """Which outputs do not move: the same in every row, up to the rounding of their data type.
-
-    Parameters
-    ----------
-    y : Tensor, (rows, outputs)
-
-    Returns
-    -------
-    Tensor, (outputs,), bool
-    """
+    """Which outputs of ``y``, (rows, outputs), are the same in every row, up to rounding."""
     low, high = torch.aminmax(y.detach(), dim=0)
     return high - low <= 4 * torch.finfo(y.dtype).eps * torch.maximum(low.abs(), high.abs())
 
@@ -356,8 +302,6 @@ def still_outputs(numbers: Sequence[int]) -> str:
 
 def check_unit_range(label: str, value: Tensor) -> None:
     """Raise `RangeError` unless every element is a number in [0, 1]."""
-    if value.numel() == 0:
-        return
     low, high = _extremes(value)
     if low >= 0 and high <= 1:  # false of NaN too
         return
@@ -375,7 +319,9 @@ def check_unit_range(label: str, value: Tensor) -> None:
 
 
 def _extremes(value: Tensor) -> tuple[float, float]:
-    """Smallest and largest element; NaN where there is one."""
+    """Smallest and largest element; NaN where there is one, 0 where there is none at all."""
+    if value.numel() == 0:
+        return 0.0, 0.0
     if value.is_cpu and value.dtype != torch.bfloat16:  # which NumPy does not have
         # torch would divide a large batch among threads, which then spin for milliseconds beside
         # whatever drives the device.
@@ -383,11 +329,6 @@ def _extremes(value: Tensor) -> tuple[float, float]:
         return float(array.min()), float(array.max())
     low, high = value.detach().aminmax()
     return float(low), float(high)
-
-
-def _computed_in(x: Tensor) -> torch.dtype:
-    """Data type in which a device is driven: that of ``x``, but no less than single precision."""
-    return torch.promote_types(x.dtype, torch.float32)
 
 
 def _as_tensor(name: str, answer: Any) -> Tensor:
@@ -414,29 +355,27 @@ def _as_tensor(name: str, answer: Any) -> Tensor:
 
 
 def _faulty(y: Tensor) -> Tensor:
-    """Which read-outs are NaN, infinite or an overrange code, (batch, output_dim), bool."""
+    """Which read-outs are NaN, infinite or an overrange code."""
     return ~(y.abs() < LARGEST_READOUT)
 
 
 def _check_finite(name: str, y: Tensor) -> None:
     """Raise `ReadoutError` unless every read-out can be one."""
-    if y.numel() == 0:
-        return
     low, high = _extremes(y)
     if low > -LARGEST_READOUT and high < LARGEST_READOUT:  # false of NaN too
         return
     places = _faulty(y).nonzero()
     shot, output = places[0].tolist()
     value = float(y[shot, output])
-    meaning = next((m for code, m in OVERRANGE_CODES.items() if abs(value / code - 1) < 1e-6), "")
-    shots = len(places[:, 0].unique())
+    meaning = [
+        f", {text}" for code, text in OVERRANGE_CODES.items() if abs(value / code - 1) < 1e-6
+    ]
     raise ReadoutError(
-        f"{name}: output {output} of shot {shot} came back as {value:.4g}"
-        + (f", {meaning}" if meaning else "")
-        + f"; {shots} of {len(y)} shots are faulty, counted from 0, and nothing has used them. See "
-        "that the instrument's range covers the read-outs and that it is triggered; if a shot "
-        "fails now and then, have it taken again: system(x, theta, retries=3), or set "
-        "system.retries = 3 for all that follow."
+        f"{name}: output {output} of shot {shot} came back as {value:.4g}{''.join(meaning)}; "
+        f"{len(places[:, 0].unique())} of {len(y)} shots are faulty, counted from 0, and nothing "
+        "has used them. See that the instrument's range covers the read-outs and that it is "
+        "triggered; if a shot fails now and then, have it taken again: system(x, theta, "
+        "retries=3), or set system.retries = 3 for all that follow."
     )
 
 

@@ -4,7 +4,6 @@ import threading
 from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import ipywidgets as widgets
 import torch
@@ -13,19 +12,25 @@ from torch import nn
 
 from pnnlab.background import Session
 from pnnlab.errors import PnnlabError
-from pnnlab.protocols import Cost
+from pnnlab.physical_system import Cost
 from pnnlab.runs import Run
-from pnnlab.runs.run import prepared
 from pnnlab.tasks import Task
-from pnnlab.training import FitSettings, Objective, Reference, Training
+from pnnlab.training import FitSettings, MakeOptimizer, Objective, Reference, Training
 from pnnlab.training.methods import Backpropagation, MakeMethod
-from pnnlab.training.training import MakeOptimizer
-from pnnlab.views.dashboard.details import SectionContext, Sections
-from pnnlab.views.dashboard.panels import training_panels
-from pnnlab.views.lineplot import number
-from pnnlab.views.parts import RefreshLoop, button, count, discard, duration, style_sheet
-from pnnlab.views.plotgrid import PlotGrid, still
+from pnnlab.views.parts import (
+    RefreshLoop,
+    View,
+    bar,
+    button,
+    count,
+    discard,
+    duration,
+    style_sheet,
+)
+from pnnlab.views.plotgrid import PlotGrid, number, still
+from pnnlab.views.sections import SectionContext, Sections
 from pnnlab.views.style import Picture
+from pnnlab.views.training_panels import training_panels
 
 show: Callable[[object], object] = display  # which carries no types
 
@@ -46,12 +51,8 @@ async def watch(
 
     It is `pnnlab.train` with buttons: ``await watch(network, task)`` in a cell. Parameters and
     errors are those of `pnnlab.train`; a folder makes the Checkpoint button work.
-
-    Returns
-    -------
-    Training
     """
-    training = prepared(
+    training = Training(
         network,
         task,
         settings,
@@ -68,7 +69,7 @@ async def watch(
     return training
 
 
-class TrainingDashboard:
+class TrainingDashboard(View):
     """A live view of a session, with the buttons that command it.
 
     At the end of a cell it shows itself. It reads the session at most ten times a second, in a
@@ -86,13 +87,13 @@ class TrainingDashboard:
     image : (int, int), optional
         Height and width of an input that is an image; by default a square, if it makes one.
     references : sequence of Reference, optional
-        Taken of the physical layers when their twins were fitted: drift is told from there on.
+        Taken of the physical layers when their twins were fitted: drift is measured from there on.
     costs : sequence of Cost, optional
         Of a shot of each physical layer; by default what is known of such machines.
 
     Attributes
     ----------
-    looking : Sections or None
+    sections : Sections or None
         What unfolds below the plots.
     widget : ipywidgets.VBox
         The whole dashboard, to be placed in a layout of your own.
@@ -110,6 +111,8 @@ class TrainingDashboard:
     >>> await session.done(); dashboard.figure()  # doctest: +SKIP
     """
 
+    alt_text = "Training dashboard"
+
     def __init__(
         self,
         session: Session,
@@ -120,7 +123,7 @@ class TrainingDashboard:
         costs: Sequence[Cost] = (),
     ) -> None:
         self.session = session
-        self.looking: Sections | None = None
+        self.sections: Sections | None = None
         if session.training is not None:
             context = SectionContext(
                 session=session,
@@ -130,7 +133,7 @@ class TrainingDashboard:
                 references=tuple(references),
                 costs=tuple(costs),
             )
-            self.looking = Sections(context)
+            self.sections = Sections(context)
         self._state = widgets.HTML()
         self._error = widgets.HTML()
         self._tiles = widgets.HTML()
@@ -138,12 +141,11 @@ class TrainingDashboard:
         self.stop = button("Stop", "stop", session.stop)
         self.checkpoint = button("Checkpoint", "save", self._on_checkpoint)
         self.plots = PlotGrid()
-        bar = widgets.HBox([self.toggle, self.stop, self.checkpoint, self._state])
-        seen = [style_sheet("dashboard"), bar, self._error, self._tiles, self.plots]
-        seen += [self.looking.widget] if self.looking is not None else []
-        self.widget = widgets.VBox(seen)
+        controls = bar(self.toggle, self.stop, self.checkpoint, self._state)
+        shown = [style_sheet("view", "dashboard"), controls, self._error, self._tiles, self.plots]
+        shown += [self.sections.widget] if self.sections is not None else []
+        self.widget = widgets.VBox(shown)
         self.widget.add_class("pnn-dashboard")
-        bar.add_class("pnn-bar")
         self._lock = threading.Lock()
         self._refresh_loop = RefreshLoop(
             self.refresh,
@@ -155,21 +157,10 @@ class TrainingDashboard:
         if session.active:
             self._refresh_loop.wake()
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        bundle: dict[str, Any] = self.widget._repr_mimebundle_(**kwargs)
-        # The same words in every run; they stand in for the dashboard where no widget can live.
-        return bundle | {"text/plain": "Training dashboard (alive in Jupyter)"}
-
     async def watch(self) -> None:
-        """Show the dashboard, start the session if need be, and wait until it has ended.
+        """Show the dashboard, start the session if need be, wait for its end, show the picture.
 
-        The final picture is shown in the end, also of a training that was stopped, interrupted
-        or failed.
-
-        Raises
-        ------
-        BaseException
-            Whatever the training failed of.
+        What a training fails of is raised, after its picture.
         """
         show(self)
         if self.session.status == "ready":
@@ -193,32 +184,32 @@ class TrainingDashboard:
             self._error.value = error_html(session)
             self._error.layout.display = None if self._error.value else "none"
             self._tiles.value = tiles_html(session)
-            running = session.status == "running" and "pause" not in session.asked
+            running = session.status == "running" and "pause" not in session.requests
             name = {"ready": "Start", "paused": "Resume"}.get(session.status, "Pause")
-            name = "Resume" if "pause" in session.asked else name
+            name = "Resume" if "pause" in session.requests else name
             self.toggle.description = name
             self.toggle.icon = "pause" if running else "play"
             self.toggle.disabled = not (session.active or session.status == "ready")
-            self.stop.disabled = not session.active or "stop" in session.asked
+            self.stop.disabled = not session.active or "stop" in session.requests
             self.checkpoint.disabled = not (session.active and session.can_checkpoint)
             if not session.can_checkpoint:
                 self.checkpoint.tooltip = "This session was given no place for checkpoints"
             self.plots.show(panels)
-            if self.looking is not None:
-                self.looking.refresh()
+            if self.sections is not None:
+                self.sections.refresh()
 
     def close(self) -> None:
         """Stop observing, and take the widgets off the page. The session goes on."""
         self._forget()
         self._refresh_loop.close()
         discard(self.widget)
-        if self.looking is not None:
-            self.looking.close()
+        if self.sections is not None:
+            self.sections.close()
 
     def _on_toggle(self) -> None:
         if self.session.status == "ready":
             self.session.start()
-        elif self.session.status == "paused" or "pause" in self.session.asked:
+        elif self.session.status == "paused" or "pause" in self.session.requests:
             self.session.resume()
         else:
             self.session.pause()
@@ -258,9 +249,9 @@ def summary(session: Session) -> str:
 
 def state_html(session: Session) -> str:
     """Status, what is asked and what became of the last checkpoint; spoken by screen readers."""
-    asked = [text for request, text in REQUESTS.items() if request in session.asked]
+    asked = [text for request, text in REQUESTS.items() if request in session.requests]
     title = asked[-1] if asked else TITLES[session.status]
-    tasks = session.tasks  # read once: the training goes on meanwhile
+    tasks = session.actions  # read once: the training goes on meanwhile
     doing = f"{tasks[0]} …" if tasks else session.notice
     return (
         f'<div role="status" class="pnn-state pnn-{session.status}"><i aria-hidden="true"></i>'
@@ -273,14 +264,14 @@ def error_html(session: Session) -> str:
     if session.error is None:
         return ""
     step = session.latest.step if session.latest is not None else 0
-    said = f"<b>{type(session.error).__name__}</b>: {escape(str(session.error))}"
+    html = f"<b>{type(session.error).__name__}</b>: {escape(str(session.error))}"
     if not isinstance(session.error, PnnlabError):
-        said += (
+        html += (
             f"\nThe network holds the weights of step {step}, the last that was whole. "
             "<code>await session.done()</code> shows where the error arose; mend it, then train "
             "on with a new session over the same training."
         )
-    return f'<div role="alert" class="pnn-error">{said}</div>'
+    return f'<div role="alert" class="pnn-error">{html}</div>'
 
 
 def tiles_html(session: Session) -> str:

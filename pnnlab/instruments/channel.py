@@ -1,0 +1,135 @@
+"""A channel of an instrument: settings that are sent, read back, and compared.
+
+An instrument may round or ignore them. They hold for one session of the link: later the instrument
+may have been switched off and on again, and be set to anything.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, Generic, Self, TypeVar, final
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from pnnlab.errors import InstrumentError, LinkError
+from pnnlab.instruments.dialects import GeneratorDialect, ScopeDialect, Setting
+from pnnlab.instruments.link import Link
+
+Dialect = TypeVar("Dialect", GeneratorDialect, ScopeDialect)
+Values = Mapping[str, str]
+
+_INFINITY = 9.9e37  # how SCPI writes it (SCPI-99, volume 1, 7.2.1)
+_SWITCH = {"ON": "1", "OFF": "0"}
+
+
+class Channel(ABC, Generic[Dialect]):
+    """A channel of a generator or an oscilloscope. Use it in a ``with`` statement, or close it."""
+
+    def __init__(self, link: Link, dialect: Dialect, channel: int) -> None:
+        self.link = link
+        self.dialect: Dialect = dialect
+        self.channel = channel
+        self._session: int | None = None  # of the link, in which the settings were applied
+        self._values: Values = {}  # what stands for the names in braces of the dialect
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the link."""
+
+    def verify(self) -> None:
+        """Read all settings back; raise `InstrumentError` if one is not as it was set."""
+        self._expect_settings()
+        self._verify(self.dialect.settings, self._values)
+
+    def _apply(self, values: Values) -> None:
+        """Send all settings as one group, and read them back."""
+        self._session = None
+        with self.link.lock:
+            session = self.link.reopened + self.link.broken  # a broken one is opened anew now
+            self.link.send(
+                *(command.format_map(values) for command in self.dialect.before),
+                *commands(self.dialect.settings, values),
+            )
+            self._verify(self.dialect.settings, values)
+            self._session, self._values = session, values
+
+    def _expect_settings(self) -> None:
+        """Raise unless the settings were applied, and the link has held since then."""
+        if self._session is None:
+            raise InstrumentError(f"{self.link} is not set up; apply settings first.")
+        if self.link.broken or self.link.reopened != self._session:
+            raise LinkError(
+                f"The link to {self.link} broke after it was set up. Apply the settings again."
+            )
+
+    def _verify(self, settings: Sequence[Setting], values: Values) -> None:
+        settings = [setting for setting in settings if setting.verified]
+        headers = [setting.header.format_map(values) for setting in settings]
+        answers = self._answers([f"{header}?" for header in headers])
+        for setting, header, answer in zip(settings, headers, answers, strict=True):
+            value = setting.value.format_map(values)
+            if not agrees(value, answer, setting.tolerance):
+                raise InstrumentError(
+                    f"{self.link}: {header} was set to {value} but is {answer}. Choose a value "
+                    "that the instrument can take, and do not use its front panel."
+                )
+
+    def _answers(self, questions: Sequence[str]) -> list[str]:
+        if not self.dialect.compound:
+            return [self.link.ask(question) for question in questions]
+        message = ";".join(f":{question.lstrip(':')}" for question in questions)
+        answers = self.link.ask(message).split(";")
+        if len(answers) != len(questions):
+            raise InstrumentError(f"{self.link} gave {len(answers)} answers to {message!r}.")
+        return answers
+
+
+def commands(settings: Sequence[Setting], values: Values) -> list[str]:
+    """Write settings as commands."""
+    return [f"{setting.header} {setting.value}".format_map(values) for setting in settings]
+
+
+def number(value: float) -> str:
+    """Write a number as commands take it, with nine digits."""
+    return "INF" if value == math.inf else f"{value + 0.0:.9G}"  # without the sign of -0
+
+
+def agrees(sent: str, answer: str, tolerance: float) -> bool:
+    """Whether an answer means what was sent: short or long form, ON or 1, rounded numbers."""
+    sent, answer = (_plain(text) for text in (sent, answer))
+    try:
+        return math.isclose(_value(sent), _value(answer), rel_tol=tolerance, abs_tol=1e-12)
+    except ValueError:
+        return answer == sent or (sent.isalpha() and answer.startswith(sent))
+
+
+def _plain(text: str) -> str:
+    text = text.strip().strip('"').upper()
+    return _SWITCH.get(text, text)
+
+
+def _value(text: str) -> float:
+    value = float(text)
+    return math.inf if value >= _INFINITY else value
+
+
+@final
+class Scratch:
+    """Memory for one array at a time, used again: new pages take longer to get than to fill."""
+
+    def __init__(self) -> None:
+        self._bytes = np.empty(0, np.uint8)
+
+    def array(self, count: int, dtype: DTypeLike) -> NDArray[Any]:
+        """Return an array (count,) of any content, valid until the next call."""
+        size = count * np.dtype(dtype).itemsize
+        if len(self._bytes) < size:
+            self._bytes = np.empty(size, np.uint8)
+        return self._bytes[:size].view(dtype)

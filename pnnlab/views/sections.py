@@ -1,0 +1,576 @@
+"""What the dashboard unfolds below its plots, one section at a time."""
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from functools import partial
+from html import escape
+from typing import Any, Generic, TypeVar, final
+
+import ipywidgets as widgets
+import numpy as np
+
+from pnnlab.background import Session
+from pnnlab.layers import on_device, on_twin, physical_layers
+from pnnlab.physical_system import Cost
+from pnnlab.training import (
+    Alignment,
+    Confusion,
+    Drift,
+    Estimate,
+    Record,
+    Reference,
+    Refit,
+    Training,
+    alignment,
+    alignment_passes,
+    confusion,
+    estimate,
+    layer_drives,
+    passes_per_example,
+    reference_passes,
+    refit,
+    refit_passes,
+    take_references,
+)
+from pnnlab.views.confusion_view import ConfusionView
+from pnnlab.views.controls import Entry, Folds, OneOf
+from pnnlab.views.parts import alert, bar, button, count, discard, duration, status
+from pnnlab.views.plotgrid import Line, Panel, PlotGrid, number
+from pnnlab.views.training_panels import layer_panel
+
+GRADIENTS_AT = 8  # validation examples at which gradients are compared
+SHOTS, REPEATS = 16, 4  # of each layer, as a reference for drift
+REFIT = 200  # fresh shots for a refit, and
+DRIVES = 64  # validation examples whose drives are among them
+MOST = 500  # results kept of a section
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SectionContext:
+    """What the sections of a dashboard show; see `TrainingDashboard`."""
+
+    session: Session
+    training: Training
+    classes: Sequence[str] | None = None
+    image: tuple[int, int] | None = None
+    references: tuple[Reference, ...] = ()
+    costs: tuple[Cost, ...] = ()
+
+
+class Section:
+    """One section; it is made when it is first unfolded."""
+
+    widget: widgets.VBox
+
+    def __init__(self, context: SectionContext) -> None:
+        self._context, self._session = context, context.session
+        self._training, self._network = context.training, context.training.network
+        self._layers = physical_layers(self._network)
+
+    def refresh(self) -> None:
+        """Show the session as it is now, if that costs no device pass; it must be quick."""
+
+    def _examples(self, most: int) -> int:
+        return min(most, len(self._training.validation.x))
+
+
+@final
+class DeviceAction(Generic[T]):
+    """A button that hands an action to a session, to be carried out between two steps.
+
+    Parameters
+    ----------
+    session : Session
+    name : str
+        What the button does; its device ``passes`` are added to it.
+    action : callable
+        Gives a result; it has the device and the network to itself.
+    show : callable
+        Called with the result, in whatever thread; it returns the text beside the button.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        name: str,
+        action: Callable[[], T],
+        show: Callable[[T], str],
+        *,
+        passes: int,
+        icon: str = "search",
+    ) -> None:
+        self._session, self._name = session, name
+        self._action, self._show = action, show
+        self._lock = threading.Lock()  # held from the request to the end
+        self.button = button("", icon, self.request)
+        self.set_passes(passes)
+        self.message = widgets.HTML()
+        self.widget = bar(self.button, self.message)
+
+    def set_passes(self, passes: int) -> None:
+        """Name another cost on the button."""
+        self.button.description = f"{self._name} ({passes_text(passes)})"
+
+    def request(self) -> None:
+        """Request the action, unless it is requested and not done yet."""
+        if not self._lock.acquire(blocking=False):
+            return
+        self.button.disabled = True
+        when = "after this step" if self._session.status == "running" else "now"
+        self.message.value = status(f"{self._name}: {when} …")
+        self._session.do(self._name, self._action).add_done_callback(self._done)
+
+    def _done(self, future: "Future[T]") -> None:
+        try:
+            error = future.exception()
+            self.message.value = alert(error) if error else status(self._show(future.result()))
+        finally:
+            self.button.disabled = False
+            self._lock.release()
+
+
+def passes_text(passes: int) -> str:
+    """A number of device passes in words."""
+    return f"{count(passes)} device passes" if passes else "no device passes"
+
+
+@final
+class ConfusionSection(Section):
+    """The confusion matrix of the validation split, on request."""
+
+    def __init__(self, context: SectionContext) -> None:
+        super().__init__(context)
+        self.view: ConfusionView | None = None
+        device = "device" if self._layers else "computer"
+        self.on_device = DeviceAction(
+            self._session,
+            "Name the validation examples on the device" if self._layers else "Name the examples",
+            partial(self._confusion, on_device),
+            partial(self._show, device),
+            passes=len(self._training.validation.x) * passes_per_example(self._network),
+        )
+        self.on_twin = DeviceAction(
+            self._session,
+            "The same on the twin",
+            partial(self._confusion, on_twin),
+            partial(self._show, "twin"),
+            passes=0,
+        )
+        twins = self._layers and all(layer.twin is not None for layer in self._layers)
+        shown = [self.on_device, self.on_twin] if twins else [self.on_device]
+        self.widget = widgets.VBox([action.widget for action in shown])
+
+    def _confusion(self, where: Callable[..., Any]) -> Confusion:
+        with where(self._network):
+            return confusion(self._network, self._training.validation, self._context.classes)
+
+    def _show(self, where: str, found: Confusion) -> str:
+        x = self._training.validation.x
+        if self.view is None:
+            self.view = ConfusionView(found, x, shape=self._context.image, where=where)
+            self.widget.children = (*self.widget.children, self.view)
+        else:
+            self.view.show(found, x, where)
+        return f"step {self._training.step}, {passes_text(found.device_passes)}"
+
+
+def _append(results: list[T], result: T) -> None:
+    """Append; when there are too many, thin out the older half, but never the first."""
+    results.append(result)
+    if len(results) > MOST:
+        del results[1 : MOST // 2 : 2]
+
+
+@final
+class AlignmentSection(Section):
+    """Cosine of the twins' gradients with the device's, on request or every few evaluations."""
+
+    def __init__(self, context: SectionContext) -> None:
+        super().__init__(context)
+        self._results: list[tuple[int, Alignment]] = []  # with their steps
+        self._restart_count()
+        self.compare = DeviceAction(
+            self._session,
+            "Compare gradients",
+            self._compare,
+            self._show,
+            passes=alignment_passes(self._network, GRADIENTS_AT),
+        )
+        self.every = OneOf(
+            {0: "when asked", 1: "at every evaluation", 5: "at every 5th", 20: "at every 20th"},
+            label="Compare",
+        )
+        self.every.observe(lambda _: self._restart_count(), "value")
+        self._grid = PlotGrid()
+        self.widget = widgets.VBox([self.compare.widget, self.every.widget, self._grid])
+        self._draw()
+
+    def refresh(self) -> None:
+        """Compare again if it is time to."""
+        new = len(self._session.evaluations) - self._counted
+        if self.every.value and new >= self.every.value:
+            self._restart_count()
+            self.compare.request()
+
+    def _restart_count(self) -> None:
+        self._counted = len(self._session.evaluations)
+
+    def _compare(self) -> tuple[int, Alignment]:
+        step, x = self._training.step, self._training.validation.x[:GRADIENTS_AT]
+        return step, alignment(self._network, x, seed=step)
+
+    def _show(self, result: tuple[int, Alignment]) -> str:
+        _append(self._results, result)
+        self._draw()
+        step, found = result
+        cosines = ", ".join(f"{value:.2f}" for value in found.cosine)
+        return f"step {step}: cosine {cosines} by layer, {passes_text(found.device_passes)}"
+
+    def _draw(self) -> None:
+        def panel(title: str, values: Sequence[tuple[int, Sequence[float]]]) -> Panel:
+            lowest = min((value for _, found in values for value in found), default=0.0)
+            return layer_panel(
+                title,
+                values,
+                y_label="cosine (1: same)",
+                x_range=(0.0, float(self._training.steps)),
+                y_range=(min(0.0, lowest), 1.04),
+                note="no gradients compared yet",
+            )
+
+        cosine = [(step, found.cosine) for step, found in self._results]
+        ceiling = [(step, found.ceiling) for step, found in self._results]
+        self._grid.show(
+            [
+                panel("Twin's gradients against the device's", cosine),
+                panel("The most that noise allows", ceiling),
+            ]
+        )
+
+
+@final
+class CostSection(Section):
+    """Device time and energy of the training so far, of all of it, and of one answer."""
+
+    def __init__(self, context: SectionContext) -> None:
+        super().__init__(context)
+        self._costs = context.costs or tuple(layer.system.cost() for layer in self._layers)
+        self.power = Entry("Power of the bench (W), if you know it", 0.0, least=0.0)
+        self._table = widgets.HTML()
+        self.widget = widgets.VBox([self.power, self._table])
+        self.power.observe(lambda _: self.refresh(), "value")
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Show what was spent so far."""
+        latest = self._session.latest
+        spent = latest.device_passes if latest is not None else 0
+        whole = spent * self._training.steps // latest.step if latest is not None else 0
+        passes = {
+            "One answer": passes_per_example(self._network),
+            "So far, evaluations included": spent,
+            "The whole training, at this pace": whole,
+        }
+        costs = [powered(cost, self.power.value) for cost in self._costs]
+        self._table.value = cost_html(
+            {name: estimate(self._network, each, costs=costs) for name, each in passes.items()}
+        )
+
+
+def powered(cost: Cost, watt: float) -> Cost:
+    """The same cost, with the energy that a power draws in its time, if there is any."""
+    if not watt:
+        return cost
+    if cost.seconds_per_pass is None:
+        note = "A power is no energy without the time of a shot: give the dashboard its Cost."
+        return replace(cost, assumptions=f"{cost.assumptions} {note}")
+    note = f"Energy: {watt:g} W, entered here, for as long as the shots last."
+    joules = watt * cost.seconds_per_pass
+    return replace(cost, joules_per_pass=joules, assumptions=f"{cost.assumptions} {note}")
+
+
+def cost_html(rows: dict[str, Estimate]) -> str:
+    """Estimates as a table, and their assumptions below it."""
+    names = ("", "Device passes", "Device time", "Device energy", "Dense digital network")
+    head = "".join(f'<th scope="col">{name}</th>' for name in names)
+    body = "".join(
+        f'<tr><th scope="row">{name}</th><td>{count(found.device_passes)}</td>'
+        f"<td>{seconds(found.device_seconds)}</td><td>{joules(found.device_joules)}</td>"
+        f"<td>{joules(found.digital_joules)}</td></tr>"
+        for name, found in rows.items()
+    )
+    assumed = "".join(f"<li>{escape(line)}</li>" for line in next(iter(rows.values())).assumptions)
+    return (
+        f'<table class="pnn-costs"><caption>Estimated time and energy</caption><thead><tr>{head}'
+        f"</tr></thead><tbody>{body}</tbody></table>"
+        f'<div class="pnn-said"><b>This rests on</b><ul>{assumed}</ul></div>'
+    )
+
+
+def seconds(value: float | None) -> str:
+    """A time from microseconds to hours, or that it is not known."""
+    if value is None or 0 < value < 1:
+        return _scaled(value, "s")
+    return duration(value)
+
+
+def joules(value: float | None) -> str:
+    """An energy from picojoules to megajoules, or that it is not known."""
+    return _scaled(value, "J")
+
+
+def _scaled(value: float | None, unit: str) -> str:
+    if not value:
+        return "not known" if value is None else f"0 {unit}"
+    for factor, prefix in ((1e6, "M"), (1e3, "k"), (1, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n")):
+        if value >= factor:
+            return f"{number(value / factor)} {prefix}{unit}"
+    return f"{number(value / 1e-12)} p{unit}"
+
+
+@final
+class LimitsSection(Section):
+    """What the evaluations found of limits and saturation; it costs nothing more."""
+
+    def __init__(self, context: SectionContext) -> None:
+        super().__init__(context)
+        self._grid = PlotGrid()
+        self.widget = widgets.VBox([self._grid])
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Show what the last evaluation found."""
+        self._grid.show(limit_panels(self._session.evaluations))
+
+
+def limit_panels(evaluated: Sequence[Record]) -> list[Panel]:
+    """Parameters at their limits and read-outs that stick, by layer, over the steps."""
+    steps = float(evaluated[-1].steps if evaluated else 1)
+    return [
+        layer_panel(
+            title,
+            [(r.step, getattr(r, field)) for r in evaluated if getattr(r, field) is not None],
+            factor=100,
+            y_label=y_label,
+            unit="%",
+            x_range=(0.0, steps),
+            note="shown at the first evaluation",
+        )
+        for title, y_label, field in (
+            ("Parameters at 0 or 1", "of the layer's θ (%)", "theta_at_limits"),
+            ("Read-outs that stick", "of the read-outs (%)", "stuck"),
+        )
+    ]
+
+
+@final
+class RateSection(Section):
+    """The learning rate over the steps to come, and buttons that change it from the next one on."""
+
+    def __init__(self, context: SectionContext) -> None:
+        super().__init__(context)
+        self.half = button("Half", "minus", lambda: self._scale(0.5))
+        self.double = button("Double", "plus", lambda: self._scale(2.0))
+        self.factor = Entry("Factor", 1.0)
+        self.apply = button("Multiply", "check", lambda: self._scale(self.factor.value))
+        self.message = widgets.HTML()
+        self._grid = PlotGrid()
+        controls = bar(self.half, self.double, self.factor, self.apply, self.message)
+        self.widget = widgets.VBox([controls, self._grid])
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Show the rate that the steps had and, dashed, those to come will have."""
+        self._grid.show([self._panel()])
+        over = self._training.step >= self._training.steps
+        for one in (self.half, self.double, self.apply):
+            one.disabled = over
+
+    def _scale(self, factor: float) -> None:
+        self.message.value = ""
+        self._session.scale_rate(factor).add_done_callback(self._done)
+
+    def _done(self, future: "Future[None]") -> None:
+        error = future.exception()
+        now = f"now {self._training.rate_scale:g} times that of the settings"
+        self.message.value = alert(error) if error else status(now)
+        self.refresh()
+
+    def _panel(self) -> Panel:
+        training, latest = self._training, self._session.latest
+        records = [*self._session.evaluations]
+        if latest is not None and (not records or records[-1].step < latest.step):
+            records.append(latest)
+        x = np.array([record.step for record in records], dtype=float)
+        y = np.array([record.learning_rate for record in records], dtype=float)
+        to_come = np.linspace(training.step, training.steps, 60)
+        scale, rate = training.rate_scale, training.settings.rate
+        planned = [scale * rate(int(step), training.steps) for step in to_come]
+        return Panel(
+            title="Learning rate",
+            y_label="Adam's step size",
+            lines=[
+                Line(label="so far", x=x, y=y, color="blue", markers=True),
+                Line(label="to come", x=to_come, y=planned, color="grey", dash=(6, 3)),
+            ],
+            x_range=(0.0, float(training.steps)),
+        )
+
+
+@final
+class DriftSection(Section):
+    """Drift since the twins were fitted, or since the last reference; and a refit."""
+
+    def __init__(self, context: SectionContext) -> None:
+        super().__init__(context)
+        self._references: Sequence[Reference] = context.references
+        self._results: list[tuple[int, tuple[Drift, ...]]] = []  # by layer, with their steps
+        self.remember = DeviceAction(
+            self._session,
+            "Remember how the device is now",
+            self._remember,
+            self._remembered,
+            passes=reference_passes(self._network, self._examples(SHOTS)),
+            icon="bookmark",
+        )
+        self.compare = DeviceAction(
+            self._session,
+            "Compare with what is remembered",
+            self._compare,
+            self._show,
+            passes=self._comparing_passes(),
+        )
+        self.compare.button.disabled = not self._references
+        passes = refit_passes(REFIT) + self._examples(DRIVES) * passes_per_example(self._network)
+        self.refits = tuple(
+            DeviceAction(
+                self._session,
+                f"Refit the twin of layer {place + 1}",
+                partial(self._refit, place),
+                str,
+                passes=passes,
+                icon="refresh",
+            )
+            for place, layer in enumerate(self._layers)
+            if layer.twin is not None
+        )
+        self._grid = PlotGrid()
+        about = widgets.HTML(
+            '<div class="pnn-said">Some shots of every layer are remembered and, later, taken '
+            "again: what has changed beyond noise is drift. A twin that no longer fits its device "
+            "can be fitted anew, between two steps.</div>"
+        )
+        actions: list[DeviceAction[Any]] = [self.remember, self.compare, *self.refits]
+        self.widget = widgets.VBox([about, *(action.widget for action in actions), self._grid])
+        self._draw()
+
+    def _comparing_passes(self) -> int:
+        if not self._references:
+            return len(self._layers) * REPEATS * self._examples(SHOTS)
+        return sum(len(one.y) * len(one.x) for one in self._references)
+
+    def _remember(self) -> int:
+        x = self._training.validation.x[:SHOTS]
+        self._references = take_references(self._network, x, REPEATS)
+        return self._training.step
+
+    def _remembered(self, step: int) -> str:
+        self._results.clear()
+        self.compare.set_passes(self._comparing_passes())
+        self.compare.button.disabled = False
+        self._draw()
+        return f"remembered at step {step}"
+
+    def _compare(self) -> tuple[int, tuple[Drift, ...]]:
+        return self._training.step, tuple(each.compare() for each in self._references)
+
+    def _show(self, result: tuple[int, tuple[Drift, ...]]) -> str:
+        _append(self._results, result)
+        self._draw()
+        step, layers = result
+        drifted = [
+            f"layer {place}: {now.rms:.2g} rms"
+            for place, now in enumerate(layers, start=1)
+            if now.significant
+        ]
+        passes = passes_text(sum(now.device_passes for now in layers))
+        return f"step {step}: {', '.join(drifted) or 'no drift beyond noise'}; {passes}"
+
+    def _refit(self, place: int) -> Refit:
+        training = self._training
+        drives = layer_drives(self._network, training.validation.x[:DRIVES])[self._layers[place]]
+        found = refit(self._layers[place], shots=REFIT, x=drives, seed=training.step)
+        training.note(f"the twin of layer {place + 1} was fitted anew: {found}")
+        return found
+
+    def _draw(self) -> None:
+        change = [(step, [now.rms for now in layers]) for step, layers in self._results]
+        least = [(step, [now.detectable for now in layers]) for step, layers in self._results]
+        self._grid.show(
+            [
+                layer_panel(
+                    title,
+                    values,
+                    y_label="rms change (full scale)",
+                    x_range=(0.0, float(self._training.steps)),
+                    note="nothing compared yet",
+                )
+                for title, values in (
+                    ("Drift since it was remembered", change),
+                    ("Least drift that could be told", least),
+                )
+            ]
+        )
+
+
+@final
+class Sections:
+    """Sections to unfold; each is made when it is first opened, and costs nothing before."""
+
+    def __init__(self, context: SectionContext) -> None:
+        self._context = context
+        self._kinds = section_kinds(context.training)
+        self._lock = threading.Lock()
+        self.opened: dict[str, Section] = {}
+        self.folds = Folds(label="Details", names=list(self._kinds))
+        self._body = widgets.VBox()
+        self.widget = widgets.VBox([self.folds, self._body])
+        self.folds.observe(lambda _: self._turn(), "unfolded")
+
+    def refresh(self) -> None:
+        """Show the session as it is now."""
+        for section in tuple(self.opened.values()):
+            section.refresh()
+
+    def close(self) -> None:
+        """Take everything off the page, folded or not."""
+        with self._lock:
+            for section in self.opened.values():
+                discard(section.widget)
+
+    def _turn(self) -> None:
+        name = self.folds.unfolded
+        with self._lock:  # callbacks come in any thread
+            if name and name not in self.opened:
+                self.opened[name] = self._kinds[name](self._context)
+            self._body.children = (self.opened[name].widget,) if name else ()
+
+
+def section_kinds(training: Training) -> dict[str, type[Section]]:
+    """Sections by name: fewer for a digital network or a regression."""
+    layers = physical_layers(training.network)
+    found: dict[str, type[Section]] = {}
+    if not training.train.targets.is_floating_point():
+        found["Confusion"] = ConfusionSection
+    if layers and all(layer.twin is not None for layer in layers):
+        found["Gradients"] = AlignmentSection
+    if layers:
+        found |= {
+            "Drift and refit": DriftSection,
+            "Limits": LimitsSection,
+            "Time and energy": CostSection,
+        }
+    return found | {"Learning rate": RateSection}
