@@ -18,7 +18,8 @@ from pnnlab.results.intervals import packed
 from pnnlab.results.rows import Row
 from pnnlab.runs import Run, read_run
 from pnnlab.tasks import Task
-from pnnlab.training import FitSettings, Training, accuracy, outputs, scores
+from pnnlab.training import FitSettings, Training, accuracy, scores
+from pnnlab.training.evaluation import outputs
 
 CALIBRATION_INPUTS = 1000
 FEWEST_STEPS = 500
