@@ -273,7 +273,7 @@ def test_a_training_is_asked_for_a_moment_between_two_steps():
     permits.release(3)
     wait_until(lambda: view.passes == 1)
     session.join()
-    assert threads == ["pnnlab-training"]
+    assert threads == ["pnnlab-training_0"]
     assert view.choose(1).passes == 2, "a training that has ended is no obstacle"
 
 

@@ -232,7 +232,7 @@ def test_step_cut_short_is_taken_again(
 
     with monkeypatch.context() as patch:
         if moment == "forward":
-            patch.setattr("pnnlab.training.training.range_penalty", cut)
+            patch.setattr("pnnlab.training.methods.range_penalty", cut)
         elif moment == "half of the weights":
             patch.setattr(training.optimizer, "step", tear)
         elif moment == "weights":

@@ -222,7 +222,8 @@ def test_closing_ends_conversations_and_waiting() -> None:
         started = time.monotonic()
         bench.close()
         assert time.monotonic() - started < 4
-        assert client.recv(100) == b""
+        with suppress(ConnectionResetError):  # if the message was still unread
+            assert client.recv(100) == b""
     assert threading.active_count() < threads
     with pytest.raises(OSError, match="refused"):
         socket.create_connection(("127.0.0.1", port), timeout=1)
