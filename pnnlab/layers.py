@@ -128,7 +128,8 @@ def calibrate(network: nn.Module, x: Tensor) -> None:
         module.statistics.reset_running_stats()
         module.statistics.momentum = None  # the plain average over what follows: this one batch
     try:
-        with torch.no_grad():
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # of the noise that a twin may add
             network.train()(x)
     except BaseException:
         for module, state in zip(rescales, before, strict=True):

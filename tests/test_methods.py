@@ -331,3 +331,19 @@ def test_a_run_of_another_method_is_another_run():
     ]
     assert described[0] != described[1]
     assert described[0] != described[2]
+
+
+def test_a_noise_aware_training_is_the_same_whatever_was_drawn_before():
+    def losses():
+        systems, twins = board()
+        for twin in twins:
+            twin.noise.copy_(torch.tensor([0.0, 1.0, -3.0, 0.0, 0.0]))
+        network = deep_pnn(systems, twins, noise_aware, classes=3)
+        x = torch.linspace(0, 1, 640).view(40, 16)
+        task = Task.from_arrays(x, torch.arange(40) % 3)
+        calibrate(network, task.train.x)
+        return [one.loss for one in Training(network, task, FitSettings(batch_size=8)).records()]
+
+    first = losses()
+    torch.rand(7)
+    assert losses() == first
