@@ -116,7 +116,7 @@ def test_a_drive_is_drawn_refused_typed_swept_and_taken_along(
     expect(answer).not_to_have_attribute("d", drawn)
 
     # Another unit is typed; one that there is not is refused, and the number comes back.
-    unit, refused = page.get_by_label("Unit"), page.get_by_text("a unit is numbered from 0")
+    unit, refused = page.get_by_label("Unit"), page.get_by_text("unit is -1; it must be at least 0")
     for typed, stays in (("2", "2"), ("-1", "2"), ("0", "0")):
         unit.fill(typed)
         unit.press("Enter")
