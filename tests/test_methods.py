@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from toy import Toy, ToyTwin, toy_response
 
-from pnnlab.errors import TwinError
+from pnnlab.errors import ShapeError, TwinError
 from pnnlab.gradients import Randomised, in_silico, noise_aware, physics_aware
 from pnnlab.layers import Rescale, calibrate, deep_pnn, on_device, physical_layers
 from pnnlab.physical_system import PhysicalSystem
@@ -14,6 +14,7 @@ from pnnlab.systems import Circuit
 from pnnlab.tasks import Task
 from pnnlab.training import FitSettings, Training
 from pnnlab.training.adaptive import DualAdaptive, OnlineRefit
+from pnnlab.training.local import LocalLearning, LocalNetwork
 from pnnlab.training.methods import (
     Asymmetrical,
     Backpropagation,
@@ -347,3 +348,36 @@ def test_a_noise_aware_training_is_the_same_whatever_was_drawn_before():
     first = losses()
     torch.rand(7)
     assert losses() == first
+
+
+def local_network(layers=2):
+    return LocalNetwork([Toy(**QUIET) for _ in range(layers)], 6, 3, width=6)
+
+
+def test_local_learning_passes_no_gradient_from_a_layer_to_another():
+    network = local_network()
+    x = make_task().train.x
+    network.goodness(network.labelled(x, torch.zeros(len(x), dtype=torch.int64)))[
+        :, 1
+    ].sum().backward()
+    first, second = network.mixers
+    assert not first.weight.grad.any()
+    assert second.weight.grad.abs().sum() > 0
+    assert all(layer.theta.grad is None for layer in physical_layers(network))
+
+
+def test_local_learning_lowers_its_loss_and_an_answer_costs_classes_times_layers():
+    task, network = make_task(), local_network()
+    settings = FitSettings(epochs=60, batch_size=16, evaluations=1)
+    training = Training(network, task, settings, method=LocalLearning)
+    losses = [record.loss for record in training.records()]
+    assert sum(losses[-8:]) < 0.9 * sum(losses[:8])
+    before = training.device_passes
+    with torch.no_grad():
+        assert network.eval()(task.train.x[:5]).shape == (5, 3)
+    assert training.device_passes - before == 5 * 3 * 2
+
+
+def test_local_learning_trains_a_local_network_alone():
+    with pytest.raises(ShapeError, match="LocalNetwork"):
+        next(make(LocalLearning).records())

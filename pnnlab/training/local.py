@@ -109,7 +109,7 @@ class LocalNetwork(nn.Module):
             with torch.no_grad():
                 x = encode(h.detach()).clamp(0, 1)
                 y = standardise(device(x))
-            h = mix(torch.cat([y, x], 1))
+            h = mix(torch.cat([y, 4 * x - 2], 1))  # of one size, or the label is lost beside y
             found.append(functional.cosine_similarity(h, direction, dim=1))
         return torch.stack(found, 1)
 
