@@ -370,3 +370,12 @@ def test_the_usual_methods_are_those_that_systems_and_twins_allow(task):
     twin = PhysicsTwin(board, CircuitEquations(replays=2))
     network = deep_pnn(board, twin, in_silico)
     assert list(possible(network)) == ["PAT", "in silico", "noise-aware", "ideal"]
+
+
+@pytest.mark.usefixtures("quick_baselines")
+def test_the_ideal_alone_needs_no_twin(task):
+    def without(rule, seed):
+        return deep_pnn([Toy(), Toy(6, 2)], [None, None], rule, seed=seed)
+
+    (row,) = pnn.compare(without, task, SHORT, methods={"ideal": ideal}, progress=False).rows
+    assert row.accuracy_on_twin is None

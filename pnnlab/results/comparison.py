@@ -173,7 +173,8 @@ def compare(
     """
     settings, seeds = settings or FitSettings(), whole("seeds", seeds, 1)
     choices = {} if methods is None else _choices(methods, rates)
-    example = make(in_silico, settings.seed)
+    rule = next(iter(choices.values()))[0].rule if choices else in_silico
+    example = make(rule, settings.seed)
     choices = choices or _choices(possible(example), rates)
     size = parameter_count(example)
     system = physical_layers(example)[0].system.name

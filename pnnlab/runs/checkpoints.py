@@ -13,7 +13,7 @@ from pnnlab.storage import UnreadableError, read_tensors, write_tensors
 NEWEST = "checkpoint.pt"
 PREVIOUS = "checkpoint.previous.pt"
 DAMAGED = "checkpoint.damaged.pt"
-FORMAT = 1
+FORMAT = 2
 
 
 class DamagedError(RunError):
