@@ -5,7 +5,7 @@ import io
 import json
 import os
 import re
-import subprocess
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -44,10 +44,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
         0: all well; 1: a notebook failed, or something needed is missing; 2: bad arguments;
-        130: stopped by Ctrl-C.
+        130: stopped by Ctrl-C or SIGTERM.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # ✓ must not fail in any encoding
         sys.stdout.reconfigure(errors="backslashreplace")
+    if argv is None:  # this process is the command, and a notebook that it runs can clean up
+        signal.signal(signal.SIGTERM, _interrupt)
     words = list(sys.argv[1:] if argv is None else argv)
     # Split here: argparse treats what follows "--" differently from one Python to the next.
     cut = words.index("--") if "--" in words else len(words)
@@ -68,6 +70,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our output, such as `head`, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
+
+
+def _interrupt(*_: object) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a shell
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.raise_signal(signal.SIGINT)
 
 
 def _with_marks(words: list[str]) -> list[str]:
@@ -311,43 +319,34 @@ def _lab(arguments: argparse.Namespace, passed_on: list[str]) -> int:
 
     Examples: pnnlab lab -- --no-browser --port 8890; pnnlab lab --app -- --port 8891
     """
-    environment = None
-    if arguments.app is not None:
-        command = _app(user_path(arguments.app), passed_on)
-        # Where Voila finds the page of the app, which asks for nothing from outside.
-        places = (str(APP.parent), os.environ.get("JUPYTER_PATH", ""))
-        environment = os.environ | {"JUPYTER_PATH": os.pathsep.join(filter(None, places))}
-    else:
+    # The server is this process: a signal that ends the command ends the server, and kernels end
+    # with the process that started them.
+    if arguments.app is None:
+        from jupyterlab.labapp import LabApp
+
         from pnnlab.results.notebooks import notebooks_folder
 
         folder = notebooks_folder(arguments.notebooks)
         tour = "/00_tour.ipynb" if (folder / "00_tour.ipynb").is_file() else ""
-        command = [
-            *("jupyterlab", f"--ServerApp.root_dir={folder.parent}"),
-            f"--LabApp.default_url=/lab/tree/{folder.name}{tour}",
-        ]
-    command = [sys.executable, "-m", *command, *passed_on]
-    with subprocess.Popen(command, env=environment) as process:
-        while True:
-            try:
-                return process.wait()
-            except (
-                KeyboardInterrupt
-            ):  # the server gets that too, and JupyterLab asks whether to stop
-                continue
-
-
-def _app(notebook: Path, passed_on: list[str]) -> list[str]:
+        page = f"--LabApp.default_url=/lab/tree/{folder.name}{tour}"
+        LabApp.launch_instance([f"--ServerApp.root_dir={folder.parent}", page, *passed_on])
+        return OK
+    notebook = user_path(arguments.app)
     if not notebook.is_file():
         raise PnnlabError(f"no notebook {notebook}: give --app the path of one, or nothing.")
-    return [
-        *("voila", str(notebook.resolve()), "--template=pnnlab"),
+    from pnnlab.demos.serving import AppServer
+
+    # Where Voila finds the page of the app, which asks for nothing from outside.
+    places = (str(APP.parent), os.environ.get("JUPYTER_PATH", ""))
+    os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, places))
+    options = [
+        "--template=pnnlab",
         "--VoilaConfiguration.multi_kernel_manager_class=pnnlab.demos.serving.OneKernel",
         # Its button opens notebooks as apps; here it would load half of JupyterLab for nothing.
         "--VoilaConfiguration.extension_denylist=@voila-dashboards/jupyterlab-preview",
-        # Whoever can reach the port could drive the device; a token of one's own is as good.
-        *([] if any("token" in word for word in passed_on) else ["--Voila.auto_token=True"]),
     ]
+    AppServer.launch_instance([str(notebook.resolve()), *options, *passed_on])
+    return OK
 
 
 def _doctor(arguments: argparse.Namespace, _: list[str]) -> int:

@@ -1,10 +1,29 @@
-"""One kernel behind every page of the app: there is one lab, however many look at it."""
+"""The server of the app: nobody without its token, and one kernel behind every page."""
 
 import asyncio
+import secrets
 from pathlib import Path
 from typing import Any, final
 
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
+from voila.app import Voila
+
+
+@final
+class AppServer(Voila):
+    """Voila, which serves without a token by default: whoever reaches the port drives the device.
+
+    A token or a password of one's own takes the place of the generated token; nothing else does.
+    """
+
+    def init_settings(self) -> dict[str, Any]:
+        """Settings of the web server, with an identity provider that asks for something."""
+        self.auto_token, self.token = True, self.token or None
+        settings: dict[str, Any] = super().init_settings()
+        if not self.identity_provider.auth_enabled:  # an empty token, in some configuration
+            self.identity_provider.token = secrets.token_hex(24)
+            self.identity_provider.token_generated = True
+        return settings
 
 
 @final
