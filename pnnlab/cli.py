@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -21,11 +20,11 @@ from pnnlab.storage import user_path
 if TYPE_CHECKING:
     from pnnlab.results.notebooks import Notebook
     from pnnlab.results.running import Outcome
-    from pnnlab.systems.analog import AnalogPorts
 
 # Everything slow (papermill, torch, pyvisa) is imported by the command that needs it, so that
 # `pnnlab --help` answers at once.
 
+# 1: a notebook failed, or something needed is missing; 130: stopped by Ctrl-C or SIGTERM.
 OK, FAILED, BAD_ARGUMENTS, INTERRUPTED = 0, 1, 2, 130
 APP = Path(__file__).parent / "app" / "lab.ipynb"
 MARK = "\0"  # in no argument of a process
@@ -33,19 +32,7 @@ Run: TypeAlias = Callable[[argparse.Namespace, list[str]], int]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        The arguments, those of the process by default.
-
-    Returns
-    -------
-    int
-        0: all well; 1: a notebook failed, or something needed is missing; 2: bad arguments;
-        130: stopped by Ctrl-C or SIGTERM.
-    """
+    """Run the command line, by default that of the process, and give the exit status."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # ✓ must not fail in any encoding
         sys.stdout.reconfigure(errors="backslashreplace")
     if argv is None:  # this process is the command, and a notebook that it runs can clean up
@@ -180,11 +167,14 @@ def _run(arguments: argparse.Namespace, _: list[str]) -> int:
 
     out = prepare_out(out, folder)
     outcomes = _run_with_progress(chosen, values, out)
-
+    summaries = [summary for one in outcomes for summary in one.summaries]
     if arguments.json:
-        print(json.dumps(_as_json(outcomes), indent=1))
+        shown = ("name", "status", "seconds", "peak_memory_mb", "error")
+        listed = [{key: getattr(one, key) for key in shown} for one in outcomes]
+        rows = [{"notebook": one.notebook, **asdict(row)} for one in summaries for row in one.rows]
+        print(json.dumps({"notebooks": listed, "rows": rows}, indent=1))
     else:
-        print(results_table(summary for one in outcomes for summary in one.summaries))
+        print(results_table(summaries))
     return _verdict(outcomes, out)
 
 
@@ -199,8 +189,8 @@ def _run_with_progress(
     outcomes: list[Outcome] = []
     bars = sys.stderr.isatty()
     width = max(len(notebook.name) for notebook in notebooks)
-    bar_of = partial(tqdm, desc="notebooks", bar_format=BAR, dynamic_ncols=True, file=sys.stderr)
-    with bar_of(total=len(notebooks), disable=not bars) as bar:
+    look = {"desc": "notebooks", "bar_format": BAR, "dynamic_ncols": True, "file": sys.stderr}
+    with tqdm(total=len(notebooks), disable=not bars, **look) as bar:
         for outcome in run_notebooks(notebooks, values, out, tick=bar.refresh if bars else None):
             outcomes.append(outcome)
             tqdm.write(_line(outcome, width), file=sys.stderr)
@@ -219,19 +209,6 @@ def _line(outcome: "Outcome", width: int) -> str:
         line += "  (wrote no summary)"
     line = line.rstrip()
     return f"{line}\n\n{outcome.error}\n" if outcome.error else line
-
-
-def _as_json(outcomes: Sequence["Outcome"]) -> dict[str, Any]:
-    shown = ("name", "status", "seconds", "peak_memory_mb", "error")
-    return {
-        "notebooks": [{key: getattr(one, key) for key in shown} for one in outcomes],
-        "rows": [
-            {"notebook": summary.notebook, **asdict(row)}
-            for one in outcomes
-            for summary in one.summaries
-            for row in summary.rows
-        ],
-    }
 
 
 def _verdict(outcomes: Sequence["Outcome"], out: Path) -> int:
@@ -262,25 +239,18 @@ def _results(arguments: argparse.Namespace, _: list[str]) -> int:
 
     Example: pnnlab results results --readme README.md
     """
-    from pnnlab.results.gathering import FILE, Results, gather
+    from pnnlab.results.gathering import FILE, update
     from pnnlab.results.notebooks import notebooks_folder
     from pnnlab.results.rows import read_text, write
     from pnnlab.results.tables import with_section
 
     notebooks = notebooks_folder(arguments.notebooks)
     file = user_path(arguments.json or notebooks / FILE)
-    table = Results.read(file) if file.exists() else Results(arguments.scale)
-    if table.scale != arguments.scale:
-        raise PnnlabError(
-            f"{file} holds results of scale {table.scale}; give --scale {table.scale}, or another "
-            "file with --json."
-        )
     usual = [] if arguments.check else [Path("results"), notebooks / "results"]
     folders = arguments.folders or [folder for folder in usual if folder.is_dir()]
-    trainings, report = gather(folders, notebooks, scale=arguments.scale)
-    table, repeats = table.merged(trainings)
+    table, done = update(file, folders, notebooks, arguments.scale)
     if not arguments.check:
-        print(_merged(report, file, repeats), file=sys.stderr)
+        print(done, file=sys.stderr)
     if not table.trainings:
         print("Nothing to show; name the folder that `pnnlab run` wrote to.", file=sys.stderr)
         return FAILED
@@ -298,18 +268,6 @@ def _results(arguments: argparse.Namespace, _: list[str]) -> int:
         write(path, texts[path])
     print(table.markdown())
     return OK
-
-
-def _merged(report: str, file: Path, repeats: Sequence[str]) -> str:
-    text = f"Merged into {file}: {report}"
-    if not repeats:
-        return f"{text}."
-    rule = (
-        "Of repeats the one gathered last counts: folders in the order in which they are named, in "
-        "one folder by its clocks, which may differ between machines. To choose another, get "
-        f"{file} back with `git checkout` and name the folders in order."
-    )
-    return "\n".join((f"{text}. Repeats:", *(f"- {one}." for one in repeats), rule))
 
 
 def _lab(arguments: argparse.Namespace, passed_on: list[str]) -> int:
@@ -370,13 +328,21 @@ def _virtual_bench(arguments: argparse.Namespace, _: list[str]) -> int:
 
     Example: pnnlab virtual-bench --system plate --unit 3 --port 5025
     """
+    from pnnlab.systems import Circuit, Plate
+    from pnnlab.systems.analog import cable
     from pnnlab.virtual_bench import VirtualBench
 
+    noise = not arguments.no_noise
+    if arguments.system == "cable":
+        device = cable()
+    else:
+        fabricated = Plate if arguments.system == "plate" else Circuit
+        device = fabricated(arguments.unit, noise=noise, drift=noise).analog_ports()
     with VirtualBench(
-        _device(arguments.system, arguments.unit, noise=not arguments.no_noise),
+        device,
         generator=arguments.generator,
         oscilloscope=arguments.oscilloscope,
-        noise=not arguments.no_noise,
+        noise=noise,
         host=arguments.host,
         port=arguments.port,
     ) as bench:
@@ -387,18 +353,6 @@ def _virtual_bench(arguments: argparse.Namespace, _: list[str]) -> int:
                 time.sleep(3600)  # on Windows, of all that waits only this lets Ctrl-C through
         except KeyboardInterrupt:
             return OK
-
-
-def _device(name: str, unit: int, *, noise: bool) -> "AnalogPorts":
-    if name == "cable":
-        from pnnlab.systems.analog import cable
-
-        return cable()
-    from pnnlab.systems import Circuit, Plate
-
-    if name == "plate":
-        return Plate(unit, noise=noise, drift=noise).analog_ports()
-    return Circuit(unit, noise=noise, drift=noise).analog_ports()
 
 
 if __name__ == "__main__":

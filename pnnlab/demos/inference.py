@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pnnlab.background import Session
 from pnnlab.demos.drawing import Drawing, drawing_for
-from pnnlab.demos.inputs import Example, ImageInput, Input, PlainInput, VowelInput
+from pnnlab.demos.inputs import Example, ImageInput, Input, VowelInput
 from pnnlab.errors import DataError, PnnlabError
 from pnnlab.layers import physical_layers
 from pnnlab.physical_system import SimulatedSystem
@@ -93,7 +93,7 @@ class LiveInference(View):
         elif task.name in FORMANT_TASKS:
             self.source = VowelInput(task, self._request, speakers)
         else:
-            self.source = PlainInput(task, self._request)
+            self.source = Input(task, self._request)
         self._example: Example | None = None
         self._sending = threading.Lock()
         self.again = button("Send again", "refresh", self._on_again)

@@ -1,7 +1,6 @@
 """Inputs for live inference: drawn digits, spoken vowels, test examples."""
 
 import base64
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from html import escape
 from io import BytesIO
@@ -127,29 +126,44 @@ class Example(NamedTuple):
     label: int | None = None
 
 
-class Input(ABC):
-    """A way to give examples, beginning with one of each class of the task's test split.
+class Input:
+    """A way to give examples: choose one of each class of the task's test split, or others.
 
     ``send`` is called with each example that a visitor gives.
     """
 
-    widget: widgets.VBox  # everything that a visitor handles
-
-    def __init__(self, task: Task, send: Callable[[Example], None], title: str) -> None:
+    def __init__(
+        self,
+        task: Task,
+        send: Callable[[Example], None],
+        title: str = "Choose a test example",
+    ) -> None:
         self.task = task
         self.send = send
         self.choice = ExampleList(title, on_choose=self._on_choose, on_more=self._on_more)
+        self.plot = PlotGrid()
+        self.widget = widgets.VBox([self.choice, self.plot])  # everything that a visitor handles
         self._page = -1
         self._rows: list[int] = []
         self._on_more()
 
-    @abstractmethod
     def show(self, example: Example) -> None:
         """Show what is sent to the network."""
+        self.plot.show([self._panel(example)])
 
-    @abstractmethod
     def draw(self, axes: Axes, example: Example) -> None:
         """Draw the same into matplotlib's ``axes``."""
+        self._panel(example).draw(axes)
+        axes.set_title(f"In: {self._what(example)}")
+
+    def _what(self, example: Example) -> str:
+        return example.source
+
+    def _panel(self, example: Example) -> Panel:
+        x = example.x.detach().double().cpu().numpy()
+        line = Line(label="x", x=np.arange(len(x)), y=x, color="green", markers=True)
+        title, y_range = f"In: {example.source}", (0, 1.02)
+        return Panel(title=title, x_label="feature", y_label="value", lines=[line], y_range=y_range)
 
     def example(self, row: int) -> Example:
         """A test example, marked as chosen if it is offered."""
@@ -237,21 +251,21 @@ class VowelInput(Input):
         self.microphone = Microphone(f"Or say {words} …", self._on_sound)
         self.listen = button("Listen", "volume-up", self._on_listen)
         self.listen.disabled = True
-        self.plot = PlotGrid()
         self._hz = np.empty(0)
         self.plot.show([_formant_panel(self._hz)])
         self.widget = widgets.VBox([self.choice, self.microphone, self.plot, self.listen])
 
     def show(self, example: Example) -> None:
-        """Show the formants."""
+        """Show the formants, which can be listened to."""
         self._hz = formant_hz(example.x, [self.speakers])
         self.listen.disabled = False
-        self.plot.show([_formant_panel(self._hz)])
+        super().show(example)
 
-    def draw(self, axes: Axes, example: Example) -> None:
-        """Draw the formants."""
-        _formant_panel(formant_hz(example.x, [self.speakers])).draw(axes)
-        axes.set_title(f"In: formants of {example.source}")
+    def _what(self, example: Example) -> str:
+        return f"formants of {example.source}"
+
+    def _panel(self, example: Example) -> Panel:
+        return _formant_panel(formant_hz(example.x, [self.speakers]))
 
     def _on_sound(self, samples: NDArray[np.float64], rate: float) -> None:
         hz = formants(samples, rate, speakers=self.speakers)
@@ -260,24 +274,6 @@ class VowelInput(Input):
 
     def _on_listen(self) -> None:
         self.microphone.play(synthesised(self._hz, RATE, pitch=PITCH[self.speakers]), RATE)
-
-
-@final
-class PlainInput(Input):
-    """Examples that are neither images nor formants of a known scale: choose one of the task."""
-
-    def __init__(self, task: Task, send: Callable[[Example], None]) -> None:
-        super().__init__(task, send, "Choose a test example")
-        self.plot = PlotGrid()
-        self.widget = widgets.VBox([self.choice, self.plot])
-
-    def show(self, example: Example) -> None:
-        """Show the features."""
-        self.plot.show([_plain_panel(example)])
-
-    def draw(self, axes: Axes, example: Example) -> None:
-        """Draw the features."""
-        _plain_panel(example).draw(axes)
 
 
 def picture(image: ArrayLike) -> str:
@@ -292,11 +288,10 @@ def _formant_panel(hz: NDArray[np.float64]) -> Panel:
     """F1 to F3 over the vowel, where they are read; nothing where there are none."""
     at = [float(time.removesuffix("%")) for time in TIMES[1:]]
     rows = hz.reshape(-1, 3)[1:].T
-    looks: list[tuple[str, tuple[int, ...]]]
-    looks = [("green", ()), ("purple", (6, 3)), ("orange", (2, 2))]
+    colors, dashes = ("green", "purple", "orange"), ((), (6, 3), (2, 2))
     lines = [
-        Line(label=f"F{k}", x=at, y=row, color=color, dash=dash, markers=True)
-        for k, (row, (color, dash)) in enumerate(zip(rows, looks, strict=True), start=1)
+        Line(label=f"F{k + 1}", x=at, y=row, color=colors[k], dash=dashes[k], markers=True)
+        for k, row in enumerate(rows)
         if len(row)
     ]
     return Panel(
@@ -308,10 +303,3 @@ def _formant_panel(hz: NDArray[np.float64]) -> Panel:
         x_range=(0, 100),
         note="say or choose a vowel",
     )
-
-
-def _plain_panel(example: Example) -> Panel:
-    x = example.x.detach().double().cpu().numpy()
-    line = Line(label="x", x=np.arange(len(x)), y=x, color="green", markers=True)
-    title = f"In: {example.source}"
-    return Panel(title=title, x_label="feature", y_label="value", lines=[line], y_range=(0, 1.02))

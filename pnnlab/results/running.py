@@ -53,10 +53,7 @@ class Outcome:
 
 
 def prepare_out(out: str | Path, notebooks: Path) -> Path:
-    """Make the folder of the results, try whether it can be written, and give its absolute path.
-
-    Raises a `RunError` if it cannot, or is the folder of the notebooks.
-    """
+    """Make the folder of the results, try whether it can be written, and give its absolute path."""
     folder = user_path(out).absolute()
     remedy = "choose another folder with --out DIR"
     try:
@@ -79,19 +76,11 @@ def run_notebooks(
     *,
     tick: Callable[[], object] | None = None,
 ) -> Iterator[Outcome]:
-    """Run notebooks in turn; one that fails does not stop the others.
+    """Run notebooks in turn, each with its values; one that fails does not stop the others.
 
-    Ctrl-C ends the notebook that is running; it and those after it are still reported.
-
-    Parameters
-    ----------
-    notebooks, values : sequence
-        What to run, and the parameters of each.
-    out : Path
-        Absolute folder; the executed notebooks go there under their own names.
-    tick : callable, optional
-        Called twice a second: refreshes a progress bar over the notebooks. A bar over the cells
-        then appears below it, on standard error.
+    Ctrl-C ends the notebook that is running; it and those after it are still reported. ``tick``,
+    called twice a second, refreshes a progress bar over the notebooks; a bar over the cells then
+    appears below it, on standard error.
     """
     interrupted = False
     for notebook, given in zip(notebooks, values, strict=True):

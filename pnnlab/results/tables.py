@@ -22,15 +22,9 @@ Line = dict[str, Any]
 """Trainings of one system, task, depth and twin; see `pnnlab.results.gathering.Results.lines`."""
 
 
-# --- statistics ---
-
-
 def known(rows: Iterable[Row], name: str) -> list[Any]:
     """The values of a field, of those rows that have one."""
     return [value for row in rows if (value := getattr(row, name)) is not None]
-
-
-# --- cells ---
 
 
 def _percent(fraction: float | None) -> str:
@@ -277,16 +271,17 @@ def _beside(line: Line) -> dict[str, float | None]:
 
 def _above(lines: Sequence[Line]) -> str:
     """Count the lines in which other columns are higher than PAT."""
-    pairs = [(_score(line, "PAT")["mean"], _beside(line)) for line in lines]
-    counted = []
-    for name in _beside(lines[0]):
-        higher = [
-            other > pat
-            for pat, beside in pairs
-            if (other := beside[name]) is not None and pat is not None
-        ]
-        if higher:
-            counted.append(f"{name} in {sum(higher)} of {len(higher)}")
+    higher: dict[str, list[bool]] = {}
+    for line in lines:
+        pat = _score(line, "PAT")["mean"]
+        for name, other in _beside(line).items():
+            if other is not None and pat is not None:
+                higher.setdefault(name, []).append(other > pat)
+    counted = [
+        f"{name} in {sum(higher[name])} of {len(higher[name])}"
+        for name in _beside(lines[0])
+        if name in higher
+    ]
     if not counted:
         return "PAT stands beside nothing here."
     return f"Higher than PAT, by the means: {'; '.join(counted)}."
