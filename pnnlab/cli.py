@@ -199,7 +199,7 @@ def _run_with_progress(
 
 
 def _line(outcome: "Outcome", width: int) -> str:
-    status = {"ok": "ok", "failed": "FAILED"}.get(outcome.status, outcome.status)
+    status = "FAILED" if outcome.status == "failed" else outcome.status
     line = f"{outcome.name.ljust(width)}  {status:<11}"
     if outcome.seconds is not None:
         line += f"  {outcome.seconds:8.1f} s"
@@ -207,22 +207,20 @@ def _line(outcome: "Outcome", width: int) -> str:
         line += f"  {outcome.peak_memory_mb:7.0f} MB"
     if outcome.status == "ok" and not outcome.summaries:
         line += "  (wrote no summary)"
-    line = line.rstrip()
-    return f"{line}\n\n{outcome.error}\n" if outcome.error else line
+    return line.rstrip() + (f"\n\n{outcome.error}\n" if outcome.error else "")
 
 
 def _verdict(outcomes: Sequence["Outcome"], out: Path) -> int:
-    """Give the exit status, and say what was left undone."""
+    """Give the exit status; print what was left undone."""
 
     def named(status: str) -> str:
         return ", ".join(one.name for one in outcomes if one.status == status)
 
     failed, waiting = named("failed"), named("not run")
     if stopped := named("interrupted"):
-        parts = [f"Stopped in {stopped}. Done: {named('ok') or 'nothing'}."]
-        parts += [f"Failed: {failed}."] if failed else []
-        parts += [f"Not run: {waiting}."] if waiting else []
-        print(*parts, f"The results so far are in {out}.", file=sys.stderr)
+        done = f"Stopped in {stopped}. Done: {named('ok') or 'nothing'}."
+        rest = [f"Failed: {failed}."] * bool(failed) + [f"Not run: {waiting}."] * bool(waiting)
+        print(done, *rest, f"The results so far are in {out}.", file=sys.stderr)
         return INTERRUPTED
     if failed:
         print(f"Failed: {failed}. The notebooks as run are in {out}.", file=sys.stderr)
@@ -294,7 +292,7 @@ def _lab(arguments: argparse.Namespace, passed_on: list[str]) -> int:
         raise PnnlabError(f"no notebook {notebook}: give --app the path of one, or nothing.")
     from pnnlab.demos.serving import AppServer
 
-    # Where Voila finds the page of the app, which asks for nothing from outside.
+    # Where Voila finds the page of the app, which loads nothing from outside.
     places = (str(APP.parent), os.environ.get("JUPYTER_PATH", ""))
     os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, places))
     options = [
@@ -350,7 +348,7 @@ def _virtual_bench(arguments: argparse.Namespace, _: list[str]) -> int:
         print("Ctrl-C ends it.", file=sys.stderr)
         try:
             while True:
-                time.sleep(3600)  # on Windows, of all that waits only this lets Ctrl-C through
+                time.sleep(3600)  # on Windows Ctrl-C interrupts no other wait
         except KeyboardInterrupt:
             return OK
 

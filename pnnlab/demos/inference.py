@@ -51,17 +51,6 @@ class LiveInference(View):
     session : Session, optional
         A training that uses the same devices; an example is sent between two of its steps.
 
-    Attributes
-    ----------
-    widget : ipywidgets.VBox
-        The whole view, to be placed in a layout of your own.
-    source : Input
-        Pad or microphone, and the examples to choose from.
-    inference : Inference or None
-        What became of the last example.
-    passes : int
-        Device passes of this view in all.
-
     Examples
     --------
     >>> LiveInference(training.network, task).choose(0)  # doctest: +SKIP
@@ -80,8 +69,8 @@ class LiveInference(View):
     ) -> None:
         self.network = network
         self.session = session
-        self.inference: Inference | None = None
-        self.passes = 0
+        self.inference: Inference | None = None  # what became of the last example
+        self.passes = 0  # of devices, for this view in all
         self.requests = LatestRequests()
         layers = physical_layers(network)
         drawing = drawing or drawing_for(task)
@@ -108,14 +97,16 @@ class LiveInference(View):
         self._cost = widgets.HTML("<span>0 device passes so far</span>")
         if not layers:
             self._cost.value = "A digital network: no device is driven."
-        self.widget = self._laid_out()
+        bar = widgets.HBox([self._verdict, self.shown.widget, self.again]).add_class("pnn-bar")
+        middle = widgets.VBox([bar, self._refusal, self.plots])
+        columns = widgets.Box([self.source.widget, middle, widgets.VBox([self._odds, self._cost])])
+        columns.add_class("pnn-columns")
+        self.widget = widgets.VBox([style_sheet("view", "inference"), columns])
+        self.widget.add_class("pnn-inference")
         show_error(self._refusal, "")
 
     def choose(self, row: int) -> "LiveInference":
-        """Send a test example through, wait for it, and return this view.
-
-        Raises `DataError` if the test split has no such row, and whatever a device refuses.
-        """
+        """Send a test example through, wait for it, and return this view."""
         test = self.source.task.test
         if not 0 <= row < len(test):
             raise DataError(f"row is {row}; the test split has rows 0 to {len(test) - 1}.")
@@ -195,14 +186,6 @@ class LiveInference(View):
             panel = _drive_panel if self.shown.value == "Drives" else _read_out_panel
             self.plots.show([panel(response) for response in self.inference.responses])
 
-    def _laid_out(self) -> widgets.VBox:
-        bar = widgets.HBox([self._verdict, self.shown.widget, self.again])
-        bar.add_class("pnn-bar")
-        middle = widgets.VBox([bar, self._refusal, self.plots])
-        columns = widgets.Box([self.source.widget, middle, widgets.VBox([self._odds, self._cost])])
-        columns.add_class("pnn-columns")
-        return widgets.VBox([style_sheet("view", "inference"), columns]).add_class("pnn-inference")
-
 
 def _read_out_panel(response: LayerResponse) -> Panel:
     """What the device gave, and the twin beside it."""
@@ -219,7 +202,7 @@ def _read_out_panel(response: LayerResponse) -> Panel:
 
 
 def _drive_panel(response: LayerResponse) -> Panel:
-    """What result into the device."""
+    """What went into the device."""
     clamped = f" · {percent(response.clamped)} clamped" if response.clamped else ""
     return Panel(
         title=f"Layer {response.name}{clamped}",

@@ -1,4 +1,4 @@
-"""The server of the app: nobody without its token, and one kernel behind every page."""
+"""The server of the app: a token is required, and every page has the same kernel."""
 
 import asyncio
 import secrets
@@ -10,14 +10,16 @@ from voila.app import Voila
 
 
 @final
-class AppServer(Voila):
-    """Voila, which serves without a token by default: whoever reaches the port drives the device.
+class AppServer(Voila):  # type: ignore[misc] # voila ships no types
+    """Voila with a token, without which whoever reaches the port could drive the device.
 
-    A token or a password of one's own takes the place of the generated token; nothing else does.
+    Only a token or a password of one's own replaces the generated token.
     """
 
+    token: str | None
+
     def init_settings(self) -> dict[str, Any]:
-        """Settings of the web server, with an identity provider that asks for something."""
+        """Settings of the web server, with an identity provider that requires something."""
         self.auto_token, self.token = True, self.token or None
         settings: dict[str, Any] = super().init_settings()
         if not self.identity_provider.auth_enabled:  # an empty token, in some configuration

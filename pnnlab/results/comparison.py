@@ -46,7 +46,7 @@ class Recipe:
         return replace(settings, **{k: value for k, value in own.items() if value is not None})
 
     def text(self, settings: FitSettings) -> str:
-        """What the search may choose, as a row tells it."""
+        """What the search may choose, as text of a row."""
         used = self.settings(settings)
         parts = [f"learning rate {used.learning_rate:g}", f"penalty {used.penalty:g}"]
         if isinstance(self.method, partial):

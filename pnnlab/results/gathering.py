@@ -115,18 +115,17 @@ def update(
 
 def command(summary: Summary, task: str, defaults: Mapping[str, object]) -> str:
     """Give the command that makes a summary with rows of this task, without defaults or ``out``."""
+
+    def literal(value: object) -> str:  # JSON, or Python where they differ
+        text = json.dumps(value, ensure_ascii=False)
+        return repr(value) if re.search(r"\b(true|false|null)\b", text) else text
+
     words = ["pnnlab", "run", summary.notebook]
     for name, value in summary.parameters.items():
         if name != "out" and (name not in defaults or defaults[name] != value):
-            words += ["-p", name, value if isinstance(value, str) else _literal(value)]
+            words += ["-p", name, value if isinstance(value, str) else literal(value)]
     data = "" if task in EMBEDDED_TASKS else "PNNLAB_DATA=DIR "
     return data + shlex.join(words)
-
-
-def _literal(value: object) -> str:
-    """Write a parameter as the command line reads it: JSON, or Python where they differ."""
-    text = json.dumps(value, ensure_ascii=False)
-    return repr(value) if re.search(r"\b(true|false|null)\b", text) else text
 
 
 def _is_training(row: Row) -> bool:
@@ -138,9 +137,8 @@ def _trained(row: Row, summary: Summary, notebooks: Path) -> Trained:
     path = notebooks / f"{summary.notebook}.ipynb"
     defaults = read_notebook(path).parameters if path.is_file() else {}
     code: Mapping[str, Any] = summary.provenance
-    changes = {
-        name: round(known([row], name)[0], DIGITS) for name in FRACTIONS if known([row], name)
-    }
+    fractions = {name: value for name in FRACTIONS for value in known([row], name)}
+    changes: dict[str, Any] = {name: round(value, DIGITS) for name, value in fractions.items()}
     changes |= {"seconds": None, "commit": row.commit or code.get("commit")}
     unit = summary.parameters.get("unit")
     if row.unit is None and isinstance(unit, int):  # an old row, of a notebook that sets the unit
@@ -167,7 +165,7 @@ class Results:
         object.__setattr__(self, "trainings", ordered)
 
     def merged(self, others: Iterable[Trained]) -> tuple[Self, tuple[str, ...]]:
-        """Add trainings, and say what was done with each repeat.
+        """Add trainings; give the results, and what was done with each repeat.
 
         The last one counts, in the order in which they were gathered: the clocks of two machines
         give none. One that was replaced stays so.
@@ -211,11 +209,19 @@ class Results:
 
     def text(self) -> str:
         """The file: JSON with one line or training on each line of text."""
-        lines = [json.dumps(line, ensure_ascii=False) for line in self.lines]
-        trainings = [json.dumps(_as_data(one), ensure_ascii=False) for one in self.trainings]
+        trainings = [asdict(one) for one in self.trainings]
+        for data in trainings:  # nothing unknown: a new field of rows changes nothing in the file
+            data["row"] = {key: value for key, value in data["row"].items() if value is not None}
+            if not data["replaced"]:
+                del data["replaced"]
+
+        def listed(items: Sequence[Any]) -> str:
+            texts = (json.dumps(item, ensure_ascii=False) for item in items)
+            return "[\n  " + ",\n  ".join(texts) + "\n ]" if items else "[]"
+
         return (
             f'{{\n "schema": {SCHEMA},\n "scale": {json.dumps(self.scale)},\n'
-            f' "lines": {_listed(lines)},\n "trainings": {_listed(trainings)}\n}}\n'
+            f' "lines": {listed(self.lines)},\n "trainings": {listed(trainings)}\n}}\n'
         )
 
     def markdown(self) -> str:
@@ -250,6 +256,11 @@ def _line(twin: str | None, trainings: Sequence[Trained]) -> Line:
 
     names = sorted({row.method for row in rows})
     methods = {name: [row for row in rows if row.method == name] for name in names}
+    pairs = {}
+    for name in names:
+        if name != "PAT" and "PAT" in methods:
+            with suppress(RangeError):  # rows of before samples were kept, or of other seeds
+                pairs[name] = verdict(paired(methods["PAT"], methods[name]))
     newest = ("n_test", "parameters", "published")
     means = ("digital_baseline", "linear_baseline", "accuracy_without_physics", "chance")
     return {
@@ -260,21 +271,11 @@ def _line(twin: str | None, trainings: Sequence[Trained]) -> Line:
         **{name: next(iter(known(latest, name)), None) for name in newest},
         **{name: (_score(rows, name) or {"mean": None})["mean"] for name in means},
         "methods": {name: _method(of_one) for name, of_one in methods.items()},
-        "pairs": _pairs(methods),
+        "pairs": pairs,
         "commands": sorted({one.command for one in trainings}),
         "commits": sorted({row.commit for row in rows if row.commit}),
         "versions": [versions[key] for key in sorted(versions)],
     }
-
-
-def _pairs(methods: Mapping[str, Sequence[Row]]) -> dict[str, str]:
-    """What the test samples say of PAT against each other method; see `intervals.verdict`."""
-    found = {}
-    for name, rows in methods.items():
-        if name != "PAT" and "PAT" in methods:
-            with suppress(RangeError):  # rows of before samples were kept, or of other seeds
-                found[name] = str(verdict(paired(methods["PAT"], rows)))
-    return found
 
 
 def _method(rows: Sequence[Row]) -> dict[str, Any]:
@@ -301,14 +302,6 @@ def _score(rows: Sequence[Row], name: str) -> dict[str, Any] | None:
     }
 
 
-def _as_data(trained: Trained) -> dict[str, Any]:
-    """Leave out what is not known, so that a new field of rows changes nothing in the file."""
-    data = asdict(trained)
-    if not trained.replaced:
-        del data["replaced"]
-    return {**data, "row": {k: value for k, value in data["row"].items() if value is not None}}
-
-
 def _read_trained(data: dict[str, Any]) -> Trained:
     replaced = tuple((time, float(accuracy)) for time, accuracy in data.get("replaced", ()))
     training = Trained(**{**data, "row": Row(**data["row"]), "replaced": replaced})
@@ -319,7 +312,3 @@ def _read_trained(data: dict[str, Any]) -> Trained:
     if not _is_training(training.row):
         raise ValueError("a training in it has no seed, no accuracy or is not of the test split")
     return training
-
-
-def _listed(texts: Sequence[str]) -> str:
-    return "[\n  " + ",\n  ".join(texts) + "\n ]" if texts else "[]"

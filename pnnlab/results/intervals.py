@@ -54,7 +54,7 @@ def mean_interval(accuracies: Sequence[float], n: int | None) -> Estimate:
     Its variance is that of the seeds, and that of as many samples, which all seeds share; since
     seeds do not all fail on the same samples this is at most a little too wide. The interval is
     Wilson's (J. Am. Stat. Assoc. 22, 209, 1927) for a number of samples with this variance. Of one
-    seed it does not tell how seeds differ.
+    seed it does not cover how seeds differ.
 
     Parameters
     ----------

@@ -132,7 +132,7 @@ class Summary:
                 f"The summary of {self.notebook} has a value without a JSON form ({error}); "
                 "keep its parameters to text, finite numbers and lists of them."
             ) from error
-        with suppress(OSError):  # `write` says what is wrong
+        with suppress(OSError):  # `write` raises it with a remedy
             target.parent.mkdir(parents=True, exist_ok=True)
         remedy = "choose another folder with the parameter `out` (--out on the command line)"
         write(target, text + "\n", remedy)

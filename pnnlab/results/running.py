@@ -124,24 +124,17 @@ class _Run:
     peak_bytes: int = 0
 
     def execute(self) -> tuple[Status, str | None]:
-        """Run all cells; say how it ended, and where and why if not well."""
+        """Run all cells; give the status, and where and why they stopped."""
         name = self.notebook.name
-        bar = {
-            "desc": f"  cells of {name}",
-            "position": 1,
-            "leave": False,
-            "dynamic_ncols": True,
-            "bar_format": BAR,
-        }
+        bar = {"desc": f"  cells of {name}", "position": 1, "leave": False, "bar_format": BAR}
         try:
-            papermill.execute_notebook(
-                _literal_path(self.notebook.path),
-                _literal_path(self.target),
+            papermill.execute_notebook(  # which takes a path for a format string: escape braces
+                *(re.sub("[{}]", r"\g<0>\g<0>", str(p)) for p in (self.notebook.path, self.target)),
                 parameters=dict(self.values),
                 engine_name=_ENGINE,
                 kernel_name="python3",
                 language="python",
-                progress_bar=bar if self.tick else False,
+                progress_bar=self.tick is not None and bar | {"dynamic_ncols": True},
                 cwd=self.notebook.path.parent,
                 run=self,
             )
@@ -231,7 +224,15 @@ class _Run:
         with suppress(psutil.Error):  # one that ended just now: the next sample will do
             processes = (kernel, *kernel.children(recursive=True))
             resident = sum(process.memory_info().rss for process in processes)
-            self.peak_bytes = max(self.peak_bytes, resident, _high_water(kernel.pid))
+            self.peak_bytes = max(self.peak_bytes, resident)
+        with suppress(
+            OSError
+        ):  # the peak that Linux itself keeps: nothing between samples is missed
+            status = Path(f"/proc/{kernel.pid}/status").read_text(
+                encoding="ascii", errors="replace"
+            )
+            if found := re.search(r"^VmHWM:\s*(\d+)", status, re.MULTILINE):
+                self.peak_bytes = max(self.peak_bytes, 1024 * int(found[1]))
 
     def _where(self, preposition: str) -> str:
         """Name the cell by its number, from 1, in the notebook itself, without the injected one."""
@@ -275,17 +276,3 @@ class _Engine(Engine):  # type: ignore[misc] # papermill ships no types
 
 
 papermill_engines.register(_ENGINE, _Engine)
-
-
-def _literal_path(path: Path) -> str:
-    """Keep papermill from filling in braces: it takes a path for a format string."""
-    return str(path).replace("{", "{{").replace("}", "}}")
-
-
-def _high_water(pid: int) -> int:
-    """Peak that Linux itself keeps, in bytes; 0 elsewhere. It misses nothing between samples."""
-    with suppress(OSError):
-        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
-        if found := re.search(r"^VmHWM:\s*(\d+)", status, re.MULTILINE):
-            return 1024 * int(found[1])
-    return 0
