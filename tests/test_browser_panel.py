@@ -124,9 +124,9 @@ def test_a_drive_is_drawn_refused_typed_swept_and_taken_along(
         expect(unit).to_have_value(stays)
 
     page.get_by_role("button", name="What changes with theta[32]?").click()
-    expect(page.locator(".pnn-heat image")).to_be_visible()
-    expect(page.locator(".pnn-heat b")).to_have_text("Change while theta[32] goes from 0 to 1")
-    expect(page.locator(".pnn-heat > svg")).to_have_attribute(
+    expect(page.locator(".pnn-heatmap image")).to_be_visible()
+    expect(page.locator(".pnn-heatmap b")).to_have_text("Change while theta[32] goes from 0 to 1")
+    expect(page.locator(".pnn-heatmap > svg")).to_have_attribute(
         "aria-valuetext", re.compile(r"output \d+ changes most")
     )
 
@@ -147,7 +147,7 @@ def test_a_drive_is_drawn_refused_typed_swept_and_taken_along(
 
     dark = {"theme": "JupyterLab Dark"}
     page.evaluate("theme => jupyterapp.commands.execute('apputils:change-theme', theme)", dark)
-    expect(page.locator(".pnn-touch[data-dark]")).to_have_count(6)
+    expect(page.locator(".pnn-control[data-dark]")).to_have_count(6)
     page.locator(".pnn-panel").screenshot(path=tmp_path / "dark.png")
     assert lab.errors == []
     assert lab.outside == []

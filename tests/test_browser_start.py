@@ -36,12 +36,12 @@ SHOWN = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parent.parent)!r})
 import ipywidgets
-from pnnlab.views import Line, Panel, PlotGrid
+from pnnlab.views import Plot, PlotGrid, Series
 from pnnlab.demos.inputs import ExampleList
 
 def show(grid, n):
-    lines = [Line(label="a", x=range(n), y=range(n))]
-    grid.show([Panel(title="T", y_label="y", lines=lines)])
+    lines = [Series("a", range(n), range(n))]
+    grid.show([Plot("T", "step", "y", lines)])
 
 told, asked = PlotGrid(), PlotGrid()
 choice = ExampleList("Which", on_choose=lambda _: show(asked, 5), on_more=print)
@@ -124,7 +124,7 @@ def widgets() -> Iterator[list[anywidget.AnyWidget]]:
     board = TrainingDashboard(ended(record(1), record(2)))
     folds = Folds(label="Look", names=["one", "other"])
     folds.unfolded = "other"
-    table = Table("Runs", {"name": False, "number": True}, choosing="Show", chosen=["a"])
+    table = Table("Runs", ["name"], ["number"], choosing="Show", chosen=["a"])
     table.rows = [table_row(key, [(key, key), (str(n), n)]) for n, key in enumerate("ab")]
     yield [
         one

@@ -26,7 +26,7 @@ from pnnlab.views.sections import (
     LimitsSection,
     RateSection,
     joules,
-    limit_panels,
+    limit_plots,
     powered,
     seconds,
 )
@@ -225,11 +225,11 @@ def test_limits_follow_the_evaluations(dashboard: TrainingDashboard) -> None:
     assert isinstance(section, LimitsSection)
     assert [panel["lines"][1]["n"] for panel in section._grid.panels] == [3, 3]
     fields = EVALUATED | {"theta_at_limits": (0.25, 0.0), "stuck": (0.5, 0.125)}
-    theta, stuck = limit_panels([record(5, **EVALUATED), record(10, **fields)])
+    theta, stuck = limit_plots([record(5, **EVALUATED), record(10, **fields)])
     assert [line.y.tolist() for line in theta.lines] == [[25], [0]]
     assert [line.y.tolist() for line in stuck.lines] == [[50], [12.5]]
     assert theta.unit == "%"
-    assert limit_panels([record(5, **EVALUATED)])[0].note == "shown at the first evaluation"
+    assert limit_plots([record(5, **EVALUATED)])[0].note == "shown at the first evaluation"
 
 
 def test_the_learning_rate_is_changed_and_a_wrong_factor_refused(training: Training) -> None:

@@ -311,11 +311,11 @@ def test_the_last_wish_is_carried_out_and_those_between_are_not() -> None:
         done.append("first")
 
     requests = LatestRequests()
-    requests.ask("look", first)
+    requests.submit("look", first)
     begun.wait()
-    requests.ask("look", wish("second"))
-    requests.ask("sweep", wish("sweep"))
-    requests.ask("look", wish("third"))
+    requests.submit("look", wish("second"))
+    requests.submit("sweep", wish("sweep"))
+    requests.submit("look", wish("third"))
     go_on.set()
     wait_until(lambda: not requests.busy)
     assert done == ["first", "third", "sweep"]

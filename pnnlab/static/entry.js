@@ -1,7 +1,7 @@
 // A number to type.
 
 function render({ model, el }) {
-  el.classList.add("pnn-touch", "pnn-entry");
+  el.classList.add("pnn-control", "pnn-entry");
   const input = html("input", { type: "number", required: true });
   const label = html("label", {}, "", input);
   el.append(label);

@@ -7,7 +7,7 @@ const BETWEEN = 16;
 const FOOT = 38;
 
 function render({ model, el }) {
-  el.classList.add("pnn-touch", "pnn-response");
+  el.classList.add("pnn-control", "pnn-response");
   const header = html("header");
   const svg = node("svg", { tabindex: 0, role: "slider", "aria-readonly": true });
   el.append(header, svg);

@@ -16,7 +16,7 @@ function outline(stroke) {
 }
 
 function render({ model, el }) {
-  el.classList.add("pnn-touch", "pnn-sketchpad");
+  el.classList.add("pnn-control", "pnn-sketchpad");
   const title = html("b");
   const undo = html("button", { type: "button" }, "Undo");
   const clear = html("button", { type: "button" }, "Clear");

@@ -1,38 +1,26 @@
 """Several trainings in one picture: what each has reached, and at what cost."""
 
+import math
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from html import escape
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, final
 
 import ipywidgets as widgets
-import numpy as np
 
 from pnnlab.background import Session
 from pnnlab.errors import RunError
-from pnnlab.runs import Run, read_journal, read_run
-from pnnlab.storage import user_path
-from pnnlab.training import CLASSIFICATION, Curves, History, Labels, Record
+from pnnlab.runs import Run
+from pnnlab.training import CLASSIFICATION, Record
 from pnnlab.views.controls import OneOf
-from pnnlab.views.dashboard import TITLES
-from pnnlab.views.parts import (
-    RefreshLoop,
-    View,
-    alert,
-    bar,
-    button,
-    count,
-    discard,
-    duration,
-    style_sheet,
-)
-from pnnlab.views.plotgrid import Line, Panel, PlotGrid, still
+from pnnlab.views.figures.chart import Chart, Plot, Series
+from pnnlab.views.parts import RefreshLoop, View, alert, bar, button, count, duration, frame, status
+from pnnlab.views.plotgrid import PlotGrid
 from pnnlab.views.style import LineStyle, Picture, line_style
-from pnnlab.views.table import Cell, Table, table_row
-from pnnlab.views.training_panels import TrainingRecord, metric_label, metric_range
+from pnnlab.views.table import Table, table_row
+from pnnlab.views.training_plots import Recorded, RecordedRun, Trained, column, metric_plot
 
 Against: TypeAlias = Literal["steps", "passes", "time"]
 Source: TypeAlias = Session | Run | str | Path | Sequence[Record]
@@ -44,79 +32,8 @@ AXES: Mapping[Against, tuple[str, str, str]] = {  # button, label of the axis, f
 }
 INTERVAL = 0.5  # seconds between two updates
 PATIENCE = 60.0  # seconds that a journal may stand still before it is no longer read
-NUMERIC = ("Step", "On device", "best", "On twin", "Device passes", "Training time")
-COLUMNS = {"Training": False, "State": False} | dict.fromkeys(NUMERIC, True)
-
-
-class Recorded:
-    """A training that is over, or runs elsewhere: the records of it, in bounded memory."""
-
-    labels: Labels = CLASSIFICATION.labels
-    latest: Record | None = None
-
-    def __init__(self, records: Iterable[Record] = ()) -> None:
-        self._history = History()
-        self._add(records)
-
-    @property
-    def evaluations(self) -> tuple[Record, ...]:
-        """Records that hold an evaluation, oldest first; thinned, but never the latest."""
-        return tuple(self._history.evaluations)
-
-    @property
-    def finished(self) -> bool:
-        """Whether the training has come to its end."""
-        return self.latest is not None and self.latest.step >= self.latest.steps
-
-    def curves(self) -> Curves:
-        """Loss, batch metric and clamping over the steps."""
-        return self._history.curves()
-
-    def _add(self, records: Iterable[Record]) -> None:
-        for record in records:
-            self._history.add(record)
-            self.latest = record
-
-
-@final
-class RecordedRun(Recorded):
-    """A run folder, read as far as its journal goes; `read` again for what came since.
-
-    Raises
-    ------
-    RunError
-        There is no run in ``folder``, or its journal cannot be read.
-    """
-
-    def __init__(self, folder: str | Path) -> None:
-        super().__init__()
-        self.folder = user_path(folder)
-        self._reading = threading.Lock()
-        self.info = read_run(self.folder)
-        self.labels = self.info.labels
-        self.read()
-
-    def read(self) -> bool:
-        """Read what was written since, and return whether there was anything.
-
-        Raises
-        ------
-        RunError
-            The journal can no longer be read.
-        """
-        with self._reading:
-            latest = self.latest
-            if latest is None:
-                new = read_journal(self.folder)
-            else:
-                new = read_journal(self.folder, latest.step - 1)
-                if not new or new[0] != latest:  # resumed: these steps were taken anew
-                    anew = Recorded(read_journal(self.folder))
-                    self._history, self.latest = anew._history, anew.latest
-                    return True
-                del new[0]
-            self._add(new)
-            return bool(new)
+TEXTS = ("Training", "State")
+NUMBERS = ("Step", "On device", "best", "On twin", "Device passes", "Training time")
 
 
 @final
@@ -156,19 +73,16 @@ class Comparison(View):
         self._grew = time.monotonic()
         self._problem = ""
         self._lock = threading.Lock()
-        self._looks = {name: line_style(place) for place, name in enumerate(runs)}
+        self._styles = {name: line_style(place) for place, name in enumerate(runs)}
         names = {against: name for against, (name, _, _) in AXES.items()}
         self.against = OneOf(names, label="Against")
         self.against.value = against
         self.again = button("Read again", "refresh", self.read)
-        self.table = Table("Trainings compared", COLUMNS, choosing="Show", chosen=list(runs))
+        self.table = Table("Trainings compared", TEXTS, NUMBERS, choosing="Show", chosen=runs)
         self._message = widgets.HTML()
         self._grid = PlotGrid()
         controls = bar(self.against.widget, *([self.again] if self._folders else []))
-        self.widget = widgets.VBox(
-            [style_sheet("view", "dashboard"), controls, self._grid, self._message, self.table]
-        )
-        self.widget.add_class("pnn-dashboard")
+        self.widget = frame("dashboard", controls, self._grid, self._message, self.table)
         self._refresh_loop = RefreshLoop(self.refresh, self._going, interval=INTERVAL)
         self._forget = [session.on_change(self._refresh_loop.wake) for session in self._sessions]
         self.against.observe(lambda _: self.refresh(), "value")
@@ -180,13 +94,14 @@ class Comparison(View):
     def figure(self) -> Picture:
         """What is shown now, as a still picture."""
         self.refresh()
-        return still(self._panels(), f"{len(self.trainings)} trainings compared")
+        title = f"{len(self.trainings)} trainings compared"
+        return Chart(title, self._plots(), columns=2, live=True).static()
 
     def refresh(self) -> None:
         """Show the trainings as they are now. While any of them goes on this happens by itself."""
         with self._lock:
             self._read()
-            self._grid.show(self._panels())
+            self._grid.show(self._plots())
             self.table.rows = [self._row(name) for name in self.trainings]
             self._message.value = self._html()
 
@@ -201,7 +116,7 @@ class Comparison(View):
         self._refresh_loop.close()
         for forget in self._forget:
             forget()
-        discard(self.widget)
+        super().close()
 
     def _going(self) -> bool:
         waiting = any(not run.finished for run in self._folders)
@@ -217,40 +132,42 @@ class Comparison(View):
             except RunError as error:
                 self._problem = str(error)
 
-    def _shown(self) -> dict[str, Session | Recorded]:
+    def _shown(self) -> dict[str, Trained]:
         return {name: run for name, run in self.trainings.items() if name in self.table.chosen}
 
-    def _panels(self) -> list[Panel]:
-        return comparison_panels(self._shown(), self.against.value, self._looks)
+    def _plots(self) -> list[Plot]:
+        return comparison_plots(self._shown(), self.against.value, self._styles)
 
     def _html(self) -> str:
         html = alert(self._problem) if self._problem else ""
         free = [name for name, run in self._shown().items() if not _passes(run)]
         if self.against.value == "passes" and free:
-            html += f"No device passes, and so not in these plots: {escape(', '.join(free))}."
+            html += status(f"No device passes, and so not in these plots: {', '.join(free)}.")
         return html
 
     def _row(self, name: str) -> dict[str, Any]:
         run = self.trainings[name]
         latest, evaluated = run.latest, run.evaluations
         metrics = [r.device_metric for r in evaluated if r.device_metric is not None]
-        on_device, on_twin = (
-            (evaluated[-1].device_metric, evaluated[-1].twin_metric) if evaluated else (None, None)
-        )
+        last = evaluated[-1] if evaluated else None
+        on_device, on_twin = (last.device_metric, last.twin_metric) if last else (None, None)
         step, seconds = (latest.step, latest.seconds) if latest else (0, 0.0)
-        best, passes, state = max(metrics, default=None), _passes(run), _state(run)
-        cells: list[Cell] = [
+        passes, state = _passes(run), _state(run)
+        cells = [
             (name, name),
             (state, state),
             (f"{count(step)} of {count(latest.steps)}" if latest else "–", step),
-            *((run.labels.text(metric), metric) for metric in (on_device, best, on_twin)),
+            *(
+                (run.labels.text(metric), metric)
+                for metric in (on_device, max(metrics, default=None), on_twin)
+            ),
             (count(passes) if passes else "–", passes or None),
             (duration(seconds), round(seconds, 1)),
         ]
-        return table_row(name, cells, self._looks[name])
+        return table_row(name, cells, self._styles[name])
 
 
-def recorded(source: Source) -> Session | Recorded:
+def recorded(source: Source) -> Trained:
     """The records of ``source``, or the session itself."""
     if isinstance(source, Session):
         return source
@@ -266,34 +183,26 @@ def recorded(source: Source) -> Session | Recorded:
     )
 
 
-def comparison_panels(
-    trainings: Mapping[str, TrainingRecord], against: Against, line_styles: Mapping[str, LineStyle]
-) -> list[Panel]:
+def comparison_plots(
+    trainings: Mapping[str, Trained], against: Against, line_styles: Mapping[str, LineStyle]
+) -> list[Plot]:
     """Metric and loss on the device, one line a training."""
-    drawn = [
-        (name, run.evaluations)
+    drawn = {
+        name: run.evaluations
         for name, run in trainings.items()
         if against != "passes" or _passes(run)
-    ]
-    unit, scale = _unit(against, [record for _, records in drawn for record in records])
-
-    def lines(field: str, factor: float) -> list[Line]:
-        return [
-            Line(
-                label=name,
-                x=np.array([_cost(record, against) / scale for record in records], dtype=float),
-                y=np.array([getattr(record, field) for record in records], dtype=float) * factor,
-                color=line_styles[name].color,
-                dash=line_styles[name].dash,
-                markers=True,
-            )
-            for name, records in drawn
-        ]
-
-    x_label = AXES[against][1] + unit
-    most = max((_cost(record, against) for _, records in drawn for record in records), default=0)
-    x_range = (0.0, most / scale or 1.0)
-    note = "no training is chosen" if not trainings else "shown at the first evaluation"
+    }
+    _, x_label, field = AXES[against]
+    costs = {name: column(records, field) for name, records in drawn.items()}
+    most = max((cost for each in costs.values() for cost in each), default=0.0)
+    unit, scale = "", 1.0
+    if against == "time":
+        units = ((180, " (s)", 1.0), (3 * 3600, " (min)", 60.0), (math.inf, " (h)", 3600.0))
+        unit, scale = next((unit, scale) for longest, unit, scale in units if most < longest)
+    options: dict[str, Any] = {
+        "x_limits": (0.0, most / scale or 1.0),
+        "note": "shown at the first evaluation" if trainings else "no training is chosen",
+    }
     kinds = {run.labels for run in trainings.values()} or {CLASSIFICATION.labels}
     # Trainings of different objectives share their axes, which then name all of them.
     labels = replace(
@@ -302,51 +211,33 @@ def comparison_panels(
         metric=", ".join(sorted({kind.metric for kind in kinds})),
         percent=all(kind.percent for kind in kinds),
     )
+
+    def lines(field: str, factor: float = 1.0) -> list[Series]:
+        return [
+            Series(
+                name,
+                costs[name] / scale,
+                factor * column(records, field),
+                style=line_styles[name],
+                markers=True,
+            )
+            for name, records in drawn.items()
+        ]
+
     metric = lines("device_metric", labels.factor)
-    values = [labels.factor * (r.device_metric or 0.0) for _, records in drawn for r in records]
     return [
-        Panel(
-            title=f"{labels.metric.capitalize()} on the device",
-            y_label=metric_label(labels),
-            x_label=x_label,
-            unit="%" if labels.percent else "",
-            lines=metric,
-            x_range=x_range,
-            y_range=metric_range(labels, values),
-            note=note,
-        ),
-        Panel(
-            title="Loss on the device",
-            y_label=labels.loss,
-            x_label=x_label,
-            lines=lines("device_loss", 1.0),
-            x_range=x_range,
-            note=note,
-        ),
+        metric_plot(labels, " on the device", x_label + unit, metric, metric, **options),
+        Plot("Loss on the device", x_label + unit, labels.loss, lines("device_loss"), **options),
     ]
 
 
-def _cost(record: Record, against: Against) -> float:
-    return float(getattr(record, AXES[against][2]))
-
-
-def _unit(against: Against, records: Sequence[Record]) -> tuple[str, float]:
-    """The unit of the axis, as it follows its name, and its size."""
-    if against != "time":
-        return "", 1.0
-    longest = max((record.seconds for record in records), default=0.0)
-    if longest < 180:
-        return " (s)", 1.0
-    return (" (min)", 60.0) if longest < 3 * 3600 else (" (h)", 3600.0)
-
-
-def _passes(run: TrainingRecord) -> int:
+def _passes(run: Trained) -> int:
     return run.latest.device_passes if run.latest is not None else 0
 
 
-def _state(run: Session | Recorded) -> str:
+def _state(run: Trained) -> str:
     if isinstance(run, Session):
-        return TITLES[run.status]
+        return run.status.capitalize()
     if run.latest is None:
         return "Begun"
     return "Finished" if run.finished else "Unfinished"

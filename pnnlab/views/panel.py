@@ -108,7 +108,7 @@ class DevicePanel(View):
 
     def close(self) -> None:
         """Take the widgets off the page. The control stays as it is."""
-        self.requests.forget()
+        self.requests.cancel()
         super().close()
 
     # --- requests of the page
@@ -153,10 +153,10 @@ class DevicePanel(View):
         self._request_measurement()
 
     def _request_measurement(self) -> None:
-        self.requests.ask("measure", self._measure)
+        self.requests.submit("measure", self._measure)
 
     def _request_sweep(self) -> None:
-        self.requests.ask("sweep", partial(self._sweep, self._chosen()))
+        self.requests.submit("sweep", partial(self._sweep, self._chosen()))
 
     def _write(self) -> None:
         self.code.code = self.control.code()
@@ -252,7 +252,7 @@ class DevicePanel(View):
         top = bar(self._what, self.unit, self.measure, self.send)
         curves = widgets.Box([self.curves[side] for side in SIDES])
         below = bar(self.sweep, self._status)
-        self._what.add_class("pnn-what")
+        self._what.add_class("pnn-device")
         self.unit.add_class("pnn-unit")
         self._status.add_class("pnn-counted")
         curves.add_class("pnn-curves")

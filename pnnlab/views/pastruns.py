@@ -1,7 +1,6 @@
 """Past runs: what the folders hold, and the curves of those that are opened."""
 
 import threading
-from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any, final
@@ -9,22 +8,17 @@ from typing import Any, final
 import ipywidgets as widgets
 
 from pnnlab.errors import RunError
-from pnnlab.runs import EventRow, RunInfo, list_runs
+from pnnlab.runs import RunInfo, list_runs
 from pnnlab.storage import user_path
-from pnnlab.views.comparison import Comparison, RecordedRun
-from pnnlab.views.parts import View, alert, bar, button, count, discard, style_sheet
-from pnnlab.views.plotgrid import PlotGrid, still
+from pnnlab.views.comparison import Comparison
+from pnnlab.views.figures.chart import Chart
+from pnnlab.views.parts import View, alert, bar, button, count, discard, frame, status
+from pnnlab.views.plotgrid import PlotGrid
 from pnnlab.views.style import Picture
 from pnnlab.views.table import Table, table_row
-from pnnlab.views.training_panels import training_panels
+from pnnlab.views.training_plots import RecordedRun, training_plots
 
-COLUMNS = {
-    "Run": False,
-    "Description": False,
-    "Began (UTC)": False,
-    "Step": True,
-    "Metric on device": True,
-}
+TEXTS, NUMBERS = ("Run", "Description", "Began (UTC)"), ("Step", "Metric on device")
 
 
 @final
@@ -54,30 +48,22 @@ class PastRuns(View):
         self._run: RecordedRun | None = None
         self._comparison: Comparison | None = None
         self.again = button("Read again", "refresh", self.refresh)
-        self.table = Table("Past runs", COLUMNS, choosing="Open")
+        self.table = Table("Past runs", TEXTS, NUMBERS, choosing="Open")
         self._message = widgets.HTML()
         self._below = widgets.VBox()
         controls = bar(self.again, self._message)
-        self.widget = widgets.VBox(
-            [style_sheet("view", "dashboard"), controls, self.table, self._below]
-        )
-        self.widget.add_class("pnn-dashboard")
+        self.widget = frame("dashboard", controls, self.table, self._below)
         self.table.observe(lambda _: self._show(), "chosen")
         self.refresh()
 
     def figure(self) -> Picture:
-        """The curves of the opened runs, as a still picture.
-
-        Raises
-        ------
-        RunError
-            No run is open.
-        """
+        """The curves of the opened runs, as a still picture; `RunError` if none is open."""
         with self._lock:
             if self._comparison is not None:
                 return self._comparison.figure()
             if self._run is not None:
-                return still(training_panels(self._run), self._open[0])
+                plots = training_plots(self._run)
+                return Chart(self._open[0], plots, columns=2, live=True).static()
         raise RunError("no run is open: choose one in the table, or set table.chosen.")
 
     def refresh(self) -> None:
@@ -87,10 +73,8 @@ class PastRuns(View):
             names = [run.folder.relative_to(self.root).as_posix() for run in runs]
             self.table.rows = [run_row(run, name) for run, name in zip(runs, names, strict=True)]
             found = count(len(runs)) if runs else "no"
-            self._message.value = (
-                f'<div role="status" class="pnn-said">{found} run{"s" * (len(runs) != 1)} in '
-                f"<code>{escape(str(self.root))}</code></div>"
-            )
+            plural = "s" * (len(runs) != 1)
+            self._message.value = status(f"{found} run{plural} in {self.root}")
             self.table.chosen = [name for name in self.table.chosen if name in names]
             self._open = ()
             self._show()
@@ -99,7 +83,7 @@ class PastRuns(View):
         """Take the widgets off the page."""
         with self._lock:
             self._clear()
-            discard(self.widget)
+            super().close()
 
     def _clear(self) -> None:
         if self._comparison is not None:
@@ -119,20 +103,15 @@ class PastRuns(View):
             self._open = chosen
             try:
                 if len(chosen) == 1:
-                    self._below.children = self._one(chosen[0])
+                    self._run = RecordedRun(self.root / chosen[0])
+                    grid = PlotGrid()
+                    grid.show(training_plots(self._run))
+                    self._below.children = (_about(chosen[0], self._run.info), grid)
                 elif chosen:
                     self._comparison = Comparison({name: self.root / name for name in chosen})
                     self._below.children = (self._comparison.widget,)
             except RunError as error:
                 self._below.children = (widgets.HTML(alert(error)),)
-
-    def _one(self, name: str) -> tuple[widgets.Widget, ...]:
-        self._run = RecordedRun(self.root / name)
-        grid = PlotGrid()
-        grid.show(training_panels(self._run))
-        info = self._run.info
-        html = provenance_html(name, info.provenance) + events_html(info.events)
-        return widgets.HTML(html), grid
 
 
 def run_row(run: RunInfo, name: str) -> dict[str, Any]:
@@ -148,21 +127,18 @@ def run_row(run: RunInfo, name: str) -> dict[str, Any]:
     return table_row(name, cells, note=run.problem)
 
 
-def provenance_html(name: str, provenance: dict[str, Any]) -> str:
-    """Versions, source and platform of a run, in a line."""
+def _about(name: str, run: RunInfo) -> widgets.HTML:
+    """Versions, source and platform of a run; what changed in it or went wrong, latest first."""
     labels = {"pnnlab": "pnnlab ", "torch": "torch ", "commit": "source ", "platform": ""}
-    parts = [f"{label}{provenance[key]}" for key, label in labels.items() if provenance.get(key)]
-    return f'<div class="pnn-said"><b>{escape(name)}</b> &nbsp; {escape("  ·  ".join(parts))}</div>'
-
-
-def events_html(events: Sequence[EventRow]) -> str:
-    """What changed in a run, or went wrong, the latest first; empty if nothing did."""
-    lines = [
+    known = run.provenance
+    parts = "  ·  ".join(f"{label}{known[key]}" for key, label in labels.items() if known.get(key))
+    html = f"<b>{escape(name)}</b> &nbsp; {escape(parts)}"
+    events = [
         f"<li>step {count(event.step)}, {escape(event.time[:19].replace('T', ' '))}: "
         f"{escape(event.message)}</li>"
-        for event in reversed(events)
+        for event in reversed(run.events)
     ]
-    if not lines:
-        return ""
-    scroll = 'tabindex="0" aria-label="Events" style="max-height: 12em; overflow: auto"'
-    return f'<div class="pnn-said">Events (UTC)<ul {scroll}>{"".join(lines)}</ul></div>'
+    if events:
+        scroll = 'tabindex="0" aria-label="Events" style="max-height: 12em; overflow: auto"'
+        html += f"<div>Events (UTC)<ul {scroll}>{''.join(events)}</ul></div>"
+    return widgets.HTML(f'<div class="pnn-message">{html}</div>')

@@ -1,6 +1,6 @@
 """A small table for a page: sorted by its headings, its rows chosen by a click or the space bar."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias, final
 
 import anywidget
@@ -15,10 +15,9 @@ Cell: TypeAlias = tuple[str, str | float | None]  # what is read, and what is so
 def table_row(
     key: str, cells: Sequence[Cell], style: LineStyle | None = None, note: str = ""
 ) -> dict[str, Any]:
-    """One row of a `Table`, by whose ``key`` it is chosen.
+    """One row of a `Table`, by whose ``key`` it is chosen; ``style`` is that of its line in a plot.
 
-    ``style`` is that of its line in a plot. A ``note`` stands in place of all cells but the first;
-    such a row cannot be chosen.
+    A ``note`` stands in place of all cells but the first; such a row cannot be chosen.
     """
     row: dict[str, Any] = {"key": key, "cells": [list(cell) for cell in cells], "note": note}
     if style is not None:
@@ -29,22 +28,13 @@ def table_row(
 
 @final
 class Table(anywidget.AnyWidget):
-    """Rows to read and to choose from.
+    """Rows to read and to choose from, by columns of texts, then of numbers.
 
-    Parameters
-    ----------
-    label : str
-        For screen readers.
-    columns : dict of str to bool
-        Headings, and whether what stands below is numeric, and so flush right.
-    choosing : str
-        What choosing a row does, in a word, such as "Show"; empty if none can be chosen.
-    chosen : list of str
-        Keys of the chosen rows, in the order in which they were chosen.
+    ``choosing`` is what choosing a row does, in a word; empty if none can be chosen. ``chosen``
+    holds the keys of the chosen rows, in the order of their choice.
     """
 
-    _esm = script("table")
-    _css = styles("table")
+    _esm, _css = script("table"), styles("table")
     label = traitlets.Unicode().tag(sync=True)
     choosing = traitlets.Unicode().tag(sync=True)
     columns: traitlets.List[dict[str, Any]] = traitlets.List().tag(sync=True)
@@ -54,13 +44,15 @@ class Table(anywidget.AnyWidget):
     def __init__(
         self,
         label: str,
-        columns: dict[str, bool],
+        texts: Sequence[str],
+        numbers: Sequence[str] = (),
         *,
         choosing: str = "",
-        chosen: Sequence[str] = (),
+        chosen: Iterable[str] = (),
     ) -> None:
-        heads = [{"name": name, "numeric": numeric} for name, numeric in columns.items()]
-        super().__init__(label=label, choosing=choosing, columns=heads, chosen=list(chosen))
+        columns = [{"name": name, "numeric": False} for name in texts]
+        columns += [{"name": name, "numeric": True} for name in numbers]
+        super().__init__(label=label, choosing=choosing, columns=columns, chosen=list(chosen))
         self.on_msg(self._on_message)
 
     def _on_message(self, _: object, content: dict[str, Any], __: object) -> None:

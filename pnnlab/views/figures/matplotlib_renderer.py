@@ -1,15 +1,17 @@
 """Charts drawn by matplotlib, for print and for stored notebooks."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from pnnlab.views.figures.chart import Alternatives, Chart, Matrix, Plot, Points, Series
+from pnnlab.views.parts import number
 from pnnlab.views.style import BAND, PALETTE, STYLE, Picture
 
 SHOWN = 4000  # dots of one plot; more of them show nothing more
@@ -27,12 +29,15 @@ def draw(chart: Chart) -> Picture:
         figure = Figure(layout="constrained")
         grid = figure.add_gridspec(rows, columns)
         first = None
-        for number, plot in enumerate(plots):
-            row, column = divmod(number, columns)
+        for n, plot in enumerate(plots):
+            row, column = divmod(n, columns)
             place = grid[row, column:] if plot is plots[-1] else grid[row, column]
             axes = figure.add_subplot(place, sharey=first if chart.shared else None)
-            listed |= _draw(axes, plot, ticks=5 if columns > 2 else 10)
-            if column and plot.y_label == plots[number - 1].y_label:
+            if chart.live:
+                draw_live(axes, plot)
+            else:
+                listed |= _draw(axes, plot, ticks=5 if columns > 2 else 10)
+            if column and plot.y_label == plots[n - 1].y_label:
                 axes.set_ylabel("")
             first = first or axes
         if len(plots) == 1:
@@ -45,6 +50,30 @@ def draw(chart: Chart) -> Picture:
         if listed:
             figure.legend(handles, labels, loc="outside lower left", ncols=fit, fontsize="small")
     return Picture(figure)
+
+
+def draw_live(axes: Axes, plot: Plot) -> None:
+    """Draw a plot as `PlotGrid` shows it, with the last values in a legend of its own."""
+    x, y = plot.limits()
+    listed = _draw(axes, replace(plot, x_limits=x, y_limits=y), ticks=10)
+    if axes.get_yscale() == "log":
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if y[1] < 50 * y[0] else (1,)))
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    if plot.empty:
+        middle: dict[str, Any] = {"ha": "center", "va": "center", "transform": axes.transAxes}
+        axes.text(0.5, 0.5, plot.note, color="#555555", **middle)
+        return
+    named = {(line.label, line.style): _named(line, plot.unit) for line in plot.lines}
+    axes.legend([shown for _, shown in listed.values()], [named[key] for key in listed])
+
+
+def _named(line: Series, unit: str) -> str:
+    """The line's name with its last value."""
+    last = np.asarray(line.y, dtype=float)[-1:]
+    if not np.isfinite(last).any():
+        return line.label
+    return f"{line.label}  {number(float(last[0]))} {unit}".rstrip()
 
 
 def _plots(place: Plot | Alternatives) -> list[Plot]:
@@ -64,7 +93,9 @@ def _draw(axes: Axes, plot: Plot, ticks: int) -> dict[object, tuple[str, Any]]:
             dots = axes.plot(x, y, ".", color=PALETTE["blue"], ms=2.5, alpha=0.5, rasterized=True)
             listed[mark.label] = mark.label, dots[0]
         elif mark.shown:
-            listed[mark.label, mark.style] = mark.label, _draw_series(axes, mark)
+            drawn = _draw_series(axes, mark)
+            if not mark.faint:
+                listed[mark.label, mark.style] = mark.label, drawn
     axes.set(title=plot.title, xlabel=plot.x_label, ylabel=plot.y_label)
     if plot.log and any(np.any(np.asarray(mark.y) > 0) for mark in plot.marks):
         axes.set_yscale("log")  # of nothing positive there is no logarithm to show
@@ -89,7 +120,8 @@ def _draw_series(axes: Axes, mark: Series) -> tuple[Any, ...]:
     drawn = [axes.fill_between(mark.x, *area, color=color, alpha=0.25, lw=0) for area in areas]
     dash = (0, mark.style.dash) if mark.style.dash else "-"
     marker = MARKERS[mark.style.color] if mark.markers else None
-    return (*drawn, *axes.plot(mark.x, y, color=color, ls=dash, marker=marker))
+    faint: dict[str, Any] = {"lw": 0.7, "alpha": 0.45} if mark.faint else {}
+    return (*drawn, *axes.plot(mark.x, y, color=color, ls=dash, marker=marker, **faint))
 
 
 def _draw_matrix(axes: Axes, mark: Matrix) -> None:

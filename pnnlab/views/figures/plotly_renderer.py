@@ -182,9 +182,10 @@ def _lines(mark: Series, plot: Plot, most: int) -> list[Any]:
     shared: dict[str, Any] = {
         "x": _small(mark.x)[kept],
         "y": _small(mark.y)[kept],
-        "name": mark.label,
+        "name": "" if mark.faint else mark.label,
         "legendgroup": f"{mark.label} {mark.style.color}",
         "visible": True if mark.shown else "legendonly",
+        "opacity": 0.45 if mark.faint else None,
         "hovertemplate": _hover(plot, mark.label),
     }
     if mark.steps:
