@@ -70,7 +70,7 @@ def test_a_simulated_device_is_looked_at_from_the_start_and_while_one_draws() ->
         1.0,
         np.float32(0.9),
     ]
-    assert "answers while you draw" in panel._status.value
+    assert "measured while you draw" in panel._status.value
     assert "16 device passes" in panel._status.value
     assert not panel.response.old
 

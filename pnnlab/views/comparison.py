@@ -41,7 +41,7 @@ class Comparison(View):
     """Metric and loss on the device of several trainings, over steps, device passes or time.
 
     Sessions are followed while they run, and run folders while they grow, also from another
-    process. At the end of a cell it shows itself; it changes none of the trainings.
+    process; none is changed. At the end of a cell it shows itself.
 
     Parameters
     ----------
@@ -49,12 +49,6 @@ class Comparison(View):
         A name and a source for each: a path is that of a run folder.
     against : {"steps", "passes", "time"}
         The axis to begin with.
-
-    Attributes
-    ----------
-    widget : ipywidgets.VBox
-    table : Table
-        Its chosen rows are drawn.
 
     Raises
     ------
@@ -71,11 +65,10 @@ class Comparison(View):
         self._sessions = [run for run in self.trainings.values() if isinstance(run, Session)]
         self._folders = [run for run in self.trainings.values() if isinstance(run, RecordedRun)]
         self._grew = time.monotonic()
-        self._problem = ""
+        self._problems: list[RunError] = []
         self._lock = threading.Lock()
         self._styles = {name: line_style(place) for place, name in enumerate(runs)}
-        names = {against: name for against, (name, _, _) in AXES.items()}
-        self.against = OneOf(names, label="Against")
+        self.against = OneOf({key: name for key, (name, _, _) in AXES.items()}, label="Against")
         self.against.value = against
         self.again = button("Read again", "refresh", self.read)
         self.table = Table("Trainings compared", TEXTS, NUMBERS, choosing="Show", chosen=runs)
@@ -100,7 +93,13 @@ class Comparison(View):
     def refresh(self) -> None:
         """Show the trainings as they are now. While any of them goes on this happens by itself."""
         with self._lock:
-            self._read()
+            self._problems = []
+            for run in self._folders:
+                try:
+                    if not run.finished and run.read():
+                        self._grew = time.monotonic()
+                except RunError as error:
+                    self._problems.append(error)
             self._grid.show(self._plots())
             self.table.rows = [self._row(name) for name in self.trainings]
             self._message.value = self._html()
@@ -123,23 +122,14 @@ class Comparison(View):
         growing = waiting and time.monotonic() - self._grew < PATIENCE
         return growing or any(session.active for session in self._sessions)
 
-    def _read(self) -> None:
-        self._problem = ""
-        for run in self._folders:
-            try:
-                if not run.finished and run.read():
-                    self._grew = time.monotonic()
-            except RunError as error:
-                self._problem = str(error)
+    def _plots(self) -> list[Plot]:
+        return comparison_plots(self._shown(), self.against.value, self._styles)
 
     def _shown(self) -> dict[str, Trained]:
         return {name: run for name, run in self.trainings.items() if name in self.table.chosen}
 
-    def _plots(self) -> list[Plot]:
-        return comparison_plots(self._shown(), self.against.value, self._styles)
-
     def _html(self) -> str:
-        html = alert(self._problem) if self._problem else ""
+        html = "".join(map(alert, self._problems))
         free = [name for name, run in self._shown().items() if not _passes(run)]
         if self.against.value == "passes" and free:
             html += status(f"No device passes, and so not in these plots: {', '.join(free)}.")
@@ -148,19 +138,16 @@ class Comparison(View):
     def _row(self, name: str) -> dict[str, Any]:
         run = self.trainings[name]
         latest, evaluated = run.latest, run.evaluations
-        metrics = [r.device_metric for r in evaluated if r.device_metric is not None]
         last = evaluated[-1] if evaluated else None
-        on_device, on_twin = (last.device_metric, last.twin_metric) if last else (None, None)
+        metrics = [r.device_metric for r in evaluated if r.device_metric is not None]
+        shown = last and last.device_metric, max(metrics, default=None), last and last.twin_metric
         step, seconds = (latest.step, latest.seconds) if latest else (0, 0.0)
         passes, state = _passes(run), _state(run)
         cells = [
             (name, name),
             (state, state),
             (f"{count(step)} of {count(latest.steps)}" if latest else "–", step),
-            *(
-                (run.labels.text(metric), metric)
-                for metric in (on_device, max(metrics, default=None), on_twin)
-            ),
+            *((run.labels.text(metric), metric) for metric in shown),
             (count(passes) if passes else "–", passes or None),
             (duration(seconds), round(seconds, 1)),
         ]
@@ -171,10 +158,8 @@ def recorded(source: Source) -> Trained:
     """The records of ``source``, or the session itself."""
     if isinstance(source, Session):
         return source
-    if isinstance(source, Run):
-        return RecordedRun(source.folder)
-    if isinstance(source, str | Path):
-        return RecordedRun(source)
+    if isinstance(source, Run | str | Path):
+        return RecordedRun(source.folder if isinstance(source, Run) else source)
     if all(isinstance(one, Record) for one in source):
         return Recorded(source)
     raise RunError(

@@ -1,4 +1,7 @@
-"""Controls that reach the kernel while a cell waits: a number, a choice, sections to open."""
+"""Controls that reach the kernel while a cell waits: a number, a choice, sections to open.
+
+With ipykernel 7.4 a page sends but one change of state while a cell waits; these send messages.
+"""
 
 from collections.abc import Mapping
 from functools import partial
@@ -13,11 +16,7 @@ from pnnlab.views.parts import assets, button, script, shares, style_sheet, styl
 
 @final
 class Entry(anywidget.AnyWidget):
-    """A number to type; the page refuses one below ``least`` or, if ``whole``, a fraction.
-
-    As `ipywidgets.FloatText`, but what is typed comes as a message: with ipykernel 7.4 a page sends
-    but one change of state while a cell waits.
-    """
+    """A number to type; the page refuses one below ``least`` or, if ``whole``, a fraction."""
 
     _esm, _css = assets("entry")
     label = traitlets.Unicode("").tag(sync=True)
@@ -34,13 +33,9 @@ class Entry(anywidget.AnyWidget):
 
 @final
 class OneOf(traitlets.HasTraits):
-    """Choose one of a few.
+    """Choose one of a few; ``options`` are values with the texts of their buttons.
 
-    As `ipywidgets.ToggleButtons`, but a click is a message: with ipykernel 7.4 a page sends but one
-    change of state while a cell waits.
-
-    ``options`` are values with the texts of their buttons; ``value`` is at first the first of them,
-    and setting one that has no button raises TraitError.
+    ``value`` is at first the first of them; one without a button raises TraitError.
     """
 
     value = traitlets.Any()
@@ -52,8 +47,8 @@ class OneOf(traitlets.HasTraits):
             for value, text in options.items()
         }
         before = [widgets.Label(label)] if label else []
-        self.widget = widgets.HBox([style_sheet("oneof"), *before, *self.buttons.values()])
-        self.widget.add_class("pnn-one-of")
+        parts = [style_sheet("oneof"), *before, *self.buttons.values()]
+        self.widget = widgets.HBox(parts).add_class("pnn-one-of")
         self.observe(lambda _: self._mark(), "value")
         self.value = next(iter(options))
 
@@ -76,8 +71,7 @@ class OneOf(traitlets.HasTraits):
 class Folds(anywidget.AnyWidget):
     """Names to unfold, one at a time; ``unfolded`` is the one that is open, at first none."""
 
-    _esm = script("folds")
-    _css = styles("folds")
+    _esm, _css = script("folds"), styles("folds")
     label = traitlets.Unicode().tag(sync=True)
     names = traitlets.List(traitlets.Unicode()).tag(sync=True)
     unfolded = traitlets.Unicode().tag(sync=True)

@@ -1,4 +1,4 @@
-"""A live view of a session, with the buttons that command it."""
+"""A live view of a session, with buttons to start, pause and stop it."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -48,10 +48,9 @@ async def watch(
     method: MakeMethod = Backpropagation,
     folder: str | Path | None = None,
 ) -> Training:
-    """Train under the dashboard, to the end or until someone presses Stop.
+    """Train under the dashboard, until the end or Stop: ``await watch(network, task)`` in a cell.
 
-    It is `pnnlab.train` with buttons: ``await watch(network, task)`` in a cell. Parameters and
-    errors are those of `pnnlab.train`; a folder makes the Checkpoint button work.
+    Parameters and errors are those of `pnnlab.train`; a folder makes the Checkpoint button work.
     """
     training = Training(
         network,
@@ -71,7 +70,7 @@ async def watch(
 
 
 class TrainingDashboard(View):
-    """A live view of a session, with the buttons that command it.
+    """A live view of a session, with buttons to start, pause and stop it.
 
     At the end of a cell it shows itself. It reads the session at most ten times a second, in a
     thread of its own, and takes at most a fiftieth of a processor: no training step waits for it
@@ -94,8 +93,6 @@ class TrainingDashboard(View):
 
     Attributes
     ----------
-    sections : Sections or None
-        What unfolds below the plots.
     widget : ipywidgets.VBox
         The whole dashboard, to be placed in a layout of your own.
 
@@ -107,8 +104,7 @@ class TrainingDashboard(View):
 
     Or in two, with work of your own between them:
 
-    >>> dashboard = TrainingDashboard(session.start())  # doctest: +SKIP
-    >>> dashboard  # doctest: +SKIP
+    >>> dashboard = TrainingDashboard(session.start()); dashboard  # doctest: +SKIP
     >>> await session.done(); dashboard.figure()  # doctest: +SKIP
     """
 
@@ -142,9 +138,7 @@ class TrainingDashboard(View):
         self.widget = frame("dashboard", controls, self._error, self._tiles, self.plots, *below)
         self._lock = threading.Lock()
         self._refresh_loop = RefreshLoop(
-            self.refresh,
-            lambda: session.active,
-            resting=lambda: session.status == "paused",
+            self.refresh, lambda: session.active, resting=lambda: session.status == "paused"
         )
         self._forget = session.on_change(self._refresh_loop.wake)
         self.refresh()
@@ -152,10 +146,7 @@ class TrainingDashboard(View):
             self._refresh_loop.wake()
 
     async def watch(self) -> None:
-        """Show the dashboard, start the session if need be, wait for its end, show the picture.
-
-        What a training fails of is raised, after its picture.
-        """
+        """Show the dashboard, start the session, wait for its end; show the picture, then raise."""
         show(self)
         if self.session.status == "ready":
             self.session.start()
@@ -207,7 +198,7 @@ class TrainingDashboard(View):
             self.session.pause()
 
     def _on_checkpoint(self) -> None:
-        if self.session.active:
+        if self.session.active:  # it may have ended since the button was shown
             self.session.request_checkpoint()
 
 
@@ -263,8 +254,7 @@ def tiles_html(session: Session) -> str:
     latest = session.latest
     if latest is None:
         return ""
-    evaluated = session.evaluations
-    last = evaluated[-1] if evaluated else latest
+    last = (session.evaluations or [latest])[-1]
     name = session.labels.metric.capitalize()
     text = session.labels.text
     tiles = {"Step": f"{count(latest.step)} <small>of {count(latest.steps)}</small>"}

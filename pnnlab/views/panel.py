@@ -1,4 +1,4 @@
-"""The device panel: draw a drive, see what the device answers, and take the code along."""
+"""The device panel: draw a drive, see the response of the device, and copy the code."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -17,7 +17,7 @@ from pnnlab.physical_system import PhysicalSystem, SimulatedSystem
 from pnnlab.views.controls import Entry
 from pnnlab.views.device_widgets import CodeBox, Curve, HeatMap, Part, ResponsePlot
 from pnnlab.views.figures import device_panel
-from pnnlab.views.parts import LatestRequests, View, bar, button, count, show_error, style_sheet
+from pnnlab.views.parts import LatestRequests, View, bar, button, count, frame, show_error
 from pnnlab.views.style import Picture
 
 POINTS, REPEATS = 21, 4  # values of a sweep, and shots at each
@@ -30,8 +30,8 @@ class DevicePanel(View):
     """Draw the drive of a device; see the live response, its twin, and the code of it all.
 
     At the end of a cell it shows itself. A simulated device is measured while you draw. On a bench
-    a measurement costs shots, so it is made there when a stroke ends. Through its session, a
-    training that uses the device measures between two steps.
+    a measurement costs shots, so it is made there when a stroke ends. With a session it is made
+    between two steps of the training that uses the device.
 
     Parameters
     ----------
@@ -47,8 +47,6 @@ class DevicePanel(View):
 
     Attributes
     ----------
-    widget : ipywidgets.VBox
-        The whole panel, to be placed in a layout of your own.
     latest : Response or None
         The last measurement.
     swept : Dataset or None
@@ -69,14 +67,12 @@ class DevicePanel(View):
         presets: Mapping[str, Tensor] | None = None,
         session: Session | None = None,
     ) -> None:
-        self.control = control
-        self.session = session
+        self.control, self.session = control, session
         self.latest: Response | None = None
         self.swept: xr.Dataset | None = None
         self.requests = LatestRequests()
         self._units = units
-        self._unit = int(getattr(control.system, "unit", 0))
-        self._fitted = self._unit
+        self._unit = self._fitted = int(getattr(control.system, "unit", 0))
         self._given = dict(presets or {})
         self._randoms = 0
         self._chosen_side: Side = "x"
@@ -86,8 +82,8 @@ class DevicePanel(View):
         self.unit.observe(lambda change: self._exchange(int(change["new"])), "value")
         self.measure = button("Measure", "refresh", self._request_measurement)
         self.sweep = button("Sweep", "arrows-v", self._request_sweep)
-        self.send = button("Send to notebook", "code", self._write)
-        self._what, self._status, self._refusal = widgets.HTML(), widgets.HTML(), widgets.HTML()
+        self.send = button("Send to notebook", "code", self._show_code)
+        self._what, self._status, self._refusal = (widgets.HTML() for _ in range(3))
         self.widget = self._layout()
         show_error(self._refusal, "")
         self._name()
@@ -98,7 +94,7 @@ class DevicePanel(View):
 
     @property
     def live(self) -> bool:
-        """Whether it is measured while one draws: a simulated device that no training uses."""
+        """Whether drawing measures: of a simulated device that no training uses."""
         training = self.session is not None and self.session.active
         return isinstance(self.control.system, SimulatedSystem) and not training
 
@@ -153,45 +149,26 @@ class DevicePanel(View):
         self._request_measurement()
 
     def _request_measurement(self) -> None:
-        self.requests.submit("measure", self._measure)
+        name, act = f"a measurement: {self.control.repeats} shots", self.control.measure
+        self.requests.submit("measure", partial(self._drive, name, act, self._show_response))
 
     def _request_sweep(self) -> None:
-        self.requests.submit("sweep", partial(self._sweep, self._chosen()))
+        element = self._chosen()
+        name = f"a sweep of {element}: {POINTS * REPEATS} shots"
+        act = partial(self.control.sweep, element, points=POINTS, repeats=REPEATS)
+        self.requests.submit("sweep", partial(self._drive, name, act, self._show_sweep))
 
-    def _write(self) -> None:
-        self.code.code = self.control.code()
-
-    # --- the device, in the thread of the requests
-
-    def _measure(self) -> None:
-        response = self._drive(f"a measurement: {self.control.repeats} shots", self.control.measure)
-        if response is not None:
-            self._show_response(response)
-
-    def _sweep(self, element: str) -> None:
-        def act() -> xr.Dataset:
-            return self.control.sweep(element, points=POINTS, repeats=REPEATS)
-
-        swept = self._drive(f"a sweep of {element}: {POINTS * REPEATS} shots", act)
-        if swept is not None:
-            self.swept = swept
-            self.map.show(swept)
-            self._mark()
-
-    def _drive(self, name: str, act: Callable[[], T]) -> T | None:
-        # None if it was refused or failed
+    def _drive(self, name: str, act: Callable[[], T], show: Callable[[T], None]) -> None:
+        # In the thread of the requests.
         try:
             if not self.live:
-                self._say(f"{name} …")
-            found = act() if self.session is None else self.session.do(name, act).result()
+                self._show_status(f"{name} …")
+            show(act() if self.session is None else self.session.do(name, act).result())
+            show_error(self._refusal, "")
         except (PnnlabError, OSError) as error:
             show_error(self._refusal, error)
-            return None
-        else:
-            show_error(self._refusal, "")
-            return found
         finally:
-            self._say()
+            self._show_status()
 
     # --- what is shown
 
@@ -201,7 +178,15 @@ class DevicePanel(View):
         x, theta = (self.control.side(side) for side in SIDES)
         same = torch.equal(x, response.x) and torch.equal(theta, response.theta)
         self.response.old = not (self.live or same)
-        self._say()
+        self._show_status()
+
+    def _show_sweep(self, swept: xr.Dataset) -> None:
+        self.swept = swept
+        self.map.show(swept)
+        self._mark()
+
+    def _show_code(self) -> None:
+        self.code.code = self.control.code()
 
     def _chosen(self) -> str:
         return f"{self._chosen_side}[{self.curves[self._chosen_side].chosen}]"
@@ -215,21 +200,21 @@ class DevicePanel(View):
         system, shots = self.control.system, POINTS * REPEATS
         self.sweep.description = f"What changes with {self._chosen()}?  {shots} shots"
         self.measure.description = f"Measure: {self.control.repeats} shots"
-        sizes = f"{system.input_dim} inputs · {system.param_dim} parameters · "
-        sizes += f"{system.output_dim} outputs"
+        twin = ""
         if self.control.twin is not None and self._unit != self._fitted:
-            sizes += f" · twin of unit {self._fitted}"
-        self._what.value = f"<b>{escape(system.name)}</b><span>{sizes}</span>"
+            twin = f" · twin of unit {self._fitted}"
+        self._what.value = (
+            f"<b>{escape(system.name)}</b><span>{system.input_dim} inputs · {system.param_dim} "
+            f"parameters · {system.output_dim} outputs{twin}</span>"
+        )
 
-    def _say(self, busy: str = "") -> None:
-        how = "answers while you draw" if self.live else "answers when you let go"
+    def _show_status(self, busy: str = "") -> None:
+        how = "measured while you draw" if self.live else "measured when a stroke ends"
         passes = f"{count(self.control.passes)} device passes so far"
         self._status.value = f"<span>{escape(busy) or how}</span> · <span>{passes}</span>"
 
     def _curve(self, side: Side) -> Curve:
-        values = self.control.side(side)
-        fits = [name for name, drive in self._given.items() if drive.shape == values.shape]
-        system = self.control.system
+        values, system = self.control.side(side), self.control.system
         parts: list[Part] = []
         if side == "theta":
             groups = [(group.name, group.start, group.stop) for group in system.theta_groups()]
@@ -242,24 +227,20 @@ class DevicePanel(View):
             on_lift=self._request_measurement,
             on_preset=partial(self._preset, side),
             presets=list(presets(1)),
-            examples=fits,
+            examples=[name for name, x in self._given.items() if x.shape == values.shape],
             parts=parts,
         )
         curve.observe(lambda _: self._choose(side), "chosen")
         return curve
 
     def _layout(self) -> widgets.VBox:
-        top = bar(self._what, self.unit, self.measure, self.send)
-        curves = widgets.Box([self.curves[side] for side in SIDES])
-        below = bar(self.sweep, self._status)
         self._what.add_class("pnn-device")
         self.unit.add_class("pnn-unit")
-        self._status.add_class("pnn-counted")
-        curves.add_class("pnn-curves")
         self.unit.layout.display = "none" if self._units is None else None
         if not self.control.system.param_dim:
             self.curves["theta"].layout.display = "none"
-        parts = [top, self.code, self._refusal, curves, self.response, below, self.map]
-        whole = widgets.VBox([style_sheet("view", "panel"), *parts])
-        whole.add_class("pnn-panel")
-        return whole
+        top = bar(self._what, self.unit, self.measure, self.send)
+        curves = widgets.Box([*self.curves.values()]).add_class("pnn-curves")
+        below = bar(self.sweep, self._status)
+        parts = top, self.code, self._refusal, curves, self.response, below, self.map
+        return frame("panel", *parts)

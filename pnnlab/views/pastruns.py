@@ -34,7 +34,6 @@ class PastRuns(View):
 
     Attributes
     ----------
-    widget : ipywidgets.VBox
     table : Table
         Its chosen rows are open; the key of a row is the path of its folder below ``root``.
     """
@@ -94,7 +93,6 @@ class PastRuns(View):
             discard(child)
 
     def _show(self) -> None:
-        """Open what is chosen, and nothing else."""
         with self._lock:
             chosen = tuple(self.table.chosen)
             if chosen == self._open:

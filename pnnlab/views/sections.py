@@ -100,7 +100,6 @@ class DeviceAction(Generic[T]):
         name: str,
         action: Callable[[], T],
         show: Callable[[T], str],
-        *,
         passes: int,
         icon: str = "search",
     ) -> None:
@@ -151,9 +150,9 @@ class ConfusionSection(Section):
         if self._layers:
             name, where = "Name the validation examples on the device", "device"
         act, show = partial(self._confusion, on_device), partial(self._show, where)
-        self.on_device = DeviceAction(self._session, name, act, show, passes=passes)
+        self.on_device = DeviceAction(self._session, name, act, show, passes)
         act, show = partial(self._confusion, on_twin), partial(self._show, "twin")
-        self.on_twin = DeviceAction(self._session, "The same on the twin", act, show, passes=0)
+        self.on_twin = DeviceAction(self._session, "The same on the twin", act, show, 0)
         twins = self._layers and all(layer.twin is not None for layer in self._layers)
         shown = [self.on_device, self.on_twin] if twins else [self.on_device]
         self.widget = widgets.VBox([action.widget for action in shown])
@@ -189,7 +188,7 @@ class AlignmentSection(Section):
         self._restart_count()
         passes = alignment_passes(self._network, GRADIENTS_AT)
         self.compare = DeviceAction(
-            self._session, "Compare gradients", self._compare, self._show, passes=passes
+            self._session, "Compare gradients", self._compare, self._show, passes
         )
         self.every = OneOf(
             {0: "when asked", 1: "at every evaluation", 5: "at every 5th", 20: "at every 20th"},
@@ -397,35 +396,20 @@ class DriftSection(Section):
         super().__init__(context)
         self._references = context.references
         self._results: list[tuple[int, tuple[Drift, ...]]] = []  # by layer, with their steps
+        session, passes = self._session, reference_passes(self._network, self._examples(SHOTS))
+        name = "Remember how the device is now"
         self.remember = DeviceAction(
-            self._session,
-            "Remember how the device is now",
-            self._remember,
-            self._remembered,
-            passes=reference_passes(self._network, self._examples(SHOTS)),
-            icon="bookmark",
+            session, name, self._remember, self._remembered, passes, "bookmark"
         )
-        self.compare = DeviceAction(
-            self._session,
-            "Compare with what is remembered",
-            self._compare,
-            self._show,
-            passes=self._comparing_passes(),
-        )
+        name, passes = "Compare with what is remembered", self._comparing_passes()
+        self.compare = DeviceAction(session, name, self._compare, self._show, passes)
         self.compare.button.disabled = not self._references
         passes = refit_passes(REFIT) + self._examples(DRIVES) * passes_per_example(self._network)
-        self.refits = tuple(
-            DeviceAction(
-                self._session,
-                f"Refit the twin of layer {place + 1}",
-                partial(self._refit, place),
-                str,
-                passes=passes,
-                icon="refresh",
-            )
-            for place, layer in enumerate(self._layers)
-            if layer.twin is not None
-        )
+        self.refits = []
+        for place, layer in enumerate(self._layers):
+            if layer.twin is not None:
+                name, act = f"Refit the twin of layer {place + 1}", partial(self._refit, place)
+                self.refits.append(DeviceAction(session, name, act, str, passes, "refresh"))
         about = status(
             "Some shots of every layer are stored and, later, taken again: a change beyond noise "
             "is drift. A twin that no longer fits its device can be fitted anew, between two steps."
