@@ -189,7 +189,7 @@ WATCH = """
     note('leasts', leasts.length);
     note('boards', [...document.querySelectorAll('.pnn-dashboard')].filter(drawn).length);
     note('least', Number(leasts.at(-1)?.textContent));
-    const label = document.querySelector('.live svg[role=img]')?.getAttribute('aria-label');
+    const label = document.querySelector('.live .pnn-plot > svg')?.getAttribute('aria-label');
     note('plot', Number(label?.match(/Response, (\\d+) /)?.[1]));
   }).observe(document.body,
     { subtree: true, childList: true, characterData: true, attributes: true });

@@ -19,7 +19,7 @@ from pnnlab.views.figures.chart import Chart, Plot, Series
 from pnnlab.views.parts import RefreshLoop, View, alert, bar, button, count, duration, frame, status
 from pnnlab.views.plotgrid import PlotGrid
 from pnnlab.views.style import LineStyle, Picture, line_style
-from pnnlab.views.table import Table, table_row
+from pnnlab.views.table import Cell, Table, table_row
 from pnnlab.views.training_plots import Recorded, RecordedRun, Trained, column, metric_plot
 
 Against: TypeAlias = Literal["steps", "passes", "time"]
@@ -143,7 +143,7 @@ class Comparison(View):
         shown = last and last.device_metric, max(metrics, default=None), last and last.twin_metric
         step, seconds = (latest.step, latest.seconds) if latest else (0, 0.0)
         passes, state = _passes(run), _state(run)
-        cells = [
+        cells: list[Cell] = [
             (name, name),
             (state, state),
             (f"{count(step)} of {count(latest.steps)}" if latest else "–", step),

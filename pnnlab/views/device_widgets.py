@@ -1,4 +1,4 @@
-"""Widgets of the device panel: curves to draw, a response, a map of a sweep, and code to copy."""
+"""Widgets of the device panel: curves to draw, a map of a sweep, and code to copy."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, final
@@ -11,10 +11,9 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor, from_numpy
 
-from pnnlab.characterize.manual_control import Response
 from pnnlab.errors import PnnlabError
 from pnnlab.views.parts import assets, shares
-from pnnlab.views.style import BAND, DARK_PALETTE, PALETTE
+from pnnlab.views.style import DARK_PALETTE, PALETTE
 
 CODES = 65535  # a map is sent in 16 bits
 STOPS = 33  # colours of a scale
@@ -105,50 +104,6 @@ def _packed(values: Tensor) -> bytes:
 
 
 @final
-class ResponsePlot(anywidget.AnyWidget):
-    """The response of a device: mean, noise band, twin, and below the difference of the two."""
-
-    _esm, _css = assets("response")
-    spec = traitlets.Dict().tag(sync=True)
-    points = traitlets.Bytes(b"").tag(sync=True)
-    old = traitlets.Bool(False).tag(sync=True)  # whether the drive has changed since
-
-    def wait(self, note: str) -> None:
-        """Show nothing but a note."""
-        self.spec = {"title": "Response", "n": 0, "shots": 0, "twin": False, "note": note}
-
-    def show(self, response: Response) -> None:
-        """Show a response from now on; the axes move only where they must."""
-        mean, deviation = response.mean.numpy(), response.deviation.numpy()
-        spread = BAND * deviation
-        rows, edges = [mean, deviation], [mean - spread, mean + spread]
-        difference: Range = (-1.0, 1.0)
-        if response.modelled is not None:
-            twin = response.modelled.numpy()
-            rows.append(twin)
-            edges.append(twin)
-            beyond = max(float(np.abs(twin - mean).max()), float(spread.max()))
-            low, high = steady(self.spec.get("difference_range"), -beyond, beyond)
-            difference = (-max(-low, high), max(-low, high))
-        limits = steady(self.spec.get("y_range"), float(np.min(edges)), float(np.max(edges)))
-        with self.hold_sync():
-            self.spec = {
-                "title": "Response",
-                "n": len(mean),
-                "shots": response.shots,
-                "band": BAND,
-                "twin": response.modelled is not None,
-                "y_label": "read-out y",
-                "y_range": list(limits),
-                "difference_range": list(difference),
-                "summary": summary(response),
-                "note": "",
-            }
-            self.points = np.concatenate(rows).astype("<f4").tobytes()
-            self.old = False
-
-
-@final
 class HeatMap(anywidget.AnyWidget):
     """All outputs against one control: their change, the read-outs, and the error of the twin."""
 
@@ -191,14 +146,6 @@ class CodeBox(anywidget.AnyWidget):
 
     _esm, _css = assets("codebox")
     code = traitlets.Unicode("").tag(sync=True)
-
-
-def summary(response: Response) -> str:
-    """Noise, and the twin's distance, in words."""
-    noise = f"noise {100 * response.noise:.2g} %"
-    if response.modelled is None:
-        return f"{noise} of full scale"
-    return f"twin off by {100 * response.gap:.2g} %, {noise} of full scale"
 
 
 def steady(before: Range | None, low: float, high: float) -> Range:

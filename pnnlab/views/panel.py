@@ -1,11 +1,13 @@
 """The device panel: draw a drive, see the response of the device, and copy the code."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from html import escape
 from typing import TypeVar
 
 import ipywidgets as widgets
+import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
@@ -15,14 +17,17 @@ from pnnlab.characterize.manual_control import SIDES, ManualControl, Response, S
 from pnnlab.errors import PnnlabError
 from pnnlab.physical_system import PhysicalSystem, SimulatedSystem
 from pnnlab.views.controls import Entry
-from pnnlab.views.device_widgets import CodeBox, Curve, HeatMap, Part, ResponsePlot
-from pnnlab.views.figures import device_panel
+from pnnlab.views.device_widgets import CodeBox, Curve, HeatMap, Part, steady
+from pnnlab.views.figures.chart import Plot
+from pnnlab.views.figures.measurements import device_panel, response_plots, summary
 from pnnlab.views.parts import LatestRequests, View, bar, button, count, frame, show_error
-from pnnlab.views.style import Picture
+from pnnlab.views.plotgrid import PlotGrid
+from pnnlab.views.style import BAND, Picture
 
 POINTS, REPEATS = 21, 4  # values of a sweep, and shots at each
 TITLES = {"x": "Input x", "theta": "Parameters θ"}
 COLORS = {"x": "green", "theta": "purple"}
+OLD = "pnn-old"  # of a response whose drive has changed since
 T = TypeVar("T")
 
 
@@ -77,7 +82,8 @@ class DevicePanel(View):
         self._randoms = 0
         self._chosen_side: Side = "x"
         self.curves = {side: self._curve(side) for side in SIDES}
-        self.response, self.map, self.code = ResponsePlot(), HeatMap(), CodeBox()
+        self.response, self.map, self.code = PlotGrid(), HeatMap(), CodeBox()
+        self._plots: list[Plot] = []
         self.unit = Entry("Unit", self._unit, whole=True)
         self.unit.observe(lambda change: self._exchange(int(change["new"])), "value")
         self.measure = button("Measure", "refresh", self._request_measurement)
@@ -90,7 +96,8 @@ class DevicePanel(View):
         if self.live:
             self._show_response(control.measure())
         else:
-            self.response.wait("Draw, or press Measure: this device is not driven before you ask.")
+            note = "Draw, or press Measure: this device is not driven before you ask."
+            self.response.show([Plot("Response", "output", "read-out y", note=note)])
 
     @property
     def live(self) -> bool:
@@ -128,7 +135,7 @@ class DevicePanel(View):
         if self.live:
             self._request_measurement()
         else:
-            self.response.old = True
+            self.response.add_class(OLD)
 
     def _choose(self, side: Side) -> None:
         self._chosen_side = side
@@ -173,11 +180,11 @@ class DevicePanel(View):
     # --- what is shown
 
     def _show_response(self, response: Response) -> None:
-        self.latest = response
-        self.response.show(response)
+        self.latest, self._plots = response, live_plots(response, self._plots)
+        self.response.show(self._plots)
         x, theta = (self.control.side(side) for side in SIDES)
         same = torch.equal(x, response.x) and torch.equal(theta, response.theta)
-        self.response.old = not (self.live or same)
+        (self.response.remove_class if self.live or same else self.response.add_class)(OLD)
         self._show_status()
 
     def _show_sweep(self, swept: xr.Dataset) -> None:
@@ -244,3 +251,22 @@ class DevicePanel(View):
         below = bar(self.sweep, self._status)
         parts = top, self.code, self._refusal, curves, self.response, below, self.map
         return frame("panel", *parts)
+
+
+def live_plots(response: Response, before: Sequence[Plot] = ()) -> list[Plot]:
+    """Plots of a response, with limits that change only where those ``before`` no longer fit."""
+    plots = response_plots(response)
+    for place, (plot, y_label) in enumerate(zip(plots, ("read-out y", "difference"), strict=False)):
+        wide = [0 if line.deviation is None else line.deviation for line in plot.lines]
+        edges = [
+            np.asarray(line.y) + sign * BAND * np.asarray(deviation)
+            for line, deviation in zip(plot.lines, wide, strict=True)
+            for sign in (-1, 1)
+        ]
+        low, high = float(np.min(edges)), float(np.max(edges))
+        if place == 1:
+            low, high = min(low, -high), max(-low, high)
+        limits = steady(before[place].y_limits if place < len(before) else None, low, high)
+        plots[place] = replace(plot, y_label=y_label, y_limits=limits)
+    plots[0] = replace(plots[0], title=f"Response: {summary(response)}")
+    return plots

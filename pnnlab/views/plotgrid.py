@@ -7,10 +7,11 @@ from typing import Any, final
 import anywidget
 import numpy as np
 import traitlets
+from numpy.typing import ArrayLike
 
-from pnnlab.views.figures.chart import Plot
+from pnnlab.views.figures.chart import Plot, Series
 from pnnlab.views.parts import script, styles
-from pnnlab.views.style import DARK_PALETTE, PALETTE
+from pnnlab.views.style import BAND, DARK_PALETTE, PALETTE
 
 
 @final
@@ -18,7 +19,7 @@ class PlotGrid(anywidget.AnyWidget):
     """Line plots in a notebook, two a row where the page is wide enough, light and dark.
 
     It is made for running data: an update is one message, however many plots there are, with
-    all points as 32-bit floats. Pointing at a plot shows the values at one x.
+    all points as 32-bit floats. Pointing at a plot, or the arrow keys, show the values at one x.
     """
 
     _esm = script("plotgrid")
@@ -33,7 +34,7 @@ class PlotGrid(anywidget.AnyWidget):
     def show(self, plots: Sequence[Plot]) -> None:
         """Show ``plots`` from now on; what has not changed is not sent."""
         shown = [_described(plot) for plot in plots]
-        rows = [row for plot in plots for line in plot.lines for row in (line.x, line.y)]
+        rows = [row for plot in plots for line in plot.lines for row in _rows(line)]
         points = np.concatenate(rows or [()]).astype("<f4").tobytes()
         with self._lock:
             state: dict[str, object] = {} if shown == self.panels else {"panels": shown}
@@ -48,6 +49,12 @@ class PlotGrid(anywidget.AnyWidget):
         """Call the observers; `show` alone sends panels and points to the page, at less cost."""
         shown = change["name"] in {"panels", "points"}
         (traitlets.HasTraits if shown else anywidget.AnyWidget).notify_change(self, change)
+
+
+def _rows(line: Series) -> tuple[ArrayLike, ...]:
+    if line.deviation is None:
+        return line.x, line.y
+    return line.x, line.y, BAND * np.asarray(line.deviation)
 
 
 def _described(plot: Plot) -> dict[str, Any]:
@@ -70,6 +77,7 @@ def _described(plot: Plot) -> dict[str, Any]:
                 "dark": DARK_PALETTE[line.style.color],
                 "dash": list(line.style.dash),
                 "faint": line.faint,
+                "band": line.deviation is not None,
                 "markers": line.markers,
             }
             for line in plot.lines

@@ -2,7 +2,7 @@
 
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
@@ -81,7 +81,7 @@ class Section:
     def _examples(self, most: int) -> int:
         return min(most, len(self._training.validation.x))
 
-    def _show_layers(self, y_label: str, plots: dict[str, LayerValues], **options: Any) -> None:
+    def _show_layers(self, y_label: str, plots: Mapping[str, LayerValues], **options: Any) -> None:
         options["x_limits"] = (0.0, float(self._training.steps))
         self._grid.show([layer_plot(title, y_label, v, **options) for title, v in plots.items()])
 

@@ -28,7 +28,7 @@ class Series:
     Two standard ``deviation`` (n,) are drawn up and down, an ``area`` is filled from its lower edge
     (n,) to its upper one, ``steps`` draws bars from zero. A ``faint`` line is the background of
     another: thin, pale and not in the legend. If not ``shown``, a picture is without it, and the
-    legend of an explorable figure switches it on. `PlotGrid` draws lines and markers only.
+    legend of an explorable figure switches it on. `PlotGrid` draws lines, markers and deviations.
 
     `ShapeError` is raised if x and y are not one-dimensional and of one length, or a colour is none
     of `pnnlab.views.style.PALETTE`.

@@ -1,7 +1,7 @@
 """Charts drawn by matplotlib, for print and for stored notebooks."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from matplotlib import colormaps, rc_context
@@ -15,6 +15,7 @@ from pnnlab.views.parts import number
 from pnnlab.views.style import BAND, PALETTE, STYLE, Picture
 
 SHOWN = 4000  # dots of one plot; more of them show nothing more
+Listed: TypeAlias = dict[object, tuple[str, Any]]  # text and artists of an entry of a legend
 MARKERS = dict(zip(PALETTE, "osDPXv^", strict=True))
 
 
@@ -24,7 +25,7 @@ def draw(chart: Chart) -> Picture:
     columns = chart.columns or len(plots)
     rows = -(-len(plots) // columns)
     width = max(7.5, min(4.8 * columns, 9.6), 3.4 * columns)
-    listed: dict[object, tuple[str, Any]] = {}
+    listed: Listed = {}
     with rc_context(dict(STYLE) | {"lines.scale_dashes": False}):
         figure = Figure(layout="constrained")
         grid = figure.add_gridspec(rows, columns)
@@ -55,7 +56,7 @@ def draw(chart: Chart) -> Picture:
 def draw_live(axes: Axes, plot: Plot) -> None:
     """Draw a plot as `PlotGrid` shows it, with the last values in a legend of its own."""
     x, y = plot.limits()
-    listed = _draw(axes, replace(plot, x_limits=x, y_limits=y), ticks=10)
+    listed = _draw(axes, replace(plot, x_limits=x, y_limits=y), ticks=10, live=True)
     if axes.get_yscale() == "log":
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if y[1] < 50 * y[0] else (1,)))
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
@@ -63,9 +64,9 @@ def draw_live(axes: Axes, plot: Plot) -> None:
     if plot.empty:
         middle: dict[str, Any] = {"ha": "center", "va": "center", "transform": axes.transAxes}
         axes.text(0.5, 0.5, plot.note, color="#555555", **middle)
-        return
-    named = {(line.label, line.style): _named(line, plot.unit) for line in plot.lines}
-    axes.legend([shown for _, shown in listed.values()], [named[key] for key in listed])
+    elif listed:
+        labels, handles = zip(*listed.values(), strict=True)
+        axes.legend(handles, labels)
 
 
 def _named(line: Series, unit: str) -> str:
@@ -82,9 +83,9 @@ def _plots(place: Plot | Alternatives) -> list[Plot]:
     return list(place.plots.values()) if place.chosen is None else [place.plots[place.chosen]]
 
 
-def _draw(axes: Axes, plot: Plot, ticks: int) -> dict[object, tuple[str, Any]]:
+def _draw(axes: Axes, plot: Plot, ticks: int, *, live: bool = False) -> Listed:
     """Draw a plot; gives what the legend is to name, once of each kind."""
-    listed: dict[object, tuple[str, Any]] = {}
+    listed: Listed = {}
     for mark in plot.marks:
         if isinstance(mark, Matrix):
             _draw_matrix(axes, mark)
@@ -95,7 +96,8 @@ def _draw(axes: Axes, plot: Plot, ticks: int) -> dict[object, tuple[str, Any]]:
         elif mark.shown:
             drawn = _draw_series(axes, mark)
             if not mark.faint:
-                listed[mark.label, mark.style] = mark.label, drawn
+                label = _named(mark, plot.unit) if live else mark.label
+                listed[mark.label, mark.style] = label, drawn
     axes.set(title=plot.title, xlabel=plot.x_label, ylabel=plot.y_label)
     if plot.log and any(np.any(np.asarray(mark.y) > 0) for mark in plot.marks):
         axes.set_yscale("log")  # of nothing positive there is no logarithm to show

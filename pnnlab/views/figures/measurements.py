@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from pnnlab.characterize.manual_control import ManualControl, Response
 from pnnlab.errors import ShapeError
 from pnnlab.plain import whole
-from pnnlab.views.device_widgets import summary
 from pnnlab.views.figures.chart import (
     LINES,
     Alternatives,
@@ -186,20 +185,7 @@ def device_panel(
         plots.append(Plot(title, label, "fraction of range", [line], y_limits=(0, 1)))
     if answer is not None:
         words.append(summary(answer))
-        mean, sd = answer.mean.numpy(), answer.deviation.numpy()
-        output = np.arange(len(mean))
-        label = f"device ± {BAND} SD of {answer.shots} shots"
-        marks = [Series(label, output, mean, deviation=sd)]
-        plots.append(Plot("Response", "output", READ_OUT, marks))
-        if answer.modelled is not None:
-            twin = answer.modelled.numpy()
-            marks.append(Series("twin", output, twin, style=line_style(1)))
-            off = [
-                Series(f"noise ± {BAND} SD", output, 0 * sd, deviation=sd, style=GREY),
-                Series("twin − device", output, twin - mean, style=line_style(1)),
-            ]
-            label = "twin − device (fraction of full scale)"
-            plots.append(Plot("Twin − device", "output", label, off))
+        plots += response_plots(answer)
     if swept is not None:
         name, mean = str(swept.element.values[0]), swept["mean"].values[0]
         arrays = swept.output.values, swept.value.values, mean - mean[0]
@@ -208,6 +194,33 @@ def device_panel(
         plots.append(Plot(f"Change from {name} = 0", "output", label, [change]))
     words.append(f"{control.passes} device passes")
     return Chart("   ·   ".join(words), plots, columns=2)
+
+
+def response_plots(answer: Response) -> list[Plot]:
+    """A response with its noise and the twin; of a twin, its difference from the device too."""
+    mean, sd = answer.mean.numpy(), answer.deviation.numpy()
+    output = np.arange(len(mean))
+    label = f"device ± {BAND} SD of {answer.shots} shots"
+    marks = [Series(label, output, mean, deviation=sd)]
+    plots = [Plot("Response", "output", READ_OUT, marks)]
+    if answer.modelled is not None:
+        twin = answer.modelled.numpy()
+        marks.append(Series("twin", output, twin, style=line_style(1)))
+        off = [
+            Series(f"noise ± {BAND} SD", output, 0 * sd, deviation=sd, style=GREY),
+            Series("twin − device", output, twin - mean, style=line_style(1)),
+        ]
+        label = "twin − device (fraction of full scale)"
+        plots.append(Plot("Twin − device", "output", label, off))
+    return plots
+
+
+def summary(answer: Response) -> str:
+    """Noise, and the twin's distance, in words."""
+    noise = f"noise {100 * answer.noise:.2g} %"
+    if answer.modelled is None:
+        return f"{noise} of full scale"
+    return f"twin off by {100 * answer.gap:.2g} %, {noise} of full scale"
 
 
 def liveliest(mean: xr.DataArray, along: str, most: int) -> list[int]:
