@@ -21,8 +21,7 @@ from toy import Toy, ToyTwin
 from pnnlab.characterize import ManualControl
 from pnnlab.demos import LiveInference
 from pnnlab.views import ConfusionView, DevicePanel, TrainingDashboard
-from pnnlab.views.controls import Folds
-from pnnlab.views.table import Table, table_row
+from pnnlab.views.controls import Folds, Table, table_row
 
 pytestmark = in_a_browser
 

@@ -15,8 +15,7 @@ from pnnlab.background import Session
 from pnnlab.errors import RunError
 from pnnlab.runs import Run, RunInfo, read_journal
 from pnnlab.views import training_plots
-from pnnlab.views.comparison import Comparison, comparison_plots, recorded
-from pnnlab.views.pastruns import PastRuns
+from pnnlab.views.pastruns import Comparison, PastRuns, comparison_plots, recorded
 from pnnlab.views.style import LINE_COLORS, Picture, line_style
 from pnnlab.views.training_plots import Recorded, RecordedRun
 

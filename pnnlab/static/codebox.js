@@ -1,4 +1,4 @@
-// Code to take along: to copy, and in a JupyterLab that lets its page be asked, as a new cell.
+// Code to copy or, in a JupyterLab that exposes its commands, to put into a new cell.
 
 function render({ model, el }) {
   el.classList.add("pnn-control", "pnn-code");

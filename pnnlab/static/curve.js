@@ -120,7 +120,7 @@ function render({ model, el }) {
     repaint();
   }
 
-  // --- the hand -------------------------------------------------------------------------
+  // --- the pointer -------------------------------------------------------------------------
   const across = () => el.clientWidth - 12 - SPACE.left - SPACE.right;
   const up = HEIGHT - SPACE.top - SPACE.bottom;
 

@@ -8,7 +8,7 @@ function render({ model, el }) {
   let typing = false;
   input.addEventListener("input", () => { typing = true; });
   input.addEventListener("change", () => {
-    if (!input.reportValidity()) return; // the browser says why
+    if (!input.reportValidity()) return; // the browser shows why
     typing = false;
     share(model, { value: input.valueAsNumber });
   });

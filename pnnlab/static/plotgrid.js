@@ -25,7 +25,7 @@ function unpack(model) {
   }));
 }
 
-/** What the axis shows of these rows, if the model does not say: as `Plot.limits` in chart.py. */
+/** What the axis shows of these rows, if the model gives none: as `Plot.limits` in chart.py. */
 function reach(rows, margin, log) {
   let [low, high] = [Infinity, -Infinity];
   for (const row of rows) {

@@ -8,6 +8,7 @@ import matplotlib as mpl
 import numpy as np
 import traitlets
 import xarray as xr
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from torch import Tensor, from_numpy
 
@@ -150,14 +151,12 @@ class CodeBox(anywidget.AnyWidget):
 
 def steady(before: Range | None, low: float, high: float) -> Range:
     """Round limits around low and high, or those of before, if these still fit well."""
-    low, high = _wide(low, high)
     if before is not None:
-        holds = before[0] <= low and high <= before[1]
-        if holds and high - low > 0.4 * (before[1] - before[0]):
-            return before[0], before[1]
-    step = 10 ** np.floor(np.log10(high - low))
-    step *= 0.5 if high - low > 5 * step else 0.2 if high - low > 2 * step else 0.1
-    return float(np.floor(low / step) * step), float(np.ceil(high / step) * step)
+        filled = (high - low) / (before[1] - before[0])
+        if before[0] <= low and high <= before[1] and filled > 0.4:
+            return before
+    ticks = MaxNLocator(9).tick_values(low, high)
+    return float(ticks[0]), float(ticks[-1])
 
 
 def _wide(low: float, high: float) -> Range:

@@ -1,24 +1,253 @@
-"""Past runs: what the folders hold, and the curves of those that are opened."""
+"""Trainings beside each other, and past runs: what the folders hold, and the curves of them."""
 
+import math
 import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Literal, TypeAlias, final
 
 import ipywidgets as widgets
 
+from pnnlab.background import Session
 from pnnlab.errors import RunError
-from pnnlab.runs import RunInfo, list_runs
+from pnnlab.runs import Run, RunInfo, list_runs
 from pnnlab.storage import user_path
-from pnnlab.views.comparison import Comparison
-from pnnlab.views.figures.chart import Chart
-from pnnlab.views.parts import View, alert, bar, button, count, discard, frame, status
+from pnnlab.training import CLASSIFICATION, Record
+from pnnlab.views.controls import Cell, OneOf, Table, table_row
+from pnnlab.views.figures.chart import Chart, Plot, Series
+from pnnlab.views.parts import (
+    RefreshLoop,
+    View,
+    alert,
+    bar,
+    button,
+    count,
+    discard,
+    duration,
+    frame,
+    status,
+)
 from pnnlab.views.plotgrid import PlotGrid
-from pnnlab.views.style import Picture
-from pnnlab.views.table import Table, table_row
-from pnnlab.views.training_plots import RecordedRun, training_plots
+from pnnlab.views.style import LineStyle, Picture, line_style
+from pnnlab.views.training_plots import (
+    Recorded,
+    RecordedRun,
+    Trained,
+    column,
+    metric_plot,
+    training_plots,
+)
 
-TEXTS, NUMBERS = ("Run", "Description", "Began (UTC)"), ("Step", "Metric on device")
+Against: TypeAlias = Literal["steps", "passes", "time"]
+Source: TypeAlias = Session | Run | str | Path | Sequence[Record]
+
+AXES: Mapping[Against, tuple[str, str, str]] = {  # button, label of the axis, field of a record
+    "steps": ("steps", "step", "step"),
+    "passes": ("device passes", "device passes", "device_passes"),
+    "time": ("time", "training time", "seconds"),
+}
+LISTED = (("Run", "Description", "Began (UTC)"), ("Step", "Metric on device"))
+INTERVAL = 0.5  # seconds between two updates
+PATIENCE = 60.0  # seconds that a journal may stand still before it is no longer read
+COMPARED = (
+    ("Training", "State"),
+    ("Step", "On device", "best", "On twin", "Device passes", "Training time"),
+)
+
+
+@final
+class Comparison(View):
+    """Metric and loss on the device of several trainings, over steps, device passes or time.
+
+    Sessions are followed while they run, and run folders while they grow, also from another
+    process; none is changed. At the end of a cell it shows itself.
+
+    Parameters
+    ----------
+    runs : mapping of str to Session, Run, path or sequence of Record
+        A name and a source for each: a path is that of a run folder.
+    against : {"steps", "passes", "time"}
+        The axis to begin with.
+
+    Raises
+    ------
+    RunError
+        There is nothing to compare, or no run where a path leads.
+    """
+
+    alt_text = "Comparison of trainings"
+
+    def __init__(self, runs: Mapping[str, Source], *, against: Against = "steps") -> None:
+        if not runs:
+            raise RunError("there is nothing to compare: give at least one session or run folder.")
+        self.trainings = {name: recorded(source) for name, source in runs.items()}
+        self._sessions = [run for run in self.trainings.values() if isinstance(run, Session)]
+        self._folders = [run for run in self.trainings.values() if isinstance(run, RecordedRun)]
+        self._grew = time.monotonic()
+        self._problems: list[RunError] = []
+        self._lock = threading.Lock()
+        self._styles = {name: line_style(place) for place, name in enumerate(runs)}
+        self.against = OneOf({key: name for key, (name, _, _) in AXES.items()}, label="Against")
+        self.against.value = against
+        self.again = button("Read again", "refresh", self.read)
+        self.table = Table("Trainings compared", *COMPARED, choosing="Show", chosen=runs)
+        self._message = widgets.HTML()
+        self._grid = PlotGrid()
+        controls = bar(self.against.widget, *([self.again] if self._folders else []))
+        self.widget = frame("dashboard", controls, self._grid, self._message, self.table)
+        self._refresh_loop = RefreshLoop(self.refresh, self._going, interval=INTERVAL)
+        self._forget = [session.on_change(self._refresh_loop.wake) for session in self._sessions]
+        self.against.observe(lambda _: self.refresh(), "value")
+        self.table.observe(lambda _: self.refresh(), "chosen")
+        self.refresh()
+        if self._going():
+            self._refresh_loop.wake()
+
+    def figure(self) -> Picture:
+        """What is shown now, as a still picture."""
+        self.refresh()
+        title = f"{len(self.trainings)} trainings compared"
+        return Chart(title, self._plots(), columns=2, live=True).static()
+
+    def refresh(self) -> None:
+        """Show the trainings as they are now. While any of them goes on this happens by itself."""
+        with self._lock:
+            self._problems = []
+            for run in self._folders:
+                try:
+                    if not run.finished and run.read():
+                        self._grew = time.monotonic()
+                except RunError as error:
+                    self._problems.append(error)
+            self._grid.show(self._plots())
+            self.table.rows = [self._row(name) for name in self.trainings]
+            self._message.value = self._html()
+
+    def read(self) -> None:
+        """Read the run folders again, and follow those that grow."""
+        self._grew = time.monotonic()
+        self.refresh()
+        self._refresh_loop.wake()
+
+    def close(self) -> None:
+        """Stop observing, and take the widgets off the page. The trainings go on."""
+        self._refresh_loop.close()
+        for forget in self._forget:
+            forget()
+        super().close()
+
+    def _going(self) -> bool:
+        waiting = any(not run.finished for run in self._folders)
+        growing = waiting and time.monotonic() - self._grew < PATIENCE
+        return growing or any(session.active for session in self._sessions)
+
+    def _plots(self) -> list[Plot]:
+        return comparison_plots(self._shown(), self.against.value, self._styles)
+
+    def _shown(self) -> dict[str, Trained]:
+        return {name: run for name, run in self.trainings.items() if name in self.table.chosen}
+
+    def _html(self) -> str:
+        html = "".join(map(alert, self._problems))
+        free = [name for name, run in self._shown().items() if not _passes(run)]
+        if self.against.value == "passes" and free:
+            html += status(f"No device passes, and so not in these plots: {', '.join(free)}.")
+        return html
+
+    def _row(self, name: str) -> dict[str, Any]:
+        run = self.trainings[name]
+        latest, evaluated = run.latest, run.evaluations
+        last = evaluated[-1] if evaluated else None
+        metrics = [r.device_metric for r in evaluated if r.device_metric is not None]
+        shown = last and last.device_metric, max(metrics, default=None), last and last.twin_metric
+        step, seconds = (latest.step, latest.seconds) if latest else (0, 0.0)
+        passes, state = _passes(run), _state(run)
+        cells: list[Cell] = [
+            (name, name),
+            (state, state),
+            (f"{count(step)} of {count(latest.steps)}" if latest else "–", step),
+            *((run.labels.text(metric), metric) for metric in shown),
+            (count(passes) if passes else "–", passes or None),
+            (duration(seconds), round(seconds, 1)),
+        ]
+        return table_row(name, cells, self._styles[name])
+
+
+def recorded(source: Source) -> Trained:
+    """The records of ``source``, or the session itself."""
+    if isinstance(source, Session):
+        return source
+    if isinstance(source, Run | str | Path):
+        return RecordedRun(source.folder if isinstance(source, Run) else source)
+    if all(isinstance(one, Record) for one in source):
+        return Recorded(source)
+    raise RunError(
+        f"{type(source).__name__} cannot be compared: give a Session, a Run, the path of a run "
+        "folder, or a list of Records."
+    )
+
+
+def comparison_plots(
+    trainings: Mapping[str, Trained], against: Against, line_styles: Mapping[str, LineStyle]
+) -> list[Plot]:
+    """Metric and loss on the device, one line a training."""
+    drawn = {
+        name: run.evaluations
+        for name, run in trainings.items()
+        if against != "passes" or _passes(run)
+    }
+    _, x_label, field = AXES[against]
+    costs = {name: column(records, field) for name, records in drawn.items()}
+    most = max((cost for each in costs.values() for cost in each), default=0.0)
+    unit, scale = "", 1.0
+    if against == "time":
+        units = ((180, " (s)", 1.0), (3 * 3600, " (min)", 60.0), (math.inf, " (h)", 3600.0))
+        unit, scale = next((unit, scale) for longest, unit, scale in units if most < longest)
+    options: dict[str, Any] = {
+        "x_limits": (0.0, most / scale or 1.0),
+        "note": "shown at the first evaluation" if trainings else "no training is chosen",
+    }
+    kinds = {run.labels for run in trainings.values()} or {CLASSIFICATION.labels}
+    # Trainings of different objectives share their axes, which then name all of them.
+    labels = replace(
+        next(iter(kinds)),
+        loss=", ".join(sorted({kind.loss for kind in kinds})),
+        metric=", ".join(sorted({kind.metric for kind in kinds})),
+        percent=all(kind.percent for kind in kinds),
+    )
+
+    def lines(field: str, factor: float = 1.0) -> list[Series]:
+        return [
+            Series(
+                name,
+                costs[name] / scale,
+                factor * column(records, field),
+                style=line_styles[name],
+                markers=True,
+            )
+            for name, records in drawn.items()
+        ]
+
+    metric = lines("device_metric", labels.factor)
+    return [
+        metric_plot(labels, " on the device", x_label + unit, metric, metric, **options),
+        Plot("Loss on the device", x_label + unit, labels.loss, lines("device_loss"), **options),
+    ]
+
+
+def _passes(run: Trained) -> int:
+    return run.latest.device_passes if run.latest is not None else 0
+
+
+def _state(run: Trained) -> str:
+    if isinstance(run, Session):
+        return run.status.capitalize()
+    if run.latest is None:
+        return "Begun"
+    return "Finished" if run.finished else "Unfinished"
 
 
 @final
@@ -47,7 +276,7 @@ class PastRuns(View):
         self._run: RecordedRun | None = None
         self._comparison: Comparison | None = None
         self.again = button("Read again", "refresh", self.refresh)
-        self.table = Table("Past runs", TEXTS, NUMBERS, choosing="Open")
+        self.table = Table("Past runs", *LISTED, choosing="Open")
         self._message = widgets.HTML()
         self._below = widgets.VBox()
         controls = bar(self.again, self._message)

@@ -19,7 +19,6 @@ from pnnlab.training import (
     Alignment,
     Confusion,
     Drift,
-    Estimate,
     Record,
     Reference,
     Refit,
@@ -36,7 +35,7 @@ from pnnlab.training import (
     take_references,
 )
 from pnnlab.views.confusion_view import ConfusionView
-from pnnlab.views.controls import Entry, Folds, OneOf
+from pnnlab.views.controls import Cell, Entry, Folds, OneOf, Table, table_row
 from pnnlab.views.figures.chart import Plot, Series
 from pnnlab.views.parts import alert, bar, button, count, discard, duration, number, status
 from pnnlab.views.plotgrid import PlotGrid
@@ -47,6 +46,7 @@ GRADIENTS_AT = 8  # validation examples at which gradients are compared
 SHOTS, REPEATS = 16, 4  # of each layer, as a reference for drift
 REFIT = 200  # fresh shots for a refit, and
 DRIVES = 64  # validation examples whose drives are among them
+COSTS = ("Spent on",), ("Device passes", "Device time", "Device energy", "Dense digital network")
 MOST = 500  # results kept of a section
 T = TypeVar("T")
 LayerValues: TypeAlias = Sequence[tuple[int, Sequence[float]]]  # of each layer, with their steps
@@ -242,8 +242,9 @@ class CostSection(Section):
         super().__init__(context)
         self._costs = context.costs or [layer.system.cost() for layer in self._layers]
         self.power = Entry("Power of the bench (W), if you know it", 0.0, least=0.0)
-        self._table = widgets.HTML()
-        self.widget = widgets.VBox([self.power, self._table])
+        self.table = Table("Estimated time and energy", *COSTS)
+        self.assumptions = widgets.HTML()
+        self.widget = widgets.VBox([self.power, self.table, self.assumptions])
         self.power.observe(lambda _: self.refresh(), "value")
         self.refresh()
 
@@ -259,9 +260,16 @@ class CostSection(Section):
             ),
         }
         costs = [powered(cost, self.power.value) for cost in self._costs]
-        self._table.value = cost_html(
-            {name: estimate(self._network, each, costs=costs) for name, each in passes.items()}
-        )
+        rows = []
+        for name, each in passes.items():
+            found = estimate(self._network, each, costs=costs)
+            time, energy, digital = found.device_seconds, found.device_joules, found.digital_joules
+            cells: list[Cell] = [(name, name), (count(each), each), (seconds(time), time)]
+            rows.append(table_row(name, [*cells, *((joules(e), e) for e in (energy, digital))]))
+        self.table.rows = rows
+        assumed = "".join(f"<li>{escape(line)}</li>" for line in found.assumptions)
+        html = f'<div class="pnn-message"><b>Assumptions</b><ul>{assumed}</ul></div>'
+        self.assumptions.value = html
 
 
 def powered(cost: Cost, watt: float) -> Cost:
@@ -274,24 +282,6 @@ def powered(cost: Cost, watt: float) -> Cost:
     note = f"Energy: {watt:g} W, entered here, for as long as the shots last."
     joules = watt * cost.seconds_per_pass
     return replace(cost, joules_per_pass=joules, assumptions=f"{cost.assumptions} {note}")
-
-
-def cost_html(rows: dict[str, Estimate]) -> str:
-    """Estimates as a table, and their assumptions below it."""
-    names = ("", "Device passes", "Device time", "Device energy", "Dense digital network")
-    head = "".join(f'<th scope="col">{name}</th>' for name in names)
-    body = "".join(
-        f'<tr><th scope="row">{name}</th><td>{count(found.device_passes)}</td>'
-        f"<td>{seconds(found.device_seconds)}</td><td>{joules(found.device_joules)}</td>"
-        f"<td>{joules(found.digital_joules)}</td></tr>"
-        for name, found in rows.items()
-    )
-    assumed = "".join(f"<li>{escape(line)}</li>" for line in next(iter(rows.values())).assumptions)
-    return (
-        f'<table class="pnn-costs"><caption>Estimated time and energy</caption><thead><tr>{head}'
-        f"</tr></thead><tbody>{body}</tbody></table>"
-        f'<div class="pnn-message"><b>Assumptions</b><ul>{assumed}</ul></div>'
-    )
 
 
 def seconds(value: float | None) -> str:
