@@ -40,13 +40,13 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_folder_is_watched_like_a_session(root: Path) -> None:
     kept = RecordedRun(root / "whole")
-    assert kept.finished
+    assert kept.status == "finished"
     assert kept.latest is not None
     assert kept.latest.step == 6
     assert [r.step for r in kept.evaluations] == [2, 4, 6]
     assert len(kept.curves().step) == 6
     assert not kept.read()
-    assert not RecordedRun(root / "deep" / "half").finished
+    assert RecordedRun(root / "deep" / "half").status == "unfinished"
     with pytest.raises(RunError, match="no run in"):
         RecordedRun(root / "nowhere")
 
@@ -232,7 +232,7 @@ def past_runs_show_it(folder: Path) -> None:
     assert len(view.figure().figure.axes) == 4
     view.refresh()
     assert view._run is not None
-    assert view._run.finished
+    assert view._run.status == "finished"
 
 
 def test_past_runs_show_a_finished_run(place: Path) -> None:

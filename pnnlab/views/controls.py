@@ -12,7 +12,7 @@ import ipywidgets as widgets
 import traitlets
 
 from pnnlab.views.parts import assets, button, script, shares, style_sheet, styles
-from pnnlab.views.style import DARK_PALETTE, PALETTE, LineStyle
+from pnnlab.views.style import LineStyle, colors
 
 Cell: TypeAlias = tuple[str, str | float | None]  # what is read, and what is sorted by: None last
 
@@ -98,8 +98,7 @@ def table_row(
     """
     row: dict[str, Any] = {"key": key, "cells": [list(cell) for cell in cells], "note": note}
     if style is not None:
-        row |= {"light": PALETTE[style.color], "dark": DARK_PALETTE[style.color]}
-        row["dash"] = list(style.dash)
+        row |= colors(style.color) | {"dash": list(style.dash)}
     return row
 
 

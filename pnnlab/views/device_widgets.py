@@ -14,7 +14,7 @@ from torch import Tensor, from_numpy
 
 from pnnlab.errors import PnnlabError
 from pnnlab.views.parts import assets, shares
-from pnnlab.views.style import DARK_PALETTE, PALETTE
+from pnnlab.views.style import colors
 
 CODES = 65535  # a map is sent in 16 bits
 STOPS = 33  # colours of a scale
@@ -58,8 +58,7 @@ class Curve(anywidget.AnyWidget):
     ) -> None:
         spec = {
             "title": title,
-            "light": PALETTE[color],
-            "dark": DARK_PALETTE[color],
+            **colors(color),
             "presets": list(presets),
             "examples": list(examples),
             "parts": [list(part) for part in parts] or [["all", 0, len(values)]],

@@ -19,14 +19,12 @@ from pnnlab.physical_system import PhysicalSystem, SimulatedSystem
 from pnnlab.views.controls import Entry
 from pnnlab.views.device_widgets import CodeBox, Curve, HeatMap, Part, steady
 from pnnlab.views.figures.chart import Plot
-from pnnlab.views.figures.measurements import device_panel, response_plots, summary
+from pnnlab.views.figures.measurements import DRIVES, device_panel, response_plots, summary
 from pnnlab.views.parts import LatestRequests, View, bar, button, count, frame, show_error
 from pnnlab.views.plotgrid import PlotGrid
 from pnnlab.views.style import BAND, Picture
 
 POINTS, REPEATS = 21, 4  # values of a sweep, and shots at each
-TITLES = {"x": "Input x", "theta": "Parameters θ"}
-COLORS = {"x": "green", "theta": "purple"}
 OLD = "pnn-old"  # of a response whose drive has changed since
 T = TypeVar("T")
 
@@ -227,9 +225,9 @@ class DevicePanel(View):
             groups = [(group.name, group.start, group.stop) for group in system.theta_groups()]
             parts = [("all", 0, system.param_dim), *groups]
         curve = Curve(
-            TITLES[side],
+            DRIVES[side][0],
             values,
-            color=COLORS[side],
+            color=DRIVES[side][1],
             on_draw=partial(self._draw, side),
             on_lift=self._request_measurement,
             on_preset=partial(self._preset, side),

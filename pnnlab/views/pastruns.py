@@ -118,7 +118,7 @@ class Comparison(View):
             self._problems = []
             for run in self._folders:
                 try:
-                    if not run.finished and run.read():
+                    if run.status != "finished" and run.read():
                         self._grew = time.monotonic()
                 except RunError as error:
                     self._problems.append(error)
@@ -140,7 +140,7 @@ class Comparison(View):
         super().close()
 
     def _going(self) -> bool:
-        waiting = any(not run.finished for run in self._folders)
+        waiting = any(run.status != "finished" for run in self._folders)
         growing = waiting and time.monotonic() - self._grew < PATIENCE
         return growing or any(session.active for session in self._sessions)
 
@@ -159,17 +159,19 @@ class Comparison(View):
 
     def _row(self, name: str) -> dict[str, Any]:
         run = self.trainings[name]
-        latest, evaluated = run.latest, run.evaluations
+        latest, evaluated, text = run.latest, run.evaluations, run.labels.text
         last = evaluated[-1] if evaluated else None
-        metrics = [r.device_metric for r in evaluated if r.device_metric is not None]
-        shown = last and last.device_metric, max(metrics, default=None), last and last.twin_metric
+        best = max(
+            (r.device_metric for r in evaluated if r.device_metric is not None), default=None
+        )
+        on_device, on_twin = (last.device_metric, last.twin_metric) if last else (None, None)
         step, seconds = (latest.step, latest.seconds) if latest else (0, 0.0)
-        passes, state = _passes(run), _state(run)
+        passes, state = _passes(run), run.status.capitalize()
         cells: list[Cell] = [
             (name, name),
             (state, state),
             (f"{count(step)} of {count(latest.steps)}" if latest else "–", step),
-            *((run.labels.text(metric), metric) for metric in shown),
+            *((text(metric), metric) for metric in (on_device, best, on_twin)),
             (count(passes) if passes else "–", passes or None),
             (duration(seconds), round(seconds, 1)),
         ]
@@ -240,14 +242,6 @@ def comparison_plots(
 
 def _passes(run: Trained) -> int:
     return run.latest.device_passes if run.latest is not None else 0
-
-
-def _state(run: Trained) -> str:
-    if isinstance(run, Session):
-        return run.status.capitalize()
-    if run.latest is None:
-        return "Begun"
-    return "Finished" if run.finished else "Unfinished"
 
 
 @final

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from pnnlab.views.figures.chart import Plot, Series
 from pnnlab.views.parts import script, styles
-from pnnlab.views.style import BAND, DARK_PALETTE, PALETTE
+from pnnlab.views.style import BAND, colors
 
 
 @final
@@ -73,8 +73,7 @@ def _described(plot: Plot) -> dict[str, Any]:
             {
                 "label": line.label,
                 "n": np.size(line.x),
-                "light": PALETTE[line.style.color],
-                "dark": DARK_PALETTE[line.style.color],
+                **colors(line.style.color),
                 "dash": list(line.style.dash),
                 "faint": line.faint,
                 "band": line.deviation is not None,

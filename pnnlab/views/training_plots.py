@@ -38,9 +38,11 @@ class Recorded:
         return tuple(self._history.evaluations)
 
     @property
-    def finished(self) -> bool:
-        """Whether the training has come to its end."""
-        return self.latest is not None and self.latest.step >= self.latest.steps
+    def status(self) -> str:
+        """Begun, unfinished or finished, as far as it was read."""
+        if self.latest is None:
+            return "begun"
+        return "finished" if self.latest.step >= self.latest.steps else "unfinished"
 
     def curves(self) -> Curves:
         """Loss, batch metric and clamping over the steps."""

@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from pnnlab.characterize.manual_control import ManualControl, Response
+from pnnlab.characterize.manual_control import SIDES, ManualControl, Response
 from pnnlab.errors import ShapeError
 from pnnlab.plain import whole
 from pnnlab.views.figures.chart import (
@@ -29,6 +29,7 @@ READ_OUT = "read-out y (fraction of full scale)"
 CHANGE = "change of y (fraction of full scale)"
 DEVIATION = "SD of y (fraction of full scale)"
 SLOPE = "rms |dy/dx| (full scale per range)"
+DRIVES = {"x": ("Input x", "green"), "theta": ("Parameters θ", "purple")}
 SHOWN = 3  # curves of a response, at first
 GREY, DOTTED = LineStyle("grey", ()), LineStyle("grey", (2, 2))
 
@@ -79,14 +80,14 @@ def noise(data: xr.Dataset) -> Chart:
 def response(data: xr.Dataset, outputs: Sequence[int] | None = None) -> Chart:
     """Each swept element's curves at a few outputs: by default the three that move the most."""
     known, names = data.output.values.tolist(), data.element.values.tolist()
-    asked = [] if outputs is None else [whole("output", output) for output in outputs]
-    missing = [output for output in asked if output not in known]
+    wanted = [] if outputs is None else [whole("output", output) for output in outputs]
+    missing = [output for output in wanted if output not in known]
     if missing:
         raise ShapeError(f"there is no output {missing[0]}; choose from {known[0]} to {known[-1]}.")
-    shown = len(asked) or SHOWN
+    shown = len(wanted) or SHOWN
     most = max(SHOWN, LINES // max(2, len(names)))
     chosen = {
-        name: asked or liveliest(data["mean"].sel(element=name), "value", most) for name in names
+        name: wanted or liveliest(data["mean"].sel(element=name), "value", most) for name in names
     }
     # An output looks the same in all plots; those that are shown at first differ the most.
     order = [o for each in chosen.values() for o in each[:shown]]
@@ -174,12 +175,8 @@ def device_panel(
 ) -> Chart:
     """A drive, the response to it beside the twin's, and a sweep, as far as there are any."""
     plots, words = [], [control.system.name]
-    sides = (
-        ("Input x", "x", control.x, "green"),
-        ("Parameters θ", "theta", control.theta, "purple"),
-    )
-    for title, side, values, color in sides:
-        y = values.numpy()
+    for side in SIDES:
+        (title, color), y = DRIVES[side], control.side(side).numpy()
         line = Series(side, np.arange(len(y)), y, style=LineStyle(color, ()), steps=True)
         label = f"element of {side}"
         plots.append(Plot(title, label, "fraction of range", [line], y_limits=(0, 1)))
