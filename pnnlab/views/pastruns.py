@@ -161,12 +161,10 @@ class Comparison(View):
         run = self.trainings[name]
         latest, evaluated, text = run.latest, run.evaluations, run.labels.text
         last = evaluated[-1] if evaluated else None
-        best = max(
-            (r.device_metric for r in evaluated if r.device_metric is not None), default=None
-        )
+        metrics = [r.device_metric for r in evaluated if r.device_metric is not None]
         on_device, on_twin = (last.device_metric, last.twin_metric) if last else (None, None)
         step, seconds = (latest.step, latest.seconds) if latest else (0, 0.0)
-        passes, state = _passes(run), run.status.capitalize()
+        best, passes, state = max(metrics, default=None), _passes(run), run.status.capitalize()
         cells: list[Cell] = [
             (name, name),
             (state, state),
