@@ -148,6 +148,8 @@ function plot() {
     const sy = (y) => SPACE.top + up * (1 - (scale(y) - y0) / (y1 - y0 || 1));
     xAt = (pixel) => (pixel < SPACE.left || pixel > SPACE.left + across ? null
       : x0 + ((pixel - SPACE.left) / across) * (x1 - x0));
+    svg.setAttribute("aria-valuemin", x0);
+    svg.setAttribute("aria-valuemax", x1);
     legend(read);
     svg.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
     svg.replaceChildren();

@@ -220,15 +220,10 @@ def comparison_plots(
     )
 
     def lines(field: str, factor: float = 1.0) -> list[Series]:
+        values = {name: factor * column(records, field) for name, records in drawn.items()}
         return [
-            Series(
-                name,
-                costs[name] / scale,
-                factor * column(records, field),
-                style=line_styles[name],
-                markers=True,
-            )
-            for name, records in drawn.items()
+            Series(name, costs[name] / scale, y, style=line_styles[name], markers=True)
+            for name, y in values.items()
         ]
 
     metric = lines("device_metric", labels.factor)

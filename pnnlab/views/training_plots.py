@@ -96,7 +96,7 @@ def training_plots(run: Trained) -> list[Plot]:
     scores = labels.factor * curves.batch_metric
     rows = np.column_stack((curves.loss, scores, 100 * curves.clamped))
     loss, right, *clamped = _running_mean(rows, widths).T
-    at = np.array([record.step for record in evaluated], dtype=float)
+    at = column(evaluated, "step")
 
     def lines(batch: Floats, field: str, factor: float = 1) -> list[Series]:
         device, twin = (
@@ -113,32 +113,20 @@ def training_plots(run: Trained) -> list[Plot]:
     highest = [v.max() for v in (loss[len(loss) // 10 :], np.asarray(losses[1].y)) if len(v)]
     top = 1.06 * max(highest, default=1.0) or 1.0
     each = Series("each batch", curves.step, curves.loss, style=GREY, faint=True)
+    options: dict[str, Any] = {"x_limits": ends, "note": WAITING}
     plots = [
-        Plot(
-            "Loss",
-            "step",
-            labels.loss,
-            [each, *losses],
-            x_limits=ends,
-            y_limits=(0.0, top),
-            note=WAITING,
-        ),
-        metric_plot(labels, "", "step", metrics, metrics[1:], x_limits=ends, note=WAITING),
+        Plot("Loss", "step", labels.loss, [each, *losses], y_limits=(0.0, top), **options),
+        metric_plot(labels, "", "step", metrics, metrics[1:], **options),
     ]
     if latest is not None and not latest.clamped:
         return plots  # a digital network: no device, no gap, nothing clamped
-    percent: dict[str, Any] = {"unit": "%", "x_limits": ends}
-    gaps = [(record.step, record.gap) for record in evaluated if record.gap]
-    note = "no twin to compare with" if evaluated else "shown at the first evaluation"
-    gap = layer_plot(
-        "Gap to the twin", "gap² / variance (%)", gaps, factor=100, log=True, note=note, **percent
-    )
     inputs = _layer_lines(curves.step, clamped)
-    return [
-        *plots,
-        gap,
-        Plot("Clamped inputs", "step", "clamped (%)", inputs, note=WAITING, **percent),
-    ]
+    clamping = Plot("Clamped inputs", "step", "clamped (%)", inputs, unit="%", **options)
+    options["note"] = "no twin to compare with" if evaluated else "shown at the first evaluation"
+    gaps = [(record.step, record.gap) for record in evaluated if record.gap]
+    label = "gap² / variance (%)"
+    gap = layer_plot("Gap to the twin", label, gaps, factor=100, log=True, unit="%", **options)
+    return [*plots, gap, clamping]
 
 
 def metric_plot(

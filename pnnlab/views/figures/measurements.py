@@ -95,18 +95,12 @@ def response(data: xr.Dataset, outputs: Sequence[int] | None = None) -> Chart:
     line_styles = {output: line_style(place) for place, output in enumerate(dict.fromkeys(order))}
     plots = {}
     for name, each in chosen.items():
-        curves = data.sel(element=name)
-        marks = [
-            Series(
-                f"output {output}",
-                curves.value.values,
-                curves["mean"].sel(output=output).values,
-                deviation=curves["deviation"].sel(output=output).values,
-                style=line_styles[output],
-                shown=place < shown,
-            )
-            for place, output in enumerate(each)
-        ]
+        marks = []
+        for place, output in enumerate(each):
+            curve, how = data.sel(element=name, output=output), line_styles[output]
+            x, y, sd = (curve[field].values for field in ("value", "mean", "deviation"))
+            label = f"output {output}"
+            marks.append(Series(label, x, y, deviation=sd, style=how, shown=place < shown))
         plots[name] = Plot(f"Sweep of {name}", f"{name} (fraction of range)", READ_OUT, marks)
     return Chart(f"Response around a working point, ± {BAND} SD", [Alternatives(plots)])
 
