@@ -15,9 +15,10 @@ import traitlets
 from torch import nn
 from toy import Toy, ToyTwin
 
+from pnnlab.background import Session
 from pnnlab.gradients import physics_aware
 from pnnlab.layers import PhysicalLayer, Rescale
-from pnnlab.training import FitSettings, Floats, Session, Training
+from pnnlab.training import FitSettings, Floats, Training
 from pnnlab.views import Plot, PlotGrid, Series, TrainingDashboard
 
 POINTS = 1000
