@@ -155,8 +155,8 @@ function plot() {
     svg.replaceChildren();
     axes(shown, width, sx, sy);
     // A nested svg clips what leaves the axes; the 4 pixels let marks on the frame be whole.
-    const inside = node("svg", { "aria-hidden": true, x: SPACE.left, y: SPACE.top - 4, width: across + 4, height: up + 8,
-      viewBox: `${SPACE.left} ${SPACE.top - 4} ${across + 4} ${up + 8}` });
+    const inside = node("svg", { "aria-hidden": true, x: SPACE.left, y: SPACE.top - 4,
+      width: across + 4, height: up + 8, viewBox: `${SPACE.left} ${SPACE.top - 4} ${across + 4} ${up + 8}` });
     for (const line of panel.lines) {
       if (line.band) inside.append(node("path", { d: band(line, sx, sy), style: line.style, class: "band" }));
       const d = path(line, sx, sy);
