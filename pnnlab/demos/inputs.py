@@ -21,8 +21,11 @@ from pnnlab.demos.speech import formants, synthesised
 from pnnlab.errors import PnnlabError
 from pnnlab.tasks import Task
 from pnnlab.tasks.formants import TIMES, VOWELS, WORDS, formant_features, formant_hz
+from pnnlab.views.figures.chart import Plot, Series
+from pnnlab.views.figures.matplotlib_renderer import draw_live
 from pnnlab.views.parts import assets, button, shares
-from pnnlab.views.plotgrid import Line, Panel, PlotGrid
+from pnnlab.views.plotgrid import PlotGrid
+from pnnlab.views.style import LineStyle
 
 SIZE = 1000  # strokes are in thousandths of the pad
 RATE = 16_000  # samples a second of a vowel that is played
@@ -239,18 +242,18 @@ class VowelInput(Input):
         self.listen.disabled = True
         self.plot = PlotGrid()
         self._hz = np.empty(0)
-        self.plot.show([_formant_panel(self._hz)])
+        self.plot.show([_formant_plot(self._hz)])
         self.widget = widgets.VBox([self.choice, self.microphone, self.plot, self.listen])
 
     def show(self, example: Example) -> None:
         """Show the formants."""
         self._hz = formant_hz(example.x, [self.speakers])
         self.listen.disabled = False
-        self.plot.show([_formant_panel(self._hz)])
+        self.plot.show([_formant_plot(self._hz)])
 
     def draw(self, axes: Axes, example: Example) -> None:
         """Draw the formants."""
-        _formant_panel(formant_hz(example.x, [self.speakers])).draw(axes)
+        draw_live(axes, _formant_plot(formant_hz(example.x, [self.speakers])))
         axes.set_title(f"In: formants of {example.source}")
 
     def _on_sound(self, samples: NDArray[np.float64], rate: float) -> None:
@@ -273,11 +276,11 @@ class PlainInput(Input):
 
     def show(self, example: Example) -> None:
         """Show the features."""
-        self.plot.show([_plain_panel(example)])
+        self.plot.show([_plain_plot(example)])
 
     def draw(self, axes: Axes, example: Example) -> None:
         """Draw the features."""
-        _plain_panel(example).draw(axes)
+        draw_live(axes, _plain_plot(example))
 
 
 def picture(image: ArrayLike) -> str:
@@ -288,30 +291,21 @@ def picture(image: ArrayLike) -> str:
     return "data:image/png;base64," + base64.b64encode(written.getvalue()).decode()
 
 
-def _formant_panel(hz: NDArray[np.float64]) -> Panel:
+def _formant_plot(hz: NDArray[np.float64]) -> Plot:
     """F1 to F3 over the vowel, where they are read; nothing where there are none."""
     at = [float(time.removesuffix("%")) for time in TIMES[1:]]
     rows = hz.reshape(-1, 3)[1:].T
-    looks: list[tuple[str, tuple[int, ...]]]
-    looks = [("green", ()), ("purple", (6, 3)), ("orange", (2, 2))]
+    styles = LineStyle("green", ()), LineStyle("purple", (6, 3)), LineStyle("orange", (2, 2))
     lines = [
-        Line(label=f"F{k}", x=at, y=row, color=color, dash=dash, markers=True)
-        for k, (row, (color, dash)) in enumerate(zip(rows, looks, strict=True), start=1)
+        Series(f"F{k}", at, row, style=style, markers=True)
+        for k, (row, style) in enumerate(zip(rows, styles, strict=True), start=1)
         if len(row)
     ]
-    return Panel(
-        title="Formants",
-        x_label="time (% of the vowel)",
-        y_label="frequency (Hz)",
-        unit="Hz",
-        lines=lines,
-        x_range=(0, 100),
-        note="say or choose a vowel",
-    )
+    options: dict[str, Any] = {"unit": "Hz", "x_limits": (0, 100), "note": "say or choose a vowel"}
+    return Plot("Formants", "time (% of the vowel)", "frequency (Hz)", lines, **options)
 
 
-def _plain_panel(example: Example) -> Panel:
+def _plain_plot(example: Example) -> Plot:
     x = example.x.detach().double().cpu().numpy()
-    line = Line(label="x", x=np.arange(len(x)), y=x, color="green", markers=True)
-    title = f"In: {example.source}"
-    return Panel(title=title, x_label="feature", y_label="value", lines=[line], y_range=(0, 1.02))
+    line = Series("x", np.arange(len(x)), x, style=LineStyle("green", ()), markers=True)
+    return Plot(f"In: {example.source}", "feature", "value", [line], y_limits=(0, 1.02))
