@@ -8,7 +8,7 @@ import csv
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise, product
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, final
 
@@ -24,7 +24,7 @@ from pnnlab.systems import SHG, Circuit, Plate
 from pnnlab.systems.circuit import CircuitImperfections
 from pnnlab.systems.plate import PlateImperfections
 from pnnlab.systems.shg import SHGImperfections
-from pnnlab.tasks import Task, digits, vowels
+from pnnlab.tasks import Task, digits, mnist, vowels
 from pnnlab.training import FitSettings, Training, accuracy
 from pnnlab.training.advice import local_errors
 from pnnlab.twins import (
@@ -40,12 +40,10 @@ from pnnlab.twins import (
 from pnnlab.twins.physics import Equations
 
 REPLAYS = 4
-WIDTH = 64
 INPUTS = 500
 """At which the errors of the twins are measured."""
 
 METHODS: Mapping[str, GradientRule] = {"PAT": physics_aware, "noise-aware": noise_aware}
-SystemName = Literal["circuit", "plate", "SHG"]
 Device: TypeAlias = Circuit | Plate | SHG
 AnyTwin: TypeAlias = PhysicsTwin | NeuralTwin
 
@@ -58,19 +56,21 @@ class Case:
     Parameters
     ----------
     system : {"circuit", "plate", "SHG"}
-        The first two read digits, the last one vowels.
     unit : int
         Fabricated copy; also the seed.
     noise : float
         Times the noise of the device as it is.
     twin : str
         ``"nominal"``, or ``"physics"`` or ``"neural"`` and a number of shots: ``"neural 750"``.
+    task : {"digits", "mnist", "vowels"}
+        Vowels are for SHG, and SHG for them.
     """
 
-    system: SystemName
-    unit: int
-    noise: float
-    twin: str
+    system: Literal["circuit", "plate", "SHG"]
+    unit: int = 0
+    noise: float = 1.0
+    twin: str = "physics 250"
+    task: Literal["digits", "mnist", "vowels"] = "digits"
 
     def __post_init__(self) -> None:
         kind, _, shots = self.twin.partition(" ")
@@ -78,27 +78,29 @@ class Case:
             raise RangeError(
                 f"twin of a case is {self.twin!r}; give 'nominal', or such as 'neural 750'."
             )
+        if (self.system == "SHG") != (self.task == "vowels"):
+            raise RangeError(f"{self.system} with {self.task}: SHG reads vowels, and alone does.")
+
+    @property
+    def width(self) -> int:
+        """Inputs of the device."""
+        return {"digits": 64, "mnist": 196, "vowels": 50}[self.task]
 
 
-def device(case: Case) -> Circuit | Plate | SHG:
+def device(case: Case) -> Device:
     """Make the device of a case, with its noise."""
-    shape = {"input_dim": WIDTH, "replays": REPLAYS, "output_dim": WIDTH, "seed": case.unit}
+    shape = {"input_dim": case.width, "output_dim": case.width, "seed": case.unit}
     if case.system == "circuit":
         circuit = CircuitImperfections()
         circuit = replace(circuit, noise=case.noise * circuit.noise)
-        return Circuit(case.unit, imperfections=circuit, **shape)
+        return Circuit(case.unit, imperfections=circuit, replays=REPLAYS, **shape)
     if case.system == "plate":
         plate = PlateImperfections()
-        return Plate(
-            case.unit, imperfections=replace(plate, noise=case.noise * plate.noise), **shape
-        )
+        plate = replace(plate, noise=case.noise * plate.noise)
+        return Plate(case.unit, imperfections=plate, replays=REPLAYS, **shape)
     light = SHGImperfections()
     light = replace(light, noise=case.noise * light.noise, jitter=case.noise * light.jitter)
-    return SHG(case.unit, imperfections=light, seed=case.unit)
-
-
-Device: TypeAlias = Circuit | Plate | SHG
-AnyTwin: TypeAlias = PhysicsTwin | NeuralTwin
+    return SHG(case.unit, imperfections=light, **shape)
 
 
 @final
@@ -134,7 +136,7 @@ class Bench:
         with warnings.catch_warnings():  # a bad twin is what some cases are about
             warnings.filterwarnings("ignore", "the twin is not good", RuntimeWarning)
             if self._kind == "neural":
-                temporal = Temporal(replays=REPLAYS, memory=WIDTH)
+                temporal = Temporal(replays=REPLAYS, memory=self.case.width)
                 design = Mlp() if isinstance(system, SHG) else temporal
                 twin: AnyTwin = fit_twin(system, self._shots, architecture=design, **options)
             else:
@@ -155,7 +157,7 @@ class Bench:
         """Chain a fresh copy of the device into a classifier of digits or of vowels."""
         system, seed = device(self.case), self.case.unit
         if not isinstance(system, SHG):
-            shapes = [(REPLAYS, WIDTH)] * (depth - 1) + [(10, 10)]
+            shapes = [(REPLAYS, self.case.width)] * (depth - 1) + [(10, 10)]
             layers = [system.reprogrammed(replays=n, output_dim=width) for n, width in shapes]
             return deep_pnn(layers, [self.twin(layer) for layer in layers], rule, seed=seed)
         chain: list[nn.Module] = []
@@ -170,21 +172,16 @@ class Bench:
 
     @property
     def task(self) -> Task:
-        """Digits, or vowels that no other unit has."""
-        return vowels(self.case.unit) if self.case.system == "SHG" else digits()
+        """The task of the case; a unit that reads vowels has some that no other has."""
+        tasks = {"digits": digits, "mnist": lambda: mnist(14)}
+        return vowels(self.case.unit) if self.case.task == "vowels" else tasks[self.case.task]()
 
     @property
     def settings(self) -> FitSettings:
         """Rates chosen on the validation split, of 3, with unit 9: the same for both methods."""
         rate = 0.01 if self.case.system == "plate" else 0.03
-        size, epochs = (30, 100) if self.case.system == "SHG" else (32, 15)
-        return FitSettings(
-            epochs=epochs,
-            batch_size=size,
-            learning_rate=rate,
-            evaluations=1,
-            seed=self.case.unit,
-        )
+        epochs, size = {"digits": (15, 32), "mnist": (12, 64), "vowels": (100, 30)}[self.case.task]
+        return FitSettings(epochs=epochs, batch_size=size, learning_rate=rate, seed=self.case.unit)
 
 
 def measure(case: Case, depths: Sequence[int]) -> Iterator[dict[str, object]]:
@@ -203,7 +200,7 @@ def measure(case: Case, depths: Sequence[int]) -> Iterator[dict[str, object]]:
         for method, rule in METHODS.items():
             network = bench.network(depth, rule)
             calibrate(network, inputs)
-            training = Training(network, task, bench.settings)
+            training = Training(network, task, replace(bench.settings, evaluations=1))
             for _ in training.records():
                 pass
             with on_device(network):
@@ -226,19 +223,6 @@ def measure(case: Case, depths: Sequence[int]) -> Iterator[dict[str, object]]:
                 "twin_passes": bench.passes,
                 "passes": training.device_passes,
             }
-
-
-def grid(
-    systems: Iterable[SystemName],
-    units: Iterable[int],
-    noises: Iterable[float],
-    twins: Iterable[str],
-) -> list[Case]:
-    """Give all cases of a grid, unit by unit, so that a part of it is a grid too."""
-    return [
-        Case(system, unit, noise, twin)
-        for unit, system, noise, twin in product(units, systems, noises, twins)
-    ]
 
 
 def sweep(
