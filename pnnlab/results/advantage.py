@@ -92,7 +92,7 @@ class Case:
 
 def device(case: Case) -> Device:
     """Make the device of a case, with its noise."""
-    shape = {"input_dim": case.width, "output_dim": case.width, "seed": case.unit}
+    shape: dict[str, Any] = {"input_dim": case.width, "output_dim": case.width, "seed": case.unit}
     if case.system == "circuit":
         circuit = CircuitImperfections()
         circuit = replace(circuit, noise=case.noise * circuit.noise)
