@@ -15,10 +15,11 @@ import traitlets
 from torch import nn
 from toy import Toy, ToyTwin
 
+from pnnlab.background import Session
 from pnnlab.gradients import physics_aware
 from pnnlab.layers import PhysicalLayer, Rescale
-from pnnlab.training import FitSettings, Floats, Session, Training
-from pnnlab.views import Line, Panel, PlotGrid, TrainingDashboard
+from pnnlab.training import FitSettings, Floats, Training
+from pnnlab.views import Plot, PlotGrid, Series, TrainingDashboard
 
 POINTS = 1000
 UPDATES = 2000
@@ -60,9 +61,9 @@ def update_cost() -> dict[str, float]:
     x = np.arange(float(POINTS))
     values = np.random.default_rng(0).random((UPDATES, 2, POINTS))
 
-    def panel(device: Floats, twin: Floats) -> Panel:
-        lines = [Line(label="device", x=x, y=device), Line(label="twin", x=x, y=twin)]
-        return Panel(title="Response", y_label="y (V)", lines=lines)
+    def panel(device: Floats, twin: Floats) -> Plot:
+        lines = [Series("device", x, device), Series("twin", x, twin)]
+        return Plot("Response", "step", "y (V)", lines)
 
     def send(device: Floats, twin: Floats) -> None:
         bare.points = np.concatenate((x, device, x, twin)).astype("<f4").tobytes()

@@ -124,7 +124,7 @@ import anywidget, traitlets
 import numpy as np
 from IPython.display import display
 from pnnlab.background import Session
-from pnnlab.views import Line, Panel, PlotGrid, TrainingDashboard
+from pnnlab.views import Plot, PlotGrid, Series, TrainingDashboard
 from records import EVALUATED, Scripted, record
 
 class Least(anywidget.AnyWidget):
@@ -138,8 +138,8 @@ class Least(anywidget.AnyWidget):
 def panel(n):
     y = np.random.default_rng(n).random((2, 1000))
     x = np.arange(1000.0)
-    lines = [Line(label=str(n), x=x, y=y[0]), Line(label='twin', x=x, y=y[1])]
-    return Panel(title='Response', y_label='y (V)', lines=lines)
+    lines = [Series(str(n), x, y[0]), Series('twin', x, y[1])]
+    return Plot('Response', 'step', 'y (V)', lines)
 
 def session():
     records = [record(s, 400, **(EVALUATED if s % 20 == 0 else {{}})) for s in range(1, 401)]
@@ -189,7 +189,7 @@ WATCH = """
     note('leasts', leasts.length);
     note('boards', [...document.querySelectorAll('.pnn-dashboard')].filter(drawn).length);
     note('least', Number(leasts.at(-1)?.textContent));
-    const label = document.querySelector('.live svg[role=img]')?.getAttribute('aria-label');
+    const label = document.querySelector('.live .pnn-plot > svg')?.getAttribute('aria-label');
     note('plot', Number(label?.match(/Response, (\\d+) /)?.[1]));
   }).observe(document.body,
     { subtree: true, childList: true, characterData: true, attributes: true });

@@ -34,7 +34,7 @@ VIEWS = {
 def touch(page: Page) -> None:
     """Leave something to see in every view."""
     page.get_by_role("button", name="What changes").click()
-    expect(page.locator(".pnn-heat").first).to_be_visible()
+    expect(page.locator(".pnn-heatmap").first).to_be_visible()
     page.get_by_role("tab", name="Training").click()
     page.get_by_role("button", name="Start").click()
     expect(page.locator(".pnn-state")).to_contain_text("Finished")

@@ -195,7 +195,7 @@ def look_closer(lab: Lab) -> None:
     for factor, said in (("0.5", "now 0.5 times"), ("3", "now 1.5 times")):
         page.get_by_label("Factor").fill(factor)
         page.get_by_role("button", name="Multiply").click()
-        expect(page.locator(".pnn-said", has_text=said)).to_be_visible()
+        expect(page.locator(".pnn-message", has_text=said)).to_be_visible()
     rate.click()
 
 

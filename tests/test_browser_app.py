@@ -17,7 +17,7 @@ TABS = {
     "Device": ".pnn-panel",
     "Training": ".pnn-dashboard",
     "Live inference": ".pnn-inference",
-    "Past runs": ".pnn-dashboard table, .pnn-dashboard .pnn-said",
+    "Past runs": ".pnn-dashboard table, .pnn-dashboard .pnn-message",
 }
 CONTROLS = "button|textbox|spinbutton|slider|combobox|listbox|checkbox|radio|tab|img|link"
 STEP = ".pnn-dashboard .pnn-tiles div"

@@ -102,8 +102,8 @@ def test_a_digit_is_drawn_with_the_mouse_and_with_keys(lab: Lab, tmp_path: Path)
     for number in (0, 1):
         label = re.compile(rf"^Layer {number + 1} · toy.*, device .*, twin ")
         expect(plots.nth(number)).to_have_attribute("aria-label", label)
-    expect(view.locator(".pnn-odds li")).to_have_count(10)
-    expect(view.locator(".pnn-odds .pnn-first")).to_contain_text("7")
+    expect(view.locator(".pnn-classes li")).to_have_count(10)
+    expect(view.locator(".pnn-classes .pnn-first")).to_contain_text("7")
     page.screenshot(path=tmp_path / "drawn.png")
     for name, what in (("Drives", "drive"), ("Read-outs", "device"), ("Drives", "drive")):
         view.get_by_role("button", name=name).click()

@@ -90,7 +90,7 @@ def steps(tile: Locator) -> tuple[int, int]:
 def touch(lab: Lab, *, asked: bool = False) -> None:
     """Change the input by keys: the device answers anew, a bench once it is asked."""
     panel = lab.page.locator(".pnn-panel")
-    answer = panel.locator(".pnn-response > svg path.device")
+    answer = panel.locator(".pnn-plot > svg path:not(.band)").first
     before = answer.get_attribute("d")
     curve = panel.locator(".pnn-curve > svg").first
     expect(curve).to_have_attribute("aria-valuenow", re.compile(r"\d"))

@@ -65,11 +65,21 @@ def test_a_drive_is_drawn_refused_typed_swept_and_taken_along(
     curve, other = (page.locator(".pnn-curve > svg").nth(place) for place in (0, 1))
     for drawn_first in (curve, other):
         expect(drawn_first).to_have_attribute("aria-valuenow", re.compile(r"\d"))
-    answer = page.locator(".pnn-response > svg path.device")
+    response = page.locator(".pnn-panel .pnn-plot").first
+    answer = response.locator("> svg path:not(.band)").first
     refusal = page.locator(".pnn-curve").first.get_by_role("alert")
     before = answer.get_attribute("d") or ""
     assert before.count("L") == 31
-    expect(page.locator(".pnn-response > svg path.twin")).to_be_visible()
+    expect(response.locator("> svg path:not(.band)")).to_have_count(2)  # device and twin
+    response.locator("> svg").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    read = re.compile(
+        r"Response: .*, output 1, device ± 2 SD of 8 shots  [\d.]+ ± [\d.]+, twin  0."
+    )
+    expect(response.locator("> svg")).to_have_attribute("aria-valuetext", read)
+    page.keyboard.press("Escape")
+    expect(response.locator("> svg")).not_to_have_attribute("aria-valuetext", read)
     page.screenshot(path=tmp_path / "light.png")
 
     # Draw with the mouse: the device answers before the hand is lifted.
@@ -124,9 +134,9 @@ def test_a_drive_is_drawn_refused_typed_swept_and_taken_along(
         expect(unit).to_have_value(stays)
 
     page.get_by_role("button", name="What changes with theta[32]?").click()
-    expect(page.locator(".pnn-heat image")).to_be_visible()
-    expect(page.locator(".pnn-heat b")).to_have_text("Change while theta[32] goes from 0 to 1")
-    expect(page.locator(".pnn-heat > svg")).to_have_attribute(
+    expect(page.locator(".pnn-heatmap image")).to_be_visible()
+    expect(page.locator(".pnn-heatmap b")).to_have_text("Change while theta[32] goes from 0 to 1")
+    expect(page.locator(".pnn-heatmap > svg")).to_have_attribute(
         "aria-valuetext", re.compile(r"output \d+ changes most")
     )
 
@@ -147,7 +157,7 @@ def test_a_drive_is_drawn_refused_typed_swept_and_taken_along(
 
     dark = {"theme": "JupyterLab Dark"}
     page.evaluate("theme => jupyterapp.commands.execute('apputils:change-theme', theme)", dark)
-    expect(page.locator(".pnn-touch[data-dark]")).to_have_count(6)
+    expect(page.locator(".pnn-control[data-dark]")).to_have_count(5)
     page.locator(".pnn-panel").screenshot(path=tmp_path / "dark.png")
     assert lab.errors == []
     assert lab.outside == []

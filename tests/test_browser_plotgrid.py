@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 from browser import in_a_browser, lab_page
 
-from pnnlab.views import Line, Panel
+from pnnlab.views import Plot, Series
 from pnnlab.views.parts import script
 
 pytestmark = in_a_browser
 
 
-def panel(*lines: Line, log: bool = False) -> Panel:
-    return Panel(title="T", y_label="y", lines=lines, log=log)
+def panel(*lines: Series, log: bool = False) -> Plot:
+    return Plot("T", "step", "y", lines, log=log)
 
 
-def line(*y: float, faint: bool = False) -> Line:
-    return Line(label="a", x=np.arange(len(y)) - 1.5, y=y, faint=faint)
+def line(*y: float, faint: bool = False) -> Series:
+    return Series("a", np.arange(len(y)) - 1.5, y, faint=faint)
 
 
 PANELS = {
@@ -51,4 +51,4 @@ def test_the_page_and_the_still_picture_show_the_same_ranges() -> None:
     with lab_page("about:blank") as lab:
         found = lab.page.evaluate(act, given)
     for (name, one), ranges in zip(PANELS.items(), found, strict=True):
-        assert ranges == [pytest.approx(r, rel=1e-6) for r in one.ranges()], name
+        assert ranges == [pytest.approx(r, rel=1e-6) for r in one.limits()], name

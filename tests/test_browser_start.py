@@ -21,8 +21,7 @@ from toy import Toy, ToyTwin
 from pnnlab.characterize import ManualControl
 from pnnlab.demos import LiveInference
 from pnnlab.views import ConfusionView, DevicePanel, TrainingDashboard
-from pnnlab.views.controls import Folds
-from pnnlab.views.table import Table, table_row
+from pnnlab.views.controls import Folds, Table, table_row
 
 pytestmark = in_a_browser
 
@@ -36,12 +35,12 @@ SHOWN = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parent.parent)!r})
 import ipywidgets
-from pnnlab.views import Line, Panel, PlotGrid
+from pnnlab.views import Plot, PlotGrid, Series
 from pnnlab.demos.inputs import ExampleList
 
 def show(grid, n):
-    lines = [Line(label="a", x=range(n), y=range(n))]
-    grid.show([Panel(title="T", y_label="y", lines=lines)])
+    lines = [Series("a", range(n), range(n))]
+    grid.show([Plot("T", "step", "y", lines)])
 
 told, asked = PlotGrid(), PlotGrid()
 choice = ExampleList("Which", on_choose=lambda _: show(asked, 5), on_more=print)
@@ -124,7 +123,7 @@ def widgets() -> Iterator[list[anywidget.AnyWidget]]:
     board = TrainingDashboard(ended(record(1), record(2)))
     folds = Folds(label="Look", names=["one", "other"])
     folds.unfolded = "other"
-    table = Table("Runs", {"name": False, "number": True}, choosing="Show", chosen=["a"])
+    table = Table("Runs", ["name"], ["number"], choosing="Show", chosen=["a"])
     table.rows = [table_row(key, [(key, key), (str(n), n)]) for n, key in enumerate("ab")]
     yield [
         one

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from pnnlab.characterize.manual_control import Response
 from pnnlab.errors import RangeError
-from pnnlab.views.device_widgets import CODES, Curve, HeatMap, ResponsePlot, steady
+from pnnlab.views.device_widgets import CODES, Curve, HeatMap, steady
+from pnnlab.views.panel import live_plots
+from pnnlab.views.plotgrid import PlotGrid
 
 
 class Owner:
@@ -137,22 +139,25 @@ def response(mean: list[float], *, twin: bool) -> Response:
 
 @pytest.mark.parametrize("twin", [False, True])
 def test_a_response_is_sent_as_one_buffer_inside_its_axes(twin: bool) -> None:
-    plot = ResponsePlot()
-    plot.wait("not yet")
-    assert plot.spec["note"] == "not yet"
-    assert plot.spec["shots"] == 0
-    plot.show(response([0.2, 0.4, 0.6], twin=twin))
-    rows = np.frombuffer(plot.points, "<f4").reshape(-1, 3)
-    assert len(rows) == 2 + twin
-    np.testing.assert_allclose(rows[0], [0.2, 0.4, 0.6], rtol=1e-6)
-    low, high = plot.spec["y_range"]
+    grid, plots = PlotGrid(), live_plots(response([0.2, 0.4, 0.6], twin=twin))
+    grid.show(plots)
+    rows = np.frombuffer(grid.points, "<f4").reshape(-1, 3)
+    assert len(rows) == 3 + 7 * twin
+    np.testing.assert_allclose(rows[1], [0.2, 0.4, 0.6], rtol=1e-6)
+    np.testing.assert_allclose(rows[2], [0.1] * 3, rtol=1e-6)
+    low, high = grid.panels[0]["y_range"]
     assert low <= 0.1
     assert high >= 0.7, "the band is inside"
-    assert ("twin off by 10 %" in plot.spec["summary"]) == twin
-    assert "noise 5 % of full scale" in plot.spec["summary"]
+    assert ("twin off by 10 %" in plots[0].title) == twin
+    assert "noise 5 % of full scale" in plots[0].title
+    assert len(plots) == 1 + twin
     if twin:
-        assert plot.spec["difference_range"][1] >= 0.1
-        assert plot.spec["difference_range"][0] == -plot.spec["difference_range"][1]
+        np.testing.assert_allclose(rows[9], [0.1] * 3, rtol=1e-6)
+        low, high = grid.panels[1]["y_range"]
+        assert high >= 0.1
+        assert low == -high
+    again = live_plots(response([0.25, 0.4, 0.6], twin=twin), plots)
+    assert [plot.y_limits for plot in again] == [plot.y_limits for plot in plots]
 
 
 def test_axes_stay_until_they_no_longer_fit() -> None:

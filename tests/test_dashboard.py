@@ -26,7 +26,7 @@ from pnnlab.views.sections import (
     LimitsSection,
     RateSection,
     joules,
-    limit_panels,
+    limit_plots,
     powered,
     seconds,
 )
@@ -225,11 +225,11 @@ def test_limits_follow_the_evaluations(dashboard: TrainingDashboard) -> None:
     assert isinstance(section, LimitsSection)
     assert [panel["lines"][1]["n"] for panel in section._grid.panels] == [3, 3]
     fields = EVALUATED | {"theta_at_limits": (0.25, 0.0), "stuck": (0.5, 0.125)}
-    theta, stuck = limit_panels([record(5, **EVALUATED), record(10, **fields)])
+    theta, stuck = limit_plots([record(5, **EVALUATED), record(10, **fields)])
     assert [line.y.tolist() for line in theta.lines] == [[25], [0]]
     assert [line.y.tolist() for line in stuck.lines] == [[50], [12.5]]
     assert theta.unit == "%"
-    assert limit_panels([record(5, **EVALUATED)])[0].note == "shown at the first evaluation"
+    assert limit_plots([record(5, **EVALUATED)])[0].note == "shown at the first evaluation"
 
 
 def test_the_learning_rate_is_changed_and_a_wrong_factor_refused(training: Training) -> None:
@@ -258,24 +258,24 @@ def test_the_learning_rate_is_changed_and_a_wrong_factor_refused(training: Train
 def test_costs_stand_beside_what_they_assume(dashboard: TrainingDashboard) -> None:
     section = unfold(dashboard, "Time and energy")
     assert isinstance(section, CostSection)
-    shown = section._table.value
-    assert "not known" in shown
-    assert "How long a shot of toy takes is not known" in shown
-    assert "pJ each" in shown
+    assert all(row["cells"][2] == ["not known", None] for row in section.table.rows)
+    assert "How long a shot of toy takes is not known" in section.assumptions.value
+    assert "pJ each" in section.assumptions.value
     share(section.power, value=20.0)
-    assert "A power is no energy without the time of a shot" in section._table.value
+    assert "A power is no energy without the time of a shot" in section.assumptions.value
 
 
 def test_the_power_of_the_bench_gives_the_energy(session: Session) -> None:
     cost = Cost(seconds_per_pass=0.5, joules_per_pass=None, assumptions="A <guess>.", source="me")
     section = unfold(TrainingDashboard(session, costs=[cost, cost]), "Time and energy")
     assert isinstance(section, CostSection)
-    assert "not known" in section._table.value
-    assert "A &lt;guess&gt;." in section._table.value
+    assert section.table.rows[0]["cells"][3] == ["not known", None]
+    assert "A &lt;guess&gt;." in section.assumptions.value
     share(section.power, value=20.0)
-    assert "not known" not in section._table.value
-    assert "<td>2</td><td>1.0 s</td><td>20.0 J</td>" in section._table.value
-    assert "20 W, entered here" in section._table.value
+    shown = [[text for text, _ in row["cells"]] for row in section.table.rows]
+    assert all("not known" not in row for row in shown)
+    assert shown[0][:4] == ["One answer", "2", "1.0 s", "20.0 J"]
+    assert "20 W, entered here" in section.assumptions.value
     assert powered(cost, 0.0) == cost
 
 

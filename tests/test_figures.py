@@ -216,6 +216,18 @@ def test_both_forms_show_the_same_lines(toy: Measured) -> None:
             assert sorted(named) == sorted(legend(picture))
 
 
+def test_a_faint_line_is_pale_and_in_no_legend() -> None:
+    lines = [Series("each", [1, 2], [3.0, 4.0], faint=True), Series("mean", [1, 2], [3.5, 3.5])]
+    chart = Chart("", [Plot("", "step", "y", lines)])
+    drawn = chart.static().figure
+    assert [line.get_alpha() for line in drawn.axes[0].lines] == [0.45, None]
+    assert [text.get_text() for text in drawn.legends[0].get_texts()] == ["mean"]
+    assert [(trace.opacity, trace.showlegend) for trace in chart.explore().data] == [
+        (0.45, False),
+        (None, True),
+    ]
+
+
 def test_a_shot_is_chosen(toy: Measured) -> None:
     chart = figures.repeatability(toy.repeated, shot=np.int64(2))
     left, _ = drawn(chart).axes

@@ -21,7 +21,7 @@ from pnnlab.instruments.programme import CircuitProgramme
 from pnnlab.physical_system import PhysicalSystem
 from pnnlab.systems import SHG, Circuit, Oscillators, Plate
 from pnnlab.training import Record
-from pnnlab.views.panel import POINTS, REPEATS, DevicePanel
+from pnnlab.views.panel import OLD, POINTS, REPEATS, DevicePanel
 from pnnlab.views.parts import LatestRequests
 from pnnlab.virtual_bench import VirtualBench
 
@@ -53,13 +53,19 @@ def settle(panel: DevicePanel) -> None:
 
 def shown(panel: DevicePanel) -> list[float]:
     """The mean that is drawn."""
-    n = panel.response.spec["n"]
-    return np.frombuffer(panel.response.points, "<f4")[:n].tolist()
+    n = panel.response.panels[0]["lines"][0]["n"]
+    return np.frombuffer(panel.response.points, "<f4")[n : 2 * n].tolist()
+
+
+def old(panel: DevicePanel) -> bool:
+    """Whether the response is marked as that of another drive."""
+    return OLD in panel.response._dom_classes
 
 
 def test_a_simulated_device_is_looked_at_from_the_start_and_while_one_draws() -> None:
     panel = DevicePanel(ManualControl(Toy(noise=0, drift=0), ToyTwin()))
-    assert panel.response.spec["shots"] == panel.control.passes == 8
+    assert "8 shots" in panel.response.panels[0]["lines"][0]["label"]
+    assert panel.control.passes == 8
     first = shown(panel)
     draw(panel, "theta", 0, [1.0, 0.9], done=False)
     settle(panel)
@@ -70,31 +76,31 @@ def test_a_simulated_device_is_looked_at_from_the_start_and_while_one_draws() ->
         1.0,
         np.float32(0.9),
     ]
-    assert "answers while you draw" in panel._status.value
+    assert "measured while you draw" in panel._status.value
     assert "16 device passes" in panel._status.value
-    assert not panel.response.old
+    assert not old(panel)
 
 
 def test_a_real_device_is_driven_when_the_hand_is_lifted_and_not_before() -> None:
     device = Real()
     panel = DevicePanel(ManualControl(device))
     assert device.passes == 0
-    assert "not driven before you ask" in panel.response.spec["note"]
+    assert "not driven before you ask" in panel.response.panels[0]["note"]
     draw(panel, "x", 0, [0.1], done=False)
     settle(panel)
     assert device.passes == 0
-    assert panel.response.old
+    assert old(panel)
     assert panel.measure.description == "Measure: 8 shots"
     draw(panel, "x", 1, [], done=True)
     settle(panel)
     assert device.passes == 8
-    assert not panel.response.old
+    assert not old(panel)
     draw(panel, "x", 1, [0.3], done=False)
-    assert panel.response.old, "what is shown was measured before"
+    assert old(panel), "what is shown was measured before"
     click(panel.measure)
     settle(panel)
     assert device.passes == 16
-    assert not panel.response.old
+    assert not old(panel)
 
 
 def test_what_is_outside_the_limits_is_refused_beside_the_curve_and_not_driven() -> None:
@@ -252,7 +258,7 @@ def test_one_panel_for_every_kind_of_system() -> None:
         (SHG(0), 1),
     ):
         panel = DevicePanel(ManualControl(system))
-        assert panel.response.spec["n"] == system.output_dim
+        assert panel.response.panels[0]["lines"][0]["n"] == system.output_dim
         assert len(panel.curves["theta"].spec["parts"]) == parts
         ends = [(group.start, group.stop) for group in system.theta_groups()]
         assert [start for start, _ in ends[1:]] == [stop for _, stop in ends[:-1]]
@@ -311,11 +317,11 @@ def test_the_last_wish_is_carried_out_and_those_between_are_not() -> None:
         done.append("first")
 
     requests = LatestRequests()
-    requests.ask("look", first)
+    requests.submit("look", first)
     begun.wait()
-    requests.ask("look", wish("second"))
-    requests.ask("sweep", wish("sweep"))
-    requests.ask("look", wish("third"))
+    requests.submit("look", wish("second"))
+    requests.submit("sweep", wish("sweep"))
+    requests.submit("look", wish("third"))
     go_on.set()
     wait_until(lambda: not requests.busy)
     assert done == ["first", "third", "sweep"]

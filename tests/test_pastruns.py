@@ -14,10 +14,10 @@ from test_sealed import finished, seen
 from pnnlab.background import Session
 from pnnlab.errors import RunError
 from pnnlab.runs import Run, RunInfo, read_journal
-from pnnlab.views import comparison
-from pnnlab.views.comparison import Comparison, Recorded, RecordedRun, comparison_panels, recorded
-from pnnlab.views.pastruns import PastRuns
+from pnnlab.views import training_plots
+from pnnlab.views.pastruns import Comparison, PastRuns, comparison_plots, recorded
 from pnnlab.views.style import LINE_COLORS, Picture, line_style
+from pnnlab.views.training_plots import Recorded, RecordedRun
 
 
 @pytest.fixture(scope="module")
@@ -40,13 +40,13 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_folder_is_watched_like_a_session(root: Path) -> None:
     kept = RecordedRun(root / "whole")
-    assert kept.finished
+    assert kept.status == "finished"
     assert kept.latest is not None
     assert kept.latest.step == 6
     assert [r.step for r in kept.evaluations] == [2, 4, 6]
     assert len(kept.curves().step) == 6
     assert not kept.read()
-    assert not RecordedRun(root / "deep" / "half").finished
+    assert RecordedRun(root / "deep" / "half").status == "unfinished"
     with pytest.raises(RunError, match="no run in"):
         RecordedRun(root / "nowhere")
 
@@ -56,9 +56,9 @@ def test_what_is_written_since_is_read_and_what_is_taken_anew_replaces(
 ) -> None:
     journal = [record(s) for s in range(1, 6)]
     monkeypatch.setattr(
-        comparison, "read_journal", lambda _, after=0: [r for r in journal if r.step > after]
+        training_plots, "read_journal", lambda _, after=0: [r for r in journal if r.step > after]
     )
-    monkeypatch.setattr(comparison, "read_run", lambda folder: RunInfo(folder=folder))
+    monkeypatch.setattr(training_plots, "read_run", lambda folder: RunInfo(folder=folder))
     kept = RecordedRun(root)
     assert len(kept.curves().step) == 5
     journal.append(record(6))
@@ -81,23 +81,23 @@ def test_trainings_are_drawn_over_steps_passes_or_time() -> None:
         "digital": Recorded([record(30, **EVALUATED, clamped=(), device_passes=0)]),
     }
     line_styles = {"one": line_style(0), "digital": line_style(1)}
-    accuracy, loss = comparison_panels(runs, "steps", line_styles)
+    accuracy, loss = comparison_plots(runs, "steps", line_styles)
     assert [line.label for line in accuracy.lines] == ["one", "digital"]
-    assert accuracy.lines[0].dash != accuracy.lines[1].dash, "not by colour alone"
+    assert accuracy.lines[0].style.dash != accuracy.lines[1].style.dash, "not by colour alone"
     assert accuracy.lines[0].x.tolist() == [10, 20]
     assert accuracy.lines[0].y.tolist() == pytest.approx([91.2, 91.2])
     assert loss.lines[0].y.tolist() == [0.31, 0.31]
-    assert loss.x_range == (0, 30)
-    passes, _ = comparison_panels(runs, "passes", line_styles)
+    assert loss.x_limits == (0, 30)
+    passes, _ = comparison_plots(runs, "passes", line_styles)
     assert [line.label for line in passes.lines] == ["one"]
     assert passes.lines[0].x.tolist() == [12_010, 12_020]
-    time, _ = comparison_panels(runs, "time", line_styles)
+    time, _ = comparison_plots(runs, "time", line_styles)
     assert time.x_label == "training time (s)"
     assert time.lines[0].x.tolist() == [5, 10]
     hours = {"long": Recorded([record(100, seconds=7.2e4, **EVALUATED)])}
-    time, _ = comparison_panels(hours, "time", {"long": line_style(0)})
+    time, _ = comparison_plots(hours, "time", {"long": line_style(0)})
     assert (time.x_label, time.lines[0].x.tolist()) == ("training time (h)", [20])
-    assert comparison_panels({}, "steps", {})[0].note == "no training is chosen"
+    assert comparison_plots({}, "steps", {})[0].note == "no training is chosen"
 
 
 def test_thirty_lines_all_differ() -> None:
@@ -232,7 +232,7 @@ def past_runs_show_it(folder: Path) -> None:
     assert len(view.figure().figure.axes) == 4
     view.refresh()
     assert view._run is not None
-    assert view._run.finished
+    assert view._run.status == "finished"
 
 
 def test_past_runs_show_a_finished_run(place: Path) -> None:

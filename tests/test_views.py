@@ -23,13 +23,13 @@ from records import EVALUATED, Scripted, record, wait_until
 from pnnlab.background import Session
 from pnnlab.errors import RangeError, ShapeError
 from pnnlab.training import Record
-from pnnlab.views import Line, Panel, Picture, PlotGrid, TrainingDashboard, use_style
+from pnnlab.views import Picture, Plot, PlotGrid, Series, TrainingDashboard, use_style
 from pnnlab.views import dashboard as dashboard_module
 from pnnlab.views.dashboard import error_html, tiles_html
-from pnnlab.views.parts import count, duration
-from pnnlab.views.plotgrid import number
-from pnnlab.views.style import DARK_PALETTE, PALETTE
-from pnnlab.views.training_panels import training_panels
+from pnnlab.views.figures.matplotlib_renderer import draw_live
+from pnnlab.views.parts import count, duration, number
+from pnnlab.views.style import DARK_PALETTE, PALETTE, LineStyle
+from pnnlab.views.training_plots import training_plots
 
 TESTS = Path(__file__).parent
 
@@ -83,9 +83,9 @@ def dashboard(session: Session) -> Iterator[TrainingDashboard]:
 
 def test_a_grid_gets_the_points_of_all_its_panels_as_one_buffer() -> None:
     plots = PlotGrid()
-    lines = [Line(label="a", x=[1, 2], y=[3, 4]), Line(label="b", x=[5], y=[np.nan], color="green")]
-    one = Panel(title="T", y_label="volt (V)", unit="V", lines=lines)
-    plots.show([one, Panel(title="U", y_label="y", lines=[Line(label="c", x=[6], y=[7])])])
+    lines = [Series("a", [1, 2], [3, 4]), Series("b", [5], [np.nan], style=LineStyle("green", ()))]
+    one = Plot("T", "step", "volt (V)", lines, unit="V")
+    plots.show([one, Plot("U", "step", "y", [Series("c", [6], [7])])])
     assert [[line["n"] for line in panel["lines"]] for panel in plots.panels] == [[2, 1], [1]]
     values = struct.unpack("<8f", plots.points)
     assert values[:5] + values[6:] == (1, 2, 3, 4, 5, 6, 7)
@@ -99,7 +99,7 @@ def test_what_has_not_changed_is_not_sent_and_what_has_is_one_message(
 ) -> None:
     plots, sent, observed = PlotGrid(), [], []
     monkeypatch.setattr(plots.comm, "send", lambda update, buffers: sent.append((update, buffers)))
-    panel = Panel(title="T", y_label="y", lines=[Line(label="a", x=[1, 2], y=[3, 4])])
+    panel = Plot("T", "step", "y", [Series("a", [1, 2], [3, 4])])
     plots.observe(lambda change: observed.append(change["name"]))
     plots.show([panel, panel])
     assert observed == ["panels", "points"]
@@ -110,10 +110,10 @@ def test_what_has_not_changed_is_not_sent_and_what_has_is_one_message(
     assert struct.unpack("<8f", *buffers) == (1, 2, 3, 4) * 2
     plots.show([panel, panel])
     assert len(sent) == 1
-    changed = Line(label="a", x=[1, 2], y=[3, 5])
-    plots.show([panel, replace(panel, lines=[changed])])
+    changed = Series("a", [1, 2], [3, 5])
+    plots.show([panel, replace(panel, marks=[changed])])
     assert (sent[-1][0]["state"], len(sent[-1][1])) == ({}, 1)
-    plots.show([panel, replace(panel, lines=[changed], y_range=(0, 9))])
+    plots.show([panel, replace(panel, marks=[changed], y_limits=(0, 9))])
     message, buffers = sent[-1]
     assert (message["state"]["panels"][1]["y_range"], buffers) == ([0, 9], [])
     assert message["buffer_paths"] == []
@@ -121,7 +121,7 @@ def test_what_has_not_changed_is_not_sent_and_what_has_is_one_message(
 
 def test_a_page_that_comes_later_gets_what_is_shown() -> None:
     plots = PlotGrid()
-    plots.show([Panel(title="T", y_label="y", lines=[Line(label="a", x=[1, 2], y=[3, 4])])])
+    plots.show([Plot("T", "step", "y", [Series("a", [1, 2], [3, 4])])])
     state = plots.get_state()
     assert state["panels"][0]["title"] == "T"
     assert struct.unpack("<4f", state["points"]) == (1, 2, 3, 4)
@@ -130,39 +130,39 @@ def test_a_page_that_comes_later_gets_what_is_shown() -> None:
 def test_a_grid_that_was_closed_is_shown_nothing_more() -> None:
     plots = PlotGrid()
     plots.close()
-    plots.show([Panel(title="T", y_label="y")])
+    plots.show([Plot("T", "step", "y")])
     assert plots.panels[0]["title"] == "T"
 
 
 def test_ranges_begin_at_zero_unless_told_otherwise() -> None:
-    line = Line(label="a", x=[0, 10], y=[2.0, 5.0])
-    assert Panel(title="", y_label="", lines=[line]).ranges() == ((0, 10), (0, 5 * 1.06))
-    assert Panel(title="", y_label="", lines=[line], y_range=(1, 9)).ranges()[1] == (1, 9)
-    low, high = Panel(title="", y_label="", lines=[line], log=True).ranges()[1]
+    line = Series("a", [0, 10], [2.0, 5.0])
+    assert Plot("", "", "", [line]).limits() == ((0, 10), (0, 5 * 1.06))
+    assert Plot("", "", "", [line], y_limits=(1, 9)).limits()[1] == (1, 9)
+    low, high = Plot("", "", "", [line], log=True).limits()[1]
     assert 0 < low < 2 < 5 < high
-    below = Line(label="a", x=[0, 1], y=[-1.0, 1.0])
-    assert Panel(title="", y_label="", lines=[below]).ranges()[1][0] < -1
-    for nothing in ([], [Line(label="a", x=[], y=[])], [Line(label="a", x=[1], y=[np.nan])]):
-        assert Panel(title="", y_label="", lines=nothing).ranges()[1] == (0, 1)
-    flat = Panel(title="", y_label="", lines=[Line(label="a", x=[3, 3], y=[0, 0])]).ranges()
+    below = Series("a", [0, 1], [-1.0, 1.0])
+    assert Plot("", "", "", [below]).limits()[1][0] < -1
+    for nothing in ([], [Series("a", [], [])], [Series("a", [1], [np.nan])]):
+        assert Plot("", "", "", nothing).limits()[1] == (0, 1)
+    flat = Plot("", "", "", [Series("a", [3, 3], [0, 0])]).limits()
     assert all(high > low for low, high in flat)
 
 
 def test_a_line_that_cannot_be_drawn_says_what_is_wrong() -> None:
     with pytest.raises(ShapeError, match=r"'gap'.*\(2,\).*\(3,\)"):
-        Line(label="gap", x=[1, 2], y=[1, 2, 3])
+        Series("gap", [1, 2], [1, 2, 3])
     with pytest.raises(ShapeError, match="choose from blue, vermillion"):
-        Line(label="gap", x=[1], y=[1], color="red")
+        Series("gap", [1], [1], style=LineStyle("red", ()))
 
 
 @pytest.mark.parametrize("log", [False, True])
 def test_the_still_form_shows_the_same_lines(log: bool) -> None:
     axes = Figure().subplots()
     lines = [
-        Line(label="batch", x=[1, 2], y=[0.5, 0.4], color="grey", faint=True),
-        Line(label="device", x=[1, 2], y=[0.25, 0.125], dash=(6, 3)),
+        Series("batch", [1, 2], [0.5, 0.4], style=LineStyle("grey", ()), faint=True),
+        Series("device", [1, 2], [0.25, 0.125], style=LineStyle("blue", (6, 3))),
     ]
-    Panel(title="Loss", y_label="loss (nat)", unit="nat", lines=lines, log=log).draw(axes)
+    draw_live(axes, Plot("Loss", "step", "loss (nat)", lines, unit="nat", log=log))
     assert axes.get_title(loc="left") + axes.get_title() == "Loss"
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("step", "loss (nat)")
     assert axes.get_yscale() == ("log" if log else "linear")
@@ -174,7 +174,7 @@ def test_the_still_form_shows_the_same_lines(log: bool) -> None:
 
 def test_an_empty_panel_says_why() -> None:
     axes = Figure().subplots()
-    Panel(title="Gap", y_label="gap", note="no twin to compare with").draw(axes)
+    draw_live(axes, Plot("Gap", "step", "gap", note="no twin to compare with"))
     assert [text.get_text() for text in axes.texts] == ["no twin to compare with"]
 
 
@@ -252,25 +252,25 @@ def test_the_numbers_of_the_last_record_are_shown(session: Session, hand: Hand) 
 
 def test_panels_follow_the_records() -> None:
     session = ended(*(record(s) for s in range(1, 50)), record(50, **EVALUATED))
-    loss, accuracy, gap, clamped = training_panels(session)
+    loss, accuracy, gap, clamped = training_plots(session)
     lines = {line.label: line for line in loss.lines}
     assert list(lines) == ["each batch", "batch", "device", "twin"]
     np.testing.assert_allclose(lines["each batch"].y, [2 / s for s in range(1, 51)])
     np.testing.assert_allclose(lines["batch"].y[-1], np.mean([2 / s for s in range(46, 51)]))
-    assert lines["twin"].dash
+    assert lines["twin"].style.dash
     values = {line.label: float(np.asarray(line.y)[-1]) for line in accuracy.lines}
     assert values == pytest.approx({"batch": 50.0, "device": 91.2, "twin": 93.4})
     assert [float(np.asarray(line.y)[-1]) for line in gap.lines] == pytest.approx([1, 2])
     assert [float(np.asarray(line.y)[-1]) for line in clamped.lines] == pytest.approx([10, 20])
     for panel in (loss, accuracy, gap, clamped):
-        assert panel.x_range == (0, 64)
+        assert panel.x_limits == (0, 64)
         assert "(" in panel.y_label, "a unit"
 
 
 def test_a_network_without_a_twin_says_so() -> None:
     alone = {**EVALUATED, "twin_metric": None, "twin_loss": None, "gap": None}
     session = ended(record(1, **alone))
-    loss, accuracy, gap, _ = training_panels(session)
+    loss, accuracy, gap, _ = training_plots(session)
     assert [line.label for line in loss.lines] == ["each batch", "batch", "device"]
     assert [line.label for line in accuracy.lines] == ["batch", "device"]
     assert gap.empty
@@ -284,7 +284,7 @@ def test_a_digital_network_shows_no_device() -> None:
     fields = {"clamped": (), "device_passes": 0, "device_metric": 0.9, "device_loss": 0.3}
     session = ended(record(1, **fields))
     dashboard = TrainingDashboard(session)
-    assert [panel.title for panel in training_panels(session)] == ["Loss", "Accuracy"]
+    assert [panel.title for panel in training_plots(session)] == ["Loss", "Accuracy"]
     assert len(dashboard.plots.panels) == 2
     picture = dashboard.figure()
     assert len(picture.figure.axes) == 2
@@ -490,7 +490,7 @@ def test_a_training_that_goes_on_while_it_is_drawn_is_drawn_whole(
 
     session = ended(record(1))
     monkeypatch.setattr(Session, "evaluations", property(evaluate_once_more))
-    for panel in training_panels(session)[:2]:
+    for panel in training_plots(session)[:2]:
         assert {line.label: len(line.x) for line in panel.lines}["device"] == 1
 
 

@@ -21,9 +21,21 @@ from pnnlab.physical_system import SimulatedSystem
 from pnnlab.tasks import Task
 from pnnlab.training import Inference, LayerResponse, infer
 from pnnlab.views.controls import OneOf
-from pnnlab.views.parts import LatestRequests, View, button, count, percent, show_error, style_sheet
-from pnnlab.views.plotgrid import Line, Panel, PlotGrid, number
-from pnnlab.views.style import PALETTE, STYLE, Picture
+from pnnlab.views.figures.chart import Plot, Series
+from pnnlab.views.figures.matplotlib_renderer import draw_live
+from pnnlab.views.parts import (
+    LatestRequests,
+    View,
+    bar,
+    button,
+    count,
+    frame,
+    number,
+    percent,
+    show_error,
+)
+from pnnlab.views.plotgrid import PlotGrid
+from pnnlab.views.style import PALETTE, STYLE, LineStyle, Picture
 
 READ_OUT = "read-out y (full scale)"
 FEW = 60  # points that are marked one by one
@@ -90,19 +102,18 @@ class LiveInference(View):
         self.shown = OneOf({"Read-outs": "Read-outs", "Drives": "Drives"})
         self.shown.observe(lambda _: self._show_layers(), "value")
         self.plots = PlotGrid()
-        waiting = partial(Panel, x_label="output", y_label=READ_OUT, note="nothing sent yet")
-        self.plots.show([waiting(title=f"Layer {n}") for n in range(1, len(layers) + 1)])
+        names = [f"Layer {n}" for n in range(1, len(layers) + 1)]
+        note = "nothing sent yet"
+        self.plots.show([Plot(name, "output", READ_OUT, note=note) for name in names])
         self._verdict, self._odds, self._refusal = (widgets.HTML() for _ in range(3))
         self._verdict.value = NOTHING
         self._cost = widgets.HTML("<span>0 device passes so far</span>")
         if not layers:
             self._cost.value = "A digital network: no device is driven."
-        bar = widgets.HBox([self._verdict, self.shown.widget, self.again]).add_class("pnn-bar")
-        middle = widgets.VBox([bar, self._refusal, self.plots])
+        top = bar(self._verdict, self.shown.widget, self.again)
+        middle = widgets.VBox([top, self._refusal, self.plots])
         columns = widgets.Box([self.source.widget, middle, widgets.VBox([self._odds, self._cost])])
-        columns.add_class("pnn-columns")
-        self.widget = widgets.VBox([style_sheet("view", "inference"), columns])
-        self.widget.add_class("pnn-inference")
+        self.widget = frame("inference", columns.add_class("pnn-columns"))
         show_error(self._refusal, "")
 
     def choose(self, row: int) -> "LiveInference":
@@ -126,7 +137,7 @@ class LiveInference(View):
             _draw_odds(grid[0, 1], result, self.source.short)
             for place, axes in enumerate(grid[1:].flat):
                 if place < len(result.responses):
-                    _read_out_panel(result.responses[place]).draw(axes)
+                    draw_live(axes, _read_out_plot(result.responses[place]))
                 else:
                     axes.remove()
             spent = f"   ·   {self.passes} device passes" if result.responses else ""
@@ -136,12 +147,12 @@ class LiveInference(View):
 
     def close(self) -> None:
         """Take the widgets off the page. The network stays as it is."""
-        self.requests.forget()
+        self.requests.cancel()
         super().close()
 
     def _request(self, example: Example) -> None:
         """Send an example soon; of several that wait, only the newest is sent."""
-        self.requests.ask("inference", partial(self._try, example))
+        self.requests.submit("inference", partial(self._try, example))
 
     def _on_again(self) -> None:
         if self._example is not None:
@@ -183,40 +194,31 @@ class LiveInference(View):
 
     def _show_layers(self) -> None:
         if self.inference is not None:
-            panel = _drive_panel if self.shown.value == "Drives" else _read_out_panel
-            self.plots.show([panel(response) for response in self.inference.responses])
+            plot = _drive_plot if self.shown.value == "Drives" else _read_out_plot
+            self.plots.show([plot(response) for response in self.inference.responses])
 
 
-def _read_out_panel(response: LayerResponse) -> Panel:
-    """What the device gave, and the twin beside it."""
-    lines = [_line("device", response.measured, "blue")]
+def _read_out_plot(response: LayerResponse) -> Plot:
+    """The read-outs of the device, and the twin's beside them."""
+    lines = [_line("device", response.measured, LineStyle("blue", ()))]
     if response.modelled is not None:
-        lines.append(_line("twin", response.modelled, "vermillion", dash=(6, 3)))
+        lines.append(_line("twin", response.modelled, LineStyle("vermillion", (6, 3))))
     gap = "" if response.gap is None else f" · gap {number(100 * response.gap)} %"
-    return Panel(
-        title=f"Layer {response.name}{gap}",
-        x_label=f"output{_of_shots(response)}",
-        y_label=READ_OUT,
-        lines=lines,
-    )
+    label = f"output{_of_shots(response)}"
+    return Plot(f"Layer {response.name}{gap}", label, READ_OUT, lines)
 
 
-def _drive_panel(response: LayerResponse) -> Panel:
+def _drive_plot(response: LayerResponse) -> Plot:
     """What went into the device."""
     clamped = f" · {percent(response.clamped)} clamped" if response.clamped else ""
-    return Panel(
-        title=f"Layer {response.name}{clamped}",
-        x_label=f"input{_of_shots(response)}",
-        y_label="drive x (of its range)",
-        lines=[_line("drive", response.drive, "green")],
-        y_range=(0.0, 1.02),
-    )
+    title, label = f"Layer {response.name}{clamped}", f"input{_of_shots(response)}"
+    lines = [_line("drive", response.drive, LineStyle("green", ()))]
+    return Plot(title, label, "drive x (of its range)", lines, y_limits=(0.0, 1.02))
 
 
-def _line(label: str, values: Tensor, color: str, dash: tuple[int, ...] = ()) -> Line:
+def _line(label: str, values: Tensor, style: LineStyle) -> Series:
     y = values.detach().double().cpu().flatten().numpy()
-    x = np.arange(len(y))
-    return Line(label=label, x=x, y=y, color=color, dash=dash, markers=len(y) <= FEW)
+    return Series(label, np.arange(len(y)), y, style=style, markers=len(y) <= FEW)
 
 
 def _of_shots(response: LayerResponse) -> str:
@@ -245,7 +247,7 @@ def _odds_html(result: Inference, name: Callable[[int], str]) -> str:
         tick = spoken = ""
         if twin is not None:
             tick = f'<u style="left:{100 * float(twin[label]):.1f}%"></u>'
-            spoken = f'<small class="pnn-spoken">, twin {percent(float(twin[label]))}</small>'
+            spoken = f'<small class="pnn-hidden">, twin {percent(float(twin[label]))}</small>'
         first = ' class="pnn-first"' if label == result.predicted else ""
         rows.append(
             f"<li{first}><span>{escape(name(label))}</span>"
@@ -253,7 +255,9 @@ def _odds_html(result: Inference, name: Callable[[int], str]) -> str:
             f"<span>{percent(chance)}{spoken}</span></li>"
         )
     key = "" if twin is None else '<p aria-hidden="true"><i></i> device <u></u> twin alone</p>'
-    return f'<ul class="pnn-odds" aria-label="Probability of each class">{"".join(rows)}</ul>{key}'
+    return (
+        f'<ul class="pnn-classes" aria-label="Probability of each class">{"".join(rows)}</ul>{key}'
+    )
 
 
 def _draw_odds(axes: Axes, result: Inference, name: Callable[[int], str]) -> None:

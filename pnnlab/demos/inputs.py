@@ -20,8 +20,11 @@ from pnnlab.demos.speech import formants, synthesised
 from pnnlab.errors import PnnlabError
 from pnnlab.tasks import Task
 from pnnlab.tasks.formants import TIMES, VOWELS, WORDS, formant_features, formant_hz
+from pnnlab.views.figures.chart import Plot, Series
+from pnnlab.views.figures.matplotlib_renderer import draw_live
 from pnnlab.views.parts import assets, button, shares
-from pnnlab.views.plotgrid import Line, Panel, PlotGrid
+from pnnlab.views.plotgrid import PlotGrid
+from pnnlab.views.style import LineStyle
 
 SIZE = 1000  # strokes are in thousandths of the pad
 RATE = 16_000  # samples a second of a vowel that is played
@@ -149,21 +152,20 @@ class Input:
 
     def show(self, example: Example) -> None:
         """Show what is sent to the network."""
-        self.plot.show([self._panel(example)])
+        self.plot.show([self._plot(example)])
 
     def draw(self, axes: Axes, example: Example) -> None:
         """Draw the same into matplotlib's ``axes``."""
-        self._panel(example).draw(axes)
+        draw_live(axes, self._plot(example))
         axes.set_title(f"In: {self._what(example)}")
 
     def _what(self, example: Example) -> str:
         return example.source
 
-    def _panel(self, example: Example) -> Panel:
+    def _plot(self, example: Example) -> Plot:
         x = example.x.detach().double().cpu().numpy()
-        line = Line(label="x", x=np.arange(len(x)), y=x, color="green", markers=True)
-        title, y_range = f"In: {example.source}", (0, 1.02)
-        return Panel(title=title, x_label="feature", y_label="value", lines=[line], y_range=y_range)
+        line = Series("x", np.arange(len(x)), x, style=LineStyle("green", ()), markers=True)
+        return Plot(f"In: {example.source}", "feature", "value", [line], y_limits=(0, 1.02))
 
     def example(self, row: int) -> Example:
         """A test example, marked as chosen if it is offered."""
@@ -252,7 +254,7 @@ class VowelInput(Input):
         self.listen = button("Listen", "volume-up", self._on_listen)
         self.listen.disabled = True
         self._hz = np.empty(0)
-        self.plot.show([_formant_panel(self._hz)])
+        self.plot.show([_formant_plot(self._hz)])
         self.widget = widgets.VBox([self.choice, self.microphone, self.plot, self.listen])
 
     def show(self, example: Example) -> None:
@@ -264,8 +266,8 @@ class VowelInput(Input):
     def _what(self, example: Example) -> str:
         return f"formants of {example.source}"
 
-    def _panel(self, example: Example) -> Panel:
-        return _formant_panel(formant_hz(example.x, [self.speakers]))
+    def _plot(self, example: Example) -> Plot:
+        return _formant_plot(formant_hz(example.x, [self.speakers]))
 
     def _on_sound(self, samples: NDArray[np.float64], rate: float) -> None:
         hz = formants(samples, rate, speakers=self.speakers)
@@ -284,22 +286,15 @@ def picture(image: ArrayLike) -> str:
     return "data:image/png;base64," + base64.b64encode(written.getvalue()).decode()
 
 
-def _formant_panel(hz: NDArray[np.float64]) -> Panel:
+def _formant_plot(hz: NDArray[np.float64]) -> Plot:
     """F1 to F3 over the vowel, where they are read; nothing where there are none."""
     at = [float(time.removesuffix("%")) for time in TIMES[1:]]
     rows = hz.reshape(-1, 3)[1:].T
-    colors, dashes = ("green", "purple", "orange"), ((), (6, 3), (2, 2))
+    styles = LineStyle("green", ()), LineStyle("purple", (6, 3)), LineStyle("orange", (2, 2))
     lines = [
-        Line(label=f"F{k + 1}", x=at, y=row, color=colors[k], dash=dashes[k], markers=True)
-        for k, row in enumerate(rows)
+        Series(f"F{k}", at, row, style=style, markers=True)
+        for k, (row, style) in enumerate(zip(rows, styles, strict=True), start=1)
         if len(row)
     ]
-    return Panel(
-        title="Formants",
-        x_label="time (% of the vowel)",
-        y_label="frequency (Hz)",
-        unit="Hz",
-        lines=lines,
-        x_range=(0, 100),
-        note="say or choose a vowel",
-    )
+    options: dict[str, Any] = {"unit": "Hz", "x_limits": (0, 100), "note": "say or choose a vowel"}
+    return Plot("Formants", "time (% of the vowel)", "frequency (Hz)", lines, **options)

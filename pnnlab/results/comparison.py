@@ -77,6 +77,13 @@ class Compared:
     """Trainings side by side; it shows itself as the results table and the verdicts on pairs."""
 
     rows: tuple[Row, ...]  # one a training
+    folders: tuple[Path | None, ...] = ()  # of its run, row by row
+
+    @property
+    def runs(self) -> dict[str, Path]:
+        """Run folder of the first seed of each method; none if no folder was given."""
+        pairs = zip(self.rows, self.folders, strict=True)
+        return {row.method: run for row, run in reversed(list(pairs)) if run is not None}
 
     def difference(self, first: str, second: str) -> Estimate:
         """Accuracy of one method less that of another; see `intervals.paired`."""
@@ -202,7 +209,7 @@ def compare(
             scored = [validated(training) for training, _ in trials]
             best = scored.index(max(scored))
             chosen[name], done[name] = recipes[best], trials[best]
-    rows = []
+    rows, folders = [], []
     for seed in range(settings.seed, settings.seed + seeds):
         for name, recipe in chosen.items():
             first = done.get(name) if seed == settings.seed else None
@@ -218,7 +225,8 @@ def compare(
                 run=run,
             )
             rows.append(replace(row, settings=recipe.text(settings), trials=len(choices[name])))
-    return Compared(tuple(rows))
+            folders.append(run)
+    return Compared(tuple(rows), tuple(folders))
 
 
 def _choices(methods: Mapping[str, Way], rates: Sequence[float]) -> dict[str, list[Recipe]]:

@@ -1,7 +1,7 @@
 // A row of things to choose from, each a button with its name or its picture.
 
 function render({ model, el }) {
-  el.classList.add("pnn-touch", "pnn-choice");
+  el.classList.add("pnn-control", "pnn-choice");
   const title = html("b");
   const more = html("button", { type: "button" }, "Others");
   const row = html("div", { role: "group" });

@@ -1,7 +1,7 @@
-// Code to take along: to copy, and in a JupyterLab that lets its page be asked, as a new cell.
+// Code to copy or, in a JupyterLab that exposes its commands, to put into a new cell.
 
 function render({ model, el }) {
-  el.classList.add("pnn-touch", "pnn-code");
+  el.classList.add("pnn-control", "pnn-code");
   const box = html("textarea", { readonly: "", "aria-label": "Code that repeats this", rows: 12,
     spellcheck: "false" });
   const copy = html("button", { type: "button" }, "Copy");

@@ -12,7 +12,7 @@ const rounded = (value) => Math.round(value * 1000) / 1000;
 const bounded = (value, low, high) => Math.max(low, Math.min(high, value));
 
 function render({ model, el }) {
-  el.classList.add("pnn-touch", "pnn-curve");
+  el.classList.add("pnn-control", "pnn-curve");
   const me = Math.random().toString(36).slice(2);
   let values = new Float32Array(0);
   const edits = new Map(); // element -> value, not sent yet
@@ -120,7 +120,7 @@ function render({ model, el }) {
     repaint();
   }
 
-  // --- the hand -------------------------------------------------------------------------
+  // --- the pointer -------------------------------------------------------------------------
   const across = () => el.clientWidth - 12 - SPACE.left - SPACE.right;
   const up = HEIGHT - SPACE.top - SPACE.bottom;
 

@@ -1,14 +1,14 @@
 // A number to type.
 
 function render({ model, el }) {
-  el.classList.add("pnn-touch", "pnn-entry");
+  el.classList.add("pnn-control", "pnn-entry");
   const input = html("input", { type: "number", required: true });
   const label = html("label", {}, "", input);
   el.append(label);
   let typing = false;
   input.addEventListener("input", () => { typing = true; });
   input.addEventListener("change", () => {
-    if (!input.reportValidity()) return; // the browser says why
+    if (!input.reportValidity()) return; // the browser shows why
     typing = false;
     share(model, { value: input.valueAsNumber });
   });

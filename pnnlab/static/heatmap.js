@@ -5,7 +5,7 @@ const HEIGHT = 236;
 const CODES = 65535;
 
 function render({ model, el }) {
-  el.classList.add("pnn-touch", "pnn-heat");
+  el.classList.add("pnn-control", "pnn-heatmap");
   const header = html("header");
   const title = html("b");
   const read = html("span");

@@ -74,7 +74,7 @@ async function play(samples, rate) {
 }
 
 function render({ model, el }) {
-  el.classList.add("pnn-touch", "pnn-microphone");
+  el.classList.add("pnn-control", "pnn-microphone");
   const title = html("b");
   const button = html("button", { type: "button" }, "Record");
   const level = html("meter", { min: 0, max: 1, high: 0.97, "aria-label": "Loudness" });

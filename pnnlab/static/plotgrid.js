@@ -1,5 +1,5 @@
-// Line plots for running data. The model (plotgrid.py) says what to draw; this draws it, at most
-// once a frame, as SVG: sharp on every screen, and its text can be read and searched.
+// Live line plots, drawn at most once a frame from the model of plotgrid.py, as SVG: sharp on every
+// screen, and its text can be read and searched.
 
 const SPACE = { top: 8, right: 14, bottom: 36, left: 54 };
 const HEIGHT = 184;
@@ -20,11 +20,12 @@ function unpack(model) {
   return model.get("panels").map((panel) => ({
     ...panel,
     lines: panel.lines.map((line) => (
-      { ...line, x: next(line.n), y: next(line.n), style: `--light:${line.light};--dark:${line.dark}` })),
+      { ...line, x: next(line.n), y: next(line.n), wide: line.band ? next(line.n) : null,
+        style: `--light:${line.light};--dark:${line.dark}` })),
   }));
 }
 
-/** What the axis shows of these rows, if the model does not say: as `Panel.ranges` in lineplot.py. */
+/** What the axis shows of these rows, if the model gives none: as `Plot.limits` in chart.py. */
 function reach(rows, margin, log) {
   let [low, high] = [Infinity, -Infinity];
   for (const row of rows) {
@@ -61,6 +62,13 @@ function path(line, sx, sy) {
   return d;
 }
 
+/** The outline of a band of half the width `wide` around a line. */
+function band(line, sx, sy) {
+  const edge = (sign) => Array.from(line.wide, (wide, i) => (
+    `${sx(line.x[i]).toFixed(1)},${sy(line.y[i] + sign * wide).toFixed(1)}`));
+  return line.wide.length ? `M${[...edge(1), ...edge(-1).reverse()].join("L")}Z` : "";
+}
+
 function nearest(line, x) {
   let low = 0;
   let high = line.x.length - 1;
@@ -75,10 +83,11 @@ function nearest(line, x) {
 function plot() {
   const el = html("div", { class: "pnn-plot" });
   const header = document.createElement("header");
-  const svg = node("svg", { role: "img", height: HEIGHT });
+  const svg = node("svg", { tabindex: 0, role: "slider", "aria-readonly": true, height: HEIGHT });
   el.append(header, svg);
   let panel = null;
-  let pointed = null; // x in pixels under the pointer
+  let read = null; // the x whose values are read
+  let xAt = () => null; // the x of a place in pixels
 
   function axes([[x0, x1], [y0, y1]], width, sx, sy) {
     const [right, bottom] = [width - SPACE.right, HEIGHT - SPACE.bottom];
@@ -103,20 +112,28 @@ function plot() {
   }
 
   function legend(x) {
-    const title = document.createElement("b");
-    title.textContent = panel.title;
+    const title = html("b", {}, panel.title);
+    if (x !== null && panel.lines[0]?.n) {
+      const at = panel.lines[0].x[nearest(panel.lines[0], x)];
+      title.append(`, ${panel.x_label} ${Number.isInteger(at) ? at : number(at)}`);
+    }
+    // The last value of running data is the latest; the last of the outputs, which have bands, is none.
+    const banded = panel.lines.some((line) => line.band);
     const unit = panel.unit ? ` ${panel.unit}` : "";
     const named = panel.lines.filter((line) => !line.faint).map((line) => {
-      const item = document.createElement("span");
       const at = x === null ? line.n - 1 : nearest(line, x);
-      const value = line.n ? `  ${number(line.y[at])}${unit}` : "";
+      const shown = line.n && (x !== null || !banded);
+      const wide = line.band ? ` ± ${number(line.wide[at])}` : "";
+      const value = shown ? `  ${number(line.y[at])}${wide}${unit}` : "";
       const swatch = node("path", { d: "M0,4H22", style: line.style,
         "stroke-dasharray": line.dash.join(" ") });
-      item.append(node("svg", { "aria-hidden": true }, swatch), line.label + value);
-      return item;
+      return html("span", {}, node("svg", { "aria-hidden": true }, swatch), line.label + value);
     });
     header.replaceChildren(title, ...named);
-    svg.setAttribute("aria-label", [title, ...named].map((part) => part.textContent).join(", "));
+    const words = [title, ...named].map((part) => part.textContent).join(", ");
+    svg.setAttribute("aria-label", words);
+    svg.setAttribute("aria-valuetext", words);
+    svg.setAttribute("aria-valuenow", x ?? 0);
   }
 
   function paint() {
@@ -129,15 +146,19 @@ function plot() {
     const up = HEIGHT - SPACE.top - SPACE.bottom;
     const sx = (x) => SPACE.left + (across * (x - x0)) / (x1 - x0 || 1);
     const sy = (y) => SPACE.top + up * (1 - (scale(y) - y0) / (y1 - y0 || 1));
-    const over = pointed === null ? null : x0 + ((pointed - SPACE.left) / across) * (x1 - x0);
-    legend(over);
+    xAt = (pixel) => (pixel < SPACE.left || pixel > SPACE.left + across ? null
+      : x0 + ((pixel - SPACE.left) / across) * (x1 - x0));
+    svg.setAttribute("aria-valuemin", x0);
+    svg.setAttribute("aria-valuemax", x1);
+    legend(read);
     svg.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
     svg.replaceChildren();
     axes(shown, width, sx, sy);
     // A nested svg clips what leaves the axes; the 4 pixels let marks on the frame be whole.
-    const inside = node("svg", { x: SPACE.left, y: SPACE.top - 4, width: across + 4, height: up + 8,
-      viewBox: `${SPACE.left} ${SPACE.top - 4} ${across + 4} ${up + 8}` });
+    const inside = node("svg", { "aria-hidden": true, x: SPACE.left, y: SPACE.top - 4,
+      width: across + 4, height: up + 8, viewBox: `${SPACE.left} ${SPACE.top - 4} ${across + 4} ${up + 8}` });
     for (const line of panel.lines) {
+      if (line.band) inside.append(node("path", { d: band(line, sx, sy), style: line.style, class: "band" }));
       const d = path(line, sx, sy);
       inside.append(node("path", { d, style: line.style, class: line.faint ? "faint" : "",
         "stroke-dasharray": line.dash.join(" ") }));
@@ -146,18 +167,32 @@ function plot() {
           style: line.style, class: "marks" }));
       }
     }
-    if (over !== null) {
-      inside.append(node("line", { class: "at", x1: pointed, x2: pointed, y1: SPACE.top, y2: SPACE.top + up }));
+    if (read !== null) {
+      inside.append(node("line", { class: "at", x1: sx(read), x2: sx(read), y1: SPACE.top, y2: SPACE.top + up }));
     }
     svg.append(inside);
   }
 
   svg.addEventListener("pointermove", (event) => {
-    const x = event.clientX - svg.getBoundingClientRect().left;
-    pointed = x < SPACE.left || x > el.clientWidth - 12 - SPACE.right ? null : x;
+    read = xAt(event.clientX - svg.getBoundingClientRect().left);
     paint();
   });
-  svg.addEventListener("pointerleave", () => { pointed = null; paint(); });
+  for (const leave of ["pointerleave", "blur"]) {
+    svg.addEventListener(leave, () => { read = null; paint(); });
+  }
+  svg.addEventListener("keydown", (event) => {
+    const line = panel.lines.find((one) => one.n && !one.faint);
+    if (!line) return;
+    const at = read === null ? -1 : nearest(line, read);
+    const moves = { ArrowLeft: Math.max(0, at - 1), ArrowRight: Math.min(line.n - 1, at + 1),
+      Home: 0, End: line.n - 1 };
+    if (event.key === "Escape") read = null;
+    else if (event.key in moves) read = line.x[moves[event.key]];
+    else return;
+    event.preventDefault();
+    event.stopPropagation(); // a notebook would move to another cell of its own
+    paint();
+  });
   return { el, show(shown) { panel = shown; paint(); } };
 }
 

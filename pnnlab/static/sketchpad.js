@@ -1,5 +1,5 @@
-// A pad to draw on, with mouse, finger or keys. The model holds the strokes; it is told of a new
-// one while it is drawn, if it wants to be (`continuous`), and always when the pen is lifted.
+// A pad to draw on, with mouse, finger or keys. The model holds the strokes; a new one
+// is sent while it is drawn, if `continuous`, and always when the pen is lifted.
 
 const SIZE = 1000; // strokes are in thousandths of the pad
 const NEAR = 9; // points nearer than this to the one before are left out
@@ -16,7 +16,7 @@ function outline(stroke) {
 }
 
 function render({ model, el }) {
-  el.classList.add("pnn-touch", "pnn-sketchpad");
+  el.classList.add("pnn-control", "pnn-sketchpad");
   const title = html("b");
   const undo = html("button", { type: "button" }, "Undo");
   const clear = html("button", { type: "button" }, "Clear");

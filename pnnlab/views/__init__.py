@@ -3,23 +3,23 @@
 A view observes a model and changes it only by the commands of a user.
 """
 
-from pnnlab.views.comparison import Comparison
 from pnnlab.views.confusion_view import ConfusionView
 from pnnlab.views.dashboard import TrainingDashboard, watch
+from pnnlab.views.figures.chart import Plot, Series
 from pnnlab.views.panel import DevicePanel
-from pnnlab.views.pastruns import PastRuns
-from pnnlab.views.plotgrid import Line, Panel, PlotGrid
+from pnnlab.views.pastruns import Comparison, PastRuns
+from pnnlab.views.plotgrid import PlotGrid
 from pnnlab.views.style import Picture, use_style
 
 __all__ = [
     "Comparison",
     "ConfusionView",
     "DevicePanel",
-    "Line",
-    "Panel",
     "PastRuns",
     "Picture",
+    "Plot",
     "PlotGrid",
+    "Series",
     "TrainingDashboard",
     "use_style",
     "watch",

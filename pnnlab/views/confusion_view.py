@@ -1,4 +1,4 @@
-"""The confusion matrix: which classes are taken for which, and the inputs behind each cell."""
+"""The confusion matrix, and the inputs behind each cell."""
 
 import math
 from typing import Any, final
@@ -28,30 +28,19 @@ class ConfusionView(anywidget.AnyWidget):
     Parameters
     ----------
     x : Tensor, (n, features), in [0, 1]
-        The examples that were named, in the same order.
+        The examples that were named, in the same order; `ShapeError` if they are others.
     shape : (int, int), optional
         Height and width of an example that is an image. By default a square, if the features make
         one of at least 8 by 8 pixels; other examples are drawn as curves.
     where : str
         On what they were named.
-
-    Attributes
-    ----------
-    cell : list of int
-        The open cell, true and named class; empty if none is.
-
-    Raises
-    ------
-    ShapeError
-        Other examples than were named, or a shape that they do not have.
     """
 
-    _esm = script("confusion")
-    _css = styles("confusion")
+    _esm, _css = script("confusion"), styles("confusion")
     title = traitlets.Unicode().tag(sync=True)
     classes = traitlets.List(traitlets.Unicode()).tag(sync=True)
     matrix: traitlets.List[list[int]] = traitlets.List().tag(sync=True)
-    cell = traitlets.List(traitlets.Int()).tag(sync=True)
+    cell = traitlets.List(traitlets.Int()).tag(sync=True)  # the open one: true and named class
     picked = traitlets.Dict().tag(sync=True)
     values = traitlets.Bytes(b"").tag(sync=True)
 
@@ -72,7 +61,7 @@ class ConfusionView(anywidget.AnyWidget):
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         bundle = super()._repr_mimebundle_(**kwargs)
-        if bundle is not None:  # the same words in every run, where no widget can live
+        if bundle is not None:  # the same text in every run, where no widget can live
             bundle[0]["text/plain"] = "Confusion matrix (alive in Jupyter)"
         return bundle
 
@@ -93,25 +82,24 @@ class ConfusionView(anywidget.AnyWidget):
 
     def figure(self) -> Picture:
         """The matrix as a still picture: counts, on the shade of their part of the row."""
-        size = len(self._confusion.classes)
-        part = self._confusion.matrix / np.maximum(self._confusion.matrix.sum(1, keepdims=True), 1)
+        classes, matrix = self._confusion.classes, self._confusion.matrix
+        part = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
         with rc_context(dict(STYLE)):
-            side = 2.2 + 0.42 * size
+            side = 2.2 + 0.42 * len(classes)
             figure = Figure(figsize=(side, side), layout="constrained")
             axes = figure.subplots()
             axes.imshow(part, cmap="Blues", vmin=0, vmax=1)
-            for (true, named), count in np.ndenumerate(self._confusion.matrix):
+            for (true, named), count in np.ndenumerate(matrix):
                 if count:
                     ink = "#FFFFFF" if part[true, named] > 0.5 else "#222222"
                     axes.text(named, true, str(count), ha="center", va="center", color=ink)
             axes.set(title=self.title, xlabel="named class", ylabel="true class")
-            axes.set_xticks(range(size), self._confusion.classes)
-            axes.set_yticks(range(size), self._confusion.classes)
+            axes.set_xticks(range(len(classes)), classes)
+            axes.set_yticks(range(len(classes)), classes)
             axes.grid(visible=False)
         return Picture(figure)
 
     def _pick(self) -> None:
-        """Show the inputs behind the open cell."""
         classes = self._confusion.classes
         if len(self.cell) != 2 or max(self.cell) >= len(classes):
             self.picked, self.values = {}, b""

@@ -1,23 +1,25 @@
-"""Controls that reach the kernel while a cell waits: a number, a choice, sections to open."""
+"""Controls that reach the kernel while a cell waits: a number, a choice, sections, a table.
 
-from collections.abc import Mapping
+With ipykernel 7.4 a page sends but one change of state while a cell waits; these send messages.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, final
+from typing import Any, TypeAlias, final
 
 import anywidget
 import ipywidgets as widgets
 import traitlets
 
 from pnnlab.views.parts import assets, button, script, shares, style_sheet, styles
+from pnnlab.views.style import LineStyle, colors
+
+Cell: TypeAlias = tuple[str, str | float | None]  # what is read, and what is sorted by: None last
 
 
 @final
 class Entry(anywidget.AnyWidget):
-    """A number to type; the page refuses one below ``least`` or, if ``whole``, a fraction.
-
-    As `ipywidgets.FloatText`, but what is typed comes as a message: with ipykernel 7.4 a page sends
-    but one change of state while a cell waits.
-    """
+    """A number to type; the page refuses one below ``least`` or, if ``whole``, a fraction."""
 
     _esm, _css = assets("entry")
     label = traitlets.Unicode("").tag(sync=True)
@@ -34,13 +36,9 @@ class Entry(anywidget.AnyWidget):
 
 @final
 class OneOf(traitlets.HasTraits):
-    """Choose one of a few.
+    """Choose one of a few; ``options`` are values with the texts of their buttons.
 
-    As `ipywidgets.ToggleButtons`, but a click is a message: with ipykernel 7.4 a page sends but one
-    change of state while a cell waits.
-
-    ``options`` are values with the texts of their buttons; ``value`` is at first the first of them,
-    and setting one that has no button raises TraitError.
+    ``value`` is at first the first of them; one without a button raises TraitError.
     """
 
     value = traitlets.Any()
@@ -52,8 +50,8 @@ class OneOf(traitlets.HasTraits):
             for value, text in options.items()
         }
         before = [widgets.Label(label)] if label else []
-        self.widget = widgets.HBox([style_sheet("oneof"), *before, *self.buttons.values()])
-        self.widget.add_class("pnn-one-of")
+        parts = [style_sheet("oneof"), *before, *self.buttons.values()]
+        self.widget = widgets.HBox(parts).add_class("pnn-one-of")
         self.observe(lambda _: self._mark(), "value")
         self.value = next(iter(options))
 
@@ -76,8 +74,7 @@ class OneOf(traitlets.HasTraits):
 class Folds(anywidget.AnyWidget):
     """Names to unfold, one at a time; ``unfolded`` is the one that is open, at first none."""
 
-    _esm = script("folds")
-    _css = styles("folds")
+    _esm, _css = script("folds"), styles("folds")
     label = traitlets.Unicode().tag(sync=True)
     names = traitlets.List(traitlets.Unicode()).tag(sync=True)
     unfolded = traitlets.Unicode().tag(sync=True)
@@ -90,3 +87,50 @@ class Folds(anywidget.AnyWidget):
         name = content.get("unfold")
         if name == "" or name in self.names:
             self.unfolded = name
+
+
+def table_row(
+    key: str, cells: Sequence[Cell], style: LineStyle | None = None, note: str = ""
+) -> dict[str, Any]:
+    """One row of a `Table`, by whose ``key`` it is chosen; ``style`` is that of its line in a plot.
+
+    A ``note`` stands in place of all cells but the first; such a row cannot be chosen.
+    """
+    row: dict[str, Any] = {"key": key, "cells": [list(cell) for cell in cells], "note": note}
+    if style is not None:
+        row |= colors(style.color) | {"dash": list(style.dash)}
+    return row
+
+
+@final
+class Table(anywidget.AnyWidget):
+    """Rows to read and to choose from, by columns of texts, then of numbers.
+
+    ``choosing`` is what choosing a row does, in a word; empty if none can be chosen. ``chosen``
+    holds the keys of the chosen rows, in the order of their choice.
+    """
+
+    _esm, _css = script("table"), styles("table")
+    label = traitlets.Unicode().tag(sync=True)
+    choosing = traitlets.Unicode().tag(sync=True)
+    columns: traitlets.List[dict[str, Any]] = traitlets.List().tag(sync=True)
+    rows: traitlets.List[dict[str, Any]] = traitlets.List().tag(sync=True)
+    chosen = traitlets.List(traitlets.Unicode()).tag(sync=True)
+
+    def __init__(
+        self,
+        label: str,
+        texts: Sequence[str],
+        numbers: Sequence[str] = (),
+        *,
+        choosing: str = "",
+        chosen: Iterable[str] = (),
+    ) -> None:
+        columns = [{"name": name, "numeric": False} for name in texts]
+        columns += [{"name": name, "numeric": True} for name in numbers]
+        super().__init__(label=label, choosing=choosing, columns=columns, chosen=list(chosen))
+        self.on_msg(self._on_message)
+
+    def _on_message(self, _: object, content: dict[str, Any], __: object) -> None:
+        keys = {row["key"] for row in self.rows}
+        self.chosen = [key for key in content.get("chosen", ()) if key in keys]

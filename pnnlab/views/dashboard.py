@@ -1,4 +1,4 @@
-"""A live view of a session, with the buttons that command it."""
+"""A live view of a session, with buttons to start, pause and stop it."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -17,20 +17,21 @@ from pnnlab.runs import Run
 from pnnlab.tasks import Task
 from pnnlab.training import FitSettings, MakeOptimizer, Objective, Reference, Training
 from pnnlab.training.methods import Backpropagation, MakeMethod
+from pnnlab.views.figures.chart import Chart
 from pnnlab.views.parts import (
     RefreshLoop,
     View,
     bar,
     button,
     count,
-    discard,
     duration,
-    style_sheet,
+    frame,
+    number,
 )
-from pnnlab.views.plotgrid import PlotGrid, number, still
+from pnnlab.views.plotgrid import PlotGrid
 from pnnlab.views.sections import SectionContext, Sections
 from pnnlab.views.style import Picture
-from pnnlab.views.training_panels import training_panels
+from pnnlab.views.training_plots import training_plots
 
 show: Callable[[object], object] = display  # which carries no types
 
@@ -47,10 +48,9 @@ async def watch(
     method: MakeMethod = Backpropagation,
     folder: str | Path | None = None,
 ) -> Training:
-    """Train under the dashboard, to the end or until someone presses Stop.
+    """Train under the dashboard, until the end or Stop: ``await watch(network, task)`` in a cell.
 
-    It is `pnnlab.train` with buttons: ``await watch(network, task)`` in a cell. Parameters and
-    errors are those of `pnnlab.train`; a folder makes the Checkpoint button work.
+    Parameters and errors are those of `pnnlab.train`; a folder makes the Checkpoint button work.
     """
     training = Training(
         network,
@@ -70,7 +70,7 @@ async def watch(
 
 
 class TrainingDashboard(View):
-    """A live view of a session, with the buttons that command it.
+    """A live view of a session, with buttons to start, pause and stop it.
 
     At the end of a cell it shows itself. It reads the session at most ten times a second, in a
     thread of its own, and takes at most a fiftieth of a processor: no training step waits for it
@@ -79,9 +79,9 @@ class TrainingDashboard(View):
     Parameters
     ----------
     session : Session
-        What to observe. It is changed only by the buttons, and started by `watch`. If it knows
-        its training, as ``Session(training)`` does, there is more to unfold below the plots:
-        confusion, gradients, drift and refit, limits, and the learning rate.
+        What to observe. It is changed only by the buttons, and started by `watch`. Of a
+        ``Session(training)`` there is more to unfold below the plots: confusion, gradients, drift
+        and refit, limits, and the learning rate.
     classes : sequence of str, optional
         Names of the classes, for the confusion matrix.
     image : (int, int), optional
@@ -89,12 +89,10 @@ class TrainingDashboard(View):
     references : sequence of Reference, optional
         Taken of the physical layers when their twins were fitted: drift is measured from there on.
     costs : sequence of Cost, optional
-        Of a shot of each physical layer; by default what is known of such machines.
+        Of a shot of each physical layer; by default those of its system.
 
     Attributes
     ----------
-    sections : Sections or None
-        What unfolds below the plots.
     widget : ipywidgets.VBox
         The whole dashboard, to be placed in a layout of your own.
 
@@ -106,8 +104,7 @@ class TrainingDashboard(View):
 
     Or in two, with work of your own between them:
 
-    >>> dashboard = TrainingDashboard(session.start())  # doctest: +SKIP
-    >>> dashboard  # doctest: +SKIP
+    >>> dashboard = TrainingDashboard(session.start()); dashboard  # doctest: +SKIP
     >>> await session.done(); dashboard.figure()  # doctest: +SKIP
     """
 
@@ -126,31 +123,22 @@ class TrainingDashboard(View):
         self.sections: Sections | None = None
         if session.training is not None:
             context = SectionContext(
-                session=session,
-                training=session.training,
-                classes=classes,
-                image=image,
-                references=tuple(references),
-                costs=tuple(costs),
+                session, session.training, classes, image, tuple(references), tuple(costs)
             )
             self.sections = Sections(context)
-        self._state = widgets.HTML()
-        self._error = widgets.HTML()
-        self._tiles = widgets.HTML()
+        self._state, self._error, self._tiles = (widgets.HTML() for _ in range(3))
         self.toggle = button("Start", "play", self._on_toggle)
         self.stop = button("Stop", "stop", session.stop)
         self.checkpoint = button("Checkpoint", "save", self._on_checkpoint)
+        if not session.can_checkpoint:
+            self.checkpoint.tooltip = "This session was given no place for checkpoints"
         self.plots = PlotGrid()
         controls = bar(self.toggle, self.stop, self.checkpoint, self._state)
-        shown = [style_sheet("view", "dashboard"), controls, self._error, self._tiles, self.plots]
-        shown += [self.sections.widget] if self.sections is not None else []
-        self.widget = widgets.VBox(shown)
-        self.widget.add_class("pnn-dashboard")
+        below = [self.sections.widget] if self.sections is not None else []
+        self.widget = frame("dashboard", controls, self._error, self._tiles, self.plots, *below)
         self._lock = threading.Lock()
         self._refresh_loop = RefreshLoop(
-            self.refresh,
-            lambda: session.active,
-            resting=lambda: session.status == "paused",
+            self.refresh, lambda: session.active, resting=lambda: session.status == "paused"
         )
         self._forget = session.on_change(self._refresh_loop.wake)
         self.refresh()
@@ -158,10 +146,7 @@ class TrainingDashboard(View):
             self._refresh_loop.wake()
 
     async def watch(self) -> None:
-        """Show the dashboard, start the session if need be, wait for its end, show the picture.
-
-        What a training fails of is raised, after its picture.
-        """
+        """Show the dashboard, start the session, wait for its end; show the picture, then raise."""
         show(self)
         if self.session.status == "ready":
             self.session.start()
@@ -173,28 +158,26 @@ class TrainingDashboard(View):
     def figure(self) -> Picture:
         """What the dashboard shows now, as a still picture that every viewer can show."""
         self.refresh()
-        return still(training_panels(self.session), summary(self.session))
+        plots = training_plots(self.session)
+        return Chart(summary(self.session), plots, columns=2, live=True).static()
 
     def refresh(self) -> None:
         """Show the session as it is now. While it is active this happens by itself."""
-        session = self.session
-        panels = training_panels(session)
+        session, plots = self.session, training_plots(self.session)
         with self._lock:
+            requests = session.requests
             self._state.value = state_html(session)
             self._error.value = error_html(session)
             self._error.layout.display = None if self._error.value else "none"
             self._tiles.value = tiles_html(session)
-            running = session.status == "running" and "pause" not in session.requests
+            running = session.status == "running" and "pause" not in requests
             name = {"ready": "Start", "paused": "Resume"}.get(session.status, "Pause")
-            name = "Resume" if "pause" in session.requests else name
-            self.toggle.description = name
+            self.toggle.description = "Resume" if "pause" in requests else name
             self.toggle.icon = "pause" if running else "play"
             self.toggle.disabled = not (session.active or session.status == "ready")
-            self.stop.disabled = not session.active or "stop" in session.requests
+            self.stop.disabled = not session.active or "stop" in requests
             self.checkpoint.disabled = not (session.active and session.can_checkpoint)
-            if not session.can_checkpoint:
-                self.checkpoint.tooltip = "This session was given no place for checkpoints"
-            self.plots.show(panels)
+            self.plots.show(plots)
             if self.sections is not None:
                 self.sections.refresh()
 
@@ -202,7 +185,7 @@ class TrainingDashboard(View):
         """Stop observing, and take the widgets off the page. The session goes on."""
         self._forget()
         self._refresh_loop.close()
-        discard(self.widget)
+        super().close()
         if self.sections is not None:
             self.sections.close()
 
@@ -215,27 +198,19 @@ class TrainingDashboard(View):
             self.session.pause()
 
     def _on_checkpoint(self) -> None:
-        if self.session.active:
+        if self.session.active:  # it may have ended since the button was shown
             self.session.request_checkpoint()
 
 
-TITLES = {
-    "ready": "Ready",
-    "running": "Running",
-    "paused": "Paused",
-    "stopped": "Stopped",
-    "finished": "Finished",
-    "failed": "Failed",
-}
 REQUESTS = {"pause": "Pausing after this step", "stop": "Stopping after this step"}
 
 
 def summary(session: Session) -> str:
     """A session in one line of text."""
-    latest = session.latest
+    latest, title = session.latest, session.status.capitalize()
     if latest is None:
-        return f"{TITLES[session.status]}, before the first step"
-    parts = [f"{TITLES[session.status]} at step {count(latest.step)} of {count(latest.steps)}"]
+        return f"{title}, before the first step"
+    parts = [f"{title} at step {count(latest.step)} of {count(latest.steps)}"]
     if evaluated := session.evaluations:
         last = evaluated[-1]
         where = "device" if latest.clamped else "validation"
@@ -248,9 +223,9 @@ def summary(session: Session) -> str:
 
 
 def state_html(session: Session) -> str:
-    """Status, what is asked and what became of the last checkpoint; spoken by screen readers."""
-    asked = [text for request, text in REQUESTS.items() if request in session.requests]
-    title = asked[-1] if asked else TITLES[session.status]
+    """Status, requests and the last notice; announced by screen readers."""
+    requested = [text for request, text in REQUESTS.items() if request in session.requests]
+    title = requested[-1] if requested else session.status.capitalize()
     tasks = session.actions  # read once: the training goes on meanwhile
     doing = f"{tasks[0]} …" if tasks else session.notice
     return (
@@ -260,7 +235,7 @@ def state_html(session: Session) -> str:
 
 
 def error_html(session: Session) -> str:
-    """What a failed session failed of and what to do; empty for any other."""
+    """The error of a failed session and what to do; empty for any other."""
     if session.error is None:
         return ""
     step = session.latest.step if session.latest is not None else 0
@@ -279,25 +254,22 @@ def tiles_html(session: Session) -> str:
     latest = session.latest
     if latest is None:
         return ""
-    evaluated = session.evaluations
-    last = evaluated[-1] if evaluated else latest
+    last = (session.evaluations or [latest])[-1]
     name = session.labels.metric.capitalize()
-    tiles = [("Step", f"{count(latest.step)} <small>of {count(latest.steps)}</small>")]
+    text = session.labels.text
+    tiles = {"Step": f"{count(latest.step)} <small>of {count(latest.steps)}</small>"}
     if latest.clamped:
-        tiles += [
-            (f"{name} on device", session.labels.text(last.device_metric)),
-            (f"{name} on twin", session.labels.text(last.twin_metric)),
-            ("Device passes", count(latest.device_passes)),
-        ]
+        tiles[f"{name} on device"] = text(last.device_metric)
+        tiles[f"{name} on twin"] = text(last.twin_metric)
+        tiles["Device passes"] = count(latest.device_passes)
     else:
-        tiles += [(name, session.labels.text(last.device_metric))]
-    tiles += [
-        ("Steps per second", number(latest.steps_per_second)),
-        ("Time left", duration(latest.seconds_left))
-        if session.active
-        else ("Training time", duration(latest.seconds)),
-    ]
-    items = "".join(f"<div><span>{name}</span>{value}</div>" for name, value in tiles)
+        tiles[name] = text(last.device_metric)
+    tiles["Steps per second"] = number(latest.steps_per_second)
+    if session.active:
+        tiles["Time left"] = duration(latest.seconds_left)
+    else:
+        tiles["Training time"] = duration(latest.seconds)
+    items = "".join(f"<div><span>{name}</span>{value}</div>" for name, value in tiles.items())
     return (
         f'<div class="pnn-tiles">{items}</div><progress class="pnn-progress" '
         f'aria-label="Steps done" value="{latest.step}" max="{latest.steps}"></progress>'

@@ -1,4 +1,4 @@
-"""Widgets of the device panel: curves to draw, a response, a map of a sweep, and code to copy."""
+"""Widgets of the device panel: curves to draw, a map of a sweep, and code to copy."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, final
@@ -8,13 +8,13 @@ import matplotlib as mpl
 import numpy as np
 import traitlets
 import xarray as xr
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from torch import Tensor, from_numpy
 
-from pnnlab.characterize.manual_control import Response
 from pnnlab.errors import PnnlabError
 from pnnlab.views.parts import assets, shares
-from pnnlab.views.style import BAND, DARK_PALETTE, PALETTE
+from pnnlab.views.style import colors
 
 CODES = 65535  # a map is sent in 16 bits
 STOPS = 33  # colours of a scale
@@ -28,41 +28,19 @@ Draw = Callable[[int, Tensor], None]
 class Curve(anywidget.AnyWidget):
     """A row of numbers in [0, 1], to draw with mouse, finger or keys.
 
-    It shows a copy and changes nothing itself: a stroke is handed to ``on_draw``, and `show` shows
-    the result. A `PnnlabError` that one of these callables raises is shown below the curve.
-
-    Parameters
-    ----------
-    title : str
-    values : Tensor, (width,)
-    color : str
-        A name in `pnnlab.views.style.PALETTE`.
-    on_draw : callable
-        Called with a first element and values, float32, for each run of a stroke.
-    on_lift : callable
-        Called when a stroke has ended.
-    on_preset : callable
-        Called with the name of a preset or an example.
-    presets, examples : sequence of str
-        Names, as buttons and as a list.
-    parts : sequence of (str, int, int)
-        Views of some elements only: name, first element, and one beyond the last.
-
-    Attributes
-    ----------
-    chosen : int
-        The element that the keys change; at first one in the middle.
-    refused : str
-        Why the last stroke was refused, or empty.
+    It shows a copy and changes nothing itself. ``on_draw`` is called with a first element and
+    float32 values for each run of a stroke, ``on_lift`` when a stroke has ended, ``on_preset`` with
+    the name of a preset or an example; `show` then shows the result. A `PnnlabError` that one of
+    them raises is shown below the curve. ``parts`` are views of some elements only.
     """
 
     _esm, _css = assets("curve")
     spec = traitlets.Dict().tag(sync=True)
     values = traitlets.Bytes(b"").tag(sync=True)
-    # No echo: when it came, keys would have moved on.
+    # The element that the keys change. No echo: when it came, keys would have moved on.
     chosen = traitlets.Int(0).tag(sync=True, echo_update=False)
     part = traitlets.Int(0).tag(sync=True, echo_update=False)
-    refused = traitlets.Unicode("").tag(sync=True)
+    refused = traitlets.Unicode("").tag(sync=True)  # why the last stroke was refused
     answered = traitlets.List(["", 0]).tag(sync=True)
 
     def __init__(
@@ -80,13 +58,12 @@ class Curve(anywidget.AnyWidget):
     ) -> None:
         spec = {
             "title": title,
-            "light": PALETTE[color],
-            "dark": DARK_PALETTE[color],
+            **colors(color),
             "presets": list(presets),
             "examples": list(examples),
             "parts": [list(part) for part in parts] or [["all", 0, len(values)]],
         }
-        # Whole from the first message on: a page may draw it, and hear keys, before a second.
+        # Whole from the first message on: a page may draw it, and take keys, before a second.
         super().__init__(spec=spec, values=_packed(values), chosen=len(values) // 2)
         self._on_draw, self._on_lift, self._on_preset = on_draw, on_lift, on_preset
         shares(self)
@@ -97,7 +74,7 @@ class Curve(anywidget.AnyWidget):
         self.values = _packed(values)
 
     def _take(self, _: object, content: dict[str, Any], buffers: Sequence[Any]) -> None:
-        # One message answers, so that the page knows what came of its request.
+        # One message answers: the page needs all that came of its request at once.
         if "kind" not in content:
             return
         with self.hold_sync():
@@ -107,8 +84,10 @@ class Curve(anywidget.AnyWidget):
             if content["kind"] == "preset":
                 self._try(self._on_preset, content["name"])
             else:
-                for start, values in _runs(content["runs"], buffers[0] if buffers else b""):
-                    self._try(self._on_draw, start, values)
+                values = np.frombuffer(buffers[0] if buffers else b"", "<f4").astype(np.float32)
+                ends = np.cumsum([0, *(size for _, size in content["runs"])])
+                for (start, _), first, end in zip(content["runs"], ends, ends[1:], strict=False):
+                    self._try(self._on_draw, start, from_numpy(values[first:end]))
             if content["done"]:
                 self._try(self._on_lift)
 
@@ -124,143 +103,65 @@ def _packed(values: Tensor) -> bytes:
     return numbers.astype("<f4").tobytes()
 
 
-def _runs(places: Sequence[Sequence[int]], packed: Any) -> list[tuple[int, Tensor]]:
-    values = np.frombuffer(packed, "<f4").astype(np.float32)
-    ends = np.cumsum([0, *(size for _, size in places)])
-    return [
-        (start, from_numpy(values[ends[i] : ends[i + 1]])) for i, (start, _) in enumerate(places)
-    ]
-
-
-@final
-class ResponsePlot(anywidget.AnyWidget):
-    """What a device answered: the mean, its noise band, the twin, and below the difference."""
-
-    _esm, _css = assets("response")
-    spec = traitlets.Dict().tag(sync=True)
-    points = traitlets.Bytes(b"").tag(sync=True)
-    old = traitlets.Bool(False).tag(sync=True)
-    """Whether the drive has changed since."""
-
-    def wait(self, note: str) -> None:
-        """Show nothing yet, and say why."""
-        self.spec = {"title": "Response", "n": 0, "shots": 0, "twin": False, "note": note}
-
-    def show(self, response: Response) -> None:
-        """Show a response from now on; the axes move only where they must."""
-        mean, twin = response.mean.numpy(), response.modelled
-        spread = BAND * response.deviation.numpy()
-        rows = [mean, response.deviation.numpy()]
-        edges = [mean - spread, mean + spread]
-        difference: Range = (-1.0, 1.0)
-        if twin is not None:
-            rows.append(twin.numpy())
-            edges.append(twin.numpy())
-            beyond = max(float(np.abs(twin.numpy() - mean).max()), float(spread.max()))
-            reach = steady(self.spec.get("difference_range"), -beyond, beyond)
-            difference = (-max(-reach[0], reach[1]), max(-reach[0], reach[1]))
-        low, high = float(np.min(edges)), float(np.max(edges))
-        with self.hold_sync():
-            self.spec = {
-                "title": "Response",
-                "n": len(mean),
-                "shots": response.shots,
-                "band": BAND,
-                "twin": twin is not None,
-                "y_label": "read-out y",
-                "y_range": list(steady(self.spec.get("y_range"), low, high)),
-                "difference_range": list(difference),
-                "summary": summary(response),
-                "note": "",
-            }
-            self.points = np.concatenate(rows).astype("<f4").tobytes()
-            self.old = False
-
-
 @final
 class HeatMap(anywidget.AnyWidget):
-    """All outputs against one control: what changes, what is read, and what the twin misses."""
+    """All outputs against one control: their change, the read-outs, and the error of the twin."""
 
     _esm, _css = assets("heatmap")
     spec = traitlets.Dict().tag(sync=True)
     codes = traitlets.Bytes(b"").tag(sync=True)
-    now = traitlets.Float(0.0).tag(sync=True)
-    """Where the control stands."""
+    now = traitlets.Float(0.0).tag(sync=True)  # the value of the control
 
-    def show(self, seen: xr.Dataset) -> None:
+    def show(self, swept: xr.Dataset) -> None:
         """Show a sweep of `ManualControl.sweep` from now on."""
-        name, mean = str(seen.element.values[0]), seen["mean"].values[0]
-        layers = [
-            ("change", "Change", mean - mean[0], "RdBu_r"),
-            ("response", "Response", mean, "cividis"),
-        ]
-        if "modelled" in seen:
-            difference = seen["modelled"].values[0] - mean
-            layers.append(("twin − device", "Twin − device", difference, "RdBu_r"))
-        ranges = [_around(values, colors == "RdBu_r") for _, _, values, colors in layers]
+        control, mean = str(swept.element.values[0]), swept["mean"].values[0]
+        layers = {"change": ("Change", mean - mean[0]), "response": ("Response", mean)}
+        if "modelled" in swept:
+            layers["twin − device"] = "Twin − device", swept["modelled"].values[0] - mean
+        shown, codes = [], b""
+        for name, (title, values) in layers.items():
+            signed = name != "response"
+            most = float(np.abs(values).max())
+            low, high = _wide(*((-most, most) if signed else (values.min(), values.max())))
+            colors = _scale("RdBu_r" if signed else "cividis")
+            shown.append({"name": name, "title": title, "range": [low, high], "colors": colors})
+            fractions = np.clip((values - low) / (high - low), 0, 1)
+            codes += np.rint(CODES * fractions).astype("<u2").tobytes()
         change = np.ptp(mean, 0)
         most_moved = int(change.argmax())
         with self.hold_sync():
             self.spec = {
-                "control": name,
+                "control": control,
                 "rows": mean.shape[0],
                 "columns": mean.shape[1],
                 "summary": f"output {most_moved} changes most, by {change[most_moved]:.2g}",
-                "layers": [
-                    {"name": name, "title": title, "range": list(span), "colors": _scale(colors)}
-                    for (name, title, _, colors), span in zip(layers, ranges, strict=True)
-                ],
+                "layers": shown,
             }
-            self.codes = b"".join(
-                _coded(values, span) for (_, _, values, _), span in zip(layers, ranges, strict=True)
-            )
+            self.codes = codes
 
 
 @final
 class CodeBox(anywidget.AnyWidget):
-    """Code to copy, and in JupyterLab to put into a cell below; nothing is shown of no code."""
+    """Code to copy, and in JupyterLab to put into a cell below; hidden without code."""
 
     _esm, _css = assets("codebox")
     code = traitlets.Unicode("").tag(sync=True)
 
 
-def summary(response: Response) -> str:
-    """Noise, and the twin's distance, in words."""
-    noise = f"noise {100 * response.noise:.2g} %"
-    if response.modelled is None:
-        return f"{noise} of full scale"
-    return f"twin off by {100 * response.gap:.2g} %, {noise} of full scale"
-
-
 def steady(before: Range | None, low: float, high: float) -> Range:
     """Round limits around low and high, or those of before, if these still fit well."""
-    low, high = _wide(low, high)
     if before is not None:
-        holds = before[0] <= low and high <= before[1]
-        if holds and high - low > 0.4 * (before[1] - before[0]):
-            return before[0], before[1]
-    step = 10 ** np.floor(np.log10(high - low))
-    step *= 0.5 if high - low > 5 * step else 0.2 if high - low > 2 * step else 0.1
-    return float(np.floor(low / step) * step), float(np.ceil(high / step) * step)
+        filled = (high - low) / (before[1] - before[0])
+        if before[0] <= low and high <= before[1] and filled > 0.4:
+            return before
+    ticks = MaxNLocator(9).tick_values(low, high)
+    return float(ticks[0]), float(ticks[-1])
 
 
 def _wide(low: float, high: float) -> Range:
     """Limits that are apart, also of values that are all the same, up to rounding."""
     size = max(abs(low), abs(high)) or 1.0
     return (low, high) if high - low > 1e-9 * size else (low - 1e-3 * size, high + 1e-3 * size)
-
-
-def _around(values: NDArray[np.float64], signed: bool) -> Range:
-    """Limits of a scale of colours; of what has a sign, as far below zero as above."""
-    if not signed:
-        return _wide(float(values.min()), float(values.max()))
-    most = float(np.abs(values).max())
-    return _wide(-most, most)
-
-
-def _coded(values: NDArray[np.float64], span: Range) -> bytes:
-    fractions = (values - span[0]) / (span[1] - span[0])
-    return np.rint(CODES * np.clip(fractions, 0, 1)).astype("<u2").tobytes()
 
 
 def _scale(name: str) -> list[list[int]]:

@@ -1,11 +1,13 @@
-"""The device panel: draw a drive, see what the device answers, and take the code along."""
+"""The device panel: draw a drive, see the response of the device, and copy the code."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from html import escape
 from typing import TypeVar
 
 import ipywidgets as widgets
+import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
@@ -15,14 +17,15 @@ from pnnlab.characterize.manual_control import SIDES, ManualControl, Response, S
 from pnnlab.errors import PnnlabError
 from pnnlab.physical_system import PhysicalSystem, SimulatedSystem
 from pnnlab.views.controls import Entry
-from pnnlab.views.device_widgets import CodeBox, Curve, HeatMap, Part, ResponsePlot
-from pnnlab.views.figures import device_panel
-from pnnlab.views.parts import LatestRequests, View, bar, button, count, show_error, style_sheet
-from pnnlab.views.style import Picture
+from pnnlab.views.device_widgets import CodeBox, Curve, HeatMap, Part, steady
+from pnnlab.views.figures.chart import Plot
+from pnnlab.views.figures.measurements import DRIVES, device_panel, response_plots, summary
+from pnnlab.views.parts import LatestRequests, View, bar, button, count, frame, show_error
+from pnnlab.views.plotgrid import PlotGrid
+from pnnlab.views.style import BAND, Picture
 
 POINTS, REPEATS = 21, 4  # values of a sweep, and shots at each
-TITLES = {"x": "Input x", "theta": "Parameters θ"}
-COLORS = {"x": "green", "theta": "purple"}
+OLD = "pnn-old"  # of a response whose drive has changed since
 T = TypeVar("T")
 
 
@@ -30,8 +33,8 @@ class DevicePanel(View):
     """Draw the drive of a device; see the live response, its twin, and the code of it all.
 
     At the end of a cell it shows itself. A simulated device is measured while you draw. On a bench
-    a measurement costs shots, so it is made there when a stroke ends. Through its session, a
-    training that uses the device measures between two steps.
+    a measurement costs shots, so it is made there when a stroke ends. With a session it is made
+    between two steps of the training that uses the device.
 
     Parameters
     ----------
@@ -47,8 +50,6 @@ class DevicePanel(View):
 
     Attributes
     ----------
-    widget : ipywidgets.VBox
-        The whole panel, to be placed in a layout of your own.
     latest : Response or None
         The last measurement.
     swept : Dataset or None
@@ -69,36 +70,36 @@ class DevicePanel(View):
         presets: Mapping[str, Tensor] | None = None,
         session: Session | None = None,
     ) -> None:
-        self.control = control
-        self.session = session
+        self.control, self.session = control, session
         self.latest: Response | None = None
         self.swept: xr.Dataset | None = None
         self.requests = LatestRequests()
         self._units = units
-        self._unit = int(getattr(control.system, "unit", 0))
-        self._fitted = self._unit
+        self._unit = self._fitted = int(getattr(control.system, "unit", 0))
         self._given = dict(presets or {})
         self._randoms = 0
         self._chosen_side: Side = "x"
         self.curves = {side: self._curve(side) for side in SIDES}
-        self.response, self.map, self.code = ResponsePlot(), HeatMap(), CodeBox()
+        self.response, self.map, self.code = PlotGrid(), HeatMap(), CodeBox()
+        self._plots: list[Plot] = []
         self.unit = Entry("Unit", self._unit, whole=True)
         self.unit.observe(lambda change: self._exchange(int(change["new"])), "value")
         self.measure = button("Measure", "refresh", self._request_measurement)
         self.sweep = button("Sweep", "arrows-v", self._request_sweep)
-        self.send = button("Send to notebook", "code", self._write)
-        self._what, self._status, self._refusal = widgets.HTML(), widgets.HTML(), widgets.HTML()
+        self.send = button("Send to notebook", "code", self._show_code)
+        self._what, self._status, self._refusal = (widgets.HTML() for _ in range(3))
         self.widget = self._layout()
         show_error(self._refusal, "")
         self._name()
         if self.live:
             self._show_response(control.measure())
         else:
-            self.response.wait("Draw, or press Measure: this device is not driven before you ask.")
+            note = "Draw, or press Measure: this device is not driven before you ask."
+            self.response.show([Plot("Response", "output", "read-out y", note=note)])
 
     @property
     def live(self) -> bool:
-        """Whether it is measured while one draws: a simulated device that no training uses."""
+        """Whether drawing measures: of a simulated device that no training uses."""
         training = self.session is not None and self.session.active
         return isinstance(self.control.system, SimulatedSystem) and not training
 
@@ -108,7 +109,7 @@ class DevicePanel(View):
 
     def close(self) -> None:
         """Take the widgets off the page. The control stays as it is."""
-        self.requests.forget()
+        self.requests.cancel()
         super().close()
 
     # --- requests of the page
@@ -132,7 +133,7 @@ class DevicePanel(View):
         if self.live:
             self._request_measurement()
         else:
-            self.response.old = True
+            self.response.add_class(OLD)
 
     def _choose(self, side: Side) -> None:
         self._chosen_side = side
@@ -153,55 +154,44 @@ class DevicePanel(View):
         self._request_measurement()
 
     def _request_measurement(self) -> None:
-        self.requests.ask("measure", self._measure)
+        name, act = f"a measurement: {self.control.repeats} shots", self.control.measure
+        self.requests.submit("measure", partial(self._drive, name, act, self._show_response))
 
     def _request_sweep(self) -> None:
-        self.requests.ask("sweep", partial(self._sweep, self._chosen()))
+        element = self._chosen()
+        name = f"a sweep of {element}: {POINTS * REPEATS} shots"
+        act = partial(self.control.sweep, element, points=POINTS, repeats=REPEATS)
+        self.requests.submit("sweep", partial(self._drive, name, act, self._show_sweep))
 
-    def _write(self) -> None:
-        self.code.code = self.control.code()
-
-    # --- the device, in the thread of the requests
-
-    def _measure(self) -> None:
-        response = self._drive(f"a measurement: {self.control.repeats} shots", self.control.measure)
-        if response is not None:
-            self._show_response(response)
-
-    def _sweep(self, element: str) -> None:
-        def act() -> xr.Dataset:
-            return self.control.sweep(element, points=POINTS, repeats=REPEATS)
-
-        swept = self._drive(f"a sweep of {element}: {POINTS * REPEATS} shots", act)
-        if swept is not None:
-            self.swept = swept
-            self.map.show(swept)
-            self._mark()
-
-    def _drive(self, name: str, act: Callable[[], T]) -> T | None:
-        # None if it was refused or failed
+    def _drive(self, name: str, act: Callable[[], T], show: Callable[[T], None]) -> None:
+        # In the thread of the requests.
         try:
             if not self.live:
-                self._say(f"{name} …")
-            found = act() if self.session is None else self.session.do(name, act).result()
+                self._show_status(f"{name} …")
+            show(act() if self.session is None else self.session.do(name, act).result())
+            show_error(self._refusal, "")
         except (PnnlabError, OSError) as error:
             show_error(self._refusal, error)
-            return None
-        else:
-            show_error(self._refusal, "")
-            return found
         finally:
-            self._say()
+            self._show_status()
 
     # --- what is shown
 
     def _show_response(self, response: Response) -> None:
-        self.latest = response
-        self.response.show(response)
+        self.latest, self._plots = response, live_plots(response, self._plots)
+        self.response.show(self._plots)
         x, theta = (self.control.side(side) for side in SIDES)
         same = torch.equal(x, response.x) and torch.equal(theta, response.theta)
-        self.response.old = not (self.live or same)
-        self._say()
+        (self.response.remove_class if self.live or same else self.response.add_class)(OLD)
+        self._show_status()
+
+    def _show_sweep(self, swept: xr.Dataset) -> None:
+        self.swept = swept
+        self.map.show(swept)
+        self._mark()
+
+    def _show_code(self) -> None:
+        self.code.code = self.control.code()
 
     def _chosen(self) -> str:
         return f"{self._chosen_side}[{self.curves[self._chosen_side].chosen}]"
@@ -215,51 +205,66 @@ class DevicePanel(View):
         system, shots = self.control.system, POINTS * REPEATS
         self.sweep.description = f"What changes with {self._chosen()}?  {shots} shots"
         self.measure.description = f"Measure: {self.control.repeats} shots"
-        sizes = f"{system.input_dim} inputs · {system.param_dim} parameters · "
-        sizes += f"{system.output_dim} outputs"
+        twin = ""
         if self.control.twin is not None and self._unit != self._fitted:
-            sizes += f" · twin of unit {self._fitted}"
-        self._what.value = f"<b>{escape(system.name)}</b><span>{sizes}</span>"
+            twin = f" · twin of unit {self._fitted}"
+        self._what.value = (
+            f"<b>{escape(system.name)}</b><span>{system.input_dim} inputs · {system.param_dim} "
+            f"parameters · {system.output_dim} outputs{twin}</span>"
+        )
 
-    def _say(self, busy: str = "") -> None:
-        how = "answers while you draw" if self.live else "answers when you let go"
+    def _show_status(self, busy: str = "") -> None:
+        how = "measured while you draw" if self.live else "measured when a stroke ends"
         passes = f"{count(self.control.passes)} device passes so far"
         self._status.value = f"<span>{escape(busy) or how}</span> · <span>{passes}</span>"
 
     def _curve(self, side: Side) -> Curve:
-        values = self.control.side(side)
-        fits = [name for name, drive in self._given.items() if drive.shape == values.shape]
-        system = self.control.system
+        values, system = self.control.side(side), self.control.system
         parts: list[Part] = []
         if side == "theta":
             groups = [(group.name, group.start, group.stop) for group in system.theta_groups()]
             parts = [("all", 0, system.param_dim), *groups]
         curve = Curve(
-            TITLES[side],
+            DRIVES[side][0],
             values,
-            color=COLORS[side],
+            color=DRIVES[side][1],
             on_draw=partial(self._draw, side),
             on_lift=self._request_measurement,
             on_preset=partial(self._preset, side),
             presets=list(presets(1)),
-            examples=fits,
+            examples=[name for name, x in self._given.items() if x.shape == values.shape],
             parts=parts,
         )
         curve.observe(lambda _: self._choose(side), "chosen")
         return curve
 
     def _layout(self) -> widgets.VBox:
-        top = bar(self._what, self.unit, self.measure, self.send)
-        curves = widgets.Box([self.curves[side] for side in SIDES])
-        below = bar(self.sweep, self._status)
-        self._what.add_class("pnn-what")
+        self._what.add_class("pnn-device")
         self.unit.add_class("pnn-unit")
-        self._status.add_class("pnn-counted")
-        curves.add_class("pnn-curves")
         self.unit.layout.display = "none" if self._units is None else None
         if not self.control.system.param_dim:
             self.curves["theta"].layout.display = "none"
-        parts = [top, self.code, self._refusal, curves, self.response, below, self.map]
-        whole = widgets.VBox([style_sheet("view", "panel"), *parts])
-        whole.add_class("pnn-panel")
-        return whole
+        top = bar(self._what, self.unit, self.measure, self.send)
+        curves = widgets.Box([*self.curves.values()]).add_class("pnn-curves")
+        below = bar(self.sweep, self._status)
+        parts = top, self.code, self._refusal, curves, self.response, below, self.map
+        return frame("panel", *parts)
+
+
+def live_plots(response: Response, before: Sequence[Plot] = ()) -> list[Plot]:
+    """Plots of a response, with limits that change only where those ``before`` no longer fit."""
+    plots = response_plots(response)
+    for place, (plot, y_label) in enumerate(zip(plots, ("read-out y", "difference"), strict=False)):
+        wide = [0 if line.deviation is None else line.deviation for line in plot.lines]
+        edges = [
+            np.asarray(line.y) + sign * BAND * np.asarray(deviation)
+            for line, deviation in zip(plot.lines, wide, strict=True)
+            for sign in (-1, 1)
+        ]
+        low, high = float(np.min(edges)), float(np.max(edges))
+        if place == 1:
+            low, high = min(low, -high), max(-low, high)
+        limits = steady(before[place].y_limits if place < len(before) else None, low, high)
+        plots[place] = replace(plot, y_label=y_label, y_limits=limits)
+    plots[0] = replace(plots[0], title=f"Response: {summary(response)}")
+    return plots

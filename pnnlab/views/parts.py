@@ -1,5 +1,6 @@
 """Small parts that views share: buttons, style sheets, scripts, numbers as text."""
 
+import math
 import threading
 import time
 from abc import ABC
@@ -15,14 +16,42 @@ STATIC = Path(__file__).parent.parent / "static"
 
 
 @cache
-def _sheet(name: str) -> str:
-    return (STATIC / f"{name}.css").read_text(encoding="utf-8")
+def _short(file: str) -> str:
+    """A static file as a notebook stores it with each widget: no indents, no comments."""
+    lines = map(str.strip, (STATIC / file).read_text(encoding="utf-8").splitlines())
+    return "\n".join(line for line in lines if line and not line.startswith(("//", "/**")))
+
+
+def script(name: str) -> str:
+    """The code ``name.js`` of pnnlab/static as a page runs it, after what all widgets share."""
+    return (
+        f"{_short('shared.js')}\n{_short(f'{name}.js')}\nexport default {{ initialize, render }};"
+    )
+
+
+def styles(*names: str) -> str:
+    """Style sheets of pnnlab/static as one, for a widget."""
+    return "\n".join(_short(f"{name}.css") for name in names)
+
+
+def assets(name: str) -> tuple[str, str]:
+    """Script and style of a control."""
+    return script(name), styles("shared", "control", name)
 
 
 def style_sheet(*names: str) -> widgets.HTML:
     """Style sheets of pnnlab/static, as a widget that takes no room."""
-    sheets = "".join(map(_sheet, names))
-    return widgets.HTML(f"<style>{sheets}</style>", layout={"display": "none"})
+    return widgets.HTML(f"<style>{styles(*names)}</style>", layout={"display": "none"})
+
+
+def frame(name: str, *children: widgets.Widget) -> widgets.VBox:
+    """A view of class ``pnn-name`` with its style sheet."""
+    return widgets.VBox([style_sheet("view", name), *children]).add_class(f"pnn-{name}")
+
+
+def bar(*children: widgets.Widget) -> widgets.HBox:
+    """Controls in a row that wraps."""
+    return widgets.HBox(children).add_class("pnn-bar")
 
 
 def button(description: str, icon: str, act: Callable[[], object]) -> widgets.Button:
@@ -30,13 +59,6 @@ def button(description: str, icon: str, act: Callable[[], object]) -> widgets.Bu
     made = widgets.Button(description=description, icon=icon)
     made.on_click(lambda _: act())
     return made
-
-
-def bar(*children: widgets.Widget) -> widgets.HBox:
-    """Controls in a row that wraps."""
-    row = widgets.HBox(children)
-    row.add_class("pnn-bar")
-    return row
 
 
 class View(ABC):
@@ -71,38 +93,13 @@ def shares(widget: widgets.Widget) -> None:
     widget.on_msg(take)
 
 
-def script(name: str) -> str:
-    """The code ``name.js`` of pnnlab/static as a page runs it, after what all widgets share."""
-    return _short("shared.js", f"{name}.js") + "\nexport default { initialize, render };"
-
-
-def styles(*names: str) -> str:
-    """Style sheets of pnnlab/static as one, for a widget."""
-    return _short(*(f"{name}.css" for name in names))
-
-
-def assets(name: str) -> tuple[str, str]:
-    """Script and style of a control."""
-    return script(name), styles("shared", "touch", name)
-
-
-def _short(*files: str) -> str:
-    """Several files as one; a notebook stores them with each widget: no indents, no comments."""
-    lines = [
-        line.strip()
-        for file in files
-        for line in (STATIC / file).read_text(encoding="utf-8").splitlines()
-    ]
-    return "\n".join(line for line in lines if line and not line.startswith(("//", "/**")))
-
-
 def status(text: str) -> str:
-    """A message, as a screen reader announces it."""
-    return f'<div role="status" class="pnn-said">{escape(text)}</div>'
+    """A message as HTML, announced by screen readers."""
+    return f'<div role="status" class="pnn-message">{escape(text)}</div>'
 
 
 def alert(error: object) -> str:
-    """An error in its own words, as a screen reader announces it."""
+    """The text of an error as HTML, announced by screen readers."""
     return f'<div role="alert" class="pnn-error">{escape(str(error))}</div>'
 
 
@@ -122,8 +119,16 @@ def count(value: int) -> str:
     return f"{value:,}".replace(",", "\u202f")
 
 
+def number(value: float) -> str:
+    """Three significant digits, never in powers of ten where that is hard to read."""
+    if value and not 1e-4 <= abs(value) < 1e6:
+        return f"{value:.2e}"
+    digits = 2 - math.floor(math.log10(abs(value))) if value else 0
+    return f"{value:.{max(0, min(digits, 6))}f}"
+
+
 def duration(seconds: float) -> str:
-    """A time as people say it."""
+    """A time in seconds, minutes or hours."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -138,44 +143,39 @@ def duration(seconds: float) -> str:
 class LatestRequests:
     """Runs requests one after the other, in a thread that lives only that long.
 
-    Of several requests of one name that wait, only the latest is run.
+    Of several waiting requests of one name, only the latest is run.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._wanted: dict[str, Callable[[], None]] = {}
-        self._running = False
+        self._waiting: dict[str, Callable[[], None]] = {}
+        self.busy = False  # whether a request waits or is being run
 
-    def ask(self, name: str, act: Callable[[], None]) -> None:
+    def submit(self, name: str, act: Callable[[], None]) -> None:
         """Call ``act`` soon, in place of an earlier request of this name that still waits."""
         with self._lock:
-            self._wanted[name] = act
-            if self._running:
+            self._waiting[name] = act
+            if self.busy:
                 return
-            self._running = True
+            self.busy = True
         threading.Thread(target=self._run, name="pnnlab-panel", daemon=True).start()
 
-    @property
-    def busy(self) -> bool:
-        """Whether a request waits or is being run."""
-        return self._running
-
-    def forget(self) -> None:
+    def cancel(self) -> None:
         """Drop what has not begun."""
         with self._lock:
-            self._wanted.clear()
+            self._waiting.clear()
 
     def _run(self) -> None:
         while True:
             with self._lock:
-                if not self._wanted:
-                    self._running = False
+                if not self._waiting:
+                    self.busy = False
                     return
-                act = self._wanted.pop(next(iter(self._wanted)))
+                act = self._waiting.pop(next(iter(self._waiting)))
             try:
                 act()
             except BaseException:
-                self._running = False  # the next request gets a thread of its own
+                self.busy = False  # the next request gets a thread of its own
                 raise
 
 
@@ -183,16 +183,16 @@ INTERVAL = 0.1  # seconds between two updates while something happens, or more:
 LOAD = 0.01  # the part that updates may take of what the process uses of its processors
 COST = 3.0  # times what an update takes in its own thread: sending and waking come on top
 LATEST = 0.8  # seconds between two updates, at most: who waits for a device uses no processor
-SHORTEST = 0.05  # seconds between two updates, however often something is asked
-ATTENTIVE = 3  # updates at full speed once something was asked: what became of it shows in one
+SHORTEST = 0.05  # seconds between two updates, however often `wake` is called
+ATTENTIVE = 3  # updates at full speed after `wake`: a command shows its effect in one of them
 
 
 @final
 class RefreshLoop:
     """Calls ``refresh`` as long as ``active()``, and once more, in a thread of its own.
 
-    The thread takes at most a fiftieth of a processor. ``resting()`` says whether nothing will
-    change before the next `wake`; ``interval`` is the least time between two updates, in seconds.
+    The thread takes at most a fiftieth of a processor. ``resting()`` is true if nothing will change
+    before the next `wake`; ``interval`` is the least time between two updates, in seconds.
     """
 
     def __init__(
@@ -207,26 +207,26 @@ class RefreshLoop:
         self._interval = interval
         self._changed = threading.Event()
         self._closed = False
-        self._following = threading.Lock()  # held by the thread that follows, if there is one
+        self._running = threading.Lock()  # held by the thread, if there is one
 
     def wake(self) -> None:
-        """Refresh soon, at least once more, and as long as there is something to follow."""
+        """Refresh soon, at least once more."""
         self._changed.set()
-        if not self._closed and self._following.acquire(blocking=False):
-            threading.Thread(target=self._follow, name="pnnlab-dashboard", daemon=True).start()
+        if not self._closed and self._running.acquire(blocking=False):
+            threading.Thread(target=self._run, name="pnnlab-dashboard", daemon=True).start()
 
     def close(self) -> None:
-        """Follow no longer."""
+        """Refresh no more."""
         self._closed = True
         self._changed.set()
 
-    def _follow(self) -> None:
+    def _run(self) -> None:
         attentive = 0
         try:
             while not self._closed:
                 attentive = ATTENTIVE if self._changed.is_set() else attentive - 1
                 self._changed.clear()
-                going = self._active()  # asked before: what ends meanwhile is shown once more
+                going = self._active()  # before the refresh: what ends meanwhile is shown once more
                 began = time.thread_time()
                 self._refresh()
                 if not going:
@@ -240,16 +240,14 @@ class RefreshLoop:
                 else:
                     self._rest(share)
         finally:
-            self._following.release()
+            self._running.release()
         if self._changed.is_set():
             self.wake()  # something has changed since that refresh, before the lock was free
 
     def _rest(self, share: float) -> None:
-        """Wait until the process has used ``share`` seconds of its processors, or was asked.
-
-        Not until so much time has passed: where others use the machine too, a training gets but a
-        part of it, and would lose several times as large a part to its views.
-        """
+        # Until the process has used so much of its processors, not until so much time has passed:
+        # where others use the machine too, a training gets but a part of it, and would lose several
+        # times as large a part to its views.
         enough = time.process_time() + share
         latest = time.monotonic() + max(LATEST, share)
         while not self._changed.wait(self._interval):

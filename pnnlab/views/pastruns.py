@@ -1,30 +1,240 @@
-"""Past runs: what the folders hold, and the curves of those that are opened."""
+"""Trainings beside each other, and past runs: what the folders hold, and the curves of them."""
 
+import math
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Literal, TypeAlias, final
 
 import ipywidgets as widgets
 
+from pnnlab.background import Session
 from pnnlab.errors import RunError
-from pnnlab.runs import EventRow, RunInfo, list_runs
+from pnnlab.runs import Run, RunInfo, list_runs
 from pnnlab.storage import user_path
-from pnnlab.views.comparison import Comparison, RecordedRun
-from pnnlab.views.parts import View, alert, bar, button, count, discard, style_sheet
-from pnnlab.views.plotgrid import PlotGrid, still
-from pnnlab.views.style import Picture
-from pnnlab.views.table import Table, table_row
-from pnnlab.views.training_panels import training_panels
+from pnnlab.training import CLASSIFICATION, Record
+from pnnlab.views.controls import Cell, OneOf, Table, table_row
+from pnnlab.views.figures.chart import Chart, Plot, Series
+from pnnlab.views.parts import (
+    RefreshLoop,
+    View,
+    alert,
+    bar,
+    button,
+    count,
+    discard,
+    duration,
+    frame,
+    status,
+)
+from pnnlab.views.plotgrid import PlotGrid
+from pnnlab.views.style import LineStyle, Picture, line_style
+from pnnlab.views.training_plots import (
+    Recorded,
+    RecordedRun,
+    Trained,
+    column,
+    metric_plot,
+    training_plots,
+)
 
-COLUMNS = {
-    "Run": False,
-    "Description": False,
-    "Began (UTC)": False,
-    "Step": True,
-    "Metric on device": True,
+Against: TypeAlias = Literal["steps", "passes", "time"]
+Source: TypeAlias = Session | Run | str | Path | Sequence[Record]
+
+AXES: Mapping[Against, tuple[str, str, str]] = {  # button, label of the axis, field of a record
+    "steps": ("steps", "step", "step"),
+    "passes": ("device passes", "device passes", "device_passes"),
+    "time": ("time", "training time", "seconds"),
 }
+LISTED = (("Run", "Description", "Began (UTC)"), ("Step", "Metric on device"))
+INTERVAL = 0.5  # seconds between two updates
+PATIENCE = 60.0  # seconds that a journal may stand still before it is no longer read
+COMPARED = (
+    ("Training", "State"),
+    ("Step", "On device", "best", "On twin", "Device passes", "Training time"),
+)
+
+
+@final
+class Comparison(View):
+    """Metric and loss on the device of several trainings, over steps, device passes or time.
+
+    Sessions are followed while they run, and run folders while they grow, also from another
+    process; none is changed. At the end of a cell it shows itself.
+
+    Parameters
+    ----------
+    runs : mapping of str to Session, Run, path or sequence of Record
+        A name and a source for each: a path is that of a run folder.
+    against : {"steps", "passes", "time"}
+        The axis to begin with.
+
+    Raises
+    ------
+    RunError
+        There is nothing to compare, or no run where a path leads.
+    """
+
+    alt_text = "Comparison of trainings"
+
+    def __init__(self, runs: Mapping[str, Source], *, against: Against = "steps") -> None:
+        if not runs:
+            raise RunError("there is nothing to compare: give at least one session or run folder.")
+        self.trainings = {name: recorded(source) for name, source in runs.items()}
+        self._sessions = [run for run in self.trainings.values() if isinstance(run, Session)]
+        self._folders = [run for run in self.trainings.values() if isinstance(run, RecordedRun)]
+        self._grew = time.monotonic()
+        self._problems: list[RunError] = []
+        self._lock = threading.Lock()
+        self._styles = {name: line_style(place) for place, name in enumerate(runs)}
+        self.against = OneOf({key: name for key, (name, _, _) in AXES.items()}, label="Against")
+        self.against.value = against
+        self.again = button("Read again", "refresh", self.read)
+        self.table = Table("Trainings compared", *COMPARED, choosing="Show", chosen=runs)
+        self._message = widgets.HTML()
+        self._grid = PlotGrid()
+        controls = bar(self.against.widget, *([self.again] if self._folders else []))
+        self.widget = frame("dashboard", controls, self._grid, self._message, self.table)
+        self._refresh_loop = RefreshLoop(self.refresh, self._going, interval=INTERVAL)
+        self._forget = [session.on_change(self._refresh_loop.wake) for session in self._sessions]
+        self.against.observe(lambda _: self.refresh(), "value")
+        self.table.observe(lambda _: self.refresh(), "chosen")
+        self.refresh()
+        if self._going():
+            self._refresh_loop.wake()
+
+    def figure(self) -> Picture:
+        """What is shown now, as a still picture."""
+        self.refresh()
+        title = f"{len(self.trainings)} trainings compared"
+        return Chart(title, self._plots(), columns=2, live=True).static()
+
+    def refresh(self) -> None:
+        """Show the trainings as they are now. While any of them goes on this happens by itself."""
+        with self._lock:
+            self._problems = []
+            for run in self._folders:
+                try:
+                    if run.status != "finished" and run.read():
+                        self._grew = time.monotonic()
+                except RunError as error:
+                    self._problems.append(error)
+            self._grid.show(self._plots())
+            self.table.rows = [self._row(name) for name in self.trainings]
+            self._message.value = self._html()
+
+    def read(self) -> None:
+        """Read the run folders again, and follow those that grow."""
+        self._grew = time.monotonic()
+        self.refresh()
+        self._refresh_loop.wake()
+
+    def close(self) -> None:
+        """Stop observing, and take the widgets off the page. The trainings go on."""
+        self._refresh_loop.close()
+        for forget in self._forget:
+            forget()
+        super().close()
+
+    def _going(self) -> bool:
+        waiting = any(run.status != "finished" for run in self._folders)
+        growing = waiting and time.monotonic() - self._grew < PATIENCE
+        return growing or any(session.active for session in self._sessions)
+
+    def _plots(self) -> list[Plot]:
+        return comparison_plots(self._shown(), self.against.value, self._styles)
+
+    def _shown(self) -> dict[str, Trained]:
+        return {name: run for name, run in self.trainings.items() if name in self.table.chosen}
+
+    def _html(self) -> str:
+        html = "".join(map(alert, self._problems))
+        free = [name for name, run in self._shown().items() if not _passes(run)]
+        if self.against.value == "passes" and free:
+            html += status(f"No device passes, and so not in these plots: {', '.join(free)}.")
+        return html
+
+    def _row(self, name: str) -> dict[str, Any]:
+        run = self.trainings[name]
+        latest, evaluated, text = run.latest, run.evaluations, run.labels.text
+        last = evaluated[-1] if evaluated else None
+        metrics = [r.device_metric for r in evaluated if r.device_metric is not None]
+        on_device, on_twin = (last.device_metric, last.twin_metric) if last else (None, None)
+        step, seconds = (latest.step, latest.seconds) if latest else (0, 0.0)
+        best, passes, state = max(metrics, default=None), _passes(run), run.status.capitalize()
+        cells: list[Cell] = [
+            (name, name),
+            (state, state),
+            (f"{count(step)} of {count(latest.steps)}" if latest else "–", step),
+            *((text(metric), metric) for metric in (on_device, best, on_twin)),
+            (count(passes) if passes else "–", passes or None),
+            (duration(seconds), round(seconds, 1)),
+        ]
+        return table_row(name, cells, self._styles[name])
+
+
+def recorded(source: Source) -> Trained:
+    """The records of ``source``, or the session itself."""
+    if isinstance(source, Session):
+        return source
+    if isinstance(source, Run | str | Path):
+        return RecordedRun(source.folder if isinstance(source, Run) else source)
+    if all(isinstance(one, Record) for one in source):
+        return Recorded(source)
+    raise RunError(
+        f"{type(source).__name__} cannot be compared: give a Session, a Run, the path of a run "
+        "folder, or a list of Records."
+    )
+
+
+def comparison_plots(
+    trainings: Mapping[str, Trained], against: Against, line_styles: Mapping[str, LineStyle]
+) -> list[Plot]:
+    """Metric and loss on the device, one line a training."""
+    drawn = {
+        name: run.evaluations
+        for name, run in trainings.items()
+        if against != "passes" or _passes(run)
+    }
+    _, x_label, field = AXES[against]
+    costs = {name: column(records, field) for name, records in drawn.items()}
+    most = max((cost for each in costs.values() for cost in each), default=0.0)
+    unit, scale = "", 1.0
+    if against == "time":
+        units = ((180, " (s)", 1.0), (3 * 3600, " (min)", 60.0), (math.inf, " (h)", 3600.0))
+        unit, scale = next((unit, scale) for longest, unit, scale in units if most < longest)
+    options: dict[str, Any] = {
+        "x_limits": (0.0, most / scale or 1.0),
+        "note": "shown at the first evaluation" if trainings else "no training is chosen",
+    }
+    kinds = {run.labels for run in trainings.values()} or {CLASSIFICATION.labels}
+    # Trainings of different objectives share their axes, which then name all of them.
+    labels = replace(
+        next(iter(kinds)),
+        loss=", ".join(sorted({kind.loss for kind in kinds})),
+        metric=", ".join(sorted({kind.metric for kind in kinds})),
+        percent=all(kind.percent for kind in kinds),
+    )
+
+    def lines(field: str, factor: float = 1.0) -> list[Series]:
+        values = {name: factor * column(records, field) for name, records in drawn.items()}
+        return [
+            Series(name, costs[name] / scale, y, style=line_styles[name], markers=True)
+            for name, y in values.items()
+        ]
+
+    metric = lines("device_metric", labels.factor)
+    return [
+        metric_plot(labels, " on the device", x_label + unit, metric, metric, **options),
+        Plot("Loss on the device", x_label + unit, labels.loss, lines("device_loss"), **options),
+    ]
+
+
+def _passes(run: Trained) -> int:
+    return run.latest.device_passes if run.latest is not None else 0
 
 
 @final
@@ -40,7 +250,6 @@ class PastRuns(View):
 
     Attributes
     ----------
-    widget : ipywidgets.VBox
     table : Table
         Its chosen rows are open; the key of a row is the path of its folder below ``root``.
     """
@@ -54,30 +263,22 @@ class PastRuns(View):
         self._run: RecordedRun | None = None
         self._comparison: Comparison | None = None
         self.again = button("Read again", "refresh", self.refresh)
-        self.table = Table("Past runs", COLUMNS, choosing="Open")
+        self.table = Table("Past runs", *LISTED, choosing="Open")
         self._message = widgets.HTML()
         self._below = widgets.VBox()
         controls = bar(self.again, self._message)
-        self.widget = widgets.VBox(
-            [style_sheet("view", "dashboard"), controls, self.table, self._below]
-        )
-        self.widget.add_class("pnn-dashboard")
+        self.widget = frame("dashboard", controls, self.table, self._below)
         self.table.observe(lambda _: self._show(), "chosen")
         self.refresh()
 
     def figure(self) -> Picture:
-        """The curves of the opened runs, as a still picture.
-
-        Raises
-        ------
-        RunError
-            No run is open.
-        """
+        """The curves of the opened runs, as a still picture; `RunError` if none is open."""
         with self._lock:
             if self._comparison is not None:
                 return self._comparison.figure()
             if self._run is not None:
-                return still(training_panels(self._run), self._open[0])
+                plots = training_plots(self._run)
+                return Chart(self._open[0], plots, columns=2, live=True).static()
         raise RunError("no run is open: choose one in the table, or set table.chosen.")
 
     def refresh(self) -> None:
@@ -87,10 +288,8 @@ class PastRuns(View):
             names = [run.folder.relative_to(self.root).as_posix() for run in runs]
             self.table.rows = [run_row(run, name) for run, name in zip(runs, names, strict=True)]
             found = count(len(runs)) if runs else "no"
-            self._message.value = (
-                f'<div role="status" class="pnn-said">{found} run{"s" * (len(runs) != 1)} in '
-                f"<code>{escape(str(self.root))}</code></div>"
-            )
+            plural = "s" * (len(runs) != 1)
+            self._message.value = status(f"{found} run{plural} in {self.root}")
             self.table.chosen = [name for name in self.table.chosen if name in names]
             self._open = ()
             self._show()
@@ -99,7 +298,7 @@ class PastRuns(View):
         """Take the widgets off the page."""
         with self._lock:
             self._clear()
-            discard(self.widget)
+            super().close()
 
     def _clear(self) -> None:
         if self._comparison is not None:
@@ -110,7 +309,6 @@ class PastRuns(View):
             discard(child)
 
     def _show(self) -> None:
-        """Open what is chosen, and nothing else."""
         with self._lock:
             chosen = tuple(self.table.chosen)
             if chosen == self._open:
@@ -119,20 +317,15 @@ class PastRuns(View):
             self._open = chosen
             try:
                 if len(chosen) == 1:
-                    self._below.children = self._one(chosen[0])
+                    self._run = RecordedRun(self.root / chosen[0])
+                    grid = PlotGrid()
+                    grid.show(training_plots(self._run))
+                    self._below.children = (_about(chosen[0], self._run.info), grid)
                 elif chosen:
                     self._comparison = Comparison({name: self.root / name for name in chosen})
                     self._below.children = (self._comparison.widget,)
             except RunError as error:
                 self._below.children = (widgets.HTML(alert(error)),)
-
-    def _one(self, name: str) -> tuple[widgets.Widget, ...]:
-        self._run = RecordedRun(self.root / name)
-        grid = PlotGrid()
-        grid.show(training_panels(self._run))
-        info = self._run.info
-        html = provenance_html(name, info.provenance) + events_html(info.events)
-        return widgets.HTML(html), grid
 
 
 def run_row(run: RunInfo, name: str) -> dict[str, Any]:
@@ -148,21 +341,18 @@ def run_row(run: RunInfo, name: str) -> dict[str, Any]:
     return table_row(name, cells, note=run.problem)
 
 
-def provenance_html(name: str, provenance: dict[str, Any]) -> str:
-    """Versions, source and platform of a run, in a line."""
+def _about(name: str, run: RunInfo) -> widgets.HTML:
+    """Versions, source and platform of a run; what changed in it or went wrong, latest first."""
     labels = {"pnnlab": "pnnlab ", "torch": "torch ", "commit": "source ", "platform": ""}
-    parts = [f"{label}{provenance[key]}" for key, label in labels.items() if provenance.get(key)]
-    return f'<div class="pnn-said"><b>{escape(name)}</b> &nbsp; {escape("  ·  ".join(parts))}</div>'
-
-
-def events_html(events: Sequence[EventRow]) -> str:
-    """What changed in a run, or went wrong, the latest first; empty if nothing did."""
-    lines = [
+    known = run.provenance
+    parts = "  ·  ".join(f"{label}{known[key]}" for key, label in labels.items() if known.get(key))
+    html = f"<b>{escape(name)}</b> &nbsp; {escape(parts)}"
+    events = [
         f"<li>step {count(event.step)}, {escape(event.time[:19].replace('T', ' '))}: "
         f"{escape(event.message)}</li>"
-        for event in reversed(events)
+        for event in reversed(run.events)
     ]
-    if not lines:
-        return ""
-    scroll = 'tabindex="0" aria-label="Events" style="max-height: 12em; overflow: auto"'
-    return f'<div class="pnn-said">Events (UTC)<ul {scroll}>{"".join(lines)}</ul></div>'
+    if events:
+        scroll = 'tabindex="0" aria-label="Events" style="max-height: 12em; overflow: auto"'
+        html += f"<div>Events (UTC)<ul {scroll}>{''.join(events)}</ul></div>"
+    return widgets.HTML(f'<div class="pnn-message">{html}</div>')

@@ -1,12 +1,13 @@
 """What the dashboard unfolds below its plots, one section at a time."""
 
+import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
 from html import escape
-from typing import Any, Generic, TypeVar, final
+from typing import Any, Generic, TypeAlias, TypeVar, final
 
 import ipywidgets as widgets
 import numpy as np
@@ -18,7 +19,6 @@ from pnnlab.training import (
     Alignment,
     Confusion,
     Drift,
-    Estimate,
     Record,
     Reference,
     Refit,
@@ -35,20 +35,24 @@ from pnnlab.training import (
     take_references,
 )
 from pnnlab.views.confusion_view import ConfusionView
-from pnnlab.views.controls import Entry, Folds, OneOf
-from pnnlab.views.parts import alert, bar, button, count, discard, duration, status
-from pnnlab.views.plotgrid import Line, Panel, PlotGrid, number
-from pnnlab.views.training_panels import layer_panel
+from pnnlab.views.controls import Cell, Entry, Folds, OneOf, Table, table_row
+from pnnlab.views.figures.chart import Plot, Series
+from pnnlab.views.parts import alert, bar, button, count, discard, duration, number, status
+from pnnlab.views.plotgrid import PlotGrid
+from pnnlab.views.style import LineStyle
+from pnnlab.views.training_plots import column, layer_plot
 
 GRADIENTS_AT = 8  # validation examples at which gradients are compared
 SHOTS, REPEATS = 16, 4  # of each layer, as a reference for drift
 REFIT = 200  # fresh shots for a refit, and
 DRIVES = 64  # validation examples whose drives are among them
+COSTS = ("Spent on",), ("Device passes", "Device time", "Device energy", "Dense digital network")
 MOST = 500  # results kept of a section
 T = TypeVar("T")
+LayerValues: TypeAlias = Sequence[tuple[int, Sequence[float]]]  # of each layer, with their steps
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class SectionContext:
     """What the sections of a dashboard show; see `TrainingDashboard`."""
 
@@ -56,8 +60,8 @@ class SectionContext:
     training: Training
     classes: Sequence[str] | None = None
     image: tuple[int, int] | None = None
-    references: tuple[Reference, ...] = ()
-    costs: tuple[Cost, ...] = ()
+    references: Sequence[Reference] = ()
+    costs: Sequence[Cost] = ()
 
 
 class Section:
@@ -69,27 +73,25 @@ class Section:
         self._context, self._session = context, context.session
         self._training, self._network = context.training, context.training.network
         self._layers = physical_layers(self._network)
+        self._grid = PlotGrid()
 
     def refresh(self) -> None:
-        """Show the session as it is now, if that costs no device pass; it must be quick."""
+        """Show the session as it is now, quickly and without a device pass."""
 
     def _examples(self, most: int) -> int:
         return min(most, len(self._training.validation.x))
+
+    def _show_layers(self, y_label: str, plots: Mapping[str, LayerValues], **options: Any) -> None:
+        options["x_limits"] = (0.0, float(self._training.steps))
+        self._grid.show([layer_plot(title, y_label, v, **options) for title, v in plots.items()])
 
 
 @final
 class DeviceAction(Generic[T]):
     """A button that hands an action to a session, to be carried out between two steps.
 
-    Parameters
-    ----------
-    session : Session
-    name : str
-        What the button does; its device ``passes`` are added to it.
-    action : callable
-        Gives a result; it has the device and the network to itself.
-    show : callable
-        Called with the result, in whatever thread; it returns the text beside the button.
+    ``action`` has the device and the network to itself. ``show`` is called with its result, in
+    whatever thread, and returns the text beside the button. The button names the ``passes``.
     """
 
     def __init__(
@@ -98,7 +100,6 @@ class DeviceAction(Generic[T]):
         name: str,
         action: Callable[[], T],
         show: Callable[[T], str],
-        *,
         passes: int,
         icon: str = "search",
     ) -> None:
@@ -144,21 +145,14 @@ class ConfusionSection(Section):
     def __init__(self, context: SectionContext) -> None:
         super().__init__(context)
         self.view: ConfusionView | None = None
-        device = "device" if self._layers else "computer"
-        self.on_device = DeviceAction(
-            self._session,
-            "Name the validation examples on the device" if self._layers else "Name the examples",
-            partial(self._confusion, on_device),
-            partial(self._show, device),
-            passes=len(self._training.validation.x) * passes_per_example(self._network),
-        )
-        self.on_twin = DeviceAction(
-            self._session,
-            "The same on the twin",
-            partial(self._confusion, on_twin),
-            partial(self._show, "twin"),
-            passes=0,
-        )
+        passes = len(self._training.validation.x) * passes_per_example(self._network)
+        name, where = "Name the examples", "computer"
+        if self._layers:
+            name, where = "Name the validation examples on the device", "device"
+        act, show = partial(self._confusion, on_device), partial(self._show, where)
+        self.on_device = DeviceAction(self._session, name, act, show, passes)
+        act, show = partial(self._confusion, on_twin), partial(self._show, "twin")
+        self.on_twin = DeviceAction(self._session, "The same on the twin", act, show, 0)
         twins = self._layers and all(layer.twin is not None for layer in self._layers)
         shown = [self.on_device, self.on_twin] if twins else [self.on_device]
         self.widget = widgets.VBox([action.widget for action in shown])
@@ -192,19 +186,15 @@ class AlignmentSection(Section):
         super().__init__(context)
         self._results: list[tuple[int, Alignment]] = []  # with their steps
         self._restart_count()
+        passes = alignment_passes(self._network, GRADIENTS_AT)
         self.compare = DeviceAction(
-            self._session,
-            "Compare gradients",
-            self._compare,
-            self._show,
-            passes=alignment_passes(self._network, GRADIENTS_AT),
+            self._session, "Compare gradients", self._compare, self._show, passes
         )
         self.every = OneOf(
             {0: "when asked", 1: "at every evaluation", 5: "at every 5th", 20: "at every 20th"},
             label="Compare",
         )
         self.every.observe(lambda _: self._restart_count(), "value")
-        self._grid = PlotGrid()
         self.widget = widgets.VBox([self.compare.widget, self.every.widget, self._grid])
         self._draw()
 
@@ -230,24 +220,17 @@ class AlignmentSection(Section):
         return f"step {step}: cosine {cosines} by layer, {passes_text(found.device_passes)}"
 
     def _draw(self) -> None:
-        def panel(title: str, values: Sequence[tuple[int, Sequence[float]]]) -> Panel:
-            lowest = min((value for _, found in values for value in found), default=0.0)
-            return layer_panel(
-                title,
-                values,
-                y_label="cosine (1: same)",
-                x_range=(0.0, float(self._training.steps)),
-                y_range=(min(0.0, lowest), 1.04),
-                note="no gradients compared yet",
-            )
-
         cosine = [(step, found.cosine) for step, found in self._results]
         ceiling = [(step, found.ceiling) for step, found in self._results]
-        self._grid.show(
-            [
-                panel("Twin's gradients against the device's", cosine),
-                panel("The most that noise allows", ceiling),
-            ]
+        lowest = min((value for _, layers in cosine + ceiling for value in layers), default=0.0)
+        self._show_layers(
+            "cosine (1: same)",
+            {
+                "Twin's gradients against the device's": cosine,
+                "The most that noise allows": ceiling,
+            },
+            y_limits=(min(0.0, lowest), 1.04),
+            note="no gradients compared yet",
         )
 
 
@@ -257,10 +240,11 @@ class CostSection(Section):
 
     def __init__(self, context: SectionContext) -> None:
         super().__init__(context)
-        self._costs = context.costs or tuple(layer.system.cost() for layer in self._layers)
+        self._costs = context.costs or [layer.system.cost() for layer in self._layers]
         self.power = Entry("Power of the bench (W), if you know it", 0.0, least=0.0)
-        self._table = widgets.HTML()
-        self.widget = widgets.VBox([self.power, self._table])
+        self.table = Table("Estimated time and energy", *COSTS)
+        self.assumptions = widgets.HTML()
+        self.widget = widgets.VBox([self.power, self.table, self.assumptions])
         self.power.observe(lambda _: self.refresh(), "value")
         self.refresh()
 
@@ -268,16 +252,24 @@ class CostSection(Section):
         """Show what was spent so far."""
         latest = self._session.latest
         spent = latest.device_passes if latest is not None else 0
-        whole = spent * self._training.steps // latest.step if latest is not None else 0
         passes = {
             "One answer": passes_per_example(self._network),
             "So far, evaluations included": spent,
-            "The whole training, at this pace": whole,
+            "The whole training, at this pace": (
+                spent * self._training.steps // latest.step if latest is not None else 0
+            ),
         }
         costs = [powered(cost, self.power.value) for cost in self._costs]
-        self._table.value = cost_html(
-            {name: estimate(self._network, each, costs=costs) for name, each in passes.items()}
-        )
+        rows = []
+        for name, each in passes.items():
+            found = estimate(self._network, each, costs=costs)
+            time, energy, digital = found.device_seconds, found.device_joules, found.digital_joules
+            cells: list[Cell] = [(name, name), (count(each), each), (seconds(time), time)]
+            rows.append(table_row(name, [*cells, *((joules(e), e) for e in (energy, digital))]))
+        self.table.rows = rows
+        assumed = "".join(f"<li>{escape(line)}</li>" for line in found.assumptions)
+        html = f'<div class="pnn-message"><b>Assumptions</b><ul>{assumed}</ul></div>'
+        self.assumptions.value = html
 
 
 def powered(cost: Cost, watt: float) -> Cost:
@@ -292,29 +284,9 @@ def powered(cost: Cost, watt: float) -> Cost:
     return replace(cost, joules_per_pass=joules, assumptions=f"{cost.assumptions} {note}")
 
 
-def cost_html(rows: dict[str, Estimate]) -> str:
-    """Estimates as a table, and their assumptions below it."""
-    names = ("", "Device passes", "Device time", "Device energy", "Dense digital network")
-    head = "".join(f'<th scope="col">{name}</th>' for name in names)
-    body = "".join(
-        f'<tr><th scope="row">{name}</th><td>{count(found.device_passes)}</td>'
-        f"<td>{seconds(found.device_seconds)}</td><td>{joules(found.device_joules)}</td>"
-        f"<td>{joules(found.digital_joules)}</td></tr>"
-        for name, found in rows.items()
-    )
-    assumed = "".join(f"<li>{escape(line)}</li>" for line in next(iter(rows.values())).assumptions)
-    return (
-        f'<table class="pnn-costs"><caption>Estimated time and energy</caption><thead><tr>{head}'
-        f"</tr></thead><tbody>{body}</tbody></table>"
-        f'<div class="pnn-said"><b>This rests on</b><ul>{assumed}</ul></div>'
-    )
-
-
 def seconds(value: float | None) -> str:
     """A time from microseconds to hours, or that it is not known."""
-    if value is None or 0 < value < 1:
-        return _scaled(value, "s")
-    return duration(value)
+    return _scaled(value, "s") if value is None or 0 < value < 1 else duration(value)
 
 
 def joules(value: float | None) -> str:
@@ -325,44 +297,37 @@ def joules(value: float | None) -> str:
 def _scaled(value: float | None, unit: str) -> str:
     if not value:
         return "not known" if value is None else f"0 {unit}"
-    for factor, prefix in ((1e6, "M"), (1e3, "k"), (1, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n")):
-        if value >= factor:
-            return f"{number(value / factor)} {prefix}{unit}"
-    return f"{number(value / 1e-12)} p{unit}"
+    power = max(-4, min(math.floor(math.log10(value) / 3), 2))
+    return f"{number(value / 1000.0**power)} {('p', 'n', 'µ', 'm', '', 'k', 'M')[power + 4]}{unit}"
 
 
 @final
 class LimitsSection(Section):
-    """What the evaluations found of limits and saturation; it costs nothing more."""
+    """Limits and saturation as the evaluations found them; it costs no device pass."""
 
     def __init__(self, context: SectionContext) -> None:
         super().__init__(context)
-        self._grid = PlotGrid()
         self.widget = widgets.VBox([self._grid])
         self.refresh()
 
     def refresh(self) -> None:
         """Show what the last evaluation found."""
-        self._grid.show(limit_panels(self._session.evaluations))
+        self._grid.show(limit_plots(self._session.evaluations))
 
 
-def limit_panels(evaluated: Sequence[Record]) -> list[Panel]:
+def limit_plots(evaluated: Sequence[Record]) -> list[Plot]:
     """Parameters at their limits and read-outs that stick, by layer, over the steps."""
-    steps = float(evaluated[-1].steps if evaluated else 1)
+    options: dict[str, Any] = {"x_limits": (0.0, float(evaluated[-1].steps if evaluated else 1))}
+    options |= {"unit": "%", "note": "shown at the first evaluation"}
+
+    def plot(title: str, y_label: str, field: str) -> Plot:
+        found = [(record.step, getattr(record, field)) for record in evaluated]
+        known = [(step, values) for step, values in found if values is not None]
+        return layer_plot(title, y_label, known, factor=100, **options)
+
     return [
-        layer_panel(
-            title,
-            [(r.step, getattr(r, field)) for r in evaluated if getattr(r, field) is not None],
-            factor=100,
-            y_label=y_label,
-            unit="%",
-            x_range=(0.0, steps),
-            note="shown at the first evaluation",
-        )
-        for title, y_label, field in (
-            ("Parameters at 0 or 1", "of the layer's θ (%)", "theta_at_limits"),
-            ("Read-outs that stick", "of the read-outs (%)", "stuck"),
-        )
+        plot("Parameters at 0 or 1", "of the layer's θ (%)", "theta_at_limits"),
+        plot("Read-outs that stick", "of the read-outs (%)", "stuck"),
     ]
 
 
@@ -377,17 +342,30 @@ class RateSection(Section):
         self.factor = Entry("Factor", 1.0)
         self.apply = button("Multiply", "check", lambda: self._scale(self.factor.value))
         self.message = widgets.HTML()
-        self._grid = PlotGrid()
         controls = bar(self.half, self.double, self.factor, self.apply, self.message)
         self.widget = widgets.VBox([controls, self._grid])
         self.refresh()
 
     def refresh(self) -> None:
-        """Show the rate that the steps had and, dashed, those to come will have."""
-        self._grid.show([self._panel()])
-        over = self._training.step >= self._training.steps
+        """Show the rate of the past steps and, dashed, that of those to come."""
+        training, latest = self._training, self._session.latest
+        records = [*self._session.evaluations]
+        if latest is not None and (not records or records[-1].step < latest.step):
+            records.append(latest)
+        to_come = np.linspace(training.step, training.steps, 60)
+        rate = training.settings.rate
+        planned = [training.rate_scale * rate(int(step), training.steps) for step in to_come]
+        steps, rates = column(records, "step"), column(records, "learning_rate")
+        lines = [
+            Series("so far", steps, rates, markers=True),
+            Series("to come", to_come, planned, style=LineStyle("grey", (6, 3))),
+        ]
+        x_limits = (0.0, float(training.steps))
+        self._grid.show(
+            [Plot("Learning rate", "step", "Adam's step size", lines, x_limits=x_limits)]
+        )
         for one in (self.half, self.double, self.apply):
-            one.disabled = over
+            one.disabled = training.step >= training.steps
 
     def _scale(self, factor: float) -> None:
         self.message.value = ""
@@ -399,26 +377,6 @@ class RateSection(Section):
         self.message.value = alert(error) if error else status(now)
         self.refresh()
 
-    def _panel(self) -> Panel:
-        training, latest = self._training, self._session.latest
-        records = [*self._session.evaluations]
-        if latest is not None and (not records or records[-1].step < latest.step):
-            records.append(latest)
-        x = np.array([record.step for record in records], dtype=float)
-        y = np.array([record.learning_rate for record in records], dtype=float)
-        to_come = np.linspace(training.step, training.steps, 60)
-        scale, rate = training.rate_scale, training.settings.rate
-        planned = [scale * rate(int(step), training.steps) for step in to_come]
-        return Panel(
-            title="Learning rate",
-            y_label="Adam's step size",
-            lines=[
-                Line(label="so far", x=x, y=y, color="blue", markers=True),
-                Line(label="to come", x=to_come, y=planned, color="grey", dash=(6, 3)),
-            ],
-            x_range=(0.0, float(training.steps)),
-        )
-
 
 @final
 class DriftSection(Section):
@@ -426,45 +384,29 @@ class DriftSection(Section):
 
     def __init__(self, context: SectionContext) -> None:
         super().__init__(context)
-        self._references: Sequence[Reference] = context.references
+        self._references = context.references
         self._results: list[tuple[int, tuple[Drift, ...]]] = []  # by layer, with their steps
+        session, passes = self._session, reference_passes(self._network, self._examples(SHOTS))
+        name = "Remember how the device is now"
         self.remember = DeviceAction(
-            self._session,
-            "Remember how the device is now",
-            self._remember,
-            self._remembered,
-            passes=reference_passes(self._network, self._examples(SHOTS)),
-            icon="bookmark",
+            session, name, self._remember, self._remembered, passes, "bookmark"
         )
-        self.compare = DeviceAction(
-            self._session,
-            "Compare with what is remembered",
-            self._compare,
-            self._show,
-            passes=self._comparing_passes(),
-        )
+        name, passes = "Compare with what is remembered", self._comparing_passes()
+        self.compare = DeviceAction(session, name, self._compare, self._show, passes)
         self.compare.button.disabled = not self._references
         passes = refit_passes(REFIT) + self._examples(DRIVES) * passes_per_example(self._network)
-        self.refits = tuple(
-            DeviceAction(
-                self._session,
-                f"Refit the twin of layer {place + 1}",
-                partial(self._refit, place),
-                str,
-                passes=passes,
-                icon="refresh",
-            )
-            for place, layer in enumerate(self._layers)
-            if layer.twin is not None
-        )
-        self._grid = PlotGrid()
-        about = widgets.HTML(
-            '<div class="pnn-said">Some shots of every layer are remembered and, later, taken '
-            "again: what has changed beyond noise is drift. A twin that no longer fits its device "
-            "can be fitted anew, between two steps.</div>"
+        self.refits = []
+        for place, layer in enumerate(self._layers):
+            if layer.twin is not None:
+                name, act = f"Refit the twin of layer {place + 1}", partial(self._refit, place)
+                self.refits.append(DeviceAction(session, name, act, str, passes, "refresh"))
+        about = status(
+            "Some shots of every layer are stored and, later, taken again: a change beyond noise "
+            "is drift. A twin that no longer fits its device can be fitted anew, between two steps."
         )
         actions: list[DeviceAction[Any]] = [self.remember, self.compare, *self.refits]
-        self.widget = widgets.VBox([about, *(action.widget for action in actions), self._grid])
+        rows = [action.widget for action in actions]
+        self.widget = widgets.VBox([widgets.HTML(about), *rows, self._grid])
         self._draw()
 
     def _comparing_passes(self) -> int:
@@ -492,9 +434,7 @@ class DriftSection(Section):
         self._draw()
         step, layers = result
         drifted = [
-            f"layer {place}: {now.rms:.2g} rms"
-            for place, now in enumerate(layers, start=1)
-            if now.significant
+            f"layer {n}: {now.rms:.2g} rms" for n, now in enumerate(layers, 1) if now.significant
         ]
         passes = passes_text(sum(now.device_passes for now in layers))
         return f"step {step}: {', '.join(drifted) or 'no drift beyond noise'}; {passes}"
@@ -509,21 +449,8 @@ class DriftSection(Section):
     def _draw(self) -> None:
         change = [(step, [now.rms for now in layers]) for step, layers in self._results]
         least = [(step, [now.detectable for now in layers]) for step, layers in self._results]
-        self._grid.show(
-            [
-                layer_panel(
-                    title,
-                    values,
-                    y_label="rms change (full scale)",
-                    x_range=(0.0, float(self._training.steps)),
-                    note="nothing compared yet",
-                )
-                for title, values in (
-                    ("Drift since it was remembered", change),
-                    ("Least drift that could be told", least),
-                )
-            ]
-        )
+        plots = {"Drift since it was remembered": change, "Least detectable drift": least}
+        self._show_layers("rms change (full scale)", plots, note="nothing compared yet")
 
 
 @final
@@ -532,7 +459,7 @@ class Sections:
 
     def __init__(self, context: SectionContext) -> None:
         self._context = context
-        self._kinds = section_kinds(context.training)
+        self._kinds = _section_kinds(context.training)
         self._lock = threading.Lock()
         self.opened: dict[str, Section] = {}
         self.folds = Folds(label="Details", names=list(self._kinds))
@@ -559,7 +486,7 @@ class Sections:
             self._body.children = (self.opened[name].widget,) if name else ()
 
 
-def section_kinds(training: Training) -> dict[str, type[Section]]:
+def _section_kinds(training: Training) -> dict[str, type[Section]]:
     """Sections by name: fewer for a digital network or a regression."""
     layers = physical_layers(training.network)
     found: dict[str, type[Section]] = {}
@@ -568,9 +495,7 @@ def section_kinds(training: Training) -> dict[str, type[Section]]:
     if layers and all(layer.twin is not None for layer in layers):
         found["Gradients"] = AlignmentSection
     if layers:
-        found |= {
-            "Drift and refit": DriftSection,
-            "Limits": LimitsSection,
-            "Time and energy": CostSection,
-        }
+        found["Drift and refit"] = DriftSection
+        found["Limits"] = LimitsSection
+        found["Time and energy"] = CostSection
     return found | {"Learning rate": RateSection}

@@ -1,4 +1,4 @@
-"""How pictures look: one palette for screen and paper, readable by the colour-blind."""
+"""The style of pictures: one palette for screen and paper, readable by the colour-blind."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ PALETTE = MappingProxyType(
 """Colours of Okabe and Ito (Color Universal Design, 2008), and a grey; for light backgrounds."""
 
 DARK_PALETTE = MappingProxyType(PALETTE | {"blue": "#56B4E9", "sky": "#0072B2", "grey": "#A0A0A0"})
-"""The same for dark backgrounds, where their blue would drown: the two blues change places."""
+"""The same for dark backgrounds, where the blues change places: theirs has no contrast there."""
 
 BAND = 2  # standard deviations in a noise band
 LINE_COLORS = ("blue", "vermillion", "green", "purple", "orange", "sky")
@@ -42,6 +42,11 @@ class LineStyle(NamedTuple):
 def line_style(place: int) -> LineStyle:
     """The style of line ``place``, from 0: thirty differ, each from its neighbours in two ways."""
     return LineStyle(LINE_COLORS[place % len(LINE_COLORS)], LINE_DASHES[place % len(LINE_DASHES)])
+
+
+def colors(name: str) -> dict[str, str]:
+    """A colour of the palette as a page takes it, on light and on dark."""
+    return {"light": PALETTE[name], "dark": DARK_PALETTE[name]}
 
 
 # The background is opaque, so that a stored picture is as legible on a dark page as on a light.

@@ -1,4 +1,4 @@
-"""What a figure shows, described once as data: matplotlib draws it for print, plotly to explore."""
+"""Plots described as data: for print by matplotlib, to explore by plotly, live by `PlotGrid`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pnnlab.views.style import LineStyle, Picture, line_style
+from pnnlab.errors import ShapeError
+from pnnlab.views.style import PALETTE, LineStyle, Picture, line_style
 
 if TYPE_CHECKING:
     from plotly import graph_objects as go
@@ -25,8 +26,12 @@ class Series:
     """A line through ``x`` and ``y``, both of shape (n,); NaN interrupts it.
 
     Two standard ``deviation`` (n,) are drawn up and down, an ``area`` is filled from its lower edge
-    (n,) to its upper one, ``steps`` draws bars from zero. If not ``shown``, a picture is without
-    it, and the legend of an explorable figure switches it on.
+    (n,) to its upper one, ``steps`` draws bars from zero. A ``faint`` line is the background of
+    another: thin, pale and not in the legend. If not ``shown``, a picture is without it, and the
+    legend of an explorable figure switches it on. `PlotGrid` draws lines, markers and deviations.
+
+    `ShapeError` is raised if x and y are not one-dimensional and of one length, or a colour is none
+    of `pnnlab.views.style.PALETTE`.
     """
 
     label: str
@@ -38,7 +43,18 @@ class Series:
     style: LineStyle = FIRST
     markers: bool = False
     steps: bool = False
+    faint: bool = False
     shown: bool = True
+
+    def __post_init__(self) -> None:
+        shapes = np.shape(self.x), np.shape(self.y)
+        if len(shapes[0]) != 1 or shapes[0] != shapes[1]:
+            raise ShapeError(
+                f"line {self.label!r}: x has shape {shapes[0]} and y {shapes[1]}; "
+                "give two one-dimensional arrays of one length."
+            )
+        if self.style.color not in PALETTE:
+            raise ShapeError(f"no colour {self.style.color!r}; choose from {', '.join(PALETTE)}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,17 +104,20 @@ class Plot:
     """Marks between two axes, each drawn over those before it.
 
     The labels of the axes hold their units, and name the values under the pointer too. Limits that
-    are None are left to the data; ``log`` makes y logarithmic.
+    are None are left to the data; ``log`` makes y logarithmic. In a live plot, ``unit`` follows the
+    last values in the legend, and ``note`` stands in a plot without points.
     """
 
     title: str
     x_label: str
     y_label: str
-    marks: Sequence[Mark]
+    marks: Sequence[Mark] = ()
     _: KW_ONLY
     x_limits: Limits | None = None
     y_limits: Limits | None = None
     log: bool = False
+    unit: str = ""
+    note: str = ""
 
     @property
     def whole(self) -> bool:
@@ -109,6 +128,38 @@ class Plot:
     def raised(self) -> bool:
         """Whether it is explored as a surface."""
         return any(isinstance(mark, Matrix) and mark.raised for mark in self.marks)
+
+    @property
+    def lines(self) -> list[Series]:
+        """The series among the marks."""
+        return [mark for mark in self.marks if isinstance(mark, Series)]
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is no point to show."""
+        return all(np.size(mark.x) == 0 for mark in self.marks)
+
+    def limits(self) -> tuple[Limits, Limits]:
+        """Limits of x and of y in a live plot; y begins at zero where no value is negative."""
+        x = self.x_limits or _reach([line.x for line in self.lines], 0)
+        y = [line.y for line in self.lines if not line.faint]
+        return x, self.y_limits or _reach(y, 0.06, log=self.log)
+
+
+def _reach(rows: Sequence[ArrayLike], margin: float, *, log: bool = False) -> Limits:
+    """What an axis shows of these rows, as ``reach`` of plotgrid.js."""
+    values = np.concatenate([*rows, ()], dtype=float)
+    values = values[np.isfinite(values) & ((values > 0) | (not log))]
+    if not len(values):
+        return (0.1, 10.0) if log else (0.0, 1.0)
+    low, high = float(values.min()), float(values.max())
+    if log:
+        return low / 1.5, high * 1.5
+    if margin and low >= 0:
+        return 0.0, high * (1 + margin) or 1.0
+    if low == high:
+        return low - 1, high + 1
+    return low - margin * (high - low), high + margin * (high - low)
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +178,8 @@ class Chart:
     """A figure; at the end of a cell it shows itself as a picture.
 
     It has ``columns`` plots a row, by default all; the last plot takes the width that is left. If
-    ``shared``, all have the same y axis.
+    ``shared``, all have the same y axis. The picture of a ``live`` chart looks as `PlotGrid`: each
+    plot has a legend with the last values.
     """
 
     title: str
@@ -135,6 +187,7 @@ class Chart:
     _: KW_ONLY
     columns: int | None = None
     shared: bool = False
+    live: bool = False
 
     # Both renderers import this module; plotly is loaded only for those who explore.
     def static(self) -> Picture:

@@ -7,10 +7,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from pnnlab.characterize.manual_control import ManualControl, Response
+from pnnlab.characterize.manual_control import SIDES, ManualControl, Response
 from pnnlab.errors import ShapeError
 from pnnlab.plain import whole
-from pnnlab.views.device_widgets import summary
 from pnnlab.views.figures.chart import (
     LINES,
     Alternatives,
@@ -30,6 +29,7 @@ READ_OUT = "read-out y (fraction of full scale)"
 CHANGE = "change of y (fraction of full scale)"
 DEVIATION = "SD of y (fraction of full scale)"
 SLOPE = "rms |dy/dx| (full scale per range)"
+DRIVES = {"x": ("Input x", "green"), "theta": ("Parameters θ", "purple")}
 SHOWN = 3  # curves of a response, at first
 GREY, DOTTED = LineStyle("grey", ()), LineStyle("grey", (2, 2))
 
@@ -80,14 +80,14 @@ def noise(data: xr.Dataset) -> Chart:
 def response(data: xr.Dataset, outputs: Sequence[int] | None = None) -> Chart:
     """Each swept element's curves at a few outputs: by default the three that move the most."""
     known, names = data.output.values.tolist(), data.element.values.tolist()
-    asked = [] if outputs is None else [whole("output", output) for output in outputs]
-    missing = [output for output in asked if output not in known]
+    wanted = [] if outputs is None else [whole("output", output) for output in outputs]
+    missing = [output for output in wanted if output not in known]
     if missing:
         raise ShapeError(f"there is no output {missing[0]}; choose from {known[0]} to {known[-1]}.")
-    shown = len(asked) or SHOWN
+    shown = len(wanted) or SHOWN
     most = max(SHOWN, LINES // max(2, len(names)))
     chosen = {
-        name: asked or liveliest(data["mean"].sel(element=name), "value", most) for name in names
+        name: wanted or liveliest(data["mean"].sel(element=name), "value", most) for name in names
     }
     # An output looks the same in all plots; those that are shown at first differ the most.
     order = [o for each in chosen.values() for o in each[:shown]]
@@ -95,18 +95,12 @@ def response(data: xr.Dataset, outputs: Sequence[int] | None = None) -> Chart:
     line_styles = {output: line_style(place) for place, output in enumerate(dict.fromkeys(order))}
     plots = {}
     for name, each in chosen.items():
-        curves = data.sel(element=name)
-        marks = [
-            Series(
-                f"output {output}",
-                curves.value.values,
-                curves["mean"].sel(output=output).values,
-                deviation=curves["deviation"].sel(output=output).values,
-                style=line_styles[output],
-                shown=place < shown,
-            )
-            for place, output in enumerate(each)
-        ]
+        marks = []
+        for place, output in enumerate(each):
+            curve, how = data.sel(element=name, output=output), line_styles[output]
+            x, y, sd = (curve[field].values for field in ("value", "mean", "deviation"))
+            label = f"output {output}"
+            marks.append(Series(label, x, y, deviation=sd, style=how, shown=place < shown))
         plots[name] = Plot(f"Sweep of {name}", f"{name} (fraction of range)", READ_OUT, marks)
     return Chart(f"Response around a working point, ± {BAND} SD", [Alternatives(plots)])
 
@@ -175,31 +169,14 @@ def device_panel(
 ) -> Chart:
     """A drive, the response to it beside the twin's, and a sweep, as far as there are any."""
     plots, words = [], [control.system.name]
-    sides = (
-        ("Input x", "x", control.x, "green"),
-        ("Parameters θ", "theta", control.theta, "purple"),
-    )
-    for title, side, values, color in sides:
-        y = values.numpy()
+    for side in SIDES:
+        (title, color), y = DRIVES[side], control.side(side).numpy()
         line = Series(side, np.arange(len(y)), y, style=LineStyle(color, ()), steps=True)
         label = f"element of {side}"
         plots.append(Plot(title, label, "fraction of range", [line], y_limits=(0, 1)))
     if answer is not None:
         words.append(summary(answer))
-        mean, sd = answer.mean.numpy(), answer.deviation.numpy()
-        output = np.arange(len(mean))
-        label = f"device ± {BAND} SD of {answer.shots} shots"
-        marks = [Series(label, output, mean, deviation=sd)]
-        plots.append(Plot("Response", "output", READ_OUT, marks))
-        if answer.modelled is not None:
-            twin = answer.modelled.numpy()
-            marks.append(Series("twin", output, twin, style=line_style(1)))
-            off = [
-                Series(f"noise ± {BAND} SD", output, 0 * sd, deviation=sd, style=GREY),
-                Series("twin − device", output, twin - mean, style=line_style(1)),
-            ]
-            label = "twin − device (fraction of full scale)"
-            plots.append(Plot("Twin − device", "output", label, off))
+        plots += response_plots(answer)
     if swept is not None:
         name, mean = str(swept.element.values[0]), swept["mean"].values[0]
         arrays = swept.output.values, swept.value.values, mean - mean[0]
@@ -208,6 +185,33 @@ def device_panel(
         plots.append(Plot(f"Change from {name} = 0", "output", label, [change]))
     words.append(f"{control.passes} device passes")
     return Chart("   ·   ".join(words), plots, columns=2)
+
+
+def response_plots(answer: Response) -> list[Plot]:
+    """A response with its noise and the twin; of a twin, its difference from the device too."""
+    mean, sd = answer.mean.numpy(), answer.deviation.numpy()
+    output = np.arange(len(mean))
+    label = f"device ± {BAND} SD of {answer.shots} shots"
+    marks = [Series(label, output, mean, deviation=sd)]
+    plots = [Plot("Response", "output", READ_OUT, marks)]
+    if answer.modelled is not None:
+        twin = answer.modelled.numpy()
+        marks.append(Series("twin", output, twin, style=line_style(1)))
+        off = [
+            Series(f"noise ± {BAND} SD", output, 0 * sd, deviation=sd, style=GREY),
+            Series("twin − device", output, twin - mean, style=line_style(1)),
+        ]
+        label = "twin − device (fraction of full scale)"
+        plots.append(Plot("Twin − device", "output", label, off))
+    return plots
+
+
+def summary(answer: Response) -> str:
+    """Noise, and the twin's distance, in words."""
+    noise = f"noise {100 * answer.noise:.2g} %"
+    if answer.modelled is None:
+        return f"{noise} of full scale"
+    return f"twin off by {100 * answer.gap:.2g} %, {noise} of full scale"
 
 
 def liveliest(mean: xr.DataArray, along: str, most: int) -> list[int]:

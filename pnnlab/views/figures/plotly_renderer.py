@@ -182,9 +182,10 @@ def _lines(mark: Series, plot: Plot, most: int) -> list[Any]:
     shared: dict[str, Any] = {
         "x": _small(mark.x)[kept],
         "y": _small(mark.y)[kept],
-        "name": mark.label,
+        "name": "" if mark.faint else mark.label,
         "legendgroup": f"{mark.label} {mark.style.color}",
         "visible": True if mark.shown else "legendonly",
+        "opacity": 0.45 if mark.faint else None,
         "hovertemplate": _hover(plot, mark.label),
     }
     if mark.steps:
@@ -234,9 +235,9 @@ def _matrix(mark: Matrix, plot: Plot, axes: Any, most: int) -> Any:
     sizes = [short if size == min(values.shape) else most // short for size in values.shape]
     rows, columns = (spread(*each) for each in zip(values.shape, sizes, strict=True))
     kept = np.ix_(rows, columns)
-    told, known = f"{mark.label}: %{{z:.4g}}", None
+    hover, known = f"{mark.label}: %{{z:.4g}}", None
     if mark.detail is not None:
-        told += f"<br>{mark.detail[0]}: %{{customdata:.3g}}"
+        hover += f"<br>{mark.detail[0]}: %{{customdata:.3g}}"
         known = _small(mark.detail[1])[kept]
     title = {"text": mark.label, "side": "right", "font": {"size": 13}}
     bar: dict[str, Any] = {"title": title, "thickness": 12}
@@ -245,10 +246,10 @@ def _matrix(mark: Matrix, plot: Plot, axes: Any, most: int) -> Any:
         "y": _small(mark.y)[rows],
         "z": _small(values)[kept],
         "colorscale": "RdBu_r" if mark.signed else "Cividis",
-        "hovertemplate": _hover(plot, told),
+        "hovertemplate": _hover(plot, hover),
     }
     if mark.raised:
-        # plotly.js looks a point of a surface up by its column, then its row
+        # plotly.js takes a point of a surface by its column, then its row
         return go.Surface(shared, colorbar=bar, customdata=None if known is None else known.T)
     low, high = axes.yaxis.domain
     bar |= {"x": axes.xaxis.domain[1], "y": (low + high) / 2, "len": high - low}

@@ -1,0 +1,197 @@
+"""The records of a training, and what it shows as plots."""
+
+import math
+from collections.abc import Iterable, Sequence
+from itertools import cycle
+from pathlib import Path
+from typing import Any, TypeAlias, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pnnlab.background import Session
+from pnnlab.runs import read_journal, read_run
+from pnnlab.storage import user_path
+from pnnlab.training import CLASSIFICATION, Curves, Floats, History, Labels, Record
+from pnnlab.views.figures.chart import Plot, Series
+from pnnlab.views.style import LINE_DASHES, LineStyle
+
+GREY = LineStyle("grey", ())
+DEVICE, TWIN = LineStyle("blue", ()), LineStyle("vermillion", (6, 3))
+LAYER_COLORS = ("green", "purple", "orange", "sky", "vermillion", "blue")
+WAITING = "waiting for the first step"
+
+
+class Recorded:
+    """A training that is over, or runs elsewhere: the records of it, in bounded memory."""
+
+    labels: Labels = CLASSIFICATION.labels
+    latest: Record | None = None
+
+    def __init__(self, records: Iterable[Record] = ()) -> None:
+        self._history = History()
+        self._add(records)
+
+    @property
+    def evaluations(self) -> tuple[Record, ...]:
+        """Records that hold an evaluation, oldest first; thinned, but never the latest."""
+        return tuple(self._history.evaluations)
+
+    @property
+    def status(self) -> str:
+        """Begun, unfinished or finished, as far as it was read."""
+        if self.latest is None:
+            return "begun"
+        return "finished" if self.latest.step >= self.latest.steps else "unfinished"
+
+    def curves(self) -> Curves:
+        """Loss, batch metric and clamping over the steps."""
+        return self._history.curves()
+
+    def _add(self, records: Iterable[Record]) -> None:
+        for record in records:
+            self._history.add(record)
+            self.latest = record
+
+
+@final
+class RecordedRun(Recorded):
+    """A run folder, read as far as its journal goes; `RunError` if there is none to read."""
+
+    def __init__(self, folder: str | Path) -> None:
+        super().__init__()
+        self.folder = user_path(folder)
+        self.info = read_run(self.folder)
+        self.labels = self.info.labels
+        self.read()
+
+    def read(self) -> bool:
+        """Read what was written since, and return whether there was anything."""
+        latest = self.latest
+        new = read_journal(self.folder, latest.step - 1 if latest else 0)
+        if latest is not None:
+            if not new or new[0] != latest:  # resumed: these steps were taken anew
+                anew = Recorded(read_journal(self.folder))
+                self._history, self.latest = anew._history, anew.latest
+                return True
+            del new[0]
+        self._add(new)
+        return bool(new)
+
+
+Trained: TypeAlias = Session | Recorded
+
+
+def training_plots(run: Trained) -> list[Plot]:
+    """Loss, metric and, of physical layers, gap and clamping over the steps."""
+    # Each is read once: the training goes on meanwhile.
+    latest, curves, evaluated = run.latest, run.curves(), run.evaluations
+    labels = run.labels
+    where = "validation" if latest is not None and not latest.clamped else "device"
+    ends = (0.0, _axis_end(latest))
+    # Smooth over a tenth of the way so far: at least five steps, at most a fiftieth of the run.
+    bin_steps = float(curves.step[1] - curves.step[0]) if len(curves.step) > 1 else 1.0
+    most = max(5.0, latest.steps / 50 if latest is not None else 0)
+    widths = np.ceil(np.clip(curves.step / 10, 5, most) / bin_steps).astype(int)
+    scores = labels.factor * curves.batch_metric
+    rows = np.column_stack((curves.loss, scores, 100 * curves.clamped))
+    loss, right, *clamped = _running_mean(rows, widths).T
+    at = column(evaluated, "step")
+
+    def lines(batch: Floats, field: str, factor: float = 1) -> list[Series]:
+        device, twin = (
+            factor * column(evaluated, f"{name}_{field}") for name in ("device", "twin")
+        )
+        found = [
+            Series("batch", curves.step, batch, style=GREY),
+            Series(where, at, device, style=DEVICE, markers=True),
+            Series("twin", at, twin, style=TWIN, markers=True),
+        ]
+        return found if not np.isnan(twin).all() else found[:2]
+
+    losses, metrics = lines(loss, "loss"), lines(right, "metric", labels.factor)
+    highest = [v.max() for v in (loss[len(loss) // 10 :], np.asarray(losses[1].y)) if len(v)]
+    top = 1.06 * max(highest, default=1.0) or 1.0
+    each = Series("each batch", curves.step, curves.loss, style=GREY, faint=True)
+    options: dict[str, Any] = {"x_limits": ends, "note": WAITING}
+    plots = [
+        Plot("Loss", "step", labels.loss, [each, *losses], y_limits=(0.0, top), **options),
+        metric_plot(labels, "", "step", metrics, metrics[1:], **options),
+    ]
+    if latest is not None and not latest.clamped:
+        return plots  # a digital network: no device, no gap, nothing clamped
+    inputs = _layer_lines(curves.step, clamped)
+    clamping = Plot("Clamped inputs", "step", "clamped (%)", inputs, unit="%", **options)
+    options["note"] = "no twin to compare with" if evaluated else "shown at the first evaluation"
+    gaps = [(record.step, record.gap) for record in evaluated if record.gap]
+    label = "gap² / variance (%)"
+    gap = layer_plot("Gap to the twin", label, gaps, factor=100, log=True, unit="%", **options)
+    return [*plots, gap, clamping]
+
+
+def metric_plot(
+    labels: Labels,
+    where: str,
+    x_label: str,
+    lines: Sequence[Series],
+    bounding: Sequence[Series],
+    **options: Any,
+) -> Plot:
+    """A metric that 1 or 100 % bounds from above, from below the smallest ``bounding`` value on."""
+    step = labels.factor / 10
+    known = np.concatenate([*(line.y for line in bounding), ()], dtype=float)
+    known = known[~np.isnan(known)]
+    lowest = step * math.floor(known.min() / step) if len(known) else 0.0
+    return Plot(
+        labels.metric.capitalize() + where,
+        x_label,
+        f"{labels.metric} (%)" if labels.percent else labels.metric,
+        lines,
+        unit="%" if labels.percent else "",
+        y_limits=(lowest, labels.factor * (1.0 if lowest else 1.02)),
+        **options,
+    )
+
+
+def layer_plot(
+    title: str,
+    y_label: str,
+    points: Sequence[tuple[int, Sequence[float]]],
+    *,
+    factor: float = 1,
+    **options: Any,
+) -> Plot:
+    """One line a physical layer, from steps with the ``factor``-fold values of all layers."""
+    x = np.array([step for step, _ in points], dtype=float)
+    layers = factor * np.array([values for _, values in points], dtype=float).T
+    return Plot(title, "step", y_label, _layer_lines(x, layers, markers=True), **options)
+
+
+def column(records: Sequence[Record], name: str) -> Floats:
+    """One field of the records; NaN where it is None."""
+    return np.array([getattr(record, name) for record in records], dtype=float)
+
+
+def _layer_lines(x: Floats, layers: Iterable[Floats], *, markers: bool = False) -> list[Series]:
+    styles = zip(cycle(LAYER_COLORS), cycle(LINE_DASHES), strict=False)
+    return [
+        Series(f"layer {n}", x, y, style=LineStyle(*style), markers=markers)
+        for n, (y, style) in enumerate(zip(layers, styles, strict=False), 1)
+    ]
+
+
+def _running_mean(columns: Floats, widths: NDArray[np.int_]) -> Floats:
+    """Down each column, (n, columns), the mean of the last ``widths``, (n,), values."""
+    sums = np.zeros((len(columns) + 1, columns.shape[1]))
+    np.cumsum(columns, axis=0, out=sums[1:])
+    last = np.arange(1, len(columns) + 1)
+    first = np.maximum(0, last - widths)
+    means: Floats = (sums[last] - sums[first]) / (last - first)[:, None]
+    return means
+
+
+def _axis_end(latest: Record | None) -> float:
+    """A power of two beyond the present step, at most the whole run: axes that seldom move."""
+    if latest is None:
+        return 1.0
+    return float(min(latest.steps, max(64, 2 ** math.ceil(math.log2(1.1 * latest.step)))))

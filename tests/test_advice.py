@@ -1,0 +1,83 @@
+"""Errors of twins at the drives of a network, against twins whose error is known."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import pnnlab as pnn
+from pnnlab.errors import TwinError
+from pnnlab.gradients import physics_aware
+from pnnlab.layers import calibrate, deep_pnn
+from pnnlab.training.advice import local_errors
+from pnnlab.training.local import measured_only
+
+OFFSET, NOISE = 0.03, 0.01
+
+
+def clean(x: Tensor, theta: Tensor) -> Tensor:
+    return 0.1 + 0.5 * x * theta
+
+
+class Shifted(nn.Module):
+    def forward(self, x: Tensor, theta: Tensor) -> Tensor:
+        return clean(x, theta) + OFFSET
+
+
+class Noisy(pnn.PhysicalSystem):
+    def __init__(self) -> None:
+        super().__init__(6, 6, 6)
+        self.generator = torch.Generator().manual_seed(0)
+
+    def _measure(self, x: Tensor, theta: Tensor) -> Tensor:
+        y = clean(x, theta)
+        return y + NOISE * torch.randn(y.shape, generator=self.generator)
+
+
+@pytest.fixture
+def inputs() -> Tensor:
+    return torch.rand(4000, 6, generator=torch.Generator().manual_seed(1))
+
+
+def network(system: pnn.PhysicalSystem, x: Tensor, layers: int = 1) -> nn.Module:
+    made = deep_pnn(system, Shifted(), physics_aware, layers=layers, classes=3)
+    calibrate(made, x)
+    return made
+
+
+def test_errors_and_noise_are_those_of_a_twin_with_a_known_offset(inputs: Tensor) -> None:
+    system = Noisy()
+    made = network(system, inputs)
+    found = local_errors(made, inputs)
+    theta = next(p for name, p in made.named_parameters() if name.endswith("theta")).detach()
+    signal = float((0.5 * theta).square().mean()) / 12  # variance of a uniform input is 1/12
+    assert found.errors[0] == pytest.approx(OFFSET**2 / signal, rel=0.05)
+    assert found.noise[0] == pytest.approx(NOISE**2 / signal, rel=0.05)
+    assert found.over_noise[0] == pytest.approx((OFFSET / NOISE) ** 2, rel=0.05)
+
+
+def test_a_device_without_noise_has_no_floor(inputs: Tensor) -> None:
+    made = network(pnn.device(clean, inputs=6, parameters=6, outputs=6), inputs)
+    found = local_errors(made, inputs)
+    assert found.noise == (0.0,)
+    assert found.over_noise == (math.inf,)
+
+
+def test_each_layer_is_driven_twice_and_the_network_is_left_as_it_is(inputs: Tensor) -> None:
+    system = Noisy()
+    made = network(system, inputs, layers=3)
+    before = {name: value.clone() for name, value in made.state_dict().items()}
+    passes = system.passes
+    found = local_errors(made, inputs[:100])
+    assert len(found.errors) == 3
+    assert found.device_passes == system.passes - passes == 2 * 3 * 100
+    assert made.training
+    assert all(torch.equal(value, before[name]) for name, value in made.state_dict().items())
+
+
+def test_a_layer_without_a_twin_is_refused() -> None:
+    system = pnn.device(clean, inputs=6, parameters=6, outputs=6)
+    made = deep_pnn(system, None, measured_only, classes=3)
+    with pytest.raises(TwinError, match="have a twin"):
+        local_errors(made, torch.rand(4, 6))
