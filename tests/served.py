@@ -12,6 +12,8 @@ import psutil
 from browser import free_port
 from records import wait_until
 
+TOKEN = "of-the-tests"
+
 
 @contextmanager
 def served(folder: Path, *notebook: str) -> Iterator[str]:
@@ -23,7 +25,7 @@ def served(folder: Path, *notebook: str) -> Iterator[str]:
         "--no-browser",
         f"--port={port}",
         "--Voila.ip=127.0.0.1",
-        "--Voila.auto_token=False",
+        f"--Voila.token={TOKEN}",
     ]
     own = {f"JUPYTER_{name}_DIR": str(folder / name) for name in ("CONFIG", "RUNTIME")}
     environment = os.environ | own | {"IPYTHONDIR": str(folder / "ipython")}
@@ -35,10 +37,9 @@ def served(folder: Path, *notebook: str) -> Iterator[str]:
             # Not by asking for a page: that would start the kernel.
             wait_until(lambda: listening(port) or server.poll() is not None, 300)
             assert server.poll() is None, log.read_text(encoding="utf-8")[-3000:]
-            yield address
+            yield f"{address}/?token={TOKEN}"
         finally:
-            for process in psutil.Process(server.pid).children():
-                process.terminate()
+            server.terminate()
             try:
                 server.wait(timeout=60)  # the kernel is ended with it
             except subprocess.TimeoutExpired:

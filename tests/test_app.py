@@ -5,23 +5,28 @@ import base64
 import json
 import os
 import re
-import subprocess
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import ProxyHandler, Request, build_opener
 
 import ipywidgets as widgets
 import nbformat
+import psutil
 import pytest
 from ipywidgets.embed import dependency_state
 from records import wait_until
 from runners import toy_training
+from served import served
+from small_notebooks import write_notebook
 
 from pnnlab import cli
 from pnnlab.background import Session
 from pnnlab.demos.app import LabApp, RunOnStart, circuit_lab
-from pnnlab.demos.serving import AsyncMappingKernelManager, OneKernel
+from pnnlab.demos.serving import AppServer, AsyncMappingKernelManager, OneKernel
 from pnnlab.errors import InstrumentError, RunError, ShapeError
 from pnnlab.runs import list_runs
 from pnnlab.training import FitSettings
@@ -184,45 +189,115 @@ def test_every_page_gets_the_kernel_that_the_first_one_started(
     assert started == [expected, expected]
 
 
-class Started:
-    """A process that never was: what it would have been."""
-
-    asked: list[str]
-    environment: dict[str, str]
-
-    def __init__(self, command: list[str], env: dict[str, str]) -> None:
-        Started.asked, Started.environment = command, env
-
-    def __enter__(self) -> "Started":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def wait(self) -> int:
-        return 0
-
-
 def test_lab_app_serves_its_notebook_or_another(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(subprocess, "Popen", Started)
+    asked: list[list[str]] = []
+    monkeypatch.setattr(AppServer, "launch_instance", asked.append)
     monkeypatch.setenv("JUPYTER_PATH", "elsewhere")
     assert cli.main(["lab", "--app", "--", "--port", "8891"]) == cli.OK
-    assert Started.asked[2:4] == ["voila", str(cli.APP)]
-    assert Started.asked[-3:] == ["--Voila.auto_token=True", "--port", "8891"]
-    assert "--VoilaConfiguration.multi_kernel_manager_class=pnnlab.demos.serving.OneKernel" in (
-        Started.asked
+    assert asked[0][0] == str(cli.APP)
+    assert asked[0][-2:] == ["--port", "8891"]
+    assert (
+        "--VoilaConfiguration.multi_kernel_manager_class=pnnlab.demos.serving.OneKernel"
+        in (asked[0])
     )
-    assert Started.environment["JUPYTER_PATH"].split(os.pathsep) == [
-        str(cli.APP.parent),
-        "elsewhere",
-    ]
+    places = os.environ["JUPYTER_PATH"].split(os.pathsep)
+    assert places == [str(cli.APP.parent), "elsewhere"]
     mine = tmp_path / "mine.ipynb"
     mine.touch()
     assert cli.main(["lab", "--app", str(mine), "--", "--Voila.token=x"]) == cli.OK
-    assert Started.asked[3] == str(mine)
-    assert not any("auto_token" in word for word in Started.asked)
+    assert (asked[1][0], asked[1][-1]) == (str(mine), "--Voila.token=x")
 
     assert cli.main(["lab", "--app", "none.ipynb"]) == cli.BAD_ARGUMENTS
     assert re.search("no notebook none.ipynb: give --app", capsys.readouterr().err)
+
+
+def provider_of(options: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """The identity provider of a server that was started with these options."""
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # of this process, which goes on
+    monkeypatch.setenv("JUPYTER_CONFIG_DIR", str(tmp_path))
+    server = AppServer()
+    server.initialize([str(cli.APP), *options])
+    server.connection_dir = str(tmp_path)
+    server.init_settings()
+    return server.identity_provider
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        ["--token"],
+        ["--token="],
+        ["--Voila.token="],
+        ["--Voila.auto_token=False"],
+        ["--IdentityProvider.token="],
+        ["--PasswordIdentityProvider.token="],
+        ["--Voila.base_url=/token/"],
+        ["--Voila.custom_display_url=http://a.b/?token=x"],
+    ],
+    ids=str,
+)
+def test_an_option_that_sets_no_token_leaves_the_generated_one(
+    options: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("JUPYTER_TOKEN", "")
+    tokens = {provider_of(options, monkeypatch, tmp_path).token for _ in range(2)}
+    assert len(tokens) == 2
+    assert all(len(token) >= 40 for token in tokens)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--token", "mine"],
+        ["--token=mine"],
+        ["--Voila.token=mine"],
+        ["--Voila.token", "mine"],
+        ["--IdentityProvider.token=mine"],
+    ],
+    ids=str,
+)
+def test_a_token_of_ones_own_counts(
+    options: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert provider_of(options, monkeypatch, tmp_path).token == "mine"
+
+
+def test_a_token_of_the_environment_or_a_password_counts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("JUPYTER_TOKEN", "mine")
+    assert provider_of([], monkeypatch, tmp_path).token == "mine"
+    monkeypatch.delenv("JUPYTER_TOKEN")
+    password = "--PasswordIdentityProvider.hashed_password=argon2:x"
+    provider = provider_of([password], monkeypatch, tmp_path)
+    assert (provider.token, provider.auth_enabled) == ("", True)
+
+
+# --- what ends with the command ---------------------------------------------------------------
+
+PAGE = "from pathlib import Path\nimport os\nPath('pid').write_text(str(os.getpid()))"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL], ids=str)
+def test_server_and_kernel_of_the_app_end_with_the_command(
+    end: signal.Signals, tmp_path: Path
+) -> None:
+    page = write_notebook(tmp_path, "page", PAGE, parameters=None)
+    with served(tmp_path, str(page)) as address:
+        direct = build_opener(ProxyHandler({}))
+        with pytest.raises(HTTPError):  # without the token: a page to log in, or a refusal
+            direct.open(Request(address.partition("?")[0], method="POST"), timeout=60)
+        assert not (tmp_path / "pid").exists()
+        direct.open(address, timeout=300).read()
+        kernel = psutil.Process(int((tmp_path / "pid").read_text(encoding="utf-8")))
+        server = kernel.parent()
+        assert server is not None
+        assert server.ppid() == os.getpid()  # no process stands between the command and its server
+        server.send_signal(end)
+        wait_until(lambda: not kernel.is_running(), 60)
+        wait_until(lambda: server.status() == psutil.STATUS_ZOMBIE, 60)

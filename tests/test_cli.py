@@ -9,10 +9,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from urllib.request import ProxyHandler, Request, build_opener
 
 import psutil
 import pytest
+from browser import free_port
+from records import wait_until
+from served import listening
 from small_notebooks import WRITE_SUMMARY, write_notebook
 
 import pnnlab
@@ -189,7 +194,10 @@ finally:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of a POSIX terminal")
-def test_ctrl_c_stops_cleanly_and_says_what_was_done(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM], ids=str)
+def test_ctrl_c_stops_cleanly_and_says_what_was_done(
+    folder: Path, tmp_path: Path, end: signal.Signals
+) -> None:
     write_notebook(folder, "02_long", LONG)
     write_notebook(folder, "03_after", "x = 1")
     mark = tmp_path / "mark"
@@ -213,7 +221,7 @@ def test_ctrl_c_stops_cleanly_and_says_what_was_done(folder: Path, tmp_path: Pat
             assert time.monotonic() < deadline
             time.sleep(0.05)
         kernel = psutil.Process(int(mark.read_text(encoding="utf-8")))
-        process.send_signal(signal.SIGINT)
+        process.send_signal(end)
         out, err = process.communicate(timeout=60)
     finally:
         process.kill()
@@ -227,6 +235,25 @@ def test_ctrl_c_stops_cleanly_and_says_what_was_done(folder: Path, tmp_path: Pat
     assert statuses == ["ok", "interrupted", "not run"]
     assert [row["notebook"] for row in json.loads(out)["rows"]] == ["00_tour"]
     assert "KeyboardInterrupt" in (tmp_path / "02_long.ipynb").read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_a_kernel_ends_with_a_command_that_was_killed(folder: Path, tmp_path: Path) -> None:
+    write_notebook(folder, "02_long", LONG)
+    mark = tmp_path / "mark"
+    words = ["run", "2", "--notebooks", str(folder), "--out", str(tmp_path)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pnnlab.cli", *words],
+        env={**os.environ, "PNNLAB_TEST_MARK": str(mark)},
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_until(mark.exists, 90)
+        kernel = psutil.Process(int(mark.read_text(encoding="utf-8")))
+    finally:
+        process.kill()
+        process.wait(timeout=60)
+    wait_until(lambda: not kernel.is_running(), 60)
 
 
 def test_a_terminal_gets_a_bar_over_notebooks_and_one_over_cells(
@@ -393,24 +420,51 @@ def test_scales_have_files_of_their_own(
 def test_lab_opens_the_tour_from_the_projects_root(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    commands: list[list[str]] = []
-
-    def popen(command: list[str], env: None) -> Any:
-        commands.append(command)
-        return real_popen([sys.executable, "-c", "raise SystemExit(3)"])
-
-    real_popen = subprocess.Popen
-    monkeypatch.setattr(subprocess, "Popen", popen)
+    asked: list[list[str]] = []
+    # JupyterLab itself is loaded by the tests below, in a process of its own.
+    server = SimpleNamespace(LabApp=SimpleNamespace(launch_instance=asked.append))
+    monkeypatch.setitem(sys.modules, "jupyterlab.labapp", server)
     words = ["lab", "--notebooks", str(folder), "--", "--port", "8890"]
-    assert cli.main(words) == 3  # JupyterLab's own
+    assert cli.main(words) == cli.OK
     (folder / "00_tour.ipynb").unlink()
-    assert cli.main(["lab", "--notebooks", str(folder)]) == 3
-    start = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder.parent}"]
+    assert cli.main(["lab", "--notebooks", str(folder)]) == cli.OK
+    root = f"--ServerApp.root_dir={folder.parent}"
     tour = "--LabApp.default_url=/lab/tree/notebooks/00_tour.ipynb"
-    assert commands == [
-        [*start, tour, "--port", "8890"],
-        [*start, "--LabApp.default_url=/lab/tree/notebooks"],
+    assert asked == [
+        [root, tour, "--port", "8890"],
+        [root, "--LabApp.default_url=/lab/tree/notebooks"],
     ]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL], ids=str)
+def test_jupyterlab_and_its_kernels_end_with_the_command(
+    folder: Path, tmp_path: Path, end: signal.Signals
+) -> None:
+    port = free_port()
+    own = {f"JUPYTER_{name}_DIR": str(tmp_path / name) for name in ("CONFIG", "RUNTIME")}
+    options = [f"--ServerApp.port={port}", "--IdentityProvider.token=mine", "--allow-root"]
+    words = ["lab", "--notebooks", str(folder), "--", "--no-browser", *options]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pnnlab.cli", *words],
+        env=os.environ | own,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_until(lambda: listening(port) or process.poll() is not None, 300)
+        address = f"http://127.0.0.1:{port}/api/kernels?token=mine"
+        build_opener(ProxyHandler({})).open(Request(address, method="POST"), timeout=120).close()
+        children = psutil.Process(process.pid).children(recursive=True)
+        assert any("ipykernel" in " ".join(child.cmdline()) for child in children)
+        time.sleep(3)  # until the kernel watches its parent
+        process.send_signal(end)
+        process.wait(timeout=60)
+        wait_until(lambda: not any(child.is_running() for child in children), 60)
+        assert not listening(port)
+    finally:
+        process.kill()
+        process.wait(timeout=60)
 
 
 def test_lab_starts_the_real_jupyterlab(folder: Path) -> None:

@@ -16,7 +16,7 @@ from toy import Toy, ToyTwin
 from pnnlab.background import Session
 from pnnlab.demos.drawing import Drawing
 from pnnlab.demos.inference import LiveInference
-from pnnlab.demos.inputs import ImageInput, PlainInput, VowelInput
+from pnnlab.demos.inputs import ImageInput, Input, VowelInput
 from pnnlab.errors import DataError
 from pnnlab.gradients import ideal, physics_aware
 from pnnlab.layers import PhysicalLayer, Rescale, Shots, calibrate, deep_pnn, physical_layers
@@ -203,7 +203,7 @@ def test_a_vowel_is_chosen_said_and_heard(monkeypatch):
 def test_examples_of_neither_kind_are_chosen():
     task = replace(VOWELS, name="wright-vowels")
     view = LiveInference(nn.Linear(12, 7), task).choose(1)
-    assert isinstance(view.source, PlainInput)
+    assert type(view.source) is Input
     assert view.passes == 0
     assert "no device is driven" in view._cost.value
     assert "The network reads" in view._verdict.value

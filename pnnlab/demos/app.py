@@ -37,21 +37,9 @@ class LabApp(View):
 
     At the end of a cell it shows itself; ``pnnlab lab --app`` serves such a notebook as an app.
 
-    Parameters
-    ----------
-    tabs : mapping of str to callable
-        By name of the tab, what makes its view, such as ``lambda: DevicePanel(control)``: anything
-        with a ``widget`` and a ``close()``. If it cannot be made the tab shows the error, and tries
-        again when it is chosen again.
-    about : str
-        What this lab is, in a line.
-
-    Attributes
-    ----------
-    widget : ipywidgets.VBox
-        The whole page, to be placed in a layout of your own.
-    views : dict of str to view
-        Those that were made.
+    ``tabs`` has by name what makes a view, such as ``lambda: DevicePanel(control)``: anything with
+    a ``widget`` and a ``close()``. If it cannot be made the tab shows the error, and tries again
+    when it is chosen again. ``views`` are those that were made.
     """
 
     alt_text = "The lab on one page"
@@ -96,10 +84,8 @@ def circuit_lab(
 ) -> LabApp:
     """A lab on a simulated RLC-transistor board that learns to read handwritten digits.
 
-    The network is that of the tour. Its twins know the board from its data sheet alone, so there
-    is a gap to show, and something to refit.
-
-    ``root`` is the folder of the runs, ``unit`` the number of the fabricated copy of the board.
+    The network is that of the tour. Its twins are of the board's data sheet alone, so there is a
+    gap to show, and something to refit. ``root`` is the folder of the runs.
     """
     unit_of = partial(Circuit, input_dim=64, replays=4, output_dim=64)
     board = unit_of(unit, seed=seed)

@@ -86,7 +86,7 @@ def drawing_for(task: Task) -> Drawing | None:
 
 
 def inked(strokes: Sequence[ArrayLike], frame: Frame = MNIST_FRAME) -> Array:
-    """Draw ``strokes`` with a round pen, scaled and placed as ``frame`` says.
+    """Draw ``strokes`` with a round pen, scaled and placed for ``frame``.
 
     Each stroke, (points, 2), goes from left to right and from top to bottom, in widths of the pad;
     one point is a dot. Gives (side, side), in [0, 1]; 1 is ink. However large the drawing, the pen

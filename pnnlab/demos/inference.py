@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pnnlab.background import Session
 from pnnlab.demos.drawing import Drawing, drawing_for
-from pnnlab.demos.inputs import Example, ImageInput, Input, PlainInput, VowelInput
+from pnnlab.demos.inputs import Example, ImageInput, Input, VowelInput
 from pnnlab.errors import DataError, PnnlabError
 from pnnlab.layers import physical_layers
 from pnnlab.physical_system import SimulatedSystem
@@ -63,17 +63,6 @@ class LiveInference(View):
     session : Session, optional
         A training that uses the same devices; an example is sent between two of its steps.
 
-    Attributes
-    ----------
-    widget : ipywidgets.VBox
-        The whole view, to be placed in a layout of your own.
-    source : Input
-        Pad or microphone, and the examples to choose from.
-    inference : Inference or None
-        What became of the last example.
-    passes : int
-        Device passes of this view in all.
-
     Examples
     --------
     >>> LiveInference(training.network, task).choose(0)  # doctest: +SKIP
@@ -92,8 +81,8 @@ class LiveInference(View):
     ) -> None:
         self.network = network
         self.session = session
-        self.inference: Inference | None = None
-        self.passes = 0
+        self.inference: Inference | None = None  # what became of the last example
+        self.passes = 0  # of devices, for this view in all
         self.requests = LatestRequests()
         layers = physical_layers(network)
         drawing = drawing or drawing_for(task)
@@ -105,7 +94,7 @@ class LiveInference(View):
         elif task.name in FORMANT_TASKS:
             self.source = VowelInput(task, self._request, speakers)
         else:
-            self.source = PlainInput(task, self._request)
+            self.source = Input(task, self._request)
         self._example: Example | None = None
         self._sending = threading.Lock()
         self.again = button("Send again", "refresh", self._on_again)
@@ -121,14 +110,14 @@ class LiveInference(View):
         self._cost = widgets.HTML("<span>0 device passes so far</span>")
         if not layers:
             self._cost.value = "A digital network: no device is driven."
-        self.widget = self._laid_out()
+        top = bar(self._verdict, self.shown.widget, self.again)
+        middle = widgets.VBox([top, self._refusal, self.plots])
+        columns = widgets.Box([self.source.widget, middle, widgets.VBox([self._odds, self._cost])])
+        self.widget = frame("inference", columns.add_class("pnn-columns"))
         show_error(self._refusal, "")
 
     def choose(self, row: int) -> "LiveInference":
-        """Send a test example through, wait for it, and return this view.
-
-        Raises `DataError` if the test split has no such row, and whatever a device refuses.
-        """
+        """Send a test example through, wait for it, and return this view."""
         test = self.source.task.test
         if not 0 <= row < len(test):
             raise DataError(f"row is {row}; the test split has rows 0 to {len(test) - 1}.")
@@ -208,13 +197,6 @@ class LiveInference(View):
             plot = _drive_plot if self.shown.value == "Drives" else _read_out_plot
             self.plots.show([plot(response) for response in self.inference.responses])
 
-    def _laid_out(self) -> widgets.VBox:
-        top = bar(self._verdict, self.shown.widget, self.again)
-        middle = widgets.VBox([top, self._refusal, self.plots])
-        columns = widgets.Box([self.source.widget, middle, widgets.VBox([self._odds, self._cost])])
-        columns.add_class("pnn-columns")
-        return frame("inference", columns)
-
 
 def _read_out_plot(response: LayerResponse) -> Plot:
     """The read-outs of the device, and the twin's beside them."""
@@ -227,7 +209,7 @@ def _read_out_plot(response: LayerResponse) -> Plot:
 
 
 def _drive_plot(response: LayerResponse) -> Plot:
-    """What results into the device."""
+    """What went into the device."""
     clamped = f" · {percent(response.clamped)} clamped" if response.clamped else ""
     title, label = f"Layer {response.name}{clamped}", f"input{_of_shots(response)}"
     lines = [_line("drive", response.drive, LineStyle("green", ()))]

@@ -1,7 +1,6 @@
 """Inputs for live inference: drawn digits, spoken vowels, test examples."""
 
 import base64
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from html import escape
 from io import BytesIO
@@ -130,29 +129,43 @@ class Example(NamedTuple):
     label: int | None = None
 
 
-class Input(ABC):
-    """A way to give examples, beginning with one of each class of the task's test split.
+class Input:
+    """A way to give examples: choose one of each class of the task's test split, or others.
 
     ``send`` is called with each example that a visitor gives.
     """
 
-    widget: widgets.VBox  # everything that a visitor handles
-
-    def __init__(self, task: Task, send: Callable[[Example], None], title: str) -> None:
+    def __init__(
+        self,
+        task: Task,
+        send: Callable[[Example], None],
+        title: str = "Choose a test example",
+    ) -> None:
         self.task = task
         self.send = send
         self.choice = ExampleList(title, on_choose=self._on_choose, on_more=self._on_more)
+        self.plot = PlotGrid()
+        self.widget = widgets.VBox([self.choice, self.plot])  # everything that a visitor handles
         self._page = -1
         self._rows: list[int] = []
         self._on_more()
 
-    @abstractmethod
     def show(self, example: Example) -> None:
         """Show what is sent to the network."""
+        self.plot.show([self._plot(example)])
 
-    @abstractmethod
     def draw(self, axes: Axes, example: Example) -> None:
         """Draw the same into matplotlib's ``axes``."""
+        draw_live(axes, self._plot(example))
+        axes.set_title(f"In: {self._what(example)}")
+
+    def _what(self, example: Example) -> str:
+        return example.source
+
+    def _plot(self, example: Example) -> Plot:
+        x = example.x.detach().double().cpu().numpy()
+        line = Series("x", np.arange(len(x)), x, style=LineStyle("green", ()), markers=True)
+        return Plot(f"In: {example.source}", "feature", "value", [line], y_limits=(0, 1.02))
 
     def example(self, row: int) -> Example:
         """A test example, marked as chosen if it is offered."""
@@ -240,21 +253,21 @@ class VowelInput(Input):
         self.microphone = Microphone(f"Or say {words} …", self._on_sound)
         self.listen = button("Listen", "volume-up", self._on_listen)
         self.listen.disabled = True
-        self.plot = PlotGrid()
         self._hz = np.empty(0)
         self.plot.show([_formant_plot(self._hz)])
         self.widget = widgets.VBox([self.choice, self.microphone, self.plot, self.listen])
 
     def show(self, example: Example) -> None:
-        """Show the formants."""
+        """Show the formants, which can be listened to."""
         self._hz = formant_hz(example.x, [self.speakers])
         self.listen.disabled = False
-        self.plot.show([_formant_plot(self._hz)])
+        super().show(example)
 
-    def draw(self, axes: Axes, example: Example) -> None:
-        """Draw the formants."""
-        draw_live(axes, _formant_plot(formant_hz(example.x, [self.speakers])))
-        axes.set_title(f"In: formants of {example.source}")
+    def _what(self, example: Example) -> str:
+        return f"formants of {example.source}"
+
+    def _plot(self, example: Example) -> Plot:
+        return _formant_plot(formant_hz(example.x, [self.speakers]))
 
     def _on_sound(self, samples: NDArray[np.float64], rate: float) -> None:
         hz = formants(samples, rate, speakers=self.speakers)
@@ -263,24 +276,6 @@ class VowelInput(Input):
 
     def _on_listen(self) -> None:
         self.microphone.play(synthesised(self._hz, RATE, pitch=PITCH[self.speakers]), RATE)
-
-
-@final
-class PlainInput(Input):
-    """Examples that are neither images nor formants of a known scale: choose one of the task."""
-
-    def __init__(self, task: Task, send: Callable[[Example], None]) -> None:
-        super().__init__(task, send, "Choose a test example")
-        self.plot = PlotGrid()
-        self.widget = widgets.VBox([self.choice, self.plot])
-
-    def show(self, example: Example) -> None:
-        """Show the features."""
-        self.plot.show([_plain_plot(example)])
-
-    def draw(self, axes: Axes, example: Example) -> None:
-        """Draw the features."""
-        draw_live(axes, _plain_plot(example))
 
 
 def picture(image: ArrayLike) -> str:
@@ -303,9 +298,3 @@ def _formant_plot(hz: NDArray[np.float64]) -> Plot:
     ]
     options: dict[str, Any] = {"unit": "Hz", "x_limits": (0, 100), "note": "say or choose a vowel"}
     return Plot("Formants", "time (% of the vowel)", "frequency (Hz)", lines, **options)
-
-
-def _plain_plot(example: Example) -> Plot:
-    x = example.x.detach().double().cpu().numpy()
-    line = Series("x", np.arange(len(x)), x, style=LineStyle("green", ()), markers=True)
-    return Plot(f"In: {example.source}", "feature", "value", [line], y_limits=(0, 1.02))

@@ -1,10 +1,31 @@
-"""One kernel behind every page of the app: there is one lab, however many look at it."""
+"""The server of the app: a token is required, and every page has the same kernel."""
 
 import asyncio
+import secrets
 from pathlib import Path
 from typing import Any, final
 
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
+from voila.app import Voila
+
+
+@final
+class AppServer(Voila):  # type: ignore[misc] # voila ships no types
+    """Voila with a token, without which whoever reaches the port could drive the device.
+
+    Only a token or a password of one's own replaces the generated token.
+    """
+
+    token: str | None
+
+    def init_settings(self) -> dict[str, Any]:
+        """Settings of the web server, with an identity provider that requires something."""
+        self.auto_token, self.token = True, self.token or None
+        settings: dict[str, Any] = super().init_settings()
+        if not self.identity_provider.auth_enabled:  # an empty token, in some configuration
+            self.identity_provider.token = secrets.token_hex(24)
+            self.identity_provider.token_generated = True
+        return settings
 
 
 @final

@@ -44,14 +44,10 @@ PARTS = (0.2, 0.5, 0.8)  # of a vowel's duration, where the tasks read the forma
 
 
 def formants(samples: ArrayLike, rate: float, *, speakers: str = "women") -> Array:
-    """Find the vowel in a recording and measure its formants.
+    """Find the vowel in a recording, (n,), see `full_scale`, and measure its formants.
 
     Try several ceilings and keep the smoothest tracks: a formant that is missed or made up jumps.
-
-    ``samples``, (n,), are one vowel, also within a short word, in any form that `full_scale` takes,
-    at ``rate`` samples a second; ``speakers`` are women, men or children. Gives F1 to F3 where they
-    are steadiest and at 20, 50 and 80 % of the vowel's duration, (12,), Hz. Raises `DataError` if
-    no vowel is in it.
+    Gives F1 to F3 where they are steadiest and at 20, 50 and 80 % of its duration, (12,), Hz.
     """
     [group] = speaker_groups([speakers])
     sound = full_scale(samples)

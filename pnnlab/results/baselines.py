@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -51,10 +52,7 @@ def digital_baseline(
     seed: int = 0,
     rates: Sequence[float] = (0.003, 0.01),
 ) -> float:
-    """Test accuracy of an `mlp` with at most as many parameters, by `digital_accuracy`.
-
-    One call serves every row of a task and size.
-    """
+    """Test accuracy of an `mlp` with at most as many parameters, by `digital_accuracy`."""
     make = partial(mlp, task.train.x.shape[1], task.classes, parameters)
     return digital_accuracy(
         make, task, epochs=epochs, rates=rates, batch_size=batch_size, seed=seed
@@ -69,10 +67,7 @@ def linear_baseline(
     seed: int = 0,
     rates: Sequence[float] = (0.003, 0.01, 0.03, 0.1),
 ) -> float:
-    """Test accuracy of a linear digital classifier, by `digital_accuracy`.
-
-    One call serves every row of a task.
-    """
+    """Test accuracy of a linear digital classifier, by `digital_accuracy`."""
     make = partial(nn.Linear, task.train.x.shape[1], task.classes)
     return digital_accuracy(
         make, task, epochs=epochs, rates=rates, batch_size=batch_size, seed=seed
@@ -134,21 +129,23 @@ def result_row(
     ----------
     training : Training
         Finished. Its network is left as it is.
-    system, method, twin : str
-        Names for the results table.
-    digital_baseline, linear_baseline, accuracy_without_physics, published : float or None
-        Fields of the `Row` that were measured or read elsewhere.
+    system, method, twin, digital_baseline, linear_baseline, accuracy_without_physics, published
+        Fields of the `Row`.
     run : Run, Path or None
-        The run of ``training``, or its folder. The row then names the source revision with
-        which that run began, which may be older than the present one.
+        The run of ``training``, or its folder: the row names the revision with which it began.
     """
     network, passes = training.network, training.device_passes
     layers = physical_layers(network)
     unit = getattr(layers[0].system, "unit", None) if layers else None  # of simulated systems
     folder = run.folder if isinstance(run, Run) else run
-    on_the_twin = recalibrated = None
+    on_the_twin: float | None = None
+    recalibrated: dict[str, Any] = {}
+
+    def right(network: nn.Module) -> torch.Tensor:  # (n,), bool
+        return outputs(network, task.test.x).argmax(1) == task.test.targets
+
     with on_device(network):
-        right = _right(network, task)
+        correct = right(network)
     if layers and all(layer.twin is not None for layer in layers):
         with on_twin(network):
             on_the_twin = accuracy(network, task.test)
@@ -156,7 +153,9 @@ def result_row(
         other = copy.deepcopy(network)
         with on_device(other):
             calibrate(other, calibration_inputs(task))
-            recalibrated = _right(other, task)
+            again = right(other)
+        recalibrated["recalibrated_accuracy"] = float(again.double().mean())
+        recalibrated["recalibrated_correct"] = packed(again.numpy())
     return Row(
         system=system,
         task=task.name,
@@ -166,11 +165,9 @@ def result_row(
         seed=training.settings.seed,
         split="test",
         n_test=len(task.test),
-        accuracy=float(right.double().mean()),
+        accuracy=float(correct.double().mean()),
         accuracy_on_twin=on_the_twin,
-        recalibrated_accuracy=None if recalibrated is None else float(recalibrated.double().mean()),
-        correct=packed(right.numpy()),
-        recalibrated_correct=None if recalibrated is None else packed(recalibrated.numpy()),
+        correct=packed(correct.numpy()),
         digital_baseline=digital_baseline,
         linear_baseline=linear_baseline,
         accuracy_without_physics=accuracy_without_physics,
@@ -181,6 +178,7 @@ def result_row(
         seconds=round(training.seconds, 1),
         commit=read_run(folder).provenance.get("commit") if folder else commit(),
         unit=unit if isinstance(unit, int) else None,
+        **recalibrated,
     )
 
 
@@ -188,8 +186,3 @@ def on_twin_alone(network: nn.Module) -> bool:
     """Whether a training with these gradient rules never drives a device in its steps."""
     layers = physical_layers(network)
     return any(layer.rule not in (physics_aware, ideal) for layer in layers)
-
-
-def _right(network: nn.Module, task: Task) -> torch.Tensor:
-    """Which test samples are classified right, (n,), bool."""
-    return outputs(network, task.test.x).argmax(1) == task.test.targets

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias, final
+from typing import Any, TypeAlias, final
 
 from torch import nn
 
@@ -33,34 +33,20 @@ from pnnlab.twins import Twin
 @final
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """One way to train a network.
+    """One way to train a network."""
 
-    Parameters
-    ----------
-    rule : GradientRule
-        Of its physical layers.
-    method : callable
-        Makes the training method, see `pnnlab.training.methods`.
-    learning_rate, penalty : float, optional
-        In place of those of the settings.
-    """
-
-    rule: GradientRule
-    method: MakeMethod = Backpropagation
-    learning_rate: float | None = None
-    penalty: float | None = None
+    rule: GradientRule  # of its physical layers
+    method: MakeMethod = Backpropagation  # makes the training method
+    learning_rate: float | None = None  # in place of that of the settings
+    penalty: float | None = None  # likewise
 
     def settings(self, settings: FitSettings) -> FitSettings:
         """Settings with the values of this recipe."""
-        rate, penalty = self.learning_rate, self.penalty
-        return replace(
-            settings,
-            learning_rate=settings.learning_rate if rate is None else rate,
-            penalty=settings.penalty if penalty is None else penalty,
-        )
+        own: dict[str, Any] = {"learning_rate": self.learning_rate, "penalty": self.penalty}
+        return replace(settings, **{k: value for k, value in own.items() if value is not None})
 
     def text(self, settings: FitSettings) -> str:
-        """What the search may choose, as a row tells it."""
+        """What the search may choose, as text of a row."""
         used = self.settings(settings)
         parts = [f"learning rate {used.learning_rate:g}", f"penalty {used.penalty:g}"]
         if isinstance(self.method, partial):
@@ -75,11 +61,7 @@ MakeNetwork: TypeAlias = Callable[[GradientRule, int], nn.Module]
 
 
 def possible(network: nn.Module) -> dict[str, Recipe]:
-    """The usual methods, as far as the systems and twins of a network allow them.
-
-    PAT, in silico, in silico with the noise of the device if every twin knows it, and the ideal if
-    every system is simulated.
-    """
+    """The usual methods, as far as the systems and twins of a network allow them."""
     layers = physical_layers(network)
     rules: dict[str, GradientRule] = {"PAT": physics_aware, "in silico": in_silico}
     if all(isinstance(layer.twin, Twin) for layer in layers):
@@ -138,9 +120,8 @@ def compare(
 ) -> Compared:
     """Train one network by several methods, beside the digital baselines.
 
-    Each method gets the same data and seeds, and settings of its own if there is a choice: from
-    several recipes, or several rates, the first seed is trained with each, and the best on the
-    validation split is used for all seeds. Every method must have as many to choose from. What is
+    Each method gets the same data and seeds. Of several recipes or rates, as many for every method,
+    the one that is best on the validation split with the first seed is used for all seeds. What is
     trained on a twin is measured as trained, and after its normalisation was measured again on the
     device; the search judges it by the latter.
 
@@ -207,6 +188,15 @@ def compare(
         )
         return training, None if folder is None else run_folder(folder, parameters)
 
+    def validated(training: Training) -> tuple[float, float]:
+        """Metric and negative loss in the form in which a method is used."""
+        network = training.network
+        with on_device(network):
+            if on_twin_alone(network):
+                calibrate(network, calibration_inputs(task))
+            metric, loss = scores(network, task.validation, training.objective)
+        return metric, -loss
+
     digital, linear = (
         baseline(task, epochs=settings.epochs, batch_size=settings.batch_size, seed=settings.seed)
         for baseline in (partial(digital_baseline, parameters=size), linear_baseline)
@@ -216,7 +206,7 @@ def compare(
     for name, recipes in choices.items():
         if len(recipes) > 1:
             trials = [trained(name, recipe, settings.seed) for recipe in recipes]
-            scored = [_validation(training, task) for training, _ in trials]
+            scored = [validated(training) for training, _ in trials]
             best = scored.index(max(scored))
             chosen[name], done[name] = recipes[best], trials[best]
     rows, folders = [], []
@@ -257,16 +247,6 @@ def _choices(methods: Mapping[str, Way], rates: Sequence[float]) -> dict[str, li
             f"{', '.join(f'{name} {count}' for name, count in counts.items())}."
         )
     return found
-
-
-def _validation(training: Training, task: Task) -> tuple[float, float]:
-    """Metric and negative loss on the validation split, in the form in which a method is used."""
-    network = training.network
-    with on_device(network):
-        if on_twin_alone(network):
-            calibrate(network, calibration_inputs(task))
-        metric, loss = scores(network, task.validation, training.objective)
-    return metric, -loss
 
 
 def _epochs(

@@ -65,22 +65,11 @@ class Trained:
 def gather(
     folders: Iterable[str | Path], notebooks: Path, *, scale: str = "paper"
 ) -> tuple[list[Trained], str]:
-    """Read every summary below some folders: in their order, and in each by its clocks.
+    """Read every summary below some folders, in their order and in each by its clocks.
 
-    Summaries of other scales are left out, and so are rows that are not of the test split, or have
-    no seed or no accuracy. ``notebooks`` is their folder: a command names what differs from their
-    defaults.
-
-    Returns
-    -------
-    trainings : list of Trained
-    report : str
-        How many there are, and how many were left out.
-
-    Raises
-    ------
-    RunError
-        A folder is not there, or a summary is damaged.
+    Give the trainings, and how many were left out: of other scales, and rows that are not of the
+    test split, or have no seed or no accuracy. A command names what differs from the defaults of
+    its notebook, in ``notebooks``.
     """
     summaries: list[Summary] = []
     for folder in map(user_path, folders):
@@ -101,20 +90,42 @@ def gather(
     return trainings, report
 
 
+def update(
+    file: Path, folders: Iterable[str | Path], notebooks: Path, scale: str
+) -> tuple["Results", str]:
+    """Add what is below some folders to the results of a file; give them, and what was done."""
+    table = Results.read(file) if file.exists() else Results(scale)
+    if table.scale != scale:
+        raise PnnlabError(
+            f"{file} holds results of scale {table.scale}; give --scale {table.scale}, or another "
+            "file with --json."
+        )
+    trainings, report = gather(folders, notebooks, scale=scale)
+    table, repeats = table.merged(trainings)
+    text = f"Merged into {file}: {report}"
+    if not repeats:
+        return table, f"{text}."
+    rule = (
+        "Of repeats the one gathered last counts: folders in the order in which they are named, in "
+        "one folder by its clocks, which may differ between machines. To choose another, get "
+        f"{file} back with `git checkout` and name the folders in order."
+    )
+    return table, "\n".join((f"{text}. Repeats:", *(f"- {one}." for one in repeats), rule))
+
+
 def command(summary: Summary, task: str, defaults: Mapping[str, object]) -> str:
     """Give the command that makes a summary with rows of this task, without defaults or ``out``."""
+
+    def literal(value: object) -> str:  # JSON, or Python where they differ
+        text = json.dumps(value, ensure_ascii=False)
+        return repr(value) if re.search(r"\b(true|false|null)\b", text) else text
+
     words = ["pnnlab", "run", summary.notebook]
     for name, value in summary.parameters.items():
         if name != "out" and (name not in defaults or defaults[name] != value):
-            words += ["-p", name, value if isinstance(value, str) else _literal(value)]
+            words += ["-p", name, value if isinstance(value, str) else literal(value)]
     data = "" if task in EMBEDDED_TASKS else "PNNLAB_DATA=DIR "
     return data + shlex.join(words)
-
-
-def _literal(value: object) -> str:
-    """Write a parameter as the command line reads it: JSON, or Python where they differ."""
-    text = json.dumps(value, ensure_ascii=False)
-    return repr(value) if re.search(r"\b(true|false|null)\b", text) else text
 
 
 def _is_training(row: Row) -> bool:
@@ -126,16 +137,14 @@ def _trained(row: Row, summary: Summary, notebooks: Path) -> Trained:
     path = notebooks / f"{summary.notebook}.ipynb"
     defaults = read_notebook(path).parameters if path.is_file() else {}
     code: Mapping[str, Any] = summary.provenance
-    changes: dict[str, Any] = {
-        name: round(value, DIGITS)
-        for name in FRACTIONS
-        if (value := getattr(row, name)) is not None
-    }
+    fractions = {name: value for name in FRACTIONS for value in known([row], name)}
+    changes: dict[str, Any] = {name: round(value, DIGITS) for name, value in fractions.items()}
+    changes |= {"seconds": None, "commit": row.commit or code.get("commit")}
     unit = summary.parameters.get("unit")
     if row.unit is None and isinstance(unit, int):  # an old row, of a notebook that sets the unit
         changes["unit"] = unit
     return Trained(
-        row=replace(row, seconds=None, commit=row.commit or code.get("commit"), **changes),
+        row=replace(row, **changes),
         command=command(summary, row.task, defaults),
         versions=dict(code.get("versions", {})),
         measured=code.get("written", ""),
@@ -156,21 +165,26 @@ class Results:
         object.__setattr__(self, "trainings", ordered)
 
     def merged(self, others: Iterable[Trained]) -> tuple[Self, tuple[str, ...]]:
-        """Add trainings, and say what was done with each repeat.
+        """Add trainings; give the results, and what was done with each repeat.
 
         The last one counts, in the order in which they were gathered: the clocks of two machines
         give none. One that was replaced stays so.
         """
+
+        def dated(one: Trained) -> str:
+            measured, accuracy = one.measurement
+            return f"{accuracy:.2%} ({measured or 'undated'})"
+
         held = {one.key: one for one in self.trainings}
         repeats = []
         for other in others:
             present = held.setdefault(other.key, other)
             if other.measurement in present.replaced:
-                repeats.append(f"{other}: left {_dated(other)}, which was replaced before")
+                repeats.append(f"{other}: left {dated(other)}, which was replaced before")
                 continue
             replaced = present.replaced
             if other.measurement != present.measurement:
-                repeat = f"{other}: took {_dated(other)} in place of {_dated(present)}"
+                repeat = f"{other}: took {dated(other)} in place of {dated(present)}"
                 if other.command != present.command:
                     repeat += f"; by {other.command}, not {present.command}"
                 repeats.append(repeat)
@@ -195,12 +209,24 @@ class Results:
 
     def text(self) -> str:
         """The file: JSON with one line or training on each line of text."""
-        lines = [json.dumps(line, ensure_ascii=False) for line in self.lines]
-        trainings = [json.dumps(_as_data(one), ensure_ascii=False) for one in self.trainings]
+        trainings = [asdict(one) for one in self.trainings]
+        for data in trainings:  # nothing unknown: a new field of rows changes nothing in the file
+            data["row"] = {key: value for key, value in data["row"].items() if value is not None}
+            if not data["replaced"]:
+                del data["replaced"]
+
+        def listed(items: Sequence[Any]) -> str:
+            texts = (json.dumps(item, ensure_ascii=False) for item in items)
+            return "[\n  " + ",\n  ".join(texts) + "\n ]" if items else "[]"
+
         return (
             f'{{\n "schema": {SCHEMA},\n "scale": {json.dumps(self.scale)},\n'
-            f' "lines": {_listed(lines)},\n "trainings": {_listed(trainings)}\n}}\n'
+            f' "lines": {listed(self.lines)},\n "trainings": {listed(trainings)}\n}}\n'
         )
+
+    def markdown(self) -> str:
+        """The table, and the notes that it takes to read it."""
+        return lines_table(self.lines)
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
@@ -222,62 +248,42 @@ class Results:
             "of pnnlab that wrote it."
         )
 
-    def markdown(self) -> str:
-        """The table, and the notes that it takes to read it."""
-        return lines_table(self.lines)
-
 
 def _line(twin: str | None, trainings: Sequence[Trained]) -> Line:
     rows = [one.row for one in trainings]
     latest = [one.row for one in sorted(trainings, key=lambda one: one.measured, reverse=True)]
     versions = {json.dumps(one.versions): one.versions for one in trainings if one.versions}
 
-    methods = sorted({row.method for row in rows})
-
-    def newest(name: str) -> Any:
-        return next(iter(known(latest, name)), None)
-
-    def mean(name: str) -> float | None:
-        score = _score(rows, name)
-        return score["mean"] if score else None
-
+    names = sorted({row.method for row in rows})
+    methods = {name: [row for row in rows if row.method == name] for name in names}
+    pairs = {}
+    for name in names:
+        if name != "PAT" and "PAT" in methods:
+            with suppress(RangeError):  # rows of before samples were kept, or of other seeds
+                pairs[name] = verdict(paired(methods["PAT"], methods[name]))
+    newest = ("n_test", "parameters", "published")
+    means = ("digital_baseline", "linear_baseline", "accuracy_without_physics", "chance")
     return {
         "system": rows[0].device,
         "task": rows[0].task,
         "layers": rows[0].layers,
         "twin": twin,
-        "n_test": newest("n_test"),
-        "parameters": newest("parameters"),
-        "published": newest("published"),
-        "digital_baseline": mean("digital_baseline"),
-        "linear_baseline": mean("linear_baseline"),
-        "accuracy_without_physics": mean("accuracy_without_physics"),
-        "chance": mean("chance"),
-        "methods": {name: _method([row for row in rows if row.method == name]) for name in methods},
-        "pairs": _pairs({name: [r for r in rows if r.method == name] for name in methods}),
+        **{name: next(iter(known(latest, name)), None) for name in newest},
+        **{name: (_score(rows, name) or {"mean": None})["mean"] for name in means},
+        "methods": {name: _method(of_one) for name, of_one in methods.items()},
+        "pairs": pairs,
         "commands": sorted({one.command for one in trainings}),
         "commits": sorted({row.commit for row in rows if row.commit}),
         "versions": [versions[key] for key in sorted(versions)],
     }
 
 
-def _pairs(methods: Mapping[str, Sequence[Row]]) -> dict[str, str]:
-    """What the test samples say of PAT against each other method; see `intervals.verdict`."""
-    found = {}
-    for name, rows in methods.items():
-        if name != "PAT" and "PAT" in methods:
-            with suppress(RangeError):  # rows of before samples were kept, or of other seeds
-                found[name] = str(verdict(paired(methods["PAT"], rows)))
-    return found
-
-
 def _method(rows: Sequence[Row]) -> dict[str, Any]:
     passes = known(rows, "device_passes")
+    scores = ("accuracy", "accuracy_on_twin", "recalibrated_accuracy")
     return {
         "seeds": [row.seed for row in rows],
-        "accuracy": _score(rows, "accuracy"),
-        "accuracy_on_twin": _score(rows, "accuracy_on_twin"),
-        "recalibrated_accuracy": _score(rows, "recalibrated_accuracy"),
+        **{name: _score(rows, name) for name in scores},
         "device_passes": round(fmean(passes)) if passes else None,
     }
 
@@ -296,19 +302,6 @@ def _score(rows: Sequence[Row], name: str) -> dict[str, Any] | None:
     }
 
 
-def _dated(trained: Trained) -> str:
-    measured, accuracy = trained.measurement
-    return f"{accuracy:.2%} ({measured or 'undated'})"
-
-
-def _as_data(trained: Trained) -> dict[str, Any]:
-    """Leave out what is not known, so that a new field of rows changes nothing in the file."""
-    data = asdict(trained)
-    if not trained.replaced:
-        del data["replaced"]
-    return {**data, "row": {k: value for k, value in data["row"].items() if value is not None}}
-
-
 def _read_trained(data: dict[str, Any]) -> Trained:
     replaced = tuple((time, float(accuracy)) for time, accuracy in data.get("replaced", ()))
     training = Trained(**{**data, "row": Row(**data["row"]), "replaced": replaced})
@@ -319,7 +312,3 @@ def _read_trained(data: dict[str, Any]) -> Trained:
     if not _is_training(training.row):
         raise ValueError("a training in it has no seed, no accuracy or is not of the test split")
     return training
-
-
-def _listed(texts: Sequence[str]) -> str:
-    return "[\n  " + ",\n  ".join(texts) + "\n ]" if texts else "[]"

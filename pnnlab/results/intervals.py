@@ -9,6 +9,7 @@ from typing import Any, Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 from pnnlab.errors import RangeError
 from pnnlab.results.rows import Row
@@ -27,13 +28,7 @@ def packed(correct: Sequence[bool] | NDArray[Any]) -> str:
 
 
 def unpacked(text: str, n: int) -> NDArray[np.bool_]:
-    """Read `packed` text of ``n`` samples.
-
-    Raises
-    ------
-    RangeError
-        The text is not of so many samples.
-    """
+    """Read `packed` text of ``n`` samples, or raise a `RangeError`."""
     try:
         bits = np.frombuffer(base64.b64decode(text, validate=True), np.uint8)
     except ValueError as error:
@@ -53,41 +48,13 @@ class Estimate:
     high: float
 
 
-def _variance_of_mean(values: NDArray[np.float64]) -> tuple[float, float]:
-    """Variance of the mean of (seeds, samples), both random, and its degrees of freedom.
-
-    Two-way random effects without repeats: (MS_seed + MS_sample - MS_rest) / (seeds * samples),
-    degrees of freedom by F. E. Satterthwaite, Biometrics Bull. 2, 110 (1946).
-    """
-    seeds, n = values.shape
-    by_sample = values.mean(0)
-    samples = float(by_sample.var(ddof=1)) * seeds
-    if seeds == 1:
-        return samples / n, n - 1.0
-    by_seed = float(values.mean(1).var(ddof=1)) * n
-    rest = values - by_sample - values.mean(1, keepdims=True) + values.mean()
-    noise = float(np.square(rest).sum()) / ((seeds - 1) * (n - 1))
-    total = by_seed + samples - noise
-    # Neither part can be below what the rest alone makes of it.
-    total = max(total, by_seed, samples)
-    parts = (by_seed**2 / (seeds - 1), samples**2 / (n - 1))
-    freedom = total**2 / sum(parts) if sum(parts) else n - 1.0
-    return total / (seeds * n), freedom
-
-
-def _quantile(freedom: float) -> float:
-    from scipy.special import stdtrit
-
-    return float(stdtrit(freedom, 0.975))
-
-
 def mean_interval(accuracies: Sequence[float], n: int | None) -> Estimate:
     """Mean accuracy over seeds, with its 95 % interval for new seeds and new test samples.
 
     Its variance is that of the seeds, and that of as many samples, which all seeds share; since
     seeds do not all fail on the same samples this is at most a little too wide. The interval is
     Wilson's (J. Am. Stat. Assoc. 22, 209, 1927) for a number of samples with this variance. Of one
-    seed it does not tell how seeds differ.
+    seed it does not cover how seeds differ.
 
     Parameters
     ----------
@@ -113,7 +80,7 @@ def mean_interval(accuracies: Sequence[float], n: int | None) -> Estimate:
     # That of the samples follows from the mean: it has no degrees of freedom of its own.
     freedom = (seeds - 1) * (total / by_seed) ** 2 if by_seed else MANY
     size = p * (1 - p) / total if total and 0 < p < 1 else n or math.inf
-    t = _quantile(min(freedom, MANY))
+    t = float(stdtrit(min(freedom, MANY), 0.975))
     share = t**2 / size
     centre, half = p + share / 2, t * math.sqrt(p * (1 - p) / size + share / (4 * size))
     low, high = ((centre + sign * half) / (1 + share) for sign in (-1, 1))
@@ -123,14 +90,9 @@ def mean_interval(accuracies: Sequence[float], n: int | None) -> Estimate:
 def difference_interval(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> Estimate:
     """Difference of two accuracies, paired by seed and test sample, with its 95 % interval.
 
-    Parameters
-    ----------
-    first, second : array, (seeds, samples), bool
-
-    Raises
-    ------
-    RangeError
-        They are not of the same seeds and samples.
+    ``first`` and ``second`` have shape (seeds, samples). Both are random: two-way random effects
+    without repeats, variance (MS_seed + MS_sample - MS_rest) / (seeds * samples), degrees of
+    freedom by F. E. Satterthwaite, Biometrics Bull. 2, 110 (1946).
     """
     a, b = (np.atleast_2d(np.asarray(one, float)) for one in (first, second))
     if a.shape != b.shape or a.shape[1] < 2:
@@ -138,35 +100,42 @@ def difference_interval(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> 
             f"a pair needs the same seeds and test samples, at least 2; these are {a.shape} and "
             f"{b.shape}."
         )
-    mean = float((a - b).mean())
-    found, freedom = _variance_of_mean(a - b)
+    values = a - b
+    seeds, n = values.shape
+    by_seed, by_sample, mean = values.mean(1), values.mean(0), float(values.mean())
+    of_samples = total = float(by_sample.var(ddof=1)) * seeds
+    freedom = n - 1.0
+    if seeds > 1:
+        of_seeds = float(by_seed.var(ddof=1)) * n
+        rest = float(np.square(values - by_sample - by_seed[:, None] + mean).sum())
+        # Neither part can be below what the rest alone makes of it.
+        total = of_seeds + of_samples - rest / ((seeds - 1) * (n - 1))
+        total = max(total, of_seeds, of_samples)
+        parts = of_seeds**2 / (seeds - 1) + of_samples**2 / (n - 1)
+        freedom = total**2 / parts if parts else freedom
     # A difference that was never seen may be there: as of one sample more, either way.
-    half = _quantile(freedom) * math.sqrt(max(found, 1 / a.shape[1] ** 2))
+    half = float(stdtrit(freedom, 0.975)) * math.sqrt(max(total / (seeds * n), 1 / n**2))
     return Estimate(mean, mean - half, mean + half)
 
 
 def paired(first: Sequence[Row], second: Sequence[Row]) -> Estimate:
     """Difference of the accuracies of two methods, by `difference_interval`.
 
-    Methods that train on a twin are taken after their recalibration.
-
-    Raises
-    ------
-    RangeError
-        The rows are not of the same seeds, or do not say which samples were right.
+    Methods that train on a twin are taken after their recalibration. Raises a `RangeError` if the
+    rows are not of the same seeds, or do not say which samples were right.
     """
     by_seed = [{row.seed: row for row in rows} for rows in (first, second)]
     seeds = list(by_seed[0])
     if not seeds or set(seeds) != set(by_seed[1]):
         raise RangeError(f"these methods have the seeds {[list(one) for one in by_seed]}.")
-    return difference_interval(*(np.stack([_right(one[s]) for s in seeds]) for one in by_seed))
 
+    def right(row: Row) -> NDArray[np.bool_]:
+        text = row.recalibrated_correct or row.correct
+        if text is None or row.n_test is None:
+            raise RangeError(f"the row of {row.method} does not say which samples were right.")
+        return unpacked(text, row.n_test)
 
-def _right(row: Row) -> NDArray[np.bool_]:
-    text = row.recalibrated_correct or row.correct
-    if text is None or row.n_test is None:
-        raise RangeError(f"the row of {row.method} does not say which samples were right.")
-    return unpacked(text, row.n_test)
+    return difference_interval(*(np.stack([right(one[s]) for s in seeds]) for one in by_seed))
 
 
 def verdict(difference: Estimate, margin: float = MARGIN) -> Verdict:

@@ -27,9 +27,6 @@ _WANTED: Mapping[type, str] = {
 }
 
 
-# --- finding ---
-
-
 @final
 @dataclass(frozen=True)
 class Notebook:
@@ -46,11 +43,7 @@ class Notebook:
 
 
 def notebooks_folder(given: str | Path | None = None) -> Path:
-    """Find the folder that holds the notebooks.
-
-    By default that is ``notebooks/`` of the source checkout that this package runs from, or else
-    of the current folder. Raises a `NotebookError` if there is none with a notebook.
-    """
+    """Find the notebooks: by default of the checkout of this package, or of the current folder."""
     if given is not None:
         candidates = [user_path(given)]
     else:
@@ -73,11 +66,7 @@ def list_notebooks(folder: Path) -> tuple[Path, ...]:
 
 
 def choose(paths: Sequence[Path], wanted: Sequence[str]) -> tuple[Path, ...]:
-    """Pick notebooks by number or name, in the order of ``wanted`` and each once.
-
-    ``"3"``, ``"03"``, ``"03_fit_the_twin"`` or a path ending so; nothing picks all of them. Raises
-    a `NotebookError` that lists those there are if one is missing.
-    """
+    """Pick notebooks by number, name or path, in the order of ``wanted`` and each once, or all."""
     if not wanted:
         return tuple(paths)
     chosen: dict[Path, None] = {}
@@ -94,9 +83,6 @@ def choose(paths: Sequence[Path], wanted: Sequence[str]) -> tuple[Path, ...]:
             )
         chosen.update(dict.fromkeys(found))
     return tuple(chosen)
-
-
-# --- parameters ---
 
 
 def read_notebook(path: Path) -> Notebook:
@@ -121,19 +107,15 @@ def read_notebook(path: Path) -> Notebook:
     if not sources:
         return Notebook(path.resolve(), {}, None)
     cell = min(sources)
+    values: dict[str, object] = {}
     try:
-        tree = ast.parse(sources[cell])
+        statements = ast.parse(sources[cell]).body
     except SyntaxError as error:
         raise NotebookError(
             f"The parameter cell of {path} is not valid Python (line {error.lineno}: {error.msg});"
             " mend it in JupyterLab."
         ) from error
-    return Notebook(path.resolve(), _assignments(tree), cell)
-
-
-def _assignments(tree: ast.Module) -> dict[str, object]:
-    values: dict[str, object] = {}
-    for statement in tree.body:
+    for statement in statements:
         match statement:
             case (
                 ast.Assign(targets=[ast.Name(id=name)], value=node)
@@ -142,21 +124,15 @@ def _assignments(tree: ast.Module) -> dict[str, object]:
                 values[name] = NOT_A_LITERAL
                 with suppress(ValueError):
                     values[name] = ast.literal_eval(node)
-    return values
+    return Notebook(path.resolve(), values, cell)
 
 
 def assign(
     notebooks: Sequence[Notebook], given: Sequence[tuple[str, str]], out: Path
 ) -> tuple[dict[str, object], ...]:
-    """Give each notebook the parameters that it has.
+    """Give each notebook the parameters that it has, ``out`` among them.
 
     ``given`` are names and texts from the command line; the last of two with one name counts.
-    ``out``, the folder of the results, goes to every notebook with a parameter of this name.
-
-    Raises
-    ------
-    NotebookError, RangeError
-        No notebook has a parameter, or a value does not fit it.
     """
     known = dict.fromkeys(name for notebook in notebooks for name in notebook.parameters)
     for name, text in given:
@@ -183,7 +159,10 @@ def assign(
 def _fit(name: str, text: str, notebook: Notebook) -> object:
     """Read a value as the kind of thing that the parameter's default is."""
     default = notebook.parameters[name]
-    value = _parse(text)
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        value = _WORDS.get(text.strip().lower(), text)
     if isinstance(default, str):  # as it is, less the quotes that a Python literal would have
         return value if isinstance(value, str) else text
     kind = list if isinstance(default, tuple) else type(default)
@@ -199,11 +178,3 @@ def _fit(name: str, text: str, notebook: Notebook) -> object:
             f"not {text!r}."
         )
     return value
-
-
-def _parse(text: str) -> object:
-    """Read a Python literal, or true, false, null and none in any case; else it is text."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return _WORDS.get(text.strip().lower(), text)

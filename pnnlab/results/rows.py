@@ -34,11 +34,6 @@ class Row:
     """One training: its accuracy on the system, and what it is judged by. ``None``: not measured.
 
     Accuracies are fractions in [0, 1] of the samples of ``split``.
-
-    Raises
-    ------
-    RangeError
-        A name is missing, an accuracy is no such fraction, or a count or a time is negative.
     """
 
     system: str
@@ -102,30 +97,14 @@ def _provenance() -> dict[str, object]:
 @final
 @dataclass(frozen=True)
 class Summary:
-    """The results of one notebook.
+    """The results of one notebook."""
 
-    Attributes
-    ----------
-    notebook : str
-        Its file name without the ending, such as ``"04_physics_aware_training"``.
-    scale : str
-        The size at which it ran: ``"smoke"``, ``"quick"`` or ``"paper"``.
-    parameters : Mapping
-        The values of its parameter cell.
-    seconds : float
-        Wall-clock time of the notebook, in seconds.
-    rows : tuple of Row
-        In the order in which they should be read.
-    provenance : Mapping
-        Source revision, versions and the time (UTC, ISO 8601), nothing of the machine; empty in
-        old summaries.
-    """
-
-    notebook: str
-    scale: str
-    parameters: Mapping[str, object]
-    seconds: float
-    rows: tuple[Row, ...]
+    notebook: str  # its file name without the ending, such as "04_physics_aware_training"
+    scale: str  # the size at which it ran, one of `SCALES`
+    parameters: Mapping[str, object]  # the values of its parameter cell
+    seconds: float  # wall-clock time of the notebook
+    rows: tuple[Row, ...]  # in the order in which they should be read
+    # Source revision, versions and UTC time, nothing of the machine; empty in old summaries.
     provenance: Mapping[str, object] = field(default_factory=_provenance)
 
     def __post_init__(self) -> None:
@@ -138,24 +117,22 @@ class Summary:
         object.__setattr__(self, "rows", tuple(self.rows))
 
     def write(self, folder: str | Path) -> Path:
-        """Write ``<folder>/<notebook>.summary.json``, whole or not at all, and return its path.
+        """Write ``<folder>/<notebook>.summary.json``, whole or not at all, and return its path."""
 
-        Raises
-        ------
-        RunError
-            The folder cannot be written, or a parameter has no JSON form.
-        """
+        def plain(value: Any) -> object:  # scalars of numpy and torch, and paths
+            return value.item() if hasattr(value, "item") else os.fspath(value)
+
         target = user_path(folder) / f"{self.notebook}{SUFFIX}"
         try:
             text = json.dumps(
-                asdict(self), indent=1, default=_plain, allow_nan=False, ensure_ascii=False
+                asdict(self), indent=1, default=plain, allow_nan=False, ensure_ascii=False
             )
         except (TypeError, ValueError) as error:
             raise RunError(
                 f"The summary of {self.notebook} has a value without a JSON form ({error}); "
                 "keep its parameters to text, finite numbers and lists of them."
             ) from error
-        with suppress(OSError):  # `write` says what is wrong
+        with suppress(OSError):  # `write` raises it with a remedy
             target.parent.mkdir(parents=True, exist_ok=True)
         remedy = "choose another folder with the parameter `out` (--out on the command line)"
         write(target, text + "\n", remedy)
@@ -198,8 +175,3 @@ def write(path: str | Path, text: str, remedy: str = "check its folder") -> None
         raise RunError(
             f"{path} cannot be written ({error.strerror or error}); make room, or {remedy}."
         ) from error
-
-
-def _plain(value: Any) -> object:
-    """Give numpy and torch scalars, and paths, a form that JSON knows."""
-    return value.item() if hasattr(value, "item") else os.fspath(value)

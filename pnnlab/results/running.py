@@ -53,10 +53,7 @@ class Outcome:
 
 
 def prepare_out(out: str | Path, notebooks: Path) -> Path:
-    """Make the folder of the results, try whether it can be written, and give its absolute path.
-
-    Raises a `RunError` if it cannot, or is the folder of the notebooks.
-    """
+    """Make the folder of the results, try whether it can be written, and give its absolute path."""
     folder = user_path(out).absolute()
     remedy = "choose another folder with --out DIR"
     try:
@@ -79,19 +76,11 @@ def run_notebooks(
     *,
     tick: Callable[[], object] | None = None,
 ) -> Iterator[Outcome]:
-    """Run notebooks in turn; one that fails does not stop the others.
+    """Run notebooks in turn, each with its values; one that fails does not stop the others.
 
-    Ctrl-C ends the notebook that is running; it and those after it are still reported.
-
-    Parameters
-    ----------
-    notebooks, values : sequence
-        What to run, and the parameters of each.
-    out : Path
-        Absolute folder; the executed notebooks go there under their own names.
-    tick : callable, optional
-        Called twice a second: refreshes a progress bar over the notebooks. A bar over the cells
-        then appears below it, on standard error.
+    Ctrl-C ends the notebook that is running; it and those after it are still reported. ``tick``,
+    called twice a second, refreshes a progress bar over the notebooks; a bar over the cells then
+    appears below it, on standard error.
     """
     interrupted = False
     for notebook, given in zip(notebooks, values, strict=True):
@@ -135,24 +124,17 @@ class _Run:
     peak_bytes: int = 0
 
     def execute(self) -> tuple[Status, str | None]:
-        """Run all cells; say how it ended, and where and why if not well."""
+        """Run all cells; give the status, and where and why they stopped."""
         name = self.notebook.name
-        bar = {
-            "desc": f"  cells of {name}",
-            "position": 1,
-            "leave": False,
-            "dynamic_ncols": True,
-            "bar_format": BAR,
-        }
+        bar = {"desc": f"  cells of {name}", "position": 1, "leave": False, "bar_format": BAR}
         try:
-            papermill.execute_notebook(
-                _literal_path(self.notebook.path),
-                _literal_path(self.target),
+            papermill.execute_notebook(  # which takes a path for a format string: escape braces
+                *(re.sub("[{}]", r"\g<0>\g<0>", str(p)) for p in (self.notebook.path, self.target)),
                 parameters=dict(self.values),
                 engine_name=_ENGINE,
                 kernel_name="python3",
                 language="python",
-                progress_bar=bar if self.tick else False,
+                progress_bar=self.tick is not None and bar | {"dynamic_ncols": True},
                 cwd=self.notebook.path.parent,
                 run=self,
             )
@@ -242,7 +224,15 @@ class _Run:
         with suppress(psutil.Error):  # one that ended just now: the next sample will do
             processes = (kernel, *kernel.children(recursive=True))
             resident = sum(process.memory_info().rss for process in processes)
-            self.peak_bytes = max(self.peak_bytes, resident, _high_water(kernel.pid))
+            self.peak_bytes = max(self.peak_bytes, resident)
+        with suppress(
+            OSError
+        ):  # the peak that Linux itself keeps: nothing between samples is missed
+            status = Path(f"/proc/{kernel.pid}/status").read_text(
+                encoding="ascii", errors="replace"
+            )
+            if found := re.search(r"^VmHWM:\s*(\d+)", status, re.MULTILINE):
+                self.peak_bytes = max(self.peak_bytes, 1024 * int(found[1]))
 
     def _where(self, preposition: str) -> str:
         """Name the cell by its number, from 1, in the notebook itself, without the injected one."""
@@ -286,17 +276,3 @@ class _Engine(Engine):  # type: ignore[misc] # papermill ships no types
 
 
 papermill_engines.register(_ENGINE, _Engine)
-
-
-def _literal_path(path: Path) -> str:
-    """Keep papermill from filling in braces: it takes a path for a format string."""
-    return str(path).replace("{", "{{").replace("}", "}}")
-
-
-def _high_water(pid: int) -> int:
-    """Peak that Linux itself keeps, in bytes; 0 elsewhere. It misses nothing between samples."""
-    with suppress(OSError):
-        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
-        if found := re.search(r"^VmHWM:\s*(\d+)", status, re.MULTILINE):
-            return 1024 * int(found[1])
-    return 0

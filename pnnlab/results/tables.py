@@ -22,15 +22,9 @@ Line = dict[str, Any]
 """Trainings of one system, task, depth and twin; see `pnnlab.results.gathering.Results.lines`."""
 
 
-# --- statistics ---
-
-
 def known(rows: Iterable[Row], name: str) -> list[Any]:
     """The values of a field, of those rows that have one."""
     return [value for row in rows if (value := getattr(row, name)) is not None]
-
-
-# --- cells ---
 
 
 def _percent(fraction: float | None) -> str:
@@ -58,12 +52,9 @@ def _table(
         if title in optional and set(cells) == {_ABSENT}:
             continue
         width = max(map(len, (title, *cells)))
-        if place < texts:
-            column = [title, "-" * width, *cells]
-            columns.append([cell.ljust(width) for cell in column])
-        else:
-            column = [title, "-" * (width - 1) + ":", *cells]
-            columns.append([cell.rjust(width) for cell in column])
+        rule = "-" * width if place < texts else "-" * (width - 1) + ":"
+        laid_out = str.ljust if place < texts else str.rjust
+        columns.append([laid_out(cell, width) for cell in (title, rule, *cells)])
     laid = [f"| {' | '.join(line)} |" for line in zip(*columns, strict=True)]
     return "\n".join((*laid, "", *(f"- {note}" for note in notes)))
 
@@ -82,7 +73,11 @@ def results_table(results: Iterable[Summary | Row]) -> str:
     groups: dict[tuple[object, ...], list[Row]] = {}
     for one in results:
         if isinstance(one, Summary):
-            name, label, rows = one.notebook, _label(one, len(scales) > 1), one.rows
+            number, _, rest = one.notebook.partition("_")
+            label = number if number.isdigit() and rest else one.notebook
+            name, rows = one.notebook, one.rows
+            if len(scales) > 1:
+                label += f" {one.scale}"
         else:
             name, label, rows = "", _ABSENT, (one,)
         for row in rows:
@@ -91,16 +86,8 @@ def results_table(results: Iterable[Summary | Row]) -> str:
     if not groups:
         return "No results: no notebook wrote a summary with rows."
     lines = [_method_line(str(label), rows) for (label, *_), rows in groups.items()]
-    notes = _method_notes([line["interval"] for line in lines])
-    if scales:
-        notes[0] = f"Scale: {', '.join(scales)}. {notes[0]}"
-    return _table(lines, 5, ("nb",), notes)
-
-
-def _label(summary: Summary, with_scale: bool) -> str:
-    number, _, rest = summary.notebook.partition("_")
-    name = number if number.isdigit() and rest else summary.notebook
-    return f"{name} {summary.scale}" if with_scale else name
+    text = f"Scale: {', '.join(scales)}. " if scales else ""
+    return _table(lines, 5, ("nb",), _method_notes([line["interval"] for line in lines], text))
 
 
 def _method_line(label: str, rows: Sequence[Row]) -> dict[str, str]:
@@ -142,8 +129,8 @@ def _method_line(label: str, rows: Sequence[Row]) -> dict[str, str]:
     }
 
 
-def _method_notes(intervals: Sequence[str]) -> list[str]:
-    notes = ["Accuracies in %, on the system itself, mean over seeds."]
+def _method_notes(intervals: Sequence[str], scales: str) -> list[str]:
+    notes = [f"{scales}Accuracies in %, on the system itself, mean over seeds."]
     if any(text != _ABSENT and not text.endswith(_ONE_SEED) for text in intervals):
         notes.append("Interval: 95 %, for new seeds and new test samples.")
     if any(text.endswith(_ONE_SEED) for text in intervals):
@@ -261,6 +248,21 @@ def _notes(lines: Sequence[Line]) -> list[str]:
     return notes
 
 
+def _above(lines: Sequence[Line]) -> str:
+    """Count the lines in which other columns are higher than PAT."""
+    higher: dict[str, list[bool]] = {}
+    for line in lines:
+        pat = _score(line, "PAT")["mean"]
+        for name, other in _beside(line).items():
+            beside = higher.setdefault(name, [])
+            if other is not None and pat is not None:
+                beside.append(other > pat)
+    counted = [f"{name} in {sum(found)} of {len(found)}" for name, found in higher.items() if found]
+    if not counted:
+        return "PAT stands beside nothing here."
+    return f"Higher than PAT, by the means: {'; '.join(counted)}."
+
+
 def _beside(line: Line) -> dict[str, float | None]:
     """What PAT is compared with, by name."""
     return {
@@ -273,23 +275,6 @@ def _beside(line: Line) -> dict[str, float | None]:
         "the ideal": _score(line, "ideal")["mean"],
         "the paper's figure": line["published"],
     }
-
-
-def _above(lines: Sequence[Line]) -> str:
-    """Count the lines in which other columns are higher than PAT."""
-    pairs = [(_score(line, "PAT")["mean"], _beside(line)) for line in lines]
-    counted = []
-    for name in _beside(lines[0]):
-        higher = [
-            other > pat
-            for pat, beside in pairs
-            if (other := beside[name]) is not None and pat is not None
-        ]
-        if higher:
-            counted.append(f"{name} in {sum(higher)} of {len(higher)}")
-    if not counted:
-        return "PAT stands beside nothing here."
-    return f"Higher than PAT, by the means: {'; '.join(counted)}."
 
 
 def _verdicts(lines: Sequence[Line]) -> str:
