@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol, Self, TypeAlias, TypeVar, final
 
 import torch
 
-from pnnlab.errors import InstrumentError, PnnlabError, RunError
+from pnnlab.errors import DeviceError, PnnlabError, RunError
 from pnnlab.plain import real
 from pnnlab.training import CLASSIFICATION, Curves, History, Labels, Record, Training
 
@@ -47,8 +47,8 @@ class Session:
     While a session is active, leave its network and its device alone: give what needs them to
     `do`, which carries it out between two steps.
 
-    An instrument that fails pauses the session: `notice` says which and why, and `resume` takes
-    the step again.
+    A device that fails, with whatever error of its `_measure`, pauses the session: the step is
+    undone, `notice` gives the error, and `resume` takes the step again.
 
     Parameters
     ----------
@@ -282,10 +282,10 @@ class Session:
             self._step_later()
 
     def _advance(self) -> bool:
-        """Take a step, or ask for a pause if an instrument fails; False at the end."""
+        """Take a step, or request a pause if a device fails; False at the end."""
         try:
             record = next(self._records, None)
-        except InstrumentError as error:
+        except DeviceError as error:
             self._records = self._source.records()
             self.notice = f"Paused: {error}"
             self.pause()
