@@ -54,11 +54,10 @@ class CircuitConstants:
 
 @dataclass(frozen=True)
 class CircuitImperfections:
-    """What a built circuit on a bench adds to its equations; no physics twin has any of it.
+    """What a built circuit adds to its equations; no physics twin has any of it. A sample is 1 µs.
 
-    Generator, oscilloscope and tolerance classes have the sizes of the data sheets named beside
-    them. What is marked customary is of the usual size, from no particular page; together it
-    weighs far less than the generator's filter. One sample is 1 µs.
+    What is marked customary is of the usual size, from no particular page; together it weighs far
+    less than the generator's filter.
     """
 
     # Generator: Keysight 33500 Series help, "Waveform filters": the normal filter is 3 dB down at
@@ -95,8 +94,7 @@ def fabricate(unit: int, tolerance: float) -> CircuitConstants:
     """Draw the constants of one built copy, whose number is the seed.
 
     Each part lies anywhere in its tolerance band, a fraction either way, with equal chance, the
-    customary worst case when parts are sorted into classes (IEC 60062: J is 5 %, K is 10 %). The
-    same unit at half the tolerance is half as far off.
+    customary worst case when parts are sorted into classes (IEC 60062: J is 5 %, K is 10 %).
     """
     parts = 1 + tolerance * np.random.default_rng((unit, 7)).uniform(-1, 1, 6)
     coil, capacitor, resistor, threshold, transistor, load = parts.tolist()
@@ -135,8 +133,7 @@ class Circuit(multiplex.ReplayingSystem):
         Of noise and drift.
     """
 
-    _what = "a circuit"
-    _sample_s = SAMPLE_S
+    _what, _sample_s = "a circuit", SAMPLE_S
     _cost_source = "Wright et al., Nature 601, 549 (2022): about 1 MS/s"
     _tolerable = 1.0
     _outputs = "equal segments: choose an output_dim that divides their product"
@@ -206,14 +203,12 @@ def oscillate(
 ) -> Tensor:
     """Solve the circuit's equations from rest; differentiable in the drive.
 
-    Left alone, ``parts`` are ideal, and these are the nominal equations that a physics twin knows.
-
     Parameters
     ----------
     u : Tensor, (samples, batch), float32 or float64
         Drive, time first, in units of 5 V.
     parts : CircuitImperfections
-        Drive filter and converter, channel and heating of a built circuit.
+        Drive filter and converter, channel and heating of a built circuit; by default ideal.
     substeps : int
         Fourth-order Runge-Kutta steps a sample.
 
