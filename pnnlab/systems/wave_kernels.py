@@ -4,9 +4,8 @@ Shots come and go as (batch, 2 * grid) real numbers, real and imaginary parts in
 field is a flat array of the real numbers ``field[n, part, lane]``: point of the grid, real or
 imaginary part, shot. `LANES` shots fill the vector registers; the butterflies of the Fourier
 transforms run along the grid. One transform goes down from the natural order to a shuffled one, the
-other up from there: what is done in time is done point by point and does not mind the order, so
-nothing is ever sorted. Arithmetic stays in the data type of the arrays. The kernels release
-Python's lock.
+other up from there: in time all is done point by point, so nothing is ever sorted. Arithmetic
+stays in the data type of the arrays.
 
 With S_j the source of A₂ over i at node j, and P_m what changes A₁,
 
@@ -35,6 +34,8 @@ from pnnlab.systems.adjoint import Array
 LANES = 32  # shots; several registers full, so that the loop around them costs little
 ROW = 2 * LANES
 COUPLING, KERR_1, KERR_2, CROSS, SHARE = range(5)
+
+_inlined = njit(inline="always", error_model="numpy", fastmath={"contract"})
 
 
 class Tables(NamedTuple):
@@ -67,7 +68,10 @@ def cross(field: Array, tables: Tables, out_a: Array, out_b: Array, path: Array)
         _load(field, chunk, start)
         early[:] = 0
         for j in range(last + 1):
-            _advance(start, products, carried[j, : j + 1 if j else 0], phase[j], a)
+            a[:] = start
+            for m in range(j + 1 if j else 0):
+                _add(carried[j, m], products[m], a)
+            _turn(phase[j], 1, a)
             if j == last:
                 _store(a, chunk, out_a)
             to_time(a, w)
@@ -84,7 +88,9 @@ def cross(field: Array, tables: Tables, out_a: Array, out_b: Array, path: Array)
                 once[:, 0], once[:, 1] = -cube[:, 1], cube[:, 0]
                 products[1] = -on_a
             else:
-                _gather(sources, driven[j, : j + 1], b)
+                b[:] = 0
+                for m in range(j + 1):
+                    _add_weighted(driven[j, m], 1, sources[m], b)
             if j == last:
                 _store(b, chunk, out_b)
             elif j:
@@ -162,7 +168,7 @@ def cross_adjoint(grad_a: Array, grad_b: Array, tables: Tables, path: Array, gra
         _store(start, chunk, grad)
 
 
-@njit(inline="always", error_model="numpy")
+@_inlined
 def _load(shots: Array, chunk: int, field: Array) -> None:
     """Bring the shots of a chunk side by side; lanes without a shot hold zeros."""
     here, lanes = shots[chunk * LANES : (chunk + 1) * LANES], field.reshape(-1, LANES)
@@ -170,40 +176,25 @@ def _load(shots: Array, chunk: int, field: Array) -> None:
     lanes[:, len(here) :] = 0
 
 
-@njit(inline="always", error_model="numpy")
+@_inlined
 def _store(field: Array, chunk: int, shots: Array) -> None:
     here, lanes = shots[chunk * LANES : (chunk + 1) * LANES], field.reshape(-1, LANES)
     here[:] = lanes[:, : len(here)].T
 
 
-@njit(inline="always", error_model="numpy")
+@_inlined
 def _parts(field: Array) -> Array:
     """The same memory as (grid, part, lane)."""
     return field.reshape(-1, 2, LANES)
 
 
-@njit(inline="always", error_model="numpy", fastmath={"contract"})
-def _advance(start: Array, products: Array, weights: Array, phase: Array, out: Array) -> None:
-    out[:] = start
-    for m in range(len(weights)):
-        _add(weights[m], products[m], out)
-    _turn(phase, 1, out)
-
-
-@njit(inline="always", error_model="numpy", fastmath={"contract"})
-def _gather(sources: Array, weights: Array, out: Array) -> None:
-    out[:] = 0
-    for m in range(len(weights)):
-        _add_weighted(weights[m], 1, sources[m], out)
-
-
-@njit(inline="always", error_model="numpy", fastmath={"contract"})
+@_inlined
 def _add(factor: Any, other: Array, field: Array) -> None:
     for n in range(len(field)):
         field[n] += factor * other[n]
 
 
-@njit(inline="always", error_model="numpy", fastmath={"contract"})
+@_inlined
 def _add_weighted(weight: Array, sense: int, other: Array, field: Array) -> None:
     for point in range(len(weight)):
         row, more = field[point * ROW : (point + 1) * ROW], other[point * ROW : (point + 1) * ROW]
@@ -216,7 +207,7 @@ def _add_weighted(weight: Array, sense: int, other: Array, field: Array) -> None
             row[m] += p * more[m] + q * more[n]
 
 
-@njit(inline="always", error_model="numpy", fastmath={"contract"})
+@_inlined
 def _turn(phase: Array, sense: int, field: Array) -> None:
     for point in range(len(phase)):
         row = field[point * ROW : (point + 1) * ROW]
@@ -229,7 +220,7 @@ def _turn(phase: Array, sense: int, field: Array) -> None:
             row[n], row[m] = p * x - q * y, p * y + q * x
 
 
-@njit(inline="always", error_model="numpy", fastmath={"contract"})
+@_inlined
 def _square(factor: Any, field: Array, out: Array) -> None:
     for point in range(0, len(field), ROW):
         row, square = field[point : point + ROW], out[point : point + ROW]
@@ -240,7 +231,7 @@ def _square(factor: Any, field: Array, out: Array) -> None:
             square[m] = factor * (x * y + x * y)
 
 
-@njit(inline="always", error_model="numpy", fastmath={"contract"})
+@_inlined
 def _square_adjoint(factor: Any, field: Array, grad: Array, out: Array) -> None:
     twice = factor + factor
     for point in range(0, len(field), ROW):
@@ -251,7 +242,7 @@ def _square_adjoint(factor: Any, field: Array, grad: Array, out: Array) -> None:
             to[m] += twice * (row[n] * g[m] - row[m] * g[n])
 
 
-@njit(inline="always", error_model="numpy", fastmath={"contract"})
+@_inlined
 def _cube(factor: Any, field: Array, out: Array) -> None:
     for point in range(0, len(field), ROW):
         row, cube = field[point : point + ROW], out[point : point + ROW]
@@ -261,7 +252,7 @@ def _cube(factor: Any, field: Array, out: Array) -> None:
             cube[n], cube[m] = power * row[n], power * row[m]
 
 
-@njit(inline="always", error_model="numpy", fastmath={"contract"})
+@_inlined
 def _cube_adjoint(field: Array, grad: Array, out: Array) -> None:
     for point in range(0, len(field), ROW):
         row, g, to = field[point : point + ROW], grad[point : point + ROW], out[point : point + ROW]
@@ -274,7 +265,7 @@ def _cube_adjoint(field: Array, grad: Array, out: Array) -> None:
             to[m] += power * g[m] + along * row[m]
 
 
-@njit(inline="always", error_model="numpy", fastmath={"contract"})
+@_inlined
 def _react(a: Array, b: Array, k: Array, on_a: Array, on_b: Array) -> None:
     """What both waves do to each other, over the number of points; ``on_b`` also over i."""
     kappa, kerr_1, kerr_2 = k[COUPLING] * k[SHARE], k[KERR_1] * k[SHARE], k[KERR_2] * k[SHARE]
@@ -292,7 +283,7 @@ def _react(a: Array, b: Array, k: Array, on_a: Array, on_b: Array) -> None:
             v[n], v[m] = q * hx, q * hy
 
 
-@njit(inline="always", error_model="numpy", fastmath={"contract"})
+@_inlined
 def _react_adjoint(
     a: Array, b: Array, k: Array, on_a: Array, on_b: Array, to_a: Array, to_b: Array
 ) -> None:
@@ -378,7 +369,7 @@ def to_frequency(x: Array, w: Array) -> None:
 # parts one behind the other.
 
 
-@njit(inline="always", error_model="numpy", fastmath={"contract"})
+@_inlined
 def _four_down(x: Array, start: int, step: int, w: Array) -> None:
     a, b = x[start : start + ROW], x[start + step : start + step + ROW]
     c = x[start + 2 * step : start + 2 * step + ROW]
@@ -395,7 +386,7 @@ def _four_down(x: Array, start: int, step: int, w: Array) -> None:
         d[n], d[m] = hx * p3 - hy * q3, hx * q3 + hy * p3
 
 
-@njit(inline="always", error_model="numpy", fastmath={"contract"})
+@_inlined
 def _four_up(x: Array, start: int, step: int, w: Array) -> None:
     a, b = x[start : start + ROW], x[start + step : start + step + ROW]
     c = x[start + 2 * step : start + 2 * step + ROW]
@@ -414,7 +405,7 @@ def _four_up(x: Array, start: int, step: int, w: Array) -> None:
         d[n], d[m] = tx - vx, ty - vy
 
 
-@njit(inline="always", error_model="numpy", fastmath={"contract"})
+@_inlined
 def _twos(x: Array) -> None:
     for start in range(0, len(x), 2 * ROW):
         a, b = x[start : start + ROW], x[start + ROW : start + 2 * ROW]
