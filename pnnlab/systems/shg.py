@@ -4,10 +4,8 @@ A shaper spreads the colours of an ultrafast pulse over a mask of bands; each ba
 and a phase, which carry the input and the parameters. The spot of one colour on the mask is a
 little wider than a band, so that a band's edge is not sharp and the shaped pulse stays short. A
 crystal makes the pulse's second harmonic (`pnnlab.systems.waves`), and a camera behind a grating
-reads the harmonic's spectrum with pixels and a resolution of its own. Every colour of the harmonic
-is made by all pairs of colours that add up to it, so the spectrum is a nonlinear function of all
-bands, amplitudes and phases. The computer does the mask and the binning, which systems and twins
-share.
+reads its spectrum. Every colour of the harmonic is made by all pairs of colours that add up to it,
+so the spectrum is a nonlinear function of all bands, amplitudes and phases.
 
 What is idealised: plane waves; the spectrometer reads one pulse at a time; the camera never
 overflows.
@@ -94,12 +92,11 @@ class MaskProgramme:
         """Amplitudes in [0, 1] and phases, rad, of the bands, (batch, 50) or (1, 50) each.
 
         An input x, (batch, input_dim), that is shorter than the bands is repeated over neighbours:
-        element n of d has the bands b with ``b * d // bands == n``. Theta is (param_dim,) or
-        (batch, param_dim).
+        element n of d has the bands b with ``b * d // bands == n``.
 
         The mask also carries a chirp of its own. Without it the opposite of all phases, which is
         the pulse run backwards, would have nearly the same spectrum: at the middle of theta's
-        range the read-out would not answer to theta at all.
+        range the read-out would not depend on theta at all.
         """
         width, bands = x.shape[1], self.param_dim
         data = x if width == bands else x[:, torch.arange(bands) * width // bands]
@@ -177,12 +174,12 @@ def fabricate(unit: int, imperfections: SHGImperfections) -> tuple[Crystal, Real
 
 @final
 class SHG(BuiltSystem):
-    """Second-harmonic generation, built.
+    """The simulated optical PNN layer: a shaped pulse, a crystal and a spectrometer.
 
     Parameters
     ----------
     unit : int
-        Which copy. Copies differ; the same number is always the same copy.
+        Which built copy.
     input_dim : int
         Length of x, at most the number of bands that carry it; each element is repeated over
         neighbouring bands as evenly as they go.
@@ -192,8 +189,8 @@ class SHG(BuiltSystem):
         What theta sets, see `MaskProgramme`.
     noise, drift : bool
         Whether detector noise and energy jitter, and slow misalignment, are there.
-    imperfections : SHGImperfections, optional
-        Of the bench; the default is what data sheets say.
+    imperfections : SHGImperfections
+        Physics that no twin models.
     seed : int
         Of noise and drift.
     """
@@ -265,10 +262,7 @@ class SHG(BuiltSystem):
 def respond(
     x: Tensor, theta: Tensor, crystal: Crystal, programme: MaskProgramme, output_dim: int
 ) -> Tensor:
-    """Read-outs of a perfect bench in units of full scale: the equations that a physics twin knows.
-
-    They are (batch, output_dim), and differentiable in ``x`` and ``theta``.
-    """
+    """Read-outs of a perfect bench, (batch, output_dim), in units of full scale; differentiable."""
     amplitude, phase = programme.mask(x, theta)
     _, harmonic = propagate(shaped(amplitude, phase, _paper_shaper()), crystal)
     return bands_of_pixels(read(harmonic), output_dim)
@@ -303,10 +297,10 @@ def _spectrometer() -> NDArray[np.float64]:
 
 
 def shaper(f: Real, shift: float = 0.0) -> Real:
-    """What one band lets through of each frequency, (bands, frequencies), dimensionless.
+    """Transmission of each band at each frequency, (bands, frequencies); its sum is 1.
 
-    It is in units of the field of the unshaped pulse at its peak: the sum over everything is 1.
-    Frequencies, and the ``shift`` of the colours on the mask, are in THz from the laser's centre.
+    It is in units of the field of the unshaped pulse at its peak. Frequencies, and the ``shift`` of
+    the colours on the mask, are in THz from the laser's centre.
     """
     centres = (np.arange(BANDS) - (BANDS - 1) / 2) * BAND_THZ
     laser = np.exp(-2 * math.log(2) * (f / LASER_THZ) ** 2)

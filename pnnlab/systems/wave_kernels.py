@@ -68,10 +68,7 @@ def cross(field: Array, tables: Tables, out_a: Array, out_b: Array, path: Array)
         _load(field, chunk, start)
         early[:] = 0
         for j in range(last + 1):
-            a[:] = start
-            for m in range(j + 1 if j else 0):
-                _add(carried[j, m], products[m], a)
-            _turn(phase[j], 1, a)
+            _advance(start, products, carried[j, : j + 1 if j else 0], phase[j], a)
             if j == last:
                 _store(a, chunk, out_a)
             to_time(a, w)
@@ -88,9 +85,7 @@ def cross(field: Array, tables: Tables, out_a: Array, out_b: Array, path: Array)
                 once[:, 0], once[:, 1] = -cube[:, 1], cube[:, 0]
                 products[1] = -on_a
             else:
-                b[:] = 0
-                for m in range(j + 1):
-                    _add_weighted(driven[j, m], 1, sources[m], b)
+                _gather(sources, driven[j, : j + 1], b)
             if j == last:
                 _store(b, chunk, out_b)
             elif j:
@@ -186,6 +181,21 @@ def _store(field: Array, chunk: int, shots: Array) -> None:
 def _parts(field: Array) -> Array:
     """The same memory as (grid, part, lane)."""
     return field.reshape(-1, 2, LANES)
+
+
+@_inlined
+def _advance(start: Array, products: Array, weights: Array, phase: Array, out: Array) -> None:
+    out[:] = start
+    for m in range(len(weights)):
+        _add(weights[m], products[m], out)
+    _turn(phase, 1, out)
+
+
+@_inlined
+def _gather(sources: Array, weights: Array, out: Array) -> None:
+    out[:] = 0
+    for m in range(len(weights)):
+        _add_weighted(weights[m], 1, sources[m], out)
 
 
 @_inlined

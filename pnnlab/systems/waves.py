@@ -13,11 +13,10 @@ in the frame of the fundamental. The linear operators are exact in frequency,
    D_2(f) = 2\pi v (f - f_0) + \tfrac12 \beta_2 (2\pi f)^2 .
 
 Conversion is weak and both products vary smoothly along the crystal once the phases of the
-linear operators are taken out. So the products are interpolated by cubics through a few nodes along
-the crystal, whose integrals against the exact phases are computed beforehand for each
-frequency (an exponential multistep method with Filon's quadrature). The harmonic at a node
-follows from the fundamental there, so that each node costs four Fourier transforms and no
-iteration: a Runge-Kutta step costs sixteen.
+linear operators are taken out. So the products are interpolated by cubics through a few nodes,
+whose integrals against the exact phases are computed beforehand for each frequency (an exponential
+multistep method with Filon's quadrature). The harmonic at a node follows from the fundamental
+there: a node costs four Fourier transforms, and a Runge-Kutta step would cost sixteen.
 
 Source: the coupled-wave equations of textbooks (Boyd, Nonlinear Optics, ch. 2) with the
 group-velocity terms of pulses. Idealised: plane waves, no absorption, no walk-off in space.
@@ -95,8 +94,6 @@ def propagate(
     ----------
     field : Tensor, (batch, grid), complex64 or complex128
         Spectrum at the front face: field in time is the sum of its lines. The grid is a power of 2.
-    kerr : Kerr, optional
-        What only a built crystal has.
     nodes : int
         Intervals along the crystal.
     spacing : float
@@ -179,10 +176,9 @@ def _source_weights(places: Real, delta: Real) -> Array:
 
 
 def _product_weights(places: Real) -> Real:
-    """Weights of ∫ N(z) dz up to the last place from what is known before it.
+    """Weights of ∫ N(z) dz up to the last place, from N(0), N'(0) and N at the nodes between.
 
-    These are N(0), N'(0) and N at the nodes between. Where N(0) is among the nodes of an
-    interval's polynomial, it is N(0) + z p(z).
+    Where N(0) is among the nodes of an interval's polynomial, it is N(0) + z p(z).
     """
     last = len(places) - 1
     weights = np.zeros(last + 1) if last else np.zeros(2)
@@ -214,8 +210,6 @@ def _nearest(interval: int, last: int) -> NDArray[np.int64]:
 
 def _lagrange(places: Real, z: Real) -> Real:
     """Polynomials that are 1 at one of the places and 0 at the others, (places, z)."""
-    rows = []
-    for i, here in enumerate(places):
-        others = np.delete(places, i)
-        rows.append(np.prod((z[:, None] - others) / (here - others), axis=1))
-    return np.array(rows)
+    others = [np.delete(places, i) for i in range(len(places))]
+    pairs = zip(places, others, strict=True)
+    return np.array([np.prod((z[:, None] - rest) / (here - rest), axis=1) for here, rest in pairs])
