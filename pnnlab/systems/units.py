@@ -70,7 +70,7 @@ class Drift:
 
 
 class BuiltSystem(SimulatedSystem):
-    """A simulated device of which numbered units are built; ``_owner`` identifies one in a state."""
+    """A simulated device of which units are built; ``_owner`` identifies this one in a state."""
 
     _what: ClassVar[str]
     _noise_name: ClassVar[str] = "read_out"
