@@ -167,12 +167,11 @@ def memory(
 ) -> xr.Dataset:
     """Measure how long one element of the input acts on the outputs.
 
-    Each element moves up and down by ``step`` around every working point; the outputs' response
-    is the central difference, its variance from noise taken off. An input element and an output
-    stand in time where they stand in their vectors: element ``i`` of ``n`` acts in slot ``i``,
-    output ``k`` of ``m`` is complete in slot ``(k + 1) n / m - 1``, and the lag is the difference,
-    in input elements. For a device that replays its input, programme one replay and as many
-    outputs as inputs: the lag is then in samples, without echoes.
+    Each element moves up and down by ``step`` around every working point; the response is the
+    central difference, its variance from noise taken off. Element ``i`` of ``n`` acts in slot
+    ``i``, output ``k`` of ``m`` is complete in slot ``(k + 1) n / m - 1``, and the lag is the
+    difference, in input elements. For a device that replays its input, programme one replay and as
+    many outputs as inputs: the lag is then in samples, without echoes.
 
     Parameters
     ----------
