@@ -1,8 +1,7 @@
 """`Session`: a training in a background thread that can be paused and stopped, and shares devices.
 
-One thread does everything that drives a device. A step is a job of this thread that puts the next
-step in line when it is done; whatever else needs the device takes its place in the same line, and
-so runs between two steps.
+One thread does everything that drives a device: each step is a job that queues the next one, and
+whatever else needs the device waits in the same queue.
 """
 
 import asyncio
@@ -30,10 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 class Source(Protocol):
-    """What a session can drive: a `Training`, a `Run`, or anything else that gives records.
-
-    It may have a ``checkpoint`` to call between two steps, and a ``training`` that it drives.
-    """
+    """What a session drives; it may have a ``checkpoint`` to call, and a ``training``."""
 
     def records(self) -> Iterator[Record]:
         """Go on from where it stands, one record a step."""
@@ -53,8 +49,8 @@ class Session:
     Parameters
     ----------
     source : Training, Run or other `Source`
-        What to drive. A `Run` can write checkpoints, and writes one when the session ends. What
-        was stopped goes on in a new session over the same source.
+        A `Run` can write checkpoints, and writes one when the session ends. What was stopped goes
+        on in a new session over the same source.
 
     Attributes
     ----------
@@ -128,7 +124,7 @@ class Session:
         """Call ``callback`` whenever the status, a request, the actions or the notice change.
 
         It is called by the thread that made the change, not for each record, and must be quick.
-        The function that is returned ends the observation.
+        Calling the function that is returned ends this.
         """
         self._observers.append(callback)
 
@@ -205,11 +201,8 @@ class Session:
         its future has the error, and `notice` its message. The random numbers that it draws leave
         those of the training as they were.
 
-        A training that is stopped, or fails, refuses the actions that have not begun; one that
-        finishes leaves them to be carried out.
-
-        Its name is shown while it waits or runs. ``result()`` of the future waits for it; never
-        call that within another action.
+        A training that is stopped, or fails, refuses the actions that have not begun.
+        ``result()`` of the future waits for it; never call that within another action.
         """
 
         def settle() -> None:

@@ -106,9 +106,9 @@ class ManualControl:
         self.repeats = whole("repeats", repeats, 2)
         self.variable = variable
         self.passes = 0  # spent here, on whatever unit
-        flat = presets(system.input_dim)["Flat"], presets(system.param_dim)["Flat"]
-        # Replaced as a whole and never changed, so whoever reads it needs no lock.
-        self._drive = dict(zip(SIDES, ((start[0], start) for start in flat), strict=True))
+        flat = {"x": presets(system.input_dim)["Flat"], "theta": presets(system.param_dim)["Flat"]}
+        # Replaced as a whole and never changed, so reading it needs no lock.
+        self._drive = {side: (flat[side][0], flat[side]) for side in SIDES}
         self._swept = ""  # what the last sweep was called with, if nothing was measured since
         self._editing, self._driving = threading.Lock(), threading.Lock()
         for side, values in zip(SIDES, (x, theta), strict=True):
@@ -160,10 +160,7 @@ class ManualControl:
 
     def exchange(self, system: PhysicalSystem) -> None:
         """Go on with another unit of the same dimensions; drive, twin and passes stay."""
-        old, new = (
-            (device.input_dim, device.param_dim, device.output_dim)
-            for device in (self.system, system)
-        )
+        old, new = ((s.input_dim, s.param_dim, s.output_dim) for s in (self.system, system))
         if old != new:
             raise ShapeError(
                 f"the other unit has (inputs, parameters, outputs) {new}, and this one {old}: "

@@ -15,7 +15,7 @@ sum, the right side is :math:`\sin(s q)\, G + e`, one matrix product for each st
 Runge-Kutta step.
 
 What is idealised: the couplings act through the sines of the angles and may have either sign, the
-pendula start exactly at rest, and nothing is damped within half a unit of time.
+pendula start exactly at rest, and nothing is damped.
 
 Source: Wright, Onodera et al., Nature 601, 549 (2022), and its public code,
 https://github.com/mcmahon-lab/Physics-Aware-Training, examples 1 and 2.
@@ -54,10 +54,9 @@ class OscillatorImperfections:
 def split(
     theta: Tensor, n: int, coupling_range: float = COUPLING_RANGE, bias_range: float = BIAS_RANGE
 ) -> tuple[Tensor, Tensor]:
-    """Couplings and biases that parameters in [0, 1] stand for; one half is none.
+    """Couplings C, (..., n, n), and biases, (..., n), of parameters in [0, 1]; one half is none.
 
-    Theta, (n * n + n,) or (batch, n * n + n), is C, row by row, then the biases. They become
-    (n, n) or (batch, n, n) and (n,) or (batch, n), within plus or minus their ranges.
+    Theta, (n * n + n,) or (batch, n * n + n), is C, row by row, then the biases.
     """
     couplings, biases = theta.split([n * n, n], -1)
     couplings = 2 * coupling_range * couplings - coupling_range
@@ -184,10 +183,8 @@ class Oscillators(BuiltSystem):
 
     Parameters
     ----------
-    n : int
-        How many pendula.
-    unit : int
-        Which built copy.
+    n, unit : int
+        How many pendula, and which built copy.
     input_dim, output_dim : int, optional
         How many of the first are released by the input and of the last are read; all by default.
     low, high : float
@@ -197,10 +194,7 @@ class Oscillators(BuiltSystem):
     steps : int
         Runge-Kutta steps of the simulation.
     noise : bool
-        Whether each shot has errors of release.
-    imperfections : OscillatorImperfections
-    seed : int
-        Of the noise.
+        Whether each shot has errors of release, drawn by ``seed``.
     """
 
     _what, _noise_name = "oscillators", "release"

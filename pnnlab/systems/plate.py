@@ -211,9 +211,7 @@ class Plate(multiplex.ReplayingSystem):
             driven=built.driven * (1 - 0.0039 * warmth),
         )
         pressure = vibrate(through_speaker(u, parts), modes)
-        noise = self._noise.rows(u.shape[1], len(u), u.dtype)
-        noise *= parts.noise
-        return pressure, noise
+        return pressure, parts.noise * self._noise.rows(u.shape[1], len(u), u.dtype)
 
     def _simulate(self, x: Tensor, theta: Tensor) -> Tensor:
         parts = self._imperfections
@@ -275,7 +273,7 @@ def vibrate(force: Tensor, modes: Modes, *, substeps: int = SUBSTEPS) -> Tensor:
 
     def solve(given: Array, keep: bool) -> tuple[Array, Adjoint]:
         samples, batch = given.shape
-        blocks, lanes = -(-batch // kernels.LANES), kernels.LANES
+        blocks, lanes = math.ceil(batch / kernels.LANES), kernels.LANES
         table = _table(modes, 1 / substeps, given.dtype)
         stretch = np.array([modes.alpha, modes.tau**-2], given.dtype)
 

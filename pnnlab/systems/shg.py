@@ -18,7 +18,7 @@ and its spot. The constants are ours.
 import copy
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Literal, TypeAlias, final
 
 import numpy as np
@@ -52,14 +52,9 @@ FULL_SCALE = 1.506e-4
 class MaskProgramme:
     """What the bands of the mask carry.
 
-    Parameters
-    ----------
-    trained : {"phases", "amplitudes"}
-        With ``"phases"`` the input sets the amplitudes of all bands and theta their phases. With
-        ``"amplitudes"`` input and theta alternate from band to band, both as amplitudes, as in
-        the authors' experiment; all phases are zero.
-    phase_range : float
-        Theta from 0 to 1 is a phase from minus to plus this, rad.
+    With ``"phases"`` trained, the input sets the amplitudes of all bands and theta their phases,
+    from minus to plus ``phase_range``, rad. With ``"amplitudes"`` input and theta alternate from
+    band to band, both as amplitudes, as in the authors' experiment; all phases are zero.
     """
 
     trained: Literal["phases", "amplitudes"] = "phases"
@@ -153,10 +148,7 @@ CENTRE_TOLERANCE_THZ = 0.25
 
 
 def fabricate(unit: int, imperfections: SHGImperfections) -> tuple[Crystal, Real, float, float]:
-    """Draw the parts of one built copy, whose number is the seed.
-
-    They are the crystal, gains of the bands' amplitudes, and chirp and cubic phase, fs² and fs³.
-    """
+    """Draw crystal, gains of the bands, chirp, fs², and cubic phase, fs³, of one built copy."""
     random = np.random.default_rng((unit, 11))
     length, coupling, gvm, gvd_1, gvd_2, centre, chirp, cubic = random.uniform(-1, 1, 8).tolist()
     nominal = Crystal()
@@ -180,11 +172,9 @@ class SHG(BuiltSystem):
     ----------
     unit : int
         Which built copy.
-    input_dim : int
-        Length of x, at most the number of bands that carry it; each element is repeated over
-        neighbouring bands as evenly as they go.
-    output_dim : int
-        Length of y, at most 50; each output is a mean over neighbouring pixels.
+    input_dim, output_dim : int
+        Lengths of x, at most the number of bands that carry it, and of y, at most 50: an element
+        is repeated over neighbouring bands, and an output is a mean over neighbouring pixels.
     trained, phase_range
         What theta sets, see `MaskProgramme`.
     noise, drift : bool
@@ -268,11 +258,10 @@ def respond(
     return bands_of_pixels(read(harmonic), output_dim)
 
 
-def shaped(amplitude: Tensor, phase: Tensor, response: NDArray[np.float64]) -> Tensor:
-    """Spectrum of the pulse behind the shaper, (batch, grid), complex.
+def shaped(amplitude: Tensor, phase: Tensor, response: Real) -> Tensor:
+    """Spectrum behind the shaper of this ``response``, (bands, grid); (batch, grid), complex.
 
-    ``amplitude`` and ``phase`` of the mask are (batch, bands) or (1, bands), and ``response``,
-    (bands, grid), is that of a `shaper`.
+    ``amplitude`` and ``phase`` of the mask are (batch, bands) or (1, bands).
     """
     through = torch.from_numpy(response).to(amplitude.dtype)
     # Two real products are half the work of a complex one.
@@ -286,13 +275,13 @@ def read(harmonic: Tensor) -> Tensor:
     return power @ torch.from_numpy(_spectrometer()).to(power.dtype)
 
 
-@lru_cache(maxsize=1)
-def _paper_shaper() -> NDArray[np.float64]:
+@cache
+def _paper_shaper() -> Real:
     return shaper(frequencies())
 
 
-@lru_cache(maxsize=1)
-def _spectrometer() -> NDArray[np.float64]:
+@cache
+def _spectrometer() -> Real:
     return spectrometer(frequencies()) / (FULL_SCALE * SPACING_THZ)
 
 
