@@ -16,6 +16,7 @@ RLC oscillator with a transistor, sampled at about 1 MS/s; the constants are our
 
 import math
 from dataclasses import astuple, dataclass, replace
+from functools import partial
 from typing import final
 
 import numpy as np
@@ -182,7 +183,7 @@ class Circuit(multiplex.ReplayingSystem):
             y = np.empty((len(x), outputs), given.dtype)
             kernels.acquire(given, noise, delay, gain, parts.codes, SCREEN, y)
             # The gradient takes the converter and the trigger as ideal.
-            return y, lambda grad: np.repeat(grad.T * (gain / length), length, axis=0)
+            return y, lambda grad, by: np.copyto(by, np.repeat(grad.T * (gain / length), length, 0))
 
         return with_adjoint(wave, digitise)
 
@@ -233,12 +234,6 @@ def oscillate(
         path = np.empty((samples * substeps + 1 if keep else 1, 2, batch), drive.dtype)
         heat = np.empty((samples + 1 if keep else 1, batch), drive.dtype)
         kernels.oscillate(drive, k, rest, wave, path, heat)
-
-        def adjoint(grad_wave: Array) -> Array:
-            grad_u = np.empty_like(drive)
-            kernels.oscillate_adjoint(drive, k, rest, path, heat, grad_wave, grad_u)
-            return grad_u
-
-        return wave, adjoint
+        return wave, partial(kernels.oscillate_adjoint, drive, k, rest, path, heat)
 
     return with_adjoint(u, solve)

@@ -26,6 +26,7 @@ ours.
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, final
 
 import numpy as np
@@ -244,7 +245,7 @@ def through_speaker(u: Tensor, parts: PlateImperfections) -> Tensor:
     def solve(given: Array, _: bool) -> tuple[Array, Adjoint]:
         drive = multiplex.quantised(given, parts.codes)
         if resonance == 0:
-            return drive.copy(), np.copy
+            return drive.copy(), lambda grad, by: np.copyto(by, grad)
         w = np.array([resonance])
         qq, qv, vq, vv = (float(a[0]) for a in _propagator(w, w / (2 * quality), 1.0))
         # The rate is counted per radian of the resonance, the force in excursion at rest.
@@ -253,13 +254,7 @@ def through_speaker(u: Tensor, parts: PlateImperfections) -> Tensor:
         force = np.empty_like(drive)
         path = np.empty((len(drive) + 1, 2, drive.shape[1]), drive.dtype)
         kernels.speaker(drive, table, weakening, force, path)
-
-        def adjoint(grad_force: Array) -> Array:
-            grad_u = np.empty_like(drive)
-            kernels.speaker_adjoint(drive, table, weakening, path, grad_force, grad_u)
-            return grad_u
-
-        return force, adjoint
+        return force, partial(kernels.speaker_adjoint, drive, table, weakening, path)
 
     return with_adjoint(u, solve)
 
@@ -288,10 +283,10 @@ def vibrate(force: Tensor, modes: Modes, *, substeps: int = SUBSTEPS) -> Tensor:
         sums = np.empty((*rows, 3, lanes), given.dtype)
         kernels.vibrate(in_blocks(given), table, stretch, substeps, wave, path, sums)
 
-        def adjoint(grad_wave: Array) -> Array:
-            grad_force = np.empty_like(wave)
-            kernels.vibrate_adjoint(table, substeps, path, sums, in_blocks(grad_wave), grad_force)
-            return grad_force[:, :batch]
+        def adjoint(grad_wave: Array, grad_force: Array) -> None:
+            padded = np.empty_like(wave)
+            kernels.vibrate_adjoint(table, substeps, path, sums, in_blocks(grad_wave), padded)
+            grad_force[:] = padded[:, :batch]
 
         # Contiguous whatever the batch: the microphone is compiled for that.
         return np.ascontiguousarray(wave[:, :batch]), adjoint
@@ -316,13 +311,7 @@ def log_energy(
 
     def solve(pressure: Array, _: bool) -> tuple[Array, Adjoint]:
         heard, energy = _microphone(pressure, noise, parts, edges)
-
-        def adjoint(grad_energy: Array) -> Array:
-            grad_wave = np.empty_like(heard)
-            kernels.microphone_adjoint(heard, _pole(parts), edges, grad_energy, grad_wave)
-            return grad_wave
-
-        return energy, adjoint
+        return energy, partial(kernels.microphone_adjoint, heard, _pole(parts), edges)
 
     return torch.log1p(with_adjoint(wave, solve) / FLOOR) / math.log1p(1 / FLOOR)
 

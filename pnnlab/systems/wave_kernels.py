@@ -49,11 +49,12 @@ class Tables(NamedTuple):
 
 
 @compiled(fastmath={"contract"})
-def cross(field: Array, tables: Tables, out_a: Array, out_b: Array, path: Array) -> None:
-    """Send every shot of ``field`` through the crystal, to both spectra at the end face.
+def cross(field: Array, tables: Tables, ends: Array, path: Array) -> None:
+    """Send every shot of ``field``, (batch, 2 * grid), through the crystal, to both ``ends``.
 
-    All three are (batch, 2 * grid). ``path``, (chunks, nodes + 1, 2, 2 * grid * lanes), takes both
-    waves in time at every node, for the adjoint; with no chunks nothing is kept.
+    These are the spectra at the end face, (2, batch, 2 * grid). ``path``,
+    (chunks, nodes + 1, 2, 2 * grid * lanes), takes both waves in time at every node, for the
+    adjoint; with no chunks nothing is kept.
     """
     k, phase, carried, driven, w = tables
     batch, width = field.shape
@@ -70,7 +71,7 @@ def cross(field: Array, tables: Tables, out_a: Array, out_b: Array, path: Array)
         for j in range(last + 1):
             _advance(start, products, carried[j, : j + 1 if j else 0], phase[j], a)
             if j == last:
-                _store(a, chunk, out_a)
+                _store(a, chunk, ends[0])
             to_time(a, w)
             source = sources[j]
             _square(k[COUPLING] * k[SHARE], a, source)
@@ -87,7 +88,7 @@ def cross(field: Array, tables: Tables, out_a: Array, out_b: Array, path: Array)
             else:
                 _gather(sources, driven[j, : j + 1], b)
             if j == last:
-                _store(b, chunk, out_b)
+                _store(b, chunk, ends[1])
             elif j:
                 to_time(b, w)
                 _react(a, b, k, on_a, on_b)
@@ -105,14 +106,14 @@ def cross(field: Array, tables: Tables, out_a: Array, out_b: Array, path: Array)
 
 
 @compiled(fastmath={"contract"})
-def cross_adjoint(grad_a: Array, grad_b: Array, tables: Tables, path: Array, grad: Array) -> None:
+def cross_adjoint(grad_ends: Array, tables: Tables, path: Array, grad: Array) -> None:
     """Pull gradients of both spectra at the end face back to the front face; see `cross`.
 
     A gradient in time is kept times the number of points: then the same two transforms carry
     gradients back.
     """
     k, phase, carried, driven, w = tables
-    batch, width = grad_a.shape
+    _, batch, width = grad_ends.shape
     last, length = len(phase) - 1, width * LANES
     start, a, b = np.empty(length, k.dtype), np.empty(length, k.dtype), np.empty(length, k.dtype)
     on_a, on_b = np.empty(length, k.dtype), np.zeros(length, k.dtype)
@@ -123,7 +124,7 @@ def cross_adjoint(grad_a: Array, grad_b: Array, tables: Tables, path: Array, gra
         start[:] = 0
         sources[:] = 0
         products[:] = 0
-        _load(grad_b, chunk, b)
+        _load(grad_ends[1], chunk, b)
         for j in range(last, -1, -1):
             first, second = path[chunk, j, 0], path[chunk, j, 1]
             if 0 < j < last:
@@ -154,7 +155,7 @@ def cross_adjoint(grad_a: Array, grad_b: Array, tables: Tables, path: Array, gra
             to_frequency(a, w)
             a *= k[SHARE]
             if j == last:
-                _load(grad_a, chunk, on_a)
+                _load(grad_ends[0], chunk, on_a)
                 a += on_a
             _turn(phase[j], -1, a)
             start += a

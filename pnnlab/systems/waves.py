@@ -113,16 +113,10 @@ def propagate(
         ends = np.empty((2, *front.shape), front.dtype)
         chunks = math.ceil(len(front) / kernels.LANES) if keep else 0
         path = np.empty((chunks, nodes + 1, 2, 2 * grid * kernels.LANES), front.real.dtype)
-        first, second = _reals(ends)
-        kernels.cross(_reals(front), tables, first, second, path)
-
-        def adjoint(grad_ends: Array) -> Array:
-            grad = np.empty_like(front)
-            by_first, by_second = _reals(grad_ends)
-            kernels.cross_adjoint(by_first, by_second, tables, path, _reals(grad))
-            return grad
-
-        return ends, adjoint
+        kernels.cross(_reals(front), tables, _reals(ends), path)
+        return ends, lambda grad_ends, grad: kernels.cross_adjoint(
+            _reals(grad_ends), tables, path, _reals(grad)
+        )
 
     fundamental, harmonic = with_adjoint(field, solve)
     return fundamental, harmonic

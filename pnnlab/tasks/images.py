@@ -255,7 +255,8 @@ def _side_of(split: Split) -> int:
 def _images(split: Split) -> tuple[Tensor, ...]:
     """Chunks of the images, each (at most 4096, 1, side, side)."""
     side = _side_of(split)
-    return split.x.view(-1, 1, side, side).split(_CHUNK)
+    chunks: tuple[Tensor, ...] = split.x.view(-1, 1, side, side).split(_CHUNK)
+    return chunks
 
 
 def _shrink(images: Tensor, side: int, subsample: bool) -> Tensor:
