@@ -1,8 +1,7 @@
 """`Session`: a training in a background thread that can be paused and stopped, and shares devices.
 
-One thread does everything that drives a device. A step is a job of this thread that puts the next
-step in line when it is done; whatever else needs the device takes its place in the same line, and
-so runs between two steps.
+One thread does everything that drives a device: each step is a job that queues the next one, and
+whatever else needs the device waits in the same queue.
 """
 
 import asyncio
@@ -11,14 +10,14 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import Any, Literal, Protocol, Self, TypeAlias, TypeVar, final
+from contextlib import contextmanager, suppress
+from typing import Literal, Protocol, Self, TypeAlias, TypeVar, final
 
 import torch
 
-from pnnlab.errors import InstrumentError, PnnlabError, RunError
+from pnnlab.errors import DeviceError, PnnlabError, RunError
 from pnnlab.plain import real
-from pnnlab.training import CLASSIFICATION, Curves, History, Labels, Record, Training
+from pnnlab.training import CLASSIFICATION, Curves, History, Record, Training
 
 Status: TypeAlias = Literal["ready", "running", "paused", "stopped", "finished", "failed"]
 Request: TypeAlias = Literal["pause", "stop"]
@@ -30,10 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 class Source(Protocol):
-    """What a session can drive: a `Training`, a `Run`, or anything else that gives records.
-
-    It may have a ``checkpoint`` to call between two steps, and a ``training`` that it drives.
-    """
+    """What a session drives; it may have a ``checkpoint`` to call, and a ``training``."""
 
     def records(self) -> Iterator[Record]:
         """Go on from where it stands, one record a step."""
@@ -47,26 +43,30 @@ class Session:
     While a session is active, leave its network and its device alone: give what needs them to
     `do`, which carries it out between two steps.
 
-    An instrument that fails pauses the session: `notice` says which and why, and `resume` takes
-    the step again.
+    A device that fails, with whatever error of its `_measure`, pauses the session: the step is
+    undone, `notice` gives the error, and `resume` takes the step again.
 
     Parameters
     ----------
     source : Training, Run or other `Source`
-        What to drive. A `Run` can write checkpoints, and writes one when the session ends. What
-        was stopped goes on in a new session over the same source.
+        A `Run` can write checkpoints, and writes one when the session ends. What was stopped goes
+        on in a new session over the same source.
 
     Attributes
     ----------
     training : Training or None
         What is trained; None for a source that is neither a training nor a run.
+    labels : Labels
+        Names of the loss and the metric of the records.
+    can_checkpoint : bool
+        Whether there is a run to write checkpoints of.
     status : str
         One of ready, running, paused, stopped, finished and failed.
     latest : Record or None
         The last record.
     notice : str
-        Outcome of the last checkpoint requested, or how an instrument or an action failed;
-        empty before.
+        Outcome of the last checkpoint requested, or how a device or an action failed; empty
+        before.
     error : BaseException or None
         How a failed session failed.
     """
@@ -74,12 +74,15 @@ class Session:
     def __init__(self, source: Source) -> None:
         training = getattr(source, "training", source)
         self.training = training if isinstance(training, Training) else None
+        self.labels = (self.training.objective if self.training else CLASSIFICATION).labels
         self._source = source
         self._records = source.records()
         self._checkpoint: Callable[[], object] | None = getattr(source, "checkpoint", None)
+        self.can_checkpoint = self._checkpoint is not None
         self._lock = threading.RLock()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="pnnlab-training")
-        self._actions: dict[Future[Any], str] = {}  # the first may be running
+        self._actions: dict[object, str] = {}  # names; the first may be running
+        self._refused: frozenset[object] = frozenset()
         self._requests: frozenset[Request] = frozenset()
         self._ended = threading.Event()
         self._history = History()
@@ -88,11 +91,6 @@ class Session:
         self.latest: Record | None = None
         self.notice = ""
         self.error: BaseException | None = None
-
-    @property
-    def labels(self) -> Labels:
-        """Names of the loss and the metric of the records."""
-        return self.training.objective.labels if self.training else CLASSIFICATION.labels
 
     @property
     def active(self) -> bool:
@@ -112,11 +110,6 @@ class Session:
             return tuple(self._actions.values())
 
     @property
-    def can_checkpoint(self) -> bool:
-        """Whether there is a run to write checkpoints of."""
-        return self._checkpoint is not None
-
-    @property
     def evaluations(self) -> tuple[Record, ...]:
         """Records that hold an evaluation, oldest first; thinned, but never the latest."""
         with self._lock:
@@ -128,18 +121,16 @@ class Session:
             return self._history.curves()
 
     def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call ``callback`` whenever the status, a request, the tasks or the notice have changed.
+        """Call ``callback`` whenever the status, a request, the actions or the notice change.
 
         It is called by the thread that made the change, not for each record, and must be quick.
-        The function that is returned ends the observation.
+        Calling the function that is returned ends this.
         """
-        with self._lock:
-            self._observers.append(callback)
+        self._observers.append(callback)
 
         def forget() -> None:
-            with self._lock:
-                if callback in self._observers:
-                    self._observers.remove(callback)
+            with suppress(ValueError):
+                self._observers.remove(callback)
 
         return forget
 
@@ -169,8 +160,7 @@ class Session:
     def stop(self) -> None:
         """End after the present step, also while paused."""
         with self._lock:
-            ready = self.status == "ready"
-            if ready:
+            if ready := self.status == "ready":
                 self.status = "stopped"
         if ready:
             self._close()
@@ -183,15 +173,25 @@ class Session:
 
         A checkpoint that cannot be written does not end the training: `notice` says why.
         """
-        if not self.can_checkpoint:
+        checkpoint = self._checkpoint
+        if checkpoint is None:
             raise RunError(
                 "this session has nowhere to write a checkpoint: make it from a run, "
                 "Session(Run.open(folder, training))."
             )
         if not self.active:
             raise RunError(f"this session is {self.status}; only an active one is checkpointed.")
+
+        def write() -> None:
+            step = self.latest.step if self.latest is not None else 0
+            try:
+                checkpoint()
+                self.notice = f"checkpoint written at step {step}"
+            except (PnnlabError, OSError) as error:
+                self.notice = f"no checkpoint at step {step}, and the training goes on: {error}"
+
         if "checkpoint" not in self.actions:
-            self.do("checkpoint", self._write_checkpoint)
+            self.do("checkpoint", write)
 
     def do(self, name: str, action: Callable[[], T]) -> "Future[T]":
         """Carry ``action`` out when nothing else drives the device or changes the network.
@@ -201,17 +201,37 @@ class Session:
         its future has the error, and `notice` its message. The random numbers that it draws leave
         those of the training as they were.
 
-        A training that is stopped, or fails, refuses the actions that have not begun; one that
-        finishes leaves them to be carried out.
-
-        Its name is shown while it waits or runs. ``result()`` of the future waits for it; never
-        call that within another action.
+        A training that is stopped, or fails, refuses the actions that have not begun.
+        ``result()`` of the future waits for it; never call that within another action.
         """
-        future: Future[T] = Future()
+
+        def settle() -> None:
+            with self._lock:
+                del self._actions[carry_out]
+            self._notify()
+
+        def carry_out() -> T:
+            try:
+                if "stop" in self._requests or carry_out in self._refused:
+                    how = "failed" if self.error else "was stopped"
+                    raise RunError(f"the training {how} before this began; ask for it again.")
+                with torch.random.fork_rng(devices=[], enabled=self.active):
+                    return action()
+            except BaseException as error:
+                if isinstance(error, PnnlabError | OSError):  # raised on purpose
+                    self.notice = f"{name}: {error}"
+                else:
+                    logger.error("an action of a session failed", exc_info=error)
+                    self.notice = f"{name}: {type(error).__name__}: {error}"
+                raise
+            finally:
+                settle()
+
         with self._lock:
-            self._actions[future] = name
+            self._actions[carry_out] = name
         self._notify()
-        self._worker.submit(self._carry_out, future, action)
+        future = self._worker.submit(carry_out)
+        future.add_done_callback(lambda ended: settle() if ended.cancelled() else None)
         return future
 
     def scale_rate(self, factor: float) -> "Future[None]":
@@ -272,32 +292,25 @@ class Session:
             self._notify()
             return
         try:
-            ended = stopping or not self._advance()
-        except BaseException as error:  # noqa: BLE001 - `join` and `done` raise it again
-            self._end(error)
-            return
-        if ended:
-            self._end(None)
-        else:
-            self._step_later()
-
-    def _advance(self) -> bool:
-        """Take a step, or ask for a pause if an instrument fails; False at the end."""
-        try:
-            record = next(self._records, None)
-        except InstrumentError as error:
+            record = None if stopping else next(self._records, None)
+        except DeviceError as error:
             self._records = self._source.records()
             self.notice = f"Paused: {error}"
             self.pause()
-            return True
-        if record is not None:
+        except BaseException as error:  # noqa: BLE001 - `join` and `done` raise it again
+            self._end(error)
+            return
+        else:
+            if record is None:
+                self._end(None)
+                return
             with self._lock:
                 self._history.add(record)
                 self.latest = record
-        return record is not None
+        self._step_later()
 
     def _end(self, error: BaseException | None) -> None:
-        """Close the records, refuse the actions that are left undone, and publish the outcome."""
+        """Close the records, refuse the actions that have not begun, and publish the outcome."""
         try:
             self._close()
         except BaseException as caught:  # noqa: BLE001 - `join` and `done` raise it again
@@ -305,58 +318,17 @@ class Session:
         with self._lock:
             complete = self.latest is not None and self.latest.step >= self.latest.steps
             stopped = "stop" in self._requests
-            refused = list(self._actions) if error or stopped else []
+            self._refused = frozenset(self._actions if error or stopped else ())
             self.error = error
             outcome: Status = "stopped" if stopped and not complete else "finished"
             self.status = "failed" if error else outcome
             self._requests = frozenset()
         atexit.unregister(self._leave)
-        how = "failed" if error else "was stopped"
-        for future in refused:
-            begun = future.set_running_or_notify_cancel()
-            refusal = RunError(f"the training {how} before this began; ask for it again.")
-            self._settle(future, None, refusal if begun else None)
         self._notify()
         self._ended.set()
 
-    def _carry_out(self, future: "Future[T]", action: Callable[[], T]) -> None:
-        if future not in self._actions or "stop" in self._requests:
-            return  # refused when the training ended, or about to be
-        self._notify()
-        error, result = None, None
-        try:
-            if future.set_running_or_notify_cancel():
-                with torch.random.fork_rng(devices=[], enabled=self.active):
-                    result = action()
-        except BaseException as caught:  # noqa: BLE001 - whoever waits for the result gets it
-            error = caught
-        self._settle(future, result, error)
-
-    def _settle(self, future: "Future[Any]", result: object, error: BaseException | None) -> None:
-        """Take an action off the list, and give its future the outcome."""
-        with self._lock:
-            name = self._actions.pop(future)
-            if error is not None:
-                self.notice = f"{name}: {_described(error)}"
-        if error is not None:
-            future.set_exception(error)
-        elif not future.cancelled():
-            future.set_result(result)
-        self._notify()
-
-    def _write_checkpoint(self) -> None:
-        assert self._checkpoint is not None
-        step = self.latest.step if self.latest is not None else 0
-        try:
-            self._checkpoint()
-            self.notice = f"checkpoint written at step {step}"
-        except (PnnlabError, OSError) as error:
-            self.notice = f"no checkpoint at step {step}, and the training goes on: {error}"
-
     def _notify(self) -> None:
-        with self._lock:
-            observers = tuple(self._observers)
-        for observer in observers:
+        for observer in tuple(self._observers):
             try:
                 observer()
             except Exception:
@@ -364,8 +336,7 @@ class Session:
                 logger.exception("an observer of a session failed; the training goes on")
 
     def _close(self) -> None:
-        close = getattr(self._records, "close", None)
-        if close is not None:
+        if (close := getattr(self._records, "close", None)) is not None:
             close()
 
     def _leave(self) -> None:
@@ -384,11 +355,3 @@ class Session:
             raise
         if self.error is not None:
             raise self.error
-
-
-def _described(error: BaseException) -> str:
-    """Message of an error for a person: its own words, if it was raised on purpose."""
-    if isinstance(error, PnnlabError | OSError):
-        return str(error)
-    logger.error("an action of a session failed", exc_info=error)
-    return f"{type(error).__name__}: {error}"

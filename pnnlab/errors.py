@@ -21,7 +21,11 @@ class DataError(PnnlabError, RuntimeError):
     """A data set is missing, incomplete or not the one it claims to be."""
 
 
-class InstrumentError(PnnlabError, RuntimeError):
+class DeviceError(PnnlabError, RuntimeError):
+    """A device or its driver failed: a `Session` pauses, and resuming takes the step again."""
+
+
+class InstrumentError(DeviceError):
     """An instrument did not answer, or answered with an error."""
 
 
@@ -33,7 +37,7 @@ class LinkError(InstrumentError):
     """The link to an instrument broke, or what came over it is not whole."""
 
 
-class LimitError(RangeError):
+class LimitError(DeviceError, RangeError):
     """A waveform exceeds what may be sent to a device; nothing was sent."""
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pnnlab.errors import RangeError, ReadoutError, ShapeError
+from pnnlab.errors import DeviceError, RangeError, ReadoutError, ShapeError
 from pnnlab.plain import whole
 
 State: TypeAlias = Mapping[str, Any]
@@ -113,6 +113,8 @@ class PhysicalSystem(ABC):
         ------
         ShapeError, RangeError
             Wrong shape or type, or a value is NaN or outside [0, 1]. Nothing has been driven then.
+        DeviceError
+            Its `_measure` failed, with whatever error; that error is the cause.
         ReadoutError
             The device's answer is no array of finite real numbers of shape (batch, output_dim).
         """
@@ -140,8 +142,17 @@ class PhysicalSystem(ABC):
 
     def _readouts(self, x: Tensor, theta: Tensor) -> Tensor:
         """Drive the system once, and copy its answer to a tensor of the right shape."""
-        # A driver may scale its arguments in place, and may return the same buffer every time.
-        answer = _as_tensor(self.name, self._measure(x.clone(), theta.clone()))
+        try:
+            # A driver may scale its arguments in place, and may return the same buffer every time.
+            returned = self._measure(x.clone(), theta.clone())
+        except DeviceError:
+            raise
+        except Exception as error:
+            raise DeviceError(
+                f"{self.name} failed with {type(error).__name__} ({error}). Nothing has used these "
+                "shots: see to the device and its driver, then take them again."
+            ) from error
+        answer = _as_tensor(self.name, returned)
         self.passes += len(x)
         if answer.shape != (len(x), self.output_dim):
             turned = answer.shape == (self.output_dim, len(x))

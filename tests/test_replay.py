@@ -19,7 +19,7 @@ from torch import Tensor
 from toy import Toy, ToyTwin
 
 from pnnlab import characterize
-from pnnlab.errors import DataError, InstrumentError, RangeError
+from pnnlab.errors import DataError, DeviceError, InstrumentError, RangeError
 from pnnlab.gradients import physics_aware
 from pnnlab.instruments.recording import Recorder, Replay, recording_dataset
 from pnnlab.layers import PhysicalLayer
@@ -213,8 +213,9 @@ def test_a_shot_that_cannot_be_written_is_an_error(path):
         recorder(x, theta)
         # A disk that is full, as SQLite sees it: no page more than there are.
         recorder._connection.execute("PRAGMA max_page_count = 1")
-        with pytest.raises(DataError, match=r"is full.*the disk has space"):
+        with pytest.raises(DeviceError, match=r"is full.*the disk has space") as caught:
             recorder(*drives(500, seed=1))
+        assert isinstance(caught.value.__cause__, DataError)
         recorder._connection.execute("PRAGMA max_page_count = 1000000")
         recorder(x, theta)
     assert len(recording_dataset(path, repeats=2)["shot"]) == 2

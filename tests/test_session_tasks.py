@@ -187,6 +187,16 @@ def test_a_task_that_fails_is_told_and_the_training_goes_on(
     assert session.status == "running"
 
 
+def test_an_action_that_waits_can_be_cancelled(session: Session) -> None:
+    over = threading.Event()
+    first, second = session.do("long", lambda: over.wait(5)), session.do("short", lambda: 1)
+    assert second.cancel()
+    assert session.actions == ("long",)
+    over.set()
+    assert first.result(5)
+    assert session.actions == ()
+
+
 @pytest.mark.parametrize("how", ["stopped", "failed"])
 def test_a_training_that_is_stopped_or_fails_refuses_what_waits(how: str) -> None:
     begun, over = threading.Event(), threading.Event()

@@ -1,6 +1,7 @@
 """Sessions: what is asked happens between two steps, and nothing trained is lost."""
 
 import asyncio
+import copy
 import logging
 import math
 import os
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from toy import Toy, ToyTwin
 
 from pnnlab.background import History, Session
-from pnnlab.errors import InstrumentError, RunError, TrainingError
+from pnnlab.errors import DeviceError, InstrumentError, RunError, TrainingError
 from pnnlab.gradients import physics_aware
 from pnnlab.layers import PhysicalLayer, Rescale
 from pnnlab.runs import Run, read_journal
@@ -233,14 +234,17 @@ def test_an_error_is_kept_and_raised_in_whoever_waits() -> None:
 class LooseCable(Toy):
     """A system whose cable slips out at one shot, and stays out until someone pushes it in."""
 
-    def __init__(self, slips_at: float = 200) -> None:
+    def __init__(self, slips_at: float = 200, error: BaseException | None = None) -> None:
         super().__init__()
         self.slips_at, self.refused = slips_at, 0
+        self.error = error or InstrumentError(
+            "the oscilloscope does not answer: look at its cable."
+        )
 
     def _simulate(self, x: Tensor, theta: Tensor) -> Tensor:
         if self.shots >= self.slips_at:
             self.refused += 1
-            raise InstrumentError("the oscilloscope does not answer: look at its cable.")
+            raise self.error
         return super()._simulate(x, theta)
 
 
@@ -266,6 +270,89 @@ def test_an_instrument_that_fails_pauses_and_resuming_loses_nothing(
         session.resume()
     session.join()
     assert session.curves().loss.tolist() == losses
+
+
+FAULTS = [
+    TimeoutError("no trigger within 5 s"),
+    OSError(5, "Input/output error"),
+    ZeroDivisionError("float division by zero"),
+    StopIteration("the driver's queue is empty"),
+    MemoryError(),
+]
+
+
+@pytest.mark.parametrize("slips_at", [0, 120, 300])  # the first step, an evaluation, a step
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
+def test_any_error_of_a_device_pauses_with_the_step_undone(
+    fault: Exception, slips_at: float
+) -> None:
+    undisturbed = toy_training(system=LooseCable(slips_at=math.inf))
+    losses = [record.loss for record in undisturbed.records()]
+
+    system = LooseCable(slips_at, fault)
+    training = toy_training(system=system)
+    begun = copy.deepcopy(training.state())
+    random = torch.get_rng_state()
+    session = Session(training).start()
+    wait_until(lambda: session.status == "paused")
+    assert session.notice.startswith("Paused: loosecable failed with ")
+    assert type(fault).__name__ in session.notice
+    assert str(fault) in session.notice
+    if slips_at == 0:
+        assert same(training.state(), begun)
+    else:
+        part = toy_training(system=LooseCable(slips_at=math.inf))
+        for _ in range(training.step):
+            next(part.records())
+        assert same(training.state(), part.state())
+    assert torch.equal(torch.get_rng_state(), random)
+    system.slips_at = math.inf
+    session.resume()
+    session.join()
+    assert session.curves().loss.tolist() == losses
+    assert same(training.state(), undisturbed.state())
+
+
+def same(ours: object, theirs: object) -> bool:
+    """Whether two states are equal to the last bit, but for the time they took."""
+    if isinstance(ours, Tensor) and isinstance(theirs, Tensor):
+        return torch.equal(ours, theirs)
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        return ours.keys() == theirs.keys() and all(
+            key == "seconds" or same(value, theirs[key]) for key, value in ours.items()
+        )
+    if isinstance(ours, list) and isinstance(theirs, list):
+        return len(ours) == len(theirs) and all(map(same, ours, theirs))
+    return ours == theirs
+
+
+def test_a_mistake_in_the_network_is_no_fault_of_the_device() -> None:
+    class Mistaken(nn.Module):
+        mistaken = False
+
+        def forward(self, x: Tensor) -> Tensor:
+            if self.mistaken:
+                raise KeyError("no such head")
+            return x
+
+    training, layer = toy_training(), Mistaken()
+    training.network.append(layer)
+    layer.mistaken = True
+    session = Session(training).start()
+    with pytest.raises(KeyError, match="no such head"):
+        session.join()
+    assert session.status == "failed"
+
+
+@pytest.mark.parametrize("fault", [KeyboardInterrupt(), SystemExit()])
+def test_what_is_no_error_passes_a_device_as_it_is(fault: BaseException) -> None:
+    with pytest.raises(type(fault)) as caught:
+        LooseCable(0, fault)(torch.rand(2, 6), torch.rand(36))
+    assert caught.value is fault
+    broken = OSError(5, "Input/output error")
+    with pytest.raises(DeviceError, match="Input/output error") as wrapped:
+        LooseCable(0, broken)(torch.rand(2, 6), torch.rand(36))
+    assert wrapped.value.__cause__ is broken
 
 
 def test_a_session_that_waits_for_an_instrument_can_be_stopped() -> None:

@@ -7,7 +7,7 @@ import textwrap
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, final
+from typing import Any, Literal, TypeAlias, final
 
 import numpy as np
 import torch
@@ -45,7 +45,7 @@ def presets(width: int, seed: int = 0) -> dict[str, Preset]:
 
 @dataclass(frozen=True, eq=False)
 class Response:
-    """The answer of a device to one drive, over several shots, and that of its twin if any.
+    """Mean and deviation of a device's answers to one drive, and the answer of its twin if any.
 
     The drive is float32, answers are float64 fractions of full scale, (output_dim,).
     """
@@ -75,8 +75,7 @@ class ManualControl:
     """One drive of a device, to be changed by hand, and the device's answers to it.
 
     Every change is checked as a call of the system would check it; a `ShapeError` or `RangeError`
-    leaves everything as it was, and nothing is driven. Methods may be called from any thread; the
-    device has one user at a time.
+    leaves everything as it was. Methods may be called from any thread.
 
     Parameters
     ----------
@@ -106,11 +105,10 @@ class ManualControl:
         self.twin = twin
         self.repeats = whole("repeats", repeats, 2)
         self.variable = variable
-        self.passes = 0
-        """Device passes spent here, on whatever unit."""
-        flat = presets(system.input_dim)["Flat"], presets(system.param_dim)["Flat"]
-        # Replaced as a whole and never changed, so whoever reads it needs no lock.
-        self._drive = dict(zip(SIDES, ((start[0], start) for start in flat), strict=True))
+        self.passes = 0  # spent here, on whatever unit
+        flat = {"x": presets(system.input_dim)["Flat"], "theta": presets(system.param_dim)["Flat"]}
+        # Replaced as a whole and never changed, so reading it needs no lock.
+        self._drive = {side: (flat[side][0], flat[side]) for side in SIDES}
         self._swept = ""  # what the last sweep was called with, if nothing was measured since
         self._editing, self._driving = threading.Lock(), threading.Lock()
         for side, values in zip(SIDES, (x, theta), strict=True):
@@ -162,10 +160,7 @@ class ManualControl:
 
     def exchange(self, system: PhysicalSystem) -> None:
         """Go on with another unit of the same dimensions; drive, twin and passes stay."""
-        old, new = (
-            (device.input_dim, device.param_dim, device.output_dim)
-            for device in (self.system, system)
-        )
+        old, new = ((s.input_dim, s.param_dim, s.output_dim) for s in (self.system, system))
         if old != new:
             raise ShapeError(
                 f"the other unit has (inputs, parameters, outputs) {new}, and this one {old}: "
@@ -175,7 +170,7 @@ class ManualControl:
             self.system = system
 
     def measure(self) -> Response:
-        """Take the drive ``repeats`` times, in one batch, and ask the twin."""
+        """Take the drive ``repeats`` times, in one batch, and compute the twin's answer."""
         drive = self._drive
         x, theta = drive["x"][0], drive["theta"][0]
         self._swept = ""
@@ -183,7 +178,7 @@ class ManualControl:
             before = self.system.passes
             y = self.system(x.repeat(self.repeats, 1), theta).double()
             self.passes += self.system.passes - before
-        modelled = None if self.twin is None else self._modelled(self.twin, x[None], theta)[0]
+        modelled = None if self.twin is None else _modelled(self.twin, x[None], theta)[0]
         return Response(x.clone(), theta.clone(), y.mean(0), y.std(0), modelled, self.repeats)
 
     def sweep(self, element: str, *, points: int = 21, repeats: int = 4) -> xr.Dataset:
@@ -195,25 +190,17 @@ class ManualControl:
         points, repeats = whole("points", points, 2), whole("repeats", repeats, 2)
         drive = self._drive
         x, theta = drive["x"][0], drive["theta"][0]
-        which = "inputs" if side == "x" else "parameters"
-        self._swept = f"{which}=[{index}], points={points}, repeats={repeats}"
-        inputs, parameters = ([index], []) if side == "x" else ([], [index])
+        which = {"x": "inputs", "theta": "parameters"}[side]
+        options: dict[str, Any] = {which: [index], "points": points, "repeats": repeats}
+        self._swept = ", ".join(f"{name}={value}" for name, value in options.items())
         with self._driving:
-            curves = response_curves(
-                self.system,
-                x,
-                theta,
-                inputs=inputs,
-                parameters=parameters,
-                points=points,
-                repeats=repeats,
-            )
+            curves = response_curves(self.system, x, theta, **options)
             self.passes += int(curves.attrs["device_passes"])
         if self.twin is None:
             return curves
         rows = {"x": x.repeat(points, 1), "theta": theta.repeat(points, 1)}
         rows[side][:, index] = torch.linspace(0, 1, points)
-        modelled = self._modelled(self.twin, rows["x"], rows["theta"])[None].numpy()
+        modelled = _modelled(self.twin, rows["x"], rows["theta"])[None].numpy()
         return curves.assign(modelled=(("element", "value", "output"), modelled, UNITS))
 
     def code(self) -> str:
@@ -225,33 +212,30 @@ class ManualControl:
         call, unknown = _construction(self.system)
         lines = ["import torch"]
         if swept:
-            lines.append("from pnnlab.characterize import response_curves")
+            lines += ["from pnnlab.characterize import response_curves"]
+            measuring = [f"curves = response_curves(system, x, theta, {swept})"]
+        else:
+            measuring = [f"y = system(x.repeat({self.repeats}, 1), theta)"]
+            measuring += ["mean, deviation = y.mean(0), y.std(0)"]
         if call:
-            lines.append(f"from pnnlab.systems import {call.split('(')[0]}")
-        lines.append("")
+            lines += [f"from pnnlab.systems import {call.split('(')[0]}"]
+        lines += [""]
         if unknown:
-            lines.append(f"# A unit does not show its {unknown}: add yours if you chose any.")
-        call = call or f"{self.variable}  # the {self.system.name} of this panel"
-        lines.append(f"system = {call}")
+            lines += [f"# A unit does not show its {unknown}: add yours if you chose any."]
+        lines += [f"system = {call or f'{self.variable}  # the {self.system.name} of this panel'}"]
         for half, (values, start) in drive.items():
             lines += _assignments(half, values, start)
-        lines.append("")
-        if swept:
-            lines.append(f"curves = response_curves(system, x, theta, {swept})")
-        else:
-            lines.append(f"y = system(x.repeat({self.repeats}, 1), theta)")
-            lines.append("mean, deviation = y.mean(0), y.std(0)")
-        return "\n".join(lines) + "\n"
+        return "\n".join([*lines, "", *measuring, ""])
 
     def _put(self, side: Side, values: Tensor, start: Preset) -> None:
         drive = self._drive | {side: (values, start)}
         self.system.check(drive["x"][0][None], drive["theta"][0])
         self._drive = drive
 
-    @staticmethod
-    @torch.no_grad()
-    def _modelled(twin: Model, x: Tensor, theta: Tensor) -> Tensor:
-        return twin(x, theta).double()
+
+@torch.no_grad()
+def _modelled(twin: Model, x: Tensor, theta: Tensor) -> Tensor:
+    return twin(x, theta).double()
 
 
 def _assignments(variable: str, values: Tensor, start: Preset) -> list[str]:
@@ -263,26 +247,16 @@ def _assignments(variable: str, values: Tensor, start: Preset) -> list[str]:
     for run in np.split(changed, np.flatnonzero(np.diff(changed) > 1) + 1):
         if len(run):
             first, end = run[0], run[-1] + 1
-            numbers = _shortest(values[first:end])
             place = f"{first}:{end}" if len(run) > 1 else f"{first}"
-            same = len(set(numbers)) == 1
-            lines.append(f"{variable}[{place}] = {numbers[0] if same else _tensor(numbers)}")
+            lines.append(f"{variable}[{place}] = {_literal(values[first:end], filling=True)}")
     return lines
 
 
-def _literal(values: Tensor) -> str:
-    numbers = _shortest(values)
+def _literal(values: Tensor, *, filling: bool = False) -> str:
+    """Write a tensor; where it fills elements of another, a single number if all are the same."""
+    numbers = [*map(str, values.numpy())]  # the fewest digits that are the same float32 again
     if len(set(numbers)) == 1:
-        return f"torch.full(({len(numbers)},), {numbers[0]})"
-    return _tensor(numbers)
-
-
-def _shortest(values: Tensor) -> list[str]:
-    """Write numbers with the fewest digits that are the same numbers again, as float32."""
-    return [str(number) for number in values.numpy()]
-
-
-def _tensor(numbers: list[str]) -> str:
+        return numbers[0] if filling else f"torch.full(({len(numbers)},), {numbers[0]})"
     inside = ", ".join(numbers)
     if len(inside) > WIDTH - 40:
         folded = textwrap.fill(inside, WIDTH, initial_indent="    ", subsequent_indent="    ")

@@ -39,10 +39,9 @@ def repeatability(
 
     Parameters
     ----------
-    x : Tensor, (shots, input_dim), in [0, 1]
+    x : Tensor, (shots, input_dim)
         At least two different inputs, or there is no signal to compare with.
-    theta : Tensor, (param_dim,) or (shots, param_dim), in [0, 1]
-    repeats : int, >= 2
+    theta : Tensor, (param_dim,) or (shots, param_dim)
 
     Returns
     -------
@@ -82,11 +81,8 @@ def nmse(modelled: Tensor, measured: Tensor) -> float:
 def noise_ceiling(y: Tensor) -> float:
     """Find the lowest `nmse` that a model without noise can reach against one noisy read-out.
 
-    Parameters
-    ----------
-    y : Tensor, (repeats, shots, outputs)
-        The same shots, repeated. The ceiling is the noise's variance over the total variance;
-        NaN with a single repeat, which has no measure of noise.
+    It is the noise's variance over the total variance of ``y``, (repeats, shots, outputs); NaN with
+    a single repeat, which has no measure of noise.
     """
     if len(y) < 2:
         return math.nan
@@ -108,8 +104,7 @@ def response_curves(
 
     Parameters
     ----------
-    x : Tensor, (input_dim,)
-    theta : Tensor, (param_dim,)
+    x, theta : Tensor, (input_dim,) and (param_dim,)
         The working point.
     inputs, parameters : sequence of int
         Which elements of ``x`` and ``theta`` to sweep.
@@ -151,12 +146,8 @@ def central_difference(
 ) -> Tensor:
     """Measure the device's derivative along a direction, (repeats, shots, outputs), float64.
 
-    Parameters
-    ----------
-    x, theta : Tensor, (shots, input_dim) and (shots, param_dim) or (param_dim,)
-        Working points, at least ``step`` times the direction inside [0, 1].
-    dx, dtheta : Tensor
-        The direction; they broadcast to ``x`` and ``theta``.
+    The working points, (shots, input_dim) and (shots, param_dim) or (param_dim,), are at least
+    ``step`` times the direction inside [0, 1].
     """
     up, down = (
         repeated(system, x + h * dx, theta + h * dtheta, repeats).double() for h in (step, -step)
@@ -176,12 +167,11 @@ def memory(
 ) -> xr.Dataset:
     """Measure how long one element of the input acts on the outputs.
 
-    Each element moves up and down by ``step`` around every working point; the outputs' response
-    is the central difference, its variance from noise taken off. An input element and an output
-    stand in time where they stand in their vectors: element ``i`` of ``n`` acts in slot ``i``,
-    output ``k`` of ``m`` is complete in slot ``(k + 1) n / m - 1``, and the lag is the difference,
-    in input elements. For a device that replays its input, programme one replay and as many
-    outputs as inputs: the lag is then in samples, without echoes.
+    Each element moves up and down by ``step`` around every working point; the response is the
+    central difference, its variance from noise taken off. Element ``i`` of ``n`` acts in slot
+    ``i``, output ``k`` of ``m`` is complete in slot ``(k + 1) n / m - 1``, and the lag is the
+    difference, in input elements. For a device that replays its input, programme one replay and as
+    many outputs as inputs: the lag is then in samples, without echoes.
 
     Parameters
     ----------
@@ -254,8 +244,7 @@ def drift(
 
     Parameters
     ----------
-    x : Tensor, (input_dim,)
-    theta : Tensor, (param_dim,)
+    x, theta : Tensor, (input_dim,) and (param_dim,)
     shots, every : int
         Shots in all, and shots averaged into one point of the record.
 

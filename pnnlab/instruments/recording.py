@@ -86,8 +86,8 @@ class Recorder(PhysicalSystem):
     Raises
     ------
     DataError
-        The file cannot be written, or is a recording of something else. By a call: its shots were
-        taken, and those before it are in the file.
+        The file cannot be written, or is a recording of something else. By a call, as the cause of
+        a `DeviceError`: its shots were taken, and those before it are in the file.
     """
 
     def __init__(

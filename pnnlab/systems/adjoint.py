@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 Array: TypeAlias = NDArray[Any]
-Adjoint: TypeAlias = Callable[[Array], Array]
+Adjoint: TypeAlias = Callable[[Array, Array], object]
 
 
 def with_adjoint(value: Tensor, solve: Callable[[Array, bool], tuple[Array, Adjoint]]) -> Tensor:
@@ -18,8 +18,8 @@ def with_adjoint(value: Tensor, solve: Callable[[Array, bool], tuple[Array, Adjo
 
     ``solve`` takes ``value`` as a contiguous array that it must not change, and whether the adjoint
     will be called. It returns an array of its own and the adjoint, which takes the gradient of a
-    scalar by that array, contiguous, and returns the gradient by ``value``. The answer is
-    differentiable once.
+    scalar by that array, contiguous, and an array to fill with the gradient by ``value``. The
+    answer is differentiable once.
     """
     answer: Tensor = _Operation.apply(value, solve)
     return answer
@@ -28,13 +28,17 @@ def with_adjoint(value: Tensor, solve: Callable[[Array, bool], tuple[Array, Adjo
 class _Operation(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, value: Tensor, solve: Callable[..., tuple[Array, Adjoint]]) -> Tensor:
-        answer, ctx.adjoint = solve(_array(value), ctx.needs_input_grad[0])
+        given = _array(value)
+        answer, ctx.adjoint = solve(given, ctx.needs_input_grad[0])
+        ctx.given = given.shape, given.dtype
         return torch.from_numpy(answer)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return torch.from_numpy(ctx.adjoint(_array(grad))), None
+        by_value = np.empty(*ctx.given)
+        ctx.adjoint(_array(grad), by_value)
+        return torch.from_numpy(by_value), None
 
 
 def _array(value: Tensor) -> Array:

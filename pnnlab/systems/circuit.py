@@ -16,6 +16,7 @@ RLC oscillator with a transistor, sampled at about 1 MS/s; the constants are our
 
 import math
 from dataclasses import astuple, dataclass, replace
+from functools import partial
 from typing import final
 
 import numpy as np
@@ -54,11 +55,10 @@ class CircuitConstants:
 
 @dataclass(frozen=True)
 class CircuitImperfections:
-    """What a built circuit on a bench adds to its equations; no physics twin has any of it.
+    """What a built circuit adds to its equations; no physics twin has any of it. A sample is 1 µs.
 
-    Generator, oscilloscope and tolerance classes have the sizes of the data sheets named beside
-    them. What is marked customary is of the usual size, from no particular page; together it
-    weighs far less than the generator's filter. One sample is 1 µs.
+    What is marked customary is of the usual size, from no particular page; together it weighs far
+    less than the generator's filter.
     """
 
     # Generator: Keysight 33500 Series help, "Waveform filters": the normal filter is 3 dB down at
@@ -95,8 +95,7 @@ def fabricate(unit: int, tolerance: float) -> CircuitConstants:
     """Draw the constants of one built copy, whose number is the seed.
 
     Each part lies anywhere in its tolerance band, a fraction either way, with equal chance, the
-    customary worst case when parts are sorted into classes (IEC 60062: J is 5 %, K is 10 %). The
-    same unit at half the tolerance is half as far off.
+    customary worst case when parts are sorted into classes (IEC 60062: J is 5 %, K is 10 %).
     """
     parts = 1 + tolerance * np.random.default_rng((unit, 7)).uniform(-1, 1, 6)
     coil, capacitor, resistor, threshold, transistor, load = parts.tolist()
@@ -135,8 +134,7 @@ class Circuit(multiplex.ReplayingSystem):
         Of noise and drift.
     """
 
-    _what = "a circuit"
-    _sample_s = SAMPLE_S
+    _what, _sample_s = "a circuit", SAMPLE_S
     _cost_source = "Wright et al., Nature 601, 549 (2022): about 1 MS/s"
     _tolerable = 1.0
     _outputs = "equal segments: choose an output_dim that divides their product"
@@ -185,7 +183,7 @@ class Circuit(multiplex.ReplayingSystem):
             y = np.empty((len(x), outputs), given.dtype)
             kernels.acquire(given, noise, delay, gain, parts.codes, SCREEN, y)
             # The gradient takes the converter and the trigger as ideal.
-            return y, lambda grad: np.repeat(grad.T * (gain / length), length, axis=0)
+            return y, lambda grad, by: np.copyto(by, np.repeat(grad.T * (gain / length), length, 0))
 
         return with_adjoint(wave, digitise)
 
@@ -206,14 +204,12 @@ def oscillate(
 ) -> Tensor:
     """Solve the circuit's equations from rest; differentiable in the drive.
 
-    Left alone, ``parts`` are ideal, and these are the nominal equations that a physics twin knows.
-
     Parameters
     ----------
     u : Tensor, (samples, batch), float32 or float64
         Drive, time first, in units of 5 V.
     parts : CircuitImperfections
-        Drive filter and converter, channel and heating of a built circuit.
+        Drive filter and converter, channel and heating of a built circuit; by default ideal.
     substeps : int
         Fourth-order Runge-Kutta steps a sample.
 
@@ -238,12 +234,6 @@ def oscillate(
         path = np.empty((samples * substeps + 1 if keep else 1, 2, batch), drive.dtype)
         heat = np.empty((samples + 1 if keep else 1, batch), drive.dtype)
         kernels.oscillate(drive, k, rest, wave, path, heat)
-
-        def adjoint(grad_wave: Array) -> Array:
-            grad_u = np.empty_like(drive)
-            kernels.oscillate_adjoint(drive, k, rest, path, heat, grad_wave, grad_u)
-            return grad_u
-
-        return wave, adjoint
+        return wave, partial(kernels.oscillate_adjoint, drive, k, rest, path, heat)
 
     return with_adjoint(u, solve)

@@ -1,7 +1,7 @@
 r"""The compiled core of the circuit: a fixed-step Runge-Kutta integrator and its adjoint.
 
 Every array is time-major, (samples, batch): the batch is the inner loop, one lane of a vector
-register a shot. Arithmetic stays in the data type of the arrays, float32 or float64.
+register a shot. Arithmetic stays in the data type of the arrays.
 
 In the units of `pnnlab.systems.circuit`, with drive :math:`u`, coil current :math:`i` and
 capacitor voltage :math:`v`,
@@ -14,8 +14,6 @@ capacitor voltage :math:`v`,
 
 The channel temperature :math:`h` follows the dissipated power :math:`g q^2 v` from sample to
 sample, and the drive approaches each programmed value exponentially.
-
-The kernels release Python's lock: a dashboard stays alive while a batch is computed.
 """
 
 import math
@@ -66,8 +64,6 @@ def oscillate(u: Array, k: Array, settle: Array, wave: Array, path: Array, heat:
 
     Parameters
     ----------
-    k : array, (10,)
-        Constants, in the order given at the top of this file.
     settle : array, (2 * substeps + 1,)
         What is left of a step of the drive at 0, 1/2, 1, ... substeps after it; zeros for an
         ideal converter.

@@ -77,8 +77,7 @@ def segment_means(wave: Tensor, outputs: int) -> Tensor:
 class ReplayingSystem(BuiltSystem):
     """A built device with one input and one output in volts, to which its input is replayed.
 
-    A subclass says what its samples can be read out as, and how it answers a waveform. It calls
-    `_shape` when its unit is made.
+    A subclass calls `_shape` when its unit is made.
     """
 
     _drift_name = "warmth"

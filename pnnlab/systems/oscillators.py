@@ -4,7 +4,7 @@ r"""Coupled pendula: the network of the authors' public code, with its gap.
    \ddot q_i = -\sin(s q_i) + \sum_j J_{ij} \left(\sin(s q_j) - \sin(s q_i)\right) + e_i
 
 The input sets where the first pendula are released, the others hang at zero; half a unit of time
-later the angles of the last pendula are read. Every coupling and every bias torque is a parameter.
+later the angles of the last pendula are read. All couplings and bias torques are parameters.
 Time is in units of a pendulum's :math:`\sqrt{l/g}`, angles are in radians, s is 1 for a true
 pendulum.
 
@@ -15,7 +15,7 @@ sum, the right side is :math:`\sin(s q)\, G + e`, one matrix product for each st
 Runge-Kutta step.
 
 What is idealised: the couplings act through the sines of the angles and may have either sign, the
-pendula start exactly at rest, and nothing is damped within half a unit of time.
+pendula start exactly at rest, and nothing is damped.
 
 Source: Wright, Onodera et al., Nature 601, 549 (2022), and its public code,
 https://github.com/mcmahon-lab/Physics-Aware-Training, examples 1 and 2.
@@ -54,10 +54,9 @@ class OscillatorImperfections:
 def split(
     theta: Tensor, n: int, coupling_range: float = COUPLING_RANGE, bias_range: float = BIAS_RANGE
 ) -> tuple[Tensor, Tensor]:
-    """Couplings and biases that parameters in [0, 1] stand for; one half is none.
+    """Couplings C, (..., n, n), and biases, (..., n), of parameters in [0, 1]; one half is none.
 
-    Theta, (n * n + n,) or (batch, n * n + n), is C, row by row, then the biases. They become
-    (n, n) or (batch, n, n) and (n,) or (batch, n), within plus or minus their ranges.
+    Theta, (n * n + n,) or (batch, n * n + n), is C, row by row, then the biases.
     """
     couplings, biases = theta.split([n * n, n], -1)
     couplings = 2 * coupling_range * couplings - coupling_range
@@ -90,16 +89,9 @@ def accelerations(
 ) -> Function:
     """Make the function that gives pendula's accelerations for angles, both (stages, batch, n).
 
-    Parameters
-    ----------
-    sine : callable
-        What angles give in place of their sines.
-    couplings : Tensor, (n, n) or (batch, n, n)
-        C, shared by the batch or one a shot. Shared is far faster.
-    biases : Tensor, (n,) or (batch, n)
-        Constant torques e, likewise.
-    errors : Tensor, (n, n), optional
-        A `coupling_matrix` that is added.
+    ``sine`` is what angles give in place of their sines; ``couplings`` are C, (n, n), or one a
+    shot, (batch, n, n), which is far slower; ``biases``, (n,) or (batch, n), are the torques e. The
+    `coupling_matrix` ``errors``, (n, n), is added.
     """
     matrix = coupling_matrix(couplings)
     if errors is not None:
@@ -117,8 +109,7 @@ def step(
 
     The angles' derivative is the velocity, so only accelerations are computed, and in pairs: the
     second stage does not need the first, nor the fourth the third. At rest, where ``p`` is None,
-    the first two fall together, and the last stage of the last step moves no angle: it leaves no
-    velocities either.
+    the first two are the same; the last step computes no velocities.
     """
     if p is None:
         middle = end = q
@@ -159,19 +150,8 @@ def swing(
 ) -> Tensor:
     """Release the pendula at rest and return their angles after ``duration``, (batch, n).
 
-    Differentiable in the first three arguments. Autograd keeps two arrays of (batch, n) for each
-    stage, 4 * steps - 2 in all, and the matrix of couplings.
-
-    Parameters
-    ----------
-    start : Tensor, (batch, n)
-        Angles at release.
-    couplings, biases, errors : Tensor
-        As in `accelerations`.
-    scale : float
-        s, by which the sine's angle is off.
-    steps : int
-        Of the classical fourth-order Runge-Kutta method.
+    Differentiable in the angles at release, ``start``, (batch, n), and the couplings and biases,
+    which are those of `accelerations`. The ``scale`` is s, by which the sine's angle is off.
     """
     accelerate = accelerations(lambda q: (scale * q).sin(), couplings, biases, errors)
     return integrate(accelerate, start, steps, duration)
@@ -197,17 +177,14 @@ def trajectory(
 
 @final
 class Oscillators(BuiltSystem):
-    """A network of pendula, all coupled with all.
+    """A network of pendula, all coupled with all; its parameters are those of `split`.
 
-    Its parameters are n² couplings and n biases, see `split`. The same for the whole batch is the
-    fast way; parameters of its own for each shot work too.
+    Parameters shared by the batch are far faster than one row a shot.
 
     Parameters
     ----------
-    n : int
-        How many pendula.
-    unit : int
-        Which built copy.
+    n, unit : int
+        How many pendula, and which built copy.
     input_dim, output_dim : int, optional
         How many of the first are released by the input and of the last are read; all by default.
     low, high : float
@@ -217,10 +194,7 @@ class Oscillators(BuiltSystem):
     steps : int
         Runge-Kutta steps of the simulation.
     noise : bool
-        Whether each shot has errors of release.
-    imperfections : OscillatorImperfections
-    seed : int
-        Of the noise.
+        Whether each shot has errors of release, drawn by ``seed``.
     """
 
     _what, _noise_name = "oscillators", "release"

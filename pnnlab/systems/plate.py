@@ -26,6 +26,7 @@ ours.
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, final
 
 import numpy as np
@@ -82,7 +83,7 @@ class Modes:
 
 @dataclass(frozen=True)
 class PlateImperfections:
-    """What a plate on a bench adds to its equations; no physics twin has any of it.
+    """What a built plate adds to its equations; no physics twin has any of it.
 
     What is marked customary is of the usual size, from no particular page. A sample is 20 µs.
     """
@@ -135,9 +136,9 @@ def fabricate(unit: int, tolerance: float) -> Modes:
 
     The tolerance, a fraction either way with equal chance, is that of the sheet's thickness, which
     all frequencies share; both sides are cut ten times better. The rest is customary, and scales
-    with it: frequencies scatter by a fifth of it (uneven thickness, mass of the mount), losses by
-    four times (a mount's losses are hardly known), couplings by twice of the largest (nodal lines
-    that lie elsewhere), the tension by twice and the speaker's gain by once.
+    with it: frequencies scatter by a fifth (uneven thickness, mass of the mount), losses by four
+    times (a mount's are hardly known), couplings by twice of the largest (nodal lines that lie
+    elsewhere), the tension by twice and the speaker's gain by once.
     """
     random = np.random.default_rng((unit, 11))
     thickness, length, width, tension, gain = tolerance * random.uniform(-1, 1, 5)
@@ -167,25 +168,16 @@ class Plate(multiplex.ReplayingSystem):
 
     Parameters
     ----------
-    unit : int
-        Which fabricated copy.
-    input_dim, replays : int
-        Elements of the input, one sample each, and how often a shot replays them, each time with
-        scales and offsets of its own; a tail of 64 silent samples follows.
     output_dim : int
-        Windows, as equal as can be, whose log energies are read out.
+        Windows, as equal as can be, whose log energies are read out. A tail of 64 silent samples
+        follows the replays.
     tolerance : float
         Of the sheet's thickness, 0.05 for 5 %.
-    noise, drift : bool
-        Whether the microphone's noise, and the room's temperature, are there.
-    imperfections : PlateImperfections
-        Physics that no twin models.
-    seed : int
-        Of noise and drift.
+    unit, input_dim, replays, noise, drift, imperfections, seed
+        As of `pnnlab.systems.Circuit`; the noise is the microphone's.
     """
 
-    _what = "a plate"
-    _sample_s = SAMPLE_S
+    _what, _sample_s = "a plate", SAMPLE_S
     _cost_source = "the plate as pnnlab simulates it: 50 kS/s"
     _tail, _unequal = TAIL, True
     _tolerable = 0.2
@@ -220,9 +212,7 @@ class Plate(multiplex.ReplayingSystem):
             driven=built.driven * (1 - 0.0039 * warmth),
         )
         pressure = vibrate(through_speaker(u, parts), modes)
-        noise = self._noise.rows(u.shape[1], len(u), u.dtype)
-        noise *= parts.noise
-        return pressure, noise
+        return pressure, parts.noise * self._noise.rows(u.shape[1], len(u), u.dtype)
 
     def _simulate(self, x: Tensor, theta: Tensor) -> Tensor:
         parts = self._imperfections
@@ -244,19 +234,18 @@ def waveform(x: Tensor, theta: Tensor, replays: int) -> Tensor:
 
 
 def through_speaker(u: Tensor, parts: PlateImperfections) -> Tensor:
-    r"""Force that a speaker makes of a voltage: a resonance below the band, and a weaker magnet.
+    r"""Force that a speaker makes of a voltage, both (samples, batch).
 
     The coil's excursion x obeys :math:`x'' + (w/Q) x' + w^2 x = w^2 u (1 - s x^2)`, with resonance
     w, quality Q and sag s, and the plate feels its acceleration over w². The force is held constant
-    over a sample. Voltages u in [-2, 2] and forces are (samples, batch). The rounding of the
-    converter in front passes gradients on; a resonance of 0 is an ideal speaker.
+    over a sample; the rounding of the converter in front passes gradients on.
     """
     resonance, quality = parts.resonance, parts.quality
 
     def solve(given: Array, _: bool) -> tuple[Array, Adjoint]:
         drive = multiplex.quantised(given, parts.codes)
         if resonance == 0:
-            return drive.copy(), np.copy
+            return drive.copy(), lambda grad, by: np.copyto(by, grad)
         w = np.array([resonance])
         qq, qv, vq, vv = (float(a[0]) for a in _propagator(w, w / (2 * quality), 1.0))
         # The rate is counted per radian of the resonance, the force in excursion at rest.
@@ -265,13 +254,7 @@ def through_speaker(u: Tensor, parts: PlateImperfections) -> Tensor:
         force = np.empty_like(drive)
         path = np.empty((len(drive) + 1, 2, drive.shape[1]), drive.dtype)
         kernels.speaker(drive, table, weakening, force, path)
-
-        def adjoint(grad_force: Array) -> Array:
-            grad_u = np.empty_like(drive)
-            kernels.speaker_adjoint(drive, table, weakening, path, grad_force, grad_u)
-            return grad_u
-
-        return force, adjoint
+        return force, partial(kernels.speaker_adjoint, drive, table, weakening, path)
 
     return with_adjoint(u, solve)
 
@@ -280,12 +263,12 @@ def vibrate(force: Tensor, modes: Modes, *, substeps: int = SUBSTEPS) -> Tensor:
     """Sound pressure over a plate that a force drives; differentiable in the force.
 
     Both are (samples, batch), float32 or float64; the pressure is that at the end of each sample,
-    of full scale. ``substeps`` are those of the integrator; without tension one is exact.
+    of full scale.
     """
 
     def solve(given: Array, keep: bool) -> tuple[Array, Adjoint]:
         samples, batch = given.shape
-        blocks, lanes = -(-batch // kernels.LANES), kernels.LANES
+        blocks, lanes = math.ceil(batch / kernels.LANES), kernels.LANES
         table = _table(modes, 1 / substeps, given.dtype)
         stretch = np.array([modes.alpha, modes.tau**-2], given.dtype)
 
@@ -300,10 +283,10 @@ def vibrate(force: Tensor, modes: Modes, *, substeps: int = SUBSTEPS) -> Tensor:
         sums = np.empty((*rows, 3, lanes), given.dtype)
         kernels.vibrate(in_blocks(given), table, stretch, substeps, wave, path, sums)
 
-        def adjoint(grad_wave: Array) -> Array:
-            grad_force = np.empty_like(wave)
-            kernels.vibrate_adjoint(table, substeps, path, sums, in_blocks(grad_wave), grad_force)
-            return grad_force[:, :batch]
+        def adjoint(grad_wave: Array, grad_force: Array) -> None:
+            padded = np.empty_like(wave)
+            kernels.vibrate_adjoint(table, substeps, path, sums, in_blocks(grad_wave), padded)
+            grad_force[:] = padded[:, :batch]
 
         # Contiguous whatever the batch: the microphone is compiled for that.
         return np.ascontiguousarray(wave[:, :batch]), adjoint
@@ -318,31 +301,17 @@ def log_energy(
     *,
     noise: NDArray[Any] | None = None,
 ) -> Tensor:
-    """Read-out: energies in windows on a scale of 40 dB, ln(1 + E / floor) / ln(1 + 1 / floor).
+    """Energies in windows on a scale of 40 dB, ln(1 + E / floor) / ln(1 + 1 / floor).
 
-    It is (batch, windows), 0 in silence and 1 at full scale.
-
-    Parameters
-    ----------
-    wave : Tensor, (samples, batch)
-        Pressure, of full scale.
-    parts : PlateImperfections
-        Microphone and converter, from -1 to 1, whose rounding passes gradients on; ideal ones
-        where left alone.
-    noise : array, (batch, samples)
-        Added to the pressure.
+    They are (batch, windows), 0 in silence and 1 at full scale, of the pressure ``wave``,
+    (samples, batch), with the ``noise``, (batch, samples). The rounding of the microphone's
+    converter passes gradients on.
     """
     edges = window_edges(len(wave), windows)
 
     def solve(pressure: Array, _: bool) -> tuple[Array, Adjoint]:
         heard, energy = _microphone(pressure, noise, parts, edges)
-
-        def adjoint(grad_energy: Array) -> Array:
-            grad_wave = np.empty_like(heard)
-            kernels.microphone_adjoint(heard, _pole(parts), edges, grad_energy, grad_wave)
-            return grad_wave
-
-        return energy, adjoint
+        return energy, partial(kernels.microphone_adjoint, heard, _pole(parts), edges)
 
     return torch.log1p(with_adjoint(wave, solve) / FLOOR) / math.log1p(1 / FLOOR)
 
@@ -350,7 +319,7 @@ def log_energy(
 def _microphone(
     pressure: Array, noise: Array | None, parts: PlateImperfections, edges: Array
 ) -> tuple[Array, Array]:
-    """What the microphone hears, (samples, batch), and its energies, (batch, windows)."""
+    """Signal of the microphone, (samples, batch), and its energies, (batch, windows)."""
     rows = np.zeros((0, 0), pressure.dtype) if noise is None else noise
     heard = np.empty_like(pressure)
     energy = np.empty((pressure.shape[1], len(edges) - 1), pressure.dtype)
@@ -364,7 +333,7 @@ def _pole(parts: PlateImperfections) -> float:
 
 
 def window_edges(samples: int, windows: int) -> NDArray[np.int64]:
-    """Where windows begin and end that share the samples as equally as can be, (windows + 1,)."""
+    """Ends of windows that share the samples as equally as can be, (windows + 1,)."""
     return np.arange(windows + 1) * samples // windows
 
 
@@ -380,7 +349,7 @@ def _propagator(
 
 
 def _table(modes: Modes, step: float, kind: Any) -> NDArray[Any]:
-    """Columns in the order of `plate_kernels`."""
+    """Columns in the order that `plate_kernels.vibrate` takes."""
     stiffness = modes.frequency**2
     qq, qv, vq, vv = _propagator(modes.frequency, modes.loss, step)
     rest = modes.driven / stiffness  # where a constant unit force would hold it

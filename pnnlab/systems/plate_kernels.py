@@ -9,13 +9,11 @@ velocities:
    T = \frac{\alpha S}{\sqrt{1 + (\alpha S / \tau)^2}}, \qquad S = \sum_m \omega_m^2 q_m^2 .
 
 A half kick before the first step and after the last makes the scheme symmetric and of second order
-(Strang); the read-out :math:`\sum_m c_m v_m` is taken between two halves of a kick. The plate
-starts at rest, where a kick is nothing.
+(Strang); the read-out :math:`\sum_m c_m v_m` is taken between two halves of a kick.
 
-Shots are worked off in blocks of `LANES`, one lane of a vector register a shot, so that a block's
-state stays in the fastest cache; a shot's numbers do not depend on the others in its block. Time
-comes first: (samples, batch), padded to (samples, blocks * LANES) for the plate. The kernels
-release Python's lock.
+Shots are computed in blocks of `LANES`, one lane of a vector register a shot, so that a block's
+state stays in the fastest cache. Time comes first: (samples, batch), padded to
+(samples, blocks * LANES) for the plate.
 """
 
 import math
@@ -27,10 +25,6 @@ from pnnlab.systems.adjoint import Array
 
 LANES = 32
 
-# Columns of the table of modes, (modes, 9): displacement and velocity after a step from
-# displacement, velocity and force; kick; weight in S; weight in the read-out.
-QQ, QV, QU, VQ, VV, VU, KICK, TENSION, OUT = range(9)
-
 
 @compiled(fastmath={"contract"})
 def vibrate(
@@ -41,7 +35,8 @@ def vibrate(
     Parameters
     ----------
     table : array, (modes, 9)
-        In the order given at the top of this file, for one substep.
+        Displacement and velocity after a substep from displacement, velocity and force; kick;
+        weight in S; weight in the read-out.
     stretch : array, (2,)
         alpha, and 1 / tau squared.
     path : array, (blocks, samples * substeps + 1, modes, LANES) or (1, 2, modes, LANES), output
@@ -79,10 +74,7 @@ def vibrate(
                 tension[:] = nothing
                 swing[:] = nothing
                 for m in range(modes):
-                    row = table[m]
-                    qq, qv, qu = row[QQ], row[QV], row[QU]
-                    vq, vv, vu = row[VQ], row[VV], row[VU]
-                    kick, weight, out = row[KICK], row[TENSION], row[OUT]
+                    qq, qv, qu, vq, vv, vu, kick, weight, out = table[m]
                     out_kick = out * kick
                     for b in range(LANES):
                         q = old[m, b]
@@ -144,10 +136,7 @@ def vibrate_adjoint(
                     twice[b] = by_tension + by_tension
                     lam_pull[b] = nothing
                 for m in range(modes):
-                    row = table[m]
-                    qq, qv, qu = row[QQ], row[QV], row[QU]
-                    vq, vv, vu = row[VQ], row[VV], row[VU]
-                    kick, weight, out = row[KICK], row[TENSION], row[OUT]
+                    qq, qv, qu, vq, vv, vu, kick, weight, out = table[m]
                     out_kick = out * kick
                     for b in range(LANES):
                         by_v = lam_v[m, b] + out * heard[b]
@@ -165,9 +154,9 @@ def vibrate_adjoint(
 def speaker(u: Array, table: Array, sag: float, force: Array, path: Array) -> None:
     r"""Send a voltage through the speaker.
 
-    The coil's excursion :math:`x` and its rate :math:`v` (per radian of the resonance) follow the
-    force :math:`f = u (1 - s x^2)` of a magnet that weakens away from the middle. The plate feels
-    the acceleration :math:`f - x - v / Q`.
+    The coil's excursion x and its rate v (per radian of the resonance) follow the force
+    :math:`f = u (1 - s x^2)` of a magnet that weakens away from the middle. The plate feels the
+    acceleration :math:`f - x - v / Q`.
 
     ``table``, (7,), holds excursion and rate after a sample from excursion, rate and force, and
     1 / Q. ``path``, (samples + 1, 2, batch), takes excursion and rate before each sample and at the

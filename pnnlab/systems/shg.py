@@ -4,10 +4,8 @@ A shaper spreads the colours of an ultrafast pulse over a mask of bands; each ba
 and a phase, which carry the input and the parameters. The spot of one colour on the mask is a
 little wider than a band, so that a band's edge is not sharp and the shaped pulse stays short. A
 crystal makes the pulse's second harmonic (`pnnlab.systems.waves`), and a camera behind a grating
-reads the harmonic's spectrum with pixels and a resolution of its own. Every colour of the harmonic
-is made by all pairs of colours that add up to it, so the spectrum is a nonlinear function of all
-bands, amplitudes and phases. The computer does the mask and the binning, which systems and twins
-share.
+reads its spectrum. Every colour of the harmonic is made by all pairs of colours that add up to it,
+so the spectrum is a nonlinear function of all bands, amplitudes and phases.
 
 What is idealised: plane waves; the spectrometer reads one pulse at a time; the camera never
 overflows.
@@ -20,7 +18,7 @@ and its spot. The constants are ours.
 import copy
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Literal, TypeAlias, final
 
 import numpy as np
@@ -54,14 +52,9 @@ FULL_SCALE = 1.506e-4
 class MaskProgramme:
     """What the bands of the mask carry.
 
-    Parameters
-    ----------
-    trained : {"phases", "amplitudes"}
-        With ``"phases"`` the input sets the amplitudes of all bands and theta their phases. With
-        ``"amplitudes"`` input and theta alternate from band to band, both as amplitudes, as in
-        the authors' experiment; all phases are zero.
-    phase_range : float
-        Theta from 0 to 1 is a phase from minus to plus this, rad.
+    With ``"phases"`` trained, the input sets the amplitudes of all bands and theta their phases,
+    from minus to plus ``phase_range``, rad. With ``"amplitudes"`` input and theta alternate from
+    band to band, both as amplitudes, as in the authors' experiment; all phases are zero.
     """
 
     trained: Literal["phases", "amplitudes"] = "phases"
@@ -94,12 +87,11 @@ class MaskProgramme:
         """Amplitudes in [0, 1] and phases, rad, of the bands, (batch, 50) or (1, 50) each.
 
         An input x, (batch, input_dim), that is shorter than the bands is repeated over neighbours:
-        element n of d has the bands b with ``b * d // bands == n``. Theta is (param_dim,) or
-        (batch, param_dim).
+        element n of d has the bands b with ``b * d // bands == n``.
 
         The mask also carries a chirp of its own. Without it the opposite of all phases, which is
         the pulse run backwards, would have nearly the same spectrum: at the middle of theta's
-        range the read-out would not answer to theta at all.
+        range the read-out would not depend on theta at all.
         """
         width, bands = x.shape[1], self.param_dim
         data = x if width == bands else x[:, torch.arange(bands) * width // bands]
@@ -156,10 +148,7 @@ CENTRE_TOLERANCE_THZ = 0.25
 
 
 def fabricate(unit: int, imperfections: SHGImperfections) -> tuple[Crystal, Real, float, float]:
-    """Draw the parts of one built copy, whose number is the seed.
-
-    They are the crystal, gains of the bands' amplitudes, and chirp and cubic phase, fs² and fs³.
-    """
+    """Draw crystal, gains of the bands, chirp, fs², and cubic phase, fs³, of one built copy."""
     random = np.random.default_rng((unit, 11))
     length, coupling, gvm, gvd_1, gvd_2, centre, chirp, cubic = random.uniform(-1, 1, 8).tolist()
     nominal = Crystal()
@@ -177,23 +166,21 @@ def fabricate(unit: int, imperfections: SHGImperfections) -> tuple[Crystal, Real
 
 @final
 class SHG(BuiltSystem):
-    """Second-harmonic generation, built.
+    """The simulated optical PNN layer: a shaped pulse, a crystal and a spectrometer.
 
     Parameters
     ----------
     unit : int
-        Which copy. Copies differ; the same number is always the same copy.
-    input_dim : int
-        Length of x, at most the number of bands that carry it; each element is repeated over
-        neighbouring bands as evenly as they go.
-    output_dim : int
-        Length of y, at most 50; each output is a mean over neighbouring pixels.
+        Which built copy.
+    input_dim, output_dim : int
+        Lengths of x, at most the number of bands that carry it, and of y, at most 50: an element
+        is repeated over neighbouring bands, and an output is a mean over neighbouring pixels.
     trained, phase_range
         What theta sets, see `MaskProgramme`.
     noise, drift : bool
         Whether detector noise and energy jitter, and slow misalignment, are there.
-    imperfections : SHGImperfections, optional
-        Of the bench; the default is what data sheets say.
+    imperfections : SHGImperfections
+        Physics that no twin models.
     seed : int
         Of noise and drift.
     """
@@ -265,20 +252,16 @@ class SHG(BuiltSystem):
 def respond(
     x: Tensor, theta: Tensor, crystal: Crystal, programme: MaskProgramme, output_dim: int
 ) -> Tensor:
-    """Read-outs of a perfect bench in units of full scale: the equations that a physics twin knows.
-
-    They are (batch, output_dim), and differentiable in ``x`` and ``theta``.
-    """
+    """Read-outs of a perfect bench, (batch, output_dim), in units of full scale; differentiable."""
     amplitude, phase = programme.mask(x, theta)
     _, harmonic = propagate(shaped(amplitude, phase, _paper_shaper()), crystal)
     return bands_of_pixels(read(harmonic), output_dim)
 
 
-def shaped(amplitude: Tensor, phase: Tensor, response: NDArray[np.float64]) -> Tensor:
-    """Spectrum of the pulse behind the shaper, (batch, grid), complex.
+def shaped(amplitude: Tensor, phase: Tensor, response: Real) -> Tensor:
+    """Spectrum behind the shaper of this ``response``, (bands, grid); (batch, grid), complex.
 
-    ``amplitude`` and ``phase`` of the mask are (batch, bands) or (1, bands), and ``response``,
-    (bands, grid), is that of a `shaper`.
+    ``amplitude`` and ``phase`` of the mask are (batch, bands) or (1, bands).
     """
     through = torch.from_numpy(response).to(amplitude.dtype)
     # Two real products are half the work of a complex one.
@@ -292,21 +275,21 @@ def read(harmonic: Tensor) -> Tensor:
     return power @ torch.from_numpy(_spectrometer()).to(power.dtype)
 
 
-@lru_cache(maxsize=1)
-def _paper_shaper() -> NDArray[np.float64]:
+@cache
+def _paper_shaper() -> Real:
     return shaper(frequencies())
 
 
-@lru_cache(maxsize=1)
-def _spectrometer() -> NDArray[np.float64]:
+@cache
+def _spectrometer() -> Real:
     return spectrometer(frequencies()) / (FULL_SCALE * SPACING_THZ)
 
 
 def shaper(f: Real, shift: float = 0.0) -> Real:
-    """What one band lets through of each frequency, (bands, frequencies), dimensionless.
+    """Transmission of each band at each frequency, (bands, frequencies); its sum is 1.
 
-    It is in units of the field of the unshaped pulse at its peak: the sum over everything is 1.
-    Frequencies, and the ``shift`` of the colours on the mask, are in THz from the laser's centre.
+    It is in units of the field of the unshaped pulse at its peak. Frequencies, and the ``shift`` of
+    the colours on the mask, are in THz from the laser's centre.
     """
     centres = (np.arange(BANDS) - (BANDS - 1) / 2) * BAND_THZ
     laser = np.exp(-2 * math.log(2) * (f / LASER_THZ) ** 2)

@@ -1,8 +1,7 @@
 """What all built units have in common: noise, one slow drift, and a state to go back to.
 
-Systems that are programmed into one unit share its noise and its drift: numbers that one of them
-has drawn are gone for the others. One row of numbers is drawn for each shot, in the order of the
-shots: a batch has the same noise, bit for bit, as its shots one by one.
+Systems that are programmed into one unit share its noise and its drift. One row of numbers is drawn
+for each shot, in their order: a batch has the same noise, bit for bit, as its shots one by one.
 """
 
 import json
@@ -51,9 +50,7 @@ class RandomStream:
 
 @final
 class Drift:
-    """A slow random change about zero: an Ornstein-Uhlenbeck process, exact.
-
-    It is constant within one call of a system: even the longest is short beside the drift.
+    """A slow random change about zero: an Ornstein-Uhlenbeck process, exact from call to call.
 
     Its rms is ``size``, and 1/e of its value is left after ``time`` shots.
     """
@@ -73,11 +70,7 @@ class Drift:
 
 
 class BuiltSystem(SimulatedSystem):
-    """A simulated device of which numbered units are built.
-
-    A subclass names itself, its noise and what of it drifts, and sets ``_owner``, what a state
-    says of its unit, ``_noise`` and ``_drift``, if it has one.
-    """
+    """A simulated device of which units are built; ``_owner`` identifies this one in a state."""
 
     _what: ClassVar[str]
     _noise_name: ClassVar[str] = "read_out"

@@ -4,9 +4,8 @@ Shots come and go as (batch, 2 * grid) real numbers, real and imaginary parts in
 field is a flat array of the real numbers ``field[n, part, lane]``: point of the grid, real or
 imaginary part, shot. `LANES` shots fill the vector registers; the butterflies of the Fourier
 transforms run along the grid. One transform goes down from the natural order to a shuffled one, the
-other up from there: what is done in time is done point by point and does not mind the order, so
-nothing is ever sorted. Arithmetic stays in the data type of the arrays. The kernels release
-Python's lock.
+other up from there: in time all is done point by point, so nothing is ever sorted. Arithmetic
+stays in the data type of the arrays.
 
 With S_j the source of A₂ over i at node j, and P_m what changes A₁,
 
@@ -36,6 +35,8 @@ LANES = 32  # shots; several registers full, so that the loop around them costs 
 ROW = 2 * LANES
 COUPLING, KERR_1, KERR_2, CROSS, SHARE = range(5)
 
+_inlined = njit(inline="always", error_model="numpy", fastmath={"contract"})
+
 
 class Tables(NamedTuple):
     """What is known of a crystal before the field is."""
@@ -48,11 +49,12 @@ class Tables(NamedTuple):
 
 
 @compiled(fastmath={"contract"})
-def cross(field: Array, tables: Tables, out_a: Array, out_b: Array, path: Array) -> None:
-    """Send every shot of ``field`` through the crystal, to both spectra at the end face.
+def cross(field: Array, tables: Tables, ends: Array, path: Array) -> None:
+    """Send every shot of ``field``, (batch, 2 * grid), through the crystal, to both ``ends``.
 
-    All three are (batch, 2 * grid). ``path``, (chunks, nodes + 1, 2, 2 * grid * lanes), takes both
-    waves in time at every node, for the adjoint; with no chunks nothing is kept.
+    These are the spectra at the end face, (2, batch, 2 * grid). ``path``,
+    (chunks, nodes + 1, 2, 2 * grid * lanes), takes both waves in time at every node, for the
+    adjoint; with no chunks nothing is kept.
     """
     k, phase, carried, driven, w = tables
     batch, width = field.shape
@@ -69,7 +71,7 @@ def cross(field: Array, tables: Tables, out_a: Array, out_b: Array, path: Array)
         for j in range(last + 1):
             _advance(start, products, carried[j, : j + 1 if j else 0], phase[j], a)
             if j == last:
-                _store(a, chunk, out_a)
+                _store(a, chunk, ends[0])
             to_time(a, w)
             source = sources[j]
             _square(k[COUPLING] * k[SHARE], a, source)
@@ -86,7 +88,7 @@ def cross(field: Array, tables: Tables, out_a: Array, out_b: Array, path: Array)
             else:
                 _gather(sources, driven[j, : j + 1], b)
             if j == last:
-                _store(b, chunk, out_b)
+                _store(b, chunk, ends[1])
             elif j:
                 to_time(b, w)
                 _react(a, b, k, on_a, on_b)
@@ -104,14 +106,14 @@ def cross(field: Array, tables: Tables, out_a: Array, out_b: Array, path: Array)
 
 
 @compiled(fastmath={"contract"})
-def cross_adjoint(grad_a: Array, grad_b: Array, tables: Tables, path: Array, grad: Array) -> None:
+def cross_adjoint(grad_ends: Array, tables: Tables, path: Array, grad: Array) -> None:
     """Pull gradients of both spectra at the end face back to the front face; see `cross`.
 
     A gradient in time is kept times the number of points: then the same two transforms carry
     gradients back.
     """
     k, phase, carried, driven, w = tables
-    batch, width = grad_a.shape
+    _, batch, width = grad_ends.shape
     last, length = len(phase) - 1, width * LANES
     start, a, b = np.empty(length, k.dtype), np.empty(length, k.dtype), np.empty(length, k.dtype)
     on_a, on_b = np.empty(length, k.dtype), np.zeros(length, k.dtype)
@@ -122,7 +124,7 @@ def cross_adjoint(grad_a: Array, grad_b: Array, tables: Tables, path: Array, gra
         start[:] = 0
         sources[:] = 0
         products[:] = 0
-        _load(grad_b, chunk, b)
+        _load(grad_ends[1], chunk, b)
         for j in range(last, -1, -1):
             first, second = path[chunk, j, 0], path[chunk, j, 1]
             if 0 < j < last:
@@ -153,7 +155,7 @@ def cross_adjoint(grad_a: Array, grad_b: Array, tables: Tables, path: Array, gra
             to_frequency(a, w)
             a *= k[SHARE]
             if j == last:
-                _load(grad_a, chunk, on_a)
+                _load(grad_ends[0], chunk, on_a)
                 a += on_a
             _turn(phase[j], -1, a)
             start += a
@@ -162,7 +164,7 @@ def cross_adjoint(grad_a: Array, grad_b: Array, tables: Tables, path: Array, gra
         _store(start, chunk, grad)
 
 
-@njit(inline="always", error_model="numpy")
+@_inlined
 def _load(shots: Array, chunk: int, field: Array) -> None:
     """Bring the shots of a chunk side by side; lanes without a shot hold zeros."""
     here, lanes = shots[chunk * LANES : (chunk + 1) * LANES], field.reshape(-1, LANES)
@@ -170,19 +172,19 @@ def _load(shots: Array, chunk: int, field: Array) -> None:
     lanes[:, len(here) :] = 0
 
 
-@njit(inline="always", error_model="numpy")
+@_inlined
 def _store(field: Array, chunk: int, shots: Array) -> None:
     here, lanes = shots[chunk * LANES : (chunk + 1) * LANES], field.reshape(-1, LANES)
     here[:] = lanes[:, : len(here)].T
 
 
-@njit(inline="always", error_model="numpy")
+@_inlined
 def _parts(field: Array) -> Array:
     """The same memory as (grid, part, lane)."""
     return field.reshape(-1, 2, LANES)
 
 
-@njit(inline="always", error_model="numpy", fastmath={"contract"})
+@_inlined
 def _advance(start: Array, products: Array, weights: Array, phase: Array, out: Array) -> None:
     out[:] = start
     for m in range(len(weights)):
@@ -190,20 +192,20 @@ def _advance(start: Array, products: Array, weights: Array, phase: Array, out: A
     _turn(phase, 1, out)
 
 
-@njit(inline="always", error_model="numpy", fastmath={"contract"})
+@_inlined
 def _gather(sources: Array, weights: Array, out: Array) -> None:
     out[:] = 0
     for m in range(len(weights)):
         _add_weighted(weights[m], 1, sources[m], out)
 
 
-@njit(inline="always", error_model="numpy", fastmath={"contract"})
+@_inlined
 def _add(factor: Any, other: Array, field: Array) -> None:
     for n in range(len(field)):
         field[n] += factor * other[n]
 
 
-@njit(inline="always", error_model="numpy", fastmath={"contract"})
+@_inlined
 def _add_weighted(weight: Array, sense: int, other: Array, field: Array) -> None:
     for point in range(len(weight)):
         row, more = field[point * ROW : (point + 1) * ROW], other[point * ROW : (point + 1) * ROW]
@@ -216,7 +218,7 @@ def _add_weighted(weight: Array, sense: int, other: Array, field: Array) -> None
             row[m] += p * more[m] + q * more[n]
 
 
-@njit(inline="always", error_model="numpy", fastmath={"contract"})
+@_inlined
 def _turn(phase: Array, sense: int, field: Array) -> None:
     for point in range(len(phase)):
         row = field[point * ROW : (point + 1) * ROW]
@@ -229,7 +231,7 @@ def _turn(phase: Array, sense: int, field: Array) -> None:
             row[n], row[m] = p * x - q * y, p * y + q * x
 
 
-@njit(inline="always", error_model="numpy", fastmath={"contract"})
+@_inlined
 def _square(factor: Any, field: Array, out: Array) -> None:
     for point in range(0, len(field), ROW):
         row, square = field[point : point + ROW], out[point : point + ROW]
@@ -240,7 +242,7 @@ def _square(factor: Any, field: Array, out: Array) -> None:
             square[m] = factor * (x * y + x * y)
 
 
-@njit(inline="always", error_model="numpy", fastmath={"contract"})
+@_inlined
 def _square_adjoint(factor: Any, field: Array, grad: Array, out: Array) -> None:
     twice = factor + factor
     for point in range(0, len(field), ROW):
@@ -251,7 +253,7 @@ def _square_adjoint(factor: Any, field: Array, grad: Array, out: Array) -> None:
             to[m] += twice * (row[n] * g[m] - row[m] * g[n])
 
 
-@njit(inline="always", error_model="numpy", fastmath={"contract"})
+@_inlined
 def _cube(factor: Any, field: Array, out: Array) -> None:
     for point in range(0, len(field), ROW):
         row, cube = field[point : point + ROW], out[point : point + ROW]
@@ -261,7 +263,7 @@ def _cube(factor: Any, field: Array, out: Array) -> None:
             cube[n], cube[m] = power * row[n], power * row[m]
 
 
-@njit(inline="always", error_model="numpy", fastmath={"contract"})
+@_inlined
 def _cube_adjoint(field: Array, grad: Array, out: Array) -> None:
     for point in range(0, len(field), ROW):
         row, g, to = field[point : point + ROW], grad[point : point + ROW], out[point : point + ROW]
@@ -274,7 +276,7 @@ def _cube_adjoint(field: Array, grad: Array, out: Array) -> None:
             to[m] += power * g[m] + along * row[m]
 
 
-@njit(inline="always", error_model="numpy", fastmath={"contract"})
+@_inlined
 def _react(a: Array, b: Array, k: Array, on_a: Array, on_b: Array) -> None:
     """What both waves do to each other, over the number of points; ``on_b`` also over i."""
     kappa, kerr_1, kerr_2 = k[COUPLING] * k[SHARE], k[KERR_1] * k[SHARE], k[KERR_2] * k[SHARE]
@@ -292,7 +294,7 @@ def _react(a: Array, b: Array, k: Array, on_a: Array, on_b: Array) -> None:
             v[n], v[m] = q * hx, q * hy
 
 
-@njit(inline="always", error_model="numpy", fastmath={"contract"})
+@_inlined
 def _react_adjoint(
     a: Array, b: Array, k: Array, on_a: Array, on_b: Array, to_a: Array, to_b: Array
 ) -> None:
@@ -378,7 +380,7 @@ def to_frequency(x: Array, w: Array) -> None:
 # parts one behind the other.
 
 
-@njit(inline="always", error_model="numpy", fastmath={"contract"})
+@_inlined
 def _four_down(x: Array, start: int, step: int, w: Array) -> None:
     a, b = x[start : start + ROW], x[start + step : start + step + ROW]
     c = x[start + 2 * step : start + 2 * step + ROW]
@@ -395,7 +397,7 @@ def _four_down(x: Array, start: int, step: int, w: Array) -> None:
         d[n], d[m] = hx * p3 - hy * q3, hx * q3 + hy * p3
 
 
-@njit(inline="always", error_model="numpy", fastmath={"contract"})
+@_inlined
 def _four_up(x: Array, start: int, step: int, w: Array) -> None:
     a, b = x[start : start + ROW], x[start + step : start + step + ROW]
     c = x[start + 2 * step : start + 2 * step + ROW]
@@ -414,7 +416,7 @@ def _four_up(x: Array, start: int, step: int, w: Array) -> None:
         d[n], d[m] = tx - vx, ty - vy
 
 
-@njit(inline="always", error_model="numpy", fastmath={"contract"})
+@_inlined
 def _twos(x: Array) -> None:
     for start in range(0, len(x), 2 * ROW):
         a, b = x[start : start + ROW], x[start + ROW : start + 2 * ROW]

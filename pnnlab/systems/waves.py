@@ -13,11 +13,10 @@ in the frame of the fundamental. The linear operators are exact in frequency,
    D_2(f) = 2\pi v (f - f_0) + \tfrac12 \beta_2 (2\pi f)^2 .
 
 Conversion is weak and both products vary smoothly along the crystal once the phases of the
-linear operators are taken out. So the products are interpolated by cubics through a few nodes along
-the crystal, whose integrals against the exact phases are computed beforehand for each
-frequency (an exponential multistep method with Filon's quadrature). The harmonic at a node
-follows from the fundamental there, so that each node costs four Fourier transforms and no
-iteration: a Runge-Kutta step costs sixteen.
+linear operators are taken out. So the products are interpolated by cubics through a few nodes,
+whose integrals against the exact phases are computed beforehand for each frequency (an exponential
+multistep method with Filon's quadrature). The harmonic at a node follows from the fundamental
+there: a node costs four Fourier transforms, and a Runge-Kutta step would cost sixteen.
 
 Source: the coupled-wave equations of textbooks (Boyd, Nonlinear Optics, ch. 2) with the
 group-velocity terms of pulses. Idealised: plane waves, no absorption, no walk-off in space.
@@ -95,8 +94,6 @@ def propagate(
     ----------
     field : Tensor, (batch, grid), complex64 or complex128
         Spectrum at the front face: field in time is the sum of its lines. The grid is a power of 2.
-    kerr : Kerr, optional
-        What only a built crystal has.
     nodes : int
         Intervals along the crystal.
     spacing : float
@@ -116,16 +113,10 @@ def propagate(
         ends = np.empty((2, *front.shape), front.dtype)
         chunks = math.ceil(len(front) / kernels.LANES) if keep else 0
         path = np.empty((chunks, nodes + 1, 2, 2 * grid * kernels.LANES), front.real.dtype)
-        first, second = _reals(ends)
-        kernels.cross(_reals(front), tables, first, second, path)
-
-        def adjoint(grad_ends: Array) -> Array:
-            grad = np.empty_like(front)
-            by_first, by_second = _reals(grad_ends)
-            kernels.cross_adjoint(by_first, by_second, tables, path, _reals(grad))
-            return grad
-
-        return ends, adjoint
+        kernels.cross(_reals(front), tables, _reals(ends), path)
+        return ends, lambda grad_ends, grad: kernels.cross_adjoint(
+            _reals(grad_ends), tables, path, _reals(grad)
+        )
 
     fundamental, harmonic = with_adjoint(field, solve)
     return fundamental, harmonic
@@ -179,10 +170,9 @@ def _source_weights(places: Real, delta: Real) -> Array:
 
 
 def _product_weights(places: Real) -> Real:
-    """Weights of ∫ N(z) dz up to the last place from what is known before it.
+    """Weights of ∫ N(z) dz up to the last place, from N(0), N'(0) and N at the nodes between.
 
-    These are N(0), N'(0) and N at the nodes between. Where N(0) is among the nodes of an
-    interval's polynomial, it is N(0) + z p(z).
+    Where N(0) is among the nodes of an interval's polynomial, it is N(0) + z p(z).
     """
     last = len(places) - 1
     weights = np.zeros(last + 1) if last else np.zeros(2)
@@ -214,8 +204,6 @@ def _nearest(interval: int, last: int) -> NDArray[np.int64]:
 
 def _lagrange(places: Real, z: Real) -> Real:
     """Polynomials that are 1 at one of the places and 0 at the others, (places, z)."""
-    rows = []
-    for i, here in enumerate(places):
-        others = np.delete(places, i)
-        rows.append(np.prod((z[:, None] - others) / (here - others), axis=1))
-    return np.array(rows)
+    others = [np.delete(places, i) for i in range(len(places))]
+    pairs = zip(places, others, strict=True)
+    return np.array([np.prod((z[:, None] - rest) / (here - rest), axis=1) for here, rest in pairs])

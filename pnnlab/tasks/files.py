@@ -1,7 +1,4 @@
-"""Data files that the user brings: where they are looked for, and whether they are the right ones.
-
-Nothing is ever downloaded. A file is taken for what it claims to be only if its hash says so.
-"""
+"""Data files that the user brings: where they are looked for, and whether their hash is right."""
 
 import gzip
 import hashlib

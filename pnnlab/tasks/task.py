@@ -29,7 +29,19 @@ class Split:
     targets: Tensor
 
     def __post_init__(self) -> None:
-        _check_features(self.x)
+        x = self.x
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
+            raise ShapeError(
+                f"x is {kind}; give a floating-point tensor in [0, 1], as in "
+                "torch.tensor(x, dtype=torch.float32), divided by its full scale (255 for bytes)."
+            )
+        if x.ndim != 2:
+            raise ShapeError(
+                f"x has shape {tuple(x.shape)}; give one row of features an example, as "
+                "x.flatten(1) makes of images."
+            )
+        check_unit_range("x", x)
         object.__setattr__(self, "targets", _checked_targets(self.targets, len(self.x)))
 
     def __len__(self) -> int:
@@ -113,13 +125,6 @@ class Task:
             Classes, numbered from 0, or the values of a regression.
         validation, test : float
             Fractions of the examples, each above 0 and together below 1.
-        seed : int
-            Of the order.
-
-        Raises
-        ------
-        ShapeError, RangeError
-            The examples are not as `Split` and `Task` want them, or a split is empty.
         """
         rows, wanted = (
             given.float() if given.dtype == torch.float64 else given
@@ -184,21 +189,6 @@ def check_targets(name: str, split: Split, outputs: int) -> None:
             f"numbered from 0 to {outputs - 1}: "
             + ("give labels - 1." if (low, high) == (1, outputs) else "number them so.")
         )
-
-
-def _check_features(x: Tensor) -> None:
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
-        raise ShapeError(
-            f"x is {kind}; give a floating-point tensor in [0, 1], as in "
-            "torch.tensor(x, dtype=torch.float32), divided by its full scale (255 for bytes)."
-        )
-    if x.ndim != 2:
-        raise ShapeError(
-            f"x has shape {tuple(x.shape)}; give one row of features an example, as x.flatten(1) "
-            "makes of images."
-        )
-    check_unit_range("x", x)
 
 
 def _checked_targets(targets: Tensor, n: int) -> Tensor:
