@@ -196,6 +196,90 @@ def test_tektronix_waits_whatever_its_clock_does(tektronix: Afg3000) -> None:
     assert tektronix.synced(1)
 
 
+# --- bursts ---
+
+
+def times(samples: int, sample_s: float) -> np.ndarray:
+    """The middles of samples."""
+    return (np.arange(samples) + 0.5) * sample_s
+
+
+MAKES = {
+    "keysight": (Keysight33500, "BURS:PHAS 90", "BURS:STAT ON;:TRIG:SOUR BUS"),
+    "tektronix": (Afg3000, "PHAS 90 DEG", "BURS:STAT ON;:TRIG:SOUR EXT"),
+}
+
+
+@pytest.mark.parametrize("make", MAKES)
+def test_a_burst_has_its_cycles_begins_at_its_phase_and_rests_there(make: str) -> None:
+    model, phase, burst = MAKES[make]
+    generator = model()
+    ask(generator, f"FUNC SIN;FREQ 1e3;VOLT 1;VOLT:OFFS 0.25;:OUTP1 ON;:SOUR1:BURS:NCYC 3;:{burst}")
+    ask(generator, phase)
+    assert codes(generator) == []
+    assert (generator.waits(1), generator.plays_freely(1)) == (True, False)
+    emission = emitted(generator)
+    assert emission.seconds == pytest.approx(3e-3)
+    at = times(1000, 1e-5)
+    # A volt into 50 Ω is two into nothing.
+    exact = 0.5 + np.cos(2 * np.pi * 1e3 * np.minimum(at, 3e-3))
+    np.testing.assert_allclose(emission.held(1000, 1e-5), exact, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("model", "clock"),
+    [
+        (Keysight33500, "TRIG:SOUR IMM;:BURS:INT:PER 4e-3"),
+        (Keysight33500, "TRIG:SOUR TIM;TIM 4e-3"),
+        (Afg3000, "TRIG:SOUR TIM;TIM 4e-3"),
+    ],
+)
+def test_a_clock_repeats_a_burst_for_ever(model: type[SimulatedGenerator], clock: str) -> None:
+    generator = model()
+    ask(generator, f"FUNC SQU;FREQ 1e3;VOLT 1;:OUTP1 ON;:BURS:NCYC 2;:BURS:STAT ON;:{clock}")
+    assert codes(generator) == []
+    assert generator.plays_freely(1)
+    emission = emitted(generator)
+    at = times(1200, 1e-5) - 4e-3
+    inside = at % 4e-3
+    exact = np.where((inside < 2e-3) & (inside % 1e-3 >= 0.5e-3), -1.0, 1.0)
+    np.testing.assert_array_equal(emission.held(1200, 1e-5, -4e-3), exact)
+    assert emission.period_s == 4e-3
+
+
+def test_a_clock_slower_than_its_burst_waits_for_the_end(keysight: Keysight33500) -> None:
+    ask(keysight, "FREQ 1e3;:BURS:NCYC 20;STAT ON;INT:PER 1e-3;:OUTP ON")
+    assert emitted(keysight).period_s == pytest.approx(20e-3)
+
+
+@pytest.mark.parametrize("make", MAKES)
+def test_what_no_trigger_starts_is_refused(make: str) -> None:
+    model, _, burst = MAKES[make]
+    generator = model()
+    played: list[int] = []
+    generator.on_trigger = lambda channel, *_: played.append(channel)
+    ask(generator, "OUTP1 ON;*TRG;:TRIG")  # no burst
+    assert codes(generator) == [-211, -211]
+    ask(generator, f"{burst};:BURS:MODE GAT;*TRG;:TRIG")  # a gate at an input without a cable
+    assert codes(generator) == [-211, -211]
+    assert not generator.plays_freely(1)
+    ask(generator, "BURS:MODE TRIG;*TRG;:TRIG")
+    assert (codes(generator), played) == ([], [1, 1])
+
+
+def test_an_endless_burst_plays_from_its_trigger_until_it_is_stopped(
+    keysight: Keysight33500,
+) -> None:
+    start = "OUTP ON;:TRIG:SOUR BUS;:BURS:NCYC INF;STAT ON;*TRG"
+    for stop in ("ABOR", "BURS:STAT ON", "BURS:NCYC 1", "OUTP OFF", "*RST"):
+        assert not keysight.plays_freely(1)
+        ask(keysight, start)
+        assert keysight.plays_freely(1)
+        ask(keysight, stop)
+    assert not keysight.plays_freely(1)
+    assert codes(keysight) == []
+
+
 # --- what is held ---
 
 

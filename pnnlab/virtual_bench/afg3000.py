@@ -11,19 +11,29 @@ Source: Tektronix AFG3000 Series, Programmer Manual, the groups DATA (TRACe), SO
 TRIGger.
 """
 
-from typing import final
+import math
+from typing import ClassVar, final
 
 import numpy as np
 
-from pnnlab.virtual_bench.generators import SHAPES, Points, SimulatedGenerator, Waveform, check
-from pnnlab.virtual_bench.instrument import Command, catalog, keyword, number, read_keyword, switch
+from pnnlab.virtual_bench.generators import Points, SimulatedGenerator, Waveform, cycle, settle
+from pnnlab.virtual_bench.instrument import (
+    Command,
+    catalog,
+    keyword,
+    number,
+    read_keyword,
+    switch,
+    times,
+)
 from pnnlab.virtual_bench.messages import Parameters, ScpiError, read_number
 
 LEAST_POINTS, MOST_POINTS = 2, 131_072
 TOP = 16_382  # the greatest code
-FASTEST_HZ = 12.5e6  # of a waveform from memory; from 250 MS/s on, points are left out
 MEMORIES = ("EMEMory", "USER1", "USER2", "USER3", "USER4")
 _POINTS = number("", "points", 1000, (LEAST_POINTS, MOST_POINTS))
+_PULSE, _EDGES = "[SOURce#:]PULSe", (1.8e-8, 1e-3)
+_RADIANS = times(lambda *_: math.pi / 180)
 _SHAPES = ("SINusoid", "SQUare", "RAMP", "PULSe", "DC", *MEMORIES)
 
 
@@ -36,20 +46,18 @@ class Afg3000(SimulatedGenerator):
     sign, notation = "-", ".12E"
     least_v = 20e-3
     bus_sources = ("TIM", "EXT")
+    clocks: ClassVar = {"TIM": "timer"}
+    burst_phase = "phase"
+    fastest_hz: ClassVar = {"SIN": 25e6, "RAMP": 2.5e5, "": 12.5e6}
 
     def _clear_state(self) -> None:
         sine = np.sin(2 * np.pi * np.arange(1000) / 1000)
         self._memories: dict[str, Points] = {"EMEM": np.round((sine + 1) * (TOP / 2))}  # codes
+        super()._clear_state()
 
-    def _waveform(self, channel: int) -> Waveform:
-        shape = self.get("function", channel)
-        return SHAPES.get(shape) or Waveform(self._codes(shape) / (TOP / 2) - 1)
-
-    def _check(self, channel: int) -> None:
-        super()._check(channel)
-        arbitrary = self.get("function", channel) not in SHAPES
-        if arbitrary and self.get("frequency", channel) > FASTEST_HZ:
-            raise ScpiError(-221)
+    def memory(self, channel: int) -> Waveform:
+        """Return the codes of the selected memory; from 250 MS/s on, points are left out."""
+        return Waveform(self._codes(self.get("function", channel)) / (TOP / 2) - 1)
 
     def synced(self, channel: int) -> bool:
         """Tell whether it is the first channel: the trigger output always follows that one."""
@@ -111,17 +119,19 @@ class Afg3000(SimulatedGenerator):
         Command("DATA|TRACe:DELete[:NAME]", _delete, takes=(1, 1)),
         Command("DATA|TRACe:POINts", _define, _count, takes=(1, 2), asks=(1, 2)),
         Command("DATA|TRACe:CATalog", ask=lambda g, *_: catalog(g._memories)),
-        keyword("[SOURce#:]FUNCtion[:SHAPe]", "function", _SHAPES, then=check),
-        number("[SOURce#:]FREQuency[:CW]", "frequency", 1e6, (1e-6, 25e6), "HZ", then=check),
-        number("[SOURce#:]PHASe[:ADJust]", "phase", 0, (-3.2, 3.2)),
+        keyword("[SOURce#:]FUNCtion[:SHAPe]", "function", _SHAPES, then=settle),
+        *cycle(_PULSE, "DUTY", 1e6, (1e-6, 25e6), symmetry=50),
+        number(f"{_PULSE}:TRANsition[:LEADing]", "leading", 2e-8, _EDGES, "S", then=settle),
+        number(f"{_PULSE}:TRANsition:TRAiling", "trailing", 2e-8, _EDGES, "S", then=settle),
+        number("[SOURce#:]PHASe[:ADJust]", "phase", 0, (-180, 180), "RAD", scale=_RADIANS),
         Command("[SOURce#:]PHASe:INITiate", do=lambda *_: None),
-        switch("[SOURce#:]BURSt[:STATe]", "burst"),
+        switch("[SOURce#:]BURSt[:STATe]", "burst", then=SimulatedGenerator.stop),
         number("[SOURce#:]BURSt:NCYCles", "cycles", 5, (1, 1e6), infinite=True),
-        number("[SOURce#:]BURSt:TDELay", "burst delay", 0, (0, 85), "S"),
+        number("[SOURce#:]BURSt:TDELay", "burst delay", 0, (0, 0), "S"),
         keyword("TRIGger[:SEQuence]:SOURce", "trigger source", ("TIMer", "EXTernal")),
         number("TRIGger[:SEQuence]:TIMer", "timer", 1e-3, (1e-6, 500), "S"),
         keyword("TRIGger[:SEQuence]:SLOPe", "trigger slope", ("POSitive", "NEGative")),
         Command("TRIGger[:SEQuence][:IMMediate]", do=SimulatedGenerator.trigger),
-        number("OUTPut#:IMPedance", "load", 50, (1, 1e4), "OHM", infinite=True),
+        number("OUTPut#:IMPedance", "load", 50, (1, 1e4), "OHM", infinite=True, then=settle),
         keyword("OUTPut:TRIGger:MODE", "trigger out", ("TRIGger", "SYNC")),
     )

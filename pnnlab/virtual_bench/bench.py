@@ -362,7 +362,7 @@ class VirtualBench:
         emission = self._source.emission(self._channel) if free else None
         pulse_s = None
         if emission is not None and self._source.synced(self._channel) and self._wiring.trigger:
-            pulse_s = len(emission.volts) / emission.rate_hz / 2
+            pulse_s = min(emission.seconds, emission.period_s / 2)
         return self._signal(emission, pulse_s)
 
     def _signal(self, emission: Emission | None, pulse_s: float | None) -> Signal | None:

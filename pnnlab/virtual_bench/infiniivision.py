@@ -16,7 +16,7 @@ from typing import final
 
 import numpy as np
 
-from pnnlab.virtual_bench.instrument import Command, keyword, number, string, switch
+from pnnlab.virtual_bench.instrument import Command, keyword, number, string, switch, times
 from pnnlab.virtual_bench.messages import Message, Parameters, ScpiError, matches, short, split
 from pnnlab.virtual_bench.oscilloscopes import SOURCES, Screen, SimulatedOscilloscope, per_probe
 
@@ -155,14 +155,14 @@ class InfiniiVision(SimulatedOscilloscope):
         number("CHANnel#:PROBe", "probe", 1.0, (1e-3, 1e4)),
         number("CHANnel#:PROBe:SKEW", "skew", 0.0, (-1e-7, 1e-7), "S"),
         keyword("CHANnel#:PROBe:STYPe", "signal type", ("SINGle", "DIFFerential")),
-        number("CHANnel#:RANGe", "range", 40.0, (8e-3, 40.0), "V", factor=per_probe),
-        number("CHANnel#:SCALe", "range", 40.0, (8e-3, 40.0), "V", factor=_per_division),
-        number("CHANnel#:OFFSet", "offset", 0.0, (-40, 40), "V", factor=per_probe),
+        number("CHANnel#:RANGe", "range", 40.0, (8e-3, 40.0), "V", scale=times(per_probe)),
+        number("CHANnel#:SCALe", "range", 40.0, (8e-3, 40.0), "V", scale=times(_per_division)),
+        number("CHANnel#:OFFSet", "offset", 0.0, (-40, 40), "V", scale=times(per_probe)),
         number("EXTernal:RANGe", "external range", 8.0, (1.6, 8.0), "V"),
         number("EXTernal:PROBe", "external probe", 1.0, (1e-3, 1e4)),
         _subsystem("TIMebase", "MODE REF MAIN:RANG POS"),
         number("TIMebase[:MAIN]:RANGe", "width", 1e-3, (20e-9, 500.0), "S"),
-        number("TIMebase:SCALe", "width", 1e-3, (20e-9, 500.0), "S", factor=lambda *_: 0.1),
+        number("TIMebase:SCALe", "width", 1e-3, (20e-9, 500.0), "S", scale=times(lambda *_: 0.1)),
         number("TIMebase[:MAIN]:POSition", "position", 0.0, (-500, 500), "S"),
         keyword("TIMebase:REFerence", "reference", ("CENTer", "LEFT", "RIGHt")),
         keyword("TRIGger:SWEep", "sweep", ("AUTO", "NORMal")),

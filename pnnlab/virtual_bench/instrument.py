@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any, ClassVar, TypeAlias, final
+from typing import Any, ClassVar, NamedTuple, TypeAlias, final
 
 from pnnlab.virtual_bench.messages import (
     Message,
@@ -104,6 +104,25 @@ def setting(
     return Command(pattern, do, ask, takes, asks, setting=(name, initial))
 
 
+class Scale(NamedTuple):
+    """How a number that is sent becomes the one that is kept, and the other way."""
+
+    kept: Callable[[float, Any, int], float]
+    shown: Callable[[float, Any, int], float]
+
+
+def times(factor: Callable[[Any, int], float]) -> Scale:
+    """Show what is kept times a factor, which depends on other settings."""
+    return Scale(
+        lambda value, i, channel: value / factor(i, channel),
+        lambda value, i, channel: value * factor(i, channel),
+    )
+
+
+AS_IT_IS = times(lambda *_: 1.0)
+INVERSE = Scale(lambda value, *_: 1 / value, lambda value, *_: 1 / value)
+
+
 def number(
     pattern: str,
     name: str,
@@ -113,33 +132,35 @@ def number(
     *,
     whole: bool = False,
     infinite: bool = False,
-    factor: Callable[[Any, int], float] = lambda *_: 1.0,
+    scale: Scale = AS_IT_IS,
     **options: Any,
 ) -> Command:
     """A number between bounds, or MINimum, MAXimum, DEFault; what lies outside raises -222.
 
-    `unit` may follow it; `whole` shows it without decimals; `infinite` allows INFinity. It is
-    multiplied by `factor` where it is sent or shown; `initial` and `bounds` are without.
+    `unit` may follow it; `whole` shows it without decimals; `infinite` allows INFinity. `initial`
+    and `bounds` are as it is kept, see `Scale`.
     """
 
     def read(text: str, i: Any, channel: int) -> float:
-        low, high = bounds(i, channel) if callable(bounds) else bounds
-        for word, limit in ("MINimum", low), ("MAXimum", high), ("DEFault", initial):
+        ends = bounds(i, channel) if callable(bounds) else bounds
+        low, high = sorted(scale.shown(end, i, channel) for end in ends)
+        for word, limit in ("MINimum", low), ("MAXimum", high):
             if matches(text, word):
-                return limit
+                return scale.kept(limit, i, channel)
+        if matches(text, "DEFault"):
+            return initial
         value = INFINITY if infinite and matches(text, "INFinity") else read_number(text, unit)
         if infinite and value >= INFINITY:
             return math.inf
-        value /= factor(i, channel)
         margin = 1e-9 * max(abs(low), abs(high))  # limits that were computed are rounded
         if not low - margin <= value <= high + margin:
             raise ScpiError(-222)
-        return min(max(value, low), high)
+        return scale.kept(min(max(value, low), high), i, channel)
 
     def show(value: float, i: Any, channel: int) -> Answer:
         if math.isinf(value):
             return f"{INFINITY:{i.sign}.1E}"
-        value *= factor(i, channel)
+        value = scale.shown(value, i, channel)
         return round(value) if whole else value
 
     options = {"show": show, "asks": (0, 1), **options}
@@ -160,13 +181,13 @@ def keyword(pattern: str, name: str, words: tuple[str, ...], **options: Any) -> 
     return setting(pattern, name, initial, lambda text, *_: read_keyword(text, words), **options)
 
 
-def switch(pattern: str, name: str, initial: bool = False) -> Command:
+def switch(pattern: str, name: str, initial: bool = False, **options: Any) -> Command:
     """ON or OFF, 1 or 0; any number that does not round to 0 is ON."""
 
     def read(text: str, *_: Any) -> bool:
         return text.upper() == "ON" or (text.upper() != "OFF" and round(read_number(text)) != 0)
 
-    return setting(pattern, name, initial, read, show=lambda value, *_: str(int(value)))
+    return setting(pattern, name, initial, read, show=lambda value, *_: str(int(value)), **options)
 
 
 def string(pattern: str, name: str, initial: str = "", most: int = 40, **options: Any) -> Command:

@@ -15,11 +15,11 @@ https://community.keysight.com/thread/22573.
 """
 
 from collections.abc import Callable
-from typing import final
+from typing import ClassVar, final
 
 import numpy as np
 
-from pnnlab.virtual_bench.generators import SHAPES, Points, SimulatedGenerator, Waveform, check
+from pnnlab.virtual_bench.generators import Points, SimulatedGenerator, Waveform, cycle, settle
 from pnnlab.virtual_bench.instrument import Command, catalog, keyword, number, string, switch
 from pnnlab.virtual_bench.messages import Parameters, ScpiError, read_number, read_string
 
@@ -30,7 +30,10 @@ BUILT_IN = "EXP_RISE"
 
 _MEMORY_FULL = 781, "Not enough memory to load new arb waveform; use DATA:VOLatile:CLEar"
 _TRIGGERS = ("IMMediate", "EXTernal", "TIMer", "BUS")
-_FUNCTIONS = ("SINusoid", "SQUare", "TRIangle", "RAMP", "PULSe", "PRBS", "NOISe", "ARB", "DC")
+_FUNCTIONS = ("SINusoid", "SQUare", "TRIangle", "RAMP", "PULSe", "ARB", "DC")
+_APPLIED = ("frequency", "amplitude", "offset")
+_PULSE = "[SOURce#:]FUNCtion:PULSe"
+_EDGES = (8.4e-9, 1e-6)
 _RISE = 2 * (1 - np.exp(-5 * np.linspace(0, 1, 1000))) / (1 - np.exp(-5)) - 1
 
 
@@ -45,6 +48,11 @@ def _converted(points: Points) -> Waveform:
 
 def _rates(generator: "Keysight33500", channel: int) -> tuple[float, float]:
     return 1e-6, 62.5e6 if generator.get("filter", channel) == "OFF" else 250e6
+
+
+def _both_edges(generator: "Keysight33500", channel: int) -> None:
+    generator.put("trailing", generator.get("leading", channel), channel)
+    generator.settle(channel)
 
 
 def _attribute(header: str, measure: Callable[[Points], float]) -> Command:
@@ -81,11 +89,15 @@ class Keysight33500(SimulatedGenerator):
     sign, notation = "+", "+.15E"
     least_v = 2e-3
     bus_sources = ("BUS",)
+    clocks: ClassVar = {"IMM": "burst period", "TIM": "timer"}
+    burst_phase = "burst phase"
+    fastest_hz: ClassVar = {"RAMP": 2e5, "TRI": 2e5, "": 30e6}
 
     def _clear_state(self) -> None:
         self._arbs: dict[int, dict[str, Waveform]] = {}
         for channel in range(1, self.channels + 1):
             self._forget(channel)
+        super()._clear_state()
 
     def arb(self, channel: int, name: str | None = None) -> Waveform:
         """Return a waveform in memory, by default the selected one."""
@@ -105,7 +117,7 @@ class Keysight33500(SimulatedGenerator):
     def _select(self, channel: int) -> None:
         self.arb(channel)
         self.put("arb", _key(self.get("arb", channel)), channel)
-        self._check(channel)
+        self.settle(channel)
 
     def store(self, channel: int, name: str, points: Points) -> None:
         """Take a waveform into memory."""
@@ -120,9 +132,9 @@ class Keysight33500(SimulatedGenerator):
             raise ScpiError(*_MEMORY_FULL)
         self._arbs[channel][key] = _converted(points)
 
-    def _waveform(self, channel: int) -> Waveform:
-        shape = self.get("function", channel)
-        return self.arb(channel) if shape == "ARB" else SHAPES.get(shape, SHAPES["DC"])
+    def memory(self, channel: int) -> Waveform:
+        """Return the selected waveform."""
+        return self.arb(channel)
 
     def _rate(self, channel: int) -> float:
         arbitrary = self.get("function", channel) == "ARB"
@@ -146,40 +158,38 @@ class Keysight33500(SimulatedGenerator):
         _attribute("DATA:ATTRibute:AVERage", np.mean),
         _attribute("FUNCtion:ARBitrary:POINts", len),
         string("[SOURce#:]FUNCtion:ARBitrary", "arb", BUILT_IN, MOST_LETTERS, then=_select),
-        keyword("[SOURce#:]FUNCtion", "function", _FUNCTIONS, then=check),
+        keyword("[SOURce#:]FUNCtion", "function", _FUNCTIONS, then=settle),
         number("[SOURce#:]FUNCtion:ARBitrary:SRATe", "rate", 40e3, _rates),
         keyword("[SOURce#:]FUNCtion:ARBitrary:FILTer", "filter", ("NORMal", "STEP", "OFF")),
-        keyword("[SOURce#:]FUNCtion:ARBitrary:ADVance", "advance", ("SRATe", "TRIGger")),
-        number("[SOURce#:]FUNCtion:SQUare:DCYCle", "duty", 50, (0.01, 99.99), "PCT"),
-        number("[SOURce#:]FUNCtion:RAMP:SYMMetry", "symmetry", 100, (0, 100), "PCT"),
-        keyword("[SOURce#:]FUNCtion:PULSe:HOLD", "pulse hold", ("WIDTh", "DCYCle")),
-        number("[SOURce#:]FUNCtion:PULSe:PERiod", "pulse period", 1e-3, (33e-9, 1e6), "S"),
-        number("[SOURce#:]FUNCtion:PULSe:WIDTh", "pulse width", 1e-4, (16e-9, 1e6), "S"),
-        number("[SOURce#:]FUNCtion:PULSe:DCYCle", "pulse duty", 10, (0.01, 99.99), "PCT"),
-        number(
-            "[SOURce#:]FUNCtion:PULSe:TRANsition[:BOTH]", "transition", 1e-8, (8.4e-9, 1e-6), "S"
-        ),
-        number("[SOURce#:]FREQuency[:CW]", "frequency", 1e3, (1e-6, 30e6), "HZ"),
+        keyword("[SOURce#:]FUNCtion:ARBitrary:ADVance", "advance", ("SRATe",)),
+        number("[SOURce#:]FUNCtion:SQUare:DCYCle", "duty", 50, (0.01, 99.99), "PCT", then=settle),
+        *cycle(_PULSE, "DCYCle", 1e3, (1e-6, 30e6), symmetry=100),
+        number(f"{_PULSE}:TRANsition[:BOTH]", "leading", 1e-8, _EDGES, "S", then=_both_edges),
+        number(f"{_PULSE}:TRANsition:LEADing", "leading", 1e-8, _EDGES, "S", then=settle),
+        number(f"{_PULSE}:TRANsition:TRAiling", "trailing", 1e-8, _EDGES, "S", then=settle),
         number("[SOURce#:]PHASe", "phase", 0, (-360, 360), "DEG"),
+        keyword("UNIT:ANGLe", "angle", ("DEGree",)),
         Command("[SOURce#:]PHASe:SYNChronize", do=lambda *_: None),
         switch("[SOURce#:]VOLTage:RANGe:AUTO", "range", True),
-        switch("[SOURce#:]BURSt:STATe", "burst"),
+        switch("[SOURce#:]BURSt:STATe", "burst", then=SimulatedGenerator.stop),
         number("[SOURce#:]BURSt:NCYCles", "cycles", 1, (1, 1e8), infinite=True),
         number("[SOURce#:]BURSt:PHASe", "burst phase", 0, (-360, 360), "DEG"),
         number("[SOURce#:]BURSt:INTernal:PERiod", "burst period", 1e-2, (1e-6, 8e3), "S"),
         keyword("TRIGger#[:SEQuence]:SOURce", "trigger source", _TRIGGERS),
         keyword("TRIGger#[:SEQuence]:SLOPe", "trigger slope", ("POSitive", "NEGative")),
-        number("TRIGger#[:SEQuence]:DELay", "trigger delay", 0, (0, 1000), "S"),
-        number("TRIGger#[:SEQuence]:TIMer", "trigger timer", 1, (1e-6, 8e3), "S"),
+        number("TRIGger#[:SEQuence]:DELay", "trigger delay", 0, (0, 0), "S"),
+        number("TRIGger#:COUNt", "trigger count", 1, (1, 1), whole=True),
+        number("TRIGger#[:SEQuence]:TIMer", "timer", 1, (1e-6, 8e3), "S"),
         Command("TRIGger#[:SEQuence][:IMMediate]", do=SimulatedGenerator.play),
-        number("OUTPut#:LOAD", "load", 50, (1, 1e4), "OHM", infinite=True),
-        keyword("OUTPut#:MODE", "output mode", ("NORMal", "GATed")),
+        Command("ABORt", do=lambda g, *_: g._endless.clear()),
+        number("OUTPut#:LOAD", "load", 50, (1, 1e4), "OHM", infinite=True, then=settle),
+        keyword("OUTPut#:MODE", "output mode", ("NORMal",)),
         switch("OUTPut:SYNC[:STATe]", "sync", True),
         keyword("OUTPut:SYNC:SOURce", "sync source", ("CH1", "CH2")),
-        keyword("OUTPut#:SYNC:MODE", "sync mode", ("NORMal", "CARRier", "MARKer")),
-        keyword("OUTPut#:SYNC:POLarity", "sync polarity", ("NORMal", "INVerted")),
+        keyword("OUTPut#:SYNC:MODE", "sync mode", ("NORMal",)),
+        keyword("OUTPut#:SYNC:POLarity", "sync polarity", ("NORMal",)),
         switch("OUTPut:TRIGger[:STATe]", "trigger out"),
-        keyword("OUTPut:TRIGger:SLOPe", "trigger out slope", ("POSitive", "NEGative")),
+        keyword("OUTPut:TRIGger:SLOPe", "trigger out slope", ("POSitive",)),
         keyword("OUTPut:TRIGger:SOURce", "trigger out source", ("CH1", "CH2")),
         switch("DISPlay", "display", True),
         string("DISPlay:TEXT", "display text"),

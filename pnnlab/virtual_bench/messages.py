@@ -177,7 +177,9 @@ _UNITS = {
     "OHM": {"OHM": 1.0, "KOHM": 1e3, "MOHM": 1e6},
     "PCT": {"PCT": 1.0, "%": 1.0},
     "DEG": {"DEG": 1.0},
-    "V": {p + u: f for p, f in _PREFIXES.items() for u in ("V", "VPP")},
+    "RAD": {"RAD": 1.0, "DEG": math.pi / 180},
+    "V": {p + "V": f for p, f in _PREFIXES.items()},
+    "VPP": {p + u: f for p, f in _PREFIXES.items() for u in ("V", "VPP", "VRMS")} | {"DBM": 1.0},
     "S": {p + "S": f for p, f in _PREFIXES.items()},
 }
 
