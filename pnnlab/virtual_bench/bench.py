@@ -14,7 +14,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from io import BufferedReader
 from typing import Any, Literal, Self, TypeAlias, final, get_args
@@ -40,6 +40,8 @@ KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
 MOST_SAMPLES = 2**23  # of the device in one record
 _WORTH_CUTTING = 64  # bytes of an answer
 _SHORT_PULSE_S = 1e-6
+_SETTLING = 1000  # samples that a device is driven before those on the screen
+_SILENT_V = 2e-3  # up to which, about a code of a generator's, a device counts as at rest
 GENERATORS = {"keysight": Keysight33500, "tektronix": Afg3000}
 OSCILLOSCOPES = {"keysight": InfiniiVision, "rigol": Ds1000z}
 
@@ -320,6 +322,7 @@ class VirtualBench:
         self._source = GENERATORS[generator](lock=lock)
         self._scope = OSCILLOSCOPES[oscilloscope](noise=noise, seed=seed, lock=lock)
         self._source.on_trigger = self._play
+        self._source.on_change = self._scope.look_once
         self._scope.input_signal = self._input_signal
         self._device, self._delay_s, self._wiring = device, delay_s, wiring or Wiring()
         self._channel = 2 if self._wiring.swapped else 1
@@ -356,22 +359,35 @@ class VirtualBench:
             self._scope.receive(signal)
 
     def _input_signal(self, anything: bool) -> Signal | None:
-        free = self._source.plays_freely(self._channel)
+        source, channel = self._source, self._channel
+        free = source.plays_freely(channel)
         if not free and not anything:
             return None
-        emission = self._source.emission(self._channel) if free else None
-        pulse_s = None
-        if emission is not None and self._source.synced(self._channel) and self._wiring.trigger:
-            pulse_s = min(emission.seconds, emission.period_s / 2)
-        return self._signal(emission, pulse_s)
+        emission, pulse_s = source.emission(channel), None
+        if emission and not free:
+            emission = replace(emission, cycles=0)
+        elif emission and source.synced(channel) and self._wiring.trigger:
+            endless = math.isinf(emission.seconds)
+            pulse_s = emission.period_s / 2 if endless else emission.seconds
+        return self._signal(emission, pulse_s, repeats=True)
 
-    def _signal(self, emission: Emission | None, pulse_s: float | None) -> Signal | None:
-        seconds = self._scope.needs_s(math.inf if emission is None else emission.seconds)
-        if seconds is None:
+    def _signal(
+        self, emission: Emission | None, pulse_s: float | None, *, repeats: bool = False
+    ) -> Signal | None:
+        if not self._scope.armed:
             return None
+        start_s, end_s = self._scope.needs(math.inf if emission is None else emission.seconds)
         sample_s, wiring = self._device.sample_s, self._wiring
-        samples = min(MOST_SAMPLES, math.ceil(max(0.0, seconds - self._delay_s) / sample_s) + 1)
-        drive = np.zeros(samples) if emission is None else emission.held(samples, sample_s)
+        early = 0  # samples before the trigger
+        if emission is not None and (repeats or abs(emission.held(1, 0.0)[0]) > _SILENT_V):
+            shown = max(0.0, self._delay_s - start_s) / sample_s
+            early = _SETTLING + math.ceil(min(shown, MOST_SAMPLES / 2))
+        samples = early + math.ceil(max(0.0, end_s - self._delay_s) / sample_s) + 1
+        samples = min(MOST_SAMPLES, samples)
+        drive = np.zeros(samples)
+        if emission is not None:
+            drive = emission.held(samples, sample_s, -early * sample_s)
         volts = np.asarray(self._device.respond(drive), dtype=np.float64)
         gain = (-1.0 if wiring.inverted else 1.0) * wiring.connected / wiring.probe
-        return Signal(volts * gain, self._rest_v * gain, sample_s, self._delay_s, pulse_s)
+        delay_s = self._delay_s - early * sample_s
+        return Signal(volts * gain, self._rest_v * gain, sample_s, delay_s, pulse_s, repeats)

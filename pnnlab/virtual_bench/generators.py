@@ -19,7 +19,7 @@ from pnnlab.virtual_bench.instrument import (
     switch,
     times,
 )
-from pnnlab.virtual_bench.messages import Parameters, ScpiError
+from pnnlab.virtual_bench.messages import Message, Parameters, ScpiError
 
 Points: TypeAlias = NDArray[np.float64]
 
@@ -104,7 +104,8 @@ class Emission:
         at = (np.arange(samples) + 0.5) * step + first_s * self.rate_hz  # in points
         if self.every_s < math.inf:
             at %= self.every_s * self.rate_hz
-        at[at >= self.cycles * points] = 0.0
+        if self.cycles < math.inf:
+            at[(at < 0) | (at >= self.cycles * points)] = 0.0
         at += self.start * points
         if self.phases is None:
             return self.volts[np.floor(at).astype(np.intp) % points]
@@ -186,6 +187,14 @@ class SimulatedGenerator(SimulatedInstrument):
     # Is given, at each trigger, the channel, what it emits (None: its output is off), and whether
     # a pulse goes out with it. The wiring sets it.
     on_trigger: Callable[[int, Emission | None, bool], None] = lambda *_: None
+    on_change: Callable[[], None] = lambda *_: None  # called after each message
+
+    def execute(self, message: Message) -> bytes:
+        """Carry out a message, and let what is wired see what has changed."""
+        with self.lock:
+            answer = super().execute(message)
+            self.on_change()
+            return answer
 
     @abstractmethod
     def synced(self, channel: int) -> bool:

@@ -18,7 +18,13 @@ import numpy as np
 
 from pnnlab.virtual_bench.instrument import Command, keyword, number, string, switch, times
 from pnnlab.virtual_bench.messages import Message, Parameters, ScpiError, matches, short, split
-from pnnlab.virtual_bench.oscilloscopes import SOURCES, Screen, SimulatedOscilloscope, per_probe
+from pnnlab.virtual_bench.oscilloscopes import (
+    MOST_AVERAGES,
+    SOURCES,
+    Screen,
+    SimulatedOscilloscope,
+    per_probe,
+)
 
 FASTEST_HZ = 5e9
 MEMORY = 4_000_000
@@ -26,7 +32,6 @@ _RATES, _DEPTHS = (1.0, FASTEST_HZ), (100, MEMORY)
 SHOWN_MOST = 62_500  # points of the record behind the screen
 HIGH_RESOLUTION_BITS = 12
 _POINTS = number("", "points", 1000, _DEPTHS)
-_EDGES = ("POSitive", "NEGative", "EITHer", "ALTernate")
 
 
 def _per_division(scope: SimulatedOscilloscope, channel: int) -> float:
@@ -58,7 +63,7 @@ class InfiniiVision(SimulatedOscilloscope):
     identity = "KEYSIGHT TECHNOLOGIES,DSO-X 3034T,MY00000002,07.50.2021102830"
     sign, block_digits = "+", 8
     codes_high, middle = 199, 128
-    preamble = ("format", ("BYTE", "WORD", "", "", "ASC")), ("type", ("NORM", "", "", "HRES"))
+    preamble = ("format", ("BYTE", "WORD", "", "", "ASC")), ("type", ("NORM", "", "AVER", "HRES"))
 
     def decimal(self, value: float, notation: str = "+.8E") -> str:
         """Write a number with three digits in its exponent."""
@@ -98,7 +103,7 @@ class InfiniiVision(SimulatedOscilloscope):
         capture = self._acquired()
         if self.get("points mode") != "NORM" and self.armed:
             raise ScpiError(-221)
-        words = self._codes(HIGH_RESOLUTION_BITS if self.get("type") == "HRES" else 8)
+        words = self._codes(HIGH_RESOLUTION_BITS if self.get("type") != "NORM" else 8)
         if self.get("format") == "ASC":
             volts = (words / 256 - self.middle) * self._step_v() + capture.screen.centre_v
             volts = np.where(words <= 1, 9.9e37, volts)
@@ -138,28 +143,27 @@ class InfiniiVision(SimulatedOscilloscope):
         Command("RSTate", ask=lambda s, *_: s.run_state),
         # Running, and waiting for the trigger.
         Command("OPERegister[:CONDition|EVENt]", ask=lambda s, *_: (8 | 32) * s.armed),
-        Command("AUToscale", do=lambda s, *_: s.arm("RUN"), takes=(0, 4)),
         Command("SYSTem:PRESet", do=SimulatedOscilloscope.reset),
-        keyword("ACQuire:TYPE", "type", ("NORMal", "HRESolution")),
+        keyword("ACQuire:TYPE", "type", ("NORMal", "AVERage", "HRESolution")),
         keyword("ACQuire:MODE", "mode", ("RTIMe",)),
-        number("ACQuire:COUNt", "count", 8, (2, 65536), whole=True),
+        number("ACQuire:COUNt", "averages", 8, (2, MOST_AVERAGES), whole=True),
         switch("ACQuire:DIGitizer", "digitizer"),
         Command("ACQuire:COMPlete", ask=lambda *_: "100"),
         number("ACQuire:POINts[:ANALog]", "depth", MEMORY, _DEPTHS, then=_set_rate, show=_depth),
         number("ACQuire:SRATe[:ANALog]", "rate", 5e9, _RATES, "HZ", then=_set_rate, show=_rate),
         _subsystem("CHANnel#", "RANG OFFS COUP IMP DISP BWL INV LAB UNIT PROB PROB:SKEW STYP"),
-        keyword("CHANnel#:IMPedance", "impedance", ("ONEMeg", "FIFTy")),
-        switch("CHANnel#:BWLimit", "bandwidth"),
+        keyword("CHANnel#:IMPedance", "impedance", ("ONEMeg",)),
+        switch("CHANnel#:BWLimit", "bandwidth", ever=False),
         string("CHANnel#:LABel", "label", most=32),
         keyword("CHANnel#:UNITs", "units", ("VOLT", "AMPere")),
         number("CHANnel#:PROBe", "probe", 1.0, (1e-3, 1e4)),
-        number("CHANnel#:PROBe:SKEW", "skew", 0.0, (-1e-7, 1e-7), "S"),
+        number("CHANnel#:PROBe:SKEW", "skew", 0.0, (0.0, 0.0), "S"),
         keyword("CHANnel#:PROBe:STYPe", "signal type", ("SINGle", "DIFFerential")),
         number("CHANnel#:RANGe", "range", 40.0, (8e-3, 40.0), "V", scale=times(per_probe)),
         number("CHANnel#:SCALe", "range", 40.0, (8e-3, 40.0), "V", scale=times(_per_division)),
         number("CHANnel#:OFFSet", "offset", 0.0, (-40, 40), "V", scale=times(per_probe)),
         number("EXTernal:RANGe", "external range", 8.0, (1.6, 8.0), "V"),
-        number("EXTernal:PROBe", "external probe", 1.0, (1e-3, 1e4)),
+        number("EXTernal:PROBe", "external probe", 1.0, (1.0, 1.0)),
         _subsystem("TIMebase", "MODE REF MAIN:RANG POS"),
         number("TIMebase[:MAIN]:RANGe", "width", 1e-3, (20e-9, 500.0), "S"),
         number("TIMebase:SCALe", "width", 1e-3, (20e-9, 500.0), "S", scale=times(lambda *_: 0.1)),
@@ -167,12 +171,12 @@ class InfiniiVision(SimulatedOscilloscope):
         keyword("TIMebase:REFerence", "reference", ("CENTer", "LEFT", "RIGHt")),
         keyword("TRIGger:SWEep", "sweep", ("AUTO", "NORMal")),
         Command("TRIGger:FORCe", do=SimulatedOscilloscope.trigger),
-        keyword("TRIGger[:EDGE]:SOURce", "trigger source", (*SOURCES, "EXTernal", "LINE")),
+        keyword("TRIGger[:EDGE]:SOURce", "trigger source", (*SOURCES, "EXTernal")),
         number("TRIGger[:EDGE]:LEVel", "trigger level", 0.0, (-40, 40), "V", takes=(1, 2)),
-        keyword("TRIGger[:EDGE]:SLOPe", "trigger slope", _EDGES),
-        keyword("TRIGger[:EDGE]:COUPling", "trigger coupling", ("DC", "AC", "LFReject")),
+        keyword("TRIGger[:EDGE]:SLOPe", "trigger slope", ("POSitive", "NEGative")),
+        keyword("TRIGger[:EDGE]:COUPling", "trigger coupling", ("DC",)),
         number("TRIGger:HOLDoff", "holdoff", 4e-8, (4e-8, 10.0), "S"),
-        switch("TRIGger:HFReject", "high frequency reject"),
+        switch("TRIGger:HFReject", "high frequency reject", ever=False),
         keyword("WAVeform:BYTeorder", "byte order", ("MSBFirst", "LSBFirst")),
         switch("WAVeform:UNSigned", "unsigned", True),
         keyword("WAVeform:VIEW", "view", ("MAIN",)),

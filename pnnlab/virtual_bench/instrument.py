@@ -181,11 +181,16 @@ def keyword(pattern: str, name: str, words: tuple[str, ...], **options: Any) -> 
     return setting(pattern, name, initial, lambda text, *_: read_keyword(text, words), **options)
 
 
-def switch(pattern: str, name: str, initial: bool = False, **options: Any) -> Command:
-    """ON or OFF, 1 or 0; any number that does not round to 0 is ON."""
+def switch(
+    pattern: str, name: str, initial: bool = False, *, ever: bool = True, **options: Any
+) -> Command:
+    """ON or OFF, 1 or 0; any number that does not round to 0 is ON, refused if not `ever` on."""
 
     def read(text: str, *_: Any) -> bool:
-        return text.upper() == "ON" or (text.upper() != "OFF" and round(read_number(text)) != 0)
+        on = text.upper() == "ON" or (text.upper() != "OFF" and round(read_number(text)) != 0)
+        if on > ever:
+            raise ScpiError(-224)
+        return on
 
     return setting(pattern, name, initial, read, show=lambda value, *_: str(int(value)), **options)
 
@@ -270,7 +275,8 @@ class SimulatedInstrument(ABC):
         """Carry out a message, and return what its queries answer, ended by a line feed.
 
         Errors go into the queue: one of the syntax drops the rest of its message, any other does
-        not.
+        not. A query that is refused is answered with nothing between its separators, where a real
+        instrument leaves its client to wait until the timeout.
         """
         answers: list[bytes] = []
         with self.lock:
@@ -279,6 +285,7 @@ class SimulatedInstrument(ABC):
                     answers += self._carry_out(header, query, parameters)
             except ScpiError as error:
                 self.report(error)
+                answers += [b""] * ("?" in message.text)
         return b";".join(answers) + b"\n" if answers else b""
 
     def _carry_out(self, header: str, query: bool, parameters: Parameters) -> list[bytes]:
@@ -302,7 +309,7 @@ class SimulatedInstrument(ABC):
             if -200 < error.code <= -100:
                 raise
             self.report(error)
-            return []
+            return [b""] * query
         if isinstance(answer, bytes):
             count = str(len(answer)).zfill(self.block_digits)
             return [f"#{len(count)}{count}".encode() + answer]

@@ -21,7 +21,7 @@ import numpy as np
 
 from pnnlab.virtual_bench.generators import Points, SimulatedGenerator, Waveform, cycle, settle
 from pnnlab.virtual_bench.instrument import Command, catalog, keyword, number, string, switch
-from pnnlab.virtual_bench.messages import Parameters, ScpiError, read_number, read_string
+from pnnlab.virtual_bench.messages import Parameters, ScpiError, read_number, read_string, short
 
 LEAST_POINTS, MOST_POINTS = 8, 1_000_000
 MOST_LETTERS = 80  # of a name
@@ -31,7 +31,6 @@ BUILT_IN = "EXP_RISE"
 _MEMORY_FULL = 781, "Not enough memory to load new arb waveform; use DATA:VOLatile:CLEar"
 _TRIGGERS = ("IMMediate", "EXTernal", "TIMer", "BUS")
 _FUNCTIONS = ("SINusoid", "SQUare", "TRIangle", "RAMP", "PULSe", "ARB", "DC")
-_APPLIED = ("frequency", "amplitude", "offset")
 _PULSE = "[SOURce#:]FUNCtion:PULSe"
 _EDGES = (8.4e-9, 1e-6)
 _RISE = 2 * (1 - np.exp(-5 * np.linspace(0, 1, 1000))) / (1 - np.exp(-5)) - 1
@@ -78,6 +77,33 @@ def _upload(header: str, kind: str, one: int) -> Command:  # `one` stands for 1
         generator.store(channel, read_string(name), points / one)
 
     return Command(f"[SOURce#:]{header}", do, takes=(2, MOST_POINTS), block=True)
+
+
+def _apply(function: str) -> Command:
+    """Set a function, what follows it, and switch on; what is left out is DEFault."""
+
+    def do(generator: "Keysight33500", channel: int, parameters: Parameters) -> None:
+        word = short(function)
+        names = ["rate" if word == "ARB" else "frequency", "amplitude", "offset"]
+        given = [*parameters, "DEF", "DEF", "DEF"][:3]
+        if word == "DC":  # has neither a frequency nor an amplitude
+            names, given = names[2:], given[2:]
+        generator.put("amplitude", generator.least_v, channel)
+        generator.put("offset", 0.0, channel)
+        for name, value in (("function", word), ("duty", "50"), *zip(names, given, strict=True)):
+            _SETTERS[name].do(generator, channel, (value,))
+        generator.put("burst", False, channel)
+        generator.put("trigger source", "IMM", channel)
+        generator.put("output", True, channel)
+
+    return Command(f"[SOURce#:]APPLy:{function}", do, takes=(0, 3))
+
+
+def _applied(generator: "Keysight33500", channel: int, _: Parameters) -> str:
+    function = generator.get("function", channel)
+    names = ("rate" if function == "ARB" else "frequency", "amplitude", "offset")
+    values = (_SETTERS[name].ask(generator, channel, ()) for name in names)
+    return f'"{function} {",".join(map(generator.write, values))}"'
 
 
 @final
@@ -147,6 +173,8 @@ class Keysight33500(SimulatedGenerator):
 
     commands = (
         *SimulatedGenerator.commands,
+        *(_apply(function) for function in _FUNCTIONS),
+        Command("[SOURce#:]APPLy", ask=_applied),
         keyword("FORMat:BORDer", "byte order", ("NORMal", "SWAPped")),
         Command("[SOURce#:]DATA:VOLatile:CLEar", do=_forget),
         Command("[SOURce#:]DATA:VOLatile:CATalog", ask=lambda g, c, _: catalog(g._arbs[c])),
@@ -195,3 +223,6 @@ class Keysight33500(SimulatedGenerator):
         string("DISPlay:TEXT", "display text"),
         Command("DISPlay:TEXT:CLEar", do=lambda g, *_: g.put("display text", "")),
     )
+
+
+_SETTERS = {one.setting[0]: one for one in reversed(Keysight33500.commands) if one.setting}
