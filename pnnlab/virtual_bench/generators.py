@@ -167,8 +167,10 @@ def cycle(
         keyword("[SOURce#:]FREQuency:MODE", "frequency mode", ("CW", "FIXed")),
         number(f"{root}:PERiod", *hz, "S", scale=INVERSE, then=settle),
         keyword(f"{root}:HOLD", "hold", ("WIDTh", hold), then=settle),
-        number(f"{root}:WIDTh", "width", 1e-4, widths, "S", then=settle),
-        number(f"{root}:DCYCle", "width", 1e-4, widths, "PCT", scale=percent, then=settle),
+        number(f"{root}:WIDTh", "width", 0.1 / initial_hz, widths, "S", then=settle),
+        number(
+            f"{root}:DCYCle", "width", 0.1 / initial_hz, widths, "PCT", scale=percent, then=settle
+        ),
         number(
             "[SOURce#:]FUNCtion:RAMP:SYMMetry", "symmetry", symmetry, (0, 100), "PCT", then=settle
         ),
@@ -267,8 +269,7 @@ class SimulatedGenerator(SimulatedInstrument):
         if self.get("hold", channel) != "WIDT":
             self._multiply("width", self._values.get(("hz before", channel), hz) / hz, channel)
         self.put("hz before", hz, channel)
-        if self.get("function", channel) == "PULS":
-            self._fit_pulse(channel)
+        self._fit_pulse(channel)
         waveform = self.waveform(channel)
         rms, unit = waveform.rms(), self.get("unit", channel)
         if rms == 0 or (unit == "DBM" and math.isinf(self.get("load", channel))):
@@ -288,11 +289,13 @@ class SimulatedGenerator(SimulatedInstrument):
     def _fit_pulse(self, channel: int) -> None:
         one, two = (self.get(edge, channel) / _EDGE for edge in ("leading", "trailing"))
         least, most = (one + two) / 2, 1 / self.get("frequency", channel) - (one + two) / 2
-        if least > most:
+        width, plays = self.get("width", channel), self.get("function", channel) == "PULS"
+        if least > most and plays:
             raise ScpiError(-221)
-        if not least <= self.get("width", channel) <= most:
-            self.put("width", min(max(self.get("width", channel), least), most), channel)
-            self.report(ScpiError(-221, "Settings conflict;pulse width has been adjusted"))
+        if not least <= width <= most:
+            self.put("width", max(min(width, most), least), channel)
+            if plays:
+                self.report(ScpiError(-221, "Settings conflict;pulse width has been adjusted"))
 
     def load(self, channel: int) -> float:
         """Return what a volt into an open circuit is at the load that was set, V."""

@@ -202,6 +202,7 @@ class Keysight33500(SimulatedGenerator):
         switch("[SOURce#:]BURSt:STATe", "burst", then=SimulatedGenerator.stop),
         number("[SOURce#:]BURSt:NCYCles", "cycles", 1, (1, 1e8), infinite=True),
         number("[SOURce#:]BURSt:PHASe", "burst phase", 0, (-360, 360), "DEG"),
+        keyword("[SOURce#:]BURSt:GATE:POLarity", "gate", ("NORMal", "INVerted")),
         number("[SOURce#:]BURSt:INTernal:PERiod", "burst period", 1e-2, (1e-6, 8e3), "S"),
         keyword("TRIGger#[:SEQuence]:SOURce", "trigger source", _TRIGGERS),
         keyword("TRIGger#[:SEQuence]:SLOPe", "trigger slope", ("POSitive", "NEGative")),
