@@ -327,6 +327,7 @@ def test_a_trace_is_what_plays_before_and_after_the_trigger(
     ):
         set_up(generator, shape)
         generator.output = True
+        assert codes(generator) == []
         watch(scope)
         scope.digitize("channel1")
         times, volts = trace(scope)
@@ -349,8 +350,10 @@ def test_a_burst_is_what_plays_before_and_after_its_trigger(
         generator.trigger_source = "BUS"
         generator.write("BURS:PHAS 90")
         generator.output = True
+        assert codes(generator) == []
         watch(scope)
         scope.single()
+        assert codes(scope) == []  # it waits now
         generator.trigger()
         assert codes(generator) == []
         scale = AMPLITUDE_V / 2
@@ -369,8 +372,10 @@ def test_the_signal_itself_triggers_and_there_is_one_before(keysight: VirtualBen
     ):
         set_up(generator, "SIN")
         watch(scope, source="CHAN1", level_v=OFFSET_V)
-        scope.single()  # waits
+        scope.single()
+        assert codes(scope) == []  # it waits
         generator.output = True  # and takes its record now
+        assert codes(generator) == []
         wanted = lambda t: OFFSET_V + AMPLITUDE_V / 2 * np.sin(2 * np.pi * HZ * t)  # noqa: E731
         times, volts = trace(scope)
         assert_plays(times + CLOCK_S, volts, wanted)
@@ -392,9 +397,11 @@ def test_running_on_automatic_needs_no_edge_and_follows_the_generator(
         generator.output = True
         for volts in (1.0, -0.5):
             generator.offset = volts
+            assert codes(generator) == []
             np.testing.assert_allclose(trace(scope)[1], volts, atol=0.011)
         scope.stop()
         generator.offset = 0.0
+        assert codes(generator) == []
         np.testing.assert_allclose(trace(scope)[1], -0.5, atol=0.011)
 
 

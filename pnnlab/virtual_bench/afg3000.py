@@ -16,14 +16,13 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from pnnlab.virtual_bench.generators import Points, SimulatedGenerator, Waveform, cycle, settle
+from pnnlab.virtual_bench.generators import Points, SimulatedGenerator, Waveform, commands, settle
 from pnnlab.virtual_bench.instrument import (
     Command,
     catalog,
     keyword,
     number,
     read_keyword,
-    switch,
     times,
 )
 from pnnlab.virtual_bench.messages import Parameters, ScpiError, read_number
@@ -32,7 +31,7 @@ LEAST_POINTS, MOST_POINTS = 2, 131_072
 TOP = 16_382  # the greatest code
 MEMORIES = ("EMEMory", "USER1", "USER2", "USER3", "USER4")
 _POINTS = number("", "points", 1000, (LEAST_POINTS, MOST_POINTS))
-_PULSE, _EDGES = "[SOURce#:]PULSe", (1.8e-8, 1e-3)
+_PULSE, _EDGE = "[SOURce#:]PULSe", (2e-8, (1.8e-8, 1e-3))
 _RADIANS = times(lambda *_: math.pi / 180)
 _SHAPES = ("SINusoid", "SQUare", "RAMP", "PULSe", "DC", *MEMORIES)
 
@@ -111,7 +110,7 @@ class Afg3000(SimulatedGenerator):
         return len(self._codes(parameters[0]))
 
     commands = (
-        *SimulatedGenerator.commands,
+        *commands("[SOURce#:]BURSt[:STATe]", (5, 1e6), (1e6, 25e6), _PULSE, "DUTY", _EDGE, 50),
         Command("DATA|TRACe[:DATA]", _upload, _download, (2, 2), (1, 1), block=True),
         Command("DATA|TRACe:DATA:VALue", ask=_value, asks=(2, 2)),
         Command("DATA|TRACe:DEFine", _define, takes=(1, 2)),
@@ -120,13 +119,9 @@ class Afg3000(SimulatedGenerator):
         Command("DATA|TRACe:POINts", _define, _count, takes=(1, 2), asks=(1, 2)),
         Command("DATA|TRACe:CATalog", ask=lambda g, *_: catalog(g._memories)),
         keyword("[SOURce#:]FUNCtion[:SHAPe]", "function", _SHAPES, then=settle),
-        *cycle(_PULSE, "DUTY", 1e6, (1e-6, 25e6), symmetry=50),
-        number(f"{_PULSE}:TRANsition[:LEADing]", "leading", 2e-8, _EDGES, "S", then=settle),
-        number(f"{_PULSE}:TRANsition:TRAiling", "trailing", 2e-8, _EDGES, "S", then=settle),
+        number(f"{_PULSE}:TRANsition[:LEADing]", "leading", *_EDGE, "S", then=settle),
         number("[SOURce#:]PHASe[:ADJust]", "phase", 0, (-180, 180), "RAD", scale=_RADIANS),
         Command("[SOURce#:]PHASe:INITiate", do=lambda *_: None),
-        switch("[SOURce#:]BURSt[:STATe]", "burst", then=SimulatedGenerator.stop),
-        number("[SOURce#:]BURSt:NCYCles", "cycles", 5, (1, 1e6), infinite=True),
         number("[SOURce#:]BURSt:TDELay", "burst delay", 0, (0, 0), "S"),
         keyword("TRIGger[:SEQuence]:SOURce", "trigger source", ("TIMer", "EXTernal")),
         number("TRIGger[:SEQuence]:TIMer", "timer", 1e-3, (1e-6, 500), "S"),

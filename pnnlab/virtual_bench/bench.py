@@ -17,7 +17,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from io import BufferedReader
-from typing import Any, Literal, Self, TypeAlias, final, get_args
+from typing import Literal, Self, TypeAlias, final, get_args
 from weakref import WeakSet
 
 import numpy as np
@@ -121,24 +121,17 @@ class Faults:
             return b""
         if self._take("error"):
             instrument.report(ScpiError(-240))
-        if isinstance(instrument, SimulatedOscilloscope):
-            self._damage_record(instrument)
+        if isinstance(instrument, SimulatedOscilloscope) and not instrument.fault:
+            if self._take("drift"):
+                instrument.drift_v += self._drift_v if self._rng.integers(2) else -self._drift_v
+            for kind in filter(self._take, ("hole", "saturate")):
+                instrument.fault = kind  # of the next record
         answer = instrument.execute(message)
         if len(answer) >= _WORTH_CUTTING and self._take("truncate"):
             return answer[: len(answer) // 2]
         if answer and self._take("late"):
             self.closing.wait(self._stall_s)
         return answer
-
-    def _damage_record(self, scope: SimulatedOscilloscope) -> None:
-        with scope.lock:
-            if scope.fault:  # the one before still waits for its record
-                return
-            if self._take("drift"):
-                scope.drift_v += self._drift_v if self._rng.integers(2) else -self._drift_v
-            for kind in ("hole", "saturate"):
-                if self._take(kind):
-                    scope.fault = kind
 
     def _count_message(self) -> None:
         with self._lock:
@@ -171,15 +164,15 @@ def answers(
             yield answer
 
 
-class _Handler(socketserver.BaseRequestHandler):
+class _Handler(socketserver.StreamRequestHandler):
     server: "InstrumentServer"
+    disable_nagle_algorithm = True
 
     def handle(self) -> None:
-        self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # A client that goes away in the middle is no error of the server's.
-        with suppress(OSError), self.request.makefile("rb") as stream:
-            for answer in answers(self.server.instrument, stream, self.server.faults):
-                self.request.sendall(answer)
+        self.server.clients.add(self.request)
+        with suppress(OSError):  # a client that goes away in the middle is no error of the server's
+            for answer in answers(self.server.instrument, self.rfile, self.server.faults):
+                self.wfile.write(answer)
 
 
 @final
@@ -198,40 +191,29 @@ class InstrumentServer(socketserver.ThreadingTCPServer):
         faults: Faults | None = None,
     ) -> None:
         self.instrument, self.faults = instrument, faults
-        self._clients: WeakSet[socket.socket] = WeakSet()
+        self.clients: WeakSet[socket.socket] = WeakSet()
         try:
             if not ipaddress.ip_address(socket.gethostbyname(host)).is_loopback:
-                warnings.warn(
-                    f"The virtual bench listens at {host}: whoever reaches this machine may use "
-                    "it.",
-                    stacklevel=3,
-                )
+                text = f"The virtual bench listens at {host}: whoever reaches it may use it."
+                warnings.warn(text, stacklevel=3)
             super().__init__((host, port), _Handler)
         except (OSError, OverflowError) as error:
             raise InstrumentError(
                 f"No instrument can be served at {host}, port {port} ({error}). Port 0 takes any "
                 "that is free."
             ) from error
+        host, port = self.socket.getsockname()
+        at = socket.gethostname() if host == "0.0.0.0" else host
+        self.resource = f"TCPIP::{at}::{port}::SOCKET"  # its name for VISA
         self._thread = threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
-
-    @property
-    def resource(self) -> str:
-        """Its name for VISA."""
-        host, port = self.socket.getsockname()
-        return f"TCPIP::{socket.gethostname() if host == '0.0.0.0' else host}::{port}::SOCKET"
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Serve a client in a thread of its own."""
-        self._clients.add(request)
-        super().process_request(request, client_address)
 
     def close(self) -> None:
         """Stop listening, and end all conversations."""
         self.shutdown()
         self._thread.join()
         self.server_close()
-        for client in tuple(self._clients):
+        for client in tuple(self.clients):
             with suppress(OSError):
                 client.shutdown(socket.SHUT_RDWR)
 
@@ -239,25 +221,13 @@ class InstrumentServer(socketserver.ThreadingTCPServer):
 @final
 @dataclass(frozen=True)
 class Wiring:
-    """How the cables are connected; what is not the default is a mistake to be found.
+    """How the cables are connected; what is not the default is a mistake to be found."""
 
-    Attributes
-    ----------
-    inverted : bool
-        The oscilloscope's signal and ground are exchanged.
-    probe : float
-        10 for a probe that divides by ten.
-    connected, trigger : bool
-        The oscilloscope's cable, and the trigger's, are plugged in.
-    swapped : bool
-        The device is at the generator's second channel.
-    """
-
-    inverted: bool = False
-    probe: float = 1.0
-    connected: bool = True
-    trigger: bool = True
-    swapped: bool = False
+    inverted: bool = False  # the oscilloscope's signal and ground are exchanged
+    probe: float = 1.0  # 10 for a probe that divides by ten
+    connected: bool = True  # the oscilloscope's cable is plugged in
+    trigger: bool = True  # the trigger's cable is
+    swapped: bool = False  # the device is at the generator's second channel
 
 
 @final

@@ -3,7 +3,8 @@
 import math
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, NamedTuple, TypeAlias, final
 
 import numpy as np
@@ -26,7 +27,6 @@ Points: TypeAlias = NDArray[np.float64]
 SOURCE_OHM = 50.0
 UNITS = ("VPP", "VRMS", "DBM")
 OPEN_V = 20.0  # Vpp into an open circuit, at most
-_OFFSETS_V = (-OPEN_V / 2, OPEN_V / 2)
 _EDGE = 0.8  # of an edge lies between the 10 % and 90 % that its time is measured at
 
 
@@ -95,12 +95,6 @@ class Emission:
         points, step = len(self.volts), self.rate_hz * sample_s
         if math.isclose(step, 1, rel_tol=1e-9):
             step = 1.0  # one clock for both: a long waveform must not slip
-        if (
-            step == 1
-            and samples <= points
-            and not (first_s or self.start or self.phases is not None)
-        ):
-            return self.volts[:samples]
         at = (np.arange(samples) + 0.5) * step + first_s * self.rate_hz  # in points
         if self.every_s < math.inf:
             at %= self.every_s * self.rate_hz
@@ -110,71 +104,6 @@ class Emission:
         if self.phases is None:
             return self.volts[np.floor(at).astype(np.intp) % points]
         return np.interp(at / points % 1, self.phases, self.volts)
-
-
-def settle(generator: "SimulatedGenerator", channel: int) -> None:
-    """Let a channel follow a setting, or refuse the setting."""
-    generator.settle(channel)
-
-
-def _level(header: str, sign: int) -> Command:
-    return number(
-        f"[SOURce#:]VOLTage[:LEVel][:IMMediate]{header}",
-        "level",
-        0.0,
-        _OFFSETS_V,
-        "V",
-        scale=times(lambda g, c: g.load(c)),
-        then=lambda g, c: g.move_level(sign, c),
-        show=lambda _, g, c: g.level(sign, c) * g.load(c),
-    )
-
-
-_AMPLITUDE = number(
-    "[SOURce#:]VOLTage[:LEVel][:IMMediate][:AMPLitude]",
-    "amplitude",
-    0.2,
-    lambda g, c: g.amplitudes(c),
-    "VPP",
-    scale=Scale(lambda v, g, c: g.out_of_unit(v, c), lambda v, g, c: g.in_unit(v, c)),
-    then=settle,
-)
-
-
-def set_amplitude(generator: "SimulatedGenerator", channel: int, parameters: Parameters) -> None:
-    """Set the amplitude; a unit after the number is that of this number alone."""
-    unit = generator.get("unit", channel)
-    for word in UNITS:
-        if parameters[0].upper().endswith(word):
-            generator.put("unit", word, channel)
-            generator.check_unit(channel)
-    _AMPLITUDE.do(generator, channel, parameters)
-    generator.put("unit", unit, channel)
-
-
-def cycle(
-    root: str, hold: str, initial_hz: float, bounds_hz: tuple[float, float], *, symmetry: float
-) -> tuple[Command, ...]:
-    """Return the commands of frequency, pulse (its headers begin with `root`) and ramp."""
-    widths = (1e-9, 1e6)
-    percent = Scale(
-        lambda value, g, c: value / 100 / g.get("frequency", c),
-        lambda width_s, g, c: 100 * width_s * g.get("frequency", c),
-    )
-    hz: Any = ("frequency", initial_hz, bounds_hz)
-    return (
-        number("[SOURce#:]FREQuency[:CW|FIXed]", *hz, "HZ", then=settle),
-        keyword("[SOURce#:]FREQuency:MODE", "frequency mode", ("CW", "FIXed")),
-        number(f"{root}:PERiod", *hz, "S", scale=INVERSE, then=settle),
-        keyword(f"{root}:HOLD", "hold", ("WIDTh", hold), then=settle),
-        number(f"{root}:WIDTh", "width", 0.1 / initial_hz, widths, "S", then=settle),
-        number(
-            f"{root}:DCYCle", "width", 0.1 / initial_hz, widths, "PCT", scale=percent, then=settle
-        ),
-        number(
-            "[SOURce#:]FUNCtion:RAMP:SYMMetry", "symmetry", symmetry, (0, 100), "PCT", then=settle
-        ),
-    )
 
 
 class SimulatedGenerator(SimulatedInstrument):
@@ -211,20 +140,19 @@ class SimulatedGenerator(SimulatedInstrument):
 
         A function is at 0° where it rises through its middle (33500 guide, BURSt:PHASe).
         """
-        name = self.get("function", channel)
+        name, get = self.get("function", channel), partial(self.get, channel=channel)
         if name == "SIN":
             return _SINE
         if name == "SQU":
             high = self._values.get(("duty", channel), 50.0) / 100
             return _lines([0, high, high, 1], [1, 1, -1, -1])
         if name in ("RAMP", "TRI"):
-            rise = 0.5 if name == "TRI" else self.get("symmetry", channel) / 100
+            rise = 0.5 if name == "TRI" else get("symmetry") / 100
             return _lines([0, rise / 2, 1 - rise / 2, 1], [0, 1, -1, 0])
         if name == "PULS":
-            hz, width_s = self.get("frequency", channel), self.get("width", channel)
-            one, two = (self.get(edge, channel) / _EDGE for edge in ("leading", "trailing"))
-            top_s = width_s + (one - two) / 2  # the width is from middle to middle
-            return _lines([0, hz * one, hz * top_s, hz * (top_s + two), 1], [-1, 1, 1, -1, -1])
+            one, two = (get("frequency") * get(edge) / _EDGE for edge in ("leading", "trailing"))
+            top = get("frequency") * get("width") + (one - two) / 2  # the width is between middles
+            return _lines([0, one, top, top + two, 1], [-1, 1, 1, -1, -1])
         return _FLAT if name == "DC" else self.memory(channel)
 
     def _rate(self, channel: int) -> float:
@@ -233,98 +161,94 @@ class SimulatedGenerator(SimulatedInstrument):
 
     def emission(self, channel: int) -> Emission | None:
         """Return what a channel emits when it is triggered, or all the time; none while off."""
-        if not self.get("output", channel):
+        get, waveform, rate = partial(self.get, channel=channel), self.waveform(channel), self._rate
+        if not get("output"):
             return None
-        waveform = self.waveform(channel)
-        gain = waveform.gain(self.get("amplitude", channel))
-        if self.get("polarity", channel) == "INV":  # around the offset
-            gain = -gain
-        volts = waveform.points * gain + self.get("offset", channel)
-        rate = self._rate(channel)
-        if not self.get("burst", channel):
-            start = self.get("phase", channel) / 360
-            return Emission(volts, rate, phases=waveform.phases, start=start)
-        cycles, start = self.get("cycles", channel), self.get(self.burst_phase, channel) / 360
-        clock = self.clocks.get(self.get("trigger source", channel))
-        every_s = math.inf
+        gain = waveform.gain(get("amplitude")) * (-1 if get("polarity") == "INV" else 1)
+        volts = waveform.points * gain + get("offset")
+        if not get("burst"):
+            return Emission(volts, rate(channel), math.inf, waveform.phases, get("phase") / 360)
+        cycles, every_s, clock = get("cycles"), math.inf, self.clocks.get(get("trigger source"))
         if clock and math.isfinite(cycles):  # the period grows with a burst that it cannot hold
-            every_s = max(self.get(clock, channel), cycles * len(volts) / rate)
-        return Emission(volts, rate, cycles, waveform.phases, start, every_s)
+            every_s = max(get(clock), cycles * len(volts) / rate(channel))
+        start = get(self.burst_phase) / 360
+        return Emission(volts, rate(channel), cycles, waveform.phases, start, every_s)
 
     def amplitudes(self, channel: int) -> tuple[float, float]:
         """Return the bounds of the amplitude, Vpp into an open circuit."""
         waveform = self.waveform(channel)
-        span = waveform.high - waveform.low
-        return self.least_v, OPEN_V * span / 2 if span > 0 else OPEN_V
+        return self.least_v, OPEN_V / 2 * (waveform.high - waveform.low or 2)
 
     def settle(self, channel: int) -> None:
         """Let the settings of a channel follow each other; -221 if its stage cannot do them."""
-        hz = min(
-            self.get("frequency", channel),
-            self.fastest_hz.get(self.get("function", channel), self.fastest_hz[""]),
-        )
-        if hz < self.get("frequency", channel):
-            self.put("frequency", hz, channel)
-            self.report(ScpiError(-221, "Settings conflict;frequency reduced"))
-        if self.get("hold", channel) != "WIDT":
-            self._multiply("width", self._values.get(("hz before", channel), hz) / hz, channel)
-        self.put("hz before", hz, channel)
-        self._fit_pulse(channel)
+        get, put = partial(self.get, channel=channel), partial(self.put, channel=channel)
+        function, edges_s = get("function"), (get("leading") + get("trailing")) / _EDGE / 2
+        self._adjust("frequency", 0, self.fastest_hz.get(function, self.fastest_hz[""]), channel)
+        hz = get("frequency")
+        if get("hold") != "WIDT":
+            put("width", get("width") * self._values.get(("hz before", channel), hz) / hz)
+        put("hz before", hz)
+        if function == "PULS":
+            self._adjust("width", edges_s, 1 / hz - edges_s, channel)
         waveform = self.waveform(channel)
-        rms, unit = waveform.rms(), self.get("unit", channel)
-        if rms == 0 or (unit == "DBM" and math.isinf(self.get("load", channel))):
-            self.put("unit", "VPP", channel)
-        elif unit != "VPP":  # keeps its number
-            self._multiply("amplitude", self.get("rms before", channel) / rms, channel)
-        self.put("rms before", rms, channel)
-        amplitude, offset = self.get("amplitude", channel), self.get("offset", channel)
-        gain = waveform.gain(amplitude)
-        peak = max(abs(offset + gain * waveform.low), abs(offset + gain * waveform.high))
-        if max(amplitude / self.amplitudes(channel)[1], peak / (OPEN_V / 2)) > 1 + 1e-6:
+        rms = waveform.rms()
+        if not self._has(get("unit"), channel):
+            put("unit", "VPP")
+        elif get("unit") != "VPP":  # keeps its number
+            put("amplitude", get("amplitude") * get("rms before") / rms)
+        put("rms before", rms)
+        gain = waveform.gain(get("amplitude"))
+        peak = max(abs(get("offset") + gain * end) for end in (waveform.low, waveform.high))
+        if max(get("amplitude") / self.amplitudes(channel)[1], peak / OPEN_V * 2) > 1 + 1e-6:
             raise ScpiError(-221)
 
-    def _multiply(self, name: str, factor: float, channel: int) -> None:
-        self.put(name, self.get(name, channel) * factor, channel)
-
-    def _fit_pulse(self, channel: int) -> None:
-        one, two = (self.get(edge, channel) / _EDGE for edge in ("leading", "trailing"))
-        least, most = (one + two) / 2, 1 / self.get("frequency", channel) - (one + two) / 2
-        width, plays = self.get("width", channel), self.get("function", channel) == "PULS"
-        if least > most and plays:
+    def _adjust(self, name: str, low: float, high: float, channel: int) -> None:
+        value = self.get(name, channel)
+        if low > high:
             raise ScpiError(-221)
-        if not least <= width <= most:
-            self.put("width", max(min(width, most), least), channel)
-            if plays:
-                self.report(ScpiError(-221, "Settings conflict;pulse width has been adjusted"))
+        if not low <= value <= high:
+            self.put(name, min(max(value, low), high), channel)
+            self.report(ScpiError(-221, f"Settings conflict;{name} adjusted"))
 
     def load(self, channel: int) -> float:
         """Return what a volt into an open circuit is at the load that was set, V."""
         ohm = self.get("load", channel)
         return 1.0 if math.isinf(ohm) else float(ohm / (ohm + SOURCE_OHM))
 
-    def in_unit(self, open_v: float, channel: int) -> float:
-        """Express an amplitude, Vpp into an open circuit, in the unit that is set."""
-        unit, volts = self.get("unit", channel), open_v * self.load(channel)
-        if unit != "VPP":
-            volts *= self.waveform(channel).rms()
-        return (
-            10 * math.log10(volts**2 / self.get("load", channel) / 1e-3) if unit == "DBM" else volts
-        )
+    def _has(self, unit: str, channel: int) -> bool:
+        """Tell whether an amplitude has this unit, with this function and load."""
+        finite = unit != "DBM" or math.isfinite(self.get("load", channel))
+        return unit == "VPP" or (finite and self.waveform(channel).rms() > 0)
 
-    def out_of_unit(self, value: float, channel: int) -> float:
-        """Return an amplitude in the unit that is set as Vpp into an open circuit."""
-        unit = self.get("unit", channel)
-        if unit == "DBM":
-            value = math.sqrt(1e-3 * self.get("load", channel) * 10 ** (min(value, 100) / 10))
-        return value / self.load(channel) / (1 if unit == "VPP" else self.waveform(channel).rms())
+    def _check_unit(self, channel: int) -> None:
+        if not self._has(self.get("unit", channel), channel):
+            raise ScpiError(-221)
 
-    def check_unit(self, channel: int) -> None:
-        """Refuse a unit that has no meaning for the function or the load."""
+    def _unit(self, channel: int) -> float:
+        """Return what a Vpp into an open circuit is in the unit that is set; Vrms for dBm."""
+        rms = 1.0 if self.get("unit", channel) == "VPP" else self.waveform(channel).rms()
+        return self.load(channel) * rms
+
+    def _shown(self, open_v: float, channel: int) -> float:
+        value = open_v * self._unit(channel)
+        if self.get("unit", channel) == "DBM":
+            return 10 * math.log10(value**2 / self.get("load", channel) / 1e-3)
+        return value
+
+    def _kept(self, value: float, channel: int) -> float:
+        if self.get("unit", channel) == "DBM":
+            value = math.sqrt(1e-3 * self.get("load", channel) * 10 ** (value / 10))
+        return value / self._unit(channel)
+
+    def _set_amplitude(self, channel: int, parameters: Parameters) -> None:
+        """Set the amplitude; a unit after the number is that of this number alone."""
         unit = self.get("unit", channel)
-        if unit != "VPP" and not self.waveform(channel).rms():
-            raise ScpiError(-221)
-        if unit == "DBM" and math.isinf(self.get("load", channel)):
-            raise ScpiError(-221)
+        for word in UNITS:
+            if parameters[0].upper().endswith(word):
+                self.put("unit", word, channel)
+                self._check_unit(channel)
+        _AMPLITUDE.do(self, channel, parameters)
+        self.put("unit", unit, channel)
 
     def level(self, sign: int, channel: int) -> float:
         """Return the upper (1) or the lower (-1) level, V into an open circuit."""
@@ -349,13 +273,9 @@ class SimulatedGenerator(SimulatedInstrument):
 
     def plays_freely(self, channel: int) -> bool:
         """Tell whether a channel plays all the time, or on a clock of its own."""
-        if not self.get("output", channel):
-            return False
-        if not self.get("burst", channel):
-            return True
-        if channel in self._endless and math.isinf(self.get("cycles", channel)):
-            return True
-        return self._triggered(channel) and self.get("trigger source", channel) in self.clocks
+        clocked = self._triggered(channel) and self.get("trigger source", channel) in self.clocks
+        free = not self.get("burst", channel) or channel in self._endless or clocked
+        return bool(free and self.get("output", channel))
 
     def trigger(self, *_: object) -> None:
         """Play on all channels that wait for a trigger."""
@@ -369,7 +289,8 @@ class SimulatedGenerator(SimulatedInstrument):
         """Play a burst on a channel, as its trigger key does whatever the source."""
         if not self._triggered(channel):
             raise ScpiError(-211)
-        self._endless.add(channel)  # if it is: until it is stopped
+        if math.isinf(self.get("cycles", channel)):
+            self._endless.add(channel)
         self.on_trigger(channel, self.emission(channel), self.synced(channel))
 
     def stop(self, channel: int, *_: object) -> None:
@@ -381,34 +302,72 @@ class SimulatedGenerator(SimulatedInstrument):
         for channel in range(1, self.channels + 1):
             self.settle(channel)
 
-    commands = (
+
+settle = SimulatedGenerator.settle  # `then` of what shapes the output
+_stop = SimulatedGenerator.stop
+_VOLTAGE = "[SOURce#:]VOLTage[:LEVel][:IMMediate]"
+_AT_LOAD = times(SimulatedGenerator.load)
+_AMPLITUDE = number(
+    f"{_VOLTAGE}[:AMPLitude]",
+    "amplitude",
+    0.2,
+    SimulatedGenerator.amplitudes,
+    "VPP",
+    scale=Scale(lambda v, g, c: g._kept(v, c), lambda v, g, c: g._shown(v, c)),
+    then=settle,
+)
+
+
+def _level(header: str, sign: int) -> Command:
+    def show(_: float, generator: SimulatedGenerator, channel: int) -> float:
+        return generator.level(sign, channel) * generator.load(channel)
+
+    def move(generator: SimulatedGenerator, channel: int) -> None:
+        generator.move_level(sign, channel)
+
+    bounds = (-OPEN_V / 2, OPEN_V / 2)
+    return number(header, "level", 0.0, bounds, "V", scale=_AT_LOAD, then=move, show=show)
+
+
+def commands(
+    burst: str,
+    cycles: tuple[float, float],
+    hz: tuple[float, float],
+    pulse: str,
+    hold: str,
+    edge: tuple[float, tuple[float, float]],
+    symmetry: float,
+) -> tuple[Command, ...]:
+    """Return the commands that makes share.
+
+    `burst` and `pulse` are headers; `cycles` and `hz` the value after ``*RST`` and the greatest
+    one; `hold` is the word for a pulse that keeps its duty cycle; `edge` the time of its edges
+    after ``*RST`` and its bounds, s.
+    """
+    width: Any = ("width", 0.1 / hz[0], (1e-9, 1e6))
+    frequency: Any = ("frequency", hz[0], (1e-6, hz[1]))
+    percent = times(lambda g, c: 100 * g.get("frequency", c))
+    ramp = "[SOURce#:]FUNCtion:RAMP:SYMMetry"
+    count: Any = ("cycles", cycles[0], (1, cycles[1]))
+    offset: Any = ("offset", 0.0, (-OPEN_V / 2, OPEN_V / 2))
+    return (
         *SimulatedInstrument.commands,
-        Command(
-            _AMPLITUDE.pattern,
-            set_amplitude,
-            _AMPLITUDE.ask,
-            (1, 1),
-            (0, 1),
-            setting=_AMPLITUDE.setting,
-        ),
-        number(
-            "[SOURce#:]VOLTage[:LEVel][:IMMediate]:OFFSet",
-            "offset",
-            0.0,
-            _OFFSETS_V,
-            "V",
-            scale=times(lambda g, c: g.load(c)),
-            then=settle,
-        ),
-        _level(":HIGH", 1),
-        _level(":LOW", -1),
-        keyword(
-            "[SOURce#:]VOLTage:UNIT",
-            "unit",
-            UNITS,
-            then=lambda g, c: g.check_unit(c),
-        ),
-        keyword("[SOURce#:]BURSt:MODE", "burst mode", ("TRIGgered", "GATed")),
+        replace(_AMPLITUDE, do=SimulatedGenerator._set_amplitude),
+        number(f"{_VOLTAGE}:OFFSet", *offset, "V", scale=_AT_LOAD, then=settle),
+        _level(f"{_VOLTAGE}:HIGH", 1),
+        _level(f"{_VOLTAGE}:LOW", -1),
+        keyword("[SOURce#:]VOLTage:UNIT", "unit", UNITS, then=SimulatedGenerator._check_unit),
+        number("[SOURce#:]FREQuency[:CW|FIXed]", *frequency, "HZ", then=settle),
+        keyword("[SOURce#:]FREQuency:MODE", "frequency mode", ("CW", "FIXed")),
+        number(ramp, "symmetry", symmetry, (0, 100), "PCT", then=settle),
+        number(f"{pulse}:PERiod", *frequency, "S", scale=INVERSE, then=settle),
+        keyword(f"{pulse}:HOLD", "hold", ("WIDTh", hold), then=settle),
+        number(f"{pulse}:WIDTh", *width, "S", then=settle),
+        number(f"{pulse}:TRANsition:TRAiling", "trailing", *edge, "S", then=settle),
+        number(f"{pulse}:DCYCle", *width, "PCT", scale=percent, then=settle),
+        switch(burst, "burst", then=_stop),
+        keyword("[SOURce#:]BURSt:MODE", "burst mode", ("TRIGgered", "GATed"), then=_stop),
+        number("[SOURce#:]BURSt:NCYCles", *count, infinite=True, then=_stop),
         switch("OUTPut#[:STATe]", "output"),
         keyword("OUTPut#:POLarity", "polarity", ("NORMal", "INVerted")),
         Command("SYSTem:BEEPer[:IMMediate]", do=lambda *_: None),

@@ -28,7 +28,7 @@ from pnnlab.virtual_bench.oscilloscopes import (
 
 FASTEST_HZ = 5e9
 MEMORY = 4_000_000
-_RATES, _DEPTHS = (1.0, FASTEST_HZ), (100, MEMORY)
+_DEPTHS = (100, MEMORY)
 SHOWN_MOST = 62_500  # points of the record behind the screen
 HIGH_RESOLUTION_BITS = 12
 _POINTS = number("", "points", 1000, _DEPTHS)
@@ -36,14 +36,6 @@ _POINTS = number("", "points", 1000, _DEPTHS)
 
 def _per_division(scope: SimulatedOscilloscope, channel: int) -> float:
     return per_probe(scope, channel) / 8
-
-
-def _depth(_: object, scope: "InfiniiVision", *__: object) -> int:
-    return scope._screen().points
-
-
-def _rate(_: object, scope: SimulatedOscilloscope, *__: object) -> float:
-    return scope.rate()
 
 
 def _subsystem(root: str, headers: str) -> Command:
@@ -75,11 +67,8 @@ class InfiniiVision(SimulatedOscilloscope):
         _POINTS.do(self, 1, ("DEF",))
 
     def _screen(self, channel: int = 1) -> Screen:
-        width, points = self.get("width"), round(self.get("depth"))
-        if self.get("digitizer"):
-            width = points / self.get("rate")
-        else:
-            points = round(min(MEMORY, max(_DEPTHS[0], width * FASTEST_HZ)))
+        width = self.get("width")
+        points = round(min(MEMORY, max(_DEPTHS[0], width * FASTEST_HZ)))
         reference = {"LEFT": 0.1, "CENT": 0.5, "RIGH": 0.9}[self.get("reference")]
         start, probe = self.get("position") - reference * width, per_probe(self, channel)
         centre, height = self.get("offset", channel) * probe, self.get("range", channel) * probe
@@ -115,7 +104,6 @@ class InfiniiVision(SimulatedOscilloscope):
         return (words ^ turned).astype(kind).tobytes()
 
     def _digitize(self, *_: object) -> None:
-        self.capture = None
         self.arm("SING")
         self._wait()
 
@@ -128,11 +116,6 @@ class InfiniiVision(SimulatedOscilloscope):
         if matches(parameters[0], "MAXimum"):
             self.put("points mode", "MAX")
         _POINTS.do(self, 1, parameters)
-
-    def _set_rate(self, *_: object) -> None:
-        if not self.get("digitizer"):
-            raise ScpiError(-221)
-        self.put("rate", FASTEST_HZ / round(FASTEST_HZ / self.get("rate")))
 
     commands = (
         *SimulatedOscilloscope.commands,
@@ -147,10 +130,9 @@ class InfiniiVision(SimulatedOscilloscope):
         keyword("ACQuire:TYPE", "type", ("NORMal", "AVERage", "HRESolution")),
         keyword("ACQuire:MODE", "mode", ("RTIMe",)),
         number("ACQuire:COUNt", "averages", 8, (2, MOST_AVERAGES), whole=True),
-        switch("ACQuire:DIGitizer", "digitizer"),
         Command("ACQuire:COMPlete", ask=lambda *_: "100"),
-        number("ACQuire:POINts[:ANALog]", "depth", MEMORY, _DEPTHS, then=_set_rate, show=_depth),
-        number("ACQuire:SRATe[:ANALog]", "rate", 5e9, _RATES, "HZ", then=_set_rate, show=_rate),
+        Command("ACQuire:POINts[:ANALog]", ask=lambda s, *_: s._screen().points),
+        Command("ACQuire:SRATe[:ANALog]", ask=SimulatedOscilloscope.rate),
         _subsystem("CHANnel#", "RANG OFFS COUP IMP DISP BWL INV LAB UNIT PROB PROB:SKEW STYP"),
         keyword("CHANnel#:IMPedance", "impedance", ("ONEMeg",)),
         switch("CHANnel#:BWLimit", "bandwidth", ever=False),

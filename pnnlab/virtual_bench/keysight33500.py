@@ -19,7 +19,7 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from pnnlab.virtual_bench.generators import Points, SimulatedGenerator, Waveform, cycle, settle
+from pnnlab.virtual_bench.generators import Points, SimulatedGenerator, Waveform, commands, settle
 from pnnlab.virtual_bench.instrument import Command, catalog, keyword, number, string, switch
 from pnnlab.virtual_bench.messages import Parameters, ScpiError, read_number, read_string, short
 
@@ -32,7 +32,7 @@ _MEMORY_FULL = 781, "Not enough memory to load new arb waveform; use DATA:VOLati
 _TRIGGERS = ("IMMediate", "EXTernal", "TIMer", "BUS")
 _FUNCTIONS = ("SINusoid", "SQUare", "TRIangle", "RAMP", "PULSe", "ARB", "DC")
 _PULSE = "[SOURce#:]FUNCtion:PULSe"
-_EDGES = (8.4e-9, 1e-6)
+_EDGE = (1e-8, (8.4e-9, 1e-6))
 _RISE = 2 * (1 - np.exp(-5 * np.linspace(0, 1, 1000))) / (1 - np.exp(-5)) - 1
 
 
@@ -172,7 +172,7 @@ class Keysight33500(SimulatedGenerator):
         return bool(sync or (self.get("trigger out") and self.waits(channel)))
 
     commands = (
-        *SimulatedGenerator.commands,
+        *commands("[SOURce#:]BURSt:STATe", (1, 1e8), (1e3, 30e6), _PULSE, "DCYCle", _EDGE, 100),
         *(_apply(function) for function in _FUNCTIONS),
         Command("[SOURce#:]APPLy", ask=_applied),
         keyword("FORMat:BORDer", "byte order", ("NORMal", "SWAPped")),
@@ -191,16 +191,12 @@ class Keysight33500(SimulatedGenerator):
         keyword("[SOURce#:]FUNCtion:ARBitrary:FILTer", "filter", ("NORMal", "STEP", "OFF")),
         keyword("[SOURce#:]FUNCtion:ARBitrary:ADVance", "advance", ("SRATe",)),
         number("[SOURce#:]FUNCtion:SQUare:DCYCle", "duty", 50, (0.01, 99.99), "PCT", then=settle),
-        *cycle(_PULSE, "DCYCle", 1e3, (1e-6, 30e6), symmetry=100),
-        number(f"{_PULSE}:TRANsition[:BOTH]", "leading", 1e-8, _EDGES, "S", then=_both_edges),
-        number(f"{_PULSE}:TRANsition:LEADing", "leading", 1e-8, _EDGES, "S", then=settle),
-        number(f"{_PULSE}:TRANsition:TRAiling", "trailing", 1e-8, _EDGES, "S", then=settle),
+        number(f"{_PULSE}:TRANsition[:BOTH]", "leading", *_EDGE, "S", then=_both_edges),
+        number(f"{_PULSE}:TRANsition:LEADing", "leading", *_EDGE, "S", then=settle),
         number("[SOURce#:]PHASe", "phase", 0, (-360, 360), "DEG"),
         keyword("UNIT:ANGLe", "angle", ("DEGree",)),
         Command("[SOURce#:]PHASe:SYNChronize", do=lambda *_: None),
         switch("[SOURce#:]VOLTage:RANGe:AUTO", "range", True),
-        switch("[SOURce#:]BURSt:STATe", "burst", then=SimulatedGenerator.stop),
-        number("[SOURce#:]BURSt:NCYCles", "cycles", 1, (1, 1e8), infinite=True),
         number("[SOURce#:]BURSt:PHASe", "burst phase", 0, (-360, 360), "DEG"),
         keyword("[SOURce#:]BURSt:GATE:POLarity", "gate", ("NORMal", "INVerted")),
         number("[SOURce#:]BURSt:INTernal:PERiod", "burst period", 1e-2, (1e-6, 8e3), "S"),

@@ -33,19 +33,16 @@ class Signal:
     pulse_s: float | None = None  # length of the pulse at the external trigger, s; None: no pulse
     repeats: bool = False  # whether it comes again and again
 
-    @property
-    def nodes(self) -> Points:
-        """The voltages that straight lines join, from the one before the first sample."""
-        return np.concatenate(([self.rest], self.volts))
-
     def at(self, times: Points) -> Points:
         """Interpolate the voltage at times in s after the pulse."""
-        position = (times - self.delay_s) / self.sample_s
-        return np.interp(position, np.arange(len(self.volts) + 1, dtype=np.float64), self.nodes)
+        position = (times - self.delay_s) / self.sample_s - 1
+        return np.interp(
+            position, np.arange(-1.0, len(self.volts)), np.append(self.rest, self.volts)
+        )
 
     def crossing(self, level: float, slope: str) -> float | None:
         """Find when the voltage first crosses a level, s after the pulse and not before it."""
-        above = (self.nodes - level) * (1 if slope == "POS" else -1)
+        above = (np.append(self.rest, self.volts) - level) * (1 if slope == "POS" else -1)
         before = max(0, math.ceil(-self.delay_s / self.sample_s))
         (crossed,) = np.nonzero((above[before:-1] < 0) & (above[before + 1 :] >= 0))
         if not len(crossed):
@@ -169,7 +166,8 @@ class SimulatedOscilloscope(SimulatedInstrument):
         self._refresh()
         self.armed = False
         self.run_state = "STOP"
-        self._changed.notify_all()
+        with self._changed:
+            self._changed.notify_all()
 
     def arm(self, state: Literal["SING", "RUN"]) -> None:
         """Wait for a trigger, once (SING) or again and again (RUN)."""
@@ -199,30 +197,28 @@ class SimulatedOscilloscope(SimulatedInstrument):
 
     def _refresh(self) -> None:
         if self.run_state == "RUN" and self._stale:
-            self._stale = False
+            self._stale = False  # until the next message
             self.look()
 
     def execute(self, message: Message) -> bytes:
-        """Carry out a message; a record that is taken again and again stays the same in it."""
+        """Carry out a message."""
         with self.lock:
             self._stale = True
             return super().execute(message)
 
     def receive(self, signal: Signal) -> None:
         """Take a record of a signal if one is waited for and the signal triggers it."""
-        with self.lock:
-            if not self.armed:
-                return
-            names = ("trigger source", "trigger level", "trigger slope")
-            source, level, slope = map(self.get, names)
-            when: float | None = None
-            if source == "EXT" and signal.pulse_s is not None:
-                crossed = 0 < level + 0.2 < PULSE_V  # a level of zero is crossed by noise
-                when = (0.0 if slope == "POS" else signal.pulse_s) if crossed else None
-            elif source == "CHAN1":
-                when = signal.crossing(level / self._gain(), slope)
-            if when is not None:
-                self._take(signal, when)
+        source, level, slope = (
+            self.get(f"trigger {name}") for name in ("source", "level", "slope")
+        )
+        when: float | None = None
+        if source == "EXT" and signal.pulse_s is not None:
+            crossed = 0 < level + 0.2 < PULSE_V  # a level of zero is crossed by noise
+            when = (0.0 if slope == "POS" else signal.pulse_s) if crossed else None
+        elif source == "CHAN1":
+            when = signal.crossing(level / self._gain(), slope)
+        if self.armed and when is not None:
+            self._take(signal, when)
 
     def needs(self, plays_s: float) -> tuple[float, float]:
         """Return from when to when it needs what plays so long, s after the pulse.
@@ -242,9 +238,7 @@ class SimulatedOscilloscope(SimulatedInstrument):
     def _take(self, signal: Signal, when: float) -> None:
         self._records += 1
         wanted = round(self.get("averages")) if self.get("type") == "AVER" else 1
-        self._averaged = [*self._averaged, (signal, when)][-wanted:]
-        if signal.repeats:
-            self._averaged = self._averaged[-1:]
+        self._averaged = [*self._averaged, (signal, when)][-1 if signal.repeats else -wanted :]
         averages = wanted if signal.repeats else len(self._averaged)
         self.capture = Capture(
             tuple(self._averaged),
