@@ -19,7 +19,6 @@ import numpy as np
 from pnnlab.virtual_bench.generators import Points, SimulatedGenerator, Waveform, commands, settle
 from pnnlab.virtual_bench.instrument import (
     Command,
-    catalog,
     keyword,
     number,
     read_keyword,
@@ -117,7 +116,7 @@ class Afg3000(SimulatedGenerator):
         Command("DATA|TRACe:COPY", _copy, takes=(2, 2)),
         Command("DATA|TRACe:DELete[:NAME]", _delete, takes=(1, 1)),
         Command("DATA|TRACe:POINts", _define, _count, takes=(1, 2), asks=(1, 2)),
-        Command("DATA|TRACe:CATalog", ask=lambda g, *_: catalog(g._memories)),
+        Command("DATA|TRACe:CATalog", ask=lambda g, *_: ",".join(map('"{}"'.format, g._memories))),
         keyword("[SOURce#:]FUNCtion[:SHAPe]", "function", _SHAPES, then=settle),
         number(f"{_PULSE}:TRANsition[:LEADing]", "leading", *_EDGE, "S", then=settle),
         number("[SOURce#:]PHASe[:ADJust]", "phase", 0, (-180, 180), "RAD", scale=_RADIANS),

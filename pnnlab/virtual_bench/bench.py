@@ -61,7 +61,7 @@ class Faults:
     drift    the oscilloscope's input is off by ``drift_v`` from now on, either way
     ======== =====================================================================================
 
-    The same seed gives the same faults to the same messages.
+    The same seed gives the same faults to the same messages; `injected` counts them by kind.
 
     Parameters
     ----------
@@ -73,11 +73,6 @@ class Faults:
         No more than these.
     waiting : bool
         Nothing goes wrong before `start` is called.
-
-    Attributes
-    ----------
-    injected : Counter
-        How many of each kind have happened.
     """
 
     def __init__(
@@ -235,7 +230,8 @@ class VirtualBench:
     """A waveform generator and an oscilloscope on sockets, with a device between them.
 
     The generator's first channel drives the device, the oscilloscope's first channel reads it,
-    and the generator's trigger goes to the external input.
+    and the generator's trigger goes to the external input. `generator` and `oscilloscope` are their
+    resource names for VISA.
 
     Parameters
     ----------
@@ -253,19 +249,8 @@ class VirtualBench:
     host : str
         Where to listen; beyond this machine with a warning.
     port : int
-        The generator's; the oscilloscope has the next. 0: any that are free.
-
-    Attributes
-    ----------
-    generator, oscilloscope : str
-        Resource names for VISA.
-
-    Raises
-    ------
-    RangeError
-        No such instrument.
-    InstrumentError
-        A port is taken.
+        The generator's; the oscilloscope has the next. 0: any that are free. A port that is taken
+        raises `InstrumentError`.
     """
 
     def __init__(

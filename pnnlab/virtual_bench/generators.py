@@ -191,12 +191,10 @@ class SimulatedGenerator(SimulatedInstrument):
         if function == "PULS":
             self._adjust("width", edges_s, 1 / hz - edges_s, channel)
         waveform = self.waveform(channel)
-        rms = waveform.rms()
-        if not self._has(get("unit"), channel):
-            put("unit", "VPP")
-        elif get("unit") != "VPP":  # keeps its number
-            put("amplitude", get("amplitude") * get("rms before") / rms)
-        put("rms before", rms)
+        if get("unit") != "VPP":  # the amplitude keeps its number
+            self._check_unit(channel)
+            put("amplitude", get("amplitude") * get("rms before") / waveform.rms())
+        put("rms before", waveform.rms())
         gain = waveform.gain(get("amplitude"))
         peak = max(abs(get("offset") + gain * end) for end in (waveform.low, waveform.high))
         if max(get("amplitude") / self.amplitudes(channel)[1], peak / OPEN_V * 2) > 1 + 1e-6:
@@ -215,13 +213,10 @@ class SimulatedGenerator(SimulatedInstrument):
         ohm = self.get("load", channel)
         return 1.0 if math.isinf(ohm) else float(ohm / (ohm + SOURCE_OHM))
 
-    def _has(self, unit: str, channel: int) -> bool:
-        """Tell whether an amplitude has this unit, with this function and load."""
-        finite = unit != "DBM" or math.isfinite(self.get("load", channel))
-        return unit == "VPP" or (finite and self.waveform(channel).rms() > 0)
-
     def _check_unit(self, channel: int) -> None:
-        if not self._has(self.get("unit", channel), channel):
+        """Refuse what has no rms, and dBm without a load."""
+        unit, load = self.get("unit", channel), self.get("load", channel)
+        if not self._unit(channel) or (unit == "DBM" and math.isinf(load)):
             raise ScpiError(-221)
 
     def _unit(self, channel: int) -> float:
@@ -243,25 +238,15 @@ class SimulatedGenerator(SimulatedInstrument):
     def _set_amplitude(self, channel: int, parameters: Parameters) -> None:
         """Set the amplitude; a unit after the number is that of this number alone."""
         unit = self.get("unit", channel)
-        for word in UNITS:
-            if parameters[0].upper().endswith(word):
-                self.put("unit", word, channel)
-                self._check_unit(channel)
+        given = [word for word in UNITS if parameters[0].upper().endswith(word)]
+        self.put("unit", *given or [unit], channel)
+        self._check_unit(channel)
         _AMPLITUDE.do(self, channel, parameters)
         self.put("unit", unit, channel)
 
-    def level(self, sign: int, channel: int) -> float:
+    def _level(self, sign: int, channel: int) -> float:
         """Return the upper (1) or the lower (-1) level, V into an open circuit."""
         return float(self.get("offset", channel) + sign * self.get("amplitude", channel) / 2)
-
-    def move_level(self, sign: int, channel: int) -> None:
-        """Set a level to the value of "level", and leave the other one as it is."""
-        level, other = self.get("level", channel), self.level(-sign, channel)
-        if sign * (level - other) <= 0:
-            raise ScpiError(-221)
-        self.put("amplitude", sign * (level - other), channel)
-        self.put("offset", (level + other) / 2, channel)
-        self.settle(channel)
 
     def _triggered(self, channel: int) -> bool:
         """Tell whether a trigger makes a channel play a burst."""
@@ -320,10 +305,15 @@ _AMPLITUDE = number(
 
 def _level(header: str, sign: int) -> Command:
     def show(_: float, generator: SimulatedGenerator, channel: int) -> float:
-        return generator.level(sign, channel) * generator.load(channel)
+        return generator._level(sign, channel) * generator.load(channel)
 
-    def move(generator: SimulatedGenerator, channel: int) -> None:
-        generator.move_level(sign, channel)
+    def move(generator: SimulatedGenerator, channel: int) -> None:  # the other level stays
+        level, other = generator.get("level", channel), generator._level(-sign, channel)
+        if sign * (level - other) <= 0:
+            raise ScpiError(-221)
+        generator.put("amplitude", sign * (level - other), channel)
+        generator.put("offset", (level + other) / 2, channel)
+        generator.settle(channel)
 
     bounds = (-OPEN_V / 2, OPEN_V / 2)
     return number(header, "level", 0.0, bounds, "V", scale=_AT_LOAD, then=move, show=show)

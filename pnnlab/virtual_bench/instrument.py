@@ -9,7 +9,7 @@ import re
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, ClassVar, NamedTuple, TypeAlias, final
@@ -208,11 +208,6 @@ def string(pattern: str, name: str, initial: str = "", most: int = 40, **options
         return '"{}"'.format(value.replace('"', '""'))
 
     return setting(pattern, name, initial, read, show=show, **options)
-
-
-def catalog(names: Iterable[str]) -> str:
-    """Write a catalogue of names."""
-    return ",".join(f'"{name}"' for name in names)
 
 
 class SimulatedInstrument(ABC):

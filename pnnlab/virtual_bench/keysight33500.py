@@ -20,7 +20,7 @@ from typing import ClassVar, final
 import numpy as np
 
 from pnnlab.virtual_bench.generators import Points, SimulatedGenerator, Waveform, commands, settle
-from pnnlab.virtual_bench.instrument import Command, catalog, keyword, number, string, switch
+from pnnlab.virtual_bench.instrument import Command, keyword, number, string, switch
 from pnnlab.virtual_bench.messages import Parameters, ScpiError, read_number, read_string, short
 
 LEAST_POINTS, MOST_POINTS = 8, 1_000_000
@@ -166,6 +166,9 @@ class Keysight33500(SimulatedGenerator):
         arbitrary = self.get("function", channel) == "ARB"
         return float(self.get("rate", channel)) if arbitrary else super()._rate(channel)
 
+    def _catalog(self, channel: int, _: Parameters) -> str:
+        return ",".join(f'"{name}"' for name in self._arbs[channel])
+
     def synced(self, channel: int) -> bool:
         """Tell whether Sync or Trig Out gives a pulse."""
         sync = self.get("sync") and self.get("sync source") == f"CH{channel}"
@@ -177,7 +180,7 @@ class Keysight33500(SimulatedGenerator):
         Command("[SOURce#:]APPLy", ask=_applied),
         keyword("FORMat:BORDer", "byte order", ("NORMal", "SWAPped")),
         Command("[SOURce#:]DATA:VOLatile:CLEar", do=_forget),
-        Command("[SOURce#:]DATA:VOLatile:CATalog", ask=lambda g, c, _: catalog(g._arbs[c])),
+        Command("[SOURce#:]DATA:VOLatile:CATalog", ask=_catalog),
         Command("[SOURce#:]DATA:VOLatile:FREE", ask=lambda g, c, _: g._room(c)),
         _upload("DATA:ARBitrary", "f4", 1),
         _upload("DATA:ARBitrary:DAC", "i2", CODES),

@@ -136,16 +136,13 @@ class SimulatedOscilloscope(SimulatedInstrument):
         """Return the screen as it is set now."""
 
     @abstractmethod
-    def _points(self) -> int:
-        """Return how many points there are to read."""
+    def _points(self) -> int: ...  # that there are to read
 
     @abstractmethod
-    def _reference(self) -> int:
-        """Return the code of the centre of the screen, as it is transferred."""
+    def _reference(self) -> int: ...  # the code of the screen's centre, as it is transferred
 
     @abstractmethod
-    def _vertical(self) -> tuple[float, float]:
-        """Return the increment and the origin of the volts, as the preamble has them."""
+    def _vertical(self) -> tuple[float, float]: ...  # increment and origin of the preamble, V
 
     def _clear_state(self) -> None:
         """Forget the record, and stop."""
