@@ -244,12 +244,12 @@ def test_a_clock_repeats_a_burst_for_ever(model: type[SimulatedGenerator], clock
     inside = at % 4e-3
     exact = np.where((inside < 2e-3) & (inside % 1e-3 >= 0.5e-3), -1.0, 1.0)
     np.testing.assert_array_equal(emission.held(1200, 1e-5, -4e-3), exact)
-    assert emission.period_s == 4e-3
+    assert emission.every_s == 4e-3
 
 
 def test_a_clock_slower_than_its_burst_waits_for_the_end(keysight: Keysight33500) -> None:
     ask(keysight, "FREQ 1e3;:BURS:NCYC 20;STAT ON;INT:PER 1e-3;:OUTP ON")
-    assert emitted(keysight).period_s == pytest.approx(20e-3)
+    assert emitted(keysight).every_s == pytest.approx(20e-3)
 
 
 @pytest.mark.parametrize("make", MAKES)

@@ -167,9 +167,6 @@ def test_a_syntax_error_loses_its_message_and_others_do_not(generator: Keysight3
         ("2MHZ", "HZ", 2e6),
         ("5 mV", "V", 5e-3),
         ("20 us", "S", 20e-6),
-        ("#HfF", "", 255.0),
-        ("#B101", "", 5.0),
-        ("#Q17", "", 15.0),
     ],
 )
 def test_numbers_have_many_forms(text: str, unit: str, value: float) -> None:

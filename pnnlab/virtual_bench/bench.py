@@ -17,7 +17,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from io import BufferedReader
-from typing import Literal, Self, TypeAlias, final, get_args
+from typing import Literal, TypeAlias, final, get_args
 from weakref import WeakSet
 
 import numpy as np
@@ -226,7 +226,7 @@ class Wiring:
 
 
 @final
-class VirtualBench:
+class VirtualBench(ExitStack):
     """A waveform generator and an oscilloscope on sockets, with a device between them.
 
     The generator's first channel drives the device, the oscilloscope's first channel reads it,
@@ -267,12 +267,12 @@ class VirtualBench:
         host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
-        for name, make, known in (
-            ("generator", generator, GENERATORS),
-            ("oscilloscope", oscilloscope, OSCILLOSCOPES),
-        ):
+        for make, known in (generator, GENERATORS), (oscilloscope, OSCILLOSCOPES):
             if make not in known:
-                raise RangeError(f"{name} is {make!r}; there are {' and '.join(map(repr, known))}.")
+                raise RangeError(
+                    f"There is no {make!r}; there are {' and '.join(map(repr, known))}."
+                )
+        super().__init__()
         lock = threading.RLock()  # one for both: a trigger reaches from one into the other
         self._source = GENERATORS[generator](lock=lock)
         self._scope = OSCILLOSCOPES[oscilloscope](noise=noise, seed=seed, lock=lock)
@@ -294,17 +294,7 @@ class VirtualBench:
                 faults.closing.clear()
                 opened.callback(faults.closing.set)
             opened.callback(self._scope.close)
-            self._opened = opened.pop_all()
-
-    def close(self) -> None:
-        """Switch the instruments off."""
-        self._opened.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+            self.push(opened.pop_all())
 
     def _play(self, channel: int, emission: Emission | None, synced: bool) -> None:
         pulse_s = None
@@ -322,8 +312,8 @@ class VirtualBench:
         if emission and not free:
             emission = replace(emission, cycles=0)
         elif emission and source.synced(channel) and self._wiring.trigger:
-            endless = math.isinf(emission.seconds)
-            pulse_s = emission.period_s / 2 if endless else emission.seconds
+            half_s = len(emission.volts) / emission.rate_hz / 2
+            pulse_s = half_s if math.isinf(emission.seconds) else emission.seconds
         return self._signal(emission, pulse_s, repeats=True)
 
     def _signal(

@@ -14,9 +14,10 @@ from typing import final
 
 import numpy as np
 
-from pnnlab.virtual_bench.instrument import Command, keyword, number, switch, times
+from pnnlab.virtual_bench.instrument import Command, keyword, number, switch
 from pnnlab.virtual_bench.messages import ScpiError
 from pnnlab.virtual_bench.oscilloscopes import (
+    AT_PROBE,
     MOST_AVERAGES,
     SOURCES,
     Screen,
@@ -121,15 +122,9 @@ class Ds1000z(SimulatedOscilloscope):
         keyword("CHANnel#:UNITs", "units", ("VOLTage", "AMPere")),
         number("CHANnel#:PROBe", "probe", 10.0, (0.01, 1000.0)),
         number(
-            "CHANnel#:SCALe",
-            "scale",
-            0.1,
-            (1e-3, 10.0),
-            "V",
-            scale=times(per_probe),
-            then=_round_scale,
+            "CHANnel#:SCALe", "scale", 0.1, (1e-3, 10.0), "V", scale=AT_PROBE, then=_round_scale
         ),
-        number("CHANnel#:OFFSet", "offset", 0.0, (-100, 100), "V", scale=times(per_probe)),
+        number("CHANnel#:OFFSet", "offset", 0.0, (-100, 100), "V", scale=AT_PROBE),
         number("TIMebase[:MAIN]:SCALe", "time scale", 1e-6, (5e-9, 50.0), "S"),
         number("TIMebase[:MAIN]:OFFSet", "time offset", 0.0, (-500, 500), "S"),
         keyword("TRIGger:SWEep", "sweep", ("AUTO", "NORMal", "SINGle"), then=_set_sweep),

@@ -45,10 +45,7 @@ class Waveform(NamedTuple):
         return amplitude_v / (self.high - self.low) if self.high > self.low else 0.0
 
     def rms(self) -> float:
-        """Return the root mean square of one volt peak to peak, without the mean; 0 for memories.
-
-        The rms is exact for straight lines.
-        """
+        """Return the rms of one volt peak to peak without its mean; 0 if points are held."""
         if self.phases is None:
             return 0.0
         parts, one, two = np.diff(self.phases), self.points[:-1], self.points[1:]
@@ -81,11 +78,6 @@ class Emission:
     def seconds(self) -> float:
         """How long a burst plays, s."""
         return len(self.volts) * self.cycles / self.rate_hz
-
-    @property
-    def period_s(self) -> float:
-        """How long until everything repeats, s."""
-        return self.every_s if self.every_s < math.inf else len(self.volts) / self.rate_hz
 
     def held(self, samples: int, sample_s: float, first_s: float = 0.0) -> Points:
         """Return its voltage in the middle of each sample of another clock, (samples,), V.
@@ -292,15 +284,9 @@ settle = SimulatedGenerator.settle  # `then` of what shapes the output
 _stop = SimulatedGenerator.stop
 _VOLTAGE = "[SOURce#:]VOLTage[:LEVel][:IMMediate]"
 _AT_LOAD = times(SimulatedGenerator.load)
-_AMPLITUDE = number(
-    f"{_VOLTAGE}[:AMPLitude]",
-    "amplitude",
-    0.2,
-    SimulatedGenerator.amplitudes,
-    "VPP",
-    scale=Scale(lambda v, g, c: g._kept(v, c), lambda v, g, c: g._shown(v, c)),
-    then=settle,
-)
+_IN_UNIT = Scale(lambda v, g, c: g._kept(v, c), lambda v, g, c: g._shown(v, c))
+_BOUNDS: Any = ("amplitude", 0.2, SimulatedGenerator.amplitudes)
+_AMPLITUDE = number(f"{_VOLTAGE}[:AMPLitude]", *_BOUNDS, "VPP", scale=_IN_UNIT, then=settle)
 
 
 def _level(header: str, sign: int) -> Command:
@@ -330,9 +316,8 @@ def commands(
 ) -> tuple[Command, ...]:
     """Return the commands that makes share.
 
-    `burst` and `pulse` are headers; `cycles` and `hz` the value after ``*RST`` and the greatest
-    one; `hold` is the word for a pulse that keeps its duty cycle; `edge` the time of its edges
-    after ``*RST`` and its bounds, s.
+    `burst` and `pulse` are headers; `cycles` and `hz` the value after ``*RST`` and the greatest;
+    `edge` is that of a pulse and its bounds, s; `hold` the word for one that keeps its duty cycle.
     """
     width: Any = ("width", 0.1 / hz[0], (1e-9, 1e6))
     frequency: Any = ("frequency", hz[0], (1e-6, hz[1]))

@@ -19,6 +19,7 @@ import numpy as np
 from pnnlab.virtual_bench.instrument import Command, keyword, number, string, switch, times
 from pnnlab.virtual_bench.messages import Message, Parameters, ScpiError, matches, short, split
 from pnnlab.virtual_bench.oscilloscopes import (
+    AT_PROBE,
     MOST_AVERAGES,
     SOURCES,
     Screen,
@@ -141,9 +142,9 @@ class InfiniiVision(SimulatedOscilloscope):
         number("CHANnel#:PROBe", "probe", 1.0, (1e-3, 1e4)),
         number("CHANnel#:PROBe:SKEW", "skew", 0.0, (0.0, 0.0), "S"),
         keyword("CHANnel#:PROBe:STYPe", "signal type", ("SINGle", "DIFFerential")),
-        number("CHANnel#:RANGe", "range", 40.0, (8e-3, 40.0), "V", scale=times(per_probe)),
+        number("CHANnel#:RANGe", "range", 40.0, (8e-3, 40.0), "V", scale=AT_PROBE),
         number("CHANnel#:SCALe", "range", 40.0, (8e-3, 40.0), "V", scale=times(_per_division)),
-        number("CHANnel#:OFFSet", "offset", 0.0, (-40, 40), "V", scale=times(per_probe)),
+        number("CHANnel#:OFFSet", "offset", 0.0, (-40, 40), "V", scale=AT_PROBE),
         number("EXTernal:RANGe", "external range", 8.0, (1.6, 8.0), "V"),
         number("EXTernal:PROBe", "external probe", 1.0, (1.0, 1.0)),
         _subsystem("TIMebase", "MODE REF MAIN:RANG POS"),

@@ -174,7 +174,6 @@ def split(text: str, separator: str) -> list[str]:
 
 
 _NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([A-Za-z%]*)")
-_BASES = {"H": 16, "Q": 8, "B": 2}
 _PREFIXES = {"": 1.0, "N": 1e-9, "U": 1e-6, "M": 1e-3, "K": 1e3}
 _UNITS = {
     "": {},
@@ -190,14 +189,9 @@ _UNITS = {
 
 
 def read_number(text: str, unit: str = "") -> float:
-    """Read a number in any of the forms of IEEE 488.2, with or without its unit."""
+    """Read a decimal number as IEEE 488.2 has them, with or without its unit."""
     if len(text) > 255:
         raise ScpiError(-124)
-    if text.startswith("#"):
-        try:
-            return float(int(text[2:], _BASES[text[1:2].upper()]))
-        except (KeyError, ValueError, OverflowError):
-            raise ScpiError(-120) from None
     found = _NUMBER.fullmatch(text)
     if found is None:
         raise ScpiError(-104 if text[0].isalpha() or text[0] in "\"'" else -120)

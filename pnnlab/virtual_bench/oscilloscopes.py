@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pnnlab.virtual_bench.generators import Points
-from pnnlab.virtual_bench.instrument import Command, SimulatedInstrument, keyword, switch
+from pnnlab.virtual_bench.instrument import Command, SimulatedInstrument, keyword, switch, times
 from pnnlab.virtual_bench.messages import Message, ScpiError
 
 PULSE_V = 3.3  # a trigger pulse, high; low is 0 V
@@ -99,6 +99,9 @@ class Capture:
 def per_probe(scope: "SimulatedOscilloscope", channel: int) -> float:
     """Return the probe's factor: volts are kept as they are at the connector."""
     return float(scope.get("probe", channel))
+
+
+AT_PROBE = times(per_probe)
 
 
 class SimulatedOscilloscope(SimulatedInstrument):
@@ -218,15 +221,12 @@ class SimulatedOscilloscope(SimulatedInstrument):
             self._take(signal, when)
 
     def needs(self, plays_s: float) -> tuple[float, float]:
-        """Return from when to when it needs what plays so long, s after the pulse.
-
-        A trigger that is not the pulse itself may come at any time while it plays; ten screens of
-        that are enough.
-        """
+        """Return from when to when it needs what plays so long, s after the pulse."""
         screen = self._screen()
         end_s = screen.start_s + screen.width_s
         if self.get("trigger source") == "EXT" and self.get("trigger slope") == "POS":
             return screen.start_s, end_s
+        # Another trigger may come at any time while it plays; ten screens of that are enough.
         return screen.start_s, end_s + min(plays_s, 10 * screen.width_s)
 
     def _gain(self) -> float:
