@@ -185,7 +185,9 @@ def test_tektronix_refuses(tektronix: Afg3000) -> None:
 def test_tektronix_memories_are_copied_cleared_and_listed(tektronix: Afg3000) -> None:
     ask(tektronix, "DATA:DEF EMEM,100;COPY USER2,EMEM;:FUNC USER2;:DATA:DEL USER2")
     assert codes(tektronix) == [-221]
-    assert ask(tektronix, "DATA:CAT?;POIN? USER2;DATA:VAL? USER2,7") == '"EMEM","USER2";100;8191'
+    assert ask(tektronix, "DATA:CAT?;POIN? USER2") == '"EMEM","USER2";100'
+    data = np.full(100, 8191, ">u2").tobytes()
+    assert answered(tektronix, b"DATA? USER2\n", []) == block(data) + b"\n"
 
 
 def test_tektronix_waits_whatever_its_clock_does(tektronix: Afg3000) -> None:

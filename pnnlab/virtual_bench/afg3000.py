@@ -17,14 +17,8 @@ from typing import ClassVar, final
 import numpy as np
 
 from pnnlab.virtual_bench.generators import Points, SimulatedGenerator, Waveform, commands, settle
-from pnnlab.virtual_bench.instrument import (
-    Command,
-    keyword,
-    number,
-    read_keyword,
-    times,
-)
-from pnnlab.virtual_bench.messages import Parameters, ScpiError, read_number
+from pnnlab.virtual_bench.instrument import Command, keyword, number, read_keyword, times
+from pnnlab.virtual_bench.messages import Parameters, ScpiError
 
 LEAST_POINTS, MOST_POINTS = 2, 131_072
 TOP = 16_382  # the greatest code
@@ -99,19 +93,12 @@ class Afg3000(SimulatedGenerator):
         if self._memories.pop(name, None) is None:
             raise ScpiError(-221)
 
-    def _value(self, _: int, parameters: Parameters) -> int:
-        codes, point = self._codes(parameters[0]), read_number(parameters[1])
-        if not 1 <= point <= len(codes):
-            raise ScpiError(-222)
-        return int(codes[round(point) - 1])
-
     def _count(self, _: int, parameters: Parameters) -> int:
         return len(self._codes(parameters[0]))
 
     commands = (
         *commands("[SOURce#:]BURSt[:STATe]", (5, 1e6), (1e6, 25e6), _PULSE, "DUTY", _EDGE, 50),
         Command("DATA|TRACe[:DATA]", _upload, _download, (2, 2), (1, 1), block=True),
-        Command("DATA|TRACe:DATA:VALue", ask=_value, asks=(2, 2)),
         Command("DATA|TRACe:DEFine", _define, takes=(1, 2)),
         Command("DATA|TRACe:COPY", _copy, takes=(2, 2)),
         Command("DATA|TRACe:DELete[:NAME]", _delete, takes=(1, 1)),

@@ -16,14 +16,7 @@ import numpy as np
 
 from pnnlab.virtual_bench.instrument import Command, keyword, number, switch
 from pnnlab.virtual_bench.messages import ScpiError
-from pnnlab.virtual_bench.oscilloscopes import (
-    AT_PROBE,
-    MOST_AVERAGES,
-    SOURCES,
-    Screen,
-    SimulatedOscilloscope,
-    per_probe,
-)
+from pnnlab.virtual_bench.oscilloscopes import AT_PROBE, SOURCES, Screen, SimulatedOscilloscope
 
 FASTEST_HZ = 1e9
 SHOWN = 1200  # points on the screen
@@ -42,7 +35,7 @@ class Ds1000z(SimulatedOscilloscope):
     preamble = ("format", ("BYTE", "WORD", "ASC")), ("wave mode", ("NORM", "MAX", "RAW"))
 
     def _screen(self, channel: int = 1) -> Screen:
-        probe = per_probe(self, channel)
+        probe = self.probe(channel)
         height = HIGH * self.get("scale", channel) * probe
         step = height / self.codes_high
         # The offset is a whole number of codes.
@@ -82,7 +75,7 @@ class Ds1000z(SimulatedOscilloscope):
         if self.get("vernier", channel):
             return
         # Without fine adjustment a scale is 1, 2 or 5 times a power of ten.
-        probe = per_probe(self, channel)
+        probe = self.probe(channel)
         wanted = self.get("scale", channel) * probe
         steps = 10.0 ** np.floor(np.log10(wanted)) * np.array([1, 2, 5, 10])
         nearest = steps[np.argmin(np.abs(np.log(steps / wanted)))]
@@ -115,7 +108,7 @@ class Ds1000z(SimulatedOscilloscope):
         Command("CLEar", do=_clear),
         keyword("ACQuire:MDEPth", "depth", _DEPTHS, then=_set_depth),
         keyword("ACQuire:TYPE", "type", ("NORMal", "AVERages")),
-        number("ACQuire:AVERages", "averages", 2, (2, MOST_AVERAGES), whole=True),
+        number("ACQuire:AVERages", "averages", 2, (2, 1024), whole=True),
         Command("ACQuire:SRATe", ask=SimulatedOscilloscope.rate),
         keyword("CHANnel#:BWLimit", "bandwidth", ("OFF",)),
         switch("CHANnel#:VERNier", "vernier"),

@@ -5,13 +5,14 @@ from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, ClassVar, NamedTuple, TypeAlias, final
+from typing import ClassVar, NamedTuple, TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pnnlab.virtual_bench.instrument import (
     INVERSE,
+    Bounds,
     Command,
     Scale,
     SimulatedInstrument,
@@ -50,7 +51,7 @@ class Waveform(NamedTuple):
             return 0.0
         parts, one, two = np.diff(self.phases), self.points[:-1], self.points[1:]
         mean, square = parts @ (one + two) / 2, parts @ (one**2 + one * two + two**2) / 3
-        return self.gain(math.sqrt(max(square - mean**2, 0.0)))
+        return self.gain(math.sqrt(max(float(square - mean**2), 0.0)))
 
 
 def _lines(phases: list[float], points: list[float]) -> Waveform:
@@ -95,7 +96,7 @@ class Emission:
         at += self.start * points
         if self.phases is None:
             return self.volts[np.floor(at).astype(np.intp) % points]
-        return np.interp(at / points % 1, self.phases, self.volts)
+        return np.asarray(np.interp(at / points % 1, self.phases, self.volts), dtype=np.float64)
 
 
 class SimulatedGenerator(SimulatedInstrument):
@@ -136,7 +137,7 @@ class SimulatedGenerator(SimulatedInstrument):
         if name == "SIN":
             return _SINE
         if name == "SQU":
-            high = self._values.get(("duty", channel), 50.0) / 100
+            high = float(self._values.get(("duty", channel), 50.0)) / 100
             return _lines([0, high, high, 1], [1, 1, -1, -1])
         if name in ("RAMP", "TRI"):
             rise = 0.5 if name == "TRI" else get("symmetry") / 100
@@ -230,8 +231,8 @@ class SimulatedGenerator(SimulatedInstrument):
     def _set_amplitude(self, channel: int, parameters: Parameters) -> None:
         """Set the amplitude; a unit after the number is that of this number alone."""
         unit = self.get("unit", channel)
-        given = [word for word in UNITS if parameters[0].upper().endswith(word)]
-        self.put("unit", *given or [unit], channel)
+        named = (word for word in UNITS if parameters[0].upper().endswith(word))
+        self.put("unit", next(named, unit), channel)
         self._check_unit(channel)
         _AMPLITUDE.do(self, channel, parameters)
         self.put("unit", unit, channel)
@@ -280,12 +281,13 @@ class SimulatedGenerator(SimulatedInstrument):
             self.settle(channel)
 
 
+_Kept: TypeAlias = tuple[str, float, Bounds]  # name, initial value, bounds
 settle = SimulatedGenerator.settle  # `then` of what shapes the output
 _stop = SimulatedGenerator.stop
 _VOLTAGE = "[SOURce#:]VOLTage[:LEVel][:IMMediate]"
 _AT_LOAD = times(SimulatedGenerator.load)
 _IN_UNIT = Scale(lambda v, g, c: g._kept(v, c), lambda v, g, c: g._shown(v, c))
-_BOUNDS: Any = ("amplitude", 0.2, SimulatedGenerator.amplitudes)
+_BOUNDS: _Kept = ("amplitude", 0.2, SimulatedGenerator.amplitudes)
 _AMPLITUDE = number(f"{_VOLTAGE}[:AMPLitude]", *_BOUNDS, "VPP", scale=_IN_UNIT, then=settle)
 
 
@@ -319,12 +321,12 @@ def commands(
     `burst` and `pulse` are headers; `cycles` and `hz` the value after ``*RST`` and the greatest;
     `edge` is that of a pulse and its bounds, s; `hold` the word for one that keeps its duty cycle.
     """
-    width: Any = ("width", 0.1 / hz[0], (1e-9, 1e6))
-    frequency: Any = ("frequency", hz[0], (1e-6, hz[1]))
+    width: _Kept = ("width", 0.1 / hz[0], (1e-9, 1e6))
+    frequency: _Kept = ("frequency", hz[0], (1e-6, hz[1]))
     percent = times(lambda g, c: 100 * g.get("frequency", c))
     ramp = "[SOURce#:]FUNCtion:RAMP:SYMMetry"
-    count: Any = ("cycles", cycles[0], (1, cycles[1]))
-    offset: Any = ("offset", 0.0, (-OPEN_V / 2, OPEN_V / 2))
+    count: _Kept = ("cycles", cycles[0], (1, cycles[1]))
+    offset: _Kept = ("offset", 0.0, (-OPEN_V / 2, OPEN_V / 2))
     return (
         *SimulatedInstrument.commands,
         replace(_AMPLITUDE, do=SimulatedGenerator._set_amplitude),

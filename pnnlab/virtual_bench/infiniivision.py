@@ -18,14 +18,7 @@ import numpy as np
 
 from pnnlab.virtual_bench.instrument import Command, keyword, number, string, switch, times
 from pnnlab.virtual_bench.messages import Message, Parameters, ScpiError, matches, short, split
-from pnnlab.virtual_bench.oscilloscopes import (
-    AT_PROBE,
-    MOST_AVERAGES,
-    SOURCES,
-    Screen,
-    SimulatedOscilloscope,
-    per_probe,
-)
+from pnnlab.virtual_bench.oscilloscopes import AT_PROBE, SOURCES, Screen, SimulatedOscilloscope
 
 FASTEST_HZ = 5e9
 MEMORY = 4_000_000
@@ -35,8 +28,7 @@ HIGH_RESOLUTION_BITS = 12
 _POINTS = number("", "points", 1000, _DEPTHS)
 
 
-def _per_division(scope: SimulatedOscilloscope, channel: int) -> float:
-    return per_probe(scope, channel) / 8
+_PER_DIVISION = times(lambda scope, channel: scope.probe(channel) / 8)
 
 
 def _subsystem(root: str, headers: str) -> Command:
@@ -71,7 +63,7 @@ class InfiniiVision(SimulatedOscilloscope):
         width = self.get("width")
         points = round(min(MEMORY, max(_DEPTHS[0], width * FASTEST_HZ)))
         reference = {"LEFT": 0.1, "CENT": 0.5, "RIGH": 0.9}[self.get("reference")]
-        start, probe = self.get("position") - reference * width, per_probe(self, channel)
+        start, probe = self.get("position") - reference * width, self.probe(channel)
         centre, height = self.get("offset", channel) * probe, self.get("range", channel) * probe
         return Screen(centre, height, start, width, points)
 
@@ -130,7 +122,7 @@ class InfiniiVision(SimulatedOscilloscope):
         Command("SYSTem:PRESet", do=SimulatedOscilloscope.reset),
         keyword("ACQuire:TYPE", "type", ("NORMal", "AVERage", "HRESolution")),
         keyword("ACQuire:MODE", "mode", ("RTIMe",)),
-        number("ACQuire:COUNt", "averages", 8, (2, MOST_AVERAGES), whole=True),
+        number("ACQuire:COUNt", "averages", 8, (2, 1024), whole=True),
         Command("ACQuire:COMPlete", ask=lambda *_: "100"),
         Command("ACQuire:POINts[:ANALog]", ask=lambda s, *_: s._screen().points),
         Command("ACQuire:SRATe[:ANALog]", ask=SimulatedOscilloscope.rate),
@@ -143,7 +135,7 @@ class InfiniiVision(SimulatedOscilloscope):
         number("CHANnel#:PROBe:SKEW", "skew", 0.0, (0.0, 0.0), "S"),
         keyword("CHANnel#:PROBe:STYPe", "signal type", ("SINGle", "DIFFerential")),
         number("CHANnel#:RANGe", "range", 40.0, (8e-3, 40.0), "V", scale=AT_PROBE),
-        number("CHANnel#:SCALe", "range", 40.0, (8e-3, 40.0), "V", scale=times(_per_division)),
+        number("CHANnel#:SCALe", "range", 40.0, (8e-3, 40.0), "V", scale=_PER_DIVISION),
         number("CHANnel#:OFFSet", "offset", 0.0, (-40, 40), "V", scale=AT_PROBE),
         number("EXTernal:RANGe", "external range", 8.0, (1.6, 8.0), "V"),
         number("EXTernal:PROBe", "external probe", 1.0, (1.0, 1.0)),
@@ -159,7 +151,6 @@ class InfiniiVision(SimulatedOscilloscope):
         keyword("TRIGger[:EDGE]:SLOPe", "trigger slope", ("POSitive", "NEGative")),
         keyword("TRIGger[:EDGE]:COUPling", "trigger coupling", ("DC",)),
         number("TRIGger:HOLDoff", "holdoff", 4e-8, (4e-8, 10.0), "S"),
-        switch("TRIGger:HFReject", "high frequency reject", ever=False),
         keyword("WAVeform:BYTeorder", "byte order", ("MSBFirst", "LSBFirst")),
         switch("WAVeform:UNSigned", "unsigned", True),
         keyword("WAVeform:VIEW", "view", ("MAIN",)),

@@ -113,10 +113,7 @@ class Scale(NamedTuple):
 
 def times(factor: Callable[[Any, int], float]) -> Scale:
     """Show what is kept times a factor, which depends on other settings."""
-    return Scale(
-        lambda value, i, channel: value / factor(i, channel),
-        lambda value, i, channel: value * factor(i, channel),
-    )
+    return Scale(lambda value, i, c: value / factor(i, c), lambda value, i, c: value * factor(i, c))
 
 
 AS_IT_IS = times(lambda *_: 1.0)

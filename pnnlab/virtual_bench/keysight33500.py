@@ -103,7 +103,7 @@ def _applied(generator: "Keysight33500", channel: int, _: Parameters) -> str:
     function = generator.get("function", channel)
     names = ("rate" if function == "ARB" else "frequency", "amplitude", "offset")
     values = (_SETTERS[name].ask(generator, channel, ()) for name in names)
-    return f'"{function} {",".join(map(generator.write, values))}"'
+    return f'"{function} {",".join(generator.decimal(float(value)) for value in values)}"'
 
 
 @final

@@ -17,7 +17,6 @@ from pnnlab.virtual_bench.messages import Message, ScpiError
 PULSE_V = 3.3  # a trigger pulse, high; low is 0 V
 NOISE = 0.006  # of the screen's height, rms, each sample
 JITTER = 0.01  # of a sample of the device's, at most, either way
-MOST_AVERAGES = 1024
 SOURCES = tuple(f"CHANnel{n}" for n in range(1, 5))
 
 
@@ -35,10 +34,9 @@ class Signal:
 
     def at(self, times: Points) -> Points:
         """Interpolate the voltage at times in s after the pulse."""
-        position = (times - self.delay_s) / self.sample_s - 1
-        return np.interp(
-            position, np.arange(-1.0, len(self.volts)), np.append(self.rest, self.volts)
-        )
+        nodes, begins = np.append(self.rest, self.volts), np.arange(-1.0, len(self.volts))
+        volts: Points = np.interp((times - self.delay_s) / self.sample_s - 1, begins, nodes)
+        return volts
 
     def crossing(self, level: float, slope: str) -> float | None:
         """Find when the voltage first crosses a level, s after the pulse and not before it."""
@@ -96,12 +94,7 @@ class Capture:
         return volts
 
 
-def per_probe(scope: "SimulatedOscilloscope", channel: int) -> float:
-    """Return the probe's factor: volts are kept as they are at the connector."""
-    return float(scope.get("probe", channel))
-
-
-AT_PROBE = times(per_probe)
+AT_PROBE = times(lambda scope, channel: scope.probe(channel))
 
 
 class SimulatedOscilloscope(SimulatedInstrument):
@@ -190,11 +183,6 @@ class SimulatedOscilloscope(SimulatedInstrument):
         if self._records == records and self.get("sweep") == "AUTO":
             self.trigger()
 
-    def look_once(self) -> None:
-        """Look, while waiting for a single record."""
-        if self.run_state == "SING":
-            self.look()
-
     def _refresh(self) -> None:
         if self.run_state == "RUN" and self._stale:
             self._stale = False  # until the next message
@@ -229,8 +217,12 @@ class SimulatedOscilloscope(SimulatedInstrument):
         # Another trigger may come at any time while it plays; ten screens of that are enough.
         return screen.start_s, end_s + min(plays_s, 10 * screen.width_s)
 
+    def probe(self, channel: int) -> float:
+        """Return the probe's factor: volts are kept as they are at the connector."""
+        return float(self.get("probe", channel))
+
     def _gain(self) -> float:
-        return per_probe(self, 1) * (-1 if self.get("invert") else 1)
+        return self.probe(1) * (-1 if self.get("invert") else 1)
 
     def _take(self, signal: Signal, when: float) -> None:
         self._records += 1
@@ -317,7 +309,6 @@ class SimulatedOscilloscope(SimulatedInstrument):
         switch("CHANnel#:INVert", "invert"),
         keyword("TIMebase:MODE", "timebase mode", ("MAIN",)),
         keyword("TRIGger:MODE", "trigger mode", ("EDGE",)),
-        switch("TRIGger:NREJect", "noise reject", ever=False),
         keyword("WAVeform:SOURce", "source", SOURCES),
         keyword("WAVeform:FORMat", "format", ("BYTE", "WORD", "ASCii")),
         Command("WAVeform:PREamble", ask=lambda s, *_: ",".join(map(s.write, s._preamble()))),
