@@ -5,7 +5,8 @@ Two channels, 14 bits, 250 MS/s, 131 072 points of edit memory, 10 Vpp into 50 Î
 It knows no sample rate: the frequency says how often the whole memory is played in a second. The
 amplitude belongs to the whole range of codes, whatever range the points take.
 
-What is idealised: as for `keysight33500`; the user memories are forgotten with ``*RST``.
+What is idealised and refused: as for `keysight33500`; the user memories are forgotten with
+``*RST``.
 
 Source: Tektronix AFG3000 Series, Programmer Manual, the groups DATA (TRACe), SOURce, OUTPut and
 TRIGger.

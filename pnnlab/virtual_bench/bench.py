@@ -278,7 +278,7 @@ class VirtualBench(ExitStack):
         self._source = GENERATORS[generator](lock=lock)
         self._scope = OSCILLOSCOPES[oscilloscope](noise=noise, seed=seed, lock=lock)
         self._source.on_trigger = self._play
-        self._source.on_change = self._look
+        self._source.on_change = self._scope.look
         self._scope.input_signal = self._input_signal
         self._device, self._delay_s, self._wiring = device, delay_s, wiring or Wiring()
         self._channel = 2 if self._wiring.swapped else 1
@@ -303,10 +303,6 @@ class VirtualBench(ExitStack):
             pulse_s = _SHORT_PULSE_S if emission is None else emission.seconds
         if signal := self._signal(emission if channel == self._channel else None, pulse_s):
             self._scope.receive(signal)
-
-    def _look(self) -> None:
-        if self._scope.run_state == "SING":
-            self._scope.look()
 
     def _input_signal(self, anything: bool) -> Signal | None:
         source, channel = self._source, self._channel

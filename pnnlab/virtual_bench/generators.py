@@ -18,6 +18,7 @@ from pnnlab.virtual_bench.instrument import (
     SimulatedInstrument,
     keyword,
     number,
+    string,
     switch,
     times,
 )
@@ -347,5 +348,7 @@ def commands(
         number("[SOURce#:]BURSt:NCYCles", *count, infinite=True, then=_stop),
         switch("OUTPut#[:STATe]", "output"),
         keyword("OUTPut#:POLarity", "polarity", ("NORMal", "INVerted")),
+        string("DISPlay[:WINDow]:TEXT[:DATA]", "display text"),
+        Command("DISPlay[:WINDow]:TEXT:CLEar", do=lambda g, *_: g.put("display text", "")),
         Command("SYSTem:BEEPer[:IMMediate]", do=lambda *_: None),
     )

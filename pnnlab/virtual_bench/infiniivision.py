@@ -4,8 +4,8 @@ Four channels of eight bits, 5 GSa/s, four million points; the screen's eight di
 of the 256 codes.
 
 What is idealised: the record is taken the moment the trigger comes; transfers of fewer points than
-were acquired pick points evenly; input impedances do not load the device; of the acquisition
-types, averages and peak detection are not there.
+were acquired pick points evenly. Refused: 50 Ω inputs, bandwidth limits, peak detection, filters
+of the trigger, more than 1024 averages, finding the scales by itself.
 
 Source: Keysight InfiniiVision 3000T X-Series Oscilloscopes, Programmer's Guide: the root commands
 and the subsystems ACQuire, CHANnel, TIMebase, TRIGger, WAVeform; there also the special codes for

@@ -6,8 +6,9 @@ The amplitude is that of the points as they are: the peak-to-peak value of the w
 not that of points from -1 to 1. Its greatest value shrinks with theirs.
 
 What is idealised: the filters (`pnnlab.systems` has the generator's as a part of the bench), rise
-times, the switching of attenuators; triggers and uploads take no time; a value out of range is
-refused, not set to the limit.
+times but for pulses, the switching of attenuators; triggers and uploads take no time; a value out
+of range is refused, not set to the limit; no gate is connected. Refused: noise, modulation, sweeps,
+lists, trigger delays.
 
 Source: Keysight 33500 Series, Operating and Service Guide, the subsystems DATA, FUNCtion, VOLTage,
 BURSt, OUTPut, TRIGger; for the amplitude also the account of a user at
@@ -220,8 +221,6 @@ class Keysight33500(SimulatedGenerator):
         keyword("OUTPut:TRIGger:SLOPe", "trigger out slope", ("POSitive",)),
         keyword("OUTPut:TRIGger:SOURce", "trigger out source", ("CH1", "CH2")),
         switch("DISPlay", "display", True),
-        string("DISPlay:TEXT", "display text"),
-        Command("DISPlay:TEXT:CLEar", do=lambda g, *_: g.put("display text", "")),
     )
 
 

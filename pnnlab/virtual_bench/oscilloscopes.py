@@ -156,7 +156,8 @@ class SimulatedOscilloscope(SimulatedInstrument):
 
     def stop(self, *_: object) -> None:
         """Stop waiting."""
-        self._refresh()
+        if self.run_state == "RUN":
+            self.look()
         self.armed = False
         self.run_state = "STOP"
         with self._changed:
@@ -174,19 +175,15 @@ class SimulatedOscilloscope(SimulatedInstrument):
             self.look()
 
     def look(self) -> None:
-        """Take a record of what there is without a trigger from the bus, if one is waited for."""
-        if not self.armed:
+        """Take a record of what there is without a trigger from the bus, once a message."""
+        if not self.armed or not self._stale:
             return
+        self._stale = self.run_state == "SING"
         records = self._records
         if (signal := self.input_signal(False)) is not None:
             self.receive(signal)
         if self._records == records and self.get("sweep") == "AUTO":
             self.trigger()
-
-    def _refresh(self) -> None:
-        if self.run_state == "RUN" and self._stale:
-            self._stale = False  # until the next message
-            self.look()
 
     def execute(self, message: Message) -> bytes:
         """Carry out a message."""
@@ -257,7 +254,8 @@ class SimulatedOscilloscope(SimulatedInstrument):
             self._changed.notify_all()
 
     def _acquired(self) -> Capture:
-        self._refresh()
+        if self.run_state == "RUN":
+            self.look()
         if self.capture is None:
             raise ScpiError(-230)
         return self.capture
