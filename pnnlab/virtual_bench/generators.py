@@ -89,7 +89,7 @@ class Emission:
         points, step = len(self.volts), self.rate_hz * sample_s
         if math.isclose(step, 1, rel_tol=1e-9):
             step = 1.0  # one clock for both: a long waveform must not slip
-        at: Points = (np.arange(samples) + 0.5) * step + first_s * self.rate_hz  # in points
+        at = np.arange(0.5, samples, dtype=np.float64) * step + first_s * self.rate_hz  # in points
         if self.every_s < math.inf:
             at %= self.every_s * self.rate_hz
         if self.cycles < math.inf:
