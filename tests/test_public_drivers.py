@@ -400,6 +400,7 @@ def test_running_on_automatic_needs_no_edge_and_follows_the_generator(
             assert codes(generator) == []
             np.testing.assert_allclose(trace(scope)[1], volts, atol=0.011)
         scope.stop()
+        assert codes(scope) == []  # it has stopped
         generator.offset = 0.0
         assert codes(generator) == []
         np.testing.assert_allclose(trace(scope)[1], -0.5, atol=0.011)
