@@ -313,7 +313,8 @@ def _in_words(answer: bytes | None) -> bytes | None:
     ],
 )
 def test_a_preamble_that_does_not_fit_is_told(preamble: str, match: str) -> None:
-    script = (*KEYSIGHT_SET_UP, question(":WAV:PRE?", preamble))
+    asked = question(":SYST:ERR?", '+0,"No error"')  # after an empty answer
+    script = (*KEYSIGHT_SET_UP, question(":WAV:PRE?", preamble), *[asked] * (not preamble))
     with expected_protocol(*script) as name, Oscilloscope(Link(name)) as scope:
         scope.apply(SETTINGS)
         with pytest.raises(InstrumentError, match=match):

@@ -25,6 +25,9 @@ from pnnlab.virtual_bench.keysight33500 import Keysight33500
 Trace: TypeAlias = NDArray[np.float64]
 WAVE = np.concatenate([np.linspace(-1, 1, 50), np.full(50, 0.5), np.linspace(1, -1, 50)])
 AMPLITUDE_V, OFFSET_V = 4.0, 0.25
+BEFORE = 200
+DRIVE = np.concatenate([np.full(BEFORE, WAVE[0]), WAVE, np.full(100, WAVE[0])])
+DRIVE = AMPLITUDE_V / 2 * DRIVE + OFFSET_V
 
 KEYSIGHT_GENERATOR = (
     "FORM:BORD SWAP",
@@ -127,8 +130,9 @@ def shot(
 
 
 def expected(times: Trace, response: Volts, delay_s: float) -> Trace:
-    nodes = np.concatenate(([0.0], response))
-    return np.interp((times - delay_s) / 1e-6, np.arange(len(nodes)), nodes)
+    """At the oscilloscope: the response to BEFORE samples of rest at the first point, and more."""
+    nodes = np.concatenate(([response[0]], response))
+    return np.interp((times - delay_s) / 1e-6 + BEFORE, np.arange(len(nodes)), nodes)
 
 
 @pytest.mark.parametrize(
@@ -141,8 +145,7 @@ def test_a_waveform_goes_through_the_device(generator: str, scope: str) -> None:
         SMOOTH, generator=generator, oscilloscope=scope, noise=False, delay_s=delay_s
     )
     times, volts = shot(bench, generator, scope)
-    drive = AMPLITUDE_V / 2 * np.concatenate([WAVE, np.full(100, WAVE[0])]) + OFFSET_V
-    wanted = expected(times, smooth(drive), delay_s)
+    wanted = expected(times, smooth(DRIVE), delay_s)
     step = 8 / 199
     np.testing.assert_allclose(volts, wanted, atol=step / 2 + 2e-3)
     assert times[0] < -1e-5
@@ -163,8 +166,7 @@ def test_noise_is_that_of_the_data_sheet() -> None:
 def test_what_is_wrong_with_the_cables_shows(wiring: Wiring, gain: float) -> None:
     times, volts = shot(VirtualBench(cable(), noise=False, wiring=wiring))
     playing = (times > 2e-6) & (times < 148e-6)
-    drive = AMPLITUDE_V / 2 * WAVE + OFFSET_V
-    wanted = gain * expected(times, drive, 0.04e-6)
+    wanted = gain * expected(times, DRIVE, 0.04e-6)
     np.testing.assert_allclose(volts[playing], wanted[playing], atol=0.03)
 
 

@@ -185,7 +185,9 @@ def test_tektronix_refuses(tektronix: Afg3000) -> None:
 def test_tektronix_memories_are_copied_cleared_and_listed(tektronix: Afg3000) -> None:
     ask(tektronix, "DATA:DEF EMEM,100;COPY USER2,EMEM;:FUNC USER2;:DATA:DEL USER2")
     assert codes(tektronix) == [-221]
-    assert ask(tektronix, "DATA:CAT?;POIN? USER2;DATA:VAL? USER2,7") == '"EMEM","USER2";100;8191'
+    assert ask(tektronix, "DATA:CAT?;POIN? USER2") == '"EMEM","USER2";100'
+    data = np.full(100, 8191, ">u2").tobytes()
+    assert answered(tektronix, b"DATA? USER2\n", []) == block(data) + b"\n"
 
 
 def test_tektronix_waits_whatever_its_clock_does(tektronix: Afg3000) -> None:
@@ -194,6 +196,230 @@ def test_tektronix_waits_whatever_its_clock_does(tektronix: Afg3000) -> None:
     ask(tektronix, "TRIG:SOUR EXT")
     assert (tektronix.waits(1), tektronix.plays_freely(1)) == (True, False)
     assert tektronix.synced(1)
+
+
+# --- functions and units ---
+
+
+def played(
+    generator: SimulatedGenerator, samples: int = 1000, sample_s: float = 1e-6
+) -> np.ndarray:
+    """A millisecond of what plays; by default of a kilohertz."""
+    return emitted(generator).held(samples, sample_s)
+
+
+PHASE = (np.arange(1000) + 0.5) / 1000
+MIDDLES = np.isin(np.arange(1000), [0, 500])  # of the edges of a pulse
+START = "OUTP1 ON;:SOUR1:FREQ 1e3;VOLT 1;:"  # 2 Vpp into nothing
+
+
+@pytest.mark.parametrize(
+    ("settings", "wanted"),
+    [
+        ("FUNC SIN", np.sin(2 * np.pi * PHASE)),
+        ("FUNC SIN;PHAS 90", np.cos(2 * np.pi * PHASE)),
+        ("FUNC SQU;FUNC:SQU:DCYC 20", np.where(PHASE < 0.2, 1, -1)),
+        ("FUNC TRI", np.interp(PHASE, [0, 0.25, 0.75, 1], [0, 1, -1, 0])),
+        ("FUNC RAMP", np.interp(PHASE, [0, 0.5, 0.5, 1], [0, 1, -1, 0])),
+        ("FUNC RAMP;FUNC:RAMP:SYMM 20", np.interp(PHASE, [0, 0.1, 0.9, 1], [0, 1, -1, 0])),
+        ("FUNC PULS;FUNC:PULS:WIDT 3e-4", np.where(PHASE < 0.3, 1, -1)),
+        ("FUNC PULS;FUNC:PULS:DCYC 40", np.where(PHASE < 0.4, 1, -1)),
+        # A microsecond from foot to top, and from top to foot.
+        (
+            "FUNC PULS;:FUNC:PULS:TRAN 8e-7;WIDT 5e-4",
+            np.where(MIDDLES, 0, np.where(PHASE < 0.5, 1, -1)),
+        ),
+        ("FUNC DC;:VOLT:OFFS 0.25", np.full(1000, 0.5)),
+    ],
+)
+def test_functions_are_what_their_settings_say(
+    keysight: Keysight33500, settings: str, wanted: np.ndarray
+) -> None:
+    ask(keysight, START + settings)
+    assert codes(keysight) == []
+    np.testing.assert_allclose(played(keysight), wanted, atol=1e-6)
+
+
+def test_a_pulse_keeps_its_width_or_its_duty_cycle(keysight: Keysight33500) -> None:
+    ask(keysight, START + "FUNC PULS;:FUNC:PULS:WIDT 1e-4;:FREQ 2e3")
+    assert float(ask(keysight, "FUNC:PULS:DCYC?")) == pytest.approx(20)
+    ask(keysight, "FUNC:PULS:HOLD DCYC;PER 1e-3")
+    assert float(ask(keysight, "FUNC:PULS:WIDT?")) == pytest.approx(2e-4)
+    assert float(ask(keysight, "FREQ?")) == pytest.approx(1e3)
+    assert codes(keysight) == []
+    ask(keysight, "FUNC:PULS:HOLD WIDT;:FREQ 1e4")
+    assert codes(keysight) == [-221]  # adjusted, and said so
+    assert 9.9e-5 < float(ask(keysight, "FUNC:PULS:WIDT?")) < 1e-4
+
+
+def test_a_function_has_its_greatest_frequency(keysight: Keysight33500) -> None:
+    ask(keysight, "FREQ 10e6;FUNC RAMP")
+    assert codes(keysight) == [-221]
+    assert float(ask(keysight, "FREQ?")) == 200e3
+
+
+@pytest.mark.parametrize(
+    ("settings", "peak"),
+    [
+        ("OUTP:LOAD INF;:VOLT:UNIT VRMS;:VOLT 1", np.sqrt(2)),
+        ("VOLT:UNIT VRMS;:VOLT 1", 2 * np.sqrt(2)),  # into 50 Ω
+        ("VOLT 1 VRMS", 2 * np.sqrt(2)),
+        ("FUNC SQU;:VOLT 500 mVRMS", 1.0),
+        ("FUNC TRI;:VOLT 1 VRMS", 2 * np.sqrt(3)),
+        ("VOLT:UNIT VRMS;:VOLT 1;:FUNC SQU", 2.0),  # keeps its number
+        ("VOLT:UNIT DBM;:VOLT 10", 2 * np.sqrt(2 * 0.01 * 50)),  # 10 mW at 50 Ω
+        ("VOLT 10 dBm", 2 * np.sqrt(2 * 0.01 * 50)),
+        ("VOLT:UNIT VRMS;:VOLT 2 VPP", 2.0),
+    ],
+)
+def test_amplitudes_have_three_units(keysight: Keysight33500, settings: str, peak: float) -> None:
+    ask(keysight, "OUTP ON;:" + settings)
+    assert codes(keysight) == []
+    assert np.abs(emitted(keysight).volts).max() == pytest.approx(peak, rel=1e-6)
+    before = ask(keysight, "VOLT?")
+    ask(keysight, f"VOLT {before}")
+    assert float(ask(keysight, "VOLT?")) == pytest.approx(float(before))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "OUTP:LOAD INF;:VOLT:UNIT DBM",
+        "VOLT:UNIT DBM;:OUTP:LOAD INF",
+        "FUNC ARB;:VOLT:UNIT VRMS",
+        "VOLT:UNIT VRMS;:FUNC ARB",
+        "FUNC DC;:VOLT 1 VRMS",
+    ],
+)
+def test_a_unit_without_a_meaning_is_refused(keysight: Keysight33500, settings: str) -> None:
+    ask(keysight, settings)
+    assert codes(keysight) == [-221]
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "code"),
+    [
+        *((Keysight33500, f"FUNC {name}", -224) for name in ("NOIS", "PRBS", "USER")),
+        (Keysight33500, "OUTP:MODE GAT", -224),
+        (Keysight33500, "TRIG:DEL 1", -222),
+        (Keysight33500, "TRIG:COUN 2", -222),
+        (Keysight33500, "FREQ:MODE SWE", -224),
+        (Keysight33500, "UNIT:ANGL RAD", -224),
+        (Keysight33500, "APPL:NOIS", -113),
+        (Keysight33500, "AM:STAT ON", -113),
+        *((Afg3000, f"FUNC {name}", -224) for name in ("PRN", "SINC", "GAUS", "USER5")),
+        (Afg3000, "BURS:TDEL 1", -222),
+        (Afg3000, "FREQ:MODE SWE", -224),
+        (Afg3000, "AM:STAT ON", -113),
+    ],
+)
+def test_what_is_not_modelled_is_refused(
+    model: type[SimulatedGenerator], settings: str, code: int
+) -> None:
+    generator = model()
+    ask(generator, settings)
+    assert codes(generator) == [code]
+
+
+def test_apply_sets_everything_and_switches_on(keysight: Keysight33500) -> None:
+    ask(keysight, "VOLT:OFFS 2;:BURS:STAT ON;:TRIG:SOUR BUS;:APPL:SQU 2e3,3,0.5")
+    numbers = ",".join(map(keysight.decimal, (2e3, 3.0, 0.5)))
+    assert ask(keysight, "APPL?") == f'"SQU {numbers}"'
+    assert ask(keysight, "OUTP?;:BURS:STAT?;:TRIG:SOUR?") == "1;0;IMM"
+    assert float(ask(keysight, "APPL:SIN 5e3;:VOLT?")) == pytest.approx(0.1)  # the default
+    ask(keysight, "APPL:DC DEF,DEF,-1")
+    np.testing.assert_allclose(played(keysight), -2.0)
+    ask(keysight, "APPL:ARB 1e5,1")
+    assert (ask(keysight, "FUNC?"), emitted(keysight).rate_hz) == ("ARB", 1e5)
+    assert codes(keysight) == []
+    before = ask(keysight, "OUTP OFF;:APPL?")
+    ask(keysight, "APPL:SIN 1e3,30")
+    assert codes(keysight) == [-222]
+    assert ask(keysight, "APPL?;:OUTP?") == f"{before};0"  # what is refused changes nothing
+
+
+# --- bursts ---
+
+
+def times(samples: int, sample_s: float) -> np.ndarray:
+    """The middles of samples."""
+    return (np.arange(samples) + 0.5) * sample_s
+
+
+MAKES = {
+    "keysight": (Keysight33500, "BURS:PHAS 90", "BURS:STAT ON;:TRIG:SOUR BUS"),
+    "tektronix": (Afg3000, "PHAS 90 DEG", "BURS:STAT ON;:TRIG:SOUR EXT"),
+}
+
+
+@pytest.mark.parametrize("make", MAKES)
+def test_a_burst_has_its_cycles_begins_at_its_phase_and_rests_there(make: str) -> None:
+    model, phase, burst = MAKES[make]
+    generator = model()
+    ask(generator, f"FUNC SIN;FREQ 1e3;VOLT 1;VOLT:OFFS 0.25;:OUTP1 ON;:SOUR1:BURS:NCYC 3;:{burst}")
+    ask(generator, phase)
+    assert codes(generator) == []
+    assert (generator.waits(1), generator.plays_freely(1)) == (True, False)
+    emission = emitted(generator)
+    assert emission.seconds == pytest.approx(3e-3)
+    at = times(1000, 1e-5)
+    # A volt into 50 Ω is two into nothing.
+    exact = 0.5 + np.cos(2 * np.pi * 1e3 * np.minimum(at, 3e-3))
+    np.testing.assert_allclose(emission.held(1000, 1e-5), exact, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("model", "clock"),
+    [
+        (Keysight33500, "TRIG:SOUR IMM;:BURS:INT:PER 4e-3"),
+        (Keysight33500, "TRIG:SOUR TIM;TIM 4e-3"),
+        (Afg3000, "TRIG:SOUR TIM;TIM 4e-3"),
+    ],
+)
+def test_a_clock_repeats_a_burst_for_ever(model: type[SimulatedGenerator], clock: str) -> None:
+    generator = model()
+    ask(generator, f"FUNC SQU;FREQ 1e3;VOLT 1;:OUTP1 ON;:BURS:NCYC 2;:BURS:STAT ON;:{clock}")
+    assert codes(generator) == []
+    assert generator.plays_freely(1)
+    emission = emitted(generator)
+    at = times(1200, 1e-5) - 4e-3
+    inside = at % 4e-3
+    exact = np.where((inside < 2e-3) & (inside % 1e-3 >= 0.5e-3), -1.0, 1.0)
+    np.testing.assert_array_equal(emission.held(1200, 1e-5, -4e-3), exact)
+    assert emission.every_s == 4e-3
+
+
+def test_a_clock_slower_than_its_burst_waits_for_the_end(keysight: Keysight33500) -> None:
+    ask(keysight, "FREQ 1e3;:BURS:NCYC 20;STAT ON;INT:PER 1e-3;:OUTP ON")
+    assert emitted(keysight).every_s == pytest.approx(20e-3)
+
+
+@pytest.mark.parametrize("make", MAKES)
+def test_what_no_trigger_starts_is_refused(make: str) -> None:
+    model, _, burst = MAKES[make]
+    generator = model()
+    played: list[int] = []
+    generator.on_trigger = lambda channel, *_: played.append(channel)
+    ask(generator, "OUTP1 ON;*TRG;:TRIG")  # no burst
+    assert codes(generator) == [-211, -211]
+    ask(generator, f"{burst};:BURS:MODE GAT;*TRG;:TRIG")  # a gate at an input without a cable
+    assert codes(generator) == [-211, -211]
+    assert not generator.plays_freely(1)
+    ask(generator, "BURS:MODE TRIG;*TRG;:TRIG")
+    assert (codes(generator), played) == ([], [1, 1])
+
+
+def test_an_endless_burst_plays_from_its_trigger_until_it_is_stopped(
+    keysight: Keysight33500,
+) -> None:
+    start = "OUTP ON;:TRIG:SOUR BUS;:BURS:NCYC INF;STAT ON;*TRG"
+    for stop in ("ABOR", "BURS:STAT ON", "BURS:NCYC 1", "OUTP OFF", "*RST"):
+        assert not keysight.plays_freely(1)
+        ask(keysight, start)
+        assert keysight.plays_freely(1)
+        ask(keysight, stop)
+    assert not keysight.plays_freely(1)
+    assert codes(keysight) == []
 
 
 # --- what is held ---

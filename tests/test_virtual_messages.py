@@ -97,6 +97,42 @@ def test_a_client_that_goes_away_in_a_message_leaves_an_error(
     assert errors(generator)[0].startswith(str(code))
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"GET / HTTP/1.1",
+        b"POST /x?y='z HTTP/1.0",
+        b"OPTIONS * HTTP/1.1",
+        b"PRI * HTTP/2.0",
+        b"GET /#3x HTTP/1.1",
+        b"GET /" + 3000 * b"a" + b" HTTP/1.1",
+    ],
+)
+def test_a_request_line_of_http_ends_the_stream(
+    monkeypatch: pytest.MonkeyPatch, line: bytes
+) -> None:
+    """Whatever it does to quotes and blocks, nothing of what follows is carried out."""
+    monkeypatch.setattr(messages, "MOST_TEXT", 50)
+    for end in (b"\r\n", b"\n"):
+        for sizes in ([], [7] * 600):
+            stream = b"A\n" + line + end + b"Host: localhost\r\n\r\nVOLT 5\n"
+            assert read_all(*cut(stream, sizes)) == [Message("A")]
+
+
+def test_a_refused_query_is_answered_with_nothing(generator: Keysight33500) -> None:
+    for query, answer in (
+        ("FOO?", b"\n"),
+        ("SOUR3:FREQ?", b"\n"),
+        ("FREQ? 1,2", b"\n"),
+        ("DATA:ATTR:POIN? none", b"\n"),
+        ("*OPC?;FOO?;*OPC?", b"1;\n"),  # an error of the syntax loses the rest
+        ("*OPC?;DATA:ATTR:POIN? none;*OPC?", b"1;;1\n"),
+        ("FOO", b""),
+    ):
+        assert answered(generator, f"{query}\n".encode(), []) == answer
+        assert len(errors(generator)) == 1
+
+
 # --- headers and parameters ---
 
 
@@ -167,9 +203,6 @@ def test_a_syntax_error_loses_its_message_and_others_do_not(generator: Keysight3
         ("2MHZ", "HZ", 2e6),
         ("5 mV", "V", 5e-3),
         ("20 us", "S", 20e-6),
-        ("#HfF", "", 255.0),
-        ("#B101", "", 5.0),
-        ("#Q17", "", 15.0),
     ],
 )
 def test_numbers_have_many_forms(text: str, unit: str, value: float) -> None:

@@ -150,11 +150,7 @@ def test_how_many_points_there_are(keysight: InfiniiVision) -> None:
     assert ask(keysight, ":WAV:POIN:MODE NORM;:WAV:POIN?") == "+62500"
     assert ask(keysight, ":TIM:RANG 1E-6;:WAV:POIN?;:ACQ:SRAT?") == "+5000;+5.00000000E+009"
     ask(keysight, ":WAV:POIN 99;:ACQ:POIN 1000")
-    assert codes(keysight) == [-222, -221]
-    ask(keysight, ":ACQ:DIG ON;POIN 3000;SRAT 1E6")
-    keysight.receive(RAMP)
-    assert preamble(keysight)[2:5] == [3000, 1, 1e-6]
-    assert codes(keysight) == []
+    assert codes(keysight) == [-222, -113]  # the width of the screen says how many
 
 
 @pytest.mark.parametrize(
@@ -221,6 +217,47 @@ def test_digitize_gives_up_in_the_end(keysight: InfiniiVision) -> None:
     assert ask(keysight, f"{KEYSIGHT};:DIG CHAN1;*OPC?") == "1"
     assert not keysight.armed
     assert keysight.capture is None
+
+
+def test_an_average_needs_its_triggers(keysight: InfiniiVision) -> None:
+    ask(keysight, f":ACQ:TYPE AVER;COUN 4;{KEYSIGHT}")
+    for level in (0.0, 1.0, 2.0, 4.0):
+        assert keysight.armed
+        keysight.receive(Signal(np.full(1000, level), level, 1e-6, pulse_s=1e-3))
+    assert not keysight.armed
+    np.testing.assert_allclose(volts(keysight, "<u2"), 1.75, atol=0.51 * 8 / 199 / 16)
+    assert preamble(keysight)[1] == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "code"),
+    [
+        (":CHAN1:IMP FIFT", -224),
+        (":CHAN1:BWL ON", -224),
+        (":CHAN1:PROB:SKEW 1e-8", -222),
+        (":TRIG:SLOP EITH", -224),
+        (":TRIG:COUP AC", -224),
+        (":TRIG:SOUR LINE", -224),
+        (":TRIG:HFR ON", -113),
+        (":ACQ:TYPE PEAK", -224),
+        (":ACQ:COUN 2000", -222),
+        (":AUT", -113),
+    ],
+)
+def test_keysight_refuses_what_is_not_modelled(
+    keysight: InfiniiVision, settings: str, code: int
+) -> None:
+    ask(keysight, settings)
+    assert codes(keysight) == [code]
+
+
+@pytest.mark.parametrize(
+    ("settings", "code"),
+    [(":CHAN1:BWL 20M", -224), (":TRIG:EDG:SOUR AC", -224), (":TRIG:COUP LFR", -224)],
+)
+def test_rigol_refuses_what_is_not_modelled(rigol: Ds1000z, settings: str, code: int) -> None:
+    ask(rigol, settings)
+    assert codes(rigol) == [code]
 
 
 def test_a_probe_changes_what_volts_are_called(keysight: InfiniiVision) -> None:

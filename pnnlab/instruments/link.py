@@ -327,16 +327,22 @@ class Link:
             return self._await(wire, message, wire.read_line)
 
     def _await(self, wire: _Wire, message: str, read: Callable[[], _Answer]) -> _Answer:
-        """Read an answer; where none comes, ask the error queue why."""
+        """Read an answer; where none comes, or an empty one, ask the error queue why."""
         try:
-            return read()
+            answer = read()
         except TimeoutError:
             wire.write(_ERRORS)
             errors = self._queued(wire)
             if not errors:
                 raise
-        # The answer may still come.
-        self._drop()
+            self._drop()  # the answer may still come
+        else:
+            if answer != "":
+                return answer
+            wire.write(_ERRORS)
+            errors = self._queued(wire)
+            if not errors:
+                return answer
         raise InstrumentError(
             f"{self} did not answer {message!r} but queued {'; '.join(errors)}. -113 means that "
             "it does not know the command: choose another dialect."

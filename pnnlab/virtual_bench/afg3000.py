@@ -5,25 +5,28 @@ Two channels, 14 bits, 250 MS/s, 131 072 points of edit memory, 10 Vpp into 50 Î
 It knows no sample rate: the frequency says how often the whole memory is played in a second. The
 amplitude belongs to the whole range of codes, whatever range the points take.
 
-What is idealised: as for `keysight33500`; the user memories are forgotten with ``*RST``.
+What is idealised and refused: as for `keysight33500`; the user memories are forgotten with
+``*RST``.
 
 Source: Tektronix AFG3000 Series, Programmer Manual, the groups DATA (TRACe), SOURce, OUTPut and
 TRIGger.
 """
 
-from typing import final
+import math
+from typing import ClassVar, final
 
 import numpy as np
 
-from pnnlab.virtual_bench.generators import SHAPES, Points, SimulatedGenerator, Waveform, check
-from pnnlab.virtual_bench.instrument import Command, catalog, keyword, number, read_keyword, switch
-from pnnlab.virtual_bench.messages import Parameters, ScpiError, read_number
+from pnnlab.virtual_bench.generators import Points, SimulatedGenerator, Waveform, commands, settle
+from pnnlab.virtual_bench.instrument import Command, keyword, number, read_keyword, times
+from pnnlab.virtual_bench.messages import Parameters, ScpiError
 
 LEAST_POINTS, MOST_POINTS = 2, 131_072
 TOP = 16_382  # the greatest code
-FASTEST_HZ = 12.5e6  # of a waveform from memory; from 250 MS/s on, points are left out
 MEMORIES = ("EMEMory", "USER1", "USER2", "USER3", "USER4")
 _POINTS = number("", "points", 1000, (LEAST_POINTS, MOST_POINTS))
+_PULSE, _EDGE = "[SOURce#:]PULSe", (2e-8, (1.8e-8, 1e-3))
+_RADIANS = times(lambda *_: math.pi / 180)
 _SHAPES = ("SINusoid", "SQUare", "RAMP", "PULSe", "DC", *MEMORIES)
 
 
@@ -36,20 +39,18 @@ class Afg3000(SimulatedGenerator):
     sign, notation = "-", ".12E"
     least_v = 20e-3
     bus_sources = ("TIM", "EXT")
+    clocks: ClassVar = {"TIM": "timer"}
+    burst_phase = "phase"
+    fastest_hz: ClassVar = {"SIN": 25e6, "RAMP": 2.5e5, "": 12.5e6}
 
     def _clear_state(self) -> None:
         sine = np.sin(2 * np.pi * np.arange(1000) / 1000)
         self._memories: dict[str, Points] = {"EMEM": np.round((sine + 1) * (TOP / 2))}  # codes
+        super()._clear_state()
 
-    def _waveform(self, channel: int) -> Waveform:
-        shape = self.get("function", channel)
-        return SHAPES.get(shape) or Waveform(self._codes(shape) / (TOP / 2) - 1)
-
-    def _check(self, channel: int) -> None:
-        super()._check(channel)
-        arbitrary = self.get("function", channel) not in SHAPES
-        if arbitrary and self.get("frequency", channel) > FASTEST_HZ:
-            raise ScpiError(-221)
+    def memory(self, channel: int) -> Waveform:
+        """Return the codes of the selected memory; from 250 MS/s on, points are left out."""
+        return Waveform(self._codes(self.get("function", channel)) / (TOP / 2) - 1)
 
     def synced(self, channel: int) -> bool:
         """Tell whether it is the first channel: the trigger output always follows that one."""
@@ -93,35 +94,26 @@ class Afg3000(SimulatedGenerator):
         if self._memories.pop(name, None) is None:
             raise ScpiError(-221)
 
-    def _value(self, _: int, parameters: Parameters) -> int:
-        codes, point = self._codes(parameters[0]), read_number(parameters[1])
-        if not 1 <= point <= len(codes):
-            raise ScpiError(-222)
-        return int(codes[round(point) - 1])
-
     def _count(self, _: int, parameters: Parameters) -> int:
         return len(self._codes(parameters[0]))
 
     commands = (
-        *SimulatedGenerator.commands,
+        *commands("[SOURce#:]BURSt[:STATe]", (5, 1e6), (1e6, 25e6), _PULSE, "DUTY", _EDGE, 50),
         Command("DATA|TRACe[:DATA]", _upload, _download, (2, 2), (1, 1), block=True),
-        Command("DATA|TRACe:DATA:VALue", ask=_value, asks=(2, 2)),
         Command("DATA|TRACe:DEFine", _define, takes=(1, 2)),
         Command("DATA|TRACe:COPY", _copy, takes=(2, 2)),
         Command("DATA|TRACe:DELete[:NAME]", _delete, takes=(1, 1)),
         Command("DATA|TRACe:POINts", _define, _count, takes=(1, 2), asks=(1, 2)),
-        Command("DATA|TRACe:CATalog", ask=lambda g, *_: catalog(g._memories)),
-        keyword("[SOURce#:]FUNCtion[:SHAPe]", "function", _SHAPES, then=check),
-        number("[SOURce#:]FREQuency[:CW]", "frequency", 1e6, (1e-6, 25e6), "HZ", then=check),
-        number("[SOURce#:]PHASe[:ADJust]", "phase", 0, (-3.2, 3.2)),
+        Command("DATA|TRACe:CATalog", ask=lambda g, *_: ",".join(map('"{}"'.format, g._memories))),
+        keyword("[SOURce#:]FUNCtion[:SHAPe]", "function", _SHAPES, then=settle),
+        number(f"{_PULSE}:TRANsition[:LEADing]", "leading", *_EDGE, "S", then=settle),
+        number("[SOURce#:]PHASe[:ADJust]", "phase", 0, (-180, 180), "RAD", scale=_RADIANS),
         Command("[SOURce#:]PHASe:INITiate", do=lambda *_: None),
-        switch("[SOURce#:]BURSt[:STATe]", "burst"),
-        number("[SOURce#:]BURSt:NCYCles", "cycles", 5, (1, 1e6), infinite=True),
-        number("[SOURce#:]BURSt:TDELay", "burst delay", 0, (0, 85), "S"),
+        number("[SOURce#:]BURSt:TDELay", "burst delay", 0, (0, 0), "S"),
         keyword("TRIGger[:SEQuence]:SOURce", "trigger source", ("TIMer", "EXTernal")),
         number("TRIGger[:SEQuence]:TIMer", "timer", 1e-3, (1e-6, 500), "S"),
         keyword("TRIGger[:SEQuence]:SLOPe", "trigger slope", ("POSitive", "NEGative")),
         Command("TRIGger[:SEQuence][:IMMediate]", do=SimulatedGenerator.trigger),
-        number("OUTPut#:IMPedance", "load", 50, (1, 1e4), "OHM", infinite=True),
+        number("OUTPut#:IMPedance", "load", 50, (1, 1e4), "OHM", infinite=True, then=settle),
         keyword("OUTPut:TRIGger:MODE", "trigger out", ("TRIGger", "SYNC")),
     )

@@ -14,10 +14,10 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from io import BufferedReader
-from typing import Any, Literal, Self, TypeAlias, final, get_args
+from typing import Literal, TypeAlias, final, get_args
 from weakref import WeakSet
 
 import numpy as np
@@ -40,6 +40,8 @@ KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
 MOST_SAMPLES = 2**23  # of the device in one record
 _WORTH_CUTTING = 64  # bytes of an answer
 _SHORT_PULSE_S = 1e-6
+_SETTLING = 1000  # samples that a device is driven before those on the screen
+_SILENT_V = 2e-3  # up to which, about a code of a generator's, a device counts as at rest
 GENERATORS = {"keysight": Keysight33500, "tektronix": Afg3000}
 OSCILLOSCOPES = {"keysight": InfiniiVision, "rigol": Ds1000z}
 
@@ -59,7 +61,7 @@ class Faults:
     drift    the oscilloscope's input is off by ``drift_v`` from now on, either way
     ======== =====================================================================================
 
-    The same seed gives the same faults to the same messages.
+    The same seed gives the same faults to the same messages; `injected` counts them by kind.
 
     Parameters
     ----------
@@ -71,11 +73,6 @@ class Faults:
         No more than these.
     waiting : bool
         Nothing goes wrong before `start` is called.
-
-    Attributes
-    ----------
-    injected : Counter
-        How many of each kind have happened.
     """
 
     def __init__(
@@ -119,24 +116,17 @@ class Faults:
             return b""
         if self._take("error"):
             instrument.report(ScpiError(-240))
-        if isinstance(instrument, SimulatedOscilloscope):
-            self._damage_record(instrument)
+        if isinstance(instrument, SimulatedOscilloscope) and not instrument.fault:
+            if self._take("drift"):
+                instrument.drift_v += self._drift_v if self._rng.integers(2) else -self._drift_v
+            for kind in filter(self._take, ("hole", "saturate")):
+                instrument.fault = kind  # of the next record
         answer = instrument.execute(message)
         if len(answer) >= _WORTH_CUTTING and self._take("truncate"):
             return answer[: len(answer) // 2]
         if answer and self._take("late"):
             self.closing.wait(self._stall_s)
         return answer
-
-    def _damage_record(self, scope: SimulatedOscilloscope) -> None:
-        with scope.lock:
-            if scope.fault:  # the one before still waits for its record
-                return
-            if self._take("drift"):
-                scope.drift_v += self._drift_v if self._rng.integers(2) else -self._drift_v
-            for kind in ("hole", "saturate"):
-                if self._take(kind):
-                    scope.fault = kind
 
     def _count_message(self) -> None:
         with self._lock:
@@ -169,15 +159,16 @@ def answers(
             yield answer
 
 
-class _Handler(socketserver.BaseRequestHandler):
+class _Handler(socketserver.StreamRequestHandler):
     server: "InstrumentServer"
+    rfile: BufferedReader
+    disable_nagle_algorithm = True
 
     def handle(self) -> None:
-        self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # A client that goes away in the middle is no error of the server's.
-        with suppress(OSError), self.request.makefile("rb") as stream:
-            for answer in answers(self.server.instrument, stream, self.server.faults):
-                self.request.sendall(answer)
+        self.server.clients.add(self.request)
+        with suppress(OSError):  # a client that goes away in the middle is no error of the server's
+            for answer in answers(self.server.instrument, self.rfile, self.server.faults):
+                self.wfile.write(answer)
 
 
 @final
@@ -196,40 +187,29 @@ class InstrumentServer(socketserver.ThreadingTCPServer):
         faults: Faults | None = None,
     ) -> None:
         self.instrument, self.faults = instrument, faults
-        self._clients: WeakSet[socket.socket] = WeakSet()
+        self.clients: WeakSet[socket.socket] = WeakSet()
         try:
             if not ipaddress.ip_address(socket.gethostbyname(host)).is_loopback:
-                warnings.warn(
-                    f"The virtual bench listens at {host}: whoever reaches this machine may use "
-                    "it.",
-                    stacklevel=3,
-                )
+                text = f"The virtual bench listens at {host}: whoever reaches it may use it."
+                warnings.warn(text, stacklevel=3)
             super().__init__((host, port), _Handler)
         except (OSError, OverflowError) as error:
             raise InstrumentError(
                 f"No instrument can be served at {host}, port {port} ({error}). Port 0 takes any "
                 "that is free."
             ) from error
+        host, port = self.socket.getsockname()
+        at = socket.gethostname() if host == "0.0.0.0" else host
+        self.resource = f"TCPIP::{at}::{port}::SOCKET"  # its name for VISA
         self._thread = threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
-
-    @property
-    def resource(self) -> str:
-        """Its name for VISA."""
-        host, port = self.socket.getsockname()
-        return f"TCPIP::{socket.gethostname() if host == '0.0.0.0' else host}::{port}::SOCKET"
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Serve a client in a thread of its own."""
-        self._clients.add(request)
-        super().process_request(request, client_address)
 
     def close(self) -> None:
         """Stop listening, and end all conversations."""
         self.shutdown()
         self._thread.join()
         self.server_close()
-        for client in tuple(self._clients):
+        for client in tuple(self.clients):
             with suppress(OSError):
                 client.shutdown(socket.SHUT_RDWR)
 
@@ -237,33 +217,22 @@ class InstrumentServer(socketserver.ThreadingTCPServer):
 @final
 @dataclass(frozen=True)
 class Wiring:
-    """How the cables are connected; what is not the default is a mistake to be found.
+    """How the cables are connected; what is not the default is a mistake to be found."""
 
-    Attributes
-    ----------
-    inverted : bool
-        The oscilloscope's signal and ground are exchanged.
-    probe : float
-        10 for a probe that divides by ten.
-    connected, trigger : bool
-        The oscilloscope's cable, and the trigger's, are plugged in.
-    swapped : bool
-        The device is at the generator's second channel.
-    """
-
-    inverted: bool = False
-    probe: float = 1.0
-    connected: bool = True
-    trigger: bool = True
-    swapped: bool = False
+    inverted: bool = False  # the oscilloscope's signal and ground are exchanged
+    probe: float = 1.0  # 10 for a probe that divides by ten
+    connected: bool = True  # the oscilloscope's cable is plugged in
+    trigger: bool = True  # the trigger's cable is
+    swapped: bool = False  # the device is at the generator's second channel
 
 
 @final
-class VirtualBench:
+class VirtualBench(ExitStack):
     """A waveform generator and an oscilloscope on sockets, with a device between them.
 
     The generator's first channel drives the device, the oscilloscope's first channel reads it,
-    and the generator's trigger goes to the external input.
+    and the generator's trigger goes to the external input. `generator` and `oscilloscope` are their
+    resource names for VISA.
 
     Parameters
     ----------
@@ -281,19 +250,8 @@ class VirtualBench:
     host : str
         Where to listen; beyond this machine with a warning.
     port : int
-        The generator's; the oscilloscope has the next. 0: any that are free.
-
-    Attributes
-    ----------
-    generator, oscilloscope : str
-        Resource names for VISA.
-
-    Raises
-    ------
-    RangeError
-        No such instrument.
-    InstrumentError
-        A port is taken.
+        The generator's; the oscilloscope has the next. 0: any that are free. A port that is taken
+        raises `InstrumentError`.
     """
 
     def __init__(
@@ -310,16 +268,17 @@ class VirtualBench:
         host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
-        for name, make, known in (
-            ("generator", generator, GENERATORS),
-            ("oscilloscope", oscilloscope, OSCILLOSCOPES),
-        ):
+        for make, known in (generator, GENERATORS), (oscilloscope, OSCILLOSCOPES):
             if make not in known:
-                raise RangeError(f"{name} is {make!r}; there are {' and '.join(map(repr, known))}.")
+                raise RangeError(
+                    f"There is no {make!r}; there are {' and '.join(map(repr, known))}."
+                )
+        super().__init__()
         lock = threading.RLock()  # one for both: a trigger reaches from one into the other
         self._source = GENERATORS[generator](lock=lock)
         self._scope = OSCILLOSCOPES[oscilloscope](noise=noise, seed=seed, lock=lock)
         self._source.on_trigger = self._play
+        self._source.on_change = self._scope.look
         self._scope.input_signal = self._input_signal
         self._device, self._delay_s, self._wiring = device, delay_s, wiring or Wiring()
         self._channel = 2 if self._wiring.swapped else 1
@@ -336,17 +295,7 @@ class VirtualBench:
                 faults.closing.clear()
                 opened.callback(faults.closing.set)
             opened.callback(self._scope.close)
-            self._opened = opened.pop_all()
-
-    def close(self) -> None:
-        """Switch the instruments off."""
-        self._opened.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+            self.push(opened.pop_all())
 
     def _play(self, channel: int, emission: Emission | None, synced: bool) -> None:
         pulse_s = None
@@ -356,22 +305,35 @@ class VirtualBench:
             self._scope.receive(signal)
 
     def _input_signal(self, anything: bool) -> Signal | None:
-        free = self._source.plays_freely(self._channel)
+        source, channel = self._source, self._channel
+        free = source.plays_freely(channel)
         if not free and not anything:
             return None
-        emission = self._source.emission(self._channel) if free else None
-        pulse_s = None
-        if emission is not None and self._source.synced(self._channel) and self._wiring.trigger:
-            pulse_s = len(emission.volts) / emission.rate_hz / 2
-        return self._signal(emission, pulse_s)
+        emission, pulse_s = source.emission(channel), None
+        if emission and not free:
+            emission = replace(emission, cycles=0)
+        elif emission and source.synced(channel) and self._wiring.trigger:
+            half_s = len(emission.volts) / emission.rate_hz / 2
+            pulse_s = half_s if math.isinf(emission.seconds) else emission.seconds
+        return self._signal(emission, pulse_s, repeats=True)
 
-    def _signal(self, emission: Emission | None, pulse_s: float | None) -> Signal | None:
-        seconds = self._scope.needs_s(math.inf if emission is None else emission.seconds)
-        if seconds is None:
+    def _signal(
+        self, emission: Emission | None, pulse_s: float | None, *, repeats: bool = False
+    ) -> Signal | None:
+        if not self._scope.armed:
             return None
+        start_s, end_s = self._scope.needs(math.inf if emission is None else emission.seconds)
         sample_s, wiring = self._device.sample_s, self._wiring
-        samples = min(MOST_SAMPLES, math.ceil(max(0.0, seconds - self._delay_s) / sample_s) + 1)
-        drive = np.zeros(samples) if emission is None else emission.held(samples, sample_s)
+        early = 0  # samples before the trigger
+        if emission is not None and (repeats or abs(emission.held(1, 0.0)[0]) > _SILENT_V):
+            shown = max(0.0, self._delay_s - start_s) / sample_s
+            early = _SETTLING + math.ceil(min(shown, MOST_SAMPLES / 2))
+        samples = early + math.ceil(max(0.0, end_s - self._delay_s) / sample_s) + 1
+        samples = min(MOST_SAMPLES, samples)
+        drive = np.zeros(samples)
+        if emission is not None:
+            drive = emission.held(samples, sample_s, -early * sample_s)
         volts = np.asarray(self._device.respond(drive), dtype=np.float64)
         gain = (-1.0 if wiring.inverted else 1.0) * wiring.connected / wiring.probe
-        return Signal(volts * gain, self._rest_v * gain, sample_s, self._delay_s, pulse_s)
+        delay_s = self._delay_s - early * sample_s
+        return Signal(volts * gain, self._rest_v * gain, sample_s, delay_s, pulse_s, repeats)

@@ -16,7 +16,7 @@ import numpy as np
 
 from pnnlab.virtual_bench.instrument import Command, keyword, number, switch
 from pnnlab.virtual_bench.messages import ScpiError
-from pnnlab.virtual_bench.oscilloscopes import SOURCES, Screen, SimulatedOscilloscope, per_probe
+from pnnlab.virtual_bench.oscilloscopes import AT_PROBE, SOURCES, Screen, SimulatedOscilloscope
 
 FASTEST_HZ = 1e9
 SHOWN = 1200  # points on the screen
@@ -35,7 +35,7 @@ class Ds1000z(SimulatedOscilloscope):
     preamble = ("format", ("BYTE", "WORD", "ASC")), ("wave mode", ("NORM", "MAX", "RAW"))
 
     def _screen(self, channel: int = 1) -> Screen:
-        probe = per_probe(self, channel)
+        probe = self.probe(channel)
         height = HIGH * self.get("scale", channel) * probe
         step = height / self.codes_high
         # The offset is a whole number of codes.
@@ -57,9 +57,9 @@ class Ds1000z(SimulatedOscilloscope):
         return self._step_v(), round(-self._acquired().screen.centre_v / self._step_v())
 
     def _data(self, *_: object) -> bytes:
-        form, screen = self.get("format"), self._acquired().screen
         if self.get("wave mode") == "RAW" and self.armed:
             raise ScpiError(-221)
+        form, screen = self.get("format"), self._acquired().screen
         first, last = round(self.get("first")), round(self.get("last"))
         if not first <= last <= self._points():
             raise ScpiError(-222)
@@ -75,7 +75,7 @@ class Ds1000z(SimulatedOscilloscope):
         if self.get("vernier", channel):
             return
         # Without fine adjustment a scale is 1, 2 or 5 times a power of ten.
-        probe = per_probe(self, channel)
+        probe = self.probe(channel)
         wanted = self.get("scale", channel) * probe
         steps = 10.0 ** np.floor(np.log10(wanted)) * np.array([1, 2, 5, 10])
         nearest = steps[np.argmin(np.abs(np.log(steps / wanted)))]
@@ -106,29 +106,30 @@ class Ds1000z(SimulatedOscilloscope):
         Command("SINGle", do=_single),
         Command("TFORce", do=SimulatedOscilloscope.trigger),
         Command("CLEar", do=_clear),
-        Command("AUToscale", do=lambda s, *_: s.arm("RUN")),
         keyword("ACQuire:MDEPth", "depth", _DEPTHS, then=_set_depth),
-        keyword("ACQuire:TYPE", "type", ("NORMal",)),
+        keyword("ACQuire:TYPE", "type", ("NORMal", "AVERages")),
+        number("ACQuire:AVERages", "averages", 2, (2, 1024), whole=True),
         Command("ACQuire:SRATe", ask=SimulatedOscilloscope.rate),
-        keyword("CHANnel#:BWLimit", "bandwidth", ("OFF", "20M")),
+        keyword("CHANnel#:BWLimit", "bandwidth", ("OFF",)),
         switch("CHANnel#:VERNier", "vernier"),
         keyword("CHANnel#:UNITs", "units", ("VOLTage", "AMPere")),
         number("CHANnel#:PROBe", "probe", 10.0, (0.01, 1000.0)),
         number(
-            "CHANnel#:SCALe", "scale", 0.1, (1e-3, 10.0), "V", factor=per_probe, then=_round_scale
+            "CHANnel#:SCALe", "scale", 0.1, (1e-3, 10.0), "V", scale=AT_PROBE, then=_round_scale
         ),
-        number("CHANnel#:OFFSet", "offset", 0.0, (-100, 100), "V", factor=per_probe),
+        number("CHANnel#:OFFSet", "offset", 0.0, (-100, 100), "V", scale=AT_PROBE),
         number("TIMebase[:MAIN]:SCALe", "time scale", 1e-6, (5e-9, 50.0), "S"),
         number("TIMebase[:MAIN]:OFFSet", "time offset", 0.0, (-500, 500), "S"),
         keyword("TRIGger:SWEep", "sweep", ("AUTO", "NORMal", "SINGle"), then=_set_sweep),
         Command("TRIGger:STATus", ask=_trigger_status),
-        keyword("TRIGger:EDGe:SOURce", "trigger source", (*SOURCES, "EXT", "AC")),
+        keyword("TRIGger:EDGe:SOURce", "trigger source", (*SOURCES, "EXT")),
         keyword("TRIGger:EDGe:SLOPe", "trigger slope", ("POSitive", "NEGative")),
         number("TRIGger:EDGe:LEVel", "trigger level", 0.0, (-50, 50), "V"),
-        keyword("TRIGger:COUPling", "trigger coupling", ("DC", "AC", "LFReject")),
+        keyword("TRIGger:COUPling", "trigger coupling", ("DC",)),
         number("TRIGger:HOLDoff", "holdoff", 1.6e-8, (1.6e-8, 10.0), "S"),
         keyword("WAVeform:MODE", "wave mode", ("NORMal", "MAXimum", "RAW")),
         number("WAVeform:STARt", "first", 1, (1, 24e6), whole=True),
         number("WAVeform:STOP", "last", SHOWN, (1, 24e6), whole=True),
+        Command("WAVeform:POINts", ask=lambda s, *_: s._points()),
         Command("WAVeform:DATA", ask=_data, asks=(0, 1)),
     )

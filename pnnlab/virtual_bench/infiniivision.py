@@ -4,8 +4,8 @@ Four channels of eight bits, 5 GSa/s, four million points; the screen's eight di
 of the 256 codes.
 
 What is idealised: the record is taken the moment the trigger comes; transfers of fewer points than
-were acquired pick points evenly; input impedances do not load the device; of the acquisition
-types, averages and peak detection are not there.
+were acquired pick points evenly. Refused: 50 Ω inputs, bandwidth limits, peak detection, filters
+of the trigger, more than 1024 averages, finding the scales by itself.
 
 Source: Keysight InfiniiVision 3000T X-Series Oscilloscopes, Programmer's Guide: the root commands
 and the subsystems ACQuire, CHANnel, TIMebase, TRIGger, WAVeform; there also the special codes for
@@ -16,29 +16,19 @@ from typing import final
 
 import numpy as np
 
-from pnnlab.virtual_bench.instrument import Command, keyword, number, string, switch
+from pnnlab.virtual_bench.instrument import Command, keyword, number, string, switch, times
 from pnnlab.virtual_bench.messages import Message, Parameters, ScpiError, matches, short, split
-from pnnlab.virtual_bench.oscilloscopes import SOURCES, Screen, SimulatedOscilloscope, per_probe
+from pnnlab.virtual_bench.oscilloscopes import AT_PROBE, SOURCES, Screen, SimulatedOscilloscope
 
 FASTEST_HZ = 5e9
 MEMORY = 4_000_000
-_RATES, _DEPTHS = (1.0, FASTEST_HZ), (100, MEMORY)
+_DEPTHS = (100, MEMORY)
 SHOWN_MOST = 62_500  # points of the record behind the screen
 HIGH_RESOLUTION_BITS = 12
 _POINTS = number("", "points", 1000, _DEPTHS)
-_EDGES = ("POSitive", "NEGative", "EITHer", "ALTernate")
 
 
-def _per_division(scope: SimulatedOscilloscope, channel: int) -> float:
-    return per_probe(scope, channel) / 8
-
-
-def _depth(_: object, scope: "InfiniiVision", *__: object) -> int:
-    return scope._screen().points
-
-
-def _rate(_: object, scope: SimulatedOscilloscope, *__: object) -> float:
-    return scope.rate()
+_PER_DIVISION = times(lambda scope, channel: scope.probe(channel) / 8)
 
 
 def _subsystem(root: str, headers: str) -> Command:
@@ -58,7 +48,7 @@ class InfiniiVision(SimulatedOscilloscope):
     identity = "KEYSIGHT TECHNOLOGIES,DSO-X 3034T,MY00000002,07.50.2021102830"
     sign, block_digits = "+", 8
     codes_high, middle = 199, 128
-    preamble = ("format", ("BYTE", "WORD", "", "", "ASC")), ("type", ("NORM", "", "", "HRES"))
+    preamble = ("format", ("BYTE", "WORD", "", "", "ASC")), ("type", ("NORM", "", "AVER", "HRES"))
 
     def decimal(self, value: float, notation: str = "+.8E") -> str:
         """Write a number with three digits in its exponent."""
@@ -70,13 +60,10 @@ class InfiniiVision(SimulatedOscilloscope):
         _POINTS.do(self, 1, ("DEF",))
 
     def _screen(self, channel: int = 1) -> Screen:
-        width, points = self.get("width"), round(self.get("depth"))
-        if self.get("digitizer"):
-            width = points / self.get("rate")
-        else:
-            points = round(min(MEMORY, max(_DEPTHS[0], width * FASTEST_HZ)))
+        width = self.get("width")
+        points = round(min(MEMORY, max(_DEPTHS[0], width * FASTEST_HZ)))
         reference = {"LEFT": 0.1, "CENT": 0.5, "RIGH": 0.9}[self.get("reference")]
-        start, probe = self.get("position") - reference * width, per_probe(self, channel)
+        start, probe = self.get("position") - reference * width, self.probe(channel)
         centre, height = self.get("offset", channel) * probe, self.get("range", channel) * probe
         return Screen(centre, height, start, width, points)
 
@@ -98,7 +85,7 @@ class InfiniiVision(SimulatedOscilloscope):
         capture = self._acquired()
         if self.get("points mode") != "NORM" and self.armed:
             raise ScpiError(-221)
-        words = self._codes(HIGH_RESOLUTION_BITS if self.get("type") == "HRES" else 8)
+        words = self._codes(HIGH_RESOLUTION_BITS if self.get("type") != "NORM" else 8)
         if self.get("format") == "ASC":
             volts = (words / 256 - self.middle) * self._step_v() + capture.screen.centre_v
             volts = np.where(words <= 1, 9.9e37, volts)
@@ -110,7 +97,6 @@ class InfiniiVision(SimulatedOscilloscope):
         return (words ^ turned).astype(kind).tobytes()
 
     def _digitize(self, *_: object) -> None:
-        self.capture = None
         self.arm("SING")
         self._wait()
 
@@ -124,11 +110,6 @@ class InfiniiVision(SimulatedOscilloscope):
             self.put("points mode", "MAX")
         _POINTS.do(self, 1, parameters)
 
-    def _set_rate(self, *_: object) -> None:
-        if not self.get("digitizer"):
-            raise ScpiError(-221)
-        self.put("rate", FASTEST_HZ / round(FASTEST_HZ / self.get("rate")))
-
     commands = (
         *SimulatedOscilloscope.commands,
         Command("DIGitize", do=_digitize, takes=(0, 4)),
@@ -138,41 +119,38 @@ class InfiniiVision(SimulatedOscilloscope):
         Command("RSTate", ask=lambda s, *_: s.run_state),
         # Running, and waiting for the trigger.
         Command("OPERegister[:CONDition|EVENt]", ask=lambda s, *_: (8 | 32) * s.armed),
-        Command("AUToscale", do=lambda s, *_: s.arm("RUN"), takes=(0, 4)),
         Command("SYSTem:PRESet", do=SimulatedOscilloscope.reset),
-        keyword("ACQuire:TYPE", "type", ("NORMal", "HRESolution")),
+        keyword("ACQuire:TYPE", "type", ("NORMal", "AVERage", "HRESolution")),
         keyword("ACQuire:MODE", "mode", ("RTIMe",)),
-        number("ACQuire:COUNt", "count", 8, (2, 65536), whole=True),
-        switch("ACQuire:DIGitizer", "digitizer"),
+        number("ACQuire:COUNt", "averages", 8, (2, 1024), whole=True),
         Command("ACQuire:COMPlete", ask=lambda *_: "100"),
-        number("ACQuire:POINts[:ANALog]", "depth", MEMORY, _DEPTHS, then=_set_rate, show=_depth),
-        number("ACQuire:SRATe[:ANALog]", "rate", 5e9, _RATES, "HZ", then=_set_rate, show=_rate),
+        Command("ACQuire:POINts[:ANALog]", ask=lambda s, *_: s._screen().points),
+        Command("ACQuire:SRATe[:ANALog]", ask=SimulatedOscilloscope.rate),
         _subsystem("CHANnel#", "RANG OFFS COUP IMP DISP BWL INV LAB UNIT PROB PROB:SKEW STYP"),
-        keyword("CHANnel#:IMPedance", "impedance", ("ONEMeg", "FIFTy")),
-        switch("CHANnel#:BWLimit", "bandwidth"),
+        keyword("CHANnel#:IMPedance", "impedance", ("ONEMeg",)),
+        switch("CHANnel#:BWLimit", "bandwidth", ever=False),
         string("CHANnel#:LABel", "label", most=32),
         keyword("CHANnel#:UNITs", "units", ("VOLT", "AMPere")),
         number("CHANnel#:PROBe", "probe", 1.0, (1e-3, 1e4)),
-        number("CHANnel#:PROBe:SKEW", "skew", 0.0, (-1e-7, 1e-7), "S"),
+        number("CHANnel#:PROBe:SKEW", "skew", 0.0, (0.0, 0.0), "S"),
         keyword("CHANnel#:PROBe:STYPe", "signal type", ("SINGle", "DIFFerential")),
-        number("CHANnel#:RANGe", "range", 40.0, (8e-3, 40.0), "V", factor=per_probe),
-        number("CHANnel#:SCALe", "range", 40.0, (8e-3, 40.0), "V", factor=_per_division),
-        number("CHANnel#:OFFSet", "offset", 0.0, (-40, 40), "V", factor=per_probe),
+        number("CHANnel#:RANGe", "range", 40.0, (8e-3, 40.0), "V", scale=AT_PROBE),
+        number("CHANnel#:SCALe", "range", 40.0, (8e-3, 40.0), "V", scale=_PER_DIVISION),
+        number("CHANnel#:OFFSet", "offset", 0.0, (-40, 40), "V", scale=AT_PROBE),
         number("EXTernal:RANGe", "external range", 8.0, (1.6, 8.0), "V"),
-        number("EXTernal:PROBe", "external probe", 1.0, (1e-3, 1e4)),
+        number("EXTernal:PROBe", "external probe", 1.0, (1.0, 1.0)),
         _subsystem("TIMebase", "MODE REF MAIN:RANG POS"),
         number("TIMebase[:MAIN]:RANGe", "width", 1e-3, (20e-9, 500.0), "S"),
-        number("TIMebase:SCALe", "width", 1e-3, (20e-9, 500.0), "S", factor=lambda *_: 0.1),
+        number("TIMebase:SCALe", "width", 1e-3, (20e-9, 500.0), "S", scale=times(lambda *_: 0.1)),
         number("TIMebase[:MAIN]:POSition", "position", 0.0, (-500, 500), "S"),
         keyword("TIMebase:REFerence", "reference", ("CENTer", "LEFT", "RIGHt")),
         keyword("TRIGger:SWEep", "sweep", ("AUTO", "NORMal")),
         Command("TRIGger:FORCe", do=SimulatedOscilloscope.trigger),
-        keyword("TRIGger[:EDGE]:SOURce", "trigger source", (*SOURCES, "EXTernal", "LINE")),
+        keyword("TRIGger[:EDGE]:SOURce", "trigger source", (*SOURCES, "EXTernal")),
         number("TRIGger[:EDGE]:LEVel", "trigger level", 0.0, (-40, 40), "V", takes=(1, 2)),
-        keyword("TRIGger[:EDGE]:SLOPe", "trigger slope", _EDGES),
-        keyword("TRIGger[:EDGE]:COUPling", "trigger coupling", ("DC", "AC", "LFReject")),
+        keyword("TRIGger[:EDGE]:SLOPe", "trigger slope", ("POSitive", "NEGative")),
+        keyword("TRIGger[:EDGE]:COUPling", "trigger coupling", ("DC",)),
         number("TRIGger:HOLDoff", "holdoff", 4e-8, (4e-8, 10.0), "S"),
-        switch("TRIGger:HFReject", "high frequency reject"),
         keyword("WAVeform:BYTeorder", "byte order", ("MSBFirst", "LSBFirst")),
         switch("WAVeform:UNSigned", "unsigned", True),
         keyword("WAVeform:VIEW", "view", ("MAIN",)),

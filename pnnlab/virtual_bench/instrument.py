@@ -9,10 +9,10 @@ import re
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any, ClassVar, TypeAlias, final
+from typing import Any, ClassVar, NamedTuple, TypeAlias, final
 
 from pnnlab.virtual_bench.messages import (
     Message,
@@ -104,6 +104,22 @@ def setting(
     return Command(pattern, do, ask, takes, asks, setting=(name, initial))
 
 
+class Scale(NamedTuple):
+    """How a number that is sent becomes the one that is kept, and the other way."""
+
+    kept: Callable[[float, Any, int], float]
+    shown: Callable[[float, Any, int], float]
+
+
+def times(factor: Callable[[Any, int], float]) -> Scale:
+    """Show what is kept times a factor, which depends on other settings."""
+    return Scale(lambda value, i, c: value / factor(i, c), lambda value, i, c: value * factor(i, c))
+
+
+AS_IT_IS = times(lambda *_: 1.0)
+INVERSE = Scale(lambda value, *_: 1 / value, lambda value, *_: 1 / value)
+
+
 def number(
     pattern: str,
     name: str,
@@ -113,33 +129,35 @@ def number(
     *,
     whole: bool = False,
     infinite: bool = False,
-    factor: Callable[[Any, int], float] = lambda *_: 1.0,
+    scale: Scale = AS_IT_IS,
     **options: Any,
 ) -> Command:
     """A number between bounds, or MINimum, MAXimum, DEFault; what lies outside raises -222.
 
-    `unit` may follow it; `whole` shows it without decimals; `infinite` allows INFinity. It is
-    multiplied by `factor` where it is sent or shown; `initial` and `bounds` are without.
+    `unit` may follow it; `whole` shows it without decimals; `infinite` allows INFinity. `initial`
+    and `bounds` are as it is kept, see `Scale`.
     """
 
     def read(text: str, i: Any, channel: int) -> float:
-        low, high = bounds(i, channel) if callable(bounds) else bounds
-        for word, limit in ("MINimum", low), ("MAXimum", high), ("DEFault", initial):
+        ends = bounds(i, channel) if callable(bounds) else bounds
+        low, high = sorted(scale.shown(end, i, channel) for end in ends)
+        for word, limit in ("MINimum", low), ("MAXimum", high):
             if matches(text, word):
-                return limit
+                return scale.kept(limit, i, channel)
+        if matches(text, "DEFault"):
+            return initial
         value = INFINITY if infinite and matches(text, "INFinity") else read_number(text, unit)
         if infinite and value >= INFINITY:
             return math.inf
-        value /= factor(i, channel)
         margin = 1e-9 * max(abs(low), abs(high))  # limits that were computed are rounded
         if not low - margin <= value <= high + margin:
             raise ScpiError(-222)
-        return min(max(value, low), high)
+        return scale.kept(min(max(value, low), high), i, channel)
 
     def show(value: float, i: Any, channel: int) -> Answer:
         if math.isinf(value):
             return f"{INFINITY:{i.sign}.1E}"
-        value *= factor(i, channel)
+        value = scale.shown(value, i, channel)
         return round(value) if whole else value
 
     options = {"show": show, "asks": (0, 1), **options}
@@ -160,13 +178,18 @@ def keyword(pattern: str, name: str, words: tuple[str, ...], **options: Any) -> 
     return setting(pattern, name, initial, lambda text, *_: read_keyword(text, words), **options)
 
 
-def switch(pattern: str, name: str, initial: bool = False) -> Command:
-    """ON or OFF, 1 or 0; any number that does not round to 0 is ON."""
+def switch(
+    pattern: str, name: str, initial: bool = False, *, ever: bool = True, **options: Any
+) -> Command:
+    """ON or OFF, 1 or 0; any number that does not round to 0 is ON, refused if not `ever` on."""
 
     def read(text: str, *_: Any) -> bool:
-        return text.upper() == "ON" or (text.upper() != "OFF" and round(read_number(text)) != 0)
+        on = text.upper() == "ON" or (text.upper() != "OFF" and round(read_number(text)) != 0)
+        if on > ever:
+            raise ScpiError(-224)
+        return on
 
-    return setting(pattern, name, initial, read, show=lambda value, *_: str(int(value)))
+    return setting(pattern, name, initial, read, show=lambda value, *_: str(int(value)), **options)
 
 
 def string(pattern: str, name: str, initial: str = "", most: int = 40, **options: Any) -> Command:
@@ -182,11 +205,6 @@ def string(pattern: str, name: str, initial: str = "", most: int = 40, **options
         return '"{}"'.format(value.replace('"', '""'))
 
     return setting(pattern, name, initial, read, show=show, **options)
-
-
-def catalog(names: Iterable[str]) -> str:
-    """Write a catalogue of names."""
-    return ",".join(f'"{name}"' for name in names)
 
 
 class SimulatedInstrument(ABC):
@@ -249,7 +267,8 @@ class SimulatedInstrument(ABC):
         """Carry out a message, and return what its queries answer, ended by a line feed.
 
         Errors go into the queue: one of the syntax drops the rest of its message, any other does
-        not.
+        not. A query that is refused is answered with nothing between its separators, where a real
+        instrument leaves its client to wait until the timeout.
         """
         answers: list[bytes] = []
         with self.lock:
@@ -258,6 +277,7 @@ class SimulatedInstrument(ABC):
                     answers += self._carry_out(header, query, parameters)
             except ScpiError as error:
                 self.report(error)
+                answers += [b""] * ("?" in message.text)
         return b";".join(answers) + b"\n" if answers else b""
 
     def _carry_out(self, header: str, query: bool, parameters: Parameters) -> list[bytes]:
@@ -281,7 +301,7 @@ class SimulatedInstrument(ABC):
             if -200 < error.code <= -100:
                 raise
             self.report(error)
-            return []
+            return [b""] * query
         if isinstance(answer, bytes):
             count = str(len(answer)).zfill(self.block_digits)
             return [f"#{len(count)}{count}".encode() + answer]

@@ -6,8 +6,9 @@ The amplitude is that of the points as they are: the peak-to-peak value of the w
 not that of points from -1 to 1. Its greatest value shrinks with theirs.
 
 What is idealised: the filters (`pnnlab.systems` has the generator's as a part of the bench), rise
-times, the switching of attenuators; triggers and uploads take no time; a value out of range is
-refused, not set to the limit.
+times but for pulses, the switching of attenuators; triggers and uploads take no time; a value out
+of range is refused, not set to the limit; no gate is connected. Refused: noise, modulation, sweeps,
+lists, trigger delays.
 
 Source: Keysight 33500 Series, Operating and Service Guide, the subsystems DATA, FUNCtion, VOLTage,
 BURSt, OUTPut, TRIGger; for the amplitude also the account of a user at
@@ -15,13 +16,13 @@ https://community.keysight.com/thread/22573.
 """
 
 from collections.abc import Callable
-from typing import final
+from typing import ClassVar, final
 
 import numpy as np
 
-from pnnlab.virtual_bench.generators import SHAPES, Points, SimulatedGenerator, Waveform, check
-from pnnlab.virtual_bench.instrument import Command, catalog, keyword, number, string, switch
-from pnnlab.virtual_bench.messages import Parameters, ScpiError, read_number, read_string
+from pnnlab.virtual_bench.generators import Points, SimulatedGenerator, Waveform, commands, settle
+from pnnlab.virtual_bench.instrument import Command, keyword, number, string, switch
+from pnnlab.virtual_bench.messages import Parameters, ScpiError, read_number, read_string, short
 
 LEAST_POINTS, MOST_POINTS = 8, 1_000_000
 MOST_LETTERS = 80  # of a name
@@ -30,7 +31,9 @@ BUILT_IN = "EXP_RISE"
 
 _MEMORY_FULL = 781, "Not enough memory to load new arb waveform; use DATA:VOLatile:CLEar"
 _TRIGGERS = ("IMMediate", "EXTernal", "TIMer", "BUS")
-_FUNCTIONS = ("SINusoid", "SQUare", "TRIangle", "RAMP", "PULSe", "PRBS", "NOISe", "ARB", "DC")
+_FUNCTIONS = ("SINusoid", "SQUare", "TRIangle", "RAMP", "PULSe", "ARB", "DC")
+_PULSE = "[SOURce#:]FUNCtion:PULSe"
+_EDGE = (1e-8, (8.4e-9, 1e-6))
 _RISE = 2 * (1 - np.exp(-5 * np.linspace(0, 1, 1000))) / (1 - np.exp(-5)) - 1
 
 
@@ -45,6 +48,11 @@ def _converted(points: Points) -> Waveform:
 
 def _rates(generator: "Keysight33500", channel: int) -> tuple[float, float]:
     return 1e-6, 62.5e6 if generator.get("filter", channel) == "OFF" else 250e6
+
+
+def _both_edges(generator: "Keysight33500", channel: int) -> None:
+    generator.put("trailing", generator.get("leading", channel), channel)
+    generator.settle(channel)
 
 
 def _attribute(header: str, measure: Callable[[Points], float]) -> Command:
@@ -72,6 +80,33 @@ def _upload(header: str, kind: str, one: int) -> Command:  # `one` stands for 1
     return Command(f"[SOURce#:]{header}", do, takes=(2, MOST_POINTS), block=True)
 
 
+def _apply(function: str) -> Command:
+    """Set a function, what follows it, and switch on; what is left out is DEFault."""
+
+    def do(generator: "Keysight33500", channel: int, parameters: Parameters) -> None:
+        word = short(function)
+        names = ["rate" if word == "ARB" else "frequency", "amplitude", "offset"]
+        given = [*parameters, "DEF", "DEF", "DEF"][:3]
+        if word == "DC":  # has neither a frequency nor an amplitude
+            names, given = names[2:], given[2:]
+        generator.put("amplitude", generator.least_v, channel)
+        generator.put("offset", 0.0, channel)
+        for name, value in (("function", word), ("duty", "50"), *zip(names, given, strict=True)):
+            _SETTERS[name].do(generator, channel, (value,))
+        generator.put("burst", False, channel)
+        generator.put("trigger source", "IMM", channel)
+        generator.put("output", True, channel)
+
+    return Command(f"[SOURce#:]APPLy:{function}", do, takes=(0, 3))
+
+
+def _applied(generator: "Keysight33500", channel: int, _: Parameters) -> str:
+    function = generator.get("function", channel)
+    names = ("rate" if function == "ARB" else "frequency", "amplitude", "offset")
+    values = (_SETTERS[name].ask(generator, channel, ()) for name in names)
+    return f'"{function} {",".join(generator.decimal(float(value)) for value in values)}"'
+
+
 @final
 class Keysight33500(SimulatedGenerator):
     """The simulated 33522B."""
@@ -81,11 +116,15 @@ class Keysight33500(SimulatedGenerator):
     sign, notation = "+", "+.15E"
     least_v = 2e-3
     bus_sources = ("BUS",)
+    clocks: ClassVar = {"IMM": "burst period", "TIM": "timer"}
+    burst_phase = "burst phase"
+    fastest_hz: ClassVar = {"RAMP": 2e5, "TRI": 2e5, "": 30e6}
 
     def _clear_state(self) -> None:
         self._arbs: dict[int, dict[str, Waveform]] = {}
         for channel in range(1, self.channels + 1):
             self._forget(channel)
+        super()._clear_state()
 
     def arb(self, channel: int, name: str | None = None) -> Waveform:
         """Return a waveform in memory, by default the selected one."""
@@ -105,7 +144,7 @@ class Keysight33500(SimulatedGenerator):
     def _select(self, channel: int) -> None:
         self.arb(channel)
         self.put("arb", _key(self.get("arb", channel)), channel)
-        self._check(channel)
+        self.settle(channel)
 
     def store(self, channel: int, name: str, points: Points) -> None:
         """Take a waveform into memory."""
@@ -120,13 +159,16 @@ class Keysight33500(SimulatedGenerator):
             raise ScpiError(*_MEMORY_FULL)
         self._arbs[channel][key] = _converted(points)
 
-    def _waveform(self, channel: int) -> Waveform:
-        shape = self.get("function", channel)
-        return self.arb(channel) if shape == "ARB" else SHAPES.get(shape, SHAPES["DC"])
+    def memory(self, channel: int) -> Waveform:
+        """Return the selected waveform."""
+        return self.arb(channel)
 
     def _rate(self, channel: int) -> float:
         arbitrary = self.get("function", channel) == "ARB"
         return float(self.get("rate", channel)) if arbitrary else super()._rate(channel)
+
+    def _catalog(self, channel: int, _: Parameters) -> str:
+        return ",".join(f'"{name}"' for name in self._arbs[channel])
 
     def synced(self, channel: int) -> bool:
         """Tell whether Sync or Trig Out gives a pulse."""
@@ -134,10 +176,12 @@ class Keysight33500(SimulatedGenerator):
         return bool(sync or (self.get("trigger out") and self.waits(channel)))
 
     commands = (
-        *SimulatedGenerator.commands,
+        *commands("[SOURce#:]BURSt:STATe", (1, 1e8), (1e3, 30e6), _PULSE, "DCYCle", _EDGE, 100),
+        *(_apply(function) for function in _FUNCTIONS),
+        Command("[SOURce#:]APPLy", ask=_applied),
         keyword("FORMat:BORDer", "byte order", ("NORMal", "SWAPped")),
         Command("[SOURce#:]DATA:VOLatile:CLEar", do=_forget),
-        Command("[SOURce#:]DATA:VOLatile:CATalog", ask=lambda g, c, _: catalog(g._arbs[c])),
+        Command("[SOURce#:]DATA:VOLatile:CATalog", ask=_catalog),
         Command("[SOURce#:]DATA:VOLatile:FREE", ask=lambda g, c, _: g._room(c)),
         _upload("DATA:ARBitrary", "f4", 1),
         _upload("DATA:ARBitrary:DAC", "i2", CODES),
@@ -146,42 +190,38 @@ class Keysight33500(SimulatedGenerator):
         _attribute("DATA:ATTRibute:AVERage", np.mean),
         _attribute("FUNCtion:ARBitrary:POINts", len),
         string("[SOURce#:]FUNCtion:ARBitrary", "arb", BUILT_IN, MOST_LETTERS, then=_select),
-        keyword("[SOURce#:]FUNCtion", "function", _FUNCTIONS, then=check),
+        keyword("[SOURce#:]FUNCtion", "function", _FUNCTIONS, then=settle),
         number("[SOURce#:]FUNCtion:ARBitrary:SRATe", "rate", 40e3, _rates),
         keyword("[SOURce#:]FUNCtion:ARBitrary:FILTer", "filter", ("NORMal", "STEP", "OFF")),
-        keyword("[SOURce#:]FUNCtion:ARBitrary:ADVance", "advance", ("SRATe", "TRIGger")),
-        number("[SOURce#:]FUNCtion:SQUare:DCYCle", "duty", 50, (0.01, 99.99), "PCT"),
-        number("[SOURce#:]FUNCtion:RAMP:SYMMetry", "symmetry", 100, (0, 100), "PCT"),
-        keyword("[SOURce#:]FUNCtion:PULSe:HOLD", "pulse hold", ("WIDTh", "DCYCle")),
-        number("[SOURce#:]FUNCtion:PULSe:PERiod", "pulse period", 1e-3, (33e-9, 1e6), "S"),
-        number("[SOURce#:]FUNCtion:PULSe:WIDTh", "pulse width", 1e-4, (16e-9, 1e6), "S"),
-        number("[SOURce#:]FUNCtion:PULSe:DCYCle", "pulse duty", 10, (0.01, 99.99), "PCT"),
-        number(
-            "[SOURce#:]FUNCtion:PULSe:TRANsition[:BOTH]", "transition", 1e-8, (8.4e-9, 1e-6), "S"
-        ),
-        number("[SOURce#:]FREQuency[:CW]", "frequency", 1e3, (1e-6, 30e6), "HZ"),
+        keyword("[SOURce#:]FUNCtion:ARBitrary:ADVance", "advance", ("SRATe",)),
+        number("[SOURce#:]FUNCtion:SQUare:DCYCle", "duty", 50, (0.01, 99.99), "PCT", then=settle),
+        number(f"{_PULSE}:TRANsition[:BOTH]", "leading", *_EDGE, "S", then=_both_edges),
+        number(f"{_PULSE}:TRANsition:LEADing", "leading", *_EDGE, "S", then=settle),
         number("[SOURce#:]PHASe", "phase", 0, (-360, 360), "DEG"),
+        keyword("UNIT:ANGLe", "angle", ("DEGree",)),
         Command("[SOURce#:]PHASe:SYNChronize", do=lambda *_: None),
         switch("[SOURce#:]VOLTage:RANGe:AUTO", "range", True),
-        switch("[SOURce#:]BURSt:STATe", "burst"),
-        number("[SOURce#:]BURSt:NCYCles", "cycles", 1, (1, 1e8), infinite=True),
         number("[SOURce#:]BURSt:PHASe", "burst phase", 0, (-360, 360), "DEG"),
+        keyword("[SOURce#:]BURSt:GATE:POLarity", "gate", ("NORMal", "INVerted")),
         number("[SOURce#:]BURSt:INTernal:PERiod", "burst period", 1e-2, (1e-6, 8e3), "S"),
         keyword("TRIGger#[:SEQuence]:SOURce", "trigger source", _TRIGGERS),
         keyword("TRIGger#[:SEQuence]:SLOPe", "trigger slope", ("POSitive", "NEGative")),
-        number("TRIGger#[:SEQuence]:DELay", "trigger delay", 0, (0, 1000), "S"),
-        number("TRIGger#[:SEQuence]:TIMer", "trigger timer", 1, (1e-6, 8e3), "S"),
+        number("TRIGger#[:SEQuence]:DELay", "trigger delay", 0, (0, 0), "S"),
+        number("TRIGger#:COUNt", "trigger count", 1, (1, 1), whole=True),
+        number("TRIGger#[:SEQuence]:TIMer", "timer", 1, (1e-6, 8e3), "S"),
         Command("TRIGger#[:SEQuence][:IMMediate]", do=SimulatedGenerator.play),
-        number("OUTPut#:LOAD", "load", 50, (1, 1e4), "OHM", infinite=True),
-        keyword("OUTPut#:MODE", "output mode", ("NORMal", "GATed")),
+        Command("ABORt", do=lambda g, *_: g._endless.clear()),
+        number("OUTPut#:LOAD", "load", 50, (1, 1e4), "OHM", infinite=True, then=settle),
+        keyword("OUTPut#:MODE", "output mode", ("NORMal",)),
         switch("OUTPut:SYNC[:STATe]", "sync", True),
         keyword("OUTPut:SYNC:SOURce", "sync source", ("CH1", "CH2")),
-        keyword("OUTPut#:SYNC:MODE", "sync mode", ("NORMal", "CARRier", "MARKer")),
-        keyword("OUTPut#:SYNC:POLarity", "sync polarity", ("NORMal", "INVerted")),
+        keyword("OUTPut#:SYNC:MODE", "sync mode", ("NORMal",)),
+        keyword("OUTPut#:SYNC:POLarity", "sync polarity", ("NORMal",)),
         switch("OUTPut:TRIGger[:STATe]", "trigger out"),
-        keyword("OUTPut:TRIGger:SLOPe", "trigger out slope", ("POSitive", "NEGative")),
+        keyword("OUTPut:TRIGger:SLOPe", "trigger out slope", ("POSitive",)),
         keyword("OUTPut:TRIGger:SOURce", "trigger out source", ("CH1", "CH2")),
         switch("DISPlay", "display", True),
-        string("DISPlay:TEXT", "display text"),
-        Command("DISPlay:TEXT:CLEar", do=lambda g, *_: g.put("display text", "")),
     )
+
+
+_SETTERS = {one.setting[0]: one for one in reversed(Keysight33500.commands) if one.setting}

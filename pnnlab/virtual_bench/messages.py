@@ -13,6 +13,8 @@ from typing import Any, NamedTuple, TypeAlias, final
 MOST_TEXT = 2**20  # bytes of a message outside its blocks: 65 536 points written as numbers fit
 MOST_BLOCKS = 8
 MOST_NODES = 16  # of a header
+_HTTP_END = b" HTTP/1.1\r\n"
+_HTTP = re.compile(rb"\sHTTP/[\d.]+\s*\Z")
 _CHUNK = 2**14  # bytes of a refused block that are dropped at once
 
 ERRORS = {  # SCPI-99, volume 2, section 21.8
@@ -68,7 +70,8 @@ _STOPS = {b"": re.compile(rb"[\n\"'#]"), b'"': re.compile(rb'[\n"]'), b"'": re.c
 def read_message(stream: BufferedReader, most_bytes: int) -> Message | ScpiError | None:
     """Read the next message, or what is wrong with it; None at the end of the stream.
 
-    Blocks beyond `most_bytes` in one message are skipped.
+    Blocks beyond `most_bytes` in one message are skipped. A request line of HTTP ends the stream:
+    any web page may send one to this machine, and commands in its body.
     """
     text, blocks, quote = bytearray(), list[bytes](), b""
     error: ScpiError | None = None
@@ -78,8 +81,10 @@ def read_message(stream: BufferedReader, most_bytes: int) -> Message | ScpiError
         text += stream.read(stop.end() if stop else len(waiting)).replace(b"\0", b"\1")
         if len(text) > MOST_TEXT:
             error = error or ScpiError(-363)
-            text.clear()
+            del text[: -len(_HTTP_END)]
         if mark == b"\n":
+            if _HTTP.search(text):
+                return None
             return error or Message(text[:-1].decode("latin-1").removesuffix("\r"), tuple(blocks))
         if mark == b"#":
             if not b"1" <= stream.peek()[:1] <= b"9":  # #H1F and the like are numbers
@@ -169,7 +174,6 @@ def split(text: str, separator: str) -> list[str]:
 
 
 _NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([A-Za-z%]*)")
-_BASES = {"H": 16, "Q": 8, "B": 2}
 _PREFIXES = {"": 1.0, "N": 1e-9, "U": 1e-6, "M": 1e-3, "K": 1e3}
 _UNITS = {
     "": {},
@@ -177,20 +181,17 @@ _UNITS = {
     "OHM": {"OHM": 1.0, "KOHM": 1e3, "MOHM": 1e6},
     "PCT": {"PCT": 1.0, "%": 1.0},
     "DEG": {"DEG": 1.0},
-    "V": {p + u: f for p, f in _PREFIXES.items() for u in ("V", "VPP")},
+    "RAD": {"RAD": 1.0, "DEG": math.pi / 180},
+    "V": {p + "V": f for p, f in _PREFIXES.items()},
+    "VPP": {p + u: f for p, f in _PREFIXES.items() for u in ("V", "VPP", "VRMS")} | {"DBM": 1.0},
     "S": {p + "S": f for p, f in _PREFIXES.items()},
 }
 
 
 def read_number(text: str, unit: str = "") -> float:
-    """Read a number in any of the forms of IEEE 488.2, with or without its unit."""
+    """Read a decimal number as IEEE 488.2 has them, with or without its unit."""
     if len(text) > 255:
         raise ScpiError(-124)
-    if text.startswith("#"):
-        try:
-            return float(int(text[2:], _BASES[text[1:2].upper()]))
-        except (KeyError, ValueError, OverflowError):
-            raise ScpiError(-120) from None
     found = _NUMBER.fullmatch(text)
     if found is None:
         raise ScpiError(-104 if text[0].isalpha() or text[0] in "\"'" else -120)

@@ -1,5 +1,6 @@
 """When an oscilloscope triggers, what it keeps, and what its converter makes of that."""
 
+import math
 import threading
 from abc import abstractmethod
 from collections.abc import Callable
@@ -10,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pnnlab.virtual_bench.generators import Points
-from pnnlab.virtual_bench.instrument import Command, SimulatedInstrument, keyword, switch
-from pnnlab.virtual_bench.messages import ScpiError
+from pnnlab.virtual_bench.instrument import Command, SimulatedInstrument, keyword, switch, times
+from pnnlab.virtual_bench.messages import Message, ScpiError
 
 PULSE_V = 3.3  # a trigger pulse, high; low is 0 V
 NOISE = 0.006  # of the screen's height, rms, each sample
@@ -22,31 +23,29 @@ SOURCES = tuple(f"CHANnel{n}" for n in range(1, 5))
 @final
 @dataclass(frozen=True, eq=False)
 class Signal:
-    """What arrives at the connectors after a generator's trigger, or without one."""
+    """What arrives at the connectors around a generator's trigger, or without one."""
 
     volts: Points  # (samples,), float64, V at the end of each sample; straight lines between them
     rest: float  # what there was before, V
     sample_s: float  # duration of a sample, s
     delay_s: float = 0.0  # when the first sample begins, s after the trigger pulse
     pulse_s: float | None = None  # length of the pulse at the external trigger, s; None: no pulse
-
-    @property
-    def nodes(self) -> Points:
-        """The voltages that straight lines join, from the one before the first sample."""
-        return np.concatenate(([self.rest], self.volts))
+    repeats: bool = False  # whether it comes again and again
 
     def at(self, times: Points) -> Points:
         """Interpolate the voltage at times in s after the pulse."""
-        position = (times - self.delay_s) / self.sample_s
-        return np.interp(position, np.arange(len(self.volts) + 1, dtype=np.float64), self.nodes)
+        nodes, begins = np.append(self.rest, self.volts), np.arange(-1.0, len(self.volts))
+        volts: Points = np.interp((times - self.delay_s) / self.sample_s - 1, begins, nodes)
+        return volts
 
     def crossing(self, level: float, slope: str) -> float | None:
-        """Find when the voltage first crosses a level, s after the pulse."""
-        above = (self.nodes - level) * (1 if slope == "POS" else -1)
-        (crossed,) = np.nonzero((above[:-1] < 0) & (above[1:] >= 0))
+        """Find when the voltage first crosses a level, s after the pulse and not before it."""
+        above = (np.append(self.rest, self.volts) - level) * (1 if slope == "POS" else -1)
+        before = max(0, math.ceil(-self.delay_s / self.sample_s))
+        (crossed,) = np.nonzero((above[before:-1] < 0) & (above[before + 1 :] >= 0))
         if not len(crossed):
             return None
-        first = int(crossed[0])
+        first = before + int(crossed[0])
         part = float(above[first] / (above[first] - above[first + 1]))
         return self.delay_s + (first + part) * self.sample_s
 
@@ -66,8 +65,8 @@ class Screen(NamedTuple):
 class Capture:
     """A record: the signal, and how it was taken."""
 
-    signal: Signal
-    triggered_s: float  # s after the pulse
+    signals: tuple[tuple[Signal, float], ...]  # each with its trigger, s after the pulse
+    averages: int  # the number of records whose mean it is
     screen: Screen
     gain: float  # what a volt at the connector is called
     offset_v: float  # of the input, V
@@ -77,33 +76,33 @@ class Capture:
 
     def volts(self, channel: int, points: int) -> Points:
         """Sample a channel evenly over the screen, (points,), V; only the first is connected."""
-        screen, signal = self.screen, self.signal
+        screen = self.screen
         rng = None if self.seed is None else np.random.default_rng(self.seed)
         volts = np.zeros(points)
         if channel == 1:
-            jitter = JITTER * signal.sample_s * rng.uniform(-1, 1) if rng else 0.0
-            start = screen.start_s + self.triggered_s + jitter
-            times = start + np.arange(points, dtype=np.float64) * (screen.width_s / points)
-            volts = signal.at(times)
+            for signal, triggered_s in self.signals:
+                jitter = JITTER * signal.sample_s * rng.uniform(-1, 1) if rng else 0.0
+                start = screen.start_s + triggered_s + jitter
+                times = start + np.arange(points, dtype=np.float64) * (screen.width_s / points)
+                volts += signal.at(times) / len(self.signals)
             if self.alternating:
                 volts -= volts.mean()
             volts = (volts + self.offset_v) * self.gain
         if rng is not None:
-            volts += NOISE * screen.height_v * rng.standard_normal(points)
+            noise = NOISE * screen.height_v / math.sqrt(self.averages)
+            volts += noise * rng.standard_normal(points)
         return volts
 
 
-def per_probe(scope: "SimulatedOscilloscope", channel: int) -> float:
-    """Return the probe's factor: volts are kept as they are at the connector."""
-    return float(scope.get("probe", channel))
+AT_PROBE = times(lambda scope, channel: scope.probe(channel))
 
 
 class SimulatedOscilloscope(SimulatedInstrument):
     """An oscilloscope; a subclass supplies a model and its commands.
 
     A record is taken at once when its trigger comes. Armed with the sweep on automatic, or while
-    the generator runs freely, it takes one at once as well. With `noise`, of this `seed`, its
-    readings are noisy and its trigger jitters.
+    the generator runs freely, it takes one at once as well; running, whenever its record is asked
+    for. With `noise`, of this `seed`, its readings are noisy and its trigger jitters.
     """
 
     channels = 4
@@ -133,20 +132,19 @@ class SimulatedOscilloscope(SimulatedInstrument):
         """Return the screen as it is set now."""
 
     @abstractmethod
-    def _points(self) -> int:
-        """Return how many points there are to read."""
+    def _points(self) -> int: ...  # that there are to read
 
     @abstractmethod
-    def _reference(self) -> int:
-        """Return the code of the centre of the screen, as it is transferred."""
+    def _reference(self) -> int: ...  # the code of the screen's centre, as it is transferred
 
     @abstractmethod
-    def _vertical(self) -> tuple[float, float]:
-        """Return the increment and the origin of the volts, as the preamble has them."""
+    def _vertical(self) -> tuple[float, float]: ...  # increment and origin of the preamble, V
 
     def _clear_state(self) -> None:
         """Forget the record, and stop."""
         self.capture: Capture | None = None
+        self._averaged: list[tuple[Signal, float]] = []
+        self._stale = True
         self.run_state = "STOP"
         self.armed = self.armed_event = self.triggered_event = False
 
@@ -154,13 +152,16 @@ class SimulatedOscilloscope(SimulatedInstrument):
         """Take a record now, whatever the trigger's settings are."""
         if not self.armed:
             raise ScpiError(-211)
-        self._take(self.input_signal(True) or Signal(np.zeros(1), 0.0, 1.0), 0.0)
+        self._take(self.input_signal(True) or Signal(np.zeros(1), 0.0, 1.0, repeats=True), 0.0)
 
     def stop(self, *_: object) -> None:
         """Stop waiting."""
+        if self.run_state == "RUN":
+            self.look()
         self.armed = False
         self.run_state = "STOP"
-        self._changed.notify_all()
+        with self._changed:
+            self._changed.notify_all()
 
     def arm(self, state: Literal["SING", "RUN"]) -> None:
         """Wait for a trigger, once (SING) or again and again (RUN)."""
@@ -168,49 +169,66 @@ class SimulatedOscilloscope(SimulatedInstrument):
         if not self.armed:  # an event register sees the edge alone
             self.armed_event = True
         self.armed = True
+        self._averaged.clear()
+        if state == "SING":
+            self.capture = None
+            self.look()
+
+    def look(self) -> None:
+        """Take a record of what there is without a trigger from the bus, once a message."""
+        if not self.armed or not self._stale:
+            return
+        self._stale = self.run_state == "SING"
+        records = self._records
         if (signal := self.input_signal(False)) is not None:
             self.receive(signal)
-        if self.armed and self.get("sweep") == "AUTO" and state == "SING":
+        if self._records == records and self.get("sweep") == "AUTO":
             self.trigger()
+
+    def execute(self, message: Message) -> bytes:
+        """Carry out a message."""
+        with self.lock:
+            self._stale = True
+            return super().execute(message)
 
     def receive(self, signal: Signal) -> None:
         """Take a record of a signal if one is waited for and the signal triggers it."""
-        with self.lock:
-            if not self.armed:
-                return
-            names = ("trigger source", "trigger level", "trigger slope")
-            source, level, slope = map(self.get, names)
-            when: float | None = None
-            if source == "EXT" and signal.pulse_s is not None:
-                crossed = 0 < level + 0.2 < PULSE_V  # a level of zero is crossed by noise
-                when = (0.0 if slope == "POS" else signal.pulse_s) if crossed else None
-            elif source == "CHAN1":
-                when = signal.crossing(level / self._gain(), slope)
-            if when is not None:
-                self._take(signal, when)
+        source, level, slope = (
+            self.get(f"trigger {name}") for name in ("source", "level", "slope")
+        )
+        when: float | None = None
+        if source == "EXT" and signal.pulse_s is not None:
+            crossed = 0 < level + 0.2 < PULSE_V  # a level of zero is crossed by noise
+            when = (0.0 if slope == "POS" else signal.pulse_s) if crossed else None
+        elif source == "CHAN1":
+            when = signal.crossing(level / self._gain(), slope)
+        if self.armed and when is not None:
+            self._take(signal, when)
 
-    def needs_s(self, plays_s: float) -> float | None:
-        """Return how long after a pulse it needs what plays so long, s; None if it is not armed.
-
-        A trigger that is not the pulse itself may come at any time while it plays; ten screens of
-        that are enough.
-        """
-        if not self.armed:
-            return None
+    def needs(self, plays_s: float) -> tuple[float, float]:
+        """Return from when to when it needs what plays so long, s after the pulse."""
         screen = self._screen()
-        end = screen.start_s + screen.width_s
+        end_s = screen.start_s + screen.width_s
         if self.get("trigger source") == "EXT" and self.get("trigger slope") == "POS":
-            return end
-        return end + min(plays_s, 10 * screen.width_s)
+            return screen.start_s, end_s
+        # Another trigger may come at any time while it plays; ten screens of that are enough.
+        return screen.start_s, end_s + min(plays_s, 10 * screen.width_s)
+
+    def probe(self, channel: int) -> float:
+        """Return the probe's factor: volts are kept as they are at the connector."""
+        return float(self.get("probe", channel))
 
     def _gain(self) -> float:
-        return per_probe(self, 1) * (-1 if self.get("invert") else 1)
+        return self.probe(1) * (-1 if self.get("invert") else 1)
 
     def _take(self, signal: Signal, when: float) -> None:
         self._records += 1
+        wanted = round(self.get("averages")) if self.get("type") == "AVER" else 1
+        self._averaged = [*self._averaged, (signal, when)][-1 if signal.repeats else -wanted :]
+        averages = wanted if signal.repeats else len(self._averaged)
         self.capture = Capture(
-            signal,
-            when,
+            tuple(self._averaged),
+            averages,
             self._screen(),
             gain=self._gain(),
             offset_v=self.drift_v,
@@ -220,7 +238,7 @@ class SimulatedOscilloscope(SimulatedInstrument):
         )
         self.fault = ""
         self.triggered_event = True
-        if self.run_state == "SING":
+        if self.run_state == "SING" and averages == wanted:
             self.stop()
 
     def _wait(self) -> None:
@@ -236,6 +254,8 @@ class SimulatedOscilloscope(SimulatedInstrument):
             self._changed.notify_all()
 
     def _acquired(self) -> Capture:
+        if self.run_state == "RUN":
+            self.look()
         if self.capture is None:
             raise ScpiError(-230)
         return self.capture
@@ -287,7 +307,6 @@ class SimulatedOscilloscope(SimulatedInstrument):
         switch("CHANnel#:INVert", "invert"),
         keyword("TIMebase:MODE", "timebase mode", ("MAIN",)),
         keyword("TRIGger:MODE", "trigger mode", ("EDGE",)),
-        switch("TRIGger:NREJect", "noise reject"),
         keyword("WAVeform:SOURce", "source", SOURCES),
         keyword("WAVeform:FORMat", "format", ("BYTE", "WORD", "ASCii")),
         Command("WAVeform:PREamble", ask=lambda s, *_: ",".join(map(s.write, s._preamble()))),
