@@ -81,7 +81,7 @@ def test_a_sweep_goes_on_where_it_was(tmp_path: Path) -> None:
     sweep(path, cases, (1, 2), run)
     sweep(path, cases, (1, 2), run)
     assert measured == [0, 1, 2]
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         assert [(r["unit"], r["depth"]) for r in csv.DictReader(file)] == [
             (str(unit), str(depth)) for unit in range(3) for depth in (1, 2)
         ]
