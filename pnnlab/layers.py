@@ -406,6 +406,12 @@ def on_twin(network: nn.Module) -> AbstractContextManager[None]:
     return _within(network, "stand_in", [(twin,) for twin in twins])
 
 
+def all_have_twins(network: nn.Module) -> bool:
+    """Whether there are physical layers, and every one has a twin."""
+    twins = [layer.twin for layer in physical_layers(network)]
+    return bool(twins) and None not in twins
+
+
 def responding(network: nn.Module, responses: Sequence[Response]) -> AbstractContextManager[None]:
     """Within this context the physical layers compute these responses, in order."""
     return _within(network, "stand_in", [(response,) for response in responses])
@@ -413,9 +419,8 @@ def responding(network: nn.Module, responses: Sequence[Response]) -> AbstractCon
 
 @contextmanager
 def fixed_statistics(network: nn.Module) -> Iterator[None]:
-    """Within this context batches are standardised as ever, and nothing is learned from them."""
-    rescales = [module for module in network.modules() if isinstance(module, Rescale)]
-    before = [(buffer, buffer.clone()) for one in rescales for buffer in one.buffers()]
+    """Within this context batches are standardised as ever, and no statistics move."""
+    before = [(buffer, buffer.clone()) for buffer in network.buffers()]
     try:
         yield
     finally:

@@ -28,7 +28,7 @@ from pnnlab.training import (
     take_references,
 )
 from pnnlab.training.cost import passes_so_far
-from pnnlab.training.inference import working_points
+from pnnlab.training.evaluation import working_points
 
 
 def make_network(strengths: tuple[float, float] = (1.1, 1.1), noise: float = 0.0) -> nn.Sequential:

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from pnnlab import characterize
 from pnnlab.errors import RangeError, TwinError
-from pnnlab.layers import PhysicalLayer, physical_layers
+from pnnlab.layers import PhysicalLayer, all_have_twins, physical_layers
 from pnnlab.physical_system import PhysicalSystem
 from pnnlab.plain import seeded, whole
 from pnnlab.training.cost import passes_per_example, passes_so_far
-from pnnlab.training.inference import working_points
+from pnnlab.training.evaluation import working_points
 from pnnlab.twins import (
     NeuralSettings,
     NeuralTwin,
@@ -33,22 +33,11 @@ GENTLE = 0.2  # of an architecture's learning rate, for weights that are nearly 
 
 @dataclass(frozen=True, kw_only=True)
 class Drift:
-    """How far a device has gone from its reference.
+    """How far a device has gone from its reference."""
 
-    Attributes
-    ----------
-    rms : float
-        Rms change of the read-outs, in their units, without the noise's share.
-    detectable : float
-        The smallest rms change that could be told from noise here.
-    nmse : float
-        The squared change over the variance of the read-outs of the reference from input to input:
-        as much error has a twin gained that was right then.
-    """
-
-    rms: float
-    detectable: float
-    nmse: float
+    rms: float  # change of the read-outs, in their units, without the noise's share
+    detectable: float  # the smallest rms change that can be told from noise here
+    nmse: float  # change² over the variance from input to input: the error that a twin gained
     device_passes: int
 
     @property
@@ -59,19 +48,12 @@ class Drift:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Reference:
-    """Shots that a device took at some moment, to be taken again later.
-
-    Attributes
-    ----------
-    x : Tensor, (shots, input_dim)
-    theta : Tensor, (param_dim,) or (shots, param_dim)
-    y : Tensor, (repeats, shots, output_dim)
-    """
+    """Shots that a device took at some moment, to be taken again later."""
 
     system: PhysicalSystem
-    x: Tensor = field(repr=False)
-    theta: Tensor = field(repr=False)
-    y: Tensor = field(repr=False)
+    x: Tensor = field(repr=False)  # (shots, input_dim)
+    theta: Tensor = field(repr=False)  # (param_dim,) or (shots, param_dim)
+    y: Tensor = field(repr=False)  # (repeats, shots, output_dim)
 
     @classmethod
     def take(
@@ -119,14 +101,11 @@ def reference_passes(network: nn.Module, points: int, repeats: int = 4) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Refit:
-    """What fitting a twin anew achieved: errors on single read-outs of shots that were held out.
-
-    No twin does better than the ``ceiling``, the `noise_ceiling` of these shots.
-    """
+    """What fitting a twin anew achieved: errors on single read-outs of shots that were held out."""
 
     nmse_before: float
     nmse_after: float
-    ceiling: float
+    ceiling: float  # the `noise_ceiling` of these shots, below which no twin gets
     device_passes: int
 
     def __str__(self) -> str:
@@ -152,7 +131,6 @@ def refit(
 
     Parameters
     ----------
-    layer : PhysicalLayer
     shots : int
         Fresh drives, two read-outs each, see `refit_passes`. One in ten is for validation, and
         one in ten held out.
@@ -198,7 +176,7 @@ def refit(
             "needed."
         )
     twin.load_state_dict(fitted.state_dict())
-    twin.fault = fitted.fault
+    twin.fault, twin.reported = fitted.fault, ""
     return Refit(
         nmse_before=before,
         nmse_after=after,
@@ -228,11 +206,7 @@ def _fresh_shots(
 
 @dataclass(frozen=True, kw_only=True)
 class Alignment:
-    """Agreement of the twins' gradients with the devices', by physical layer.
-
-    See `pnnlab.twins.GradientAgreement`. A cosine at its ceiling is as good as the noise of the
-    devices lets anyone see.
-    """
+    """Agreement of the twins' gradients with the devices', by layer; see `GradientAgreement`."""
 
     cosine: tuple[float, ...]
     ceiling: tuple[float, ...]
@@ -245,14 +219,13 @@ def alignment(
 ) -> Alignment:
     """Compare, layer by layer, the twin's vector-Jacobian products with the device's differences.
 
-    Every layer is tested where it works: with its present parameters, at the inputs that reach
-    its device when ``x``, (points, features), is sent through the devices before it, ``len(x)`` of
-    them. A few are enough: see `alignment_passes`, and `pnnlab.twins.gradient_agreement`.
+    Every layer is tested with its present parameters, at ``len(x)`` of the inputs that reach its
+    device when ``x``, (points, features), is sent through the devices before it. A few are enough:
+    see `alignment_passes`, and `pnnlab.twins.gradient_agreement`.
     """
     if not len(x):
         raise RangeError("alignment is taken at examples; give at least one.")
-    twins = [layer.twin for layer in physical_layers(network)]
-    if not twins or None in twins:
+    if not all_have_twins(network):
         raise TwinError("gradients of twins are compared, and a physical layer has none.")
     seed, before = whole("seed", seed), passes_so_far(network)
     found = [

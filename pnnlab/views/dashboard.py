@@ -4,9 +4,9 @@ import threading
 from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
+from typing import Unpack
 
 import ipywidgets as widgets
-import torch
 from IPython.display import display
 from torch import nn
 
@@ -15,8 +15,7 @@ from pnnlab.errors import PnnlabError
 from pnnlab.physical_system import Cost
 from pnnlab.runs import Run
 from pnnlab.tasks import Task
-from pnnlab.training import FitSettings, MakeOptimizer, Objective, Reference, Training
-from pnnlab.training.methods import Backpropagation, MakeMethod
+from pnnlab.training import FitSettings, Options, Reference, Training
 from pnnlab.views.figures.chart import Chart
 from pnnlab.views.parts import (
     RefreshLoop,
@@ -41,27 +40,14 @@ async def watch(
     task: Task,
     settings: FitSettings | None = None,
     *,
-    epochs: int | None = None,
-    seed: int | None = None,
-    objective: Objective | None = None,
-    optimizer: MakeOptimizer = torch.optim.Adam,
-    method: MakeMethod = Backpropagation,
     folder: str | Path | None = None,
+    **options: Unpack[Options],
 ) -> Training:
     """Train under the dashboard, until the end or Stop: ``await watch(network, task)`` in a cell.
 
     Parameters and errors are those of `pnnlab.train`; a folder makes the Checkpoint button work.
     """
-    training = Training(
-        network,
-        task,
-        settings,
-        epochs=epochs,
-        seed=seed,
-        objective=objective,
-        optimizer=optimizer,
-        method=method,
-    )
+    training = Training(network, task, settings, **options)
     source = training if folder is None else Run.open(folder, training)
     image = (task.side, task.side) if task.side else None
     board = TrainingDashboard(Session(source), classes=task.class_names or None, image=image)
