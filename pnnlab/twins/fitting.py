@@ -124,7 +124,7 @@ def fitting_neural(
         twin.core.load_state_dict(best_weights)
         _fit_noise(twin, train.first(NOISE_SHOTS))
         twin.requires_grad_(False)
-        twin.fault = ""
+        twin.fault = twin.reported = ""
         if not best < 1:
             twin.fault = (
                 f"its validation NMSE is {best:.3g}, no better than a constant; look at the "

@@ -191,7 +191,8 @@ class NeuralTwin(Twin):
 
     def sample(self, x: Tensor, theta: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Model one noisy read-out."""
-        self.check_fitted()
+        if self.fault:
+            raise TwinError(f"the noise of this twin is not known: {self.fault}.")
         return noisy(*self._mean_and_deviation(x, theta), generator)
 
     def reprogrammed(self, system: Described, *, replays: int) -> "NeuralTwin":
@@ -203,8 +204,8 @@ class NeuralTwin(Twin):
         assert isinstance(self.core, _Causal)
         for name, module in self.core.named_children():
             setattr(twin.core, name, module)
-        twin.noise, twin.fault = self.noise, self.fault
-        twin.centre, twin.spread = self.centre, self.spread
+        for name in ("noise", "centre", "spread", "fault", "reported"):
+            setattr(twin, name, getattr(self, name))
         return twin
 
     def _mean_and_deviation(self, x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:

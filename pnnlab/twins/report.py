@@ -28,26 +28,12 @@ class GradientAgreement:
     At working points :math:`p = (x, \theta)`, along random signs :math:`d` and projected on random
     signs :math:`v`, the device's :math:`v^T (f(p + h d) - f(p - h d)) / 2h` should equal the
     twin's :math:`(J^T v)^T d`.
-
-    Attributes
-    ----------
-    cosine : float
-        Between all of the device's products and all of the twin's: 1 if the Jacobians are
-        proportional.
-    ceiling : float
-        What a perfect twin would reach, given the noise of the finite differences.
-    relative_error : float
-        Rms difference over the device's rms, both without the noise's share; 0 is perfect.
-    device, twin : Tensor, (points, directions * cotangents)
-        The products.
-    device_passes : int
-        What it cost.
     """
 
-    cosine: float
-    ceiling: float
-    relative_error: float
-    device: Tensor = field(repr=False, compare=False)
+    cosine: float  # between the device's and the twin's products: 1 for proportional Jacobians
+    ceiling: float  # what a perfect twin would reach, given the noise of the differences
+    relative_error: float  # rms difference over the device's rms, without the noise's share
+    device: Tensor = field(repr=False, compare=False)  # products, (points, directions * cotangents)
     twin: Tensor = field(repr=False, compare=False)
     device_passes: int
 
@@ -128,12 +114,9 @@ def _signs(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 class DepthGap:
     """NMSE of a chain of equal layers, by number of layers."""
 
-    free: tuple[float, ...]
-    """The twin fed with its own outputs: in silico."""
-    local: tuple[float, ...]
-    """The twin at the inputs that the device really had: physics-aware."""
-    noise: tuple[float, ...]
-    """The device against itself, run again: no twin can do better than half of it."""
+    free: tuple[float, ...]  # the twin fed with its own outputs: in silico
+    local: tuple[float, ...]  # the twin at the inputs that the device really had: physics-aware
+    noise: tuple[float, ...]  # the device run again: no twin can do better than half of it
     device_passes: int
 
 
@@ -176,37 +159,21 @@ def gap_by_depth(
 class TwinReport:
     """How good a twin is.
 
-    Attributes
-    ----------
-    system, twin : str
-        Whose twin, and which kind.
-    nmse : float
-        Against single read-outs of held-out shots.
-    ceiling : float
-        The `noise_ceiling` of these shots; NaN if they were not repeated.
-    verdict : str
-        ``"at the noise ceiling"``: NMSE up to twice the ceiling, or 1e-4, so that the twin's own
-        error is no larger than the device's noise. ``"failed: ..."``: the fit failed, NMSE is
-        above 0.5, or the cosine of the gradients is below half of its ceiling. ``"usable"``:
-        anything between.
-    gradient : GradientAgreement
-    gap : DepthGap or None
-        None if the system cannot be chained.
-    held : MeasuredShots
-        The held-out shots, with all of their repeats.
-    modelled : Tensor, (shots, outputs)
-        The twin's answers to them.
+    The verdict is ``"at the noise ceiling"`` for an NMSE up to twice the ceiling, or 1e-4, so that
+    the twin's own error is no larger than the device's noise; ``"failed: ..."`` if the fit failed,
+    the NMSE is above 0.5, or the cosine of the gradients is below half of its ceiling; and
+    ``"usable"`` between.
     """
 
     system: str
-    twin: str
-    nmse: float
-    ceiling: float
+    twin: str  # which kind
+    nmse: float  # against single read-outs of held-out shots
+    ceiling: float  # the `noise_ceiling` of these shots; NaN if they were not repeated
     verdict: str
     gradient: GradientAgreement
-    gap: DepthGap | None
-    held: MeasuredShots = field(repr=False, compare=False)
-    modelled: Tensor = field(repr=False, compare=False)
+    gap: DepthGap | None  # None if the system cannot be chained
+    held: MeasuredShots = field(repr=False, compare=False)  # with all of their repeats
+    modelled: Tensor = field(repr=False, compare=False)  # (shots, outputs)
 
     @property
     def shots(self) -> int:
@@ -263,7 +230,8 @@ def report(
     """Evaluate a twin on the test shots of a data set of `collect`, and on the device itself.
 
     The device is driven for the gradients and for the gap with depth, of up to ``depth`` layers.
-    Raises `TwinError` if twin, system and data do not belong together.
+    A failure is kept in the twin, and trainings warn of it. Raises `TwinError` if twin, system and
+    data do not belong together.
     """
     depth = whole("depth", depth)
     twin.check_system(system)
@@ -274,12 +242,14 @@ def report(
     ceiling = characterize.noise_ceiling(held.y)
     gradient = gradient_agreement(system, twin, held.x[:POINTS], held.theta[:POINTS], seed=seed)
     chained = system.input_dim == system.output_dim
+    verdict = _verdict(twin.fault, error, ceiling, gradient)
+    twin.reported = f"its report {verdict}" if verdict.startswith("failed") else ""
     return TwinReport(
         system=system.name,
         twin=twin.label,
         nmse=error,
         ceiling=ceiling,
-        verdict=_verdict(twin.fault, error, ceiling, gradient),
+        verdict=verdict,
         gradient=gradient,
         gap=gap_by_depth(system, twin, held, depth=depth) if chained else None,
         held=held,

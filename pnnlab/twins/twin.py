@@ -53,9 +53,11 @@ class Twin(nn.Module, ABC):
     Attributes
     ----------
     signature : Signature
-        Of the system it is the twin of.
+        Of its system.
     fault : str
         Why its fit failed, or an empty string. A report repeats it.
+    reported : str
+        Why its last report failed, or an empty string. A training warns of both.
     """
 
     def __init__(self, system: Described) -> None:
@@ -64,7 +66,7 @@ class Twin(nn.Module, ABC):
         self.input_dim = self.signature.input_dim
         self.param_dim = self.signature.param_dim
         self.output_dim = self.signature.output_dim
-        self.fault = ""
+        self.fault = self.reported = ""
 
     @property
     @abstractmethod
@@ -72,23 +74,11 @@ class Twin(nn.Module, ABC):
         """The word for this kind of twin in reports."""
 
     def forward(self, x: Tensor, theta: Tensor) -> Tensor:
-        """Model the read-out, differentiably in everything.
+        """Model the read-out, (batch, output_dim), differentiably in everything.
 
-        Parameters
-        ----------
-        x : Tensor, (batch, input_dim), floating point
-        theta : Tensor, (param_dim,) or (batch, param_dim)
-
-        Returns
-        -------
-        Tensor, (batch, output_dim)
-            Of x's data type. It is computed in that of the twin's weights, or without weights
-            in at least single precision, under autocast too.
-
-        Raises
-        ------
-        TwinError
-            The shapes are those of another system.
+        ``x`` is (batch, input_dim), ``theta`` (param_dim,) or (batch, param_dim); other shapes
+        raise a `TwinError`. The answer has x's data type; it is computed in that of the twin's
+        weights, or without weights in at least single precision, under autocast too.
         """
         if x.shape[1:] != (self.input_dim,) or theta.shape[-1:] != (self.param_dim,):
             raise TwinError(
@@ -110,31 +100,11 @@ class Twin(nn.Module, ABC):
         theta: Tensor,  # noqa: ARG002
         generator: torch.Generator | None = None,  # noqa: ARG002
     ) -> Tensor:
-        """Model one noisy read-out, differentiably in everything.
+        """Model one noisy read-out, as `forward`; a `TwinError` if no noise was fitted.
 
-        Parameters
-        ----------
-        x, theta : Tensor
-            As of `forward`.
-        generator : torch.Generator, optional
-            Of the noise; by default the global one of torch.
-
-        Returns
-        -------
-        Tensor, (batch, output_dim)
-
-        Raises
-        ------
-        TwinError
-            No noise was fitted.
+        The ``generator`` of the noise is by default the global one of torch.
         """
         raise TwinError(f"{self.label} models no noise; use a PhysicsTwin or a NeuralTwin.")
-
-    @final
-    def check_fitted(self) -> None:
-        """Raise `TwinError` if the twin was never fitted, or its fit failed."""
-        if self.fault:
-            raise TwinError(f"the noise of this twin is not known: {self.fault}.")
 
     @final
     def check_system(self, system: Described) -> None:

@@ -20,6 +20,7 @@ from pnnlab.views.figures.chart import Chart
 from pnnlab.views.parts import (
     RefreshLoop,
     View,
+    alert,
     bar,
     button,
     count,
@@ -197,6 +198,8 @@ def summary(session: Session) -> str:
     if latest is None:
         return f"{title}, before the first step"
     parts = [f"{title} at step {count(latest.step)} of {count(latest.steps)}"]
+    if session.training and session.training.twin_faults:
+        parts.append("a twin is not good")
     if evaluated := session.evaluations:
         last = evaluated[-1]
         where = "device" if latest.clamped else "validation"
@@ -221,9 +224,10 @@ def state_html(session: Session) -> str:
 
 
 def error_html(session: Session) -> str:
-    """The error of a failed session and what to do; empty for any other."""
+    """The error of a failed session and what to do, or what is wrong with twins; else empty."""
     if session.error is None:
-        return ""
+        faults = session.training.twin_faults if session.training else ()
+        return alert("\n".join(faults)) if faults else ""
     step = session.latest.step if session.latest is not None else 0
     html = f"<b>{type(session.error).__name__}</b>: {escape(str(session.error))}"
     if not isinstance(session.error, PnnlabError):
