@@ -15,7 +15,7 @@ from pnnlab.systems.shg import MaskProgramme, respond
 from pnnlab.systems.waves import Crystal
 from pnnlab.twins.neural import Architecture, Core
 from pnnlab.twins.physics import Equations
-from pnnlab.twins.twin import Described, Recipe, check_programme, check_replays
+from pnnlab.twins.twin import Described, Recipe, check_programme
 
 RATE_OF_SCALE = 5.0  # how much faster than a weight the scale of the read-outs is learnt
 
@@ -25,12 +25,11 @@ RATE_OF_SCALE = 5.0  # how much faster than a weight the scale of the read-outs 
 class CircuitEquations(Equations):
     """The nominal equations of `pnnlab.systems.circuit`, driven and read out as it is.
 
-    ``replays`` is how often a shot replays the input. The coil's current is never measured, so its
-    unit is free: scaling it scales ``w_l`` and ``g`` up and ``w_c`` and ``r`` down, and changes no
-    read-out. That is why ``w_c`` is held.
+    The coil's current is never measured, so its unit is free: scaling it scales ``w_l`` and ``g``
+    up and ``w_c`` and ``r`` down, and changes no read-out. That is why ``w_c`` is held.
     """
 
-    replays: int
+    replays: int  # of the input in a shot
 
     nominal: ClassVar[CircuitConstants] = CircuitConstants()
     free: ClassVar[tuple[str, ...]] = ("w_l", "r", "v_t", "g", "a", "s")
@@ -56,20 +55,19 @@ class CircuitEquations(Equations):
 class PlateEquations(Equations):
     """The nominal equations of `pnnlab.systems.plate`, driven and read out as it is.
 
-    ``replays`` is how often a shot replays the input. The plate's displacement is never measured,
-    so its unit is free, and with it one of the tension and the gains: that is why ``alpha`` is
-    held. The strain at which the edges slip and the points of drive and microphone are held too,
-    as on the drawing.
+    The plate's displacement is never measured, so its unit is free, and with it one of the tension
+    and the gains: that is why ``alpha`` is held. The strain at which the edges slip and the points
+    of drive and microphone are held too, as on the drawing.
     """
 
-    replays: int
+    replays: int  # of the input in a shot
 
     nominal: ClassVar[PlateConstants] = PlateConstants()
     free: ClassVar[tuple[str, ...]] = ("w_x", "w_y", "loss", "loss_slope", "gain", "sensitivity")
 
     def check(self, system: Described) -> None:
         """Check the number of replays and of windows."""
-        check_replays(system, self.replays)
+        check_programme(system, self.replays, segments=False)
         samples = self.replays * system.input_dim + plate.TAIL
         if system.output_dim > samples:
             raise TwinError(f"{samples} samples have no {system.output_dim} windows.")
@@ -127,12 +125,12 @@ class SHGEquations(Equations):
 
 @dataclass(frozen=True)
 class _Pendula(Recipe):
-    n: int
-    low: float = 0.0
-    high: float = 1.0
-    coupling_range: float = oscillators.COUPLING_RANGE
-    bias_range: float = oscillators.BIAS_RANGE
-    steps: int = oscillators.STEPS
+    n: int  # how many pendula
+    low: float = 0.0  # angle at release of the input 0, rad
+    high: float = 1.0  # of the input 1
+    coupling_range: float = oscillators.COUPLING_RANGE  # largest coupling either way
+    bias_range: float = oscillators.BIAS_RANGE  # largest torque either way
+    steps: int = oscillators.STEPS  # of Runge-Kutta; a twin may be coarser than its system
 
     def check(self, system: Described) -> None:
         """Check the number of pendula."""
@@ -161,27 +159,15 @@ class _Pendula(Recipe):
 
 @dataclass(frozen=True)
 class OscillatorConstants:
-    """Constants of the pendula: the angles' factor within the sine, 1 on paper."""
+    """Constants of the pendula."""
 
-    angle: float = 1.0
+    angle: float = 1.0  # factor of the angle within the sine
 
 
 @final
 @dataclass(frozen=True)
 class OscillatorEquations(_Pendula, Equations):
-    """The pendula as they were programmed: no coupling errors, no noise at release.
-
-    Parameters
-    ----------
-    n : int
-        How many pendula.
-    low, high : float
-        Angles at release of the inputs 0 and 1, rad.
-    coupling_range, bias_range : float
-        Largest coupling and torque either way.
-    steps : int
-        Runge-Kutta steps; a twin may be coarser than its system.
-    """
+    """The pendula as they were programmed: no coupling errors, no noise at release."""
 
     nominal: ClassVar[OscillatorConstants] = OscillatorConstants()
     free: ClassVar[tuple[str, ...]] = ("angle",)
@@ -199,13 +185,12 @@ class Forces(_Pendula, Architecture):
     """A neural twin of pendula that learns their force, and couplings beside those programmed.
 
     A perceptron over n² couplings would need to see each of them at work. This network holds how
-    they act, and learns from the shots the force in place of the sine of an angle, and one matrix
-    of couplings that nobody programmed. That matrix has n² weights of its own: enough shots for
-    them can be had of tens of pendula, not of hundreds. ``hidden`` is the width of the perceptron
-    that corrects the force; the other fields are those of `OscillatorEquations`.
+    they act, and learns the force in place of the sine of an angle, and one matrix of couplings
+    that nobody programmed. That matrix has n² weights: enough shots for them can be had of tens of
+    pendula, not of hundreds. The other fields are those of `OscillatorEquations`.
     """
 
-    hidden: int = 16
+    hidden: int = 16  # width of the perceptron that corrects the force
 
     learning_rate: ClassVar[float] = 0.01
 

@@ -14,11 +14,7 @@ class Noise(nn.Module):
     """Standard deviation of a read-out as a function of its mean, log-quadratic.
 
     Means and deviations are standardised; beyond three standard deviations the curve is flat.
-
-    Parameters
-    ----------
-    distinct : int
-        Outputs with a level of their own; 1 if all are alike.
+    There are ``distinct`` outputs with a level of their own; 1 if all are alike.
     """
 
     def __init__(self, distinct: int) -> None:
@@ -36,16 +32,9 @@ def fit_noise(noise: Noise, mean: Tensor, y: Tensor, share: float = 1.0) -> None
     """Fit a noise model to the scatter of repeats, by Gaussian likelihood.
 
     The scatter of r repeats around their own mean has (r - 1) / r of the noise's variance, and
-    does not depend on the error of a twin. Without repeats nothing is fitted.
-
-    Parameters
-    ----------
-    mean : Tensor, (shots, outputs)
-        Standardised means, at which the model is evaluated.
-    y : Tensor, (repeats, shots, outputs)
-        Standardised read-outs.
-    share : float
-        Factor from the deviation of a read-out to that of what the model describes.
+    does not depend on the error of a twin. Without repeats nothing is fitted. Standardised are
+    ``mean``, (shots, outputs), at which the model is evaluated, and the read-outs ``y``, (repeats,
+    shots, outputs); ``share`` is the factor from their deviation to what the model describes.
     """
     repeats = len(y)
     if repeats < 2:

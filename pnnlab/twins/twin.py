@@ -29,7 +29,7 @@ class Signature:
 
     @classmethod
     def of(cls, system: "Described") -> "Signature":
-        """Note the signature of a system."""
+        """Signature of a system."""
         return cls(system.name, system.input_dim, system.param_dim, system.output_dim)
 
     def __str__(self) -> str:
@@ -63,9 +63,7 @@ class Twin(nn.Module, ABC):
     def __init__(self, system: Described) -> None:
         super().__init__()
         self.signature = Signature.of(system)
-        self.input_dim = self.signature.input_dim
-        self.param_dim = self.signature.param_dim
-        self.output_dim = self.signature.output_dim
+        _, self.input_dim, self.param_dim, self.output_dim = astuple(self.signature)
         self.fault = self.reported = ""
 
     @property
@@ -120,9 +118,8 @@ class Twin(nn.Module, ABC):
     def check_data(self, dataset: xr.Dataset) -> None:
         """Raise `TwinError` unless ``dataset`` was measured on this twin's system."""
         keys = ("system", "input_dim", "param_dim", "output_dim")
-        theirs = tuple(dataset.attrs.get(key) for key in keys)
+        name, inputs, parameters, outputs = theirs = tuple(map(dataset.attrs.get, keys))
         if theirs != astuple(self.signature):
-            name, inputs, parameters, outputs = theirs
             raise TwinError(
                 f"this is the twin of {self.signature}, and the data are of {name} ({inputs} + "
                 f"{parameters} → {outputs}): collect some from its own system."
@@ -132,10 +129,7 @@ class Twin(nn.Module, ABC):
     def check_moving(self, y: Tensor) -> None:
         """Warn of outputs that do not move in ``y``, (repeats, shots, outputs).
 
-        Raises
-        ------
-        DataError
-            None of them moves.
+        Raises `DataError` if none of them moves.
         """
         found = still(y.flatten(0, 1)).nonzero().flatten().tolist()
         name = self.signature.name
@@ -154,8 +148,8 @@ def noisy(mean: Tensor, deviation: Tensor, generator: torch.Generator | None) ->
     return mean + deviation * normal
 
 
-def check_replays(system: Described, replays: int) -> None:
-    """Raise `TwinError` unless ``system`` can be a device that replays its input so often."""
+def check_programme(system: Described, replays: int, *, segments: bool = True) -> None:
+    """Raise `TwinError` unless ``system`` can replay so often, and be read in equal segments."""
     parameters = multiplex.param_dim(system.input_dim, replays)
     if replays < 1 or system.param_dim != parameters:
         raise TwinError(
@@ -163,13 +157,8 @@ def check_replays(system: Described, replays: int) -> None:
             f"{system.name} has {system.param_dim}: give the number of replays that it is "
             "programmed with."
         )
-
-
-def check_programme(system: Described, replays: int) -> None:
-    """Raise `TwinError` unless, besides, it can be read out in equal segments."""
-    check_replays(system, replays)
     samples = replays * system.input_dim
-    if samples % system.output_dim:
+    if segments and samples % system.output_dim:
         raise TwinError(f"{samples} samples cannot be read out as {system.output_dim} equal means.")
 
 
