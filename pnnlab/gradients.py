@@ -80,10 +80,14 @@ def noise_aware(system: PhysicalSystem, twin: nn.Module | None) -> Response:
 @final
 @dataclass(frozen=True)
 class Randomised:
-    """In silico training on a physics twin whose constants are drawn anew at every call."""
+    """In silico training on a physics twin whose constants are drawn anew at every call.
 
-    tolerance: float = 0.05  # relative standard deviation of each free constant
-    noise: bool = False  # add the noise of the device too
+    The relative standard deviation of each free constant is ``tolerance``; ``noise`` adds that of
+    the device.
+    """
+
+    tolerance: float = 0.05
+    noise: bool = False
 
     def __call__(self, _: PhysicalSystem, twin: nn.Module | None) -> Response:
         """Give the response of a layer."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pnnlab.errors import PnnlabError, RangeError, RunError, ShapeError, TrainingError
 from pnnlab.layers import fixed_statistics, physical_layers, undriven
 from pnnlab.physical_system import still_outputs
-from pnnlab.plain import make_plain, plain, real, seeded
+from pnnlab.plain import make_plain, plain, real, seeded, whole
 from pnnlab.tasks.task import Split, Task, check_targets, check_width
 from pnnlab.training.cost import passes_so_far, systems_of
 from pnnlab.training.evaluation import (
@@ -71,8 +71,7 @@ class FitSettings:
     def __post_init__(self) -> None:
         make_plain(self)
         for name in ("epochs", "batch_size", "evaluations"):
-            if getattr(self, name) < 1:
-                raise RangeError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+            whole(name, getattr(self, name), 1)
         for name in ("learning_rate", "penalty"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise RangeError(f"{name} is {getattr(self, name)}; it must be a number >= 0.")
@@ -147,7 +146,7 @@ class Training:
         self.rate_scale = 1.0  # multiplies the learning rate of the settings; see `scale_rate`
         self.latest: Record | None = None  # of the last step taken since this was made
         self.notes: list[tuple[int, str]] = []  # for the journal of a run: step and message
-        self._noted: set[str] = set()  # faults of twins
+        self._noted: tuple[str, ...] = ()  # faults of twins
         self._still: dict[int, frozenset[int]] = {}  # noted outputs, by layer
         self.method = method(self)
         for fault in self.twin_faults:
@@ -161,11 +160,11 @@ class Training:
     @property
     def twin_faults(self) -> tuple[str, ...]:
         """What is wrong with twins: never fitted, or their fit or last report failed."""
-        found = []
-        for number, layer in enumerate(physical_layers(self.network), start=1):
-            fault = getattr(layer.twin, "fault", "") or getattr(layer.twin, "reported", "")
-            found += [f"the twin of layer {number} is not good: {fault}"] if fault else []
-        return tuple(found)
+        return tuple(
+            f"the twin of layer {number} is not good: {fault}"
+            for number, layer in enumerate(physical_layers(self.network), start=1)
+            if (fault := getattr(layer.twin, "fault", "") or getattr(layer.twin, "reported", ""))
+        )
 
     @property
     def device_passes(self) -> int:
@@ -297,7 +296,6 @@ class Training:
         scores = dict(vars(evaluate(network, self.validation, self.objective))) if due else {}
         scores.pop("labels", None)
         self.seconds += time.perf_counter() - began
-        speed = self.step / self.seconds
         return Record(
             step=self.step,
             steps=self.steps,
@@ -307,17 +305,17 @@ class Training:
             clamped=clamped,
             device_passes=self.device_passes,
             seconds=self.seconds,
-            seconds_left=(self.steps - self.step) / speed,
-            steps_per_second=speed,
+            seconds_left=(self.steps - self.step) * self.seconds / self.step,
+            steps_per_second=self.step / self.seconds,
             learning_rate=rate,
             **scores,
         )
 
     def _note_problems(self) -> None:
-        for fault in self.twin_faults:
-            if fault not in self._noted:
+        found, self._noted = self._noted, self.twin_faults
+        for fault in self._noted:
+            if fault not in found:
                 self.note(fault)
-                self._noted.add(fault)
         for number, layer in enumerate(physical_layers(self.network), start=1):
             if new := sorted(layer.still - self._still.get(number, frozenset())):
                 self.note(f"layer {number}, {layer.system.name}: {still_outputs(new)}")
@@ -339,7 +337,7 @@ def _copied(state: Any) -> Any:
 
 
 def _checked(network: nn.Module, task: Task, batch_size: int) -> tuple[Split, Split]:
-    """Training and validation split, if ``network`` can be trained on them. Nothing is driven."""
+    """Both splits of a task, if ``network`` can be trained on them; nothing is driven."""
     first, second = (Split(given.x, given.targets) for given in (task.train, task.validation))
     if not len(first) or not len(second):
         raise ShapeError("training and validation both need at least one example.")

@@ -25,11 +25,12 @@ RATE_OF_SCALE = 5.0  # how much faster than a weight the scale of the read-outs 
 class CircuitEquations(Equations):
     """The nominal equations of `pnnlab.systems.circuit`, driven and read out as it is.
 
-    The coil's current is never measured, so its unit is free: scaling it scales ``w_l`` and ``g``
-    up and ``w_c`` and ``r`` down, and changes no read-out. That is why ``w_c`` is held.
+    A shot replays the input ``replays`` times. The coil's current is never measured, so its unit is
+    free: scaling it scales ``w_l`` and ``g`` up and ``w_c`` and ``r`` down, and changes no
+    read-out. That is why ``w_c`` is held.
     """
 
-    replays: int  # of the input in a shot
+    replays: int
 
     nominal: ClassVar[CircuitConstants] = CircuitConstants()
     free: ClassVar[tuple[str, ...]] = ("w_l", "r", "v_t", "g", "a", "s")
@@ -55,12 +56,12 @@ class CircuitEquations(Equations):
 class PlateEquations(Equations):
     """The nominal equations of `pnnlab.systems.plate`, driven and read out as it is.
 
-    The plate's displacement is never measured, so its unit is free, and with it one of the tension
-    and the gains: that is why ``alpha`` is held. The strain at which the edges slip and the points
-    of drive and microphone are held too, as on the drawing.
+    A shot replays the input ``replays`` times. The plate's displacement is never measured, so its
+    unit is free, and with it one of the tension and the gains: that is why ``alpha`` is held. The
+    strain at which the edges slip and the points of drive and microphone are held too.
     """
 
-    replays: int  # of the input in a shot
+    replays: int
 
     nominal: ClassVar[PlateConstants] = PlateConstants()
     free: ClassVar[tuple[str, ...]] = ("w_x", "w_y", "loss", "loss_slope", "gain", "sensitivity")
@@ -125,12 +126,12 @@ class SHGEquations(Equations):
 
 @dataclass(frozen=True)
 class _Pendula(Recipe):
-    n: int  # how many pendula
-    low: float = 0.0  # angle at release of the input 0, rad
-    high: float = 1.0  # of the input 1
-    coupling_range: float = oscillators.COUPLING_RANGE  # largest coupling either way
-    bias_range: float = oscillators.BIAS_RANGE  # largest torque either way
-    steps: int = oscillators.STEPS  # of Runge-Kutta; a twin may be coarser than its system
+    n: int
+    low: float = 0.0
+    high: float = 1.0
+    coupling_range: float = oscillators.COUPLING_RANGE
+    bias_range: float = oscillators.BIAS_RANGE
+    steps: int = oscillators.STEPS
 
     def check(self, system: Described) -> None:
         """Check the number of pendula."""
@@ -167,7 +168,12 @@ class OscillatorConstants:
 @final
 @dataclass(frozen=True)
 class OscillatorEquations(_Pendula, Equations):
-    """The pendula as they were programmed: no coupling errors, no noise at release."""
+    """The pendula as they were programmed: no coupling errors, no noise at release.
+
+    There are ``n``. The inputs 0 and 1 are the angles ``low`` and ``high`` at release, in rad;
+    couplings and torques reach ``coupling_range`` and ``bias_range`` either way. A twin may take
+    fewer ``steps`` of Runge-Kutta than its system.
+    """
 
     nominal: ClassVar[OscillatorConstants] = OscillatorConstants()
     free: ClassVar[tuple[str, ...]] = ("angle",)
@@ -187,10 +193,11 @@ class Forces(_Pendula, Architecture):
     A perceptron over n² couplings would need to see each of them at work. This network holds how
     they act, and learns the force in place of the sine of an angle, and one matrix of couplings
     that nobody programmed. That matrix has n² weights: enough shots for them can be had of tens of
-    pendula, not of hundreds. The other fields are those of `OscillatorEquations`.
+    pendula, not of hundreds. ``hidden`` is the width of the perceptron that corrects the force; the
+    other fields are those of `OscillatorEquations`.
     """
 
-    hidden: int = 16  # width of the perceptron that corrects the force
+    hidden: int = 16
 
     learning_rate: ClassVar[float] = 0.01
 

@@ -32,16 +32,9 @@ FAINT = 3.0  # times its noise: what an output is at least taken to move by
 class NeuralSettings:
     """How to fit a neural twin.
 
-    Parameters
-    ----------
-    batch_size : int
-        Shots.
-    learning_rate : float, optional
-        Peak of Adam's rate, which falls along a cosine; by default what suits the architecture.
-    patience : int
-        Epochs without a better validation error after which the fit ends.
-    seed : int
-        Of the order of the shots.
+    A batch counts shots. The learning rate is the peak of Adam's, which falls along a cosine; by
+    default what suits the architecture. After ``patience`` epochs without a better validation error
+    the fit ends. The seed is that of the order of the shots.
     """
 
     epochs: int = 16
@@ -60,15 +53,12 @@ class NeuralSettings:
 
 @dataclass(frozen=True)
 class NeuralRecord:
-    """NMSE of one epoch against the mean over the repeats; ``train`` while the weights moved.
-
-    ``best`` is the lowest validation error so far; the twin ends with the weights of the lowest.
-    """
+    """NMSE of one epoch against the mean over the repeats."""
 
     epoch: int
-    train: float
+    train: float  # while the weights moved
     validation: float
-    best: float
+    best: float  # lowest validation error so far; the twin ends with the weights of the lowest
 
 
 def fitting_neural(
@@ -179,7 +169,6 @@ def fit_twin(
 
     Parameters
     ----------
-    system : PhysicalSystem
     shots : int
         Random drives to measure, two read-outs each.
     equations : Equations, optional

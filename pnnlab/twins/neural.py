@@ -73,15 +73,16 @@ class _Perceptron(Core):
 class Temporal(Architecture):
     """A causal network over the drive's waveform, for systems that replay their input.
 
-    From the last ``memory`` samples of the waveform the network computes the mean read-out over
-    each hop of a few samples; it is the same network at all times, so one that was fitted in one
-    programme of the device serves in another.
+    From the last ``memory`` samples of the waveform, see `characterize.memory`, the network, of
+    ``channels`` in width, computes the mean read-out over each ``hop`` samples, which divide those
+    of a read-out segment. It is the same network at all times, so one that was fitted in one
+    programme of the device serves in another. A shot replays the input ``replays`` times.
     """
 
-    replays: int  # of the input in a shot
-    memory: int  # of the device, in samples, from `characterize.memory`
-    hop: int = 4  # samples, a divisor of those of a read-out segment, which needs no finer time
-    channels: int = 32  # width of the network
+    replays: int
+    memory: int
+    hop: int = 4  # a segment mean needs no finer time
+    channels: int = 32
 
     learning_rate: ClassVar[float] = 0.02
 

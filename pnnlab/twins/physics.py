@@ -31,11 +31,8 @@ FINITE_STEP = 1e-5  # relative; the residuals are computed in float64
 class Equations(Recipe, ABC):
     """Equations of a kind of device; the fields are how it is programmed."""
 
-    nominal: ClassVar[Any]
-    """The constants on paper, a frozen dataclass of floats."""
-
-    free: ClassVar[tuple[str, ...]]
-    """Names of the constants that the read-outs determine."""
+    nominal: ClassVar[Any]  # the constants on paper, a frozen dataclass of floats
+    free: ClassVar[tuple[str, ...]]  # names of the constants that the read-outs determine
 
     @abstractmethod
     def check(self, system: Described) -> None:

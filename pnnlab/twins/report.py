@@ -127,7 +127,6 @@ def gap_by_depth(
 
     Layer n has the parameters of the n-th of ``shots``. Between layers each element is centred
     at 1/2, and all are scaled to an rms standard deviation of 1/4, as measured on the device.
-    Raises `TwinError` unless there are as many outputs as inputs.
     """
     if system.output_dim != system.input_dim:
         raise TwinError(
@@ -147,12 +146,8 @@ def gap_by_depth(
         device, again, model = (
             (0.5 + factor * (h - mean)).clamp(0, 1).to(y) for h in (y, repeat, free)
         )
-    return DepthGap(
-        free=tuple(free for free, _, _ in gaps),
-        local=tuple(local for _, local, _ in gaps),
-        noise=tuple(noise for _, _, noise in gaps),
-        device_passes=system.passes - before,
-    )
+    free_gaps, local_gaps, noise_gaps = zip(*gaps, strict=True)
+    return DepthGap(free_gaps, local_gaps, noise_gaps, system.passes - before)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +177,7 @@ class TwinReport:
 
     @property
     def device(self) -> Tensor:
-        """Read-outs of the held-out shots, (shots, outputs): the first repeat."""
+        """First read-outs of the held-out shots, (shots, outputs)."""
         return self.held.y[0]
 
     @property
