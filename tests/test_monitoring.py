@@ -108,7 +108,7 @@ def test_alignment_needs_twins_examples_and_repeats() -> None:
         alignment(nn.Linear(12, 2), examples())
     with pytest.raises(RangeError, match="at least one"):
         alignment(make_network(), examples()[:0])
-    with pytest.raises(RangeError, match="repeats >= 2"):
+    with pytest.raises(RangeError, match="repeats is 1; it must be at least 2"):
         alignment(make_network(), examples(), repeats=1)
 
 

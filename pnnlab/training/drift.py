@@ -26,6 +26,7 @@ from pnnlab.twins import (
 
 CERTAIN = 4.0  # standard errors above which a change is believed
 READOUTS = 2  # of each fresh shot: two tell the noise
+REACH = 0.1  # how far the parameters of a fresh shot are from the layer's own, at most
 SMOOTH = 16.0  # longest correlation of fresh drives, as in `characterize.collect`
 COTANGENTS = 8  # random directions in the outputs for each one in the inputs
 GENTLE = 0.2  # of an architecture's learning rate, for weights that are nearly right
@@ -87,7 +88,7 @@ class Reference:
 
 
 def take_references(network: nn.Module, x: Tensor, repeats: int = 4) -> tuple[Reference, ...]:
-    """Take a reference of every physical layer, where it works when the network is given ``x``."""
+    """Take a reference of every physical layer, at drives that ``x`` of the network gives."""
     return tuple(
         Reference.take(layer.system, drives, theta, repeats)
         for layer, drives, theta in working_points(network, x)
@@ -120,7 +121,6 @@ def refit(
     *,
     shots: int = 200,
     x: Tensor | None = None,
-    reach: float = 0.1,
     seed: int = 0,
 ) -> Refit:
     """Fit the twin of a layer anew, in place, to fresh shots around the layer's parameters.
@@ -132,32 +132,19 @@ def refit(
     Parameters
     ----------
     shots : int
-        Fresh drives, two read-outs each, see `refit_passes`. One in ten is for validation, and
-        one in ten held out.
+        Fresh drives, at least 20, two read-outs each, see `refit_passes`. One in ten is for
+        validation, and one in ten held out.
     x : Tensor, (n, input_dim), optional
         Inputs of the layer, see `layer_drives`: about half of the fresh shots take one of them,
         the others random ones. By default all are random.
-    reach : float
-        How far the parameters of a shot are from the layer's own, at most.
     seed : int
         Of the drives, and of the order in which a neural twin learns them.
-
-    Raises
-    ------
-    TwinError
-        The layer has no twin that can be fitted, or the new one is no better.
-    RangeError
-        Fewer than 20 shots, or ``reach`` is not in (0, 1].
     """
-    shots = whole("shots", shots)
-    if shots < 20 or not 0 < reach <= 1:
-        raise RangeError(
-            f"shots is {shots} and reach {reach}; take at least 20 shots, and 0 < reach <= 1."
-        )
+    shots = whole("shots", shots, 20)
     twin = layer.twin
     if not isinstance(twin, PhysicsTwin | NeuralTwin):
         raise TwinError("this layer has no twin to fit; give it a PhysicsTwin or a NeuralTwin.")
-    fresh = _fresh_shots(layer, shots, x, reach, seed)
+    fresh = _fresh_shots(layer, shots, x, seed)
     held = characterize.shots(fresh, "test")
     fitted: PhysicsTwin | NeuralTwin
     if isinstance(twin, PhysicsTwin):
@@ -190,9 +177,7 @@ def refit_passes(shots: int = 200) -> int:
     return READOUTS * shots
 
 
-def _fresh_shots(
-    layer: PhysicalLayer, shots: int, x: Tensor | None, reach: float, seed: int
-) -> xr.Dataset:
+def _fresh_shots(layer: PhysicalLayer, shots: int, x: Tensor | None, seed: int) -> xr.Dataset:
     system, generator = layer.system, seeded(seed)
     drives = characterize.random_drives(shots, system.input_dim, SMOOTH, generator)
     if x is not None:
@@ -200,8 +185,8 @@ def _fresh_shots(
         which = torch.randint(len(x), (int(known.sum()),), generator=generator)
         drives[known] = x.detach()[which]
     away = characterize.random_drives(shots, system.param_dim, SMOOTH, generator)
-    theta = (layer.theta.detach().clamp(0, 1) + reach * (2 * away - 1)).clamp(0, 1)
-    return characterize.measured(system, drives, theta, repeats=READOUTS, seed=seed, reach=reach)
+    theta = (layer.theta.detach().clamp(0, 1) + REACH * (2 * away - 1)).clamp(0, 1)
+    return characterize.measured(system, drives, theta, repeats=READOUTS, seed=seed, reach=REACH)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,20 +31,11 @@ class LocalNetwork(nn.Module):
     network answers, for every class, the sum of :math:`g_l` over the layers. So an answer costs
     classes × layers device passes.
 
-    Parameters
-    ----------
-    systems : sequence of PhysicalSystem or None
-        None leaves a clamp to [0, 1] in place of a device: the comparison without physics.
-    features, classes : int
-        Of the task.
-    width : int
-        Length of each :math:`h`; must be the ``input_dim`` of all systems.
-    seed : int
-        Of theta, :math:`W` and :math:`v`.
+    The ``width`` is the length of each :math:`h` and the ``input_dim`` of all systems; None in
+    place of a system leaves a clamp to [0, 1], the comparison without physics. ``features`` and
+    ``classes`` are those of the task; theta, :math:`W` and :math:`v` are drawn by ``seed``.
 
-    References
-    ----------
-    A. Momeni et al., Science 382, 1297 (2023).
+    Source: A. Momeni et al., Science 382, 1297 (2023).
     """
 
     directions: Tensor

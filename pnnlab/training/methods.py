@@ -62,15 +62,8 @@ class Method(ABC):
     def update(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Fill the gradients of the trained parameters with those of one batch.
 
-        Parameters
-        ----------
-        x : Tensor, (batch, features)
-        targets : Tensor, (batch,) or (batch, values)
-
-        Returns
-        -------
-        loss : Tensor, scalar
-        outputs : Tensor, (batch, outputs)
+        It is ``x``, (batch, features), with ``targets``, (batch,) or (batch, values). Returns the
+        loss and the outputs, (batch, outputs).
         """
 
     def state(self) -> dict[str, Any]:
@@ -319,23 +312,12 @@ class Perturbation(Method):
     :math:`r` and the direction :math:`u` of the twin's gradient, scaled to the norm of :math:`r`.
 
     For independent signs the expected cosine with the true gradient of :math:`P` parameters is
-    about :math:`\sqrt{K / (K + P)}`.
+    about :math:`\sqrt{K / (K + P)}`. Here ``size`` is :math:`c`, ``directions`` :math:`K` and
+    ``random`` :math:`\alpha`, the random share of the variance of a direction. A step costs 2 K
+    passes if ``central``, otherwise K + 1.
 
-    Parameters
-    ----------
-    size : float
-        :math:`c`.
-    directions : int
-        :math:`K`.
-    central : bool
-        Both sides, 2 K passes a step; otherwise K + 1.
-    random : float
-        :math:`\alpha`, the random share of the variance of a direction; below 1 the twin guides.
-
-    References
-    ----------
-    J. C. Spall, IEEE Trans. Autom. Control 37, 332 (1992); A. N. McCaughan et al., APL Mach. Learn.
-    1, 026118 (2023); N. Maheswaranathan et al., ICML 2019.
+    Sources: J. C. Spall, IEEE Trans. Autom. Control 37, 332 (1992); A. N. McCaughan et al., APL
+    Mach. Learn. 1, 026118 (2023); N. Maheswaranathan et al., ICML 2019.
     """
 
     size: float = 0.02
@@ -426,22 +408,11 @@ class DualAdaptive(Method):
 
     Forward through the device; backward through :math:`f_m + e_\varphi`, at the device's inputs.
     Each step first fits :math:`\varphi` to the squared error of the batch that was measured, at no
-    further pass.
+    further pass, by Adam; a ``learning_rate`` of 0 gives physics-aware training. The error models
+    are ``hidden`` wide (the publication has small convolutional networks), begin with weights of
+    ``seed``, and are fitted but not used in the fraction ``delay`` of the steps.
 
-    Parameters
-    ----------
-    learning_rate : float
-        Of Adam on :math:`\varphi`; with 0 this is physics-aware training.
-    hidden : int
-        Width of the error models (the publication has small convolutional networks).
-    delay : float
-        Fraction of the steps in which the error models are fitted and not yet used.
-    seed : int
-        Of their initial weights.
-
-    References
-    ----------
-    Z. Zheng et al., Nat. Mach. Intell. 5, 1119 (2023).
+    Source: Z. Zheng et al., Nat. Mach. Intell. 5, 1119 (2023).
     """
 
     learning_rate: float = 1e-3
@@ -514,18 +485,10 @@ class DualAdaptive(Method):
 class OnlineRefit(Method):
     """Physics-aware training whose physics twin is fitted again to what the steps measured.
 
-    Every few steps the free constants of the equations are fitted by least squares to the last
-    batches of all layers, drawn towards their values; it costs no pass. Layers of one device share
-    the constants.
-
-    Parameters
-    ----------
-    every : int
-        Steps between two fits.
-    batches : int
-        How many of the last batches are used.
-    stay : float
-        Relative standard deviation that a constant is expected to change by.
+    Every so many steps the free constants of the equations are fitted by least squares to the last
+    ``batches`` of all layers, drawn towards their values: ``stay`` is the relative standard
+    deviation by which a constant is expected to change. It costs no pass. Layers of one device
+    share the constants.
     """
 
     every: int = 60

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pnnlab import characterize
 from pnnlab.characterize import MeasuredShots
-from pnnlab.errors import RangeError, TwinError
+from pnnlab.errors import TwinError
 from pnnlab.physical_system import PhysicalSystem, still
 from pnnlab.plain import seeded, whole
 from pnnlab.twins.physics import FAILED
@@ -18,6 +18,8 @@ from pnnlab.twins.twin import Twin, predict
 CEILING = 2.0  # times the noise ceiling: the twin's own error is no larger than the noise
 INVISIBLE = 1e-4  # NMSE that counts as perfect where there is no noise to compare with
 ASTRAY = 0.5  # cosine, relative to its ceiling, below which gradients lead over 60° astray
+STEP = 0.02  # by which the device's inputs and parameters move either way for its gradients
+INPUTS = 256  # of a chain of layers
 POINTS = 64  # working points at which a report compares gradients
 
 
@@ -46,42 +48,29 @@ def gradient_agreement(
     *,
     directions: int = 4,
     cotangents: int = 16,
-    step: float = 0.02,
     repeats: int = 8,
     seed: int = 0,
 ) -> GradientAgreement:
-    """Compare gradients at working points, moved inside the range by ``step``.
+    """Compare gradients at working points, moved inside the range by `STEP`.
 
-    Costs ``2 * directions * repeats * len(x)`` device passes.
-
-    Parameters
-    ----------
-    x : Tensor, (points, input_dim), in [0, 1]
-    theta : Tensor, (param_dim,) or (points, param_dim), in [0, 1]
-    directions, cotangents : int
-        Random directions in the inputs and parameters, and random signs in the outputs for each.
-    step : float
-        How far the device's inputs and parameters move either way.
-    repeats : int
-        Shots averaged at each end, at least two: the noise is taken from them.
+    They are ``x``, (points, input_dim), and ``theta``, (param_dim,) or (points, param_dim), in
+    [0, 1]. Compares random ``directions`` in both and, for each, as many ``cotangents``, random
+    signs in the outputs. The shots averaged at each end, ``repeats``, are at least two: the noise
+    is taken from them. Costs ``2 * directions * repeats * len(x)`` device passes.
     """
-    repeats = whole("repeats", repeats)
-    if not 0 < step < 0.5 or repeats < 2:
-        raise RangeError(
-            f"step is {step} and repeats {repeats}; take 0 < step < 0.5, repeats >= 2."
-        )
+    repeats = whole("repeats", repeats, 2)
     directions = whole("directions", directions, 1)
     cotangents = whole("cotangents", cotangents, 1)
     before = system.passes
     generator = seeded(seed)
-    x = x.clamp(step, 1 - step)
-    theta = theta.expand(len(x), -1).clamp(step, 1 - step)
+    x = x.clamp(STEP, 1 - STEP)
+    theta = theta.expand(len(x), -1).clamp(STEP, 1 - STEP)
     points = x.clone().requires_grad_(), theta.clone().requires_grad_()
     device, modelled, noise = [], [], []
     for _ in range(directions):
         dx, dtheta = _signs(x.shape, generator), _signs(theta.shape, generator)
         slope = characterize.central_difference(
-            system, x, theta, dx, dtheta, step=step, repeats=repeats
+            system, x, theta, dx, dtheta, step=STEP, repeats=repeats
         )
         # Through random signs v, independent errors of the outputs add up in variance.
         noise.append(slope.var(0).sum(1).mean() / repeats)
@@ -121,7 +110,7 @@ class DepthGap:
 
 
 def gap_by_depth(
-    system: PhysicalSystem, twin: Twin, shots: MeasuredShots, *, depth: int = 5, inputs: int = 256
+    system: PhysicalSystem, twin: Twin, shots: MeasuredShots, *, depth: int = 5
 ) -> DepthGap:
     """Chain ``depth`` layers and measure how device and twin drift apart.
 
@@ -134,7 +123,7 @@ def gap_by_depth(
             "cannot be chained; use the report of a programme with as many of both."
         )
     before = system.passes
-    device = again = model = shots.x[: whole("inputs", inputs)]
+    device = again = model = shots.x[:INPUTS]
     gaps = []
     for theta in shots.theta[: whole("depth", depth)]:
         y, local = system(device, theta), predict(twin, device, theta)

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from pnnlab.errors import DataError, TwinError
 from pnnlab.physical_system import PhysicalSystem, still, still_outputs
-from pnnlab.plain import make_plain, whole
+from pnnlab.plain import make_plain
 from pnnlab.systems import multiplex
+
+BATCH = 500  # shots that `predict` models at once
 
 
 @dataclass(frozen=True)
@@ -162,9 +164,8 @@ def check_programme(system: Described, replays: int, *, segments: bool = True) -
         raise TwinError(f"{samples} samples cannot be read out as {system.output_dim} equal means.")
 
 
-def predict(twin: nn.Module, x: Tensor, theta: Tensor, batch: int = 500) -> Tensor:
+def predict(twin: nn.Module, x: Tensor, theta: Tensor) -> Tensor:
     """Model many shots, in batches and without a graph."""
-    batch = whole("batch", batch, 1)
     with torch.no_grad():
-        rows = [slice(start, start + batch) for start in range(0, len(x), batch)]
+        rows = [slice(start, start + BATCH) for start in range(0, len(x), BATCH)]
         return torch.cat([twin(x[r], theta if theta.ndim == 1 else theta[r]) for r in rows])
