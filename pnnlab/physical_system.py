@@ -96,8 +96,7 @@ class PhysicalSystem(ABC):
         Returns
         -------
         Tensor, (batch, output_dim)
-            Read-outs: finite, in memory of their own, with the data type and on the device of
-            ``x``, without a graph.
+            Finite, in memory of its own, with the data type and on the device of ``x``.
 
         Raises
         ------
@@ -118,7 +117,6 @@ class PhysicalSystem(ABC):
         return _as_given(self.name, y, x)
 
     def _take(self, x: Tensor, theta: Tensor, retries: int) -> Tensor:
-        """Take shots, and faulty ones again."""
         y = self._readouts(x, theta)
         for _ in range(retries):
             faulty = _faulty(y).any(1)
@@ -213,25 +211,6 @@ class PhysicalSystem(ABC):
             )
 
 
-@final
-class FunctionSystem(PhysicalSystem):
-    """A device that a function drives; see `device`."""
-
-    def __init__(
-        self, measure: Callable[[Tensor, Tensor], Any], dims: tuple[int, int, int], name: str
-    ) -> None:
-        super().__init__(*dims)
-        self._function, self._name = measure, name
-
-    @property
-    def name(self) -> str:
-        """How the system is called in reports and results."""
-        return self._name
-
-    def _measure(self, x: Tensor, theta: Tensor) -> Any:
-        return self._function(x, theta)
-
-
 def device(
     measure: Callable[[Tensor, Tensor], Any],
     *,
@@ -253,7 +232,9 @@ def device(
     name : str
         How it is called in reports and errors.
     """
-    return FunctionSystem(measure, (inputs, parameters, outputs), name)
+    members = {"name": name, "_measure": staticmethod(measure)}
+    system: PhysicalSystem = type("Device", (PhysicalSystem,), members)(inputs, parameters, outputs)
+    return system
 
 
 class SimulatedSystem(PhysicalSystem):

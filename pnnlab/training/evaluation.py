@@ -54,17 +54,10 @@ class Labels:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """A loss to train on and a metric to report.
+    """A loss to train on and a metric to report, both functions of outputs and targets.
 
-    Parameters
-    ----------
-    name : str
-        Tells objectives apart: a run is resumed with the one it began with.
-    loss : callable
-        (outputs, targets) to a differentiable scalar, a mean over the examples.
-    metric : callable
-        (outputs, targets) to a scalar; larger is better.
-    labels : Labels
+    The loss is a differentiable scalar, a mean over the examples; of the metric, larger is better.
+    A run is resumed with the objective of the name it began with.
     """
 
     name: str
@@ -187,10 +180,10 @@ def at_limits(theta: Tensor) -> float:
 def stuck(y: Tensor) -> float:
     """Fraction of the read-outs ``y``, (n, outputs), that stick at an end of their output's range.
 
-    An amplifier that saturates, or a converter that is overdriven, returns the same value again
-    and again. A read-out sticks if it lies within a thousandth of its output's range of the
-    largest or smallest value seen. The two that are these values themselves do not count; an
-    output that never moves sticks throughout. NaN with fewer than three rows.
+    An amplifier that saturates, or a converter that is overdriven, repeats a value. A read-out
+    sticks if it lies within a thousandth of its output's range of the largest or smallest value
+    seen. The two that are these values do not count; an output that never moves sticks throughout.
+    NaN with fewer than three rows.
     """
     if len(y) < 3:
         return math.nan
@@ -231,8 +224,7 @@ def confusion(
 ) -> Confusion:
     """Let a network name the class of every example, with the layers as they stand.
 
-    That is on the devices within `pnnlab.layers.on_device`, on the twins within `on_twin`, and
-    otherwise on what the layers' rule drives. ``classes`` are named by their numbers by default.
+    ``classes`` are named by their numbers by default.
     """
     if not len(examples.x):
         raise ShapeError("there are no examples to confuse; give at least one.")
@@ -253,8 +245,7 @@ def confusion(
 def layer_drives(network: nn.Module, x: Tensor) -> dict[PhysicalLayer, Tensor]:
     """Send ``x`` through the devices, and collect the drives of every layer, (rows, input_dim).
 
-    They are clamped to [0, 1]; of a layer that takes several shots an example, they are all of
-    them. The network is left as it was.
+    They are in [0, 1], and of a layer that takes several shots an example all of them.
     """
     drives: dict[PhysicalLayer, list[Tensor]] = {layer: [] for layer in physical_layers(network)}
     with on_device(network), observed(network, lambda layer, x, *_: drives[layer].append(x)):
@@ -313,9 +304,8 @@ class Inference:
 def infer(network: nn.Module, x: Tensor) -> Inference:
     """Send one example, (features,) or (1, features), through the devices of ``network``.
 
-    Keeps what each layer did. The network gives logits, (batch, classes), and is used as it is
-    when it has been trained: normalisation by its kept statistics. Nothing of it is changed, and
-    only the devices are driven, once for each shot.
+    Keeps what each layer did. The network gives logits, and is used as when it has been trained:
+    normalisation by its kept statistics. It is left as it was.
     """
     row = x.detach()[None] if x.ndim == 1 else x.detach()
     if row.ndim != 2 or len(row) != 1:

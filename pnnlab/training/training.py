@@ -44,20 +44,10 @@ class Options(TypedDict, total=False):
 class FitSettings:
     """How to train. Every number here belongs to the record of a run.
 
-    Parameters
-    ----------
-    batch_size : int
-        What does not fill a batch is left out of an epoch; each epoch shuffles anew.
-    learning_rate : float
-        Peak of the rate; it falls to zero along a cosine over the run.
-    warmup : float
-        Fraction of the steps in which the rate rises linearly from zero.
-    penalty : float
-        Weight of the soft range penalty.
-    evaluations : int
-        Evaluations on the validation split, spread evenly; the last is at the last step.
-    seed : int
-        Of the order of the examples.
+    Examples that do not fill a batch are left out of an epoch, and each epoch shuffles anew, by the
+    ``seed``. The rate rises linearly to ``learning_rate`` in the fraction ``warmup`` of the steps,
+    and falls to zero along a cosine. The soft range penalty has the weight ``penalty``. The
+    ``evaluations`` on the validation split are spread evenly, the last at the last step.
     """
 
     epochs: int = 10
@@ -95,16 +85,14 @@ class Training:
         May hold any number of physical layers. It is changed in place.
     task : Task
         Its train split is learned, the records are evaluated on its validation split.
-    settings : FitSettings
     epochs, seed : int, optional
         In place of those of the settings.
     objective : Objective, optional
         By default classification where the targets are integers, regression where they are
         floating point.
     optimizer : callable
-        Makes the optimizer of the trainable parameters, such as ``torch.optim.AdamW`` or
-        ``functools.partial(torch.optim.SGD, momentum=0.9)``. Its learning rate is set at every
-        step.
+        Makes the optimizer of the trainable parameters, such as
+        ``functools.partial(torch.optim.SGD, momentum=0.9)``. Its rate is set at every step.
     method : callable
         Makes the training method; see `pnnlab.training.methods`.
 
@@ -176,11 +164,7 @@ class Training:
         return max(1, len(self.train.x) // self.settings.batch_size)
 
     def state(self) -> dict[str, Any]:
-        """Weights, optimizer, systems, method and step: all that a resumed run needs.
-
-        Only tensors, which training goes on to change, and plain containers. Save or copy it
-        before the next step.
-        """
+        """All that a resumed run needs, in plain containers; save or copy it before a next step."""
         return {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),

@@ -66,9 +66,8 @@ def fitting_neural(
 ) -> Iterator[NeuralRecord]:
     """Fit a neural twin in place to a data set of `characterize.collect`, one record an epoch.
 
-    However the iteration ends, by itself, because somebody left it or by an error or Ctrl-C, the
-    twin keeps its best weights, its noise model is fitted to the repeats, and its weights are
-    frozen.
+    However the iteration ends, by itself, early or by an error or Ctrl-C, the twin keeps its best
+    weights, frozen, and its noise model is fitted to the repeats.
     """
     twin.check_data(dataset)
     settings = settings or NeuralSettings()
@@ -114,12 +113,11 @@ def fitting_neural(
         twin.core.load_state_dict(best_weights)
         _fit_noise(twin, train.first(NOISE_SHOTS))
         twin.requires_grad_(False)
-        twin.fault = twin.reported = ""
-        if not best < 1:
-            twin.fault = (
-                f"its validation NMSE is {best:.3g}, no better than a constant; look at the "
-                "memory it was given, give it more shots or epochs, or a lower learning rate"
-            )
+        hopeless = (
+            f"its validation NMSE is {best:.3g}, no better than a constant; look at the "
+            "memory it was given, give it more shots or epochs, or a lower learning rate"
+        )
+        twin.fault, twin.reported = "" if best < 1 else hopeless, ""
 
 
 @final
@@ -181,18 +179,18 @@ def fit_twin(
     seed : int
         Of the drives and of the fit.
 
-    Returns
-    -------
-    PhysicsTwin or NeuralTwin
-        The ``fault`` of a fit that failed is not empty, and is also given as a warning.
+    Warns
+    -----
+    RuntimeWarning
+        The fit failed; the ``fault`` of the twin says why.
     """
     if equations is not None and architecture is not None:
         raise TwinError("give equations for a physics twin or an architecture for a neural one.")
-    twin: PhysicsTwin | NeuralTwin
-    if equations is None:
-        twin = NeuralTwin(system, architecture or Mlp(), seed=seed)
-    else:
-        twin = PhysicsTwin(system, equations)
+    twin: PhysicsTwin | NeuralTwin = (
+        NeuralTwin(system, architecture or Mlp(), seed=seed)
+        if equations is None
+        else PhysicsTwin(system, equations)
+    )
     if dataset is None:
         with tqdm(total=shots, desc="measuring", disable=not progress) as bar:
             dataset = characterize.collect(
@@ -203,18 +201,14 @@ def fit_twin(
     else:
         settings = NeuralSettings(seed=seed)
         epochs = fitting_neural(twin, dataset, settings)
-        for _ in tqdm(epochs, "fitting", settings.epochs, disable=not progress):
-            pass
+        list(tqdm(epochs, "fitting", settings.epochs, disable=not progress))
     if twin.fault:
         warnings.warn(f"the twin is not good: {twin.fault}.", RuntimeWarning, stacklevel=2)
     return twin
 
 
 def _standardise(twin: NeuralTwin, y: Tensor) -> None:
-    """Set the twin's centre and spread to mean and spread of what it is to model.
-
-    By output, or of all outputs alike.
-    """
+    """Set the twin's centre and spread to those of ``y``, by output or of all outputs alike."""
     values = y if twin.core.distinct > 1 else y.flatten(1)[..., None]
     mean = values.double().mean(0)
     spread = mean.std(0)
