@@ -28,7 +28,6 @@ def soft_range_penalty(value: Tensor) -> Tensor:
 
     .. math:: \tfrac{1}{k}\,\mathrm{softplus}(-k v) + \tfrac{1}{k}\,\mathrm{softplus}(k (v - 1))
 
-    It is linear beyond about 1/k outside the range.
     """
     k = PENALTY_SHARPNESS
     # Further inside an element weighs less than 5e-5 / k. Of millions of couplings few are near.
@@ -111,8 +110,8 @@ class Rescale(nn.Module):
 def calibrate(network: nn.Module, x: Tensor) -> None:
     """Measure the statistics of every `Rescale` in ``network`` anew, on the inputs ``x``.
 
-    Whether that drives the systems or their twins depends on the layers' rule and on an enclosing
-    `on_device` or `on_twin`. If a device fails, the statistics are what they were.
+    That drives systems or twins, by the layers' rule or an enclosing `on_device` or `on_twin`. If a
+    device fails, the statistics are what they were.
     """
     if len(x) < 2:
         raise ShapeError("calibration needs at least two inputs: a deviation of one is undefined.")
@@ -164,7 +163,13 @@ class PhysicalLayer(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        _check_twin(system, twin)
+        for name in ("input_dim", "param_dim", "output_dim"):
+            ours, its = getattr(system, name), getattr(twin, name, None)
+            if its not in (None, ours):
+                raise TwinError(
+                    f"the twin has {name} {its} and {system.name} has {ours}: this is the twin of "
+                    "another system; fit one for this system."
+                )
         self.system = system
         self.twin = twin.requires_grad_(False) if twin is not None else None
         self.encoding = encoding
@@ -189,18 +194,14 @@ class PhysicalLayer(nn.Module):
         # A tensor with a graph cannot be copied, and no later step needs this one's.
         return {**self.__dict__, "penalty": self.penalty.detach()}
 
-    def drive(self, h: Tensor) -> Tensor:
-        """Encode ``h``, note penalty and clamping, and return ``x`` in [0, 1]."""
-        x = h if self.encoding is None else self.encoding(h)
-        self.penalty = soft_range_penalty(x) + soft_range_penalty(self.theta)
-        self.clamped = float(((x < 0) | (x > 1)).float().mean())
-        return x.clamp(0, 1)
-
     def forward(self, h: Tensor) -> Tensor:
         """Send ``h``, (batch, features), through the layer; returns (batch, output_dim)."""
         respond = self.stand_in[0] if self.stand_in else self.rule(self.system, self.twin)
         before = self.system.passes
-        x, theta = self.drive(h), self.theta.clamp(0, 1)
+        x = h if self.encoding is None else self.encoding(h)
+        self.penalty = soft_range_penalty(x) + soft_range_penalty(self.theta)
+        self.clamped = float(((x < 0) | (x > 1)).float().mean())
+        x, theta = x.clamp(0, 1), self.theta.clamp(0, 1)
         y = respond(x, theta)
         if self.training and len(y) > 1 and self.system.passes > before:
             found = frozenset(still(y).nonzero().flatten().tolist())
@@ -255,9 +256,8 @@ def programmed(
 ) -> tuple[list[PhysicalSystem], list[nn.Module]]:
     """Program one device as a chain of layers, and its twin likewise, for `deep_pnn`.
 
-    The ``system`` replays its input, such as `Circuit`, `Plate` or a `Bench` with either, and
-    ``layers`` are the replays and read-outs of each layer. All systems are the same device, and
-    the twins share their constants or weights.
+    The ``system`` replays its input, such as `Circuit`, `Plate` or a `Bench` with either;
+    ``layers`` are the replays and read-outs of each. The twins share their constants or weights.
     """
     systems = [system.reprogrammed(replays=n, output_dim=outputs) for n, outputs in layers]
     twins = [twin.reprogrammed(one, replays=n) for one, (n, _) in zip(systems, layers, strict=True)]
@@ -322,17 +322,6 @@ def deep_pnn(
             head = nn.Linear(width, classes)
         network += [Rescale(width, gain=1.0, offset=0.0), head]
     return nn.Sequential(*network)
-
-
-def _check_twin(system: PhysicalSystem, twin: nn.Module | None) -> None:
-    """Raise `TwinError` if ``twin`` says that it was made for other dimensions."""
-    for name in ("input_dim", "param_dim", "output_dim"):
-        ours, its = getattr(system, name), getattr(twin, name, None)
-        if its is not None and its != ours:
-            raise TwinError(
-                f"the twin has {name} {its} and {system.name} has {ours}: this is the twin of "
-                "another system; fit one for this system."
-            )
 
 
 def physical_layers(network: nn.Module) -> list[PhysicalLayer]:

@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass, field
 
 import torch
-import xarray as xr
 from torch import Tensor, nn
 
 from pnnlab import characterize
@@ -144,7 +143,15 @@ def refit(
     twin = layer.twin
     if not isinstance(twin, PhysicsTwin | NeuralTwin):
         raise TwinError("this layer has no twin to fit; give it a PhysicsTwin or a NeuralTwin.")
-    fresh = _fresh_shots(layer, shots, x, seed)
+    system, generator = layer.system, seeded(seed)
+    drives = characterize.random_drives(shots, system.input_dim, SMOOTH, generator)
+    if x is not None:
+        known = torch.rand(shots, generator=generator) < 0.5
+        which = torch.randint(len(x), (int(known.sum()),), generator=generator)
+        drives[known] = x.detach()[which]
+    away = characterize.random_drives(shots, system.param_dim, SMOOTH, generator)
+    theta = (layer.theta.detach().clamp(0, 1) + REACH * (2 * away - 1)).clamp(0, 1)
+    fresh = characterize.measured(system, drives, theta, repeats=READOUTS, seed=seed, reach=REACH)
     held = characterize.shots(fresh, "test")
     fitted: PhysicsTwin | NeuralTwin
     if isinstance(twin, PhysicsTwin):
@@ -175,18 +182,6 @@ def refit(
 def refit_passes(shots: int = 200) -> int:
     """Device passes that `refit` costs."""
     return READOUTS * shots
-
-
-def _fresh_shots(layer: PhysicalLayer, shots: int, x: Tensor | None, seed: int) -> xr.Dataset:
-    system, generator = layer.system, seeded(seed)
-    drives = characterize.random_drives(shots, system.input_dim, SMOOTH, generator)
-    if x is not None:
-        known = torch.rand(shots, generator=generator) < 0.5
-        which = torch.randint(len(x), (int(known.sum()),), generator=generator)
-        drives[known] = x.detach()[which]
-    away = characterize.random_drives(shots, system.param_dim, SMOOTH, generator)
-    theta = (layer.theta.detach().clamp(0, 1) + REACH * (2 * away - 1)).clamp(0, 1)
-    return characterize.measured(system, drives, theta, repeats=READOUTS, seed=seed, reach=REACH)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,14 +13,12 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from pnnlab import characterize
-from pnnlab.characterize import MeasuredShots
 from pnnlab.errors import RangeError, TwinError
 from pnnlab.physical_system import PhysicalSystem, still
 from pnnlab.plain import make_plain, seeded, whole
 from pnnlab.twins.neural import Architecture, Mlp, NeuralTwin
-from pnnlab.twins.noise import fit_noise
 from pnnlab.twins.physics import Equations, PhysicsTwin, fit_physics
-from pnnlab.twins.twin import predict
+from pnnlab.twins.twin import fit_noise, predict
 
 WARMUP = 0.05  # of the steps, in which the rate rises
 LONGEST_STEP = 1.0  # norm at which gradients are clipped
@@ -111,7 +109,12 @@ def fitting_neural(
                 break
     finally:
         twin.core.load_state_dict(best_weights)
-        _fit_noise(twin, train.first(NOISE_SHOTS))
+        given = train.first(NOISE_SHOTS)
+        with torch.no_grad():
+            mean = twin.standard(given.x, given.theta)
+            # A part of an output has as many times the variance as there are parts in it.
+            parts = twin.core(given.x[:1], given.theta[:1]).shape[1] / twin.output_dim
+        fit_noise(twin.noise, mean, _standard(twin, given.y), math.sqrt(parts))
         twin.requires_grad_(False)
         hopeless = (
             f"its validation NMSE is {best:.3g}, no better than a constant; look at the "
@@ -221,11 +224,3 @@ def _standardise(twin: NeuralTwin, y: Tensor) -> None:
 def _standard(twin: NeuralTwin, y: Tensor) -> Tensor:
     """Read-outs less the centre, in spreads; 0 of an output that did not move in the fit."""
     return ((y - twin.centre) / twin.spread).where(twin.spread > 0, 0.0)
-
-
-def _fit_noise(twin: NeuralTwin, given: MeasuredShots) -> None:
-    with torch.no_grad():
-        mean = twin.standard(given.x, given.theta)
-        # A part of an output has as many times the variance as there are parts in it.
-        share = math.sqrt(twin.core(given.x[:1], given.theta[:1]).shape[1] / twin.output_dim)
-    fit_noise(twin.noise, mean, _standard(twin, given.y), share)

@@ -13,8 +13,7 @@ from torch.nn import functional
 from pnnlab.errors import TwinError
 from pnnlab.plain import seeded
 from pnnlab.systems import multiplex
-from pnnlab.twins.noise import Noise
-from pnnlab.twins.twin import Described, Recipe, Twin, check_programme, noisy
+from pnnlab.twins.twin import Described, Noise, Recipe, Twin, check_programme, noisy
 
 
 @dataclass(frozen=True)

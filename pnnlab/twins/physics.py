@@ -19,8 +19,7 @@ from torch import Tensor
 from pnnlab import characterize
 from pnnlab.errors import TwinError
 from pnnlab.plain import whole
-from pnnlab.twins.noise import Noise, fit_noise
-from pnnlab.twins.twin import Described, Recipe, Twin, noisy
+from pnnlab.twins.twin import Described, Noise, Recipe, Twin, fit_noise, noisy
 
 BAND = (0.2, 5.0)  # how far a constant may move, relative to its nominal value
 FAILED = 0.5  # NMSE above which half of what the outputs do goes unexplained
