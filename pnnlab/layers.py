@@ -40,7 +40,7 @@ class Rescale(nn.Module):
     """Standardise each element, then apply a trainable gain and offset.
 
     While training, each batch is standardised by its own mean and standard deviation (batch
-    normalisation); the averages over batches are used ever after. Those measured on a twin are
+    normalisation); the averages over batches are used from then on. Those measured on a twin are
     stale on the device; measuring them again there, by `calibrate`, is what "recalibrated" means in
     every results table.
 

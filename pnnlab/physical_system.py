@@ -1,4 +1,4 @@
-"""What the lab asks of a device: numbers in, numbers out, nothing else."""
+"""The contract of a device: numbers in, numbers out, nothing else."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence

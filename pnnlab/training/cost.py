@@ -25,7 +25,7 @@ def passes_so_far(network: nn.Module) -> int:
 
 
 def shots_per_example(network: nn.Module) -> dict[PhysicalLayer, int]:
-    """How often each physical layer is driven for one example: once, or as `Shots` of it say."""
+    """How often each physical layer is driven for one example: once, or more within `Shots`."""
     shots = dict.fromkeys(physical_layers(network), 1)
     for module in network.modules():
         if isinstance(module, Shots):

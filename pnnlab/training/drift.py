@@ -23,8 +23,8 @@ from pnnlab.twins import (
     predict,
 )
 
-CERTAIN = 4.0  # standard errors above which a change is believed
-READOUTS = 2  # of each fresh shot: two tell the noise
+CERTAIN = 4.0  # standard errors above which a change counts
+READOUTS = 2  # of each fresh shot: two give the noise
 REACH = 0.1  # how far the parameters of a fresh shot are from the layer's own, at most
 SMOOTH = 16.0  # longest correlation of fresh drives, as in `characterize.collect`
 COTANGENTS = 8  # random directions in the outputs for each one in the inputs

@@ -22,7 +22,7 @@ def measured_only(system: PhysicalSystem, _: nn.Module | None) -> PhysicalSystem
 
 @final
 class LocalNetwork(nn.Module):
-    r"""Fixed physical layers, each followed by a trained digital one that also sees its input.
+    r"""Fixed physical layers, each followed by a trained digital one that is given its input too.
 
     .. math:: h_{l+1} = W_l\,[f_p(h_l), h_l], \qquad
        g_l = \cos(h_{l+1}, v_l)

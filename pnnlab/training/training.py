@@ -203,7 +203,7 @@ class Training:
         self.method.restore(state["method"])
 
     def note(self, message: str) -> None:
-        """Keep something that a person should know later."""
+        """Keep a message for the journal of a run."""
         self.notes.append((self.step, message))
 
     def scale_rate(self, factor: float) -> None:

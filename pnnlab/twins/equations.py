@@ -90,9 +90,9 @@ class PlateEquations(Equations):
 class SHGEquations(Equations):
     """The coupled waves of `pnnlab.systems.shg`, programmed, shaped and read out as there.
 
-    A crystal of twice the length, with half of everything that is counted per mm, gives the same
-    spectrum: that is why the length is held. So are the dispersions of both waves, whose effect
-    in 1 mm is lost in the chirp of the pulse itself.
+    A crystal of twice the length, with half of everything per mm, gives the same spectrum: that is
+    why the length is held. So are the dispersions of both waves, whose effect in 1 mm is lost in
+    the chirp of the pulse itself.
     """
 
     trained: Literal["phases", "amplitudes"] = "phases"
@@ -111,7 +111,7 @@ class SHGEquations(Equations):
         if system.param_dim != programme.param_dim:
             raise TwinError(
                 f"with theta in the {self.trained} there are {programme.param_dim} parameters, "
-                f"but {system.name} has {system.param_dim}: say how it is programmed."
+                f"but {system.name} has {system.param_dim}: give the programme that it has."
             )
 
     def averaged(self, system: Described) -> float:

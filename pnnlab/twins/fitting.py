@@ -185,7 +185,7 @@ def fit_twin(
     Warns
     -----
     RuntimeWarning
-        The fit failed; the ``fault`` of the twin says why.
+        The fit failed; the reason is the ``fault`` of the twin.
     """
     if equations is not None and architecture is not None:
         raise TwinError("give equations for a physics twin or an architecture for a neural one.")

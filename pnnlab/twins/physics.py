@@ -89,8 +89,8 @@ class PhysicsTwin(Twin):
         """Standard deviation of read-outs of these means; a `TwinError` if no noise was fitted."""
         if not self.noise[1]:
             raise TwinError(
-                "this twin knows no noise: fit it, with fit_physics, to shots that were measured "
-                "at least twice each, as collect does."
+                "this twin has no noise model: fit it, with fit_physics, to shots that were "
+                "measured at least twice each, as collect does."
             )
         centre, spread, level, slope, curvature = self.noise.tolist()
         m = ((mean - centre) / spread).clamp(-3, 3)

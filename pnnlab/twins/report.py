@@ -135,7 +135,7 @@ def gap_by_depth(
         device, again, model = (
             (0.5 + factor * (h - mean)).clamp(0, 1).to(y) for h in (y, repeat, free)
         )
-    free_gaps, local_gaps, noise_gaps = zip(*gaps, strict=True)
+    free_gaps, local_gaps, noise_gaps = zip(*gaps, strict=True) if gaps else ((), (), ())
     return DepthGap(free_gaps, local_gaps, noise_gaps, system.passes - before)
 
 
