@@ -419,5 +419,6 @@ def test_local_learning_lowers_its_loss_and_an_answer_costs_classes_times_layers
 
 
 def test_local_learning_trains_a_local_network_alone():
+    network = deep_pnn(Toy(), ToyTwin(), classes=3)
     with pytest.raises(ShapeError, match="LocalNetwork"):
-        next(make(LocalLearning).records())
+        next(Training(network, make_task(), method=LocalLearning).records())

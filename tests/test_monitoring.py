@@ -61,7 +61,7 @@ def test_seen_are_the_drives_that_reach_the_devices() -> None:
     assert torch.equal(first, x.reshape(60, 4))
     network.eval()
     between = network[0](x)
-    assert torch.equal(second, network[1].drive(between))
+    assert torch.equal(second, network[1].encoding(between).clamp(0, 1))
     reference = take_references(network, x)[1]
     assert reference.theta[:3].tolist() == [0.0, 1.0, 0.5]
     assert torch.equal(working_points(network, x)[0][1], first[::3])
