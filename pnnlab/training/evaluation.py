@@ -107,7 +107,7 @@ def evaluate(
 ) -> Evaluation:
     """Run ``examples`` through the devices and, where every layer has one, through the twins.
 
-    The gap of each layer is taken at the inputs that its device really saw.
+    The gap of each layer is taken at the inputs that drove its device.
     """
     layers = physical_layers(network)
     squares = {layer: torch.zeros(2, dtype=torch.float64) for layer in layers}  # gap, deviation
