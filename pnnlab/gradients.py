@@ -41,22 +41,13 @@ def physics_aware(system: PhysicalSystem, twin: nn.Module | None) -> Response:
        \frac{\partial L}{\partial y}
 
     The twin's vector-Jacobian product is taken at the inputs that really drove the system.
-
-    References
-    ----------
-    Wright, Onodera et al., Nature 601, 549 (2022), Methods, "Physics-aware training".
+    Source: Wright, Onodera et al., Nature 601, 549 (2022), Methods, "Physics-aware training".
     """
     return valued(system, _required(twin, "physics_aware"))
 
 
 def valued(measure: Response, model: Response) -> Response:
-    """Combine the value of one response with the gradient of another.
-
-    Raises
-    ------
-    TwinError
-        Their outputs have different shapes.
-    """
+    """Combine the value of one response with the gradient of another, of outputs as many."""
 
     def respond(x: Tensor, theta: Tensor) -> Tensor:
         measured = measure(x, theta)
@@ -78,13 +69,7 @@ def in_silico(system: PhysicalSystem, twin: nn.Module | None) -> Response:
 
 
 def noise_aware(system: PhysicalSystem, twin: nn.Module | None) -> Response:
-    """In silico training on a twin with the noise of the device: a fresh sample at every call.
-
-    Raises
-    ------
-    TwinError
-        There is no twin, or it is not one that knows its noise.
-    """
+    """In silico training on a twin with the noise of the device: a fresh sample at every call."""
     sample = getattr(_required(twin, "noise_aware"), "sample", None)
     if sample is None:
         raise TwinError("noise_aware needs a twin with a method sample(x, theta), as a Twin has.")
@@ -97,24 +82,15 @@ def noise_aware(system: PhysicalSystem, twin: nn.Module | None) -> Response:
 class Randomised:
     """In silico training on a physics twin whose constants are drawn anew at every call.
 
-    Parameters
-    ----------
-    tolerance : float
-        Relative standard deviation of each free constant.
-    noise : bool
-        Add the noise of the device too.
-
-    Raises
-    ------
-    TwinError
-        The twin has no equations.
+    The relative standard deviation of each free constant is ``tolerance``; ``noise`` adds that of
+    the device.
     """
 
     tolerance: float = 0.05
     noise: bool = False
 
     def __call__(self, _: PhysicalSystem, twin: nn.Module | None) -> Response:
-        """Make the response of a layer."""
+        """Give the response of a layer."""
         drawn = getattr(_required(twin, "Randomised"), "drawn", None)
         if drawn is None:
             raise TwinError("Randomised draws the constants of a PhysicsTwin; give one.")

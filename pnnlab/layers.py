@@ -4,6 +4,7 @@ import copy
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
@@ -19,9 +20,7 @@ Observer: TypeAlias = "Callable[[PhysicalLayer, Tensor, Tensor, Tensor], object]
 
 PENALTY_SHARPNESS = 30.0  # k of the soft range penalty, as in the authors' experiment code
 AVERAGING = 0.1  # weight of a new batch in the running statistics: the last ten count
-FULL_SCALE = (
-    1e-5**-0.5
-)  # rms deviations of all elements: BatchNorm's eps is then their mean variance
+FULL_SCALE = 1e-5**-0.5  # rms deviations of all: BatchNorm's eps is then their mean variance
 
 
 def soft_range_penalty(value: Tensor) -> Tensor:
@@ -29,7 +28,6 @@ def soft_range_penalty(value: Tensor) -> Tensor:
 
     .. math:: \tfrac{1}{k}\,\mathrm{softplus}(-k v) + \tfrac{1}{k}\,\mathrm{softplus}(k (v - 1))
 
-    It is linear beyond about 1/k outside the range.
     """
     k = PENALTY_SHARPNESS
     # Further inside an element weighs less than 5e-5 / k. Of millions of couplings few are near.
@@ -42,9 +40,9 @@ class Rescale(nn.Module):
     """Standardise each element, then apply a trainable gain and offset.
 
     While training, each batch is standardised by its own mean and standard deviation (batch
-    normalisation); the averages over batches are kept and used ever after, for a device in use
-    sees one input at a time. Measured on a twin and used on the device these averages are stale;
-    measuring them again there, by `calibrate`, is what "recalibrated" means in every results table.
+    normalisation); the averages over batches are used from then on. Those measured on a twin are
+    stale on the device; measuring them again there, by `calibrate`, is what "recalibrated" means in
+    every results table.
 
     The unit of the input does not matter, nor an offset of an element: all are brought to a common
     scale first, by what they showed in the first batch. There each is divided by the root of its
@@ -66,18 +64,14 @@ class Rescale(nn.Module):
     unit: Tensor
 
     def __init__(
-        self,
-        features: int,
-        *,
-        gain: float = 0.25,
-        offset: float = 0.5,
-        elementwise: bool = False,
+        self, features: int, *, gain: float = 0.25, offset: float = 0.5, elementwise: bool = False
     ) -> None:
         super().__init__()
         self.statistics = nn.BatchNorm1d(features, affine=False, momentum=AVERAGING)
         self.register_buffer("unit", torch.tensor([[0.0], [1.0]]).repeat(1, features))
-        self.gain = nn.Parameter(torch.full((features if elementwise else 1,), gain))
-        self.offset = nn.Parameter(torch.full((features if elementwise else 1,), offset))
+        count = features if elementwise else 1
+        self.gain = nn.Parameter(torch.full((count,), gain))
+        self.offset = nn.Parameter(torch.full((count,), offset))
 
     def forward(self, h: Tensor) -> Tensor:
         """Rescale ``h``, (batch, features)."""
@@ -116,29 +110,28 @@ class Rescale(nn.Module):
 def calibrate(network: nn.Module, x: Tensor) -> None:
     """Measure the statistics of every `Rescale` in ``network`` anew, on the inputs ``x``.
 
-    Whether that drives the systems or their twins depends on the layers' rule and on an enclosing
-    `on_device` or `on_twin`. If a device fails, the statistics are what they were.
+    That drives systems or twins, by the layers' rule or an enclosing `on_device` or `on_twin`. If a
+    device fails, the statistics are what they were.
     """
     if len(x) < 2:
         raise ShapeError("calibration needs at least two inputs: a deviation of one is undefined.")
-    rescales = [module for module in network.modules() if isinstance(module, Rescale)]
+    statistics = [one.statistics for one in network.modules() if isinstance(one, Rescale)]
     was_training = network.training
-    before = [copy.deepcopy(module.state_dict()) for module in rescales]
-    for module in rescales:
-        module.statistics.reset_running_stats()
-        module.statistics.momentum = None  # the plain average over what follows: this one batch
+    before = copy.deepcopy(network.state_dict())
+    for one in statistics:
+        one.reset_running_stats()
+        one.momentum = None  # the plain average over what follows: this one batch
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # of the noise that a twin may add
             network.train()(x)
     except BaseException:
-        for module, state in zip(rescales, before, strict=True):
-            module.load_state_dict(state)
+        network.load_state_dict(before)
         raise
     finally:
         network.train(was_training)
-        for module in rescales:
-            module.statistics.momentum = AVERAGING
+        for one in statistics:
+            one.momentum = AVERAGING
 
 
 class PhysicalLayer(nn.Module):
@@ -157,16 +150,6 @@ class PhysicalLayer(nn.Module):
         Initial parameters; by default uniform in [0.25, 0.75].
     seed : int
         Of the default initial parameters.
-
-    Attributes
-    ----------
-    penalty : Tensor, scalar
-        Soft range penalty of the last call, of the inputs and of ``theta``.
-    clamped : float
-        Fraction of the inputs of the last call that had to be clamped.
-    still : frozenset of int
-        Outputs of the device, counted from 0, that did not move in some batch it was calibrated or
-        trained with. Each is warned of once.
     """
 
     def __init__(
@@ -180,7 +163,13 @@ class PhysicalLayer(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        _check_twin(system, twin)
+        for name in ("input_dim", "param_dim", "output_dim"):
+            ours, its = getattr(system, name), getattr(twin, name, None)
+            if its not in (None, ours):
+                raise TwinError(
+                    f"the twin has {name} {its} and {system.name} has {ours}: this is the twin of "
+                    "another system; fit one for this system."
+                )
         self.system = system
         self.twin = twin.requires_grad_(False) if twin is not None else None
         self.encoding = encoding
@@ -196,26 +185,23 @@ class PhysicalLayer(nn.Module):
         # In a tuple, or torch would register a twin that stands in as a submodule.
         self.stand_in: tuple[Response, ...] = ()
         self.observers: tuple[Observer, ...] = ()
-        self.penalty = torch.zeros(())
-        self.clamped = 0.0
+        self.penalty = torch.zeros(())  # of the last call, of its inputs and of theta
+        self.clamped = 0.0  # fraction of the inputs of the last call
+        # Outputs that did not move in some batch of a training or calibration, each warned of once.
         self.still: frozenset[int] = frozenset()
 
     def __getstate__(self) -> dict[str, Any]:
         # A tensor with a graph cannot be copied, and no later step needs this one's.
         return {**self.__dict__, "penalty": self.penalty.detach()}
 
-    def drive(self, h: Tensor) -> Tensor:
-        """Encode ``h``, note penalty and clamping, and return ``x`` in [0, 1]."""
-        x = h if self.encoding is None else self.encoding(h)
-        self.penalty = soft_range_penalty(x) + soft_range_penalty(self.theta)
-        self.clamped = float(((x < 0) | (x > 1)).float().mean())
-        return x.clamp(0, 1)
-
     def forward(self, h: Tensor) -> Tensor:
         """Send ``h``, (batch, features), through the layer; returns (batch, output_dim)."""
         respond = self.stand_in[0] if self.stand_in else self.rule(self.system, self.twin)
         before = self.system.passes
-        x, theta = self.drive(h), self.theta.clamp(0, 1)
+        x = h if self.encoding is None else self.encoding(h)
+        self.penalty = soft_range_penalty(x) + soft_range_penalty(self.theta)
+        self.clamped = float(((x < 0) | (x > 1)).float().mean())
+        x, theta = x.clamp(0, 1), self.theta.clamp(0, 1)
         y = respond(x, theta)
         if self.training and len(y) > 1 and self.system.passes > before:
             found = frozenset(still(y).nonzero().flatten().tolist())
@@ -229,11 +215,9 @@ class PhysicalLayer(nn.Module):
 
 
 class Span(nn.Module):
-    """Bring a known range of values to [0, 1], by a fixed gain and offset: no statistics.
+    """Bring values from ``low`` to ``high``, such as positions, to [0, 1]: no statistics.
 
-    For read-outs with a physical scale that the next layer's drive shares, such as positions.
-
-    ``low`` and ``high`` become 0 and 1. What lies beyond, the physical layer clamps and counts.
+    What lies beyond, the physical layer clamps and counts.
     """
 
     def __init__(self, low: float, high: float) -> None:
@@ -248,10 +232,10 @@ class Span(nn.Module):
 
 
 class Shots(nn.Module):
-    """One physical layer for a longer input: equal stretches of it, one shot each.
+    """One physical layer for a longer input: equal parts of it, one shot each, ``shots`` in all.
 
-    The shots share ``theta``, as the patches of an image share a filter. Every example costs
-    ``shots`` device passes. The ``layer`` is given (batch * shots, width).
+    The shots share ``theta``, as the patches of an image share a filter. The ``layer`` is given
+    (batch * shots, width).
     """
 
     def __init__(self, layer: nn.Module, shots: int) -> None:
@@ -272,9 +256,8 @@ def programmed(
 ) -> tuple[list[PhysicalSystem], list[nn.Module]]:
     """Program one device as a chain of layers, and its twin likewise, for `deep_pnn`.
 
-    The ``system`` replays its input, such as `Circuit`, `Plate` or a `Bench` with either, and
-    ``layers`` are the replays and read-outs of each layer. All systems are the same device, and
-    the twins share their constants or weights.
+    The ``system`` replays its input, such as `Circuit`, `Plate` or a `Bench` with either;
+    ``layers`` are the replays and read-outs of each. The twins share their constants or weights.
     """
     systems = [system.reprogrammed(replays=n, output_dim=outputs) for n, outputs in layers]
     twins = [twin.reprogrammed(one, replays=n) for one, (n, _) in zip(systems, layers, strict=True)]
@@ -302,7 +285,6 @@ def deep_pnn(
         Each as wide at its input as the one before at its output.
     twins : nn.Module or None, or a sequence of them
         One for each system.
-    rule : GradientRule
     layers : int
         How often to use a single system, each time with parameters of its own.
     classes : int, optional
@@ -310,11 +292,19 @@ def deep_pnn(
     seed : int
         Of the initial parameters.
     """
-    chain = _chain(systems, twins, whole("layers", layers))
+    layers = whole("layers", layers)
+    if not isinstance(systems, PhysicalSystem) and layers != 1:
+        raise ShapeError("layers counts the uses of a single system; a sequence has its length.")
+    if layers < 1:
+        raise ShapeError(f"layers is {layers}; a network needs at least one.")
+    systems = [systems] * layers if isinstance(systems, PhysicalSystem) else systems
+    twins = [twins] * layers if twins is None or isinstance(twins, nn.Module) else twins
+    if not 0 < len(systems) == len(twins):
+        raise ShapeError(f"{len(systems)} systems and {len(twins)} twins: give one twin a system.")
     classes = None if classes is None else whole("classes", classes, 1)
     network: list[nn.Module] = []
-    width = chain[0][0].input_dim
-    for number, (system, twin) in enumerate(chain):
+    width = systems[0].input_dim
+    for number, (system, twin) in enumerate(zip(systems, twins, strict=True)):
         if system.input_dim != width:
             raise ShapeError(
                 f"system {number} gives {width} values and system {number + 1} takes "
@@ -334,43 +324,13 @@ def deep_pnn(
     return nn.Sequential(*network)
 
 
-def _chain(
-    systems: PhysicalSystem | Sequence[PhysicalSystem],
-    twins: nn.Module | Sequence[nn.Module | None] | None,
-    layers: int,
-) -> list[tuple[PhysicalSystem, nn.Module | None]]:
-    """A system and a twin for each layer."""
-    if isinstance(systems, PhysicalSystem):
-        if layers < 1:
-            raise ShapeError(f"layers is {layers}; a network needs at least one.")
-        systems = [systems] * layers
-    elif layers != 1:
-        raise ShapeError("layers counts the uses of a single system; a sequence has its length.")
-    if twins is None or isinstance(twins, nn.Module):
-        twins = [twins] * layers
-    if not 0 < len(systems) == len(twins):
-        raise ShapeError(f"{len(systems)} systems and {len(twins)} twins: give one twin a system.")
-    return list(zip(systems, twins, strict=True))
-
-
-def _check_twin(system: PhysicalSystem, twin: nn.Module | None) -> None:
-    """Raise `TwinError` if ``twin`` says that it was made for other dimensions."""
-    for name in ("input_dim", "param_dim", "output_dim"):
-        ours, its = getattr(system, name), getattr(twin, name, None)
-        if its is not None and its != ours:
-            raise TwinError(
-                f"the twin has {name} {its} and {system.name} has {ours}: this is the twin of "
-                "another system; fit one for this system."
-            )
-
-
 def physical_layers(network: nn.Module) -> list[PhysicalLayer]:
     """All physical layers of ``network``, in order."""
     return [module for module in network.modules() if isinstance(module, PhysicalLayer)]
 
 
 def range_penalty(network: nn.Module) -> Tensor:
-    """Mean over the physical layers of the soft range penalty of their last call."""
+    """Mean soft range penalty of the last calls of the physical layers."""
     penalties = [layer.penalty for layer in physical_layers(network)]
     return torch.stack(penalties).mean() if penalties else torch.zeros(())
 
@@ -383,19 +343,16 @@ def parameter_count(network: nn.Module) -> int:
 def undriven(network: nn.Module) -> AbstractContextManager[None]:
     """Within this context every physical layer checks its input, drives nothing and gives zeros."""
 
-    def silent(system: PhysicalSystem) -> Response:
-        def respond(x: Tensor, theta: Tensor) -> Tensor:
-            system.check(x, theta)
-            return x.new_zeros(len(x), system.output_dim)
+    def respond(system: PhysicalSystem, x: Tensor, theta: Tensor) -> Tensor:
+        system.check(x, theta)
+        return x.new_zeros(len(x), system.output_dim)
 
-        return respond
-
-    return _within(network, "stand_in", [(silent(x.system),) for x in physical_layers(network)])
+    return responding(network, [partial(respond, la.system) for la in physical_layers(network)])
 
 
 def on_device(network: nn.Module) -> AbstractContextManager[None]:
     """Within this context every physical layer is its system, without gradients."""
-    return _within(network, "stand_in", [(x.system,) for x in physical_layers(network)])
+    return responding(network, [layer.system for layer in physical_layers(network)])
 
 
 def on_twin(network: nn.Module) -> AbstractContextManager[None]:
@@ -403,7 +360,13 @@ def on_twin(network: nn.Module) -> AbstractContextManager[None]:
     twins = [layer.twin for layer in physical_layers(network)]
     if None in twins:
         raise TwinError(f"physical layer {twins.index(None) + 1} has no twin to evaluate.")
-    return _within(network, "stand_in", [(twin,) for twin in twins])
+    return responding(network, [twin for twin in twins if twin is not None])
+
+
+def all_have_twins(network: nn.Module) -> bool:
+    """Whether there are physical layers, and every one has a twin."""
+    twins = [layer.twin for layer in physical_layers(network)]
+    return bool(twins) and None not in twins
 
 
 def responding(network: nn.Module, responses: Sequence[Response]) -> AbstractContextManager[None]:
@@ -413,9 +376,8 @@ def responding(network: nn.Module, responses: Sequence[Response]) -> AbstractCon
 
 @contextmanager
 def fixed_statistics(network: nn.Module) -> Iterator[None]:
-    """Within this context batches are standardised as ever, and nothing is learned from them."""
-    rescales = [module for module in network.modules() if isinstance(module, Rescale)]
-    before = [(buffer, buffer.clone()) for one in rescales for buffer in one.buffers()]
+    """Within this context batches are standardised as ever, and no statistics move."""
+    before = [(buffer, buffer.clone()) for buffer in network.buffers()]
     try:
         yield
     finally:
@@ -426,8 +388,8 @@ def fixed_statistics(network: nn.Module) -> Iterator[None]:
 def observed(network: nn.Module, observer: Observer) -> AbstractContextManager[None]:
     """Within this context, call ``observer`` after every call of a physical layer.
 
-    It is given the layer, its drive ``x``, (batch, input_dim), its ``theta``, (param_dim,), both in
-    [0, 1], and its ``y``, (batch, output_dim), without a graph.
+    It is given the layer, its drive x, (batch, input_dim), and theta, (param_dim,), both in [0, 1],
+    and its y, (batch, output_dim), without a graph.
     """
     layers = physical_layers(network)
     return _within(network, "observers", [(*layer.observers, observer) for layer in layers])

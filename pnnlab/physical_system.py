@@ -1,4 +1,4 @@
-"""What the lab asks of a device: numbers in, numbers out, nothing else."""
+"""The contract of a device: numbers in, numbers out, nothing else."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +15,7 @@ from pnnlab.plain import whole
 State: TypeAlias = Mapping[str, Any]
 
 LARGEST_READOUT = 1e30  # no device gives more in any unit: it is a code, perhaps scaled
-OVERRANGE_CODES = {
+OVERRANGE = {
     # SCPI-99, volume 1, 7.2.1.4 and 7.2.1.5
     9.9e37: "overrange (SCPI's code for infinity)",
     -9.9e37: "overrange (SCPI's code for minus infinity)",
@@ -52,25 +52,15 @@ class Group:
 class PhysicalSystem(ABC):
     """A device that turns inputs ``x`` and parameters ``theta`` into read-outs ``y``.
 
-    Calling a system drives it once for each row of the batch. It is never differentiated: the
-    call runs without a graph, whether the system is a simulation or a bench. A subclass supplies
-    `_measure` and may rely on what `__call__` has checked; what it returns is checked as well. It
-    may also say what a shot costs, by `cost`, and how its parameters are divided, by
+    Calling a system drives it once for each row of the batch, without a graph, whether it is a
+    simulation or a bench. A subclass supplies `_measure`, whose arguments and answer are checked.
+    It may also give what a shot costs, by `cost`, and how its parameters are divided, by
     `theta_groups`.
 
     Parameters
     ----------
     input_dim, param_dim, output_dim : int
         Lengths of one ``x``, one ``theta`` and one ``y``. A reservoir has ``param_dim`` 0.
-
-    Attributes
-    ----------
-    retries : int
-        How often a faulty shot is taken again, unless a call says otherwise; 0 by default.
-    passes : int
-        Shots taken since the system was made, those taken again included.
-    retaken : int
-        Shots taken again because the device's answer was faulty.
     """
 
     def __init__(self, input_dim: int, param_dim: int, output_dim: int) -> None:
@@ -80,9 +70,9 @@ class PhysicalSystem(ABC):
         for name, least in (("input_dim", 1), ("param_dim", 0), ("output_dim", 1)):
             if getattr(self, name) < least:
                 raise ShapeError(f"{name} is {getattr(self, name)}; it must be at least {least}.")
-        self.retries = 0
-        self.passes = 0
-        self.retaken = 0
+        self.retries = 0  # how often a faulty shot is taken again, unless a call gives a number
+        self.passes = 0  # shots taken since the system was made, those taken again included
+        self.retaken = 0  # shots taken again
 
     @property
     def name(self) -> str:
@@ -106,8 +96,7 @@ class PhysicalSystem(ABC):
         Returns
         -------
         Tensor, (batch, output_dim)
-            Read-outs: finite, in memory of their own, with the data type and on the device of
-            ``x``, without a graph.
+            Finite, in memory of its own, with the data type and on the device of ``x``.
 
         Raises
         ------
@@ -128,7 +117,6 @@ class PhysicalSystem(ABC):
         return _as_given(self.name, y, x)
 
     def _take(self, x: Tensor, theta: Tensor, retries: int) -> Tensor:
-        """Take shots, and faulty ones again."""
         y = self._readouts(x, theta)
         for _ in range(retries):
             faulty = _faulty(y).any(1)
@@ -166,8 +154,7 @@ class PhysicalSystem(ABC):
 
     @final
     def __deepcopy__(self, memo: dict[int, object]) -> Self:
-        """Return itself: there is one device, however many copies of a network drive it."""
-        return self
+        return self  # there is one device, however many copies of a network drive it
 
     @final
     def check(self, x: Tensor, theta: Tensor) -> None:
@@ -210,9 +197,8 @@ class PhysicalSystem(ABC):
     def state(self) -> State:
         """What must be kept so that a simulated system goes on exactly where it stopped.
 
-        A real device keeps its own state, and no checkpoint can put it back: the default is empty.
-        It may hold tensors, text, numbers, and lists, tuples and dictionaries of them: what a
-        checkpoint can be read back with. `restore` is given plain numbers in place of NumPy's.
+        It may hold tensors, text, numbers, and lists, tuples and dictionaries of them. `restore`
+        is given plain numbers in place of NumPy's. No checkpoint can put a real device back: empty.
         """
         return {}
 
@@ -223,25 +209,6 @@ class PhysicalSystem(ABC):
                 f"{self.name} has no state to restore, but was given {sorted(state)}: this "
                 "checkpoint was written with another system."
             )
-
-
-@final
-class FunctionSystem(PhysicalSystem):
-    """A device that a function drives; see `device`."""
-
-    def __init__(
-        self, measure: Callable[[Tensor, Tensor], Any], dims: tuple[int, int, int], name: str
-    ) -> None:
-        super().__init__(*dims)
-        self._function, self._name = measure, name
-
-    @property
-    def name(self) -> str:
-        """How the system is called in reports and results."""
-        return self._name
-
-    def _measure(self, x: Tensor, theta: Tensor) -> Any:
-        return self._function(x, theta)
 
 
 def device(
@@ -262,23 +229,20 @@ def device(
         Takes ``x``, (batch, inputs), and ``theta``, (parameters,) or (batch, parameters), CPU
         tensors that are checked to be in [0, 1]; returns real numbers, (batch, outputs), as a
         tensor, an array or lists.
-    inputs, parameters, outputs : int
-        Lengths of one ``x``, one ``theta`` and one row of read-outs.
     name : str
         How it is called in reports and errors.
     """
-    return FunctionSystem(measure, (inputs, parameters, outputs), name)
+    members = {"name": name, "_measure": staticmethod(measure)}
+    system: PhysicalSystem = type("Device", (PhysicalSystem,), members)(inputs, parameters, outputs)
+    return system
 
 
 class SimulatedSystem(PhysicalSystem):
-    """A system that exists as equations, and therefore has an exact gradient.
-
-    Only the `ideal` gradient rule, which no laboratory has, makes use of that.
-    """
+    """A system that exists as equations, and therefore has an exact gradient, for `ideal`."""
 
     @final
     def differentiable(self, x: Tensor, theta: Tensor) -> Tensor:
-        """Take the same shots as a call would, and keep the graph of the true dynamics."""
+        """Take the shots of a call, and keep the graph of the true dynamics."""
         self.check(x, theta)
         dtype = torch.promote_types(x.dtype, torch.float32)
         with torch.autocast("cpu", enabled=False):
@@ -303,7 +267,7 @@ def still(y: Tensor) -> Tensor:
 
 
 def still_outputs(numbers: Sequence[int]) -> str:
-    """What to say of outputs that do not move."""
+    """Text on outputs that do not move."""
     return (
         "of its outputs, counted from 0, these gave the same answer to a whole batch of inputs: "
         f"{', '.join(map(str, numbers))}. Nothing can be learnt from them; see that they are "
@@ -333,36 +297,31 @@ def _extremes(value: Tensor) -> tuple[float, float]:
     """Smallest and largest element; NaN where there is one, 0 where there is none at all."""
     if value.numel() == 0:
         return 0.0, 0.0
-    if value.is_cpu and value.dtype != torch.bfloat16:  # which NumPy does not have
-        # torch would divide a large batch among threads, which then spin for milliseconds beside
-        # whatever drives the device.
-        array = value.detach().numpy()
-        return float(array.min()), float(array.max())
-    low, high = value.detach().aminmax()
+    value = value.detach()
+    # Not by torch on a CPU, which would divide a large batch among threads, which then spin for
+    # milliseconds beside whatever drives the device. NumPy has no bfloat16.
+    numpy = value.is_cpu and value.dtype != torch.bfloat16
+    low, high = (value.numpy().min(), value.numpy().max()) if numpy else value.aminmax()
     return float(low), float(high)
 
 
 def _as_tensor(name: str, answer: Any) -> Tensor:
     """Turn what a driver returned into a tensor of real numbers; a masked reading becomes NaN."""
-    if not isinstance(answer, Tensor):
-        try:
-            array = np.ma.asarray(answer)
-            if array.dtype.kind not in "biuf":
-                raise TypeError(f"{array.dtype} is no real number")
-            # To a plain array of our own: torch takes no unsigned integers, no other byte order,
-            # no negative strides and no read-only memory.
-            return torch.from_numpy(np.ma.filled(array.astype(np.float64), np.nan))
-        except (TypeError, ValueError) as error:
-            raise ReadoutError(
-                f"{name} returned {type(answer).__name__}, and nothing has used it ({error}): let "
-                "its _measure return a tensor or an array of real numbers, one row a shot."
-            ) from error
-    if answer.is_complex():
+    if isinstance(answer, Tensor) and not answer.is_complex():
+        return answer
+    try:
+        array = np.ma.asarray(answer)
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"{array.dtype} is no real number")
+        # To a plain array of our own: torch takes no unsigned integers, no other byte order,
+        # no negative strides and no read-only memory.
+        return torch.from_numpy(np.ma.filled(array.astype(np.float64), np.nan))
+    except (RuntimeError, TypeError, ValueError) as error:
         raise ReadoutError(
-            f"{name} returned complex numbers, and nothing has used them: let its _measure return "
-            "real ones, such as the amplitude or both parts side by side."
-        )
-    return answer
+            f"{name} returned {type(answer).__name__}, and nothing has used it ({error}): let its "
+            "_measure return a tensor or an array of real numbers, such as the amplitude of "
+            "complex ones, one row a shot."
+        ) from error
 
 
 def _faulty(y: Tensor) -> Tensor:
@@ -378,9 +337,7 @@ def _check_finite(name: str, y: Tensor) -> None:
     places = _faulty(y).nonzero()
     shot, output = places[0].tolist()
     value = float(y[shot, output])
-    meaning = [
-        f", {text}" for code, text in OVERRANGE_CODES.items() if abs(value / code - 1) < 1e-6
-    ]
+    meaning = [f", {text}" for code, text in OVERRANGE.items() if abs(value / code - 1) < 1e-6]
     raise ReadoutError(
         f"{name}: output {output} of shot {shot} came back as {value:.4g}{''.join(meaning)}; "
         f"{len(places[:, 0].unique())} of {len(y)} shots are faulty, counted from 0, and nothing "

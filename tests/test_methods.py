@@ -1,3 +1,4 @@
+import io
 from functools import partial
 
 import pytest
@@ -5,21 +6,23 @@ import torch
 from torch import nn
 from toy import Toy, ToyTwin, toy_response
 
-from pnnlab.errors import ShapeError, TwinError
+from pnnlab.errors import RunError, ShapeError, TwinError
 from pnnlab.gradients import Randomised, in_silico, noise_aware, physics_aware
 from pnnlab.layers import Rescale, calibrate, deep_pnn, on_device, physical_layers
 from pnnlab.physical_system import PhysicalSystem
+from pnnlab.runs import Run
 from pnnlab.runs.run import identity
 from pnnlab.systems import Circuit
 from pnnlab.tasks import Task
 from pnnlab.training import FitSettings, Training
-from pnnlab.training.adaptive import DualAdaptive, OnlineRefit
 from pnnlab.training.local import LocalLearning, LocalNetwork
 from pnnlab.training.methods import (
     Asymmetrical,
     Backpropagation,
     DirectFeedback,
+    DualAdaptive,
     FineTuned,
+    OnlineRefit,
     Perturbation,
     SharpnessAware,
 )
@@ -39,6 +42,18 @@ class Shifted(PhysicalSystem):
         return toy_response(x, theta, 1.0) + self.shift
 
 
+def board(layers=((4, 16), (4, 16))):
+    device = Circuit(0, input_dim=16, replays=4, output_dim=16)
+    true = PhysicsTwin(device, CircuitEquations(replays=4))
+    systems = [device.reprogrammed(replays=r, output_dim=n) for r, n in layers]
+    twins = [true.reprogrammed(one, replays=r) for one, (r, _) in zip(systems, layers, strict=True)]
+    return systems, twins
+
+
+def local_network(layers=2):
+    return LocalNetwork([Toy(**QUIET) for _ in range(layers)], 6, 3, width=6)
+
+
 def make_task(n=64, features=6, classes=3):
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(n, features, generator=generator)
@@ -47,9 +62,15 @@ def make_task(n=64, features=6, classes=3):
 
 
 def make(method=Backpropagation, rule=physics_aware, layers=2, system=None, epochs=3):
-    device = system or Toy(**QUIET)
-    network = deep_pnn(device, ToyTwin(), rule, layers=layers, classes=3)
-    task = make_task()
+    kind = getattr(method, "func", method)
+    task = make_task(features=16 if kind is OnlineRefit else 6)
+    if kind is OnlineRefit:
+        network = deep_pnn(*board(), classes=3)
+    elif kind is LocalLearning:
+        network = local_network()
+    else:
+        device = system or Toy(**QUIET)
+        network = deep_pnn(device, ToyTwin(), rule, layers=layers, classes=3)
     with on_device(network):
         calibrate(network, task.train.x)
     settings = FitSettings(epochs=epochs, batch_size=16, evaluations=1)
@@ -211,14 +232,6 @@ def test_the_error_model_learns_a_constant():
     torch.testing.assert_close(missing, shift.expand_as(missing), atol=0.03, rtol=0)
 
 
-def board(layers=((4, 16), (4, 16))):
-    device = Circuit(0, input_dim=16, replays=4, output_dim=16)
-    true = PhysicsTwin(device, CircuitEquations(replays=4))
-    systems = [device.reprogrammed(replays=r, output_dim=n) for r, n in layers]
-    twins = [true.reprogrammed(one, replays=r) for one, (r, _) in zip(systems, layers, strict=True)]
-    return systems, twins
-
-
 class Nominal(PhysicalSystem):
     """A circuit that is exactly its equations, with constants that differ from those on paper."""
 
@@ -248,8 +261,9 @@ def test_online_refit_finds_the_constants_of_a_device_without_noise():
 
 
 def test_online_refit_needs_equations():
+    network = deep_pnn(Toy(), ToyTwin(), classes=3)
     with pytest.raises(TwinError, match="PhysicsTwin"):
-        make(OnlineRefit)
+        Training(network, make_task(), method=OnlineRefit)
 
 
 def noisy_twin(deviation):
@@ -299,8 +313,11 @@ METHODS = [
     Asymmetrical,
     DirectFeedback,
     DualAdaptive,
+    DualAdaptive,
     partial(Perturbation, random=0.5),
     partial(FineTuned, first=in_silico, last=0.5),
+    partial(OnlineRefit, every=4, batches=3),
+    LocalLearning,
 ]
 
 
@@ -311,9 +328,11 @@ def test_every_method_goes_on_where_it_stopped(method):
     records = first.records()
     for _ in range(3):
         next(records)
-    state = first.state()
+    kept = io.BytesIO()
+    torch.save(first.state(), kept)
+    kept.seek(0)
     again = make(method)
-    again.restore(state)
+    again.restore(torch.load(kept, weights_only=True))  # as a checkpoint is read
     assert same(trained(again), expected)
     assert again.device_passes == whole.device_passes
 
@@ -326,12 +345,37 @@ def test_every_method_lowers_the_loss_of_a_small_task(method):
 
 
 def test_a_run_of_another_method_is_another_run():
-    described = [
-        identity(make(method))["method"]
-        for method in (SharpnessAware, partial(SharpnessAware, radius=0.1), DirectFeedback)
+    ones, zeros = [torch.ones(6, 3)], [torch.zeros(6, 3)]
+    methods = [
+        SharpnessAware,
+        partial(SharpnessAware, radius=0.1),
+        DirectFeedback,
+        partial(DirectFeedback, projections=ones),
+        partial(DirectFeedback, projections=zeros),
+        partial(FineTuned, first=in_silico),
+        partial(FineTuned, first=noise_aware),
+        partial(FineTuned, first=Randomised(0.1)),
+        partial(FineTuned, first=Randomised(0.2)),
+        DualAdaptive,
+        partial(DualAdaptive, seed=1),
     ]
-    assert described[0] != described[1]
-    assert described[0] != described[2]
+    described = [identity(make(method))["method"] for method in methods]
+    assert all(a != b for n, a in enumerate(described) for b in described[:n])
+    assert described == [identity(make(method))["method"] for method in methods]
+    networks = [deep_pnn(*board(), Randomised(tolerance)) for tolerance in (0.1, 0.2)]
+    first, second = (identity(Training(one, make_task(features=16))) for one in networks)
+    assert first["rules"] != second["rules"]
+
+
+def test_a_run_is_not_resumed_with_other_projections(tmp_path):
+    def trained_with(value):
+        return make(partial(DirectFeedback, projections=[torch.full((6, 3), value)]))
+
+    for _ in Run.create(tmp_path, trained_with(1.0)).records():
+        pass
+    with pytest.raises(RunError, match="projections"):
+        Run.resume(tmp_path, trained_with(2.0))
+    Run.resume(tmp_path, trained_with(1.0))
 
 
 def test_a_noise_aware_training_is_the_same_whatever_was_drawn_before():
@@ -348,10 +392,6 @@ def test_a_noise_aware_training_is_the_same_whatever_was_drawn_before():
     first = losses()
     torch.rand(7)
     assert losses() == first
-
-
-def local_network(layers=2):
-    return LocalNetwork([Toy(**QUIET) for _ in range(layers)], 6, 3, width=6)
 
 
 def test_local_learning_passes_no_gradient_from_a_layer_to_another():
@@ -379,5 +419,6 @@ def test_local_learning_lowers_its_loss_and_an_answer_costs_classes_times_layers
 
 
 def test_local_learning_trains_a_local_network_alone():
+    network = deep_pnn(Toy(), ToyTwin(), classes=3)
     with pytest.raises(ShapeError, match="LocalNetwork"):
-        next(make(LocalLearning).records())
+        next(Training(network, make_task(), method=LocalLearning).records())

@@ -28,7 +28,7 @@ from pnnlab.training import (
     take_references,
 )
 from pnnlab.training.cost import passes_so_far
-from pnnlab.training.inference import working_points
+from pnnlab.training.evaluation import working_points
 
 
 def make_network(strengths: tuple[float, float] = (1.1, 1.1), noise: float = 0.0) -> nn.Sequential:
@@ -61,7 +61,7 @@ def test_seen_are_the_drives_that_reach_the_devices() -> None:
     assert torch.equal(first, x.reshape(60, 4))
     network.eval()
     between = network[0](x)
-    assert torch.equal(second, network[1].drive(between))
+    assert torch.equal(second, network[1].encoding(between).clamp(0, 1))
     reference = take_references(network, x)[1]
     assert reference.theta[:3].tolist() == [0.0, 1.0, 0.5]
     assert torch.equal(working_points(network, x)[0][1], first[::3])
@@ -108,7 +108,7 @@ def test_alignment_needs_twins_examples_and_repeats() -> None:
         alignment(nn.Linear(12, 2), examples())
     with pytest.raises(RangeError, match="at least one"):
         alignment(make_network(), examples()[:0])
-    with pytest.raises(RangeError, match="repeats >= 2"):
+    with pytest.raises(RangeError, match="repeats is 1; it must be at least 2"):
         alignment(make_network(), examples(), repeats=1)
 
 

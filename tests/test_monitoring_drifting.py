@@ -186,9 +186,8 @@ def test_what_cannot_be_refitted_is_refused_before_anything_is_driven() -> None:
     with pytest.raises(TwinError, match="PhysicsTwin or a NeuralTwin"):
         refit(PhysicalLayer(system, ToyTwin(), physics_aware))
     layer = make_layer(system, PhysicsTwin(system, ToyEquations()))
-    for wrong in ({"shots": 19}, {"reach": 0.0}, {"reach": float("nan")}):
-        with pytest.raises(RangeError, match="at least 20 shots"):
-            refit(layer, **wrong)
+    with pytest.raises(RangeError, match="shots is 19; it must be at least 20"):
+        refit(layer, shots=19)
     assert system.passes == 0
 
 
@@ -204,10 +203,10 @@ def test_fresh_shots_stay_near_the_parameters_of_the_layer() -> None:
     layer = make_layer(system, PhysicsTwin(system, ToyEquations()))
     layer.theta.data[0] = 1.3
     given = torch.full((2, 6), 0.25)
-    refit(layer, shots=40, x=given, reach=0.05)
+    refit(layer, shots=40, x=given)
     (x, theta), (again, _) = seen
     assert torch.equal(x, again)
     centre = layer.theta.detach().clamp(0, 1)
-    assert float((theta - centre).abs().max()) <= 0.05 + 1e-6
-    assert theta.std(0)[1:].min() > 0.01
+    assert float((theta - centre).abs().max()) <= 0.1 + 1e-6
+    assert theta.std(0)[1:].min() > 0.02
     assert 10 <= int((x == 0.25).all(1).sum()) <= 30

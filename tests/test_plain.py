@@ -25,7 +25,7 @@ from pnnlab.runs import train
 from pnnlab.systems import SHG, Circuit, Oscillators, Plate
 from pnnlab.training import FitSettings
 from pnnlab.twins import gradient_agreement
-from pnnlab.twins.twin import Signature, predict
+from pnnlab.twins.twin import Signature
 
 N = 4
 COUNTS = [
@@ -137,7 +137,6 @@ WAYS: dict[str, Callable[[Any], Any]] = {
     "pendula": lambda n: asdict(twins.Forces(n, steps=n, hidden=n)),
     "signature": lambda n: asdict(Signature("toy", n, n, n)),
     "seed of a twin": lambda n: weights(twins.NeuralTwin(Toy(), twins.Mlp((4,)), seed=n)),
-    "predicted at once": lambda n: predict(ToyTwin(), X, THETA, n),
     "gradients, repeats": lambda n: (
         gradient_agreement(Toy(), ToyTwin(), X, THETA, directions=1, repeats=n).device
     ),

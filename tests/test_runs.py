@@ -236,7 +236,7 @@ def test_step_cut_short_is_taken_again(
         elif moment == "half of the weights":
             patch.setattr(training.optimizer, "step", tear)
         elif moment == "weights":
-            patch.setattr(training, "_evaluation_due", cut)
+            patch.setattr(training, "_note_problems", cut)
         else:
             patch.setattr("pnnlab.training.evaluation.on_twin", cut)
         with pytest.raises(Interrupted):

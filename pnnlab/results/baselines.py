@@ -130,7 +130,7 @@ def result_row(
     training : Training
         Finished. Its network is left as it is.
     system, method, twin, digital_baseline, linear_baseline, accuracy_without_physics, published
-        Fields of the `Row`.
+        Fields of the `Row`, which adds to its twin where that is not good, see `Training`.
     run : Run, Path or None
         The run of ``training``, or its folder: the row names the revision with which it began.
     """
@@ -160,7 +160,7 @@ def result_row(
         system=system,
         task=task.name,
         method=method,
-        twin=twin,
+        twin=f"{twin}, not good" if twin and training.twin_faults else twin,
         layers=len(layers),
         seed=training.settings.seed,
         split="test",

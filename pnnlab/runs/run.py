@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Unpack, final
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +25,7 @@ from pnnlab.runs.checkpoints import clear, differences, newest_whole, save_check
 from pnnlab.runs.journal import Journal, NoRunError, Row, reading
 from pnnlab.storage import transaction, user_path
 from pnnlab.tasks.task import Split, Task
-from pnnlab.training import FitSettings, MakeOptimizer, Objective, Record, Training
-from pnnlab.training.methods import Backpropagation, MakeMethod
+from pnnlab.training import FitSettings, Options, Record, Training
 
 LOCK = "run.lock"
 COMMIT_SECONDS = 0.5
@@ -309,10 +308,7 @@ def identity(training: Training, parameters: Mapping[str, object] | None = None)
         "settings": asdict(training.settings),
         "objective": {"name": training.objective.name, **asdict(training.objective.labels)},
         "optimizer": type(training.optimizer).__name__,
-        "method": {
-            "name": type(training.method).__name__,
-            **{k: v for k, v in vars(training.method).items() if isinstance(v, int | float | str)},
-        },
+        "method": {"name": type(training.method).__name__, **_settings(training.method)},
         # A `Rescale` did not always keep its unit; runs of that time can go on.
         "tensors": {n: _described(t) for n, t in state.items() if not n.endswith(".unit")},
         "modules": {name: type(module).__name__ for name, module in network.named_modules()},
@@ -321,11 +317,10 @@ def identity(training: Training, parameters: Mapping[str, object] | None = None)
             for number, system in enumerate(training.systems)
         },
         "rules": {
-            number: getattr(layer.rule, "__name__", type(layer.rule).__name__)
-            for number, layer in enumerate(physical_layers(network))
+            number: _setting(layer.rule) for number, layer in enumerate(physical_layers(network))
         },
-        "train": _digest(training.train),
-        "validation": _digest(training.validation),
+        "train": _examples(training.train),
+        "validation": _examples(training.validation),
     }
     if parameters is not None:
         described["parameters"] = plain(dict(parameters))
@@ -340,15 +335,35 @@ def _described(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
 
 
-def _digest(examples: Split) -> dict[str, Any]:
-    """Type and shape of the examples, and a digest of every bit of them."""
+def _settings(made: Any) -> dict[str, Any]:
+    """What a method or a rule was made with: its public attributes."""
+    own = getattr(made, "__dict__", {}).items()
+    return {name: _setting(v) for name, v in own if name != "training" and name[0] != "_"}
+
+
+def _setting(value: Any) -> Any:
+    if value is None or isinstance(value, int | float | str):
+        return value
+    if isinstance(value, Tensor):
+        return f"{_described(value)} {_digest(value)}"
+    if isinstance(value, list | tuple):
+        return [_setting(one) for one in value]
+    return getattr(value, "__name__", None) or f"{type(value).__name__}{_settings(value) or ''}"
+
+
+def _digest(*tensors: Tensor) -> str:
+    """Digest of every bit of some tensors."""
     digest = hashlib.blake2b(digest_size=8)
-    for tensor in (examples.x, examples.targets):
+    for tensor in tensors:
         digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _examples(examples: Split) -> dict[str, Any]:
     return {
         "x": _described(examples.x),
         "targets": _described(examples.targets),
-        "digest": digest.hexdigest(),
+        "digest": _digest(examples.x, examples.targets),
     }
 
 
@@ -364,15 +379,11 @@ def train(
     task: Task,
     settings: FitSettings | None = None,
     *,
-    epochs: int | None = None,
-    seed: int | None = None,
-    objective: Objective | None = None,
-    optimizer: MakeOptimizer = torch.optim.Adam,
-    method: MakeMethod = Backpropagation,
     folder: str | Path | None = None,
     parameters: Mapping[str, object] | None = None,
     label: str = "",
     progress: bool = True,
+    **options: Unpack[Options],
 ) -> Training:
     """Train a network to the end.
 
@@ -381,7 +392,7 @@ def train(
 
     Parameters
     ----------
-    network, task, settings, epochs, seed, objective, optimizer, method
+    network, task, settings
         See `Training`.
     folder : path, optional
         Of the run.
@@ -392,6 +403,8 @@ def train(
         Stands beside the progress bar, and describes the run.
     progress : bool
         Show a progress bar.
+    epochs, seed, objective, optimizer, method
+        See `Training`.
 
     Returns
     -------
@@ -405,16 +418,7 @@ def train(
     TrainingError
         The loss is no longer finite.
     """
-    training = Training(
-        network,
-        task,
-        settings,
-        epochs=epochs,
-        seed=seed,
-        objective=objective,
-        optimizer=optimizer,
-        method=method,
-    )
+    training = Training(network, task, settings, **options)
     source: Training | Run = training
     if folder is not None:
         source = Run.open(folder, training, parameters=parameters, description=label)

@@ -17,44 +17,29 @@ from pnnlab.training.drift import (
     refit_passes,
     take_references,
 )
-from pnnlab.training.evaluation import Confusion, accuracy, confusion, evaluate, scores
-from pnnlab.training.inference import Inference, LayerResponse, infer, layer_drives
-from pnnlab.training.objectives import CLASSIFICATION, REGRESSION, Labels, Objective
+from pnnlab.training.evaluation import (
+    CLASSIFICATION,
+    REGRESSION,
+    Confusion,
+    Inference,
+    Labels,
+    LayerResponse,
+    Objective,
+    accuracy,
+    confusion,
+    evaluate,
+    infer,
+    layer_drives,
+    scores,
+)
 from pnnlab.training.records import Curves, Floats, History, Record
-from pnnlab.training.training import FitSettings, MakeOptimizer, Training
+from pnnlab.training.training import FitSettings, Options, Training
 
-__all__ = [
-    "CLASSIFICATION",
-    "REGRESSION",
-    "Alignment",
-    "Confusion",
-    "Curves",
-    "Drift",
-    "Estimate",
-    "FitSettings",
-    "Floats",
-    "History",
-    "Inference",
-    "Labels",
-    "LayerResponse",
-    "MakeOptimizer",
-    "Objective",
-    "Record",
-    "Reference",
-    "Refit",
-    "Training",
-    "accuracy",
-    "alignment",
-    "alignment_passes",
-    "confusion",
-    "estimate",
-    "evaluate",
-    "infer",
-    "layer_drives",
-    "passes_per_example",
-    "reference_passes",
-    "refit",
-    "refit_passes",
-    "scores",
-    "take_references",
-]
+__all__ = ["FitSettings", "Options", "Training"]
+__all__ += ["CLASSIFICATION", "REGRESSION", "Labels", "Objective"]
+__all__ += ["Curves", "Floats", "History", "Record"]
+__all__ += ["Confusion", "accuracy", "confusion", "evaluate", "scores"]
+__all__ += ["Inference", "LayerResponse", "infer", "layer_drives"]
+__all__ += ["Estimate", "estimate", "passes_per_example"]
+__all__ += ["Alignment", "Refit", "alignment", "alignment_passes", "refit", "refit_passes"]
+__all__ += ["Drift", "Reference", "reference_passes", "take_references"]

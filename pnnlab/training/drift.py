@@ -4,16 +4,15 @@ import math
 from dataclasses import dataclass, field
 
 import torch
-import xarray as xr
 from torch import Tensor, nn
 
 from pnnlab import characterize
 from pnnlab.errors import RangeError, TwinError
-from pnnlab.layers import PhysicalLayer, physical_layers
+from pnnlab.layers import PhysicalLayer, all_have_twins, physical_layers
 from pnnlab.physical_system import PhysicalSystem
 from pnnlab.plain import seeded, whole
 from pnnlab.training.cost import passes_per_example, passes_so_far
-from pnnlab.training.inference import working_points
+from pnnlab.training.evaluation import working_points
 from pnnlab.twins import (
     NeuralSettings,
     NeuralTwin,
@@ -24,8 +23,9 @@ from pnnlab.twins import (
     predict,
 )
 
-CERTAIN = 4.0  # standard errors above which a change is believed
-READOUTS = 2  # of each fresh shot: two tell the noise
+CERTAIN = 4.0  # standard errors above which a change counts
+READOUTS = 2  # of each fresh shot: two give the noise
+REACH = 0.1  # how far the parameters of a fresh shot are from the layer's own, at most
 SMOOTH = 16.0  # longest correlation of fresh drives, as in `characterize.collect`
 COTANGENTS = 8  # random directions in the outputs for each one in the inputs
 GENTLE = 0.2  # of an architecture's learning rate, for weights that are nearly right
@@ -33,22 +33,11 @@ GENTLE = 0.2  # of an architecture's learning rate, for weights that are nearly 
 
 @dataclass(frozen=True, kw_only=True)
 class Drift:
-    """How far a device has gone from its reference.
+    """How far a device has gone from its reference."""
 
-    Attributes
-    ----------
-    rms : float
-        Rms change of the read-outs, in their units, without the noise's share.
-    detectable : float
-        The smallest rms change that could be told from noise here.
-    nmse : float
-        The squared change over the variance of the read-outs of the reference from input to input:
-        as much error has a twin gained that was right then.
-    """
-
-    rms: float
-    detectable: float
-    nmse: float
+    rms: float  # change of the read-outs, in their units, without the noise's share
+    detectable: float  # the smallest rms change that can be told from noise here
+    nmse: float  # change² over the variance from input to input: the error that a twin gained
     device_passes: int
 
     @property
@@ -59,19 +48,12 @@ class Drift:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Reference:
-    """Shots that a device took at some moment, to be taken again later.
-
-    Attributes
-    ----------
-    x : Tensor, (shots, input_dim)
-    theta : Tensor, (param_dim,) or (shots, param_dim)
-    y : Tensor, (repeats, shots, output_dim)
-    """
+    """Shots that a device took at some moment, to be taken again later."""
 
     system: PhysicalSystem
-    x: Tensor = field(repr=False)
-    theta: Tensor = field(repr=False)
-    y: Tensor = field(repr=False)
+    x: Tensor = field(repr=False)  # (shots, input_dim)
+    theta: Tensor = field(repr=False)  # (param_dim,) or (shots, param_dim)
+    y: Tensor = field(repr=False)  # (repeats, shots, output_dim)
 
     @classmethod
     def take(
@@ -105,7 +87,7 @@ class Reference:
 
 
 def take_references(network: nn.Module, x: Tensor, repeats: int = 4) -> tuple[Reference, ...]:
-    """Take a reference of every physical layer, where it works when the network is given ``x``."""
+    """Take a reference of every physical layer, at drives that ``x`` of the network gives."""
     return tuple(
         Reference.take(layer.system, drives, theta, repeats)
         for layer, drives, theta in working_points(network, x)
@@ -119,14 +101,11 @@ def reference_passes(network: nn.Module, points: int, repeats: int = 4) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Refit:
-    """What fitting a twin anew achieved: errors on single read-outs of shots that were held out.
-
-    No twin does better than the ``ceiling``, the `noise_ceiling` of these shots.
-    """
+    """What fitting a twin anew achieved: errors on single read-outs of shots that were held out."""
 
     nmse_before: float
     nmse_after: float
-    ceiling: float
+    ceiling: float  # the `noise_ceiling` of these shots, below which no twin gets
     device_passes: int
 
     def __str__(self) -> str:
@@ -141,7 +120,6 @@ def refit(
     *,
     shots: int = 200,
     x: Tensor | None = None,
-    reach: float = 0.1,
     seed: int = 0,
 ) -> Refit:
     """Fit the twin of a layer anew, in place, to fresh shots around the layer's parameters.
@@ -152,34 +130,28 @@ def refit(
 
     Parameters
     ----------
-    layer : PhysicalLayer
     shots : int
-        Fresh drives, two read-outs each, see `refit_passes`. One in ten is for validation, and
-        one in ten held out.
+        Fresh drives, at least 20, two read-outs each, see `refit_passes`. One in ten is for
+        validation, and one in ten held out.
     x : Tensor, (n, input_dim), optional
         Inputs of the layer, see `layer_drives`: about half of the fresh shots take one of them,
         the others random ones. By default all are random.
-    reach : float
-        How far the parameters of a shot are from the layer's own, at most.
     seed : int
         Of the drives, and of the order in which a neural twin learns them.
-
-    Raises
-    ------
-    TwinError
-        The layer has no twin that can be fitted, or the new one is no better.
-    RangeError
-        Fewer than 20 shots, or ``reach`` is not in (0, 1].
     """
-    shots = whole("shots", shots)
-    if shots < 20 or not 0 < reach <= 1:
-        raise RangeError(
-            f"shots is {shots} and reach {reach}; take at least 20 shots, and 0 < reach <= 1."
-        )
+    shots = whole("shots", shots, 20)
     twin = layer.twin
     if not isinstance(twin, PhysicsTwin | NeuralTwin):
         raise TwinError("this layer has no twin to fit; give it a PhysicsTwin or a NeuralTwin.")
-    fresh = _fresh_shots(layer, shots, x, reach, seed)
+    system, generator = layer.system, seeded(seed)
+    drives = characterize.random_drives(shots, system.input_dim, SMOOTH, generator)
+    if x is not None:
+        known = torch.rand(shots, generator=generator) < 0.5
+        which = torch.randint(len(x), (int(known.sum()),), generator=generator)
+        drives[known] = x.detach()[which]
+    away = characterize.random_drives(shots, system.param_dim, SMOOTH, generator)
+    theta = (layer.theta.detach().clamp(0, 1) + REACH * (2 * away - 1)).clamp(0, 1)
+    fresh = characterize.measured(system, drives, theta, repeats=READOUTS, seed=seed, reach=REACH)
     held = characterize.shots(fresh, "test")
     fitted: PhysicsTwin | NeuralTwin
     if isinstance(twin, PhysicsTwin):
@@ -198,7 +170,7 @@ def refit(
             "needed."
         )
     twin.load_state_dict(fitted.state_dict())
-    twin.fault = fitted.fault
+    twin.fault, twin.reported = fitted.fault, ""
     return Refit(
         nmse_before=before,
         nmse_after=after,
@@ -212,27 +184,9 @@ def refit_passes(shots: int = 200) -> int:
     return READOUTS * shots
 
 
-def _fresh_shots(
-    layer: PhysicalLayer, shots: int, x: Tensor | None, reach: float, seed: int
-) -> xr.Dataset:
-    system, generator = layer.system, seeded(seed)
-    drives = characterize.random_drives(shots, system.input_dim, SMOOTH, generator)
-    if x is not None:
-        known = torch.rand(shots, generator=generator) < 0.5
-        which = torch.randint(len(x), (int(known.sum()),), generator=generator)
-        drives[known] = x.detach()[which]
-    away = characterize.random_drives(shots, system.param_dim, SMOOTH, generator)
-    theta = (layer.theta.detach().clamp(0, 1) + reach * (2 * away - 1)).clamp(0, 1)
-    return characterize.measured(system, drives, theta, repeats=READOUTS, seed=seed, reach=reach)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Alignment:
-    """Agreement of the twins' gradients with the devices', by physical layer.
-
-    See `pnnlab.twins.GradientAgreement`. A cosine at its ceiling is as good as the noise of the
-    devices lets anyone see.
-    """
+    """Agreement of the twins' gradients with the devices', by layer; see `GradientAgreement`."""
 
     cosine: tuple[float, ...]
     ceiling: tuple[float, ...]
@@ -245,14 +199,13 @@ def alignment(
 ) -> Alignment:
     """Compare, layer by layer, the twin's vector-Jacobian products with the device's differences.
 
-    Every layer is tested where it works: with its present parameters, at the inputs that reach
-    its device when ``x``, (points, features), is sent through the devices before it, ``len(x)`` of
-    them. A few are enough: see `alignment_passes`, and `pnnlab.twins.gradient_agreement`.
+    Every layer is tested with its present parameters, at ``len(x)`` of the inputs that reach its
+    device when ``x``, (points, features), is sent through the devices before it. A few are enough:
+    see `alignment_passes`, and `pnnlab.twins.gradient_agreement`.
     """
     if not len(x):
         raise RangeError("alignment is taken at examples; give at least one.")
-    twins = [layer.twin for layer in physical_layers(network)]
-    if not twins or None in twins:
+    if not all_have_twins(network):
         raise TwinError("gradients of twins are compared, and a physical layer has none.")
     seed, before = whole("seed", seed), passes_so_far(network)
     found = [

@@ -1,26 +1,90 @@
-"""Evaluations: what a network reaches on its devices and on their twins."""
+"""Objectives, evaluations, and what goes through the physical layers of a network."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from pnnlab.errors import ShapeError
-from pnnlab.layers import PhysicalLayer, observed, on_device, on_twin, physical_layers
+from pnnlab.layers import (
+    PhysicalLayer,
+    all_have_twins,
+    observed,
+    on_device,
+    on_twin,
+    physical_layers,
+)
 from pnnlab.tasks.task import Split, check_targets
 from pnnlab.training.cost import passes_so_far
-from pnnlab.training.objectives import CLASSIFICATION, Labels, Objective
 from pnnlab.training.records import Scores
 
 EVALUATION_BATCH = 500
 READOUTS = 2000  # rows of each layer in which stuck read-outs are looked for
 STICKING = 1e-3  # of its range, within which a read-out counts as being at the end of it
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """Names of a loss and a metric, with their units, in plots and tables."""
+
+    loss: str = "cross-entropy (nat)"
+    metric: str = "accuracy"
+    percent: bool = True  # whether the metric is a fraction, shown in per cent
+
+    @property
+    def factor(self) -> float:
+        """What a metric is multiplied with to be shown."""
+        return 100.0 if self.percent else 1.0
+
+    def text(self, value: float | None) -> str:
+        """Write a value of the metric; a dash for None."""
+        if value is None:
+            return "–"
+        return f"{100 * value:.1f} %" if self.percent else f"{value:.3g}"
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """A loss to train on and a metric to report, both functions of outputs and targets.
+
+    The loss is a differentiable scalar, a mean over the examples; of the metric, larger is better.
+    A run is resumed with the objective of the name it began with.
+    """
+
+    name: str
+    loss: Callable[[Tensor, Tensor], Tensor]
+    metric: Callable[[Tensor, Tensor], Tensor]
+    labels: Labels
+
+
+def _accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
+    return (outputs.argmax(1) == targets).double().mean()
+
+
+def _r2(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Coefficient of determination over all outputs: 1 is perfect, 0 the constant mean."""
+    error = (outputs - targets).double().square().sum()
+    return 1 - error / (targets - targets.mean(0)).double().square().sum()
+
+
+CLASSIFICATION = Objective(
+    name="classification", loss=functional.cross_entropy, metric=_accuracy, labels=Labels()
+)
+REGRESSION = Objective(
+    name="regression",
+    loss=functional.mse_loss,
+    metric=_r2,
+    labels=Labels(loss="mean squared error", metric="R²", percent=False),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +107,7 @@ def evaluate(
 ) -> Evaluation:
     """Run ``examples`` through the devices and, where every layer has one, through the twins.
 
-    The gap of each layer is taken at the inputs that its device really saw.
+    The gap of each layer is taken at the inputs that drove its device.
     """
     layers = physical_layers(network)
     squares = {layer: torch.zeros(2, dtype=torch.float64) for layer in layers}  # gap, deviation
@@ -62,7 +126,7 @@ def evaluate(
     if layers:
         found["theta_at_limits"] = tuple(at_limits(layer.theta) for layer in layers)
         found["stuck"] = tuple(stuck(torch.cat(readouts[layer])) for layer in layers)
-    if layers and all(layer.twin is not None for layer in layers):
+    if all_have_twins(network):
         with on_twin(network):
             found["twin_metric"], found["twin_loss"] = scores(network, examples, objective)
         found["gap"] = tuple(float(gap / deviation) for gap, deviation in squares.values())
@@ -116,10 +180,10 @@ def at_limits(theta: Tensor) -> float:
 def stuck(y: Tensor) -> float:
     """Fraction of the read-outs ``y``, (n, outputs), that stick at an end of their output's range.
 
-    An amplifier that saturates, or a converter that is overdriven, returns the same value again
-    and again. A read-out sticks if it lies within a thousandth of its output's range of the
-    largest or smallest value seen. The two that are these values themselves do not count; an
-    output that never moves sticks throughout. NaN with fewer than three rows.
+    An amplifier that saturates, or a converter that is overdriven, repeats a value. A read-out
+    sticks if it lies within a thousandth of its output's range of the largest or smallest value
+    seen. The two that are these values do not count; an output that never moves sticks throughout.
+    NaN with fewer than three rows.
     """
     if len(y) < 3:
         return math.nan
@@ -131,10 +195,10 @@ def stuck(y: Tensor) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Confusion:
-    """True classes against those that a network names, both (n,), and the names of the classes."""
+    """True classes against those that a network names."""
 
-    targets: NDArray[np.int64]
-    predicted: NDArray[np.int64]
+    targets: NDArray[np.int64]  # (n,)
+    predicted: NDArray[np.int64]  # (n,)
     classes: tuple[str, ...]
     device_passes: int
 
@@ -160,8 +224,7 @@ def confusion(
 ) -> Confusion:
     """Let a network name the class of every example, with the layers as they stand.
 
-    That is on the devices within `pnnlab.layers.on_device`, on the twins within `on_twin`, and
-    otherwise on what the layers' rule drives. ``classes`` are named by their numbers by default.
+    ``classes`` are named by their numbers by default.
     """
     if not len(examples.x):
         raise ShapeError("there are no examples to confuse; give at least one.")
@@ -175,5 +238,105 @@ def confusion(
         targets=examples.targets.cpu().numpy(),
         predicted=found.argmax(1).cpu().numpy(),
         classes=names,
+        device_passes=passes_so_far(network) - before,
+    )
+
+
+def layer_drives(network: nn.Module, x: Tensor) -> dict[PhysicalLayer, Tensor]:
+    """Send ``x`` through the devices, and collect the drives of every layer, (rows, input_dim).
+
+    They are in [0, 1], and of a layer that takes several shots an example all of them.
+    """
+    drives: dict[PhysicalLayer, list[Tensor]] = {layer: [] for layer in physical_layers(network)}
+    with on_device(network), observed(network, lambda layer, x, *_: drives[layer].append(x)):
+        outputs(network, x)
+    return {layer: torch.cat(rows) for layer, rows in drives.items()}
+
+
+def working_points(network: nn.Module, x: Tensor) -> list[tuple[PhysicalLayer, Tensor, Tensor]]:
+    """Every layer with ``len(x)`` of its drives, spread evenly over all of them, and its theta."""
+    rows = torch.arange(len(x))
+    return [
+        (layer, drives[rows * len(drives) // len(x)], layer.theta.detach().clamp(0, 1))
+        for layer, drives in layer_drives(network, x).items()
+    ]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LayerResponse:
+    """One physical layer on the way, and its twin beside it."""
+
+    name: str  # number of the layer, from 1, and name of its system
+    drive: Tensor  # (shots, input_dim), in [0, 1]; one row unless the layer takes several shots
+    theta: Tensor  # (param_dim,)
+    measured: Tensor  # (shots, output_dim), in the unit of the read-out
+    modelled: Tensor | None  # what the twin gives at the same drive; None where there is no twin
+    clamped: float  # fraction of the drive that had to be clamped into [0, 1]
+
+    @property
+    def gap(self) -> float | None:
+        """Mean squared difference of device and twin over the variance of the read-outs.
+
+        None where there is no twin, or where the read-outs are all alike.
+        """
+        variance = float(self.measured.double().var(correction=0))
+        if self.modelled is None or variance == 0:
+            return None
+        return float((self.measured - self.modelled).double().square().mean()) / variance
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Inference:
+    """One example on its way through a network, on the device."""
+
+    x: Tensor  # (features,)
+    responses: tuple[LayerResponse, ...]  # in the order in which the example met the layers
+    probabilities: Tensor  # (classes,)
+    twin_probabilities: Tensor | None  # with twins from the first layer on, where all have one
+    device_passes: int
+
+    @property
+    def predicted(self) -> int:
+        """The class that the network names."""
+        return int(self.probabilities.argmax())
+
+
+def infer(network: nn.Module, x: Tensor) -> Inference:
+    """Send one example, (features,) or (1, features), through the devices of ``network``.
+
+    Keeps what each layer did. The network gives logits, and is used as when it has been trained:
+    normalisation by its kept statistics. It is left as it was.
+    """
+    row = x.detach()[None] if x.ndim == 1 else x.detach()
+    if row.ndim != 2 or len(row) != 1:
+        raise ShapeError(f"x has shape {tuple(x.shape)}; give one example, as in task.test.x[0].")
+    before = passes_so_far(network)
+    responses: list[LayerResponse] = []
+
+    def note(layer: PhysicalLayer, drive: Tensor, theta: Tensor, measured: Tensor) -> None:
+        responses.append(
+            LayerResponse(
+                name=f"{len(responses) + 1} · {layer.system.name}",
+                drive=drive,
+                theta=theta,
+                measured=measured,
+                modelled=None if layer.twin is None else layer.twin(drive, theta),
+                clamped=layer.clamped,
+            )
+        )
+
+    twin_probabilities: Tensor | None = None
+    with left_as_it_was(network):
+        network.eval()
+        with on_device(network), observed(network, note):
+            probabilities = network(row)[0].softmax(0)
+        if all_have_twins(network):
+            with on_twin(network):
+                twin_probabilities = network(row)[0].softmax(0)
+    return Inference(
+        x=row[0].clone(),
+        responses=tuple(responses),
+        probabilities=probabilities,
+        twin_probabilities=twin_probabilities,
         device_passes=passes_so_far(network) - before,
     )

@@ -1,7 +1,8 @@
 """Physical local learning: each layer is trained by a loss of its own, without backpropagation."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, final
+from dataclasses import dataclass
+from typing import final
 
 import torch
 from torch import Tensor, nn
@@ -13,18 +14,15 @@ from pnnlab.physical_system import PhysicalSystem
 from pnnlab.plain import seeded, whole
 from pnnlab.training.methods import Method
 
-if TYPE_CHECKING:
-    from pnnlab.training.training import Training
-
 
 def measured_only(system: PhysicalSystem, _: nn.Module | None) -> PhysicalSystem:
-    """Gradient rule of a layer that is never differentiated: forward through the device."""
+    """Gradient rule of a layer that is never differentiated."""
     return system
 
 
 @final
 class LocalNetwork(nn.Module):
-    r"""Fixed physical layers, each followed by a trained digital one that also sees its input.
+    r"""Fixed physical layers, each followed by a trained digital one that is given its input too.
 
     .. math:: h_{l+1} = W_l\,[f_p(h_l), h_l], \qquad
        g_l = \cos(h_{l+1}, v_l)
@@ -33,25 +31,11 @@ class LocalNetwork(nn.Module):
     network answers, for every class, the sum of :math:`g_l` over the layers. So an answer costs
     classes × layers device passes.
 
-    Parameters
-    ----------
-    systems : sequence of PhysicalSystem or None
-        None leaves a clamp to [0, 1] in place of a device: the comparison without physics.
-    features, classes : int
-        Of the task.
-    width : int
-        Length of each :math:`h`; must be the ``input_dim`` of all systems.
-    seed : int
-        Of theta, :math:`W` and :math:`v`.
+    The ``width`` is the length of each :math:`h` and the ``input_dim`` of all systems; None in
+    place of a system leaves a clamp to [0, 1], the comparison without physics. ``features`` and
+    ``classes`` are those of the task; theta, :math:`W` and :math:`v` are drawn by ``seed``.
 
-    Raises
-    ------
-    ShapeError
-        A system is not of this width, or the labels do not fit over the inputs.
-
-    References
-    ----------
-    A. Momeni et al., Science 382, 1297 (2023).
+    Source: A. Momeni et al., Science 382, 1297 (2023).
     """
 
     directions: Tensor
@@ -72,14 +56,13 @@ class LocalNetwork(nn.Module):
                 "the place of the first features, and the width holds all of them."
             )
         for number, system in enumerate(systems, start=1):
-            if system is not None and system.input_dim != width:
+            if system and system.input_dim != width:
                 raise ShapeError(
                     f"system {number} takes {system.input_dim} inputs; give a width of as many."
                 )
         self.classes, self.width = whole("classes", classes, 2), width
         generator = seeded(seed)
-        directions = torch.randn(len(systems), width, generator=generator)
-        self.register_buffer("directions", directions)
+        self.register_buffer("directions", torch.randn(len(systems), width, generator=generator))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(generator.initial_seed())
             self.encodings = nn.ModuleList(Rescale(width) for _ in systems)
@@ -121,20 +104,14 @@ class LocalNetwork(nn.Module):
 
 
 @final
+@dataclass(frozen=True, eq=False, kw_only=True)
 class LocalLearning(Method):
     r"""Train a `LocalNetwork` by contrasting the true label with another one.
 
     .. math:: L = \sum_l \operatorname{softplus}(-s\,(g_l^+ - g_l^-))
-
-    Parameters
-    ----------
-    sharpness : float
-        :math:`s`.
     """
 
-    def __init__(self, training: "Training", *, sharpness: float = 5.0) -> None:
-        super().__init__(training)
-        self.sharpness = sharpness
+    sharpness: float = 5.0  # s
 
     @property
     def sweeps(self) -> float:
@@ -142,7 +119,7 @@ class LocalLearning(Method):
         return 2.0
 
     def update(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Fill the gradients with those of the local losses."""
+        """Fill the gradients."""
         network = self.network
         if not isinstance(network, LocalNetwork):
             raise ShapeError("LocalLearning trains a LocalNetwork; make one of the systems.")

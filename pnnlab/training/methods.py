@@ -1,20 +1,22 @@
 """Training methods: how a step finds the gradient of what is trained.
 
-The gradient rule of a layer says what one layer computes, forward and backward. A method says what
-a step does with the whole network. Physics-aware and in silico training are `Backpropagation` with
-another rule; the other methods need more than a rule. A method is made of its training:
-``Training(network, task, settings, method=partial(SharpnessAware, radius=0.05))``.
+The gradient rule of a layer gives what one layer computes, forward and backward; a method gives
+what a step does with the whole network. Physics-aware and in silico training are `Backpropagation`
+with another rule. ``Training(network, task, method=partial(SharpnessAware, radius=0.05))`` makes
+its method; what a method is set to, its public attributes, belongs to the identity of a run.
 """
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, final
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, final
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from pnnlab.errors import RangeError, TwinError
 from pnnlab.gradients import GradientRule, Response, valued
@@ -28,7 +30,8 @@ from pnnlab.layers import (
     range_penalty,
     responding,
 )
-from pnnlab.plain import seeded
+from pnnlab.plain import make_plain, seeded, whole
+from pnnlab.twins import PhysicsTwin, refined
 
 if TYPE_CHECKING:
     from pnnlab.training.training import Training
@@ -36,17 +39,14 @@ if TYPE_CHECKING:
 MakeMethod: TypeAlias = "Callable[[Training], Method]"
 
 
+@dataclass(frozen=True, eq=False)
 class Method(ABC):
-    """How a step finds the gradient.
+    """How a step of a training finds the gradient."""
 
-    Parameters
-    ----------
-    training : Training
-        Whose network, objective and settings are used.
-    """
+    training: "Training"
 
-    def __init__(self, training: "Training") -> None:
-        self.training = training
+    def __post_init__(self) -> None:
+        make_plain(self)
 
     @property
     def network(self) -> nn.Module:
@@ -62,19 +62,12 @@ class Method(ABC):
     def update(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Fill the gradients of the trained parameters with those of one batch.
 
-        Parameters
-        ----------
-        x : Tensor, (batch, features)
-        targets : Tensor, (batch,) or (batch, values)
-
-        Returns
-        -------
-        loss : Tensor, scalar
-        outputs : Tensor, (batch, outputs)
+        It is ``x``, (batch, features), with ``targets``, (batch,) or (batch, values). Returns the
+        loss and the outputs, (batch, outputs).
         """
 
     def state(self) -> dict[str, Any]:
-        """Whatever the method has learned, as tensors and plain containers."""
+        """What the method has learned, as tensors and plain containers."""
         return {}
 
     def restore(self, state: dict[str, Any]) -> None:  # noqa: B027 - most learn nothing
@@ -87,13 +80,9 @@ class Method(ABC):
         penalty = training.settings.penalty * range_penalty(self.network)
         return training.objective.loss(outputs, targets) + penalty
 
-
-@final
-class Backpropagation(Method):
-    """Backpropagation through the network, with the gradient rules of its layers."""
-
-    def update(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Fill the gradients; see `Method`."""
+    @final
+    def backpropagate(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Fill the gradients by backpropagation with the present responses of the layers."""
         outputs = self.network(x)
         loss = self.loss(outputs, targets)
         loss.backward()
@@ -101,29 +90,33 @@ class Backpropagation(Method):
 
 
 @final
+class Backpropagation(Method):
+    """Backpropagation through the network, with the gradient rules of its layers."""
+
+    def update(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Fill the gradients."""
+        return self.backpropagate(x, targets)
+
+
+@final
+@dataclass(frozen=True, eq=False, kw_only=True)
 class SharpnessAware(Method):
     r"""Sharpness-aware training: the gradient where the loss is worst nearby.
 
     .. math:: \varepsilon = \rho\, g / \lVert g \rVert, \qquad g' = \nabla L(\theta + \varepsilon)
 
-    Only the parameters of the physical layers are moved. Drives the device twice a step where the
-    rule drives it once.
+    ``radius`` is :math:`\rho`; 0 gives backpropagation. Only the parameters of physical layers are
+    moved. Drives the device twice a step where the rule drives it once.
 
-    Parameters
-    ----------
-    radius : float
-        :math:`\rho`; with 0 the gradient is that of backpropagation.
-
-    References
-    ----------
-    P. Foret et al., ICLR 2021; T. Xu et al., Nat. Commun. 2026, s41467-026-68470-9.
+    Sources: P. Foret et al., ICLR 2021; T. Xu et al., Nat. Commun. 2026, s41467-026-68470-9.
     """
 
-    def __init__(self, training: "Training", *, radius: float = 0.5) -> None:
-        super().__init__(training)
-        if radius < 0:
-            raise RangeError(f"radius is {radius}; it must be at least 0.")
-        self.radius = radius
+    radius: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.radius < 0:
+            raise RangeError(f"radius is {self.radius}; it must be at least 0.")
 
     @property
     def sweeps(self) -> float:
@@ -131,7 +124,7 @@ class SharpnessAware(Method):
         return 2.0
 
     def update(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Fill the gradients; see `Method`."""
+        """Fill the gradients."""
         thetas = [layer.theta for layer in physical_layers(self.network)]
         outputs = self.network(x)
         loss = self.loss(outputs, targets)
@@ -143,7 +136,7 @@ class SharpnessAware(Method):
                 theta.add_(self.radius * slope / norm.clamp_min(torch.finfo(norm.dtype).tiny))
         try:
             with fixed_statistics(self.network):
-                self.loss(self.network(x), targets).backward()
+                self.backpropagate(x, targets)
         finally:
             with torch.no_grad():
                 for theta, value in zip(thetas, before, strict=True):
@@ -152,24 +145,21 @@ class SharpnessAware(Method):
 
 
 @final
+@dataclass(frozen=True, eq=False, kw_only=True)
 class FineTuned(Method):
-    """Train with one rule, then with that of the layers for the rest of the steps.
+    """Train with the rule ``first``, such as `in_silico`, then with that of the layers.
 
-    At the change the normalisation is measured again, on one batch.
-
-    Parameters
-    ----------
-    first : GradientRule
-        Such as `in_silico` or `noise_aware`.
-    last : float
-        Fraction of the steps that are left to the rule of the layers.
+    The fraction ``last`` of the steps is left to the latter. At the change the normalisation is
+    measured again, on one batch.
     """
 
-    def __init__(self, training: "Training", *, first: GradientRule, last: float = 0.1) -> None:
-        super().__init__(training)
-        if not 0 <= last <= 1:
-            raise RangeError(f"last is {last}; it is a fraction of the steps, 0 to 1.")
-        self.first, self.last = first, last
+    first: GradientRule
+    last: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.last <= 1:
+            raise RangeError(f"last is {self.last}; it is a fraction of the steps, 0 to 1.")
 
     @property
     def sweeps(self) -> float:
@@ -177,30 +167,20 @@ class FineTuned(Method):
         return self.last
 
     def update(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Fill the gradients; see `Method`."""
+        """Fill the gradients."""
         training, network = self.training, self.network
         change = round((1 - self.last) * training.steps)
         if training.step < change:
             rules = [self.first(la.system, la.twin) for la in physical_layers(network)]
             with responding(network, rules):
-                return Backpropagation(training).update(x, targets)
+                return self.backpropagate(x, targets)
         if training.step == change:
             calibrate(network, x)
-        return Backpropagation(training).update(x, targets)
+        return self.backpropagate(x, targets)
 
 
-@final
-@dataclass(frozen=True)
-class Shot:
-    """What one call of a physical layer drove and measured.
-
-    Attributes
-    ----------
-    layer : PhysicalLayer
-    x : Tensor, (batch, input_dim)
-    theta : Tensor, (param_dim,)
-    y : Tensor, (batch, output_dim)
-    """
+class Shot(NamedTuple):
+    """What one call of a physical layer drove and measured, as an observer is given it."""
 
     layer: PhysicalLayer
     x: Tensor
@@ -208,7 +188,7 @@ class Shot:
     y: Tensor
 
 
-def measured(network: nn.Module, x: Tensor) -> tuple[Shot, ...]:
+def measured(network: nn.Module, x: Tensor) -> list[Shot]:
     """Send ``x`` through the devices and return what each layer drove and measured, in order."""
     shots: list[Shot] = []
     with (
@@ -217,7 +197,7 @@ def measured(network: nn.Module, x: Tensor) -> tuple[Shot, ...]:
         observed(network, lambda *of: shots.append(Shot(*of))),
     ):
         network(x)
-    return tuple(shots)
+    return shots
 
 
 @contextmanager
@@ -228,29 +208,18 @@ def repeated(
 
     The statistics of the network stay what they are.
     """
-    values: dict[PhysicalLayer, list[Tensor]] = {}
-    for shot in shots:
-        values.setdefault(shot.layer, []).append(shot.y)
 
     def response(layer: PhysicalLayer) -> Response:
-        left = iter(values[layer])
+        left = iter([shot.y for shot in shots if shot.layer is layer])
         return valued(lambda *_: next(left), models(layer))
 
-    with (
-        fixed_statistics(network),
-        responding(network, [response(layer) for layer in physical_layers(network)]),
-    ):
+    responses = [response(layer) for layer in physical_layers(network)]
+    with fixed_statistics(network), responding(network, responses):
         yield
 
 
 def twin_of(layer: PhysicalLayer) -> nn.Module:
-    """Twin of a layer.
-
-    Raises
-    ------
-    TwinError
-        It has none.
-    """
+    """Twin of a layer; raises `TwinError` if it has none."""
     if layer.twin is None:
         raise TwinError(f"{layer.system.name} has no twin; give its layer one to train this way.")
     return layer.twin
@@ -263,23 +232,22 @@ class Asymmetrical(Method):
     The states and the Jacobians of all layers are those of the twins, fed with their own outputs;
     the value of the last physical layer is the device's. Its merit is fewer read-outs.
 
-    References
-    ----------
-    Y. Wang et al., Nat. Commun. 2025, s41467-025-57459-5.
+    Source: Y. Wang et al., Nat. Commun. 2025, s41467-025-57459-5.
     """
 
     def update(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Fill the gradients; see `Method`."""
+        """Fill the gradients."""
         layers = physical_layers(self.network)
         with fixed_statistics(self.network):
             last = measured(self.network, x)[-1]
         twins: list[Response] = [twin_of(layer) for layer in layers]
         twins[layers.index(last.layer)] = valued(lambda *_: last.y, twin_of(last.layer))
         with responding(self.network, twins):
-            return Backpropagation(self.training).update(x, targets)
+            return self.backpropagate(x, targets)
 
 
 @final
+@dataclass(frozen=True, eq=False, kw_only=True)
 class DirectFeedback(Method):
     r"""Direct feedback alignment: every physical layer receives the error of the output itself.
 
@@ -287,44 +255,28 @@ class DirectFeedback(Method):
        \frac{\partial L}{\partial \theta_l} \approx
        \left(\frac{\partial f_m}{\partial \theta}\right)^{\!T} \delta y_l
 
-    with fixed random :math:`B_l`, elements of variance 1 / outputs. The last physical layer and
-    what follows it have their exact gradient. Forward through the device.
+    The last physical layer and what follows it have their exact gradient. Forward through the
+    device. The ``projections`` :math:`B_l`, (output_dim, outputs), are those of all physical layers
+    but the last; by default random by ``seed``, with elements of variance 1 / outputs.
 
-    Parameters
-    ----------
-    projections : sequence of Tensor, (output_dim, outputs), optional
-        :math:`B_l` of all physical layers but the last.
-    seed : int
-        Of random projections.
-
-    References
-    ----------
-    A. Nøkland, NeurIPS 2016; M. Nakajima et al., Nat. Commun. 13, 7847 (2022).
+    Sources: A. Nøkland, NeurIPS 2016; M. Nakajima et al., Nat. Commun. 13, 7847 (2022).
     """
 
-    def __init__(
-        self,
-        training: "Training",
-        *,
-        projections: Sequence[Tensor] | None = None,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(training)
-        self.projections, self.seed = projections, seed
+    projections: Sequence[Tensor] | None = None
+    seed: int = 0
 
     def update(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Fill the gradients; see `Method`."""
-        network = self.network
-        *earlier, _ = physical_layers(network)
+        """Fill the gradients."""
         inner: list[Tensor] = []
 
         def detach(*call: Any) -> Tensor:
             inner.append(call[-1])
             return inner[-1].detach()
 
+        earlier = physical_layers(self.network)[:-1]
         hooks = [layer.register_forward_hook(detach) for layer in earlier]
         try:
-            outputs = network(x)
+            outputs = self.network(x)
         finally:
             for hook in hooks:
                 hook.remove()
@@ -348,6 +300,7 @@ class DirectFeedback(Method):
 
 
 @final
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Perturbation(Method):
     r"""Estimate the gradient from losses at perturbed parameters, measured on the device.
 
@@ -359,42 +312,27 @@ class Perturbation(Method):
     :math:`r` and the direction :math:`u` of the twin's gradient, scaled to the norm of :math:`r`.
 
     For independent signs the expected cosine with the true gradient of :math:`P` parameters is
-    about :math:`\sqrt{K / (K + P)}`.
+    about :math:`\sqrt{K / (K + P)}`. Here ``size`` is :math:`c`, ``directions`` :math:`K` and
+    ``random`` :math:`\alpha`, the random share of the variance of a direction. A step costs 2 K
+    passes if ``central``, otherwise K + 1.
 
-    Parameters
-    ----------
-    size : float
-        :math:`c`.
-    directions : int
-        :math:`K`.
-    central : bool
-        Both sides, 2 K passes a step; otherwise K + 1.
-    random : float
-        :math:`\alpha`, the random share of the variance of a direction; below 1 the twin guides.
-
-    References
-    ----------
-    J. C. Spall, IEEE Trans. Autom. Control 37, 332 (1992); A. N. McCaughan et al., APL Mach. Learn.
-    1, 026118 (2023); N. Maheswaranathan et al., ICML 2019.
+    Sources: J. C. Spall, IEEE Trans. Autom. Control 37, 332 (1992); A. N. McCaughan et al., APL
+    Mach. Learn. 1, 026118 (2023); N. Maheswaranathan et al., ICML 2019.
     """
 
-    def __init__(
-        self,
-        training: "Training",
-        *,
-        size: float = 0.02,
-        directions: int = 1,
-        central: bool = True,
-        random: float = 1.0,
-    ) -> None:
-        super().__init__(training)
+    size: float = 0.02
+    directions: int = 1
+    central: bool = True
+    random: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        size, directions, random = self.size, self.directions, self.random
         if not size > 0 or directions < 1 or not 0 <= random <= 1:
             raise RangeError(
                 f"size is {size}, directions {directions} and random {random}; take a size above "
                 "0, at least one direction, and a fraction in [0, 1]."
             )
-        self.size, self.directions = size, directions
-        self.central, self.random = central, random
 
     @property
     def sweeps(self) -> float:
@@ -402,7 +340,7 @@ class Perturbation(Method):
         return 2.0 * self.directions if self.central else self.directions + 1.0
 
     def update(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Fill the gradients; see `Method`."""
+        """Fill the gradients."""
         trained = [p for p in self.network.parameters() if p.requires_grad]
         start = nn.utils.parameters_to_vector(trained).detach()
         guide = self._guide(x, targets, trained) if self.random < 1 else torch.zeros_like(start)
@@ -410,13 +348,10 @@ class Perturbation(Method):
 
         def loss_at(point: Tensor) -> Tensor:
             nn.utils.vector_to_parameters(point, trained)
-            with torch.no_grad(), on_device(self.network):
-                if not found:
-                    found.append(self.network(x))
-                    return self.loss(found[0], targets)
-                with fixed_statistics(self.network):
-                    found.append(self.network(x))
-                    return self.loss(found[-1], targets)
+            kept = fixed_statistics(self.network) if found else nullcontext()
+            with torch.no_grad(), on_device(self.network), kept:
+                found.append(self.network(x))
+                return self.loss(found[-1], targets)
 
         gradient = torch.zeros_like(start)
         try:
@@ -430,27 +365,170 @@ class Perturbation(Method):
                 gradient += (ahead - behind) / distance * move / self.directions
         finally:
             nn.utils.vector_to_parameters(start, trained)
-        begin = 0
-        for parameter in trained:
-            end = begin + parameter.numel()
-            parameter.grad = gradient[begin:end].view_as(parameter).clone()
-            begin = end
+        parts = gradient.split([parameter.numel() for parameter in trained])
+        for parameter, part in zip(trained, parts, strict=True):
+            parameter.grad = part.view_as(parameter).clone()
         return (ahead if here is None else here), found[0]
 
     def _guide(self, x: Tensor, targets: Tensor, trained: Sequence[Tensor]) -> Tensor:
         """Direction of the twin's gradient, with the norm of as many signs."""
-        layers = physical_layers(self.network)
-        with (
-            fixed_statistics(self.network),
-            responding(self.network, [twin_of(layer) for layer in layers]),
-        ):
+        twins = [twin_of(layer) for layer in physical_layers(self.network)]
+        with fixed_statistics(self.network), responding(self.network, twins):
             loss = self.loss(self.network(x), targets)
-            slopes = torch.autograd.grad(loss, list(trained), allow_unused=True)
-        flat = torch.cat(
-            [
-                torch.zeros_like(p).flatten() if slope is None else slope.flatten()
-                for p, slope in zip(trained, slopes, strict=True)
-            ]
-        )
+            slopes = torch.autograd.grad(loss, list(trained), materialize_grads=True)
+        flat = torch.cat([slope.flatten() for slope in slopes])
         direction: Tensor = flat / flat.norm().clamp_min(torch.finfo(flat.dtype).tiny)
         return direction * math.sqrt(len(flat))
+
+
+class _ErrorModel(nn.Module):
+    """What the device adds to its twin: a perceptron of x and theta that begins at zero."""
+
+    scale: Tensor
+
+    def __init__(self, layer: PhysicalLayer, hidden: int) -> None:
+        super().__init__()
+        inputs = layer.system.input_dim + layer.system.param_dim
+        self.inner = nn.Linear(inputs, hidden)
+        self.last = nn.Linear(hidden, layer.system.output_dim)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+        self.register_buffer("scale", torch.zeros(()))  # of the read-outs; 0: not known yet
+
+    def forward(self, x: Tensor, theta: Tensor) -> Tensor:
+        joined = torch.cat([x, theta.expand(len(x), -1)], 1) - 0.5
+        y: Tensor = self.scale * self.last(functional.silu(self.inner(joined)))
+        return y
+
+
+@final
+@dataclass(frozen=True, eq=False, kw_only=True)
+class DualAdaptive(Method):
+    r"""Dual adaptive training: learn the error of the twin while training on it.
+
+    Forward through the device; backward through :math:`f_m + e_\varphi`, at the device's inputs.
+    Each step first fits :math:`\varphi` to the squared error of the batch that was measured, at no
+    further pass, by Adam; a ``learning_rate`` of 0 gives physics-aware training. The error models
+    are ``hidden`` wide (the publication has small convolutional networks), begin with weights of
+    ``seed``, and are fitted but not used in the fraction ``delay`` of the steps.
+
+    Source: Z. Zheng et al., Nat. Mach. Intell. 5, 1119 (2023).
+    """
+
+    learning_rate: float = 1e-3
+    hidden: int = 64
+    delay: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.learning_rate < math.inf or not 0 <= self.delay <= 1:
+            raise RangeError(
+                f"learning_rate is {self.learning_rate} and delay {self.delay}; take a rate of at "
+                "least 0 and a fraction of the steps, 0 to 1."
+            )
+        whole("hidden", self.hidden, 1)
+
+    @cached_property
+    def _errors(self) -> nn.ModuleList:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seeded(self.seed).initial_seed())
+            layers = physical_layers(self.network)
+            return nn.ModuleList(_ErrorModel(layer, self.hidden) for layer in layers)
+
+    @cached_property
+    def _optimizer(self) -> torch.optim.Adam:
+        return torch.optim.Adam(self._errors.parameters(), lr=self.learning_rate)
+
+    def update(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Fill the gradients."""
+        shots = measured(self.network, x)
+        error = dict(zip(physical_layers(self.network), self._errors, strict=True))
+        self._fit(shots, error)
+        used = self.training.step >= self.delay * self.training.steps
+
+        def model(layer: PhysicalLayer) -> Response:
+            twin = twin_of(layer)
+            if not used:
+                return twin
+            return lambda x, theta: twin(x, theta) + error[layer](x, theta)
+
+        with repeated(self.network, shots, model):
+            return self.backpropagate(x, targets)
+
+    def _fit(self, shots: Sequence[Shot], error: dict[PhysicalLayer, nn.Module]) -> None:
+        self._optimizer.zero_grad()
+        total = torch.zeros(())
+        for layer, x, theta, y in shots:
+            model = error[layer]
+            assert isinstance(model, _ErrorModel)
+            if model.scale == 0:
+                model.scale.copy_(y.std())
+            with torch.no_grad():
+                missing = y - twin_of(layer)(x, theta)
+            total = total + ((model(x, theta) - missing) / model.scale).square().mean()
+        torch.autograd.backward(total, inputs=list(self._errors.parameters()))
+        self._optimizer.step()
+
+    def state(self) -> dict[str, Any]:
+        """Error models and their optimizer."""
+        return {"errors": self._errors.state_dict(), "optimizer": self._optimizer.state_dict()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to a `state`."""
+        self._errors.load_state_dict(state["errors"])
+        self._optimizer.load_state_dict(state["optimizer"])
+
+
+@final
+@dataclass(frozen=True, eq=False, kw_only=True)
+class OnlineRefit(Method):
+    """Physics-aware training whose physics twin is fitted again to what the steps measured.
+
+    Every so many steps the free constants of the equations are fitted by least squares to the last
+    ``batches`` of all layers, drawn towards their values: ``stay`` is the relative standard
+    deviation by which a constant is expected to change. It costs no pass. Layers of one device
+    share the constants.
+    """
+
+    every: int = 60
+    batches: int = 4
+    stay: float = 0.02
+    _last: list[list[tuple[int, Tensor, Tensor, Tensor]]] = field(init=False, default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        whole("every", self.every, 1)
+        whole("batches", self.batches, 1)
+        if not self.stay > 0:
+            raise RangeError(f"stay is {self.stay}; it must be above 0.")
+        if not all(isinstance(la.twin, PhysicsTwin) for la in physical_layers(self.network)):
+            raise TwinError("OnlineRefit fits the constants of a PhysicsTwin; give one.")
+
+    def update(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Fill the gradients."""
+        layers = physical_layers(self.network)
+        shots: list[tuple[int, Tensor, Tensor, Tensor]] = []
+        with observed(self.network, lambda la, *shot: shots.append((layers.index(la), *shot))):
+            found = self.backpropagate(x, targets)
+        self._last[:] = [*self._last, shots][-self.batches :]
+        if (self.training.step + 1) % self.every == 0:
+            self._refit(layers)
+        return found
+
+    def _refit(self, layers: list[PhysicalLayer]) -> None:
+        numbered = {n: la.twin for n, la in enumerate(layers) if isinstance(la.twin, PhysicsTwin)}
+        for constants in {twin.constants for twin in numbered.values()}:
+            sharing = {n: twin for n, twin in numbered.items() if twin.constants == constants}
+            kept = [shot for shots in self._last for shot in shots if shot[0] in sharing]
+            found = refined([(sharing[n], x, theta, y) for n, x, theta, y in kept], self.stay)
+            for twin in sharing.values():
+                twin.values.copy_(twin.with_constants(found).values)
+
+    def state(self) -> dict[str, Any]:
+        """The last batches."""
+        return {"last": list(self._last)}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to a `state`."""
+        self._last[:] = state["last"]

@@ -17,7 +17,7 @@ class Scores:
     """What an evaluation measures; None where there was none, or where there is no twin.
 
     A network without physical layers runs on the computer, which is then the device. Tuples are by
-    physical layer. The annotations say what each field means; an exported run repeats them.
+    physical layer. An exported run repeats the annotations: meaning and unit.
     """
 
     device_metric: Annotated[float | None, "metric on the device"] = None
@@ -39,10 +39,7 @@ class Scores:
 
 @dataclass(frozen=True, kw_only=True)
 class Record(Scores):
-    """One training step, with the scores on the validation split if it was evaluated.
-
-    Annotations hold the meaning of a field and, where it has one, its unit.
-    """
+    """One training step, with the scores on the validation split if it was evaluated."""
 
     step: Annotated[int, "steps done, this one included"]
     steps: Annotated[int, "steps of the whole run"]
@@ -67,11 +64,10 @@ class Curves(NamedTuple):
 
 
 class History:
-    """The records of a run in bounded memory.
+    """The records of a run in bounded memory: at most ``bins`` and ``evaluations``, both even.
 
     Every step counts in the curves: when they are full, neighbouring bins are merged. Of the
-    evaluations, the older half is thinned when there are too many; the latest are always whole.
-    ``bins`` and ``evaluations`` are the most that is kept of either; both are even.
+    evaluations, the older half is thinned when there are too many.
     """
 
     def __init__(self, bins: int = BINS, evaluations: int = EVALUATIONS) -> None:
@@ -83,7 +79,7 @@ class History:
         self._inside = 1  # steps in the last bin
 
     def add(self, record: Record) -> None:
-        """Take a record in."""
+        """Add a record."""
         row = np.array((record.step, record.loss, record.batch_metric, *record.clamped))
         if self._bins and self._inside < self._width:
             self._inside += 1

@@ -2,47 +2,52 @@
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from copy import copy
-from dataclasses import dataclass, fields, replace
-from typing import Any, TypeAlias, final
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias, TypedDict, final
 
 import torch
 from torch import Tensor, nn
 
 from pnnlab.errors import PnnlabError, RangeError, RunError, ShapeError, TrainingError
-from pnnlab.layers import physical_layers, undriven
+from pnnlab.layers import fixed_statistics, physical_layers, undriven
 from pnnlab.physical_system import still_outputs
-from pnnlab.plain import make_plain, plain, real, seeded
+from pnnlab.plain import make_plain, plain, real, seeded, whole
 from pnnlab.tasks.task import Split, Task, check_targets, check_width
 from pnnlab.training.cost import passes_so_far, systems_of
-from pnnlab.training.evaluation import evaluate, left_as_it_was
+from pnnlab.training.evaluation import (
+    CLASSIFICATION,
+    REGRESSION,
+    Objective,
+    evaluate,
+    left_as_it_was,
+)
 from pnnlab.training.methods import Backpropagation, MakeMethod
-from pnnlab.training.objectives import CLASSIFICATION, REGRESSION, Objective
-from pnnlab.training.records import Record, Scores
+from pnnlab.training.records import Record
 
 MakeOptimizer: TypeAlias = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
+
+
+class Options(TypedDict, total=False):
+    """What `pnnlab.train` and `pnnlab.watch` hand on to `Training` as it is."""
+
+    epochs: int | None
+    seed: int | None
+    objective: Objective | None
+    optimizer: MakeOptimizer
+    method: MakeMethod
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitSettings:
     """How to train. Every number here belongs to the record of a run.
 
-    Parameters
-    ----------
-    epochs : int
-    batch_size : int
-        What does not fill a batch is left out of an epoch; each epoch shuffles anew.
-    learning_rate : float
-        Peak of the rate; it falls to zero along a cosine over the run.
-    warmup : float
-        Fraction of the steps in which the rate rises linearly from zero.
-    penalty : float
-        Weight of the soft range penalty.
-    evaluations : int
-        Evaluations on the validation split, spread evenly; the last is at the last step.
-    seed : int
-        Of the order of the examples.
+    Examples that do not fill a batch are left out of an epoch, and each epoch shuffles anew, by the
+    ``seed``. The rate rises linearly to ``learning_rate`` in the fraction ``warmup`` of the steps,
+    and falls to zero along a cosine. The soft range penalty has the weight ``penalty``. The
+    ``evaluations`` on the validation split are spread evenly, the last at the last step.
     """
 
     epochs: int = 10
@@ -56,8 +61,7 @@ class FitSettings:
     def __post_init__(self) -> None:
         make_plain(self)
         for name in ("epochs", "batch_size", "evaluations"):
-            if getattr(self, name) < 1:
-                raise RangeError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+            whole(name, getattr(self, name), 1)
         for name in ("learning_rate", "penalty"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise RangeError(f"{name} is {getattr(self, name)}; it must be a number >= 0.")
@@ -81,16 +85,14 @@ class Training:
         May hold any number of physical layers. It is changed in place.
     task : Task
         Its train split is learned, the records are evaluated on its validation split.
-    settings : FitSettings
     epochs, seed : int, optional
         In place of those of the settings.
     objective : Objective, optional
         By default classification where the targets are integers, regression where they are
         floating point.
     optimizer : callable
-        Makes the optimizer of the trainable parameters, such as ``torch.optim.AdamW`` or
-        ``functools.partial(torch.optim.SGD, momentum=0.9)``. Its learning rate is set at every
-        step.
+        Makes the optimizer of the trainable parameters, such as
+        ``functools.partial(torch.optim.SGD, momentum=0.9)``. Its rate is set at every step.
     method : callable
         Makes the training method; see `pnnlab.training.methods`.
 
@@ -99,15 +101,10 @@ class Training:
     ShapeError, RangeError
         The network cannot be trained on these examples; nothing was driven.
 
-    Attributes
-    ----------
-    rate_scale : float
-        Multiplies the learning rate of the settings; see `scale_rate`.
-    latest : Record or None
-        Of the last step taken since it was made.
-    notes : list of (int, str)
-        What a person should know later, with the step after which it happened. A run writes it
-        into its journal.
+    Warns
+    -----
+    RuntimeWarning
+        A twin was never fitted, or its fit or report failed; see `twin_faults`.
     """
 
     def __init__(
@@ -134,16 +131,28 @@ class Training:
         self.passes_before = passes_so_far(network)
         self.step = 0
         self.seconds = 0.0
-        self.rate_scale = 1.0
-        self.latest: Record | None = None
-        self.notes: list[tuple[int, str]] = []
-        self._still: dict[int, frozenset[int]] = {}  # noted already, by layer
+        self.rate_scale = 1.0  # multiplies the learning rate of the settings; see `scale_rate`
+        self.latest: Record | None = None  # of the last step taken since this was made
+        self.notes: list[tuple[int, str]] = []  # for the journal of a run: step and message
+        self._noted: tuple[str, ...] = ()  # faults of twins
+        self._still: dict[int, frozenset[int]] = {}  # noted outputs, by layer
         self.method = method(self)
+        for fault in self.twin_faults:
+            warnings.warn(fault, RuntimeWarning, stacklevel=2)
 
     @property
     def steps(self) -> int:
         """Steps of the whole run."""
         return self.settings.epochs * self._steps_per_epoch
+
+    @property
+    def twin_faults(self) -> tuple[str, ...]:
+        """What is wrong with twins: never fitted, or their fit or last report failed."""
+        return tuple(
+            f"the twin of layer {number} is not good: {fault}"
+            for number, layer in enumerate(physical_layers(self.network), start=1)
+            if (fault := getattr(layer.twin, "fault", "") or getattr(layer.twin, "reported", ""))
+        )
 
     @property
     def device_passes(self) -> int:
@@ -155,11 +164,7 @@ class Training:
         return max(1, len(self.train.x) // self.settings.batch_size)
 
     def state(self) -> dict[str, Any]:
-        """Weights, optimizer, random numbers, systems and step: all that a resumed run needs.
-
-        Only tensors and plain containers, so that it can be loaded without executing code. The
-        tensors are those that training goes on to change: save or copy them before the next step.
-        """
+        """All that a resumed run needs, in plain containers; save or copy it before a next step."""
         return {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -198,7 +203,7 @@ class Training:
         self.method.restore(state["method"])
 
     def note(self, message: str) -> None:
-        """Keep something that a person should know later."""
+        """Keep a message for the journal of a run."""
         self.notes.append((self.step, message))
 
     def scale_rate(self, factor: float) -> None:
@@ -219,8 +224,8 @@ class Training:
         """Train to the end, one record a step.
 
         Between two records the training can be inspected, saved or left. Iterating again goes on
-        where it stopped. A step that an exception cuts short is undone;
-        shots of a real device stay taken.
+        where it stopped. A step that an exception cuts short is undone; shots of a real device
+        stay taken.
         """
         while self.step < self.steps:
             before = _copied(self.state())
@@ -269,13 +274,12 @@ class Training:
         clamped = tuple(layer.clamped for layer in physical_layers(network))
         batch_metric = float(self.objective.metric(outputs.detach(), targets))
         self.step += 1
-        self._note_still()
-
-        scores = Scores()
-        if self._evaluation_due():
-            scores = evaluate(network, self.validation, self.objective)
+        self._note_problems()
+        count = min(settings.evaluations, self.steps)
+        due = self.step * count // self.steps > (self.step - 1) * count // self.steps
+        scores = dict(vars(evaluate(network, self.validation, self.objective))) if due else {}
+        scores.pop("labels", None)
         self.seconds += time.perf_counter() - began
-        speed = self.step / self.seconds
         return Record(
             step=self.step,
             steps=self.steps,
@@ -285,21 +289,21 @@ class Training:
             clamped=clamped,
             device_passes=self.device_passes,
             seconds=self.seconds,
-            seconds_left=(self.steps - self.step) / speed,
-            steps_per_second=speed,
+            seconds_left=(self.steps - self.step) * self.seconds / self.step,
+            steps_per_second=self.step / self.seconds,
             learning_rate=rate,
-            **{field.name: getattr(scores, field.name) for field in fields(Scores)},
+            **scores,
         )
 
-    def _note_still(self) -> None:
+    def _note_problems(self) -> None:
+        found, self._noted = self._noted, self.twin_faults
+        for fault in self._noted:
+            if fault not in found:
+                self.note(fault)
         for number, layer in enumerate(physical_layers(self.network), start=1):
             if new := sorted(layer.still - self._still.get(number, frozenset())):
                 self.note(f"layer {number}, {layer.system.name}: {still_outputs(new)}")
                 self._still[number] = layer.still
-
-    def _evaluation_due(self) -> bool:
-        count = min(self.settings.evaluations, self.steps)
-        return self.step * count // self.steps > (self.step - 1) * count // self.steps
 
 
 def _copied(state: Any) -> Any:
@@ -317,7 +321,7 @@ def _copied(state: Any) -> Any:
 
 
 def _checked(network: nn.Module, task: Task, batch_size: int) -> tuple[Split, Split]:
-    """Training and validation split, if ``network`` can be trained on them. Nothing is driven."""
+    """Both splits of a task, if ``network`` can be trained on them; nothing is driven."""
     first, second = (Split(given.x, given.targets) for given in (task.train, task.validation))
     if not len(first) or not len(second):
         raise ShapeError("training and validation both need at least one example.")
@@ -336,9 +340,13 @@ def _checked(network: nn.Module, task: Task, batch_size: int) -> tuple[Split, Sp
 
 
 def _output_count(network: nn.Module, x: Tensor) -> int:
-    buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
     try:
-        with undriven(network), left_as_it_was(network), torch.random.fork_rng(devices=[]):
+        with (
+            undriven(network),
+            left_as_it_was(network),
+            fixed_statistics(network),
+            torch.random.fork_rng(devices=[]),
+        ):
             outputs = network.train()(x)
     except PnnlabError:
         raise
@@ -348,9 +356,6 @@ def _output_count(network: nn.Module, x: Tensor) -> int:
             f"{len(x)} or more at a time: {error}"
             + (". Give a batch_size of 2 or more, and as many examples." if len(x) == 1 else "")
         ) from error
-    finally:
-        for buffer, before in buffers:
-            buffer.copy_(before)
     if not isinstance(outputs, Tensor) or outputs.ndim != 2 or len(outputs) != len(x):
         raise ShapeError(
             f"the network gives {tuple(getattr(outputs, 'shape', ()))} for {len(x)} examples; let "

@@ -28,34 +28,11 @@ from pnnlab.twins.report import (
 from pnnlab.twins.storing import load, save
 from pnnlab.twins.twin import Signature, Twin, predict
 
-__all__ = [
-    "CircuitEquations",
-    "DepthGap",
-    "Forces",
-    "GradientAgreement",
-    "Mlp",
-    "NeuralFit",
-    "NeuralRecord",
-    "NeuralSettings",
-    "NeuralTwin",
-    "OscillatorEquations",
-    "PhysicsFit",
-    "PhysicsTwin",
-    "PlateEquations",
-    "SHGEquations",
-    "Signature",
-    "Temporal",
-    "Twin",
-    "TwinReport",
-    "fit_neural",
-    "fit_physics",
-    "fit_twin",
-    "fitting_neural",
-    "gap_by_depth",
-    "gradient_agreement",
-    "load",
-    "predict",
-    "refined",
-    "report",
-    "save",
-]
+__all__ = ["Signature", "Twin", "load", "predict", "save"]
+__all__ += ["CircuitEquations", "OscillatorEquations", "PlateEquations", "SHGEquations"]
+__all__ += ["PhysicsFit", "PhysicsTwin", "fit_physics", "refined"]
+__all__ += ["Forces", "Mlp", "Temporal"]
+__all__ += ["NeuralFit", "NeuralRecord", "NeuralSettings", "NeuralTwin"]
+__all__ += ["fit_neural", "fit_twin", "fitting_neural"]
+__all__ += ["DepthGap", "GradientAgreement", "TwinReport"]
+__all__ += ["gap_by_depth", "gradient_agreement", "report"]

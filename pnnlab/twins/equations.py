@@ -15,7 +15,7 @@ from pnnlab.systems.shg import MaskProgramme, respond
 from pnnlab.systems.waves import Crystal
 from pnnlab.twins.neural import Architecture, Core
 from pnnlab.twins.physics import Equations
-from pnnlab.twins.twin import Described, Recipe, check_programme, check_replays
+from pnnlab.twins.twin import Described, Recipe, check_programme
 
 RATE_OF_SCALE = 5.0  # how much faster than a weight the scale of the read-outs is learnt
 
@@ -25,8 +25,8 @@ RATE_OF_SCALE = 5.0  # how much faster than a weight the scale of the read-outs 
 class CircuitEquations(Equations):
     """The nominal equations of `pnnlab.systems.circuit`, driven and read out as it is.
 
-    ``replays`` is how often a shot replays the input. The coil's current is never measured, so its
-    unit is free: scaling it scales ``w_l`` and ``g`` up and ``w_c`` and ``r`` down, and changes no
+    A shot replays the input ``replays`` times. The coil's current is never measured, so its unit is
+    free: scaling it scales ``w_l`` and ``g`` up and ``w_c`` and ``r`` down, and changes no
     read-out. That is why ``w_c`` is held.
     """
 
@@ -56,10 +56,9 @@ class CircuitEquations(Equations):
 class PlateEquations(Equations):
     """The nominal equations of `pnnlab.systems.plate`, driven and read out as it is.
 
-    ``replays`` is how often a shot replays the input. The plate's displacement is never measured,
-    so its unit is free, and with it one of the tension and the gains: that is why ``alpha`` is
-    held. The strain at which the edges slip and the points of drive and microphone are held too,
-    as on the drawing.
+    A shot replays the input ``replays`` times. The plate's displacement is never measured, so its
+    unit is free, and with it one of the tension and the gains: that is why ``alpha`` is held. The
+    strain at which the edges slip and the points of drive and microphone are held too.
     """
 
     replays: int
@@ -69,7 +68,7 @@ class PlateEquations(Equations):
 
     def check(self, system: Described) -> None:
         """Check the number of replays and of windows."""
-        check_replays(system, self.replays)
+        check_programme(system, self.replays, segments=False)
         samples = self.replays * system.input_dim + plate.TAIL
         if system.output_dim > samples:
             raise TwinError(f"{samples} samples have no {system.output_dim} windows.")
@@ -91,9 +90,9 @@ class PlateEquations(Equations):
 class SHGEquations(Equations):
     """The coupled waves of `pnnlab.systems.shg`, programmed, shaped and read out as there.
 
-    A crystal of twice the length, with half of everything that is counted per mm, gives the same
-    spectrum: that is why the length is held. So are the dispersions of both waves, whose effect
-    in 1 mm is lost in the chirp of the pulse itself.
+    A crystal of twice the length, with half of everything per mm, gives the same spectrum: that is
+    why the length is held. So are the dispersions of both waves, whose effect in 1 mm is lost in
+    the chirp of the pulse itself.
     """
 
     trained: Literal["phases", "amplitudes"] = "phases"
@@ -112,7 +111,7 @@ class SHGEquations(Equations):
         if system.param_dim != programme.param_dim:
             raise TwinError(
                 f"with theta in the {self.trained} there are {programme.param_dim} parameters, "
-                f"but {system.name} has {system.param_dim}: say how it is programmed."
+                f"but {system.name} has {system.param_dim}: give the programme that it has."
             )
 
     def averaged(self, system: Described) -> float:
@@ -161,9 +160,9 @@ class _Pendula(Recipe):
 
 @dataclass(frozen=True)
 class OscillatorConstants:
-    """Constants of the pendula: the angles' factor within the sine, 1 on paper."""
+    """Constants of the pendula."""
 
-    angle: float = 1.0
+    angle: float = 1.0  # factor of the angle within the sine
 
 
 @final
@@ -171,16 +170,9 @@ class OscillatorConstants:
 class OscillatorEquations(_Pendula, Equations):
     """The pendula as they were programmed: no coupling errors, no noise at release.
 
-    Parameters
-    ----------
-    n : int
-        How many pendula.
-    low, high : float
-        Angles at release of the inputs 0 and 1, rad.
-    coupling_range, bias_range : float
-        Largest coupling and torque either way.
-    steps : int
-        Runge-Kutta steps; a twin may be coarser than its system.
+    There are ``n``. The inputs 0 and 1 are the angles ``low`` and ``high`` at release, in rad;
+    couplings and torques reach ``coupling_range`` and ``bias_range`` either way. A twin may take
+    fewer ``steps`` of Runge-Kutta than its system.
     """
 
     nominal: ClassVar[OscillatorConstants] = OscillatorConstants()
@@ -199,10 +191,10 @@ class Forces(_Pendula, Architecture):
     """A neural twin of pendula that learns their force, and couplings beside those programmed.
 
     A perceptron over n² couplings would need to see each of them at work. This network holds how
-    they act, and learns from the shots the force in place of the sine of an angle, and one matrix
-    of couplings that nobody programmed. That matrix has n² weights of its own: enough shots for
-    them can be had of tens of pendula, not of hundreds. ``hidden`` is the width of the perceptron
-    that corrects the force; the other fields are those of `OscillatorEquations`.
+    they act, and learns the force in place of the sine of an angle, and one matrix of couplings
+    that nobody programmed. That matrix has n² weights: enough shots for them can be had of tens of
+    pendula, not of hundreds. ``hidden`` is the width of the perceptron that corrects the force; the
+    other fields are those of `OscillatorEquations`.
     """
 
     hidden: int = 16

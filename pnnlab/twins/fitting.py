@@ -13,14 +13,12 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from pnnlab import characterize
-from pnnlab.characterize import MeasuredShots
 from pnnlab.errors import RangeError, TwinError
 from pnnlab.physical_system import PhysicalSystem, still
 from pnnlab.plain import make_plain, seeded, whole
 from pnnlab.twins.neural import Architecture, Mlp, NeuralTwin
-from pnnlab.twins.noise import fit_noise
 from pnnlab.twins.physics import Equations, PhysicsTwin, fit_physics
-from pnnlab.twins.twin import predict
+from pnnlab.twins.twin import fit_noise, predict
 
 WARMUP = 0.05  # of the steps, in which the rate rises
 LONGEST_STEP = 1.0  # norm at which gradients are clipped
@@ -32,16 +30,9 @@ FAINT = 3.0  # times its noise: what an output is at least taken to move by
 class NeuralSettings:
     """How to fit a neural twin.
 
-    Parameters
-    ----------
-    batch_size : int
-        Shots.
-    learning_rate : float, optional
-        Peak of Adam's rate, which falls along a cosine; by default what suits the architecture.
-    patience : int
-        Epochs without a better validation error after which the fit ends.
-    seed : int
-        Of the order of the shots.
+    A batch counts shots. The learning rate is the peak of Adam's, which falls along a cosine; by
+    default what suits the architecture. After ``patience`` epochs without a better validation error
+    the fit ends. The seed is that of the order of the shots.
     """
 
     epochs: int = 16
@@ -60,15 +51,12 @@ class NeuralSettings:
 
 @dataclass(frozen=True)
 class NeuralRecord:
-    """NMSE of one epoch against the mean over the repeats; ``train`` while the weights moved.
-
-    ``best`` is the lowest validation error so far; the twin ends with the weights of the lowest.
-    """
+    """NMSE of one epoch against the mean over the repeats."""
 
     epoch: int
-    train: float
+    train: float  # while the weights moved
     validation: float
-    best: float
+    best: float  # lowest validation error so far; the twin ends with the weights of the lowest
 
 
 def fitting_neural(
@@ -76,9 +64,8 @@ def fitting_neural(
 ) -> Iterator[NeuralRecord]:
     """Fit a neural twin in place to a data set of `characterize.collect`, one record an epoch.
 
-    However the iteration ends, by itself, because somebody left it or by an error or Ctrl-C, the
-    twin keeps its best weights, its noise model is fitted to the repeats, and its weights are
-    frozen.
+    However the iteration ends, by itself, early or by an error or Ctrl-C, the twin keeps its best
+    weights, frozen, and its noise model is fitted to the repeats.
     """
     twin.check_data(dataset)
     settings = settings or NeuralSettings()
@@ -122,14 +109,18 @@ def fitting_neural(
                 break
     finally:
         twin.core.load_state_dict(best_weights)
-        _fit_noise(twin, train.first(NOISE_SHOTS))
+        given = train.first(NOISE_SHOTS)
+        with torch.no_grad():
+            mean = twin.standard(given.x, given.theta)
+            # A part of an output has as many times the variance as there are parts in it.
+            parts = twin.core(given.x[:1], given.theta[:1]).shape[1] / twin.output_dim
+        fit_noise(twin.noise, mean, _standard(twin, given.y), math.sqrt(parts))
         twin.requires_grad_(False)
-        twin.fault = ""
-        if not best < 1:
-            twin.fault = (
-                f"its validation NMSE is {best:.3g}, no better than a constant; look at the "
-                "memory it was given, give it more shots or epochs, or a lower learning rate"
-            )
+        hopeless = (
+            f"its validation NMSE is {best:.3g}, no better than a constant; look at the "
+            "memory it was given, give it more shots or epochs, or a lower learning rate"
+        )
+        twin.fault, twin.reported = "" if best < 1 else hopeless, ""
 
 
 @final
@@ -179,7 +170,6 @@ def fit_twin(
 
     Parameters
     ----------
-    system : PhysicalSystem
     shots : int
         Random drives to measure, two read-outs each.
     equations : Equations, optional
@@ -192,18 +182,18 @@ def fit_twin(
     seed : int
         Of the drives and of the fit.
 
-    Returns
-    -------
-    PhysicsTwin or NeuralTwin
-        The ``fault`` of a fit that failed is not empty, and is also given as a warning.
+    Warns
+    -----
+    RuntimeWarning
+        The fit failed; the reason is the ``fault`` of the twin.
     """
     if equations is not None and architecture is not None:
         raise TwinError("give equations for a physics twin or an architecture for a neural one.")
-    twin: PhysicsTwin | NeuralTwin
-    if equations is None:
-        twin = NeuralTwin(system, architecture or Mlp(), seed=seed)
-    else:
-        twin = PhysicsTwin(system, equations)
+    twin: PhysicsTwin | NeuralTwin = (
+        NeuralTwin(system, architecture or Mlp(), seed=seed)
+        if equations is None
+        else PhysicsTwin(system, equations)
+    )
     if dataset is None:
         with tqdm(total=shots, desc="measuring", disable=not progress) as bar:
             dataset = characterize.collect(
@@ -214,18 +204,14 @@ def fit_twin(
     else:
         settings = NeuralSettings(seed=seed)
         epochs = fitting_neural(twin, dataset, settings)
-        for _ in tqdm(epochs, "fitting", settings.epochs, disable=not progress):
-            pass
+        list(tqdm(epochs, "fitting", settings.epochs, disable=not progress))
     if twin.fault:
         warnings.warn(f"the twin is not good: {twin.fault}.", RuntimeWarning, stacklevel=2)
     return twin
 
 
 def _standardise(twin: NeuralTwin, y: Tensor) -> None:
-    """Set the twin's centre and spread to mean and spread of what it is to model.
-
-    By output, or of all outputs alike.
-    """
+    """Set the twin's centre and spread to those of ``y``, by output or of all outputs alike."""
     values = y if twin.core.distinct > 1 else y.flatten(1)[..., None]
     mean = values.double().mean(0)
     spread = mean.std(0)
@@ -238,11 +224,3 @@ def _standardise(twin: NeuralTwin, y: Tensor) -> None:
 def _standard(twin: NeuralTwin, y: Tensor) -> Tensor:
     """Read-outs less the centre, in spreads; 0 of an output that did not move in the fit."""
     return ((y - twin.centre) / twin.spread).where(twin.spread > 0, 0.0)
-
-
-def _fit_noise(twin: NeuralTwin, given: MeasuredShots) -> None:
-    with torch.no_grad():
-        mean = twin.standard(given.x, given.theta)
-        # A part of an output has as many times the variance as there are parts in it.
-        share = math.sqrt(twin.core(given.x[:1], given.theta[:1]).shape[1] / twin.output_dim)
-    fit_noise(twin.noise, mean, _standard(twin, given.y), share)

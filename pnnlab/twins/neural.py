@@ -13,18 +13,14 @@ from torch.nn import functional
 from pnnlab.errors import TwinError
 from pnnlab.plain import seeded
 from pnnlab.systems import multiplex
-from pnnlab.twins.noise import Noise
-from pnnlab.twins.twin import Described, Recipe, Twin, check_programme, noisy
-
-HOP = 4  # samples; a segment mean of so many needs no finer time
+from pnnlab.twins.twin import Described, Noise, Recipe, Twin, check_programme, noisy
 
 
 @dataclass(frozen=True)
 class Architecture(Recipe, ABC):
     """How a neural twin is built; subclasses are frozen dataclasses."""
 
-    learning_rate: ClassVar[float]
-    """Peak rate of Adam that suits it."""
+    learning_rate: ClassVar[float]  # peak rate of Adam that suits it
 
     @abstractmethod
     def build(self, system: Described) -> "Core":
@@ -34,8 +30,7 @@ class Architecture(Recipe, ABC):
 class Core(nn.Module, ABC):
     """The network in a twin: gives the means over one or several equal parts of each output."""
 
-    distinct: int
-    """How many parts have statistics of their own: 1 if time makes them all alike."""
+    distinct: int  # how many parts have statistics of their own: 1 if time makes them all alike
 
     @abstractmethod
     def forward(self, x: Tensor, theta: Tensor) -> Tensor:
@@ -77,25 +72,15 @@ class _Perceptron(Core):
 class Temporal(Architecture):
     """A causal network over the drive's waveform, for systems that replay their input.
 
-    The waveform is formed on the computer and known. From its last ``memory`` samples the network
-    computes the mean read-out over each hop of a few samples; it is the same network at all times,
-    so one that was fitted in one programme of the device serves in another.
-
-    Parameters
-    ----------
-    replays : int
-        How often a shot replays the input.
-    memory : int
-        Memory of the device in samples, from `characterize.memory`.
-    hop : int
-        Divides the samples of a read-out segment.
-    channels : int
-        Width of the network.
+    From the last ``memory`` samples of the waveform, see `characterize.memory`, the network, of
+    ``channels`` in width, computes the mean read-out over each ``hop`` samples, which divide those
+    of a read-out segment. It is the same network at all times, so one that was fitted in one
+    programme of the device serves in another. A shot replays the input ``replays`` times.
     """
 
     replays: int
     memory: int
-    hop: int = HOP
+    hop: int = 4  # a segment mean needs no finer time
     channels: int = 32
 
     learning_rate: ClassVar[float] = 0.02
@@ -149,13 +134,8 @@ def _affine(layer: nn.Module, h: Tensor) -> Tensor:
 class NeuralTwin(Twin):
     """A network for the mean read-out, and a small one for its noise.
 
-    Parameters
-    ----------
-    system : PhysicalSystem or Signature
-    architecture : Architecture
-        `Mlp`, `Temporal` or `Forces`; a `TwinError` if it does not suit the system.
-    seed : int
-        Of the initial weights.
+    The ``architecture`` is an `Mlp`, a `Temporal` or `Forces`, and must suit the system; ``seed``
+    is that of the initial weights.
     """
 
     centre: Tensor
@@ -191,7 +171,8 @@ class NeuralTwin(Twin):
 
     def sample(self, x: Tensor, theta: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Model one noisy read-out."""
-        self.check_fitted()
+        if self.fault:
+            raise TwinError(f"the noise of this twin is not known: {self.fault}.")
         return noisy(*self._mean_and_deviation(x, theta), generator)
 
     def reprogrammed(self, system: Described, *, replays: int) -> "NeuralTwin":
@@ -203,8 +184,8 @@ class NeuralTwin(Twin):
         assert isinstance(self.core, _Causal)
         for name, module in self.core.named_children():
             setattr(twin.core, name, module)
-        twin.noise, twin.fault = self.noise, self.fault
-        twin.centre, twin.spread = self.centre, self.spread
+        for name in ("noise", "centre", "spread", "fault", "reported"):
+            setattr(twin, name, getattr(self, name))
         return twin
 
     def _mean_and_deviation(self, x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:

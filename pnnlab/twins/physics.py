@@ -1,12 +1,11 @@
 """The physics twin: the equations on paper, with constants fitted to the device.
 
-It holds what is in data sheet and textbook. What the built device adds is missing, and the fitted
-constants shift to make up for that.
+What the built device adds is missing, and the fitted constants shift to make up for that.
 """
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields, replace
 from typing import Any, ClassVar, final
 
@@ -20,8 +19,7 @@ from torch import Tensor
 from pnnlab import characterize
 from pnnlab.errors import TwinError
 from pnnlab.plain import whole
-from pnnlab.twins.noise import Noise, fit_noise
-from pnnlab.twins.twin import Described, Recipe, Twin, noisy
+from pnnlab.twins.twin import Described, Noise, Recipe, Twin, fit_noise, noisy
 
 BAND = (0.2, 5.0)  # how far a constant may move, relative to its nominal value
 FAILED = 0.5  # NMSE above which half of what the outputs do goes unexplained
@@ -32,11 +30,8 @@ FINITE_STEP = 1e-5  # relative; the residuals are computed in float64
 class Equations(Recipe, ABC):
     """Equations of a kind of device; the fields are how it is programmed."""
 
-    nominal: ClassVar[Any]
-    """The constants on paper, a frozen dataclass of floats."""
-
-    free: ClassVar[tuple[str, ...]]
-    """Names of the constants that the read-outs determine."""
+    nominal: ClassVar[Any]  # the constants on paper, a frozen dataclass of floats
+    free: ClassVar[tuple[str, ...]]  # names of the constants that the read-outs determine
 
     @abstractmethod
     def check(self, system: Described) -> None:
@@ -56,16 +51,7 @@ class Equations(Recipe, ABC):
 
 @final
 class PhysicsTwin(Twin):
-    """Nominal equations with some constants.
-
-    Parameters
-    ----------
-    system : PhysicalSystem or Signature
-    equations : Equations
-        They must suit the system, or there is a `TwinError`.
-    constants : frozen dataclass, optional
-        By default the nominal ones.
-    """
+    """Equations, which must suit the system, with some constants: by default the nominal ones."""
 
     values: Tensor
     noise: Tensor
@@ -100,17 +86,11 @@ class PhysicsTwin(Twin):
         return self.equations(x, theta, self.constants, self.output_dim)
 
     def deviation(self, mean: Tensor) -> Tensor:
-        """Standard deviation of the read-outs where their means are ``mean``, of any shape.
-
-        Raises
-        ------
-        TwinError
-            No noise was fitted.
-        """
+        """Standard deviation of read-outs of these means; a `TwinError` if no noise was fitted."""
         if not self.noise[1]:
             raise TwinError(
-                "this twin knows no noise: fit it, with fit_physics, to shots that were measured "
-                "at least twice each, as collect does."
+                "this twin has no noise model: fit it, with fit_physics, to shots that were "
+                "measured at least twice each, as collect does."
             )
         centre, spread, level, slope, curvature = self.noise.tolist()
         m = ((mean - centre) / spread).clamp(-3, 3)
@@ -124,27 +104,26 @@ class PhysicsTwin(Twin):
 
     def with_constants(self, constants: Any) -> "PhysicsTwin":
         """A twin that differs in its constants alone."""
-        twin = PhysicsTwin(self.signature, self.equations, constants)
-        twin.noise.copy_(self.noise)
-        twin.fault = self.fault
-        return twin
+        return self._like(self.signature, self.equations, constants)
 
     def drawn(self, tolerance: float) -> "PhysicsTwin":
         """A twin with free constants of relative standard deviation ``tolerance`` about these."""
         free = self.equations.free
-        factors = (1 + tolerance * torch.randn(len(free), dtype=torch.float64)).tolist()
-        constants = self.constants
-        moved = {n: getattr(constants, n) * f for n, f in zip(free, factors, strict=True)}
-        return self.with_constants(replace(constants, **moved))
+        factors = 1 + tolerance * torch.randn(len(free), dtype=torch.float64)
+        return self.with_constants(_scaled(self.constants, free, factors.tolist()))
 
     def reprogrammed(self, system: Described, **programme: int) -> "PhysicsTwin":
         """Make the twin of the same device programmed otherwise, as in ``replays=10``."""
         equations = replace(self.equations, **programme)
-        twin = PhysicsTwin(system, equations, self.constants)
-        twin.noise.copy_(self.noise)
+        twin = self._like(system, equations, self.constants)
         fewer = self.equations.averaged(self.signature) / equations.averaged(system)
         twin.noise[2] += 0.5 * math.log(fewer)
-        twin.fault = self.fault
+        return twin
+
+    def _like(self, system: Described, equations: Equations, constants: Any) -> "PhysicsTwin":
+        twin = PhysicsTwin(system, equations, constants)
+        twin.noise.copy_(self.noise)
+        twin.fault, twin.reported = self.fault, self.reported
         return twin
 
 
@@ -153,22 +132,15 @@ class PhysicsTwin(Twin):
 class PhysicsFit:
     """A physics twin with fitted constants, and how that went.
 
-    Attributes
-    ----------
-    twin : PhysicsTwin
-        A new twin; the one that was given is unchanged.
-    constants, errors, nominal : dict
-        Of each fitted constant its value, standard error and value on paper. The errors allow
-        for residuals that go together within a shot, but not for physics missing in the equations.
-    nmse_before, nmse : float
-        On the shots of the fit.
+    The errors allow for residuals that go together within a shot, but not for physics missing in
+    the equations.
     """
 
-    twin: PhysicsTwin
-    constants: dict[str, float]
-    errors: dict[str, float]
-    nominal: dict[str, float]
-    nmse_before: float
+    twin: PhysicsTwin  # a new one; that which was given is unchanged
+    constants: dict[str, float]  # those that were fitted
+    errors: dict[str, float]  # their standard errors
+    nominal: dict[str, float]  # their values on paper
+    nmse_before: float  # on the shots of the fit
     nmse: float
     shots: int
 
@@ -188,10 +160,9 @@ class PhysicsFit:
 
 
 def fit_physics(twin: PhysicsTwin, dataset: xr.Dataset, *, shots: int = 200) -> PhysicsFit:
-    """Fit the free constants of a twin's equations by least squares.
+    """Fit the free constants of a twin's equations by least squares, from where they stand.
 
-    Starts at the twin's own constants, and uses up to ``shots`` training shots of a data set of
-    `characterize.collect`. Needs forward passes of the model alone.
+    Uses up to ``shots`` training shots of a data set of `characterize.collect`.
     """
     twin.check_data(dataset)
     given = characterize.shots(dataset, "train").first(whole("shots", shots, 1))
@@ -200,13 +171,14 @@ def fit_physics(twin: PhysicsTwin, dataset: xr.Dataset, *, shots: int = 200) -> 
     measured = given.y.double().mean(0)
     equations, free = twin.equations, twin.equations.free
     paper = {name: float(getattr(equations.nominal, name)) for name in free}
+    on_paper = replace(twin.constants, **paper)
     scale = measured.std()
 
     def absolute(relative: NDArray[np.float64]) -> dict[str, float]:
         return {name: paper[name] * float(r) for name, r in zip(free, relative, strict=True)}
 
     def solved(relative: NDArray[np.float64]) -> Tensor:
-        constants = replace(twin.constants, **absolute(relative))
+        constants = _scaled(on_paper, free, relative)
         return torch.as_tensor(equations(x, theta, constants, twin.output_dim))
 
     def residuals(relative: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -216,22 +188,27 @@ def fit_physics(twin: PhysicsTwin, dataset: xr.Dataset, *, shots: int = 200) -> 
     start = np.array([getattr(twin.constants, name) / paper[name] for name in free])
     inside = np.clip(start, 1.01 * BAND[0], 0.99 * BAND[1])
     found = least_squares(residuals, inside, bounds=BAND, diff_step=FINITE_STEP)
-    values = absolute(found.x)
     error = _cluster_errors(found.jac, found.fun, len(given))
-    fitted = PhysicsTwin(twin.signature, equations, replace(twin.constants, **values))
+    fitted = PhysicsTwin(twin.signature, equations, _scaled(on_paper, free, found.x))
     modelled = solved(found.x)
     nmse = characterize.nmse(modelled, measured)
     fitted.noise.copy_(_noise(given.y.double(), modelled))
     fitted.fault = _fault(free, found, error, nmse)
     return PhysicsFit(
         twin=fitted,
-        constants=values,
+        constants=absolute(found.x),
         errors=absolute(error),
         nominal=paper,
         nmse_before=characterize.nmse(solved(start), measured),
         nmse=nmse,
         shots=len(given),
     )
+
+
+def _scaled(constants: Any, names: Sequence[str], factors: Iterable[float]) -> Any:
+    """Constants of which some are multiplied."""
+    changed = {n: getattr(constants, n) * float(f) for n, f in zip(names, factors, strict=True)}
+    return replace(constants, **changed)
 
 
 def _noise(y: Tensor, modelled: Tensor) -> Tensor:
@@ -245,29 +222,16 @@ def _noise(y: Tensor, modelled: Tensor) -> Tensor:
 
 
 def refined(shots: Sequence[tuple[PhysicsTwin, Tensor, Tensor, Tensor]], stay: float) -> Any:
-    """Fit the constants that several programmes of a device share to what was measured.
+    """Fit the constants that several programmes of a device share, and return them.
 
-    Parameters
-    ----------
-    shots : sequence of (PhysicsTwin, x, theta, y)
-        Twins with the same constants, and of each what was driven and measured, as of `forward`.
-    stay : float
-        Relative standard deviation by which a constant is expected to change.
-
-    Returns
-    -------
-    frozen dataclass
-        The constants.
+    The ``shots`` are twins with the same constants and what was driven and measured, x, theta and
+    y. A constant is expected to change by the relative standard deviation ``stay``.
     """
     first = shots[0][0]
     free, old = first.equations.free, first.constants
 
-    def changed(relative: NDArray[np.float64]) -> Any:
-        new = {n: getattr(old, n) * float(r) for n, r in zip(free, relative, strict=True)}
-        return replace(old, **new)
-
     def errors(relative: NDArray[np.float64]) -> NDArray[np.float64]:
-        constants = changed(relative)
+        constants = _scaled(old, free, relative)
         found = [
             twin.equations(x.double(), theta.double(), constants, twin.output_dim) - y
             for twin, x, theta, y in shots
@@ -285,7 +249,7 @@ def refined(shots: Sequence[tuple[PhysicsTwin, Tensor, Tensor, Tensor]], stay: f
         diff_step=FINITE_STEP,
         max_nfev=4,
     )
-    return changed(found.x)
+    return _scaled(old, free, found.x)
 
 
 def _cluster_errors(

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pnnlab import characterize
 from pnnlab.characterize import MeasuredShots
-from pnnlab.errors import RangeError, TwinError
+from pnnlab.errors import TwinError
 from pnnlab.physical_system import PhysicalSystem, still
 from pnnlab.plain import seeded, whole
 from pnnlab.twins.physics import FAILED
@@ -18,6 +18,8 @@ from pnnlab.twins.twin import Twin, predict
 CEILING = 2.0  # times the noise ceiling: the twin's own error is no larger than the noise
 INVISIBLE = 1e-4  # NMSE that counts as perfect where there is no noise to compare with
 ASTRAY = 0.5  # cosine, relative to its ceiling, below which gradients lead over 60° astray
+STEP = 0.02  # by which the device's inputs and parameters move either way for its gradients
+INPUTS = 256  # of a chain of layers
 POINTS = 64  # working points at which a report compares gradients
 
 
@@ -28,26 +30,12 @@ class GradientAgreement:
     At working points :math:`p = (x, \theta)`, along random signs :math:`d` and projected on random
     signs :math:`v`, the device's :math:`v^T (f(p + h d) - f(p - h d)) / 2h` should equal the
     twin's :math:`(J^T v)^T d`.
-
-    Attributes
-    ----------
-    cosine : float
-        Between all of the device's products and all of the twin's: 1 if the Jacobians are
-        proportional.
-    ceiling : float
-        What a perfect twin would reach, given the noise of the finite differences.
-    relative_error : float
-        Rms difference over the device's rms, both without the noise's share; 0 is perfect.
-    device, twin : Tensor, (points, directions * cotangents)
-        The products.
-    device_passes : int
-        What it cost.
     """
 
-    cosine: float
-    ceiling: float
-    relative_error: float
-    device: Tensor = field(repr=False, compare=False)
+    cosine: float  # between the device's and the twin's products: 1 for proportional Jacobians
+    ceiling: float  # what a perfect twin would reach, given the noise of the differences
+    relative_error: float  # rms difference over the device's rms, without the noise's share
+    device: Tensor = field(repr=False, compare=False)  # products, (points, directions * cotangents)
     twin: Tensor = field(repr=False, compare=False)
     device_passes: int
 
@@ -60,42 +48,29 @@ def gradient_agreement(
     *,
     directions: int = 4,
     cotangents: int = 16,
-    step: float = 0.02,
     repeats: int = 8,
     seed: int = 0,
 ) -> GradientAgreement:
-    """Compare gradients at working points, moved inside the range by ``step``.
+    """Compare gradients at working points, moved inside the range by `STEP`.
 
-    Costs ``2 * directions * repeats * len(x)`` device passes.
-
-    Parameters
-    ----------
-    x : Tensor, (points, input_dim), in [0, 1]
-    theta : Tensor, (param_dim,) or (points, param_dim), in [0, 1]
-    directions, cotangents : int
-        Random directions in the inputs and parameters, and random signs in the outputs for each.
-    step : float
-        How far the device's inputs and parameters move either way.
-    repeats : int
-        Shots averaged at each end, at least two: the noise is taken from them.
+    They are ``x``, (points, input_dim), and ``theta``, (param_dim,) or (points, param_dim), in
+    [0, 1]. Compares random ``directions`` in both and, for each, as many ``cotangents``, random
+    signs in the outputs. The shots averaged at each end, ``repeats``, are at least two: the noise
+    is taken from them. Costs ``2 * directions * repeats * len(x)`` device passes.
     """
-    repeats = whole("repeats", repeats)
-    if not 0 < step < 0.5 or repeats < 2:
-        raise RangeError(
-            f"step is {step} and repeats {repeats}; take 0 < step < 0.5, repeats >= 2."
-        )
+    repeats = whole("repeats", repeats, 2)
     directions = whole("directions", directions, 1)
     cotangents = whole("cotangents", cotangents, 1)
     before = system.passes
     generator = seeded(seed)
-    x = x.clamp(step, 1 - step)
-    theta = theta.expand(len(x), -1).clamp(step, 1 - step)
+    x = x.clamp(STEP, 1 - STEP)
+    theta = theta.expand(len(x), -1).clamp(STEP, 1 - STEP)
     points = x.clone().requires_grad_(), theta.clone().requires_grad_()
     device, modelled, noise = [], [], []
     for _ in range(directions):
         dx, dtheta = _signs(x.shape, generator), _signs(theta.shape, generator)
         slope = characterize.central_difference(
-            system, x, theta, dx, dtheta, step=step, repeats=repeats
+            system, x, theta, dx, dtheta, step=STEP, repeats=repeats
         )
         # Through random signs v, independent errors of the outputs add up in variance.
         noise.append(slope.var(0).sum(1).mean() / repeats)
@@ -128,23 +103,19 @@ def _signs(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 class DepthGap:
     """NMSE of a chain of equal layers, by number of layers."""
 
-    free: tuple[float, ...]
-    """The twin fed with its own outputs: in silico."""
-    local: tuple[float, ...]
-    """The twin at the inputs that the device really had: physics-aware."""
-    noise: tuple[float, ...]
-    """The device against itself, run again: no twin can do better than half of it."""
+    free: tuple[float, ...]  # the twin fed with its own outputs: in silico
+    local: tuple[float, ...]  # the twin at the inputs that the device really had: physics-aware
+    noise: tuple[float, ...]  # the device run again: no twin can do better than half of it
     device_passes: int
 
 
 def gap_by_depth(
-    system: PhysicalSystem, twin: Twin, shots: MeasuredShots, *, depth: int = 5, inputs: int = 256
+    system: PhysicalSystem, twin: Twin, shots: MeasuredShots, *, depth: int = 5
 ) -> DepthGap:
     """Chain ``depth`` layers and measure how device and twin drift apart.
 
     Layer n has the parameters of the n-th of ``shots``. Between layers each element is centred
     at 1/2, and all are scaled to an rms standard deviation of 1/4, as measured on the device.
-    Raises `TwinError` unless there are as many outputs as inputs.
     """
     if system.output_dim != system.input_dim:
         raise TwinError(
@@ -152,7 +123,7 @@ def gap_by_depth(
             "cannot be chained; use the report of a programme with as many of both."
         )
     before = system.passes
-    device = again = model = shots.x[: whole("inputs", inputs)]
+    device = again = model = shots.x[:INPUTS]
     gaps = []
     for theta in shots.theta[: whole("depth", depth)]:
         y, local = system(device, theta), predict(twin, device, theta)
@@ -164,49 +135,29 @@ def gap_by_depth(
         device, again, model = (
             (0.5 + factor * (h - mean)).clamp(0, 1).to(y) for h in (y, repeat, free)
         )
-    return DepthGap(
-        free=tuple(free for free, _, _ in gaps),
-        local=tuple(local for _, local, _ in gaps),
-        noise=tuple(noise for _, _, noise in gaps),
-        device_passes=system.passes - before,
-    )
+    free_gaps, local_gaps, noise_gaps = zip(*gaps, strict=True) if gaps else ((), (), ())
+    return DepthGap(free_gaps, local_gaps, noise_gaps, system.passes - before)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TwinReport:
     """How good a twin is.
 
-    Attributes
-    ----------
-    system, twin : str
-        Whose twin, and which kind.
-    nmse : float
-        Against single read-outs of held-out shots.
-    ceiling : float
-        The `noise_ceiling` of these shots; NaN if they were not repeated.
-    verdict : str
-        ``"at the noise ceiling"``: NMSE up to twice the ceiling, or 1e-4, so that the twin's own
-        error is no larger than the device's noise. ``"failed: ..."``: the fit failed, NMSE is
-        above 0.5, or the cosine of the gradients is below half of its ceiling. ``"usable"``:
-        anything between.
-    gradient : GradientAgreement
-    gap : DepthGap or None
-        None if the system cannot be chained.
-    held : MeasuredShots
-        The held-out shots, with all of their repeats.
-    modelled : Tensor, (shots, outputs)
-        The twin's answers to them.
+    The verdict is ``"at the noise ceiling"`` for an NMSE up to twice the ceiling, or 1e-4, so that
+    the twin's own error is no larger than the device's noise; ``"failed: ..."`` if the fit failed,
+    the NMSE is above 0.5, or the cosine of the gradients is below half of its ceiling; and
+    ``"usable"`` between.
     """
 
     system: str
-    twin: str
-    nmse: float
-    ceiling: float
+    twin: str  # which kind
+    nmse: float  # against single read-outs of held-out shots
+    ceiling: float  # the `noise_ceiling` of these shots; NaN if they were not repeated
     verdict: str
     gradient: GradientAgreement
-    gap: DepthGap | None
-    held: MeasuredShots = field(repr=False, compare=False)
-    modelled: Tensor = field(repr=False, compare=False)
+    gap: DepthGap | None  # None if the system cannot be chained
+    held: MeasuredShots = field(repr=False, compare=False)  # with all of their repeats
+    modelled: Tensor = field(repr=False, compare=False)  # (shots, outputs)
 
     @property
     def shots(self) -> int:
@@ -215,7 +166,7 @@ class TwinReport:
 
     @property
     def device(self) -> Tensor:
-        """Read-outs of the held-out shots, (shots, outputs): the first repeat."""
+        """First read-outs of the held-out shots, (shots, outputs)."""
         return self.held.y[0]
 
     @property
@@ -263,7 +214,8 @@ def report(
     """Evaluate a twin on the test shots of a data set of `collect`, and on the device itself.
 
     The device is driven for the gradients and for the gap with depth, of up to ``depth`` layers.
-    Raises `TwinError` if twin, system and data do not belong together.
+    A failure is kept in the twin, and trainings warn of it. Raises `TwinError` if twin, system and
+    data do not belong together.
     """
     depth = whole("depth", depth)
     twin.check_system(system)
@@ -274,12 +226,14 @@ def report(
     ceiling = characterize.noise_ceiling(held.y)
     gradient = gradient_agreement(system, twin, held.x[:POINTS], held.theta[:POINTS], seed=seed)
     chained = system.input_dim == system.output_dim
+    verdict = _verdict(twin.fault, error, ceiling, gradient)
+    twin.reported = f"its report {verdict}" if verdict.startswith("failed") else ""
     return TwinReport(
         system=system.name,
         twin=twin.label,
         nmse=error,
         ceiling=ceiling,
-        verdict=_verdict(twin.fault, error, ceiling, gradient),
+        verdict=verdict,
         gradient=gradient,
         gap=gap_by_depth(system, twin, held, depth=depth) if chained else None,
         held=held,

@@ -52,6 +52,7 @@ def save(twin: PhysicsTwin | NeuralTwin, path: Path | str) -> Path:
             # Not asdict, which would take apart what the recipe could not be made of again.
             "recipe_fields": {field.name: getattr(recipe, field.name) for field in fields(recipe)},
             "fault": twin.fault,
+            "reported": twin.reported,
             "state": twin.state_dict(),
         }
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -126,7 +127,7 @@ def _built(content: Any, own: type[Recipe] | None) -> PhysicsTwin | NeuralTwin:
         else NeuralTwin(signature, recipe)
     )
     twin.load_state_dict(content["state"])
-    twin.fault = str(content["fault"])
+    twin.fault, twin.reported = str(content["fault"]), str(content.get("reported", ""))
     return twin.requires_grad_(False)
 
 

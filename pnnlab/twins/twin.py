@@ -1,5 +1,6 @@
-"""The base of every twin: a differentiable model with the signature of its system."""
+"""The base of every twin: a differentiable model with the signature of its system; its noise."""
 
+import math
 import warnings
 from abc import ABC, abstractmethod
 from dataclasses import astuple, dataclass
@@ -11,8 +12,11 @@ from torch import Tensor, nn
 
 from pnnlab.errors import DataError, TwinError
 from pnnlab.physical_system import PhysicalSystem, still, still_outputs
-from pnnlab.plain import make_plain, whole
+from pnnlab.plain import make_plain
 from pnnlab.systems import multiplex
+
+BATCH = 500  # shots that `predict` models at once
+NOISELESS = 1e-9  # spreads, which the likelihood of no noise at all stops at
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class Signature:
 
     @classmethod
     def of(cls, system: "Described") -> "Signature":
-        """Note the signature of a system."""
+        """Signature of a system."""
         return cls(system.name, system.input_dim, system.param_dim, system.output_dim)
 
     def __str__(self) -> str:
@@ -53,18 +57,18 @@ class Twin(nn.Module, ABC):
     Attributes
     ----------
     signature : Signature
-        Of the system it is the twin of.
+        Of its system.
     fault : str
         Why its fit failed, or an empty string. A report repeats it.
+    reported : str
+        Why its last report failed, or an empty string. A training warns of both.
     """
 
     def __init__(self, system: Described) -> None:
         super().__init__()
         self.signature = Signature.of(system)
-        self.input_dim = self.signature.input_dim
-        self.param_dim = self.signature.param_dim
-        self.output_dim = self.signature.output_dim
-        self.fault = ""
+        _, self.input_dim, self.param_dim, self.output_dim = astuple(self.signature)
+        self.fault = self.reported = ""
 
     @property
     @abstractmethod
@@ -72,23 +76,11 @@ class Twin(nn.Module, ABC):
         """The word for this kind of twin in reports."""
 
     def forward(self, x: Tensor, theta: Tensor) -> Tensor:
-        """Model the read-out, differentiably in everything.
+        """Model the read-out, (batch, output_dim), differentiably in everything.
 
-        Parameters
-        ----------
-        x : Tensor, (batch, input_dim), floating point
-        theta : Tensor, (param_dim,) or (batch, param_dim)
-
-        Returns
-        -------
-        Tensor, (batch, output_dim)
-            Of x's data type. It is computed in that of the twin's weights, or without weights
-            in at least single precision, under autocast too.
-
-        Raises
-        ------
-        TwinError
-            The shapes are those of another system.
+        ``x`` is (batch, input_dim), ``theta`` (param_dim,) or (batch, param_dim); other shapes
+        raise a `TwinError`. The answer has x's data type; it is computed in that of the twin's
+        weights, or without weights in at least single precision, under autocast too.
         """
         if x.shape[1:] != (self.input_dim,) or theta.shape[-1:] != (self.param_dim,):
             raise TwinError(
@@ -110,31 +102,11 @@ class Twin(nn.Module, ABC):
         theta: Tensor,  # noqa: ARG002
         generator: torch.Generator | None = None,  # noqa: ARG002
     ) -> Tensor:
-        """Model one noisy read-out, differentiably in everything.
+        """Model one noisy read-out, as `forward`; a `TwinError` if no noise was fitted.
 
-        Parameters
-        ----------
-        x, theta : Tensor
-            As of `forward`.
-        generator : torch.Generator, optional
-            Of the noise; by default the global one of torch.
-
-        Returns
-        -------
-        Tensor, (batch, output_dim)
-
-        Raises
-        ------
-        TwinError
-            No noise was fitted.
+        The ``generator`` of the noise is by default the global one of torch.
         """
         raise TwinError(f"{self.label} models no noise; use a PhysicsTwin or a NeuralTwin.")
-
-    @final
-    def check_fitted(self) -> None:
-        """Raise `TwinError` if the twin was never fitted, or its fit failed."""
-        if self.fault:
-            raise TwinError(f"the noise of this twin is not known: {self.fault}.")
 
     @final
     def check_system(self, system: Described) -> None:
@@ -150,9 +122,8 @@ class Twin(nn.Module, ABC):
     def check_data(self, dataset: xr.Dataset) -> None:
         """Raise `TwinError` unless ``dataset`` was measured on this twin's system."""
         keys = ("system", "input_dim", "param_dim", "output_dim")
-        theirs = tuple(dataset.attrs.get(key) for key in keys)
+        name, inputs, parameters, outputs = theirs = tuple(map(dataset.attrs.get, keys))
         if theirs != astuple(self.signature):
-            name, inputs, parameters, outputs = theirs
             raise TwinError(
                 f"this is the twin of {self.signature}, and the data are of {name} ({inputs} + "
                 f"{parameters} → {outputs}): collect some from its own system."
@@ -162,10 +133,7 @@ class Twin(nn.Module, ABC):
     def check_moving(self, y: Tensor) -> None:
         """Warn of outputs that do not move in ``y``, (repeats, shots, outputs).
 
-        Raises
-        ------
-        DataError
-            None of them moves.
+        Raises `DataError` if none of them moves.
         """
         found = still(y.flatten(0, 1)).nonzero().flatten().tolist()
         name = self.signature.name
@@ -178,14 +146,63 @@ class Twin(nn.Module, ABC):
             warnings.warn(f"{name}: {still_outputs(found)}", RuntimeWarning, stacklevel=3)
 
 
+@final
+class Noise(nn.Module):
+    """Standard deviation of a read-out as a function of its mean, log-quadratic.
+
+    Means and deviations are standardised; beyond three standard deviations the curve is flat.
+    There are ``distinct`` outputs with a level of their own; 1 if all are alike.
+    """
+
+    def __init__(self, distinct: int) -> None:
+        super().__init__()
+        self.level = nn.Parameter(torch.full((distinct,), -3.0))
+        self.slope = nn.Parameter(torch.zeros(2))
+
+    def forward(self, mean: Tensor) -> Tensor:
+        """Logarithm of the deviation at a standardised ``mean``, (batch, outputs)."""
+        m = mean.clamp(-3, 3)
+        return self.level + self.slope[0] * m + self.slope[1] * m.square()
+
+
+def fit_noise(noise: Noise, mean: Tensor, y: Tensor, share: float = 1.0) -> None:
+    """Fit a noise model to the scatter of repeats, by Gaussian likelihood.
+
+    The scatter of r repeats around their own mean has (r - 1) / r of the noise's variance, and
+    does not depend on the error of a twin. Without repeats nothing is fitted. Standardised are
+    ``mean``, (shots, outputs), at which the model is evaluated, and the read-outs ``y``, (repeats,
+    shots, outputs); ``share`` is the factor from their deviation to what the model describes.
+    """
+    repeats = len(y)
+    if repeats < 2:
+        return
+    residual = (y - y.mean(0)) * math.sqrt(repeats / (repeats - 1)) * share
+    squares = residual.square() + NOISELESS**2
+    noise.requires_grad_(True)
+    optimizer = torch.optim.LBFGS(noise.parameters(), max_iter=50, line_search_fn="strong_wolfe")
+    with torch.no_grad():
+        noise.slope.zero_()
+        noise.level.copy_(squares.mean((0, 1)).log().mean() / 2)
+
+    def likelihood() -> Tensor:
+        optimizer.zero_grad()
+        log = noise(mean)
+        loss: Tensor = (log + 0.5 * squares * torch.exp(-2 * log)).mean()
+        loss.backward()
+        return loss
+
+    optimizer.step(likelihood)
+    noise.requires_grad_(False)
+
+
 def noisy(mean: Tensor, deviation: Tensor, generator: torch.Generator | None) -> Tensor:
     """Add normal noise of this deviation, in the memory of ``mean``."""
     normal = torch.randn(mean.shape, generator=generator, dtype=mean.dtype, device=mean.device)
     return mean + deviation * normal
 
 
-def check_replays(system: Described, replays: int) -> None:
-    """Raise `TwinError` unless ``system`` can be a device that replays its input so often."""
+def check_programme(system: Described, replays: int, *, segments: bool = True) -> None:
+    """Raise `TwinError` unless ``system`` can replay so often, and be read in equal segments."""
     parameters = multiplex.param_dim(system.input_dim, replays)
     if replays < 1 or system.param_dim != parameters:
         raise TwinError(
@@ -193,19 +210,13 @@ def check_replays(system: Described, replays: int) -> None:
             f"{system.name} has {system.param_dim}: give the number of replays that it is "
             "programmed with."
         )
-
-
-def check_programme(system: Described, replays: int) -> None:
-    """Raise `TwinError` unless, besides, it can be read out in equal segments."""
-    check_replays(system, replays)
     samples = replays * system.input_dim
-    if samples % system.output_dim:
+    if segments and samples % system.output_dim:
         raise TwinError(f"{samples} samples cannot be read out as {system.output_dim} equal means.")
 
 
-def predict(twin: nn.Module, x: Tensor, theta: Tensor, batch: int = 500) -> Tensor:
+def predict(twin: nn.Module, x: Tensor, theta: Tensor) -> Tensor:
     """Model many shots, in batches and without a graph."""
-    batch = whole("batch", batch, 1)
     with torch.no_grad():
-        rows = [slice(start, start + batch) for start in range(0, len(x), batch)]
+        rows = [slice(start, start + BATCH) for start in range(0, len(x), BATCH)]
         return torch.cat([twin(x[r], theta if theta.ndim == 1 else theta[r]) for r in rows])

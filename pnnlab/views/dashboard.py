@@ -4,9 +4,9 @@ import threading
 from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
+from typing import Unpack
 
 import ipywidgets as widgets
-import torch
 from IPython.display import display
 from torch import nn
 
@@ -15,12 +15,12 @@ from pnnlab.errors import PnnlabError
 from pnnlab.physical_system import Cost
 from pnnlab.runs import Run
 from pnnlab.tasks import Task
-from pnnlab.training import FitSettings, MakeOptimizer, Objective, Reference, Training
-from pnnlab.training.methods import Backpropagation, MakeMethod
+from pnnlab.training import FitSettings, Options, Reference, Training
 from pnnlab.views.figures.chart import Chart
 from pnnlab.views.parts import (
     RefreshLoop,
     View,
+    alert,
     bar,
     button,
     count,
@@ -41,27 +41,14 @@ async def watch(
     task: Task,
     settings: FitSettings | None = None,
     *,
-    epochs: int | None = None,
-    seed: int | None = None,
-    objective: Objective | None = None,
-    optimizer: MakeOptimizer = torch.optim.Adam,
-    method: MakeMethod = Backpropagation,
     folder: str | Path | None = None,
+    **options: Unpack[Options],
 ) -> Training:
     """Train under the dashboard, until the end or Stop: ``await watch(network, task)`` in a cell.
 
     Parameters and errors are those of `pnnlab.train`; a folder makes the Checkpoint button work.
     """
-    training = Training(
-        network,
-        task,
-        settings,
-        epochs=epochs,
-        seed=seed,
-        objective=objective,
-        optimizer=optimizer,
-        method=method,
-    )
+    training = Training(network, task, settings, **options)
     source = training if folder is None else Run.open(folder, training)
     image = (task.side, task.side) if task.side else None
     board = TrainingDashboard(Session(source), classes=task.class_names or None, image=image)
@@ -211,6 +198,8 @@ def summary(session: Session) -> str:
     if latest is None:
         return f"{title}, before the first step"
     parts = [f"{title} at step {count(latest.step)} of {count(latest.steps)}"]
+    if session.training and session.training.twin_faults:
+        parts.append("a twin is not good")
     if evaluated := session.evaluations:
         last = evaluated[-1]
         where = "device" if latest.clamped else "validation"
@@ -235,9 +224,10 @@ def state_html(session: Session) -> str:
 
 
 def error_html(session: Session) -> str:
-    """The error of a failed session and what to do; empty for any other."""
+    """The error of a failed session and what to do, or what is wrong with twins; else empty."""
     if session.error is None:
-        return ""
+        faults = session.training.twin_faults if session.training else ()
+        return alert("\n".join(faults)) if faults else ""
     step = session.latest.step if session.latest is not None else 0
     html = f"<b>{type(session.error).__name__}</b>: {escape(str(session.error))}"
     if not isinstance(session.error, PnnlabError):
