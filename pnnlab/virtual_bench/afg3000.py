@@ -16,7 +16,15 @@ from typing import final
 import numpy as np
 
 from pnnlab.virtual_bench.generators import SHAPES, Points, SimulatedGenerator, Waveform, check
-from pnnlab.virtual_bench.instrument import Command, catalog, keyword, number, read_keyword, switch
+from pnnlab.virtual_bench.instrument import (
+    Command,
+    catalog,
+    keyword,
+    number,
+    read_keyword,
+    string,
+    switch,
+)
 from pnnlab.virtual_bench.messages import Parameters, ScpiError, read_number
 
 LEAST_POINTS, MOST_POINTS = 2, 131_072
@@ -124,4 +132,5 @@ class Afg3000(SimulatedGenerator):
         Command("TRIGger[:SEQuence][:IMMediate]", do=SimulatedGenerator.trigger),
         number("OUTPut#:IMPedance", "load", 50, (1, 1e4), "OHM", infinite=True),
         keyword("OUTPut:TRIGger:MODE", "trigger out", ("TRIGger", "SYNC")),
+        string("DISPlay[:WINDow]:TEXT[:DATA]", "display text", most=64),
     )
