@@ -68,11 +68,12 @@ class Channel(ABC, Generic[Dialect]):
         self, settings: Sequence[Setting], values: Values, *questions: str
     ) -> dict[str, str]:
         """Compare settings with what was sent; return the answers to these and more questions."""
-        settings = [setting for setting in settings if setting.verified]
-        headers = [setting.header.format_map(values) for setting in settings]
-        asked = [*(f"{header}?" for header in headers), *questions]
+        sent: dict[str, Setting] = {
+            one.header.format_map(values): one for one in settings if one.verified
+        }
+        asked = [*map("{}?".format, sent), *questions]
         answers = dict(zip(asked, self._answers(asked), strict=True))
-        for setting, header in zip(settings, headers, strict=True):
+        for header, setting in sent.items():
             value, answer = setting.value.format_map(values), answers[f"{header}?"]
             if not agrees(value, answer, setting.tolerance):
                 raise InstrumentError(
