@@ -7,6 +7,7 @@ import math
 import statistics
 import subprocess
 import sys
+import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 import torch
+from scipy.stats import binomtest
 from torch import nn
 
 from pnnlab.gradients import physics_aware
@@ -27,6 +29,7 @@ from pnnlab.instruments.programme import CableProgramme, CircuitProgramme
 from pnnlab.layers import PhysicalLayer, Rescale
 from pnnlab.results import mean_interval
 from pnnlab.systems import Circuit
+from pnnlab.systems.analog import cable
 from pnnlab.training import FitSettings, Training, accuracy
 from pnnlab.twins import CircuitEquations, PhysicsTwin
 from pnnlab.virtual_bench import Faults, VirtualBench
@@ -125,9 +128,9 @@ def test_a_batch_moves_as_fast_as_its_blocks(benchmark, bench: Bench, shots: int
     batches: list[float] = []
 
     def prepare() -> None:
-        taken = [(moves, seconds(say)) for moves, say in said]
-        blocks.append(sum(time for moves, time in taken if moves))
-        alone.append(sum(time for _, time in taken))
+        pairs = [(moves, seconds(say)) for moves, say in said]
+        blocks.append(sum(each for moves, each in pairs if moves))
+        alone.append(sum(each for _, each in pairs))
 
     benchmark.pedantic(
         lambda: batches.append(seconds(lambda: bench(x, NOTHING))),
@@ -161,9 +164,9 @@ def test_ten_million_samples_leave_nothing_behind(
             tenth = first if number < batches / 10 else last if number >= batches * 0.9 else None
             if number in (0, -(-batches * 9 // 10)):
                 tracemalloc.reset_peak()
-            time = seconds(lambda: bench(x, NOTHING))
+            taken = seconds(lambda: bench(x, NOTHING))
             if tenth is not None:
-                tenth.times.append(time)
+                tenth.times.append(taken)
                 tenth.traced = max(tenth.traced, tracemalloc.get_traced_memory()[1])
                 tenth.resident = [
                     max(most, process.memory_info().rss)
@@ -274,3 +277,37 @@ def test_two_hundred_faults_cost_no_accuracy(benchmark):
     assert sum(tally.retaken.values()) > 1000
     assert sound > 0.9
     assert low <= 0 <= high
+
+
+SILENCE_S = 0.2  # median, from SIGKILL of the client to an output that is off
+CLIENT = """
+import sys, torch
+from pnnlab.instruments.bench import open_bench
+from pnnlab.instruments.limits import Limits
+from pnnlab.instruments.programme import CableProgramme
+
+bench = open_bench(*sys.argv[1:3], CableProgramme(12), limits=Limits(-2, 2))
+print("open", flush=True)
+while True:
+    bench(torch.rand(4, 12), torch.zeros(0))
+"""
+
+
+def test_a_killed_client_is_silent_at_once(benchmark):
+    """The bursts end by themselves; this is how long the output stays connected."""
+    times = []
+
+    def kill() -> None:
+        with VirtualBench(cable()) as there, Link(there.generator) as link:
+            command = [sys.executable, "-c", CLIENT, there.generator, there.oscilloscope]
+            with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as client:
+                assert client.stdout.readline() == "open\n"
+                client.kill()
+                start = perf_counter()
+                while link.ask("OUTP1?") == "1":
+                    time.sleep(0.002)
+                times.append(perf_counter() - start)
+
+    benchmark.pedantic(kill, rounds=5)
+    benchmark.extra_info["seconds to an output that is off, median"] = statistics.median(times)
+    assert statistics.median(times) <= SILENCE_S

@@ -13,7 +13,7 @@ from time import perf_counter
 import numpy as np
 import pytest
 
-from pnnlab.instruments.generator import Generator, GeneratorSettings
+from pnnlab.instruments.generator import Generator
 from pnnlab.instruments.limits import Limits
 from pnnlab.instruments.link import Link
 from pnnlab.instruments.oscilloscope import Oscilloscope, ScopeSettings
@@ -129,7 +129,7 @@ def test_a_capture_takes_few_round_trips(benchmark):
         scope = Oscilloscope(Link(there.oscilloscope))
         opened.callback(scope.close)
         opened.callback(generator.close)
-        generator.apply(GeneratorSettings(1e6, 1.0))
+        generator.apply(1e6, 1.0)
         scope.apply(ScopeSettings(-1, 1, 1e6, points=1000, delay_s=0.0))
         generator.output(True)
         volts = np.sin(np.arange(1000) / 50)
@@ -140,6 +140,8 @@ def test_a_capture_takes_few_round_trips(benchmark):
             generator.trigger()
             scope.wait(1.0)
             scope.read()
+            generator.verify()
+            scope.verify()
 
         answers: list[str] = []
         with pytest.MonkeyPatch.context() as patch:

@@ -19,7 +19,7 @@ from pnnlab.instruments.dialects import (
 GENERATORS = (KEYSIGHT_33500, TEKTRONIX_AFG3000)
 SCOPES = (INFINIIVISION, RIGOL_DS1000Z)
 
-GENERATOR_WORDS = {"channel", "load", "rate", "span", "extent", "offset", "frequency"}
+GENERATOR_WORDS = {"channel", "rate", "span", "extent", "lesser", "frequency", "arb", "client"}
 SCOPE_WORDS = {
     *("channel", "window", "division", "centre", "minus_centre", "record", "record_s"),
     *("division_s", "middle_s", "format", "first", "last"),

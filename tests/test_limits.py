@@ -57,11 +57,12 @@ def test_a_waveform_out_of_range_is_refused_and_never_clipped() -> None:
         assert volts[1] == wrong
 
 
-def test_rounding_to_codes_is_forgiven() -> None:
-    limits = Limits(-1, 1)
-    limits.check(np.array([0.0, 1.0004]), RATE, step_v=5e-4)
-    with pytest.raises(LimitError):
-        limits.check(np.array([0.0, 1.0006]), RATE, step_v=5e-4)
+def test_nothing_beyond_a_limit_is_forgiven() -> None:
+    limits = Limits(-1, 1, slew_v_per_s=RATE)
+    limits.check(np.array([0.0, 1.0, 0.0]), RATE)
+    for wrong in (np.array([0.0, 1.000001]), np.array([-0.5, 0.500001, 0.0, -0.5])):
+        with pytest.raises(LimitError):
+            limits.check(wrong, RATE)
 
 
 @pytest.mark.parametrize("volts", [np.zeros(0), np.zeros((2, 3))])

@@ -38,6 +38,9 @@ KEYSIGHT_APPLY = group(
     ":STOP",
     ":CHAN1:DISP ON",
     ":CHAN1:COUP DC",
+    ":CHAN1:IMP ONEM",
+    ":CHAN1:BWL OFF",
+    ":CHAN1:INV OFF",
     ":CHAN1:PROB 1",
     ":CHAN1:RANG 2.2",
     ":CHAN1:OFFS 0",
@@ -59,12 +62,12 @@ KEYSIGHT_APPLY = group(
     ":WAV:POIN 100",
 )
 KEYSIGHT_ASKED = (
-    ":CHAN1:DISP?;:CHAN1:COUP?;:CHAN1:PROB?;:CHAN1:RANG?;:CHAN1:OFFS?;:TIM:MODE?;:TIM:REF?;"
-    ":TIM:RANG?;:TIM:POS?;:TRIG:MODE?;:TRIG:SOUR?;:TRIG:SLOP?;:TRIG:LEV?;:TRIG:SWE?;:ACQ:TYPE?;"
+    ":CHAN1:DISP?;:CHAN1:COUP?;:CHAN1:IMP?;:CHAN1:BWL?;:CHAN1:INV?;:CHAN1:PROB?;:CHAN1:RANG?;"
+    ":CHAN1:OFFS?;:TIM:MODE?;:TIM:REF?;:TIM:RANG?;:TIM:POS?;:TRIG:MODE?;:TRIG:SOUR?;:TRIG:SLOP?;:TRIG:LEV?;:TRIG:SWE?;:ACQ:TYPE?;"
     ":WAV:SOUR?;:WAV:FORM?;:WAV:BYT?;:WAV:UNS?;:WAV:POIN:MODE?"
 )
 KEYSIGHT_ANSWER = (
-    "1;DC;+1.00000000E+000;+2.20E+000;+0.0E+000;MAIN;CENT;+1.000E-004;+5.00000E-005;EDGE;EXT;POS;"
+    "1;DC;ONEM;0;0;+1.00000000E+000;+2.20E+000;+0.0E+000;MAIN;CENT;+1.000E-004;+5.00000E-005;EDGE;EXT;POS;"
     "+1.00E+000;NORM;NORM;CHAN1;WORD;LSBF;1;RAW"
 )
 KEYSIGHT_SET_UP = (*KEYSIGHT, *KEYSIGHT_APPLY, question(KEYSIGHT_ASKED, KEYSIGHT_ANSWER))
@@ -190,6 +193,8 @@ def test_only_what_was_asked_for_is_kept() -> None:
 RIGOL_ASKED = (
     question(":CHAN1:DISP?", "1"),
     question(":CHAN1:COUP?", "DC"),
+    question(":CHAN1:BWL?", "OFF"),
+    question(":CHAN1:INV?", "0"),
     question(":CHAN1:PROB?", "1.000000e+00"),
     question(":CHAN1:VERN?", "1"),
     question(":CHAN1:SCAL?", "2.500000e-01"),
@@ -213,6 +218,8 @@ RIGOL_SET_UP = (
         ":RUN",
         ":CHAN1:DISP ON",
         ":CHAN1:COUP DC",
+        ":CHAN1:BWL OFF",
+        ":CHAN1:INV OFF",
         ":CHAN1:PROB 1",
         ":CHAN1:VERN ON",
         ":CHAN1:SCAL 0.25",

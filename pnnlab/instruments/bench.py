@@ -3,9 +3,15 @@
 A batch goes out as one waveform and comes back as one record, wherever the instruments' memories
 allow, so that the rate of the link is the limit, and not its round trips.
 
-Every waveform begins with the pilot of the self-check. A record that is incomplete, or whose pilot
-differs from that of the self-check, is discarded, and its shots are taken again. The oscilloscope's
-zero is measured while the device rests, between two shots, and subtracted from each record.
+Every waveform begins with a pilot, far weaker than the drive: the reference of the self-check, and
+a tag that is played once. A record that is incomplete, whose reference differs from that of the
+self-check, or that has another tag, is discarded, and so is one after which a setting was changed;
+its shots are taken again. The oscilloscope's zero is measured while the device rests, between two
+shots, and subtracted from each record.
+
+Each waveform is played once for a trigger, and then the output rests at its first sample, zero. So
+no drive outlives its sender. After the output was switched off by anything but this bench, only
+`Bench.rearm` lets it be switched on again.
 """
 
 import atexit
@@ -14,7 +20,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing, nullcontext
+from contextlib import ExitStack, closing, nullcontext, suppress
 from functools import partial
 from typing import NamedTuple, Self, TypeAlias, final
 
@@ -30,12 +36,23 @@ from pnnlab.instruments.dialects import (
     RIGOL_DS1000Z,
     TEKTRONIX_AFG3000,
 )
-from pnnlab.instruments.generator import Generator, GeneratorSettings
+from pnnlab.instruments.generator import Generator, TakenError, TripError
 from pnnlab.instruments.limits import Limits
 from pnnlab.instruments.link import Link
 from pnnlab.instruments.oscilloscope import Oscilloscope, ScopeSettings, Trace, TriggerError
 from pnnlab.instruments.programme import Programme
-from pnnlab.instruments.selfcheck import LEAD, REPEATS, WINDOW, SelfCheck, align, pilot, self_check
+from pnnlab.instruments.selfcheck import (
+    LEAD,
+    REPEATS,
+    TAGGED,
+    WINDOW,
+    SelfCheck,
+    align,
+    pilot,
+    resemblance,
+    self_check,
+    tag,
+)
 from pnnlab.instruments.shutdown import Guard
 from pnnlab.physical_system import Group, PhysicalSystem
 from pnnlab.systems.analog import Volts
@@ -44,6 +61,7 @@ ATTEMPTS = 12  # for each waveform
 CHECKS = 3
 BACKOFF_S = 0.01, 0.5  # before a lost link is tried again: first, and at most; doubled in between
 LEAST_CORRELATION = 0.9  # of a pilot with the self-check's; less is another device, or none
+TAG_LOSS = 0.85  # of the resemblance of a tag in the self-check must be left in each record
 GAIN_STEP = 0.05  # a device's gain may drift; so large a step has another cause
 TRIGGER_TIMEOUT_S = 5.0  # beyond the length of a record, for the instrument and the network
 
@@ -57,7 +75,7 @@ Exchange: TypeAlias = Callable[[int, Volts], None]
 
 @final
 class RecordError(InstrumentError):
-    """A record that is incomplete, or not one of this device."""
+    """A record that is incomplete, or not one of this device or of this waveform."""
 
 
 class Tally(NamedTuple):
@@ -102,7 +120,7 @@ class Acquisition:
         self.oscilloscope = oscilloscope
         self._rest = programme.rest
         self._period_s = 1 / programme.sample_rate_hz
-        self._output = GeneratorSettings(programme.sample_rate_hz, programme.drive_v)
+        self._programme = programme
         self._screen = partial(
             ScopeSettings,
             programme.low_v,
@@ -114,9 +132,10 @@ class Acquisition:
         self._start_guard = guard
         self._guard: Guard | None = None
         self._live = False  # both are set up, the output is on, and the guard is alive
+        self._tripped = ""  # why the output must not be switched on again
         self._closed = False
         self._lock = threading.RLock()
-        self._pilot = pilot(programme).astype(np.float32)
+        self._pilot = pilot(programme)
         self._shots = 0
         self._retaken: Counter[str] = Counter()
         self._zero = 0.0
@@ -181,6 +200,22 @@ class Acquisition:
                     read(start + row, answers[row : row + piece, :samples])
                 self._shots += count
 
+    def rearm(self) -> None:
+        """Let the output be switched on again after a trip; look at the instruments before.
+
+        Raises
+        ------
+        InstrumentError
+            The shutdown process is still trying to switch the output off.
+        """
+        with self._lock:
+            if self._guard is not None:
+                self._guard.close()
+                if self._guard.acting:
+                    raise self._guard.still_on()
+                self._guard = None
+            self._live, self._tripped = False, ""
+
     def close(self) -> None:
         """Switch the output off and release both instruments, then the guard; may be repeated."""
         atexit.unregister(self.close)
@@ -196,13 +231,14 @@ class Acquisition:
         """Retry the self-check up to three times."""
         for attempt in range(1, CHECKS + 1):
             try:
-                traces = [self._play(self._pilot) for _ in range(REPEATS)]
-                check = self_check(programme, traces, self._other_channel)
+                waveforms = [self._pilot.copy() for _ in range(REPEATS)]
+                traces = [self._play(waveform) for waveform in waveforms]
+                check = self_check(programme, waveforms, traces, self._other_channel)
                 if not check.problems:
                     return check
                 raise InstrumentError(str(check))
             except InstrumentError as error:
-                if attempt == CHECKS or isinstance(error, TriggerError):
+                if attempt == CHECKS or isinstance(error, TriggerError | TripError | TakenError):
                     raise
                 self._live = False
         raise AssertionError
@@ -220,18 +256,29 @@ class Acquisition:
 
     def _accepted(self, waveform: Volts, shots: int) -> Volts:
         """Play a waveform until its record is accepted, and return that."""
+        if self._tripped:
+            raise TripError(
+                f"The output stays off: {self._tripped} Look at the instruments, then call rearm() "
+                "of the bench, and go on."
+            )
         try:
             for attempt in range(ATTEMPTS):
                 try:
                     trace = self._play(waveform, self._volts)
-                    self._examine(trace)
+                    self._examine(trace, waveform)
                     return trace.volts
+                except TakenError:
+                    self._give_up()
+                    raise
+                except TripError as error:
+                    self._tripped = str(error)
+                    raise
                 except InstrumentError as error:
                     failure = error
                     cause = {RecordError: "record", LinkError: "link"}.get(type(error))
                     self._retaken[cause or "instrument"] += shots
                     logger.info("%d shots are taken again: %s", shots, error)
-                    self._live = False
+                    self._live = self._live and cause == "record"
                     if isinstance(error, LinkError):
                         time.sleep(min(BACKOFF_S[0] * 2**attempt, BACKOFF_S[1]))
         except BaseException:
@@ -243,29 +290,34 @@ class Acquisition:
         ) from failure
 
     def _play(self, waveform: Volts, scratch: Scratch | None = None) -> Trace:
-        """Play a waveform once, and return the record."""
-        if self._guard is not None and self._live:
-            self._guard.check()
+        """Play a waveform once, and return the record that both instruments' settings agree to."""
+        if self._guard is not None and (self._live or not self._guard.alive):
+            try:
+                self._guard.check()
+            except InstrumentError as error:
+                raise TripError(str(error)) from error
+        waveform[TAGGED] = tag(self._programme)
         if not self._live:
-            self.generator.apply(self._output)
+            self.generator.apply(self._programme.sample_rate_hz, self._programme.drive_v)
         if not self._live or len(waveform) != self._points:
             self._points = len(waveform)
             self.oscilloscope.apply(self._screen(self._points))
+        self.generator.load(waveform)
         if not self._live:
-            if self._start_guard is not None and (self._guard is None or not self._guard.alive):
-                if self._guard is not None:
-                    self._guard.close()  # it has tripped, and ended
+            if self._start_guard is not None and self._guard is None:
                 self._guard = self._start_guard()
             self.generator.output(True)
             self._live = True
-        self.generator.load(waveform)
         self.oscilloscope.arm()
         self.generator.trigger()
         self.oscilloscope.wait(len(waveform) * self._period_s + TRIGGER_TIMEOUT_S)
-        return self.oscilloscope.read(scratch)
+        trace = self.oscilloscope.read(scratch)
+        self.generator.verify()
+        self.oscilloscope.verify()
+        return trace
 
-    def _examine(self, trace: Trace) -> None:
-        """Raise `RecordError` unless the record is complete and its pilot unchanged."""
+    def _examine(self, trace: Trace, waveform: Volts) -> None:
+        """Raise `RecordError` unless the record is complete, and of this waveform."""
         if trace.missing or trace.saturated:
             raise RecordError(
                 f"{trace.missing} points are missing from the record, and {trace.saturated} are "
@@ -275,8 +327,13 @@ class Acquisition:
         if found.correlation < LEAST_CORRELATION or abs(found.gain - 1) > GAIN_STEP:
             raise RecordError(
                 f"the pilot comes back {found.gain:.2f} times as strong as in the self-check, and "
-                f"its correlation is {found.correlation:.2f}: look at the cables and the device's "
-                "supply."
+                f"its correlation is {found.correlation:.2f}: look whether another client uses "
+                "the bench, at the cables and at the device's supply."
+            )
+        if resemblance(self._programme, trace.volts, waveform) < TAG_LOSS * self.check.tags:
+            raise RecordError(
+                "the record has another tag than the waveform: it is an older one, or of another "
+                "client of this bench."
             )
 
     def _quiet(self, head: Volts) -> Volts:
@@ -286,12 +343,26 @@ class Acquisition:
     def _switch_off(self) -> str:
         """Switch the output off, and say whether it is."""
         self._live = False
+        if self._closed:
+            return ""
         try:
             self.generator.output(False)
         except InstrumentError as error:  # the first failure is the one to report
             logger.warning("the output could not be switched off: %s", error)
+            if self._guard is not None and not self._tripped:
+                self._tripped = "it could not be switched off, and the shutdown process insists."
+                with suppress(InstrumentError):
+                    self._guard.trip("by a failure of the link", wait_s=0.0)
             return "The output may still be ON: switch it off at the generator itself."
         return "The output is off."
+
+    def _give_up(self) -> None:
+        """Leave the instruments to another client, as they are."""
+        atexit.unregister(self.close)
+        self._closed, self._live = True, False
+        with closing(self.oscilloscope), closing(self.generator.link):
+            if self._guard is not None:
+                self._guard.close()
 
 
 @final
@@ -335,6 +406,10 @@ class Bench(PhysicalSystem):
     def close(self) -> None:
         """Switch the output off and release the instruments, for all programmes."""
         self._acquisition.close()
+
+    def rearm(self) -> None:
+        """Let the output be switched on again after a trip; look at the instruments before."""
+        self._acquisition.rearm()
 
     def waveforms(self, volts: Volts) -> Volts:
         """Play waveforms of your own, as shots; errors are those of `Acquisition.take`.
@@ -387,6 +462,7 @@ def open_bench(
     timeout_s: float = 10.0,
     delay_s: float = 0.0,
     guarded: bool = True,
+    take_over: bool = False,
 ) -> Bench:
     """Open both instruments and check the cabling between them.
 
@@ -410,11 +486,15 @@ def open_bench(
         in the device's place.
     guarded : bool
         Whether a second process switches the output off should this one die or hang.
+    take_over : bool
+        Whether to take the bench from a client whose name is on the generator's screen. A client of
+        this computer that has ended need not be taken over.
 
     Raises
     ------
     InstrumentError
-        An instrument does not answer or is of no known dialect, or the self-check found a problem.
+        An instrument does not answer or is of no known dialect, another client uses the generator,
+        or the self-check found a problem.
     LimitError
         The programme's drive exceeds the limits.
     """
@@ -423,13 +503,16 @@ def open_bench(
         scope_link = opened.enter_context(Link(oscilloscope, library=library, timeout_s=timeout_s))
         plays = _dialect_of(generator_link, (KEYSIGHT_33500, TEKTRONIX_AFG3000))
         shows = _dialect_of(scope_link, (INFINIIVISION, RIGOL_DS1000Z))
-        off = f"{plays.output.format(channel=channels[0])} OFF"
+        off = f"{plays.output.format(channel=channels[0])} OFF", f'{plays.client.header} ""'
+        drives = Generator(generator_link, plays, channel=channels[0], limits=limits)
+        if not take_over:
+            drives.claim()
         acquisition = Acquisition(
-            Generator(generator_link, plays, channel=channels[0], limits=limits),
+            drives,
             Oscilloscope(scope_link, shows, channel=channels[1]),
             programme,
             delay_s=delay_s,
-            guard=partial(Guard, generator, [off], library=library) if guarded else None,
+            guard=partial(Guard, generator, off, library=library) if guarded else None,
         )
         opened.pop_all()  # the acquisition closes them from here on
     return Bench(acquisition, programme)

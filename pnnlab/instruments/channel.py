@@ -43,11 +43,6 @@ class Channel(ABC, Generic[Dialect]):
     def close(self) -> None:
         """Close the link."""
 
-    def verify(self) -> None:
-        """Read all settings back; raise `InstrumentError` if one is not as it was set."""
-        self._expect_settings()
-        self._verify(self.dialect.settings, self._values)
-
     def _apply(self, values: Values) -> None:
         """Send all settings as one group, and read them back."""
         self._session = None
@@ -57,7 +52,7 @@ class Channel(ABC, Generic[Dialect]):
                 *(command.format_map(values) for command in self.dialect.before),
                 *commands(self.dialect.settings, values),
             )
-            self._verify(self.dialect.settings, values)
+            self._read_back(self.dialect.settings, values)
             self._session, self._values = session, values
 
     def _expect_settings(self) -> None:
@@ -69,17 +64,23 @@ class Channel(ABC, Generic[Dialect]):
                 f"The link to {self.link} broke after it was set up. Apply the settings again."
             )
 
-    def _verify(self, settings: Sequence[Setting], values: Values) -> None:
-        settings = [setting for setting in settings if setting.verified]
-        headers = [setting.header.format_map(values) for setting in settings]
-        answers = self._answers([f"{header}?" for header in headers])
-        for setting, header, answer in zip(settings, headers, answers, strict=True):
-            value = setting.value.format_map(values)
+    def _read_back(
+        self, settings: Sequence[Setting], values: Values, *questions: str
+    ) -> dict[str, str]:
+        """Compare settings with what was sent; return the answers to these and more questions."""
+        sent: dict[str, Setting] = {
+            one.header.format_map(values): one for one in settings if one.verified
+        }
+        asked = [*map("{}?".format, sent), *questions]
+        answers = dict(zip(asked, self._answers(asked), strict=True))
+        for header, setting in sent.items():
+            value, answer = setting.value.format_map(values), answers[f"{header}?"]
             if not agrees(value, answer, setting.tolerance):
                 raise InstrumentError(
                     f"{self.link}: {header} was set to {value} but is {answer}. Choose a value "
                     "that the instrument can take, and do not use its front panel."
                 )
+        return answers
 
     def _answers(self, questions: Sequence[str]) -> list[str]:
         if not self.dialect.compound:

@@ -18,6 +18,8 @@ class Setting(NamedTuple):
     value: str
     tolerance: float = 1e-3  # of a number that is read back, relative to the one sent
     verified: bool = True  # whether its answer means anything before the first acquisition
+    each: bool = False  # asked after each record, even where every question is a round trip: a
+    # change of it shows neither in the preamble nor in the pilot
 
 
 class Encoding(NamedTuple):
@@ -27,6 +29,7 @@ class Encoding(NamedTuple):
     dtype: str  # of one sample, in numpy's notation, with the byte order
     lowest: int  # code of the lowest voltage
     highest: int
+    half: int  # steps of the converter from its middle to either end; codes are rounded to them
 
 
 @final
@@ -34,61 +37,88 @@ class Encoding(NamedTuple):
 class GeneratorDialect:
     """How to talk to an arbitrary waveform generator.
 
-    Braces stand for `channel`, `load` (ohm), `rate` (samples a second), `span` (V, from the lowest
-    code to the highest), `extent` (V, from the lowest point of the waveform to its highest),
-    `offset` (V) and `frequency` (waveforms a second).
+    Braces stand for `channel`, `rate` (samples a second), `span` (V, from the lowest code to the
+    highest), `extent` (V, from the lowest point of the waveform to its highest), `lesser` (V, of
+    this extent and that of the waveform before), `frequency` (waveforms a second), `arb` (a name
+    that no other upload has) and `client`.
     """
 
     name: str
     models: tuple[str, ...]  # one of these is in the answer to ``*IDN?``
     before: tuple[str, ...]  # sent before the settings, so that none conflicts with an earlier one
-    settings: tuple[Setting, ...]  # play the waveform once a trigger, from memory to connector
+    # Play the waveform once a trigger, from memory to connector. Without a trigger the output rests
+    # at the first sample of the waveform, so that no drive outlives its sender.
+    settings: tuple[Setting, ...]
     output: str  # followed by ON or OFF
     encoding: Encoding
-    before_upload: tuple[str, ...]  # makes room
+    make_room: tuple[str, ...]  # forgets all uploads; empty: an upload replaces the one before
+    before_upload: tuple[str, ...]
     waveform: tuple[Setting, ...]  # select what was uploaded
+    amplitude: Setting  # one of the settings, or of those that select
+    offset: Setting
     points_query: str  # how many points the selected waveform has
     trigger: str  # play once
     least_extent_v: float  # peak to peak, of a waveform
     fewest_points: int
     most_points: int
+    # A text on its screen, which another client can read: who uses it. (SYST:LOCK of the 33500
+    # would also lock out the shutdown process.)
+    client: Setting
     compound: bool = True  # whether several questions may be asked in one message
 
 
+_CLIENT = Setting("DISP:TEXT", '"{client}"')
+_OFFSET = Setting("SOUR{channel}:VOLT:OFFS", "0")
+_EXTENT = Setting("SOUR{channel}:VOLT", "{extent}")
+_SPAN = Setting("SOUR{channel}:VOLT", "{span}")
+
 # It stretches points to the amplitude that is set: the amplitude is that of the waveform, from
-# its own lowest point to its highest, and belongs to each waveform. Set before the waveform is
-# selected it never stretches one beyond the span, and emptied memory holds one of full span.
+# its own lowest point to its highest, and belongs to each waveform. With the lesser of two
+# amplitudes while one waveform follows another, neither is stretched beyond its own. An emptied
+# memory selects a waveform that rests at its lowest point, so it is emptied at the least amplitude.
 KEYSIGHT_33500 = GeneratorDialect(
     name="Keysight 33500/33600",
     models=(",335", ",336"),
-    before=("SOUR{channel}:VOLT:OFFS 0", "SOUR{channel}:DATA:VOL:CLE"),
+    before=(
+        *("OUTP{channel}:LOAD INF", "SOUR{channel}:VOLT:UNIT VPP", "SOUR{channel}:VOLT:OFFS 0"),
+        *("SOUR{channel}:VOLT 0.002", "SOUR{channel}:DATA:VOL:CLE"),
+    ),
     settings=(
         Setting("SOUR{channel}:FUNC", "ARB"),
         Setting("SOUR{channel}:FUNC:ARB:FILT", "OFF"),  # else it rounds off every step
+        Setting("SOUR{channel}:FUNC:ARB:ADV", "SRAT"),
         Setting("SOUR{channel}:FUNC:ARB:SRAT", "{rate}"),
-        Setting("OUTP{channel}:LOAD", "{load}"),
+        Setting("OUTP{channel}:LOAD", "INF"),
+        Setting("OUTP{channel}:POL", "NORM"),
+        Setting("OUTP{channel}:MODE", "NORM"),
         Setting("SOUR{channel}:VOLT:UNIT", "VPP"),
-        Setting("SOUR{channel}:VOLT", "{extent}"),
-        Setting("SOUR{channel}:VOLT:OFFS", "{offset}"),
+        _OFFSET,
         Setting("SOUR{channel}:BURS:MODE", "TRIG"),
         Setting("SOUR{channel}:BURS:NCYC", "1"),
+        Setting("SOUR{channel}:BURS:PHAS", "0"),
         Setting("SOUR{channel}:BURS:STAT", "ON"),
         Setting("TRIG{channel}:SOUR", "BUS"),
+        Setting("TRIG{channel}:DEL", "0"),
         Setting("OUTP:SYNC:SOUR", "CH{channel}"),
         Setting("OUTP:SYNC", "ON"),
     ),
     output="OUTP{channel}",
-    encoding=Encoding("SOUR{channel}:DATA:ARB:DAC PNNLAB,", "<i2", -32767, 32767),
-    before_upload=("SOUR{channel}:DATA:VOL:CLE", "FORM:BORD SWAP"),
+    encoding=Encoding("SOUR{channel}:DATA:ARB:DAC {arb},", "<i2", -32767, 32767, 32767),
+    make_room=("SOUR{channel}:VOLT 0.002", "SOUR{channel}:DATA:VOL:CLE"),
+    before_upload=("FORM:BORD SWAP",),
     waveform=(
-        Setting("SOUR{channel}:VOLT", "{extent}"),
-        Setting("SOUR{channel}:FUNC:ARB", "PNNLAB"),
+        Setting("SOUR{channel}:VOLT", "{lesser}", verified=False),
+        Setting("SOUR{channel}:FUNC:ARB", "{arb}"),
+        _EXTENT,
     ),
-    points_query="SOUR{channel}:DATA:ATTR:POIN? PNNLAB",
+    amplitude=_EXTENT,
+    offset=_OFFSET,
+    points_query="SOUR{channel}:DATA:ATTR:POIN? {arb}",
     trigger="*TRG",
     least_extent_v=2e-3,
     fewest_points=8,
     most_points=1_000_000,
+    client=_CLIENT,
 )
 
 # Its edit memory is played as it is: the user memories are flash, which uploads would wear out.
@@ -98,26 +128,33 @@ TEKTRONIX_AFG3000 = GeneratorDialect(
     before=("SOUR{channel}:VOLT:OFFS 0",),
     settings=(
         Setting("SOUR{channel}:FUNC", "EMEM"),
-        Setting("OUTP{channel}:IMP", "{load}"),
+        Setting("OUTP{channel}:IMP", "INF"),
+        Setting("OUTP{channel}:POL", "NORM"),
         Setting("SOUR{channel}:VOLT:UNIT", "VPP"),
-        Setting("SOUR{channel}:VOLT", "{span}"),
-        Setting("SOUR{channel}:VOLT:OFFS", "{offset}"),
+        _SPAN,
+        _OFFSET,
+        Setting("SOUR{channel}:PHAS", "0"),
         Setting("SOUR{channel}:BURS:MODE", "TRIG"),
         Setting("SOUR{channel}:BURS:NCYC", "1"),
+        Setting("SOUR{channel}:BURS:TDEL", "0"),
         Setting("SOUR{channel}:BURS:STAT", "ON"),
         Setting("TRIG:SOUR", "EXT"),  # otherwise a timer triggers as well
         Setting("OUTP:TRIG:MODE", "TRIG"),
     ),
     output="OUTP{channel}",
-    encoding=Encoding("DATA EMEM,", ">u2", 0, 16382),
+    encoding=Encoding("DATA EMEM,", ">u2", 0, 16382, 8191),
+    make_room=(),
     before_upload=(),
     # It knows no sample rate, only how often the whole waveform is played in a second.
     waveform=(Setting("SOUR{channel}:FREQ", "{frequency}", tolerance=1e-6),),
+    amplitude=_SPAN,
+    offset=_OFFSET,
     points_query="DATA:POIN? EMEM",
     trigger="*TRG",
     least_extent_v=0.0,
     fewest_points=2,
     most_points=131_072,
+    client=_CLIENT,
 )
 
 
@@ -183,6 +220,9 @@ INFINIIVISION = ScopeDialect(
     settings=(
         Setting(":CHAN{channel}:DISP", "ON"),
         Setting(":CHAN{channel}:COUP", "DC"),
+        Setting(":CHAN{channel}:IMP", "ONEM"),  # 50 ohm would halve what the device puts out
+        Setting(":CHAN{channel}:BWL", "OFF"),
+        Setting(":CHAN{channel}:INV", "OFF"),
         Setting(":CHAN{channel}:PROB", "1"),
         Setting(":CHAN{channel}:RANG", "{window}", tolerance=0.02),
         Setting(":CHAN{channel}:OFFS", "{centre}", tolerance=0.02),
@@ -228,15 +268,17 @@ RIGOL_DS1000Z = ScopeDialect(
     before=(":RUN",),  # stopped, it refuses another memory depth
     settings=(
         Setting(":CHAN{channel}:DISP", "ON"),
-        Setting(":CHAN{channel}:COUP", "DC"),
-        Setting(":CHAN{channel}:PROB", "1"),
+        Setting(":CHAN{channel}:COUP", "DC", each=True),
+        Setting(":CHAN{channel}:BWL", "OFF", each=True),
+        Setting(":CHAN{channel}:INV", "OFF", each=True),
+        Setting(":CHAN{channel}:PROB", "1", each=True),
         Setting(":CHAN{channel}:VERN", "ON"),
         Setting(":CHAN{channel}:SCAL", "{division}", tolerance=0.02),
         Setting(":CHAN{channel}:OFFS", "{minus_centre}", tolerance=0.02),
         Setting(":TIM:MODE", "MAIN"),
         Setting(":TIM:SCAL", "{division_s}"),
         Setting(":TIM:OFFS", "{middle_s}"),
-        Setting(":ACQ:TYPE", "NORM"),
+        Setting(":ACQ:TYPE", "NORM", each=True),
         Setting(":ACQ:MDEP", "{record}"),
         Setting(":TRIG:MODE", "EDGE"),
         Setting(":TRIG:EDG:SOUR", "EXT"),

@@ -1,10 +1,13 @@
 """An arbitrary waveform generator that plays a waveform once for each trigger."""
 
 import math
-from dataclasses import dataclass
+import os
+import secrets
+import socket
 from typing import Any, NamedTuple, final
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 from pnnlab.compiling import compiled
@@ -17,52 +20,44 @@ from pnnlab.instruments.link import Link
 Array = NDArray[Any]
 
 _ATTEMPTS = 3  # to switch off
+_CLIENT, _LONGEST = "pnnlab ", 40  # what a client's text begins with, and characters of it
 
 
 @final
-@dataclass(frozen=True)
-class GeneratorSettings:
-    """Settings of the output.
+class TripError(InstrumentError):
+    """Somebody or something else has switched the output off; it stays off until `rearm`."""
 
-    The converter spans ``offset_v - amplitude_v`` to ``offset_v + amplitude_v``. (Front panels show
-    twice the amplitude, from peak to peak.)
-    """
 
-    sample_rate_hz: float
-    amplitude_v: float
-    offset_v: float = 0.0
-    load_ohm: float = math.inf  # infinite: an oscilloscope or amplifier
+@final
+class TakenError(InstrumentError):
+    """Another client uses the instrument."""
 
 
 class Converter(NamedTuple):
-    """A converter whose lowest and highest code mean ``centre_v -+ amplitude_v``."""
+    """A converter whose lowest and highest code mean ``-+ amplitude_v``."""
 
     encoding: Encoding
-    centre_v: float
     amplitude_v: float
 
     @property
     def step_v(self) -> float:
-        """Voltage between two neighbouring codes."""
-        if np.dtype(self.encoding.dtype).kind == "f":
-            return 2 * self.amplitude_v * float(np.finfo(self.encoding.dtype).eps)
-        return 2 * self.amplitude_v / (self.encoding.highest - self.encoding.lowest)
+        """Voltage between two neighbouring steps."""
+        return self.amplitude_v / self.encoding.half
 
     def encode(self, volts: NDArray[np.floating[Any]], scratch: Scratch) -> Array:
-        """Encode volts within the span, integers rounded to the nearest; may lie in ``scratch``."""
-        dtype, lowest, highest = self.encoding[1:]
+        """Encode volts within the span, rounded to the nearest step; may lie in ``scratch``."""
+        _, dtype, lowest, highest, half = self.encoding
         codes = scratch.array(len(volts), np.dtype(dtype).newbyteorder("="))
-        scale = (highest - lowest) / (2 * self.amplitude_v)
-        shift = (highest + lowest) / 2 - self.centre_v * scale
-        _encode(volts, scale, shift, lowest, highest, codes.dtype.kind != "f", codes)
+        middle = (highest + lowest) / 2
+        _encode(volts, half / self.amplitude_v, half, (highest - middle) / half, middle, codes)
         return codes.astype(dtype, copy=False)
 
     def decode(self, codes: Array) -> Array:
-        """Voltages of codes, (samples,), float64."""
-        _, _, lowest, highest = self.encoding
-        scale = 2 * self.amplitude_v / (highest - lowest)
-        volts: Array = np.multiply(codes, scale, dtype=np.float64)
-        volts += self.centre_v - (highest + lowest) / 2 * scale
+        """Voltages of codes, (samples,), float64, as the converter rounds them."""
+        _, _, lowest, highest, half = self.encoding
+        middle = (highest + lowest) / 2
+        steps = np.rint((codes.astype(np.float64) - middle) * (half / (highest - middle)))
+        volts: Array = steps * (self.amplitude_v / half)
         return volts
 
 
@@ -81,13 +76,22 @@ class Generator(Channel[GeneratorDialect]):
         super().__init__(link, dialect, channel)
         self.limits = limits
         self._rate_hz = math.nan
-        self._converter = Converter(dialect.encoding, math.nan, math.nan)
-        self._points = 0  # of the waveform that is loaded
+        self._converter = Converter(dialect.encoding, math.nan)
+        self._sent: Array = np.empty(0)  # V, of the waveform that is loaded, or its extremes
+        self._points = 0
+        self._room = 0  # points that memory still takes
+        self._uploads = 0
+        self._name = f"P{secrets.token_hex(3).upper()}N"
         self._on = False
         self._codes = Scratch()
+        # Short enough for a screen, and with all that another client needs to find this one.
+        self._client = f"{_CLIENT}{os.getpid()} on {socket.gethostname()}"[:_LONGEST]
 
-    def apply(self, settings: GeneratorSettings) -> None:
+    def apply(self, sample_rate_hz: float, amplitude_v: float) -> None:
         """Switch the output off, send all settings, and read them back.
+
+        The converter spans ``-+ amplitude_v`` into a high impedance. (Front panels show twice that,
+        from peak to peak.)
 
         Raises
         ------
@@ -96,65 +100,72 @@ class Generator(Channel[GeneratorDialect]):
         RangeError
             If a setting makes no sense.
         """
-        for name in ("sample_rate_hz", "amplitude_v", "load_ohm"):
-            value = getattr(settings, name)
-            if not value > 0 or (math.isinf(value) and name != "load_ohm"):
+        for name, value in ("sample_rate_hz", sample_rate_hz), ("amplitude_v", amplitude_v):
+            if not 0 < value < math.inf:
                 raise RangeError(f"{name} is {value}; give a finite number above 0.")
-        ends = settings.offset_v + settings.amplitude_v * np.array([-1.0, 1.0])
         try:
-            self.limits.check_range(ends, step_v=1e-9 * settings.amplitude_v)
+            self.limits.check_range(np.array([-amplitude_v, amplitude_v]))
         except LimitError as error:
             raise LimitError(
-                f"With an amplitude of {settings.amplitude_v} V about {settings.offset_v} V the "
-                f"converter could exceed the limits, {self.limits.low_v} to "
-                f"{self.limits.high_v} V. Choose a smaller amplitude; nothing was sent."
+                f"With an amplitude of {amplitude_v} V the converter could exceed the limits, "
+                f"{self.limits.low_v} to {self.limits.high_v} V. Choose a smaller amplitude; "
+                "nothing was sent."
             ) from error
         with self.link.lock:
             self._session = None
             self.output(False)
             self._points = 0
-            self._rate_hz = settings.sample_rate_hz
-            self._converter = Converter(
-                self.dialect.encoding, settings.offset_v, settings.amplitude_v
-            )
-            span_v = 2 * settings.amplitude_v
-            values = {
-                "channel": str(self.channel),
-                "rate": number(settings.sample_rate_hz),
-                "span": number(span_v),
-                "extent": number(span_v),
-                "offset": number(settings.offset_v),
-                "load": number(settings.load_ohm),
-            }
-            self._apply(values)
+            self._room = self.dialect.most_points
+            self._rate_hz = sample_rate_hz
+            self._converter = Converter(self.dialect.encoding, amplitude_v)
+            values = {"channel": str(self.channel), "client": self._client}
+            values |= {"rate": number(sample_rate_hz), "span": number(2 * amplitude_v)}
+            self.link.send(*commands([self.dialect.client], values))
+            self._apply({**values, "extent": number(self.dialect.least_extent_v)})
 
     def load(self, volts: NDArray[np.floating[Any]]) -> None:
-        """Check a waveform against the limits, then upload and select it.
+        """Check a waveform against the limits, then upload and select it, and `verify`.
 
-        During the upload the output may be anywhere in the converter's span; afterwards it rests
-        at the first sample.
+        During the upload the output rests where it was; afterwards it rests at the first sample.
 
         Raises
         ------
         LimitError
-            If it exceeds the limits or the converter's span; nothing is sent then.
+            If it exceeds the limits or the converter's span, and nothing is sent; or if it would
+            with the amplitude that the instrument has made of it, and it must not be played.
         ShapeError, RangeError
             If it is not (samples,) of floating point, V, or its length or extent is not possible.
         """
         self._expect_settings()
-        codes, extent_v = self._encode(volts)
-        dialect, points = self.dialect, len(codes)
-        rate = number(self._rate_hz / points)
+        codes, sent = self._encode(volts)
+        dialect, points, last = self.dialect, len(codes), float(self._values["extent"])
+        extent_v = float(np.ptp(sent)) * (1 - 5e-9)  # so that its nine digits never round it up
+        full = self._room < points
         with self.link.lock:
             self._points = 0
-            self._values = {**self._values, "extent": number(extent_v), "frequency": rate}
+            self._uploads += 1
+            if dialect.make_room:
+                last = dialect.least_extent_v if full else last
+                self._room = (dialect.most_points if full else self._room) - points
+            self._values = values = {
+                **self._values,
+                "extent": number(extent_v),
+                "lesser": number(min(last, extent_v)),
+                "frequency": number(self._rate_hz / points),
+                "arb": f"{self._name}{self._uploads}",
+            }
+            before = (*(dialect.make_room if full else ()), *dialect.before_upload)
             self.link.send(
-                *(command.format_map(self._values) for command in dialect.before_upload),
-                (self.dialect.encoding.header.format_map(self._values), codes.data),
-                *commands(dialect.waveform, self._values),
+                *(command.format_map(values) for command in before),
+                (dialect.encoding.header.format_map(values), codes.data),
+                *commands(dialect.waveform, values),
             )
-            self._verify_waveform(points)
-            self._points = points
+            self._points, self._sent = points, sent
+            try:
+                self.verify()
+            except BaseException:
+                self._points = 0
+                raise
 
     def output(self, on: bool) -> None:
         """Switch the output on or off, and read it back; retry switching off if the link breaks."""
@@ -164,7 +175,7 @@ class Generator(Channel[GeneratorDialect]):
             try:
                 with self.link.lock:
                     self.link.send(f"{self._output} {'ON' if on else 'OFF'}")
-                    self._verify_output(on)
+                    self._check_output(on, self.link.ask(f"{self._output}?"))
                     break
             except LinkError:
                 if on or attempt == _ATTEMPTS:
@@ -179,22 +190,63 @@ class Generator(Channel[GeneratorDialect]):
         self.link.send(self.dialect.trigger)
 
     def verify(self) -> None:
-        """Read everything back, also the output and the waveform."""
+        """Read back all that changes what the device gets, in one question where that can be.
+
+        Raises
+        ------
+        InstrumentError
+            If a setting or the waveform is not as it was sent.
+        TripError, TakenError
+            If the output was switched off; if another client has put its name on the screen.
+        LimitError
+            If the waveform exceeds the limits with the amplitude and the offset that are set.
+        """
+        self._expect_settings()
+        dialect, values = self.dialect, self._values
+        client, output, points, amplitude, offset = (
+            text.format_map({"arb": "", **values})
+            for text in (
+                f"{dialect.client.header}?",
+                f"{dialect.output}?",
+                dialect.points_query,
+                f"{dialect.amplitude.header}?",
+                f"{dialect.offset.header}?",
+            )
+        )
+        loaded = bool(self._points)
+        settings = (*dialect.settings, *(dialect.waveform if loaded else ()))
+        asked = (client, output, *((points,) if loaded else ()))
         with self.link.lock:
-            super().verify()
-            self._verify_output(self._on)
-            if self._points:
-                self._verify_waveform(self._points)
+            answers = self._read_back(settings, values, *asked)
+        self._check_client(answers[client])
+        self._check_output(self._on, answers[output])
+        if not loaded:
+            return
+        if not agrees(str(self._points), answers[points], 0.0):
+            raise InstrumentError(
+                f"{self.link}: the waveform has {answers[points]} points; {self._points} were "
+                "sent. Load it again."
+            )
+        scale = float(answers[amplitude]) / float(dialect.amplitude.value.format_map(values))
+        offset_v = float(answers[offset])
+        if scale > 1 or offset_v:
+            self.limits.check(self._sent * scale + offset_v, self._rate_hz)
+
+    def claim(self) -> None:
+        """Raise `TakenError` if another client uses the generator, as far as its screen tells."""
+        self._check_client(self.link.ask(f"{self.dialect.client.header}?"))
 
     def close(self) -> None:
-        """Switch the output off, and close the link even if that fails."""
+        """Switch the output off, take the name off the screen, and close the link in any case."""
         try:
             self.output(False)
+            if self._session is not None:
+                self.link.send(f'{self.dialect.client.header} ""')
         finally:
             self.link.close()
 
-    def _encode(self, volts: NDArray[np.floating[Any]]) -> tuple[Array, float]:
-        """Codes within the limits, and their extent in V."""
+    def _encode(self, volts: NDArray[np.floating[Any]]) -> tuple[Array, Array]:
+        """Codes within the limits, and the volts they mean; only the extremes if those suffice."""
         if volts.ndim != 1 or volts.dtype.kind != "f":
             raise ShapeError(
                 f"A waveform is (samples,) of floating point, not {volts.shape} of {volts.dtype}."
@@ -204,65 +256,61 @@ class Generator(Channel[GeneratorDialect]):
                 f"The waveform has {len(volts)} samples; {self.dialect.name} takes "
                 f"{self.dialect.fewest_points} to {self.dialect.most_points}."
             )
-        converter, step_v = self._converter, self._converter.step_v
-        low = converter.centre_v - converter.amplitude_v - step_v / 2
-        high = converter.centre_v + converter.amplitude_v + step_v / 2
-        if not (volts.min() >= low and volts.max() <= high):  # or NaN
-            self.limits.check(volts, self._rate_hz, step_v=step_v / 2)
+        converter = self._converter
+        most = converter.amplitude_v + converter.step_v / 2
+        if not (volts.min() >= -most and volts.max() <= most):  # or NaN
+            self.limits.check(volts, self._rate_hz)
             raise LimitError(
                 f"The waveform goes from {volts.min():.6g} to {volts.max():.6g} V, but the "
-                f"converter from {low:.6g} to {high:.6g} V. Nothing was sent. Apply a larger "
+                f"converter from {-most:.6g} to {most:.6g} V. Nothing was sent. Apply a larger "
                 "amplitude, or scale the drive."
             )
-        # The limits apply to what will be sent, after rounding.
+        # The limits apply to what will come out, after rounding.
         codes = converter.encode(volts, self._codes)
         # Volts rise with codes, so that the extremes suffice where the range alone is limited.
         extremes = np.array([codes.min(), codes.max()])
         sent = converter.decode(extremes if self.limits.range_alone else codes)
-        self.limits.check(sent, self._rate_hz, step_v=step_v)
-        extent_v = float(np.ptp(sent))
-        if extent_v < self.dialect.least_extent_v:
+        self.limits.check(sent, self._rate_hz)
+        if np.ptp(sent) < self.dialect.least_extent_v:
             raise RangeError(
-                f"The waveform varies by {extent_v:.3g} V; {self.dialect.name} plays nothing below "
-                f"{self.dialect.least_extent_v:.3g} V. Nothing was sent."
+                f"The waveform varies by {np.ptp(sent):.3g} V; {self.dialect.name} plays nothing "
+                f"below {self.dialect.least_extent_v:.3g} V. Nothing was sent."
             )
-        return codes, extent_v
+        return codes, sent
 
     @property
     def _output(self) -> str:
         return self.dialect.output.format(channel=self.channel)
 
-    def _verify_output(self, on: bool) -> None:
-        answer, state = self.link.ask(f"{self._output}?"), "ON" if on else "OFF"
+    def _check_output(self, on: bool, answer: str) -> None:
+        state = "ON" if on else "OFF"
         if not agrees(state, answer, 0.0):
-            raise InstrumentError(
+            raise (TripError if on else InstrumentError)(
                 f"{self.link}: the output was switched {state} but is {answer}. An overload may "
-                "have switched it off; look at the instrument before you go on."
+                "have switched it off, or somebody; look at the instrument before you go on."
             )
 
-    def _verify_waveform(self, points: int) -> None:
-        self._verify(self.dialect.waveform, self._values)
-        answer = self.link.ask(self.dialect.points_query.format_map(self._values))
-        if not agrees(str(points), answer, 0.0):
-            raise InstrumentError(
-                f"{self.link}: the waveform has {answer} points; {points} were sent. Load it again."
-            )
+    def _check_client(self, text: str) -> None:
+        """Raise `TakenError` if this is the name of another client that may still be there."""
+        text = text.strip().strip('"')
+        if text == self._client or not text.startswith(_CLIENT):
+            return
+        process, _, host = text.removeprefix(_CLIENT).partition(" on ")
+        here = self._client.endswith(f" on {host}")
+        if here and process.isdigit() and not psutil.pid_exists(int(process)):
+            return
+        raise TakenError(
+            f"{self.link} is used by {text.removeprefix(_CLIENT)} (process and computer). Close "
+            "the bench there; if that client is gone, open this one with take_over=True."
+        )
 
 
 @compiled()
 def _encode(
-    volts: Array,
-    scale: float,
-    shift: float,
-    lowest: float,
-    highest: float,
-    rounded: bool,
-    codes: Array,
+    volts: Array, scale: float, half: int, unit: float, middle: float, codes: Array
 ) -> None:
     """Encode in one pass, where NumPy takes five."""
     for sample in range(len(volts)):
-        code = np.float64(volts[sample]) * scale + shift
-        if rounded:
-            code = np.rint(code)
+        step = np.rint(np.float64(volts[sample]) * scale)
         # Removes rounding errors of doubles alone: a waveform out of range was refused before.
-        codes[sample] = min(max(code, lowest), highest)
+        codes[sample] = min(max(step, -half), half) * unit + middle

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pnnlab.errors import LimitError, RangeError
 
 _AT_REST = 1e-3  # of the permitted range, either way
+_ROUNDING = 1e-9  # of doubles, relative
 
 
 @final
@@ -70,10 +71,8 @@ class Limits:
         """Whether nothing else is limited."""
         return self.duty == 1 and math.isinf(self.slew_v_per_s) and math.isinf(self.power_w)
 
-    def check(
-        self, volts: NDArray[np.floating[Any]], sample_rate_hz: float, *, step_v: float = 0.0
-    ) -> None:
-        """Raise unless a waveform is within the limits.
+    def check(self, volts: NDArray[np.floating[Any]], sample_rate_hz: float) -> None:
+        """Raise unless a waveform is within the limits; nothing beyond them is forgiven.
 
         Between two triggers a generator rests at the first sample.
 
@@ -83,18 +82,16 @@ class Limits:
             The waveform, V.
         sample_rate_hz : float
             Samples a second.
-        step_v : float
-            Step of the converter, V: by so much rounding may exceed a limit.
 
         Raises
         ------
         LimitError
             If a sample is NaN or infinite, or a limit is exceeded.
         """
-        self.check_range(volts, step_v=step_v)
+        self.check_range(volts)
         if not math.isinf(self.slew_v_per_s):
             jump = float(max(np.abs(np.diff(volts)).max(initial=0), abs(volts[0] - volts[-1])))
-            if (jump - step_v) * sample_rate_hz > self.slew_v_per_s:
+            if jump * sample_rate_hz > self.slew_v_per_s * (1 + _ROUNDING):
                 raise LimitError(
                     f"The waveform changes by {jump * sample_rate_hz:.6g} V/s; permitted are "
                     f"{self.slew_v_per_s:.6g} V/s. Nothing was sent. Smooth the drive, end it "
@@ -112,12 +109,13 @@ class Limits:
                     "longer."
                 )
 
-    def check_range(self, volts: NDArray[np.floating[Any]], *, step_v: float = 0.0) -> None:
+    def check_range(self, volts: NDArray[np.floating[Any]]) -> None:
         """Raise `LimitError` unless all samples are within the range; see `check`."""
         if volts.ndim != 1 or len(volts) == 0:
             raise LimitError(f"A waveform is (samples,), not {volts.shape}; nothing was sent.")
         low, high = float(volts.min()), float(volts.max())
-        if low >= self.low_v - step_v and high <= self.high_v + step_v:  # false of NaN too
+        slack = _ROUNDING * (self.high_v - self.low_v)
+        if low >= self.low_v - slack and high <= self.high_v + slack:  # false of NaN too
             return
         if not (math.isfinite(low) and math.isfinite(high)):
             count = int(np.count_nonzero(~np.isfinite(volts)))

@@ -185,6 +185,14 @@ class Oscilloscope(Channel[ScopeDialect]):
         start_s = preamble.start_s + first * preamble.step_s
         return Trace(resampled(volts, start_s, preamble.step_s, self._settings), saturated, missing)
 
+    def verify(self) -> None:
+        """Read the settings back; where each is a round trip, those that a record does not show."""
+        self._expect_settings()
+        all_at_once = self.dialect.compound
+        settings = [one for one in self.dialect.settings if all_at_once or one.each]
+        with self.link.lock:
+            self._read_back(settings, self._values)
+
     def close(self) -> None:
         """Close the link; the instrument keeps its state."""
         self.link.close()

@@ -32,6 +32,7 @@ class Programme(ABC):
     drive_v: float  # largest voltage of the drive, either way
     low_v: float  # what the oscilloscope must be able to show
     high_v: float
+    pilot: ClassVar[float] = 0.2  # of the drive, by which the bench is tested: 4 % of its power
 
     @property
     def param_dim(self) -> int:

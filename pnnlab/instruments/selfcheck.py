@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, final
 
 import numpy as np
@@ -11,12 +12,14 @@ from pnnlab.instruments.oscilloscope import Trace
 from pnnlab.instruments.programme import Programme
 from pnnlab.systems.analog import Volts
 
-LEAD = 32  # samples of silence around a pilot, and most by which it may be early or late
-PILOT = 64  # samples of a pilot
-WINDOW = slice(LEAD, LEAD + PILOT + LEAD)  # of a record, where its pilot is
-PILOT_LEVEL = 0.8  # of the programme's drive
+LEAD = 32  # samples of silence before a pilot, and most by which it may be early or late
+CHIP = 4  # samples of one level
+REFERENCE, TAG = 32 * CHIP, 64 * CHIP  # samples of the two parts of a pilot
+WINDOW = slice(LEAD, LEAD + REFERENCE)  # of a record, where its reference is
+TAGGED = slice(WINDOW.stop, WINDOW.stop + TAG)
 REPEATS = 8
 LEAST_CORRELATION = 0.8  # a working device resembles its nominal equations at least so much
+UNLIKE = 0.5  # less is noise
 MOST_DELAY = 4  # samples, either way
 MOST_GAIN = 1.4  # and answers within this factor; a wrong load or probe is 2 or 10
 
@@ -35,7 +38,8 @@ class SelfCheck:
     gain: float  # recorded over expected
     correlation: float  # of the device with its nominal equations
     noise_v: float  # rms of a point from one repeat to the next
-    pilot: Volts  # mean record of the pilot, (points,), V; later records are compared with it
+    tags: float  # least `resemblance` of a tag
+    pilot: Volts  # mean record of a pilot, (points,), V; later references are compared with it
 
     def __str__(self) -> str:
         if self.problems:
@@ -48,17 +52,35 @@ class SelfCheck:
 
 
 def pilot(programme: Programme) -> Volts:
-    """Waveform that a self-check sends, and every batch begins with: silence, pilot, silence.
+    """Waveform that a self-check sends, and every batch begins with.
 
-    Sixteen levels for four samples each, so that it has slow and fast parts and both signs.
+    It is silence, the reference, room for a `tag`, silence. The reference is that of one client for
+    as long as it uses the bench: a record with another one belongs to somebody else.
     """
-    levels = np.random.default_rng(2022).uniform(-1, 1, PILOT // 4)
-    levels *= PILOT_LEVEL * programme.drive_v / np.abs(levels).max()
-    return np.pad(np.repeat(levels, 4), (LEAD, 2 * LEAD + programme.rest))
+    rest = 2 * LEAD + programme.rest
+    return np.pad(tag(programme)[:REFERENCE], (LEAD, TAG + rest))
+
+
+def tag(programme: Programme) -> Volts:
+    """Draw the levels of a tag, which is played once: a second record of it is an old one.
+
+    They have slow and fast parts and both signs. No seed: two clients must not draw the same.
+    """
+    random = np.random.default_rng()
+    levels = random.choice([-1, 1], TAG // CHIP) * random.uniform(0.8, 1, TAG // CHIP)
+    return np.repeat(levels * programme.pilot * programme.drive_v, CHIP).astype(np.float32)
+
+
+def resemblance(programme: Programme, record: Volts, waveform: Volts) -> float:
+    """Correlation of a record's tag with what the nominal device makes of a waveform's."""
+    expected = programme.expected(waveform[: TAGGED.stop + LEAD])
+    found = align(record[TAGGED.start : TAGGED.stop + MOST_DELAY], expected[TAGGED])
+    return found.correlation if found.gain > 0 else 0.0
 
 
 def self_check(
     programme: Programme,
+    waveforms: Sequence[Volts],
     traces: Sequence[Trace],
     other_channel: Callable[[], tuple[int, int, Volts]],
 ) -> SelfCheck:
@@ -66,23 +88,32 @@ def self_check(
 
     Parameters
     ----------
+    waveforms : sequence of array, (samples,)
+        The `pilot`, V, each time with another tag; two or more.
     traces : sequence of Trace
-        What came back each time that `pilot` was played; two or more.
+        What came back.
     other_channel : callable
         Called if nothing came back: plays the pilot again, and returns the number of the
         oscilloscope's channel in use, the number of another one, and its record, V.
     """
-    expected = programme.expected(pilot(programme))
     period = 1 / programme.sample_rate_hz
     volts = np.stack([trace.volts for trace in traces])
-    noise, mean = float(volts.std(0, ddof=1).mean()), volts.mean(0)
-    found = align(mean, expected[WINDOW])
-    late = found.delay - LEAD
+    mean = volts.mean(0)
+    noise = float(volts[:, : WINDOW.stop].std(0, ddof=1).mean())
+    head = TAGGED.stop + LEAD
+    expected = [programme.expected(waveform[:head])[LEAD : TAGGED.stop] for waveform in waveforms]
+    # Of narrow resonances the gain of one pilot may be far off; of many tags it is not.
+    found = [align(volts[n, :head], wanted) for n, wanted in enumerate(expected)]
+    late = float(np.mean([one.delay for one in found])) - LEAD
+    gain = float(np.mean([one.gain for one in found]))
+    correlation = float(np.mean([one.correlation for one in found]))
+    wrong_gain = not 1 / MOST_GAIN < gain < MOST_GAIN
     signal = float(np.ptp(mean))
     problems = []
-    if signal < 8 * noise or signal < 0.01 * np.ptp(expected):
+    faint = signal < 0.01 * np.ptp(expected[0])
+    if faint or (correlation < UNLIKE and signal < 8 * noise):
         problems.append(_silence(*other_channel(), noise))
-    elif found.gain < 0:
+    elif gain < 0:
         problems.append(
             "what comes back is upside down: switch the inversion of the oscilloscope's channel "
             "off, or turn the probe's and the generator's leads round."
@@ -92,14 +123,14 @@ def self_check(
             "what comes back leaves the oscilloscope's screen: give a wider range (low_v, high_v) "
             "or a weaker drive, and look at the probe's attenuation."
         )
-    elif found.correlation < LEAST_CORRELATION:
+    elif correlation < (UNLIKE if wrong_gain else LEAST_CORRELATION):
         problems.append(
-            f"what comes back resembles a {programme.name} by {found.correlation:.2f} alone. Look "
+            f"what comes back resembles a {programme.name} by {correlation:.2f} alone. Look "
             "whether the device is there, has its supply, and is the one of this programme."
         )
-    elif not 1 / MOST_GAIN < found.gain < MOST_GAIN:
+    elif wrong_gain:
         problems.append(
-            f"what comes back is {found.gain:.2g} times as strong as it should be. A factor of 2 "
+            f"what comes back is {gain:.2g} times as strong as it should be. A factor of 2 "
             "is the generator's load setting (high impedance or 50 ohm), one of 10 the probe's "
             "attenuation."
         )
@@ -110,7 +141,8 @@ def self_check(
         )
     if any(trace.missing for trace in traces):
         problems.append("the oscilloscope leaves points out: lower its sample rate.")
-    return SelfCheck(tuple(problems), late * period, found.gain, found.correlation, noise, mean)
+    tags = min(map(partial(resemblance, programme), volts, waveforms))
+    return SelfCheck(tuple(problems), late * period, gain, correlation, noise, tags, mean)
 
 
 def _silence(channel: int, other: int, volts: Volts, noise: float) -> str:

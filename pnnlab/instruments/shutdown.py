@@ -3,7 +3,8 @@
 A generator goes on playing after its program was killed, and no ``finally`` runs in a killed
 process. So a `Guard` starts ``python -m pnnlab.instruments.shutdown`` and sends it a heartbeat.
 When the heartbeat stops, or its pipe closes without a goodbye, that process opens sessions of its
-own and switches the output off.
+own and switches the output off. Where the instrument does not answer, it goes on trying for a day,
+also after its client has ended.
 
 The heartbeat is sent by a thread: it stops with the process, not with a slow loop. An instrument
 that takes one connection at a time, as many do over USB, can be reached once the client is dead,
@@ -37,15 +38,17 @@ from pnnlab.instruments.link import open_wire, reason
 from pnnlab.storage import user_path
 
 BEAT, GOODBYE = "beat", "goodbye"
-RETRY_S = 10.0  # how long an instrument that does not answer is tried again
+INSIST_S = 24 * 3600.0  # how long an instrument that does not answer is tried again
+CONFIRM_S = 10.0  # how long a client waits for that
 GRACE_S = 0.2  # to read heartbeats that came while the shutdown process itself was held up
 TIMEOUT_S = 1.0  # of an instrument that is to switch off
-PAUSE_S = 0.1  # between two attempts
+PAUSE_S = 0.1, 5.0  # between two attempts: first, and at most; doubled in between
 
 _START_S = 60.0  # from a slow network disk, pyvisa takes long to import
 _BEATS = 6  # within timeout_s, so that a few may be late
-_MARGIN_S = 5.0
 _REASON_S = 1.0
+
+_insisting: "list[subprocess.Popen[bytes]]" = []  # they outlive their guards
 
 
 @final
@@ -139,28 +142,32 @@ class Guard:
             return
         self._listener.join(_REASON_S)  # its reason may be under way
         if self._report.get("failed"):
-            raise self._still_on()
+            raise self.still_on()
         why = "the guard was closed, its process has ended, or this one was held up for long"
         what = "Nobody guards the outputs"
         if self._report.get("why"):
             what, why = "The guard has switched the outputs off", self._report["why"]
         raise InstrumentError(
-            f"{what}: {why}. Nothing may be driven before there is a new guard and the instruments "
-            "are set up anew; a bench sees to both when it goes on."
+            f"{what}: {why}. Nothing may be driven before somebody has looked at the instruments."
         )
 
-    def trip(self, how: str = "on demand") -> None:
-        """Have the outputs switched off now; raise `InstrumentError` unless that is confirmed."""
+    @property
+    def acting(self) -> bool:
+        """Whether the outputs are to be switched off, and the instrument has not confirmed it."""
+        return self._report.get("state") == "acting" and self._process.poll() is None
+
+    def trip(self, how: str = "on demand", wait_s: float | None = None) -> None:
+        """Have the outputs switched off; raise `InstrumentError` unless it is confirmed in time."""
         self._stopped.set()
         self._send(f"tripped {how}")
         with suppress(subprocess.TimeoutExpired):
-            self._process.wait(RETRY_S + _MARGIN_S)
-        self._listener.join(_MARGIN_S)
+            self._process.wait(CONFIRM_S if wait_s is None else wait_s)
+            self._listener.join(_REASON_S)
         if self._report.get("failed") != "":
-            raise self._still_on()
+            raise self.still_on()
 
     def close(self) -> None:
-        """End the shutdown process without switching the outputs off."""
+        """End the shutdown process, unless it is switching the outputs off."""
         self._stopped.set()
         self._send(GOODBYE)
         self._end()
@@ -175,10 +182,12 @@ class Guard:
         finally:
             self.close()
 
-    def _still_on(self) -> InstrumentError:
-        error = self._report.get("failed") or self._output or "its process has confirmed nothing"
+    def still_on(self) -> InstrumentError:
+        """Error of outputs that could not be switched off."""
+        error = self._report.get("failed") or self._output or "it does not answer so far"
+        insists = ", and goes on trying" if self.acting else ""
         return InstrumentError(
-            "Outputs may still be on, the guard could not switch them off "
+            f"Outputs may still be on, the guard could not switch them off{insists} "
             f"({self.resource}: {error}). Switch them off at the instrument itself."
         )
 
@@ -199,29 +208,31 @@ class Guard:
 
     def _listen(self) -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            try:
-                self._report = json.loads(line)
-            except ValueError:  # a warning, or a traceback
-                self._output = line.decode(errors="replace").strip() or self._output
-            else:
-                self._reported.set()
+        with self._process.stdout as lines:
+            for line in lines:
+                try:
+                    self._report = json.loads(line)
+                except ValueError:  # a warning, or a traceback
+                    self._output = line.decode(errors="replace").strip() or self._output
+                else:
+                    self._reported.set()
         self._reported.set()
 
     def _end(self) -> None:
         """Wait for the process, and leave no thread or pipe behind."""
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
         self._process.stdin.close()
-        try:
-            self._process.wait(RETRY_S + _MARGIN_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
         if self._heartbeat.ident is not None:
             self._heartbeat.join()
+        try:
+            self._process.wait(CONFIRM_S)
+        except subprocess.TimeoutExpired:
+            if self.acting:
+                _insisting.append(self._process)
+                return
+            self._process.kill()
+            self._process.wait()
         self._listener.join()
-        self._process.stdout.close()
 
 
 def main() -> None:
@@ -244,6 +255,8 @@ def main() -> None:
     why = watch(messages, task["timeout_s"])
     if why is not None:
         _report(state="acting", why=why)
+        with suppress(OSError):
+            _log(task["log"], f"{why}: switching off")
         failed = switch_off(task["resource"], task["library"], task["off"])
         _report(state="acted", why=why, failed=failed)
         with suppress(OSError):
@@ -277,8 +290,9 @@ def watch(messages: "queue.SimpleQueue[str]", timeout_s: float) -> str | None:
 
 
 def switch_off(resource: str, library: str, off: Sequence[str]) -> str:
-    """Send the commands until the instrument confirms; after `RETRY_S` return why it does not."""
-    until = time.monotonic() + RETRY_S
+    """Send the commands until the instrument confirms; after `INSIST_S` return why it does not."""
+    until = time.monotonic() + INSIST_S
+    pause, longest = PAUSE_S
     while True:
         try:
             with closing(open_wire(resource, library, TIMEOUT_S)) as wire:
@@ -292,7 +306,8 @@ def switch_off(resource: str, library: str, off: Sequence[str]) -> str:
         except Exception as error:  # noqa: BLE001  # any error leaves an output on
             if time.monotonic() > until:
                 return reason(error)
-            time.sleep(PAUSE_S)
+            time.sleep(pause)
+            pause = min(2 * pause, longest)
 
 
 def _report(**report: object) -> None:

@@ -1,0 +1,225 @@
+"""Nothing is believed that was taken with other settings, other tags, or another client's hand."""
+
+import socket
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from pnnlab.errors import InstrumentError
+from pnnlab.instruments import bench as benches
+from pnnlab.instruments.bench import Bench, open_bench
+from pnnlab.instruments.dialects import KEYSIGHT_33500, TEKTRONIX_AFG3000, Encoding
+from pnnlab.instruments.generator import Generator, TakenError, TripError
+from pnnlab.instruments.limits import Limits
+from pnnlab.instruments.link import Link
+from pnnlab.instruments.oscilloscope import Oscilloscope
+from pnnlab.instruments.programme import CableProgramme
+from pnnlab.instruments.selfcheck import TAGGED
+from pnnlab.systems.analog import cable
+from pnnlab.virtual_bench import VirtualBench
+
+LIMITS = Limits(low_v=-2, high_v=2)
+NOTHING = torch.zeros(0)
+HALF_A_CODE = 0.0063  # of 200 on a screen of 2.5 V, where 2 V are 1
+OTHER_CLIENT = "pnnlab 1 on another"
+
+GENERATOR = {
+    "keysight": (
+        *("SOUR1:VOLT:OFFS 0.5", "SOUR1:VOLT 1.9", "OUTP1:LOAD 50", "OUTP1:POL INV"),
+        *("SOUR1:FUNC:ARB:SRAT 5E5", "SOUR1:FUNC SIN", "SOUR1:FUNC:ARB:FILT NORM"),
+        *("SOUR1:FUNC:ARB:FILT STEP", "SOUR1:BURS:STAT OFF", "SOUR1:BURS:NCYC 2"),
+        *("SOUR1:BURS:MODE GAT", "TRIG1:SOUR IMM", "TRIG1:DEL 0.001", "OUTP1:MODE GAT"),
+        *("SOUR1:FUNC:ARB EXP_RISE", "SOUR1:VOLT:UNIT VRMS"),
+    ),
+    "tektronix": (
+        *("SOUR1:VOLT:OFFS 0.5", "SOUR1:VOLT 2.08", "OUTP1:IMP 50", "OUTP1:POL INV"),
+        *("SOUR1:FREQ 1500", "SOUR1:FUNC SIN", "SOUR1:BURS:STAT OFF", "SOUR1:BURS:NCYC 2"),
+        *("SOUR1:BURS:MODE GAT", "SOUR1:BURS:TDEL 0.001", "TRIG:SOUR TIM", "SOUR1:PHAS 1"),
+    ),
+}
+OSCILLOSCOPE = {
+    "keysight": (
+        *(":CHAN1:PROB 10", ":CHAN1:COUP AC", ":CHAN1:INV ON", ":CHAN1:IMP FIFT"),
+        *(":CHAN1:BWL ON", ":WAV:UNS OFF", ":WAV:BYT MSBF", ":WAV:FORM BYTE"),
+    ),
+    "rigol": (":CHAN1:PROB 10", ":CHAN1:COUP AC", ":CHAN1:INV ON", ":CHAN1:BWL 20M"),
+}
+CHANGES = [("generator", make, change) for make, all_ in GENERATOR.items() for change in all_] + [
+    ("oscilloscope", make, change) for make, all_ in OSCILLOSCOPE.items() for change in all_
+]
+
+
+@contextmanager
+def opened(there: VirtualBench) -> Iterator[Bench]:
+    bench = open_bench(
+        there.generator,
+        there.oscilloscope,
+        CableProgramme(12),
+        limits=LIMITS,
+        guarded=False,
+        delay_s=0.04e-6,
+    )
+    with bench:
+        yield bench
+
+
+@pytest.fixture
+def there() -> Iterator[VirtualBench]:
+    with VirtualBench(cable(), noise=False) as there:
+        yield there
+
+
+def test_forty_changes_are_tried():
+    assert len(CHANGES) == 40
+
+
+@pytest.mark.parametrize("when", ["load", "read"])
+@pytest.mark.parametrize(("instrument", "make", "change"), CHANGES)
+def test_a_changed_setting_is_noticed_before_a_shot_is_used(
+    monkeypatch, instrument, make, change, when
+):
+    """Changed by another session just before the next waveform, or just after its record."""
+    with VirtualBench(cable(), noise=False, **{instrument: make}) as there, opened(there) as bench:
+        x = torch.rand(3, 12)
+        of = Generator if when == "load" else Oscilloscope
+        through, left = getattr(of, when), [change]
+
+        def changed(driver: object, *arguments: object) -> object:
+            result = through(driver, *arguments) if when == "read" else None
+            if left:
+                with Link(getattr(there, instrument)) as somebody:
+                    somebody.send(left.pop())
+            return through(driver, *arguments) if when == "load" else result
+
+        monkeypatch.setattr(of, when, changed)
+        assert (bench(x, NOTHING) - x).abs().max() < HALF_A_CODE
+        assert not left
+        sent_again = ("SOUR1:FUNC:ARB EXP_RISE", "SOUR1:VOLT 1.9", "SOUR1:FREQ 1500")
+        assert bench.tally.retaken or (when == "load" and change in sent_again)  # by every load
+
+
+def test_an_output_that_somebody_switched_off_stays_off(there):
+    with opened(there) as bench, Link(there.generator) as somebody:
+        somebody.send("OUTP1 OFF")
+        for _ in range(3):
+            with pytest.raises(TripError, match=r"switched ON but is 0|call rearm\(\)"):
+                bench(torch.rand(1, 12), NOTHING)
+            assert somebody.ask("OUTP1?") == "0"
+        bench.rearm()
+        bench(torch.rand(1, 12), NOTHING)
+        assert somebody.ask("OUTP1?") == "1"
+
+
+def test_a_bench_that_is_taken_names_by_whom(there):
+    with opened(there) as bench:
+        with Link(there.generator) as somebody:
+            assert str(socket.gethostname())[:20] in somebody.ask("DISP:TEXT?")
+            somebody.send(f'DISP:TEXT "{OTHER_CLIENT}"')
+            with pytest.raises(TakenError, match="used by 1 on another"):
+                bench(torch.rand(1, 12), NOTHING)
+            assert somebody.ask("OUTP1?") == "1"  # theirs
+            with pytest.raises(InstrumentError, match="closed"):
+                bench(torch.rand(1, 12), NOTHING)
+        with pytest.raises(TakenError, match="used by 1 on another"), opened(there):
+            pass
+        with open_bench(
+            there.generator,
+            there.oscilloscope,
+            CableProgramme(12),
+            limits=LIMITS,
+            guarded=False,
+            take_over=True,
+        ):
+            pass
+    with Link(there.generator) as somebody:
+        assert somebody.ask("DISP:TEXT?") == '""'
+
+
+def test_a_record_with_another_tag_is_refused(there, monkeypatch):
+    with opened(there) as bench:
+        x = torch.rand(3, 12)
+        bench(x, NOTHING)
+        old = bench._acquisition._play
+        kept = []
+
+        def stale(waveform: np.ndarray, *scratch: object) -> object:
+            trace = old(waveform, *scratch)
+            if not kept:
+                waveform[TAGGED] = -waveform[TAGGED]  # as if another had been sent
+                kept.append(trace)
+            return trace
+
+        monkeypatch.setattr(bench._acquisition, "_play", stale)
+        assert (bench(x, NOTHING) - x).abs().max() < HALF_A_CODE
+        assert bench.tally.retaken == {"record": 3}
+
+
+def fight(clients: int, calls: int, noise: bool = False) -> Counter[str]:
+    """Clients on one bench that all go on, whatever happens: what became of their calls."""
+    found: Counter[str] = Counter()
+    with VirtualBench(cable(), noise=noise) as there, ExitStack() as stack:
+        ready = [stack.enter_context(opened(there)) for _ in range(clients)]
+
+        def call(bench: Bench, seed: int) -> None:
+            random = torch.Generator().manual_seed(seed)
+            for _ in range(calls // clients):
+                x = torch.rand(2, 12, generator=random)
+                try:
+                    wrong = (bench(x, NOTHING) - x).abs().max() > HALF_A_CODE + 0.05 * noise
+                    found["wrong" if wrong else "right"] += 1
+                except InstrumentError:
+                    found["refused"] += 1
+                    with suppress(InstrumentError):
+                        bench.rearm()
+
+        threads = [
+            threading.Thread(target=call, args=(bench, seed)) for seed, bench in enumerate(ready)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("clients", [2, 8])
+def test_clients_on_one_bench_never_get_each_others_shots(clients, monkeypatch):
+    monkeypatch.setattr(benches, "TRIGGER_TIMEOUT_S", 0.1)
+    found = fight(clients, 240)
+    assert found.total() == 240
+    assert found["wrong"] == 0
+    assert found["right"] > 0
+
+
+@pytest.mark.parametrize("float32", [False, True])
+@pytest.mark.parametrize("make", ["keysight", "tektronix"])
+def test_no_load_leaves_the_limits_at_the_connector(make, float32):
+    """Small waveforms far from zero: there a rounded extent stretches most."""
+    if make == "tektronix" and float32:
+        pytest.skip("it takes integers alone")
+    dialect = KEYSIGHT_33500 if make == "keysight" else TEKTRONIX_AFG3000
+    if float32:
+        encoding = Encoding("SOUR{channel}:DATA:ARB {arb},", "<f4", -1, 1, 32767)
+        dialect = replace(dialect, encoding=encoding)
+    random = np.random.default_rng(0)
+    with (
+        VirtualBench(cable(), generator=make, noise=False) as there,
+        Generator(Link(there.generator), dialect, limits=Limits(-5, 5)) as generator,
+    ):
+        generator.apply(1e6, 5.0)
+        generator.output(True)
+        for _ in range(100):
+            width = 10 ** random.uniform(-2.5, 1)
+            low = random.uniform(-5, 5 - width)
+            volts = low + width * random.random(random.integers(8, 40))
+            generator.load(volts.astype(random.choice([np.float32, np.float64])))
+            played = there._source.emission(1).volts
+            assert np.abs(played - volts).max() <= 1e-3
+            assert np.abs(played).max() <= 5 + 1e-9
