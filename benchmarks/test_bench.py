@@ -18,7 +18,6 @@ from types import SimpleNamespace
 import psutil
 import pytest
 import torch
-from scipy.stats import binomtest
 from torch import nn
 
 from pnnlab.gradients import physics_aware
