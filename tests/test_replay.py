@@ -212,10 +212,10 @@ def test_a_shot_that_cannot_be_written_is_an_error(path):
         x, theta = drives(2)
         recorder(x, theta)
         # A disk that is full, as SQLite sees it: no page more than there are.
-        recorder._connection.execute("PRAGMA max_page_count = 1")
+        recorder._file.execute("PRAGMA max_page_count = 1")
         with pytest.raises(DataError, match=r"is full.*the disk has space"):
             recorder(*drives(500, seed=1))
-        recorder._connection.execute("PRAGMA max_page_count = 1000000")
+        recorder._file.execute("PRAGMA max_page_count = 1000000")
         recorder(x, theta)
     assert len(recording_dataset(path, repeats=2)["shot"]) == 2
     assert recording_dataset(path).attrs["device_passes"] == 4

@@ -1,10 +1,12 @@
 """Random drives and what a device answered to them: what a twin is fitted to, as netCDF."""
 
+import io
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import h5netcdf
 import numpy as np
 import torch
 import xarray as xr
@@ -15,44 +17,39 @@ from pnnlab.errors import DataError, RangeError
 from pnnlab.physical_system import PhysicalSystem
 from pnnlab.plain import seeded, whole
 from pnnlab.provenance import commit, utc_now
-from pnnlab.storage import user_path, write
+from pnnlab.storage import Kind, explained, user_path
 
 CHUNK = 256  # drives between two reports of progress
 SPLITS = ("train",) * 8 + ("validation", "test")  # of every ten drives in turn: drift is in all
 UNITS = {"units": "1"}  # x, theta and y are fractions of a full range
 
 
+_DATASET = Kind(name="dataset", format=2, error=DataError, remedy="measure it again")
+
+
 def save(dataset: xr.Dataset, path: Path | str) -> Path:
     """Write a data set as netCDF; after a `DataError` what was there before is still there."""
     path = user_path(path)
     # Through memory: the HDF5 library brings the process down when a disk fills under it.
-    content = dataset.to_netcdf(engine="h5netcdf")
-    try:
+    content = dataset.drop_encoding().to_netcdf(engine="h5netcdf")
+    advice = "the data are still in memory: free some space, or save them to another folder."
+    with explained(DataError, f"{path} cannot be written", advice):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(path, content)
-    except OSError as error:
-        raise DataError(
-            f"{path} cannot be written ({error}); the data are still in memory: free some space, "
-            "or save them to another folder."
-        ) from error
+        _DATASET.write(path, content)
     return path
 
 
 def load(path: Path | str) -> xr.Dataset:
     """Read a data set that `save` wrote; raises `DataError` if there is none."""
-    path = user_path(path)
-    try:
-        dataset = xr.load_dataset(path, engine="h5netcdf")
-    except FileNotFoundError as error:
-        raise DataError(f"there is no {path}; measure it, and save it there.") from error
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
-        raise DataError(
-            f"{path} cannot be read ({error}): it is damaged or not netCDF. Use a copy, or measure "
-            "again."
-        ) from error
-    if "pnnlab" not in dataset.attrs:
-        raise DataError(f"{path} was not written by pnnlab: it does not say which system it is of.")
-    return dataset
+
+    def decode(content: memoryview) -> xr.Dataset:
+        with h5netcdf.File(io.BytesIO(content)) as file:
+            sizes = [math.prod(v.shape) * v.dtype.itemsize for v in file.variables.values()]
+        if sum(sizes) > len(content):  # nothing is allocated yet
+            raise ValueError(f"its header claims {sum(sizes)} bytes")
+        return xr.load_dataset(io.BytesIO(content), engine="h5netcdf")
+
+    return _DATASET.read(user_path(path), decode)
 
 
 def attributes(
