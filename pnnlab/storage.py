@@ -12,10 +12,10 @@ import math
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar, final
+from typing import Any, ClassVar, TypeAlias, TypeVar, final
 
 from pnnlab.errors import PnnlabError
 
@@ -43,12 +43,12 @@ def explained(error: type[PnnlabError], problem: str, advice: str) -> Iterator[N
         raise error(f"{problem} ({cause}): {advice}") from cause
 
 
-def checksum(*parts: Buffer) -> str:
-    """Digest of bytes, in hexadecimal digits."""
+def checksum(*parts: Buffer) -> bytes:
+    """Digest of bytes."""
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:
         digest.update(part)
-    return digest.hexdigest()
+    return digest.digest()
 
 
 def write(path: Path, *content: Buffer | str, keep: Path | None = None) -> None:
@@ -98,10 +98,18 @@ class Kind:
     error: type[PnnlabError]  # raised where a file cannot be used
     remedy: str  # what makes another one, in the imperative
 
+    def save(self, path: Path, *content: Buffer) -> Path:
+        """Write a file where a user wants it."""
+        advice = "nothing is lost: free some space, or choose another folder, and save it again."
+        with explained(self.error, f"{path} cannot be written", advice):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.write(path, *content)
+        return path
+
     def write(self, path: Path, *content: Buffer, keep: Path | None = None) -> None:
         """Write a file as `write` does, with its last line; raises an `OSError`."""
         label = f"\npnnlab {self.name} {self.format} ".encode()
-        write(path, *content, label, checksum(*content, label) + "\n", keep=keep)
+        write(path, *content, label, checksum(*content, label).hex() + "\n", keep=keep)
 
     def read(self, path: Path, decode: Callable[[memoryview], T]) -> T:
         """Read a file, and decode what is in it if its checksum is right."""
@@ -119,7 +127,7 @@ class Kind:
         start += max(len(content) - 200, 0)
         body, last = content[:start], bytes(content[start:])
         label = last[: last.rfind(b" ") + 1]
-        if last != label + checksum(body, label).encode() + b"\n":
+        if last != label + checksum(body, label).hex().encode() + b"\n":
             raise self.error(f"{path} is damaged or edited, its checksum is wrong; {another}")
         _, name, number, _ = last.decode().split()
         if name != self.name:
@@ -215,110 +223,94 @@ def unpacked(content: Buffer) -> Any:
     return found
 
 
-@final
-@dataclass(frozen=True, kw_only=True)
-class Schema:
-    """A kind of SQLite file, which a killed process leaves whole."""
-
-    format: int
-    # Their columns, without types, so that SQLite converts nothing behind a checksum. The one row
-    # of the first table describes the file.
-    tables: dict[str, str]
-    index: str = ""
-    # FULL: what was written survives a power cut too. NORMAL: the last of it may be lost, and no
-    # write waits for the disk.
-    synchronous: str
-    error: type[PnnlabError]  # raised where a file cannot be used
-
-    @property
-    def first(self) -> str:
-        """The table that describes the file."""
-        return next(iter(self.tables))
-
-    def columns(self, table: str) -> list[str]:
-        """Names of the columns whose checksum is kept."""
-        columns = self.tables[table].split(", ") + ["format", "ends"] * (table == self.first)
-        return [one.split()[0] for one in columns if one != "id INTEGER PRIMARY KEY"]
-
-    @property
-    def ends(self) -> str:
-        """An expression of SQL: the numbers of the first and last row of each table, as text."""
-        ends = [f"(SELECT {end}(rowid) FROM {t})" for t in self.tables for end in ("MIN", "MAX")]
-        return " || ' ' || ".join(f"IFNULL({end}, '-')" for end in ends)
-
-    def sum(self, table: str) -> str:
-        """An expression of SQL: the checksum of a row."""
-        return f"checksum('{table}', {', '.join(self.columns(table))})"
-
-    def explained(self, path: Path) -> Any:
-        """Turn an error of SQLite into one that says what to do."""
-        return explained(
-            self.error,
-            f"{path} cannot be read or written",
-            "see that its folder is there, that the disk has space, and that no other program "
-            "holds the file; if you may not write there, copy the folder to where you may; of a "
-            "damaged file, sqlite3's .recover command saves what can be saved.",
-        )
-
-
 class Database(sqlite3.Connection):
-    """An open file of a `Schema`, to be closed by its user; errors of `sqlite3` pass.
+    """An open SQLite file, to be closed by its user; subclasses are the kinds there are.
 
-    ``create`` makes the file if it is not there.
+    A killed process leaves it whole. ``create`` makes the file if it is not there. Errors of
+    `sqlite3` pass, see `explained`.
     """
 
-    def __init__(self, path: Path, schema: Schema, *, create: bool = False) -> None:
-        self.path, self.schema = path, schema
-        path = path.resolve()
+    format: ClassVar[int]
+    # Their columns, without types, so that SQLite converts nothing behind a checksum. The one row
+    # of the first table describes the file, its ``format`` included.
+    tables: ClassVar[dict[str, str]]
+    index: ClassVar[str] = ""
+    # FULL: what was written survives a power cut too. NORMAL: the last of it may be lost, and no
+    # write waits for the disk.
+    synchronous: ClassVar[str]
+    error: ClassVar[type[PnnlabError]]  # raised where a file cannot be used
+
+    def __init__(self, path: Path, *, create: bool = False) -> None:
+        self.path = path
+        real = path.resolve()
         # Read-write even for readers: the last one to leave folds the write-ahead log back in.
-        mode = "rwc" if create else "rw" if writable(path) else _read_only(path)
+        mode = "rwc" if create else "rw" if writable(real) else _read_only(real)
         # A training, and what it writes to, may be begun in one thread and go on in another.
         super().__init__(
-            f"{path.as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False
+            f"{real.as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False
         )
-        self.row_factory = sqlite3.Row
+        self._first = next(iter(self.tables))
+        # An expression of SQL: the numbers of the first and last row of each table, as text.
+        ends = [f"(SELECT {end}(rowid) FROM {t})" for t in self.tables for end in ("MIN", "MAX")]
+        self._ends = " || ' ' || ".join(f"IFNULL({end}, '-')" for end in ends)
         try:
             self.create_function("checksum", -1, _checksum_of_row, deterministic=True)
             self.about = self._about()  # a file of another kind is left as it is
             if create:
                 self.execute("PRAGMA journal_mode = WAL")
-                for table, columns in schema.tables.items():
-                    more = "format, ends, checksum" if table == schema.first else "checksum"
-                    self.execute(f"CREATE TABLE IF NOT EXISTS {table} ({columns}, {more})")
-                self.execute(schema.index)
-            self.execute(f"PRAGMA synchronous = {schema.synchronous}")
+                tables = self.tables | {"ends": "id INTEGER PRIMARY KEY, at"}
+                for table, columns in tables.items():
+                    self.execute(f"CREATE TABLE IF NOT EXISTS {table} ({columns}, checksum)")
+                self.execute(self.index)
+            self.execute(f"PRAGMA synchronous = {self.synchronous}")
         except BaseException:
             self.close()
             raise
 
+    @classmethod
+    def explained(cls, path: Path) -> AbstractContextManager[None]:
+        """Turn an error of SQLite or the system into one that says what to do."""
+        return explained(
+            cls.error,
+            f"{path} cannot be read or written",
+            "see that its folder is there, that the disk has space, and that no other program "
+            "holds the file; if you may not write there, choose another folder, or copy the folder "
+            "to where you may; of a damaged file, sqlite3's .recover command saves what can be "
+            "saved.",
+        )
+
+    def _columns(self, table: str) -> list[str]:
+        """Names of the columns whose checksum is kept."""
+        columns = self.tables[table].split(", ")
+        return [one.split()[0] for one in columns if one != "id INTEGER PRIMARY KEY"]
+
     def _about(self) -> dict[str, Any] | None:
         """Read the row that describes the file, None if there is none yet; check the ends."""
-        first = self.schema.first
         tables = {name for (name,) in self.execute("SELECT name FROM sqlite_master")}
-        if tables and first not in tables:
-            raise self.schema.error(
-                f"{self.path} is a database of something else; choose another file."
-            )
-        row = self.execute(f"SELECT format FROM {first}").fetchone() if tables else None
+        if tables and self._first not in tables:
+            raise self.error(f"{self.path} is a database of something else; choose another file.")
+        row = self.execute(f"SELECT format FROM {self._first}").fetchone() if tables else None
         if row is None:
             return None
-        if row["format"] != self.schema.format:
-            raise self.schema.error(_foreign(self.path, row["format"], self.schema.format))
+        if row[0] != self.format:
+            raise self.error(_foreign(self.path, row[0], self.format))
         # One statement, for another process may write between two.
-        (row,) = self.read(first, more=f", ends IS {self.schema.ends} AS complete")
-        if not row["complete"]:
+        same = f"SELECT at = {self._ends} AND checksum = checksum(at) FROM ends"
+        if self.execute(same).fetchall() != [(1,)]:
             raise self.damaged("rows are missing at an end of its tables")
-        return row
+        (about,) = self.read(self._first)
+        return about
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Make all that is written inside part of the file, or nothing of it."""
-        first = self.schema.first
         self.execute("BEGIN IMMEDIATE")
         try:
             yield
-            self.execute(f"UPDATE {first} SET ends = {self.schema.ends}")
-            self.execute(f"UPDATE {first} SET checksum = {self.schema.sum(first)}")
+            self.execute(
+                "INSERT OR REPLACE INTO ends (id, at, checksum)"
+                f" SELECT 1, at, checksum(at) FROM (SELECT {self._ends} AS at)"
+            )
             self.execute("COMMIT")
         except BaseException:
             if self.in_transaction:
@@ -327,13 +319,12 @@ class Database(sqlite3.Connection):
 
     def describe(self, **values: object) -> None:
         """Write the row that describes the file, within a transaction."""
-        first = self.schema.first
-        values |= {"format": self.schema.format, "ends": ""}
-        self.add(first, [[values[name] for name in self.schema.columns(first)]])
+        values["format"] = self.format
+        self.add(self._first, [[values[name] for name in self._columns(self._first)]])
 
     def add(self, table: str, rows: Iterable[Sequence[object]], clash: str = "REPLACE") -> None:
         """Add rows within a transaction; where one is there already, REPLACE or IGNORE it."""
-        names = self.schema.columns(table)
+        names = self._columns(table)
         marks = ", ".join(f"?{number}" for number in range(1, len(names) + 1))
         self.executemany(
             f"INSERT OR {clash} INTO {table} ({', '.join(names)}, checksum)"
@@ -342,47 +333,43 @@ class Database(sqlite3.Connection):
         )
 
     def read(
-        self,
-        table: str,
-        which: str = "ORDER BY rowid",
-        *given: object,
-        more: str = "",
-        gapless: bool = True,
+        self, table: str, which: str = "ORDER BY rowid", *given: object, gapless: bool = True
     ) -> Iterator[dict[str, Any]]:
         """Read rows, each with its number, as long as they are whole and none is missing."""
-        names = ", ".join(self.schema.columns(table))
+        names = self._columns(table)
         rows = self.execute(
-            f"SELECT rowid AS number, {names}, checksum IS {self.schema.sum(table)} AS whole{more}"
-            f" FROM {table} {which}",
+            f"SELECT checksum IS checksum('{table}', {', '.join(names)}), rowid, "
+            f"{', '.join(names)} FROM {table} {which}",
             given,
         )
         before = None
-        for row in map(dict, rows):
-            if not row.pop("whole"):
-                raise self.damaged(f"the checksum of row {row['number']} of {table} is wrong")
-            if gapless and before is not None and abs(row["number"] - before) != 1:
+        for whole, number, *cells in rows:
+            if not whole:
+                raise self.damaged(f"the checksum of row {number} of {table} is wrong")
+            if gapless and before is not None and abs(number - before) != 1:
                 raise self.damaged(f"rows are missing in {table} beside row {before}")
-            before = row["number"]
-            yield row
+            before = number
+            # Named here, for a damaged file may write its columns in capitals.
+            yield {"number": number, **dict(zip(names, cells, strict=True))}
 
     def verify(self) -> None:
         """Read the whole file, so that no damage in it is passed over."""
         (problem,) = self.execute("PRAGMA integrity_check(1)").fetchone()
         if problem != "ok":
             raise self.damaged(problem)
-        for table in list(self.schema.tables)[1:]:
+        for table in list(self.tables)[1:]:
             for _ in self.read(table):
                 pass
 
     def damaged(self, how: str) -> PnnlabError:
         """Make the error of a damaged file."""
-        return self.schema.error(
+        return self.error(
             f"{self.path} is damaged or edited, and is not used: {how}. Use a copy; sqlite3's "
             ".recover command saves what can be saved."
         )
 
 
-def _checksum_of_row(*cells: object) -> str:
+def _checksum_of_row(*cells: object) -> bytes:
     return checksum(marshal.dumps(cells, 2))  # version 2: equal cells are equal bytes
 
 

@@ -5,11 +5,12 @@ import tracemalloc
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from runners import assert_equal, full_disk
 
@@ -17,7 +18,6 @@ from pnnlab.errors import DataError
 from pnnlab.storage import (
     Database,
     Kind,
-    Schema,
     UnreadableError,
     aside,
     packed,
@@ -25,12 +25,14 @@ from pnnlab.storage import (
     write,
 )
 
-SCHEMA = Schema(
-    format=1,
-    error=DataError,
-    synchronous="FULL",
-    tables={"about": "who", "line": "id INTEGER PRIMARY KEY, text, number"},
-)
+
+class Lines(Database):
+    format = 1
+    error = DataError
+    synchronous = "FULL"
+    tables: ClassVar = {"about": "who, format", "line": "id INTEGER PRIMARY KEY, text, number"}
+
+
 NOTE = Kind(name="note", format=2, error=DataError, remedy="write it anew")
 
 
@@ -78,6 +80,7 @@ def test_a_file_tells_its_kind_and_format(tmp_path: Path) -> None:
         NOTE.read(path.parent, bytes)
 
 
+@settings(deadline=None)
 @given(place=st.integers(0, 400), bit=st.integers(0, 7))
 def test_no_flipped_bit_of_a_file_is_read(tmp_path_factory, place: int, bit: int) -> None:
     path = tmp_path_factory.getbasetemp() / "note"
@@ -90,7 +93,7 @@ def test_no_flipped_bit_of_a_file_is_read(tmp_path_factory, place: int, bit: int
 
 
 def made(path: Path) -> Path:
-    with closing(Database(path, SCHEMA, create=True)) as file, file.transaction():
+    with closing(Lines(path, create=True)) as file, file.transaction():
         file.describe(who="me")
         file.add("line", [("one", 1.5), ("two", None), ("three", 3), ("four", b"4")])
     return path
@@ -104,25 +107,25 @@ def cut_short(file: Database) -> None:
 
 def test_a_database_tells_its_kind_and_format(tmp_path: Path) -> None:
     path = tmp_path / "file.sqlite"
-    with closing(Database(path, SCHEMA, create=True)) as file:
+    with closing(Lines(path, create=True)) as file:
         assert file.about is None
         with pytest.raises(KeyError):
             cut_short(file)
-    with closing(Database(path, SCHEMA)) as file:
+    with closing(Lines(path)) as file:
         assert file.about is None
     made(path)
-    with closing(Database(path, SCHEMA)) as file:
+    with closing(Lines(path)) as file:
         assert file.about is not None
         assert file.about["who"] == "me"
         assert [row["text"] for row in file.read("line")] == ["one", "two", "three", "four"]
         file.verify()
         file.execute("UPDATE about SET format = 2")
     with pytest.raises(DataError, match=r"format 2 .* reads 1: open it with the version"):
-        Database(path, SCHEMA, create=True)
+        Lines(path, create=True)
     with closing(sqlite3.connect(tmp_path / "other")) as other:
         other.execute("CREATE TABLE other (a)")
     with pytest.raises(DataError, match="a database of something else"):
-        Database(tmp_path / "other", SCHEMA, create=True)
+        Lines(tmp_path / "other", create=True)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +147,7 @@ def test_an_edited_row_or_a_missing_one_is_found(tmp_path: Path, edit: str, prob
         other.execute(edit)
     with (
         pytest.raises(DataError, match=f"damaged or edited, .*{problem}.* Use a copy"),
-        closing(Database(path, SCHEMA)) as file,
+        closing(Lines(path)) as file,
     ):
         file.verify()
 

@@ -17,7 +17,7 @@ from pnnlab.errors import DataError, RangeError
 from pnnlab.physical_system import PhysicalSystem
 from pnnlab.plain import seeded, whole
 from pnnlab.provenance import commit, utc_now
-from pnnlab.storage import Kind, explained, user_path
+from pnnlab.storage import Kind, user_path
 
 CHUNK = 256  # drives between two reports of progress
 SPLITS = ("train",) * 8 + ("validation", "test")  # of every ten drives in turn: drift is in all
@@ -29,14 +29,8 @@ _DATASET = Kind(name="dataset", format=2, error=DataError, remedy="measure it ag
 
 def save(dataset: xr.Dataset, path: Path | str) -> Path:
     """Write a data set as netCDF; after a `DataError` what was there before is still there."""
-    path = user_path(path)
     # Through memory: the HDF5 library brings the process down when a disk fills under it.
-    content = dataset.drop_encoding().to_netcdf(engine="h5netcdf")
-    advice = "the data are still in memory: free some space, or save them to another folder."
-    with explained(DataError, f"{path} cannot be written", advice):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _DATASET.write(path, content)
-    return path
+    return _DATASET.save(user_path(path), dataset.drop_encoding().to_netcdf(engine="h5netcdf"))
 
 
 def load(path: Path | str) -> xr.Dataset:

@@ -7,15 +7,15 @@ once), ``shot`` (one row a shot; ``time``: when its batch had arrived, UTC, s si
 and y are little-endian floats, of four or eight bytes as they were given.
 """
 
-import hashlib
 import json
 import math
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Self, TypeAlias, final
+from typing import Any, ClassVar, Self, TypeAlias, final
 
 import numpy as np
 import torch
@@ -27,22 +27,25 @@ from pnnlab.characterize import measured
 from pnnlab.errors import DataError, InstrumentError, RangeError
 from pnnlab.physical_system import Cost, Group, PhysicalSystem, State
 from pnnlab.provenance import commit, utc_now, versions
-from pnnlab.storage import Database, Schema, user_path
+from pnnlab.storage import Database, checksum, user_path
+from pnnlab.twins.twin import Signature
 
-_SCHEMA = Schema(
-    format=2,
-    error=DataError,
+
+@final
+class _Recording(Database):
+    format = 2
+    error = DataError
     # A killed process loses nothing. A power cut may cost the last shots and no more, where FULL
     # would wait for the disk after every batch.
-    synchronous="NORMAL",
-    tables={
-        "recording": "began, description",
+    synchronous = "NORMAL"
+    tables: ClassVar = {
+        "recording": "began, description, format",
         "session": "id INTEGER PRIMARY KEY, began, provenance",
         "theta": "digest PRIMARY KEY, value",
         "shot": "id INTEGER PRIMARY KEY, session, time, digest, theta, x, y",
-    },
-    index="CREATE INDEX IF NOT EXISTS asked ON shot (digest)",
-)
+    }
+    index = "CREATE INDEX IF NOT EXISTS asked ON shot (digest)"
+
 
 _COUNTS = """
 SELECT MIN(taken), MAX(taken), SUM(taken)
@@ -56,8 +59,6 @@ _NEAREST = """
 SELECT id, square_x(x) AS in_x, square_theta(value) AS in_theta
 FROM shot JOIN theta ON theta.digest = shot.theta ORDER BY in_x + in_theta, id LIMIT 1
 """
-
-_DESCRIBED = ("name", "input_dim", "param_dim", "output_dim")
 
 _Rows: TypeAlias = NDArray[np.floating[Any]]
 
@@ -100,7 +101,7 @@ class Recorder(PhysicalSystem):
         self.path = user_path(path)
         try:
             description = json.dumps(
-                {name: getattr(system, name) for name in _DESCRIBED}
+                asdict(Signature.of(system))
                 | {"identity": identity, "settings": dict(settings or {})}
             )
         except (TypeError, ValueError) as error:
@@ -108,8 +109,8 @@ class Recorder(PhysicalSystem):
                 f"settings cannot be written down ({error}); give numbers, text, lists and "
                 "mappings, as dataclasses.asdict does."
             ) from error
-        with _SCHEMA.explained(self.path), ExitStack() as opened:
-            self._file = Database(self.path, _SCHEMA, create=True)
+        with _Recording.explained(self.path), ExitStack() as opened:
+            self._file = _Recording(self.path, create=True)
             opened.callback(self._file.close)
             with self._file.transaction():
                 self._session = self._begin(description)
@@ -155,7 +156,7 @@ class Recorder(PhysicalSystem):
         digests, of_theta = _digests(rows, settings)
         each = np.broadcast_to(settings, (len(x), self.param_dim))
         distinct = dict(zip(of_theta, each, strict=True))
-        with _SCHEMA.explained(self.path), self._file.transaction():
+        with _Recording.explained(self.path), self._file.transaction():
             kept = zip(distinct, map(bytes, distinct.values()), strict=True)
             self._file.add("theta", kept, "IGNORE")
             blobs = zip(digests, of_theta, map(bytes, rows), map(bytes, answers), strict=True)
@@ -290,8 +291,8 @@ def recording_dataset(path: Path | str, *, repeats: int | None = None) -> xr.Dat
             )
         rows = file.execute(_REPEATED, (least,)).fetchall()
         began, provenance = file.execute("SELECT began, provenance FROM session").fetchone()
-    x = np.stack([_array(row["x"], recorded["input_dim"]) for row in rows])
-    theta = np.stack([_array(row["value"], recorded["param_dim"]) for row in rows])
+    x = np.stack([_array(one, recorded["input_dim"]) for one, _ in rows])
+    theta = np.stack([_array(one, recorded["param_dim"]) for _, one in rows])
     if (theta == theta[0]).all():
         theta = theta[0]
     code = json.loads(provenance)
@@ -313,7 +314,7 @@ def _reading(path: Path) -> Iterator[tuple[Database, dict[str, Any]]]:
     """Open an existing recording, with what describes it."""
     if not path.is_file():
         raise DataError(f"there is no recording {path}; make one with Recorder(system, path).")
-    with _SCHEMA.explained(path), closing(Database(path, _SCHEMA)) as file:
+    with _Recording.explained(path), closing(_Recording(path)) as file:
         if file.about is None:
             raise DataError(f"{path} is empty; record to it with Recorder(system, path).")
         yield file, json.loads(file.about["description"])
@@ -334,14 +335,10 @@ def _array(blob: bytes, length: int) -> _Rows:
 def _digests(x: _Rows, theta: _Rows) -> tuple[list[bytes], list[bytes]]:
     """Digests of shots, and of the parameters of each, whatever their data type."""
     # Equal numbers in equal bytes: -0.0 is 0.0.
-    of_theta = [_digest(setting) for setting in np.atleast_2d(theta).astype("<f8") + 0.0]
+    of_theta = [checksum(setting.tobytes()) for setting in np.atleast_2d(theta).astype("<f8") + 0.0]
     each = of_theta * len(x) if theta.ndim == 1 else of_theta
     of_shots = zip(x.astype("<f8") + 0.0, each, strict=True)
-    return [_digest(row, setting) for row, setting in of_shots], each
-
-
-def _digest(row: _Rows, before: bytes = b"") -> bytes:
-    return hashlib.blake2b(before + row.tobytes(), digest_size=16).digest()
+    return [checksum(setting, row.tobytes()) for row, setting in of_shots], each
 
 
 def _nearest(file: Database, x: _Rows, theta: _Rows) -> tuple[int, float, float]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 from pnnlab.errors import RunError
 from pnnlab.plain import whole
 from pnnlab.runs.journal import JOURNAL, EventRow, Row, reading
-from pnnlab.storage import Kind, explained, user_path
+from pnnlab.storage import Kind, user_path
 from pnnlab.training import Labels, Record
 
 if TYPE_CHECKING:
@@ -20,36 +20,18 @@ _EXPORTED = Kind(name="export", format=1, error=RunError, remedy="export the run
 
 @dataclass(frozen=True, kw_only=True)
 class RunInfo:
-    """A run at a glance.
-
-    Attributes
-    ----------
-    began : str
-        UTC, ISO 8601.
-    step, steps : int
-        Steps in the journal, and of the whole run; 0 where no step has been taken.
-    device_metric : float or None
-        Of the last evaluation, on the validation split.
-    labels : Labels
-        Names of the loss and the metric.
-    provenance : dict
-        How it began: versions, source revision and command.
-    events : tuple of EventRow
-        What a person should know of it: changed learning rates, refitted twins, warnings.
-    problem : str
-        Why the journal cannot be read; empty if it can.
-    """
+    """A run at a glance."""
 
     folder: Path
     description: str = ""
-    began: str = ""
-    step: int = 0
-    steps: int = 0
-    device_metric: float | None = None
-    labels: Labels = field(default_factory=Labels)
-    provenance: dict[str, Any] = field(default_factory=dict)
-    events: tuple[EventRow, ...] = ()
-    problem: str = ""
+    began: str = ""  # UTC, ISO 8601
+    step: int = 0  # in the journal; 0 where no step has been taken
+    steps: int = 0  # of the whole run
+    device_metric: float | None = None  # of the last evaluation, on the validation split
+    labels: Labels = field(default_factory=Labels)  # of the loss and the metric
+    provenance: dict[str, Any] = field(default_factory=dict)  # of its beginning
+    events: tuple[EventRow, ...] = ()  # changed learning rates, refitted twins, warnings
+    problem: str = ""  # why the journal cannot be read
 
 
 def read_journal(folder: str | Path, after: int = 0) -> list[Record]:
@@ -107,13 +89,8 @@ def export(folder: str | Path) -> Path:
     folder = user_path(folder)
     with reading(folder) as (journal, run):
         dataset = _dataset(list(journal.records()), run, journal.sessions())
-    path = folder / EXPORT
     # Through memory: the HDF5 library brings the process down when a disk fills under it.
-    content = dataset.to_netcdf(engine="h5netcdf")
-    advice = "the journal itself is untouched. Free some space and export again."
-    with explained(RunError, f"{path} cannot be written", advice):
-        _EXPORTED.write(path, content)
-    return path
+    return _EXPORTED.save(folder / EXPORT, dataset.to_netcdf(engine="h5netcdf"))
 
 
 def _dataset(records: list[Record], run: Row, sessions: list[Row]) -> "xarray.Dataset":

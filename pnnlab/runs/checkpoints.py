@@ -43,7 +43,10 @@ def load_checkpoint(path: Path, run: str, identity: dict[str, Any]) -> dict[str,
 
     def decode(content: memoryview) -> tuple[str, dict[str, Any], dict[str, Any]]:
         found = unpacked(content)
-        return found["run"], found["identity"], found["training"]
+        state = found["training"]
+        if not 0 <= state["step"] <= state["steps"]:
+            raise ValueError(f"it is of step {state['step']} of {state['steps']}")
+        return found["run"], found["identity"], state
 
     theirs, their_identity, state = _CHECKPOINT.read(path, decode)
     if theirs != run:

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, ClassVar, NamedTuple, TypeAlias, final
 
 from pnnlab.errors import RunError
 from pnnlab.provenance import provenance, utc_now
-from pnnlab.storage import Database, Schema
+from pnnlab.storage import Database
 from pnnlab.training import Record
 
 Row: TypeAlias = dict[str, Any]
@@ -24,18 +24,6 @@ JOURNAL = "journal.sqlite"
 COLUMNS = sorted((field.name for field in fields(Record)), key=lambda name: name != "step")
 
 _OTHERS = ", ".join(COLUMNS[1:])
-_SCHEMA = Schema(
-    format=3,
-    error=RunError,
-    synchronous="FULL",
-    tables={
-        "run": "began, description, network, checkpoint_every, identity, id",
-        "session": "id INTEGER PRIMARY KEY, began, step, process, provenance",
-        "record": f"step INTEGER PRIMARY KEY, {_OTHERS}",
-        "superseded": f"before_session, step, {_OTHERS}",  # with the checksums of before
-        "event": "session, time, step, message",
-    },
-)
 
 
 class EventRow(NamedTuple):
@@ -47,19 +35,28 @@ class EventRow(NamedTuple):
     message: str
 
 
+@final
 class Journal(Database):
-    """An open journal, to be closed by its user; it raises the errors of `sqlite3`."""
+    """The open journal in a run folder."""
+
+    format = 3
+    error = RunError
+    synchronous = "FULL"
+    tables: ClassVar = {
+        "run": "began, description, network, checkpoint_every, identity, id, format",
+        "session": "id INTEGER PRIMARY KEY, began, step, process, provenance",
+        "record": f"step INTEGER PRIMARY KEY, {_OTHERS}",
+        "superseded": f"before_session, step, {_OTHERS}",  # with the checksums of before
+        "event": "session, time, step, message",
+    }
 
     def __init__(self, folder: Path, *, create: bool = False) -> None:
-        super().__init__(folder / JOURNAL, _SCHEMA, create=create)
+        no_links(folder)
+        super().__init__(folder / JOURNAL, create=create)
         # The row of the run, or None if its creation was cut short.
         self.row: Row | None = None
         if self.about is not None:
             self.row = self.about | {"identity": json.loads(self.about["identity"])}
-
-    def begin_run(self, row: Row) -> None:
-        """Write the one row of the run."""
-        self.describe(**row | {"identity": json.dumps(row["identity"])})
 
     def begin_session(self, step: int) -> int:
         """Begin a session of this process at ``step``, and move later records aside."""
@@ -117,19 +114,12 @@ def no_links(folder: Path) -> None:
             )
 
 
-def opened(folder: Path, *, create: bool = False) -> Journal:
-    """Open a journal, which the caller closes."""
-    no_links(folder)
-    with _SCHEMA.explained(folder / JOURNAL):
-        return Journal(folder, create=create)
-
-
 @contextmanager
 def reading(folder: Path) -> Iterator[tuple[Journal, Row]]:
     """Open the journal of an existing run, and read the row of the run."""
     if not (folder / JOURNAL).is_file():
         raise RunError(f"there is no run in {folder}: begin one there with Run.open.")
-    with _SCHEMA.explained(folder / JOURNAL), closing(opened(folder)) as journal:
+    with Journal.explained(folder / JOURNAL), closing(Journal(folder)) as journal:
         if journal.row is None:
             raise RunError(
                 f"the run in {folder} was killed while it was made, before its first step: begin "

@@ -1,6 +1,5 @@
 """`Run`: a training whose records and state are kept in a folder; `train`: one call for it all."""
 
-import hashlib
 import json
 import re
 import sqlite3
@@ -22,11 +21,12 @@ from pnnlab.layers import physical_layers
 from pnnlab.plain import plain, whole
 from pnnlab.provenance import utc_now
 from pnnlab.runs.checkpoints import clear, differences, newest_whole, save_checkpoint, summed_up
-from pnnlab.runs.journal import JOURNAL, Journal, Row, no_links, opened, reading
-from pnnlab.storage import explained, user_path, writable
+from pnnlab.runs.journal import JOURNAL, Journal, Row, no_links, reading
+from pnnlab.storage import checksum, explained, user_path, writable
 from pnnlab.tasks.task import Split, Task
 from pnnlab.training import FitSettings, MakeOptimizer, Objective, Record, Training
 from pnnlab.training.methods import Backpropagation, MakeMethod
+from pnnlab.twins.twin import Signature
 
 LOCK = "run.lock"
 COMMIT_SECONDS = 0.5
@@ -38,14 +38,8 @@ class Run:
     """A training whose records and state are kept in a folder.
 
     Made by `open`. A run holds its folder only while `records` is being
-    iterated or a checkpoint is written; there is nothing to close.
-
-    Attributes
-    ----------
-    folder : Path
-    training : Training
-    checkpoint_every : int
-        Steps between checkpoints; at least every minute there is one too.
+    iterated or a checkpoint is written; there is nothing to close. ``checkpoint_every`` is the
+    number of steps between checkpoints; at least every minute there is one too.
     """
 
     def __init__(
@@ -108,14 +102,13 @@ class Run:
             "checkpoint_every": whole("checkpoint_every", checkpoint_every, 1),
             "id": uuid.uuid4().hex,
         }
-        advice = "choose a folder that you may write to, on a disk with space."
-        with explained(RunError, f"no run can be made or resumed in {folder}", advice):
+        with Journal.explained(folder / JOURNAL):
             folder.mkdir(parents=True, exist_ok=True)
             journal_file = (folder / JOURNAL).resolve()
             writing = not journal_file.exists() or writable(journal_file)
             with (
                 _locked(folder) if writing else nullcontext(),
-                closing(opened(folder, create=writing)) as journal,
+                closing(Journal(folder, create=writing)) as journal,
             ):
                 row, warning = journal.row, ""
                 if row is None:
@@ -129,7 +122,7 @@ class Run:
                 clear(folder, damaged=bool(warning))
                 with journal.transaction():
                     if journal.row is None:
-                        journal.begin_run(row)
+                        journal.describe(**row | {"identity": json.dumps(row["identity"])})
                     session = journal.begin_session(training.step)
                     if warning:
                         journal.note(session, training.step, warning)
@@ -294,10 +287,7 @@ def identity(training: Training, parameters: Mapping[str, object] | None = None)
         # A `Rescale` did not always keep its unit; runs of that time can go on.
         "tensors": {n: _described(t) for n, t in state.items() if not n.endswith(".unit")},
         "modules": {name: type(module).__name__ for name, module in network.named_modules()},
-        "systems": {
-            number: {name: getattr(system, name) for name in SYSTEM}
-            for number, system in enumerate(training.systems)
-        },
+        "systems": {n: asdict(Signature.of(one)) for n, one in enumerate(training.systems)},
         "rules": {
             number: getattr(layer.rule, "__name__", type(layer.rule).__name__)
             for number, layer in enumerate(physical_layers(network))
@@ -311,23 +301,16 @@ def identity(training: Training, parameters: Mapping[str, object] | None = None)
     return as_stored
 
 
-SYSTEM = ("name", "input_dim", "param_dim", "output_dim")
-
-
 def _described(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
 
 
 def _digest(examples: Split) -> dict[str, Any]:
     """Type and shape of the examples, and a digest of every bit of them."""
-    digest = hashlib.blake2b(digest_size=8)
-    for tensor in (examples.x, examples.targets):
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
-    return {
-        "x": _described(examples.x),
-        "targets": _described(examples.targets),
-        "digest": digest.hexdigest(),
-    }
+    parts = examples.x, examples.targets
+    data = [part.detach().cpu().contiguous().view(torch.uint8).numpy().data for part in parts]
+    x, targets = map(_described, parts)
+    return {"x": x, "targets": targets, "digest": checksum(*data).hex()}
 
 
 def run_folder(folder: str | Path, parameters: Mapping[str, object]) -> Path:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from pnnlab.errors import TwinError
-from pnnlab.storage import Buffer, Kind, explained, packed, unpacked, user_path
+from pnnlab.storage import Buffer, Kind, packed, unpacked, user_path
 from pnnlab.twins.equations import (
     CircuitEquations,
     Forces,
@@ -56,11 +56,7 @@ def save(twin: PhysicsTwin | NeuralTwin, path: Path | str) -> Path:
             "equations or architecture a dataclass whose fields, numbers and text, are all that it "
             "takes to make it anew."
         ) from error
-    advice = "the twin is still in memory: free some space, or save it to another folder."
-    with explained(TwinError, f"{path} cannot be written", advice):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _TWIN.write(path, *parts)
-    return path
+    return _TWIN.save(path, *parts)
 
 
 def load(
@@ -107,16 +103,12 @@ def _built(packed_twin: Buffer, own: type[Recipe] | None) -> PhysicsTwin | Neura
         # Nothing is allocated yet, whatever dimensions an edited file claims.
         with torch.device("meta"):
             claimed = make(signature, recipe).state_dict()
-        if _shapes(claimed) != _shapes(content["state"]):
+        if any(content["state"][name].shape != one.shape for name, one in claimed.items()):
             raise ValueError("its weights are not those of its dimensions")
     twin: PhysicsTwin | NeuralTwin = make(signature, recipe)
     twin.load_state_dict(content["state"])
     twin.fault = str(content["fault"])
     return twin.requires_grad_(False)
-
-
-def _shapes(state: dict[str, torch.Tensor]) -> dict[str, torch.Size]:
-    return {name: tensor.shape for name, tensor in state.items()}
 
 
 def _compare(twin: PhysicsTwin | NeuralTwin, again: PhysicsTwin | NeuralTwin) -> None:
