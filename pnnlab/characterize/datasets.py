@@ -100,16 +100,10 @@ def measured(
     first: int = 0,
     **settings: float,
 ) -> xr.Dataset:
-    """Measure given drives, in the form that `collect` returns.
+    """Measure drives (shots, input_dim), in the form that `collect` returns.
 
-    Parameters
-    ----------
-    x : Tensor, (shots, input_dim)
-    theta : Tensor, (param_dim,) or (shots, param_dim)
-    first : int
-        Number of the first shot; of every ten in turn, two are held out.
-    settings
-        How the drives were drawn, for the record.
+    ``theta`` is (param_dim,) or (shots, param_dim), ``first`` the number of the first shot, and
+    ``settings`` say how the drives were drawn.
     """
     before = system.passes
     y = repeated(system, x, theta, repeats)

@@ -55,11 +55,6 @@ _REPEATED = """
 SELECT x, value FROM shot JOIN theta ON theta.digest = shot.theta
 WHERE id IN (SELECT MIN(id) FROM shot GROUP BY digest HAVING COUNT(*) >= ?) ORDER BY id
 """
-_NEAREST = """
-SELECT id, square_x(x) AS in_x, square_theta(value) AS in_theta
-FROM shot JOIN theta ON theta.digest = shot.theta ORDER BY in_x + in_theta, id LIMIT 1
-"""
-
 _Rows: TypeAlias = NDArray[np.floating[Any]]
 
 
@@ -187,18 +182,14 @@ class Replay(PhysicalSystem):
 
     A shot that was recorded several times is answered in the order of the recording, and then
     from the first again. ``x`` and ``theta`` must be those of the recording to the last bit.
+    ``recorded`` holds name and dimensions of the system, identity and settings.
 
     Raises
     ------
     DataError
-        There is no recording, it holds no shots, or it cannot be read.
+        There is no recording, it holds no shots, or it is damaged.
     InstrumentError
         By a call, for a shot that was never recorded.
-
-    Attributes
-    ----------
-    recorded : dict
-        Name and dimensions of the system; identity and settings as given to the `Recorder`.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -263,23 +254,10 @@ class Replay(PhysicalSystem):
 def recording_dataset(path: Path | str, *, repeats: int | None = None) -> xr.Dataset:
     """Recorded shots in the form of `characterize.collect`, to fit a twin to or to look at.
 
-    Parameters
-    ----------
-    repeats : int, optional
-        Take the shots that were recorded at least so often, with so many read-outs of each, the
-        first ones; by default as many as there are of every shot.
-
-    Returns
-    -------
-    Dataset
-        ``x``, (shot, input), ``theta``, (shot, parameter), or (parameter,) if it never changed,
-        ``y``, (repeat, shot, output), and the coordinate ``split``. Its attributes tell where the
-        shots come from, and how many read-outs were ``left_out``.
-
-    Raises
-    ------
-    DataError
-        There is no recording, it cannot be read, or it holds no shot so often.
+    ``repeats`` takes the shots that were recorded at least so often, with so many read-outs of
+    each, the first ones; by default as many as there are of every shot. Parameters that never
+    changed are (parameter,). The attributes give the provenance, and how many read-outs were
+    ``left_out``. `DataError`: there is no recording, it is damaged, or it holds no shot so often.
     """
     with _reading(user_path(path)) as (file, recorded):  # the `Replay` below verifies it
         fewest, most, taken = file.execute(_COUNTS).fetchone()
@@ -343,11 +321,12 @@ def _digests(x: _Rows, theta: _Rows) -> tuple[list[bytes], list[bytes]]:
 
 def _nearest(file: Database, x: _Rows, theta: _Rows) -> tuple[int, float, float]:
     """Find the recorded shot that differs least, and how much: row, rms of x and rms of theta."""
-    for name, wanted in {"x": x.astype(np.float64), "theta": theta.astype(np.float64)}.items():
 
-        def square(blob: bytes, wanted: _Rows = wanted) -> float:
-            return float(np.square(_array(blob, len(wanted)) - wanted).sum())
+    def apart(number: int, *blobs: bytes) -> tuple[float, int, float, float]:
+        pairs = zip(blobs, (x.astype(np.float64), theta.astype(np.float64)), strict=True)
+        in_x, in_theta = (float(np.square(_array(b, len(own)) - own).sum()) for b, own in pairs)
+        return in_x + in_theta, number, in_x, in_theta
 
-        file.create_function(f"square_{name}", 1, square)
-    row, in_x, in_theta = file.execute(_NEAREST).fetchone()
+    rows = file.execute("SELECT id, x, value FROM shot JOIN theta ON theta.digest = shot.theta")
+    _, row, in_x, in_theta = min(apart(*row) for row in rows)
     return row, math.sqrt(in_x / len(x)), math.sqrt(in_theta / max(len(theta), 1))

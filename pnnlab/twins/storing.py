@@ -35,7 +35,6 @@ def save(twin: PhysicsTwin | NeuralTwin, path: Path | str) -> Path:
     recipe = twin.equations if isinstance(twin, PhysicsTwin) else twin.architecture
     kind = type(recipe)
     own = None if kind in _KINDS else kind
-
     try:
         content = {
             "signature": asdict(twin.signature),
@@ -99,7 +98,7 @@ def _built(packed_twin: Buffer, own: type[Recipe] | None) -> PhysicsTwin | Neura
         )
     recipe: Any = kind(**content["recipe_fields"])
     make: Any = PhysicsTwin if isinstance(recipe, Equations) else NeuralTwin
-    if own is None:
+    if kind in _KINDS:
         # Nothing is allocated yet, whatever dimensions an edited file claims.
         with torch.device("meta"):
             claimed = make(signature, recipe).state_dict()
