@@ -51,6 +51,11 @@ def checksum(*parts: Buffer) -> bytes:
     return digest.digest()
 
 
+def checksum_of_json(content: Any) -> str:
+    """Checksum of what JSON holds, however it is laid out."""
+    return checksum(json.dumps(content, sort_keys=True).encode()).hex()
+
+
 def write(path: Path, *content: Buffer | str, keep: Path | None = None) -> None:
     """Write a file beside ``path``, make sure that it is on the disk, and rename it to ``path``.
 

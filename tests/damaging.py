@@ -12,6 +12,7 @@ from toy import Toy
 from pnnlab import characterize, twins
 from pnnlab.errors import PnnlabError, RunError
 from pnnlab.instruments.recording import Recorder, Replay, recording_dataset
+from pnnlab.results import Row, Summary
 from pnnlab.runs import Run, list_runs, read_journal, read_run
 from pnnlab.runs.checkpoints import load_checkpoint, save_checkpoint
 from pnnlab.runs.journal import JOURNAL, reading
@@ -77,6 +78,13 @@ def look_at_journal(path: Path) -> object:
         return info, read_journal(path.parent), row, file.sessions()
 
 
+ROW = Row(system="s", task="digits", method="m", seed=0, split="test", n_test=10, accuracy=0.5)
+
+
+def summary(folder: Path) -> Path:
+    return Summary("00_tour", "smoke", {"rate": 0.1}, 1.0, (ROW,)).write(folder)
+
+
 def comparable(value: Any) -> Any:
     if isinstance(value, Tensor):
         return str(value.dtype), value.shape, value.contiguous().numpy().tobytes()
@@ -91,6 +99,7 @@ KINDS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], object]]] = {
     "dataset": (dataset, look_at_dataset),
     "recording": (recording, look_at_recording),
     "journal": (journal, look_at_journal),
+    "summary": (summary, Summary.read),
 }
 
 
