@@ -119,9 +119,9 @@ class Kind:
     def read(self, path: Path, decode: Callable[[memoryview], T]) -> T:
         """Read a file, and decode what is in it if its checksum is right."""
         another = f"use a copy, or {self.remedy}."
-        if not path.is_file():
-            raise self.error(f"there is no {path}; {self.remedy}, and save it there.")
         with explained(self.error, f"{path} cannot be read", another):
+            if not path.is_file():
+                raise self.error(f"there is no {path}; {self.remedy}, and save it there.")
             content = memoryview(path.read_bytes())
         start = bytes(content[-200:]).rfind(b"\npnnlab ")
         if start < 0:
@@ -134,11 +134,11 @@ class Kind:
         label = last[: last.rfind(b" ") + 1]
         if last != label + checksum(body, label).hex().encode() + b"\n":
             raise self.error(f"{path} is damaged or edited, its checksum is wrong; {another}")
-        _, name, number, _ = last.decode().split()
-        if name != self.name:
-            raise self.error(f"{path} holds a {name}, not a {self.name}; {another}")
-        if int(number) != self.format:
-            raise self.error(_foreign(path, number, self.format))
+        words = last.decode("utf-8", "replace").split()
+        if words[1] != self.name:
+            raise self.error(f"{path} holds a {words[1]}, not a {self.name}; {another}")
+        if words[2] != str(self.format):
+            raise self.error(_foreign(path, words[2], self.format))
         try:
             return decode(body)
         except PnnlabError as error:
@@ -362,7 +362,7 @@ class Database(sqlite3.Connection):
         (problem,) = self.execute("PRAGMA integrity_check(1)").fetchone()
         if problem != "ok":
             raise self.damaged(problem)
-        for table in list(self.tables)[1:]:
+        for table in self.tables:
             for _ in self.read(table):
                 pass
 
@@ -374,7 +374,7 @@ class Database(sqlite3.Connection):
         )
 
 
-def _checksum_of_row(*cells: object) -> bytes:
+def _checksum_of_row(*cells: Any) -> bytes:
     return checksum(marshal.dumps(cells, 2))  # version 2: equal cells are equal bytes
 
 

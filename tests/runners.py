@@ -13,8 +13,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
-import pytest
 import torch
 from torch import Tensor, nn
 from toy import Toy, ToyTwin
@@ -119,8 +119,7 @@ def full_disk() -> Iterator[None]:
         os.ftruncate(descriptor, os.fstat(descriptor).st_size // 2)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", refuse)
+    with patch.object(os, "fsync", refuse):
         yield
 
 
