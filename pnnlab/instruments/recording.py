@@ -227,7 +227,7 @@ class Replay(PhysicalSystem):
         given, missing = dict(self._given), []
         with _reading(self.path) as (file, _):
             for shot, digest in enumerate(_digests(rows, settings)[0]):
-                which = "WHERE digest = ? AND id > ? ORDER BY id LIMIT 2"
+                which = "WHERE digest = ? AND rowid > ? ORDER BY rowid LIMIT 2"
                 after = given.pop(digest, 0)
                 found = list(file.read("shot", which, digest, after, gapless=False))
                 if not found:

@@ -99,8 +99,8 @@ class Journal(Database):
 
     def records(self, after: int = 0, order: str = "ASC") -> Iterator[Record]:
         """The records of the steps beyond ``after``, in order."""
-        # One more is read, so that none is missing behind it.
-        for row in self.read("record", f"WHERE step >= ? ORDER BY step {order}", after):
+        # One more is read, so that none is missing behind it; by rowid, which no schema renames.
+        for row in self.read("record", f"WHERE rowid >= ? ORDER BY rowid {order}", after):
             if row["step"] > after:
                 yield Record(**{name: _value(row[name]) for name in COLUMNS})
 
