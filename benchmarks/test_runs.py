@@ -44,7 +44,7 @@ def test_keeping_a_run_costs_little(benchmark, tmp_path: Path):
 
     def prepare() -> tuple[tuple[Run], dict[str, object]]:
         bare.append(seconds(training().records()))
-        return (Run.create(tmp_path / f"{len(kept)}", training()),), {}
+        return (Run.open(tmp_path / f"{len(kept)}", training()),), {}
 
     benchmark.pedantic(
         lambda run: kept.append(seconds(run.records())),

@@ -7,7 +7,7 @@ import sys
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import pnnlab
@@ -35,7 +35,8 @@ def provenance() -> dict[str, Any]:
         "platform": f"{platform.system()} {platform.machine()}",
         "threads": torch.get_num_threads(),
         "commit": commit(),
-        "command": [_without_folders(argument) for argument in sys.argv],
+        # Home folders carry people's names.
+        "command": [Path(one).name if Path(one).is_absolute() else one for one in sys.argv],
     }
 
 
@@ -72,8 +73,3 @@ def _git(folder: Path, *arguments: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout
-
-
-def _without_folders(argument: str) -> str:
-    path = PurePath(argument)  # home folders carry people's names
-    return path.name if path.is_absolute() else argument

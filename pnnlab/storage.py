@@ -1,17 +1,26 @@
-"""Files: written whole or not at all, read without executing anything; SQLite for what grows."""
+"""Files: written whole or not at all, with checksums that reading verifies; nothing is executed.
 
-import io
+A `Kind` of file is written at once. Its last line is ``pnnlab KIND FORMAT CHECKSUM``, which other
+programs ignore behind a netCDF file. A `Database` grows: every row has a checksum, and in the row
+that describes the file stand the ends of each table, so that no row can be missing.
+"""
+
+import hashlib
+import json
+import marshal
+import math
 import os
 import sqlite3
-import zipfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
-from typing import Any, final
+from typing import Any, ClassVar, TypeAlias, TypeVar, final
 
 from pnnlab.errors import PnnlabError
+
+T = TypeVar("T")
+Buffer: TypeAlias = bytes | bytearray | memoryview
 
 
 def user_path(path: str | Path) -> Path:
@@ -25,29 +34,47 @@ def user_path(path: str | Path) -> Path:
         ) from error
 
 
-def write(
-    path: Path,
-    content: bytes | memoryview | str,
-    *,
-    keep: Path | None = None,
-    check: Callable[[Path], object] | None = None,
-) -> None:
+@contextmanager
+def explained(error: type[PnnlabError], problem: str, advice: str) -> Iterator[None]:
+    """Turn an error of the system or of SQLite into ``error``, which says what to do."""
+    try:
+        yield
+    except (OSError, sqlite3.Error) as cause:
+        raise error(f"{problem} ({cause}): {advice}") from cause
+
+
+def checksum(*parts: Buffer) -> bytes:
+    """Digest of bytes."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        digest.update(part)
+    return digest.digest()
+
+
+def checksum_of_json(content: Any) -> str:
+    """Checksum of what JSON holds, however it is laid out."""
+    return checksum(json.dumps(content, sort_keys=True).encode()).hex()
+
+
+def write(path: Path, *content: Buffer | str, keep: Path | None = None) -> None:
     """Write a file beside ``path``, make sure that it is on the disk, and rename it to ``path``.
 
-    Before that ``check`` may refuse it by any exception, and the file that was there goes to
-    ``keep``. Whatever goes wrong, such as an `OSError` of a full disk, the files there were stay.
+    The file that was there goes to ``keep``. Whatever goes wrong, such as an `OSError` of a full
+    disk, the files there were stay. A symbolic link is replaced, not followed.
     """
-    if isinstance(content, str):
-        # A path that the system did not name in UTF-8 has no UTF-8 either; JSON reads it back so.
-        content = content.encode("utf-8", "backslashreplace")
+    # A path that the system did not name in UTF-8 has no UTF-8 either; JSON reads it back so.
+    parts = [p.encode("utf-8", "backslashreplace") if isinstance(p, str) else p for p in content]
     beside = aside(path)
     try:
-        with beside.open("wb") as file:
-            file.write(content)
+        beside.unlink(missing_ok=True)
+        with beside.open("x+b") as file:
+            for part in parts:
+                file.write(part)
             file.flush()
             os.fsync(file.fileno())
-        if check is not None:
-            check(beside)
+            file.seek(0)
+            if any(file.read(len(part)) != part for part in parts):
+                raise OSError("the disk has not kept what was written")
         if keep is not None and path.exists():
             path.replace(keep)
         beside.replace(path)
@@ -66,172 +93,289 @@ def aside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.part")
 
 
+@final
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A kind of file that is written and read as a whole."""
+
+    name: str
+    format: int
+    error: type[PnnlabError]  # raised where a file cannot be used
+    remedy: str  # what makes another one, in the imperative
+
+    def save(self, path: Path, *content: Buffer) -> Path:
+        """Write a file where a user wants it."""
+        advice = "nothing is lost: free some space, or choose another folder, and save it again."
+        with explained(self.error, f"{path} cannot be written", advice):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.write(path, *content)
+        return path
+
+    def write(self, path: Path, *content: Buffer, keep: Path | None = None) -> None:
+        """Write a file as `write` does, with its last line; raises an `OSError`."""
+        label = f"\npnnlab {self.name} {self.format} ".encode()
+        write(path, *content, label, checksum(*content, label).hex() + "\n", keep=keep)
+
+    def read(self, path: Path, decode: Callable[[memoryview], T]) -> T:
+        """Read a file, and decode what is in it if its checksum is right."""
+        another = f"use a copy, or {self.remedy}."
+        with explained(self.error, f"{path} cannot be read", another):
+            if not path.is_file():
+                raise self.error(f"there is no {path}; {self.remedy}, and save it there.")
+            content = memoryview(path.read_bytes())
+        start = bytes(content[-200:]).rfind(b"\npnnlab ")
+        if start < 0:
+            raise self.error(
+                f"{path} has no checksum at its end: it is cut short, damaged, of another program, "
+                f"or of a format before {self.name} {self.format}; {another}"
+            )
+        start += max(len(content) - 200, 0)
+        body, last = content[:start], bytes(content[start:])
+        label = last[: last.rfind(b" ") + 1]
+        if last != label + checksum(body, label).hex().encode() + b"\n":
+            raise self.error(f"{path} is damaged or edited, its checksum is wrong; {another}")
+        words = last.decode("utf-8", "replace").split()
+        if words[1] != self.name:
+            raise self.error(f"{path} holds a {words[1]}, not a {self.name}; {another}")
+        if words[2] != str(self.format):
+            raise self.error(_foreign(path, words[2], self.format))
+        try:
+            return decode(body)
+        except PnnlabError as error:
+            raise self.error(f"{path} cannot be read: {error}") from error
+        except Exception as error:  # whatever a file of a stranger makes a reader raise
+            raise self.error(
+                f"{path} holds no {self.name} that this version can read ({error!r}); {another}"
+            ) from error
+
+
+def _foreign(path: Path, found: object, read: int) -> str:
+    return (
+        f"{path} has format {found} and this pnnlab reads {read}: open it with the version that "
+        "wrote it."
+    )
+
+
 class UnreadableError(PnnlabError, TypeError):
     """Data could not be read again once they were written; the error names them."""
 
 
-def write_tensors(
-    path: Path,
-    content: dict[str, Any],
-    name: str,
-    *,
-    check: Callable[[Any], object] | None = None,
-    keep: Path | None = None,
-) -> None:
-    """Write tensors and plain data as `write` does, and read them back before the file is renamed.
+def packed(content: Any, name: str) -> list[Buffer]:
+    """Write tensors and plain data as a line of JSON and the bytes of the tensors.
 
-    ``name`` is what errors call the content; ``check`` is given what was read back. Raises an
-    `OSError`, or an `UnreadableError` that names what in ``content`` cannot be read again.
+    ``name`` is what errors call the content: an `UnreadableError` names all that is neither tensor,
+    text nor number, nor a list, tuple or dictionary of them.
     """
     import torch  # commands that need no tensors start without it
 
-    def read_back(written: Path) -> None:
-        try:
-            again = read_tensors(written)
-        except ValueError as error:
-            if what := "; ".join(unreadable(content, name)):
-                raise UnreadableError(what) from error
-            raise OSError(f"what was written cannot be read: {error}") from error
-        if check is not None:
-            check(again)
+    tensors: list[Buffer] = []
+    problems = []
 
-    buffer = io.BytesIO()  # torch's own file writer hides why a write failed
-    try:
-        torch.save(content, buffer)
-    except Exception as error:  # whatever an object raises when it is pickled
-        raise UnreadableError("; ".join(unreadable(content, name)) or str(error)) from error
-    write(path, buffer.getbuffer(), keep=keep, check=read_back)
+    def described(value: Any, at: str) -> Any:
+        if value is None or type(value) in (bool, int, float, str):
+            return value
+        if isinstance(value, dict):
+            return {
+                "dict": [
+                    (described(key, f"{at}[key {key!r}]"), described(one, f"{at}[{key!r}]"))
+                    for key, one in value.items()
+                ]
+            }
+        if type(value) in (list, tuple, torch.Size):
+            inside = [described(one, f"{at}[{number}]") for number, one in enumerate(value)]
+            return inside if type(value) is list else {"tuple": inside}
+        if isinstance(value, torch.Tensor) and value.layout is torch.strided and not value.is_meta:
+            flat = value.detach().cpu().resolve_conj().contiguous().reshape(-1)
+            tensors.append(flat.view(torch.uint8).numpy().data)
+            return {str(value.dtype).removeprefix("torch."): list(value.shape)}
+        problems.append(f"{at} is a {type(value).__module__}.{type(value).__qualname__}")
+        return None
+
+    line = json.dumps(described(content, name)).encode() + b"\n"
+    if problems:
+        raise UnreadableError("; ".join(problems))
+    return [line, *tensors]
 
 
-def read_tensors(path: Path) -> Any:
-    """Read what `write_tensors` wrote into the memory of the CPU; nothing in it is executed.
+def unpacked(content: Buffer) -> Any:
+    """Read what `packed` wrote into the memory of the CPU; raises whatever of anything else."""
+    import torch
 
-    Raises an `OSError`, or a `ValueError` where the file is damaged or holds anything else.
+    content = memoryview(content)
+    start = bytes(content).index(b"\n") + 1
+
+    def made(value: Any) -> Any:
+        nonlocal start
+        if isinstance(value, list):
+            return [made(one) for one in value]
+        if not isinstance(value, dict):
+            return value
+        ((kind, inside),) = value.items()
+        if kind == "tuple":
+            return tuple(made(inside))
+        if kind == "dict":
+            return {made(key): made(one) for key, one in inside}
+        dtype = getattr(torch, kind)
+        data = bytearray(content[start : start + math.prod(inside) * dtype.itemsize])
+        start += len(data)
+        if not data:
+            return torch.empty(0, dtype=dtype).reshape(inside)
+        return torch.frombuffer(data, dtype=torch.uint8).view(dtype).reshape(inside)
+
+    found = made(json.loads(bytes(content[:start])))
+    if start != len(content):
+        raise ValueError("more is in it than it describes")
+    return found
+
+
+class Database(sqlite3.Connection):
+    """An open SQLite file, to be closed by its user; subclasses are the kinds there are.
+
+    A killed process leaves it whole. ``create`` makes the file if it is not there. Errors of
+    `sqlite3` pass, see `explained`.
     """
-    import torch
 
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()  # torch.load itself does not look at the checksums
-        if not damaged:
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:  # whatever garbage makes the readers raise, the file is no good
-        raise ValueError(
-            f"{path} is damaged, or holds more than tensors and plain data; none of it was executed"
-        ) from error
-    raise ValueError(f"{path} is damaged: its part {damaged} fails its checksum")
-
-
-def unreadable(value: Any, at: str) -> Iterator[str]:
-    """Name what is in ``value``, which is called ``at``, that `read_tensors` could not read."""
-    import torch
-
-    buffer = io.BytesIO()
-    with suppress(Exception):  # whatever the writer or the reader fails of
-        torch.save(value, buffer)
-        buffer.seek(0)
-        torch.load(buffer, weights_only=True)
-        return
-    parts: Iterable[Any] = enumerate(value) if isinstance(value, list | tuple) else ()
-    if isinstance(value, dict):
-        parts = chain(value.items(), ((f"key {key!r}", key) for key in value))
-    inside = [text for key, part in parts for text in unreadable(part, f"{at}[{key!r}]")]
-    yield from inside or [f"{at} is a {type(value).__module__}.{type(value).__qualname__}"]
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class Database:
-    """A kind of SQLite file, which a killed process leaves whole."""
-
-    table: str  # its one row describes the file; among its columns is ``format``
-    format: int
-    schema: str  # makes the tables where they are not there yet
+    format: ClassVar[int]
+    # Their columns, without types, so that SQLite converts nothing behind a checksum. The one row
+    # of the first table describes the file, its ``format`` included.
+    tables: ClassVar[dict[str, str]]
+    index: ClassVar[str] = ""
     # FULL: what was written survives a power cut too. NORMAL: the last of it may be lost, and no
     # write waits for the disk.
-    synchronous: str
-    error: type[PnnlabError]  # raised where a file cannot be used
+    synchronous: ClassVar[str]
+    error: ClassVar[type[PnnlabError]]  # raised where a file cannot be used
 
-    def connect(self, path: Path, *, create: bool = False) -> sqlite3.Connection:
-        """Open a file, which the caller closes; make it if it is to be made and not there."""
-        path = path.resolve()
+    def __init__(self, path: Path, *, create: bool = False) -> None:
+        self.path = path
+        real = path.resolve()
         # Read-write even for readers: the last one to leave folds the write-ahead log back in.
-        mode = "rwc" if create else "rw" if writable(path) else _read_only(path)
+        mode = "rwc" if create else "rw" if writable(real) else _read_only(real)
         # A training, and what it writes to, may be begun in one thread and go on in another.
-        connection = sqlite3.connect(
-            f"{path.as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False
+        super().__init__(
+            f"{real.as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False
         )
-        connection.row_factory = sqlite3.Row
+        self._first = next(iter(self.tables))
+        # An expression of SQL: the numbers of the first and last row of each table, as text.
+        ends = [f"(SELECT {end}(rowid) FROM {t})" for t in self.tables for end in ("MIN", "MAX")]
+        self._ends = " || ' ' || ".join(f"IFNULL({end}, '-')" for end in ends)
         try:
+            self.create_function("checksum", -1, _checksum_of_row, deterministic=True)
+            self.about = self._about()  # a file of another kind is left as it is
             if create:
-                self.described(connection, path)  # a file of another kind is left as it is
-                connection.execute("PRAGMA journal_mode = WAL")
-                connection.executescript(self.schema)
-            connection.execute(f"PRAGMA synchronous = {self.synchronous}")
+                self.execute("PRAGMA journal_mode = WAL")
+                tables = self.tables | {"ends": "id INTEGER PRIMARY KEY, at"}
+                for table, columns in tables.items():
+                    self.execute(f"CREATE TABLE IF NOT EXISTS {table} ({columns}, checksum)")
+                self.execute(self.index)
+            self.execute(f"PRAGMA synchronous = {self.synchronous}")
         except BaseException:
-            connection.close()
+            self.close()
             raise
-        return connection
 
-    def described(self, connection: sqlite3.Connection, path: Path) -> dict[str, Any] | None:
-        """Read the row that describes the file; None if its making was cut short.
+    @classmethod
+    def explained(cls, path: Path) -> AbstractContextManager[None]:
+        """Turn an error of SQLite or the system into one that says what to do."""
+        return explained(
+            cls.error,
+            f"{path} cannot be read or written",
+            "see that its folder is there, that the disk has space, and that no other program "
+            "holds the file; if you may not write there, choose another folder, or copy the folder "
+            "to where you may; of a damaged file, sqlite3's .recover command saves what can be "
+            "saved.",
+        )
 
-        A file of another kind or format raises ``error``.
-        """
-        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-        if tables and self.table not in tables:
-            raise self.error(f"{path} is a database of something else; choose another file.")
-        row = connection.execute(f"SELECT * FROM {self.table}").fetchone() if tables else None
+    def _columns(self, table: str) -> list[str]:
+        """Names of the columns whose checksum is kept."""
+        columns = self.tables[table].split(", ")
+        return [one.split()[0] for one in columns if one != "id INTEGER PRIMARY KEY"]
+
+    def _about(self) -> dict[str, Any] | None:
+        """Read the row that describes the file, None if there is none yet; check the ends."""
+        tables = {name for (name,) in self.execute("SELECT name FROM sqlite_master")}
+        if tables and self._first not in tables:
+            raise self.error(f"{self.path} is a database of something else; choose another file.")
+        row = self.execute(f"SELECT format FROM {self._first}").fetchone() if tables else None
         if row is None:
             return None
-        if row["format"] != self.format:
-            raise self.error(
-                f"{path} has format {row['format']} and this pnnlab reads {self.format}: open it "
-                "with the version that wrote it."
-            )
-        return {key: row[key] for key in row.keys() if key != "format"}  # noqa: SIM118
-
-    def describe(self, connection: sqlite3.Connection, **values: object) -> None:
-        """Write the row that describes the file."""
-        insert(connection, self.table, format=self.format, **values)
+        if row[0] != self.format:
+            raise self.error(_foreign(self.path, row[0], self.format))
+        # One statement, for another process may write between two.
+        same = f"SELECT at = {self._ends} AND checksum = checksum(at) FROM ends"
+        if self.execute(same).fetchall() != [(1,)]:
+            raise self.damaged("rows are missing at an end of its tables")
+        (about,) = self.read(self._first)
+        return about
 
     @contextmanager
-    def explained(self, path: Path) -> Iterator[None]:
-        """Turn an error of SQLite into one that says what to do."""
+    def transaction(self) -> Iterator[None]:
+        """Make all that is written inside part of the file, or nothing of it."""
+        self.execute("BEGIN IMMEDIATE")
         try:
             yield
-        except sqlite3.Error as error:
-            raise self.error(
-                f"{path} cannot be read or written ({error}). See that its folder is there, that "
-                "the disk has space, and that no other program holds the file; if you may not "
-                "write there, copy the folder to where you may; of a damaged file, sqlite3's "
-                ".recover command saves what can be saved."
-            ) from error
+            self.execute(
+                "INSERT OR REPLACE INTO ends (id, at, checksum)"
+                f" SELECT 1, at, checksum(at) FROM (SELECT {self._ends} AS at)"
+            )
+            self.execute("COMMIT")
+        except BaseException:
+            if self.in_transaction:
+                self.execute("ROLLBACK")
+            raise
+
+    def describe(self, **values: object) -> None:
+        """Write the row that describes the file, within a transaction."""
+        values["format"] = self.format
+        self.add(self._first, [[values[name] for name in self._columns(self._first)]])
+
+    def add(self, table: str, rows: Iterable[Sequence[object]], clash: str = "REPLACE") -> None:
+        """Add rows within a transaction; where one is there already, REPLACE or IGNORE it."""
+        names = self._columns(table)
+        marks = ", ".join(f"?{number}" for number in range(1, len(names) + 1))
+        self.executemany(
+            f"INSERT OR {clash} INTO {table} ({', '.join(names)}, checksum)"
+            f" VALUES ({marks}, checksum('{table}', {marks}))",
+            rows,
+        )
+
+    def read(
+        self, table: str, which: str = "ORDER BY rowid", *given: object, gapless: bool = True
+    ) -> Iterator[dict[str, Any]]:
+        """Read rows, each with its number, as long as they are whole and none is missing."""
+        names = self._columns(table)
+        rows = self.execute(
+            f"SELECT checksum IS checksum('{table}', {', '.join(names)}), rowid, "
+            f"{', '.join(names)} FROM {table} {which}",
+            given,
+        )
+        before = None
+        for whole, number, *cells in rows:
+            if not whole:
+                raise self.damaged(f"the checksum of row {number} of {table} is wrong")
+            if gapless and before is not None and abs(number - before) != 1:
+                raise self.damaged(f"rows are missing in {table} beside row {before}")
+            before = number
+            # Named here, for a damaged file may write its columns in capitals.
+            yield {"number": number, **dict(zip(names, cells, strict=True))}
+
+    def verify(self) -> None:
+        """Read the whole file, so that no damage in it is passed over."""
+        (problem,) = self.execute("PRAGMA integrity_check(1)").fetchone()
+        if problem != "ok":
+            raise self.damaged(problem)
+        for table in self.tables:
+            for _ in self.read(table):
+                pass
+
+    def damaged(self, how: str) -> PnnlabError:
+        """Make the error of a damaged file."""
+        return self.error(
+            f"{self.path} is damaged or edited, and is not used: {how}. Use a copy; sqlite3's "
+            ".recover command saves what can be saved."
+        )
 
 
-@contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """Make all that is written inside part of the file, or nothing of it."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-
-
-def insert(connection: sqlite3.Connection, table: str, **values: object) -> int:
-    """Add a row, and return its number."""
-    marks = ", ".join("?" * len(values))
-    row = connection.execute(
-        f"INSERT INTO {table} ({', '.join(values)}) VALUES ({marks})", tuple(values.values())
-    ).lastrowid
-    assert row is not None
-    return row
+def _checksum_of_row(*cells: Any) -> bytes:
+    return checksum(marshal.dumps(cells, 2))  # version 2: equal cells are equal bytes
 
 
 def writable(path: Path) -> bool:

@@ -1,9 +1,11 @@
 """Trainings that tests begin, kill and resume, each in a process of its own."""
 
+import errno
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
 from multiprocessing import get_context
@@ -11,6 +13,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -108,6 +111,18 @@ def finish(process: BaseProcess) -> int:
     return process.exitcode
 
 
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """Let what is written not fit on the disk, as the system reports it late."""
+
+    def refuse(descriptor: int) -> None:
+        os.ftruncate(descriptor, os.fstat(descriptor).st_size // 2)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with patch.object(os, "fsync", refuse):
+        yield
+
+
 def without_rights(folder: Path, look: Callable[[Path], None]) -> None:
     """Look at a folder as someone who may read it and not write there; root may write anywhere."""
     if os.geteuid() == 0:
@@ -131,7 +146,7 @@ def undisturbed(out: Path) -> None:
 def begin(folder: Path, place: str, number: int) -> None:
     """Begin a run and kill this process at a place, when it comes there for the n-th time."""
     run.COMMIT_SECONDS = 0.0
-    begun = Run.create(folder, toy_training(), checkpoint_every=CHECKPOINT_EVERY)
+    begun = Run.open(folder, toy_training(), checkpoint_every=CHECKPOINT_EVERY)
     kill_at(place, number)
     for record in begun.records():
         if place == "record" and record.step == number:
@@ -141,7 +156,7 @@ def begin(folder: Path, place: str, number: int) -> None:
 def resume(folder: Path, out: Path) -> None:
     """Resume a run in a process that was made otherwise, and train to the end."""
     training = toy_training(born=5)
-    for _ in Run.resume(folder, training).records():
+    for _ in Run.open(folder, training).records():
         pass
     torch.save(lasting(training), out)
 
@@ -149,9 +164,9 @@ def resume(folder: Path, out: Path) -> None:
 def dawdle(folder: Path, seconds: float) -> None:
     """Begin or resume a run and go slowly, so that others can kill it at any time."""
     if (folder / "journal.sqlite").exists():
-        begun = Run.resume(folder, toy_training(born=5))
+        begun = Run.open(folder, toy_training(born=5))
     else:
-        begun = Run.create(folder, toy_training(), checkpoint_every=CHECKPOINT_EVERY)
+        begun = Run.open(folder, toy_training(), checkpoint_every=CHECKPOINT_EVERY)
     run.COMMIT_SECONDS = 0.0
     for _ in begun.records():
         time.sleep(seconds)

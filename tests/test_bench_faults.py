@@ -132,7 +132,7 @@ def test_what_cannot_be_mended_pauses_the_run_and_says_why(tmp_path):
     circuit, port = Circuit(0, noise=False, drift=False), two_free_ports()
     with VirtualBench(circuit.analog_ports(), noise=False, port=port) as there:
         bench = bench_on(there)
-        run = Run.create(tmp_path, training(bench, 20))
+        run = Run.open(tmp_path, training(bench, 20))
         session = Session(run).start()
         wait_until(lambda: session.latest is not None)
     # The instruments are gone. Later they are back, at their old addresses.

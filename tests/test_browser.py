@@ -61,7 +61,7 @@ for number in range(2):
         SimpleNamespace(train=split, validation=split),
         FitSettings(epochs=1, batch_size=20),
     )
-    for _ in Run.create(f"runs/digits-{number}", short, description="two <layers>").records():
+    for _ in Run.open(f"runs/digits-{number}", short, description="two <layers>").records():
         pass
 PastRuns("runs")
 """

@@ -16,6 +16,7 @@ from pnnlab.runs.checkpoints import (
     load_checkpoint,
     save_checkpoint,
 )
+from pnnlab.storage import Kind
 
 IDENTITY = {"settings": {"epochs": 1}}
 
@@ -44,19 +45,8 @@ def test_the_one_before_is_kept(saved: Path) -> None:
     assert sorted(saved.parent.iterdir()) == [saved.parent / PREVIOUS, saved]
 
 
-def test_one_that_was_written_on_a_gpu_is_read_without_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Byte for byte what a GPU writes: only the place that each tensor names is another one."""
-    monkeypatch.setattr(torch.serialization, "location_tag", lambda _: "cuda:0")
-    state = toy_training().state()
-    save_checkpoint(tmp_path, "a run", IDENTITY, state)
-    assert b"cuda:0" in (tmp_path / NEWEST).read_bytes()
-    assert_equal(load(tmp_path / NEWEST), state)
-
-
 def test_missing(tmp_path: Path) -> None:
-    with pytest.raises(DamagedError, match="is missing"):
+    with pytest.raises(DamagedError, match="there is no"):
         load(tmp_path / NEWEST)
 
 
@@ -64,31 +54,24 @@ def test_missing(tmp_path: Path) -> None:
 def test_cut_short(saved: Path, kept: float) -> None:
     whole = saved.read_bytes()
     saved.write_bytes(whole[: int(len(whole) * kept) if isinstance(kept, float) else kept])
-    with pytest.raises(DamagedError, match="is damaged"):
+    with pytest.raises(DamagedError, match=r"it is cut short|its checksum is wrong"):
         load(saved)
 
 
 def test_noise(saved: Path) -> None:
     saved.write_bytes(torch.randint(256, (5000,), dtype=torch.uint8).numpy().tobytes())
-    with pytest.raises(DamagedError, match="is damaged"):
+    with pytest.raises(DamagedError, match="no checksum at its end"):
         load(saved)
 
 
-def test_an_altered_byte_is_noticed_or_does_not_matter(saved: Path) -> None:
-    whole, state = saved.read_bytes(), load(saved)
-    refused = 0
-    places = range(7, len(whole), len(whole) // 200)
-    for place in places:
+def test_an_altered_byte_is_noticed(saved: Path) -> None:
+    whole = saved.read_bytes()
+    for place in range(7, len(whole), len(whole) // 200):
         altered = bytearray(whole)
         altered[place] ^= 0x10
         saved.write_bytes(altered)
-        try:
-            loaded = load(saved)
-        except RunError:
-            refused += 1
-        else:
-            assert_equal(loaded, state, f"state with byte {place} altered")
-    assert refused > len(places) / 2
+        with pytest.raises(DamagedError):
+            load(saved)
 
 
 class Trap:
@@ -108,9 +91,14 @@ def bare_pickle(content: object, path: Path) -> None:
 @pytest.mark.parametrize("save", [torch.save, bare_pickle])
 def test_code_is_refused_unexecuted(tmp_path: Path, save: Any) -> None:
     marker = tmp_path / "executed"
-    save({"format": 1, "training": Trap(marker)}, tmp_path / NEWEST)
-    with pytest.raises(DamagedError, match="none of it was executed"):
-        load(tmp_path / NEWEST)
+    path = tmp_path / NEWEST
+    save({"format": 1, "training": Trap(marker)}, path)
+    with pytest.raises(DamagedError, match="no checksum"):
+        load(path)
+    # Whoever wrote the pickle can compute its checksum, too.
+    Kind(name="checkpoint", format=3, error=RunError, remedy="").write(path, path.read_bytes())
+    with pytest.raises(DamagedError, match="holds no checkpoint that this version can read"):
+        load(path)
     assert not marker.exists()
     pickle.loads(pickle.dumps(Trap(marker)))  # where it is let in, the trap does work
     assert marker.exists()
@@ -118,7 +106,7 @@ def test_code_is_refused_unexecuted(tmp_path: Path, save: Any) -> None:
 
 def test_tensors_of_someone_else(tmp_path: Path) -> None:
     torch.save({"weight": torch.ones(3)}, tmp_path / NEWEST)
-    with pytest.raises(DamagedError, match="not a checkpoint of pnnlab"):
+    with pytest.raises(DamagedError, match="of a format before checkpoint 3"):
         load(tmp_path / NEWEST)
 
 
@@ -130,7 +118,6 @@ def test_another_run(saved: Path) -> None:
 
 
 def test_another_format(saved: Path) -> None:
-    content = torch.load(saved, weights_only=True)
-    torch.save(content | {"format": 99}, saved)
-    with pytest.raises(RunError, match="the version that wrote it"):
+    Kind(name="checkpoint", format=99, error=RunError, remedy="").write(saved, b"of the future")
+    with pytest.raises(RunError, match=r"format 99 .* the version that wrote it"):
         load(saved)

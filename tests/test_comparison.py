@@ -162,7 +162,7 @@ def test_recalibration_measures_the_same_devices_and_is_for_in_silico_alone(task
 def test_the_row_of_a_run_names_the_code_that_trained_it(task, tmp_path, monkeypatch):
     training = trained(task, ideal)
     monkeypatch.setattr("pnnlab.provenance.commit", lambda: "1" * 40 + "-dirty")
-    run = Run.create(tmp_path / "run", training)
+    run = Run.open(tmp_path / "run", training)
     monkeypatch.undo()
     row = result_row(training, task, system="toy", method="ideal", twin=None, run=run)
     assert row.commit == "1" * 40 + "-dirty"

@@ -327,7 +327,7 @@ FAULTS: list[tuple[Rule, Callable[[NotebookNode], object]]] = [
     (run_from_top_to_bottom, lambda nb: nb.cells[2].update(execution_count=7)),
     (
         runs_named_after_every_parameter,
-        lambda nb: nb.cells[2].update(source="run = Run.create('runs', training)"),
+        lambda nb: nb.cells[2].update(source="run = Run.open('runs', training)"),
     ),
     (
         runs_named_after_every_parameter,

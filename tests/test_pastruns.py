@@ -23,9 +23,9 @@ from pnnlab.views.training_plots import Recorded, RecordedRun
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("results")
-    whole = Run.create(root / "whole", made(), description="all <of> it")
+    whole = Run.open(root / "whole", made(), description="all <of> it")
     assert len(list(whole.records())) == 6
-    half = Run.create(root / "deep" / "half", made())
+    half = Run.open(root / "deep" / "half", made())
     records = half.records()
     for _ in range(4):
         next(records)
@@ -116,7 +116,7 @@ def test_sessions_runs_folders_and_records_are_compared(root: Path) -> None:
     view = Comparison(
         {
             "session": session,
-            "run": Run.create(root.parent / "run", training),
+            "run": Run.open(root.parent / "run", training),
             "folder": root / "whole",
             "records": read_journal(root / "whole"),
         },
@@ -195,7 +195,7 @@ def test_one_run_opens_its_curves_and_two_a_comparison(root: Path) -> None:
 
 
 def test_what_happened_in_a_run_is_told(tmp_path: Path) -> None:
-    run = Run.create(tmp_path / "run", made())
+    run = Run.open(tmp_path / "run", made())
     records = run.records()
     next(records)
     run.training.scale_rate(0.5)
@@ -214,7 +214,7 @@ def test_what_happened_in_a_run_is_told(tmp_path: Path) -> None:
 def test_reading_again_finds_new_runs(root: Path, tmp_path: Path) -> None:
     view = PastRuns(tmp_path)
     assert "no runs" in view._message.value
-    Run.create(tmp_path / "new", made())
+    Run.open(tmp_path / "new", made())
     click(view.again)
     assert [row["key"] for row in view.table.rows] == ["new"]
     message(view.table, {"chosen": ["new"]})

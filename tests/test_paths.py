@@ -51,11 +51,11 @@ def test_nobody_has_no_home_folder() -> None:
 
 
 def test_runs(home: Path) -> None:
-    run = runs.Run.create("~/runs/one", toy_training())
+    run = runs.Run.open("~/runs/one", toy_training())
     next(steps := run.records())
     steps.close()
     assert (home / "runs" / "one" / "journal.sqlite").exists()
-    assert runs.Run.resume("~/runs/one", toy_training()).folder == run.folder
+    assert runs.Run.open("~/runs/one", toy_training()).folder == run.folder
     assert len(runs.read_journal("~/runs/one")) == 1
     assert runs.read_run("~/runs/one").provenance["pnnlab"]
     assert runs.read_run(Path("~/runs/one")).events == ()

@@ -212,11 +212,11 @@ def test_a_shot_that_cannot_be_written_is_an_error(path):
         x, theta = drives(2)
         recorder(x, theta)
         # A disk that is full, as SQLite sees it: no page more than there are.
-        recorder._connection.execute("PRAGMA max_page_count = 1")
+        recorder._file.execute("PRAGMA max_page_count = 1")
         with pytest.raises(DeviceError, match=r"is full.*the disk has space") as caught:
             recorder(*drives(500, seed=1))
         assert isinstance(caught.value.__cause__, DataError)
-        recorder._connection.execute("PRAGMA max_page_count = 1000000")
+        recorder._file.execute("PRAGMA max_page_count = 1000000")
         recorder(x, theta)
     assert len(recording_dataset(path, repeats=2)["shot"]) == 2
     assert recording_dataset(path).attrs["device_passes"] == 4

@@ -29,13 +29,13 @@ def seen(look: object, folder: Path) -> bool:
 
 
 def finished(folder: Path) -> Path:
-    list(Run.create(folder, toy_training(), description="whole").records())
+    list(Run.open(folder, toy_training(), description="whole").records())
     return folder
 
 
 def killed(folder: Path, *left: str) -> Path:
     """A run of 13 steps, all of them in the write-ahead log, with the files that a kill leaves."""
-    begun = Run.create(folder.parent / "alive", toy_training())
+    begun = Run.open(folder.parent / "alive", toy_training())
     records = begun.records()
     for _ in range(13):
         next(records)
@@ -59,7 +59,7 @@ def everything_is_read(folder: Path) -> None:
 
 
 def its_end_is_restored(folder: Path) -> None:
-    resumed = Run.resume(folder, toy_training(born=5))
+    resumed = Run.open(folder, toy_training(born=5))
     assert (resumed.training.step, resumed.folder) == (STEPS, folder)
     undisturbed = toy_training()
     list(undisturbed.records())
@@ -72,7 +72,7 @@ def its_end_is_restored(folder: Path) -> None:
 def all_steps_of_the_log_are_read(folder: Path) -> None:
     assert [record.step for record in read_journal(folder)] == list(range(1, 14))
     with pytest.raises(RunError, match=r"step 0 of 42, .* copy the folder"):
-        Run.resume(folder, toy_training())
+        Run.open(folder, toy_training())
 
 
 def it_is_said_that_a_part_is_missing(folder: Path) -> None:

@@ -257,7 +257,7 @@ def test_an_instrument_that_fails_pauses_and_resuming_loses_nothing(
 
     system = LooseCable()
     training = toy_training(system=system)
-    session = Session(Run.create(tmp_path, training) if kept else training).start()
+    session = Session(Run.open(tmp_path, training) if kept else training).start()
     for refusals in (1, 2):  # resumed before anybody looked at the cable, it pauses again
         wait_until(lambda n=refusals: system.refused == n and session.status == "paused")
         assert session.notice == "Paused: the oscilloscope does not answer: look at its cable."

@@ -88,7 +88,15 @@ def test_the_file_has_the_agreed_form(tmp_path: Path) -> None:
     data = json.loads(
         summary(Row(system="s", task="t", method="m")).write(tmp_path).read_text(encoding="utf-8")
     )
-    assert list(data) == ["notebook", "scale", "parameters", "seconds", "rows", "provenance"]
+    assert list(data) == [
+        "notebook",
+        "scale",
+        "parameters",
+        "seconds",
+        "rows",
+        "provenance",
+        "checksum",
+    ]
     assert list(data["rows"][0]) == [
         *("system", "task", "method", "twin", "layers", "seed", "split", "n_test", "accuracy"),
         *("accuracy_on_twin", "recalibrated_accuracy", "digital_baseline", "linear_baseline"),
@@ -108,7 +116,7 @@ def test_a_summary_says_which_code_made_it_and_when_but_not_where(tmp_path: Path
 def test_a_summary_of_before_is_still_read(tmp_path: Path) -> None:
     path = summary(ROW).write(tmp_path)
     data = json.loads(path.read_text(encoding="utf-8"))
-    del data["provenance"]
+    del data["provenance"], data["checksum"]
     later = ("linear_baseline", "accuracy_without_physics", "published", "parameters", "commit")
     for name in later:
         del data["rows"][0][name]

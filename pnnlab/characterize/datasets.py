@@ -1,10 +1,12 @@
 """Random drives and what a device answered to them: what a twin is fitted to, as netCDF."""
 
+import io
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import h5netcdf
 import numpy as np
 import torch
 import xarray as xr
@@ -15,44 +17,33 @@ from pnnlab.errors import DataError, RangeError
 from pnnlab.physical_system import PhysicalSystem
 from pnnlab.plain import seeded, whole
 from pnnlab.provenance import commit, utc_now
-from pnnlab.storage import user_path, write
+from pnnlab.storage import Kind, user_path
 
 CHUNK = 256  # drives between two reports of progress
 SPLITS = ("train",) * 8 + ("validation", "test")  # of every ten drives in turn: drift is in all
 UNITS = {"units": "1"}  # x, theta and y are fractions of a full range
 
 
+_DATASET = Kind(name="dataset", format=2, error=DataError, remedy="measure it again")
+
+
 def save(dataset: xr.Dataset, path: Path | str) -> Path:
     """Write a data set as netCDF; after a `DataError` what was there before is still there."""
-    path = user_path(path)
     # Through memory: the HDF5 library brings the process down when a disk fills under it.
-    content = dataset.to_netcdf(engine="h5netcdf")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(path, content)
-    except OSError as error:
-        raise DataError(
-            f"{path} cannot be written ({error}); the data are still in memory: free some space, "
-            "or save them to another folder."
-        ) from error
-    return path
+    return _DATASET.save(user_path(path), dataset.drop_encoding().to_netcdf(engine="h5netcdf"))
 
 
 def load(path: Path | str) -> xr.Dataset:
     """Read a data set that `save` wrote; raises `DataError` if there is none."""
-    path = user_path(path)
-    try:
-        dataset = xr.load_dataset(path, engine="h5netcdf")
-    except FileNotFoundError as error:
-        raise DataError(f"there is no {path}; measure it, and save it there.") from error
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
-        raise DataError(
-            f"{path} cannot be read ({error}): it is damaged or not netCDF. Use a copy, or measure "
-            "again."
-        ) from error
-    if "pnnlab" not in dataset.attrs:
-        raise DataError(f"{path} was not written by pnnlab: it does not say which system it is of.")
-    return dataset
+
+    def decode(content: memoryview) -> xr.Dataset:
+        with h5netcdf.File(io.BytesIO(content)) as file:
+            sizes = [math.prod(v.shape) * v.dtype.itemsize for v in file.variables.values()]
+        if sum(sizes) > len(content):  # nothing is allocated yet
+            raise ValueError(f"its header claims {sum(sizes)} bytes")
+        return xr.load_dataset(io.BytesIO(content), engine="h5netcdf")
+
+    return _DATASET.read(user_path(path), decode)
 
 
 def attributes(
@@ -109,16 +100,10 @@ def measured(
     first: int = 0,
     **settings: float,
 ) -> xr.Dataset:
-    """Measure given drives, in the form that `collect` returns.
+    """Measure drives (shots, input_dim), in the form that `collect` returns.
 
-    Parameters
-    ----------
-    x : Tensor, (shots, input_dim)
-    theta : Tensor, (param_dim,) or (shots, param_dim)
-    first : int
-        Number of the first shot; of every ten in turn, two are held out.
-    settings
-        How the drives were drawn, for the record.
+    ``theta`` is (param_dim,) or (shots, param_dim), ``first`` the number of the first shot, and
+    ``settings`` say how the drives were drawn.
     """
     before = system.passes
     y = repeated(system, x, theta, repeats)

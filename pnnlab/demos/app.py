@@ -133,7 +133,7 @@ class RunOnStart:
         if self._run is None:
             folders = (self._root / f"{self._name}-{n:03d}" for n in count(1))
             folder = next(folder for folder in folders if not folder.exists())
-            self._run = Run.create(folder, self.training)
+            self._run = Run.open(folder, self.training)
         yield from self._run.records()
 
     def checkpoint(self) -> None:

@@ -7,15 +7,15 @@ once), ``shot`` (one row a shot; ``time``: when its batch had arrived, UTC, s si
 and y are little-endian floats, of four or eight bytes as they were given.
 """
 
-import hashlib
 import json
 import math
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Self, TypeAlias, final
+from typing import Any, ClassVar, Self, TypeAlias, final
 
 import numpy as np
 import torch
@@ -27,25 +27,25 @@ from pnnlab.characterize import measured
 from pnnlab.errors import DataError, InstrumentError, RangeError
 from pnnlab.physical_system import Cost, Group, PhysicalSystem, State
 from pnnlab.provenance import commit, utc_now, versions
-from pnnlab.storage import Database, insert, transaction, user_path
+from pnnlab.storage import Database, checksum, user_path
+from pnnlab.twins.twin import Signature
 
-_DATABASE = Database(
-    table="recording",
-    format=1,
-    error=DataError,
+
+@final
+class _Recording(Database):
+    format = 2
+    error = DataError
     # A killed process loses nothing. A power cut may cost the last shots and no more, where FULL
     # would wait for the disk after every batch.
-    synchronous="NORMAL",
-    schema="""
-CREATE TABLE IF NOT EXISTS recording (format INTEGER, began TEXT, description TEXT);
-CREATE TABLE IF NOT EXISTS session (id INTEGER PRIMARY KEY, began TEXT, provenance TEXT);
-CREATE TABLE IF NOT EXISTS theta (digest BLOB PRIMARY KEY, value BLOB);
-CREATE TABLE IF NOT EXISTS shot (
-    id INTEGER PRIMARY KEY, session INTEGER, time REAL, digest BLOB, theta BLOB, x BLOB, y BLOB
-);
-CREATE INDEX IF NOT EXISTS asked ON shot (digest);
-""",
-)
+    synchronous = "NORMAL"
+    tables: ClassVar = {
+        "recording": "began, description, format",
+        "session": "id INTEGER PRIMARY KEY, began, provenance",
+        "theta": "digest PRIMARY KEY, value",
+        "shot": "id INTEGER PRIMARY KEY, session, time, digest, theta, x, y",
+    }
+    index = "CREATE INDEX IF NOT EXISTS asked ON shot (digest)"
+
 
 _COUNTS = """
 SELECT MIN(taken), MAX(taken), SUM(taken)
@@ -55,13 +55,6 @@ _REPEATED = """
 SELECT x, value FROM shot JOIN theta ON theta.digest = shot.theta
 WHERE id IN (SELECT MIN(id) FROM shot GROUP BY digest HAVING COUNT(*) >= ?) ORDER BY id
 """
-_NEAREST = """
-SELECT id, square_x(x) AS in_x, square_theta(value) AS in_theta
-FROM shot JOIN theta ON theta.digest = shot.theta ORDER BY in_x + in_theta, id LIMIT 1
-"""
-
-_DESCRIBED = ("name", "input_dim", "param_dim", "output_dim")
-
 _Rows: TypeAlias = NDArray[np.floating[Any]]
 
 
@@ -103,7 +96,7 @@ class Recorder(PhysicalSystem):
         self.path = user_path(path)
         try:
             description = json.dumps(
-                {name: getattr(system, name) for name in _DESCRIBED}
+                asdict(Signature.of(system))
                 | {"identity": identity, "settings": dict(settings or {})}
             )
         except (TypeError, ValueError) as error:
@@ -111,10 +104,10 @@ class Recorder(PhysicalSystem):
                 f"settings cannot be written down ({error}); give numbers, text, lists and "
                 "mappings, as dataclasses.asdict does."
             ) from error
-        with _DATABASE.explained(self.path), ExitStack() as opened:
-            self._connection = _DATABASE.connect(self.path, create=True)
-            opened.callback(self._connection.close)
-            with transaction(self._connection):
+        with _Recording.explained(self.path), ExitStack() as opened:
+            self._file = _Recording(self.path, create=True)
+            opened.callback(self._file.close)
+            with self._file.transaction():
                 self._session = self._begin(description)
             opened.pop_all()
 
@@ -142,8 +135,8 @@ class Recorder(PhysicalSystem):
     def close(self) -> None:
         """Close the file. It is a single one then, to be copied and read anywhere."""
         with suppress(sqlite3.Error):  # somebody reads it, or it was closed before
-            self._connection.execute("PRAGMA journal_mode = DELETE")
-        self._connection.close()
+            self._file.execute("PRAGMA journal_mode = DELETE")
+        self._file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -158,23 +151,18 @@ class Recorder(PhysicalSystem):
         digests, of_theta = _digests(rows, settings)
         each = np.broadcast_to(settings, (len(x), self.param_dim))
         distinct = dict(zip(of_theta, each, strict=True))
-        with _DATABASE.explained(self.path), transaction(self._connection):
-            self._connection.executemany(
-                "INSERT OR IGNORE INTO theta (digest, value) VALUES (?, ?)",
-                zip(distinct, map(bytes, distinct.values()), strict=True),
-            )
+        with _Recording.explained(self.path), self._file.transaction():
+            kept = zip(distinct, map(bytes, distinct.values()), strict=True)
+            self._file.add("theta", kept, "IGNORE")
             blobs = zip(digests, of_theta, map(bytes, rows), map(bytes, answers), strict=True)
-            self._connection.executemany(
-                "INSERT INTO shot (session, time, digest, theta, x, y) VALUES (?, ?, ?, ?, ?, ?)",
-                ((self._session, now, *shot) for shot in blobs),
-            )
+            self._file.add("shot", ((self._session, now, *shot) for shot in blobs))
         return y
 
     def _begin(self, description: str) -> int:
         """Describe the file or check whose it is, and note who goes on from here."""
-        began, there = utc_now(), _DATABASE.described(self._connection, self.path)
+        began, there = utc_now(), self._file.about
         if there is None:
-            _DATABASE.describe(self._connection, began=began, description=description)
+            self._file.describe(began=began, description=description)
         else:
             theirs, ours = json.loads(there["description"]), json.loads(description)
             changed = [key for key, value in theirs.items() if ours[key] != value]
@@ -184,8 +172,8 @@ class Recorder(PhysicalSystem):
                     f"{', '.join(changed)}; record to a new file, so that one file was measured "
                     "under one set of conditions."
                 )
-        provenance = json.dumps({**versions(), "commit": commit()})
-        return insert(self._connection, "session", began=began, provenance=provenance)
+        self._file.add("session", [(began, json.dumps({**versions(), "commit": commit()}))])
+        return len(list(self._file.read("session")))
 
 
 @final
@@ -194,25 +182,22 @@ class Replay(PhysicalSystem):
 
     A shot that was recorded several times is answered in the order of the recording, and then
     from the first again. ``x`` and ``theta`` must be those of the recording to the last bit.
+    ``recorded`` holds name and dimensions of the system, identity and settings.
 
     Raises
     ------
     DataError
-        There is no recording, it holds no shots, or it cannot be read.
+        There is no recording, it holds no shots, or it is damaged.
     InstrumentError
         By a call, for a shot that was never recorded.
-
-    Attributes
-    ----------
-    recorded : dict
-        Name and dimensions of the system; identity and settings as given to the `Recorder`.
     """
 
     def __init__(self, path: Path | str) -> None:
         self.path = user_path(path)
-        with _reading(self.path) as (connection, recorded):
-            if connection.execute("SELECT 1 FROM shot LIMIT 1").fetchone() is None:
+        with _reading(self.path) as (file, recorded):
+            if file.execute("SELECT 1 FROM shot LIMIT 1").fetchone() is None:
                 raise DataError(f"{path} holds no shots yet; record some first.")
+            file.verify()
         super().__init__(recorded["input_dim"], recorded["param_dim"], recorded["output_dim"])
         self.recorded = recorded
         self._given: dict[bytes, int] = {}  # the row given last, of shots recorded several times
@@ -240,22 +225,21 @@ class Replay(PhysicalSystem):
         rows, settings = _floats(x), _floats(theta)
         y = x.new_empty(len(x), self.output_dim)
         given, missing = dict(self._given), []
-        with _reading(self.path) as (connection, _):
+        with _reading(self.path) as (file, _):
             for shot, digest in enumerate(_digests(rows, settings)[0]):
-                found = connection.execute(
-                    "SELECT id, y FROM shot WHERE digest = ? AND id > ? ORDER BY id LIMIT 2",
-                    (digest, given.pop(digest, 0)),
-                ).fetchall()
+                which = "WHERE digest = ? AND rowid > ? ORDER BY rowid LIMIT 2"
+                after = given.pop(digest, 0)
+                found = list(file.read("shot", which, digest, after, gapless=False))
                 if not found:
                     missing.append(shot)
                     continue
                 if len(found) == 2:  # after the last one, the first is next
-                    given[digest] = found[0]["id"]
+                    given[digest] = found[0]["number"]
                 y[shot] = torch.from_numpy(_array(found[0]["y"], self.output_dim))
             if missing:
                 first = missing[0]
                 setting = settings if settings.ndim == 1 else settings[first]
-                row, in_x, in_theta = _nearest(connection, rows[first], setting)
+                row, in_x, in_theta = _nearest(file, rows[first], setting)
                 raise InstrumentError(
                     f"{len(missing)} of these {len(rows)} shots were never recorded; the nearest "
                     f"to the first of them, row {first}, is shot {row} of the recording, "
@@ -270,38 +254,23 @@ class Replay(PhysicalSystem):
 def recording_dataset(path: Path | str, *, repeats: int | None = None) -> xr.Dataset:
     """Recorded shots in the form of `characterize.collect`, to fit a twin to or to look at.
 
-    Parameters
-    ----------
-    repeats : int, optional
-        Take the shots that were recorded at least so often, with so many read-outs of each, the
-        first ones; by default as many as there are of every shot.
-
-    Returns
-    -------
-    Dataset
-        ``x``, (shot, input), ``theta``, (shot, parameter), or (parameter,) if it never changed,
-        ``y``, (repeat, shot, output), and the coordinate ``split``. Its attributes tell where the
-        shots come from, and how many read-outs were ``left_out``.
-
-    Raises
-    ------
-    DataError
-        There is no recording, it cannot be read, or it holds no shot so often.
+    ``repeats`` takes the shots that were recorded at least so often, with so many read-outs of
+    each, the first ones; by default as many as there are of every shot. Parameters that never
+    changed are (parameter,). The attributes give the provenance, and how many read-outs were
+    ``left_out``. `DataError`: there is no recording, it is damaged, or it holds no shot so often.
     """
-    with _reading(user_path(path)) as (connection, recorded):
-        fewest, most, taken = connection.execute(_COUNTS).fetchone()
+    with _reading(user_path(path)) as (file, recorded):  # the `Replay` below verifies it
+        fewest, most, taken = file.execute(_COUNTS).fetchone()
         least = (fewest or 1) if repeats is None else repeats
         if not 1 <= least <= (most or 0):
             raise DataError(
                 f"no shot of {path} was recorded {least} times, and at most {most or 0} times; ask "
                 "for 1 or more repeats and no more than that, or record again."
             )
-        rows = connection.execute(_REPEATED, (least,)).fetchall()
-        began, provenance = connection.execute(
-            "SELECT began, provenance FROM session ORDER BY id LIMIT 1"
-        ).fetchone()
-    x = np.stack([_array(row["x"], recorded["input_dim"]) for row in rows])
-    theta = np.stack([_array(row["value"], recorded["param_dim"]) for row in rows])
+        rows = file.execute(_REPEATED, (least,)).fetchall()
+        began, provenance = file.execute("SELECT began, provenance FROM session").fetchone()
+    x = np.stack([_array(one, recorded["input_dim"]) for one, _ in rows])
+    theta = np.stack([_array(one, recorded["param_dim"]) for _, one in rows])
     if (theta == theta[0]).all():
         theta = theta[0]
     code = json.loads(provenance)
@@ -319,15 +288,14 @@ def recording_dataset(path: Path | str, *, repeats: int | None = None) -> xr.Dat
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[tuple[sqlite3.Connection, dict[str, Any]]]:
+def _reading(path: Path) -> Iterator[tuple[Database, dict[str, Any]]]:
     """Open an existing recording, with what describes it."""
     if not path.is_file():
         raise DataError(f"there is no recording {path}; make one with Recorder(system, path).")
-    with _DATABASE.explained(path), closing(_DATABASE.connect(path)) as connection:
-        row = _DATABASE.described(connection, path)
-        if row is None:
+    with _Recording.explained(path), closing(_Recording(path)) as file:
+        if file.about is None:
             raise DataError(f"{path} is empty; record to it with Recorder(system, path).")
-        yield connection, json.loads(row["description"])
+        yield file, json.loads(file.about["description"])
 
 
 def _floats(tensor: Tensor) -> _Rows:
@@ -345,23 +313,20 @@ def _array(blob: bytes, length: int) -> _Rows:
 def _digests(x: _Rows, theta: _Rows) -> tuple[list[bytes], list[bytes]]:
     """Digests of shots, and of the parameters of each, whatever their data type."""
     # Equal numbers in equal bytes: -0.0 is 0.0.
-    of_theta = [_digest(setting) for setting in np.atleast_2d(theta).astype("<f8") + 0.0]
+    of_theta = [checksum(setting.tobytes()) for setting in np.atleast_2d(theta).astype("<f8") + 0.0]
     each = of_theta * len(x) if theta.ndim == 1 else of_theta
     of_shots = zip(x.astype("<f8") + 0.0, each, strict=True)
-    return [_digest(row, setting) for row, setting in of_shots], each
+    return [checksum(setting, row.tobytes()) for row, setting in of_shots], each
 
 
-def _digest(row: _Rows, before: bytes = b"") -> bytes:
-    return hashlib.blake2b(before + row.tobytes(), digest_size=16).digest()
-
-
-def _nearest(connection: sqlite3.Connection, x: _Rows, theta: _Rows) -> tuple[int, float, float]:
+def _nearest(file: Database, x: _Rows, theta: _Rows) -> tuple[int, float, float]:
     """Find the recorded shot that differs least, and how much: row, rms of x and rms of theta."""
-    for name, wanted in {"x": x.astype(np.float64), "theta": theta.astype(np.float64)}.items():
 
-        def square(blob: bytes, wanted: _Rows = wanted) -> float:
-            return float(np.square(_array(blob, len(wanted)) - wanted).sum())
+    def apart(number: int, *blobs: bytes) -> tuple[float, int, float, float]:
+        pairs = zip(blobs, (x.astype(np.float64), theta.astype(np.float64)), strict=True)
+        in_x, in_theta = (float(np.square(_array(b, len(own)) - own).sum()) for b, own in pairs)
+        return in_x + in_theta, number, in_x, in_theta
 
-        connection.create_function(f"square_{name}", 1, square)
-    row, in_x, in_theta = connection.execute(_NEAREST).fetchone()
+    rows = file.execute("SELECT id, x, value FROM shot JOIN theta ON theta.digest = shot.theta")
+    _, row, in_x, in_theta = min(apart(*row) for row in rows)
     return row, math.sqrt(in_x / len(x)), math.sqrt(in_theta / max(len(theta), 1))

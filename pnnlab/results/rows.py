@@ -124,14 +124,14 @@ class Summary:
 
         target = user_path(folder) / f"{self.notebook}{SUFFIX}"
         try:
-            text = json.dumps(
-                asdict(self), indent=1, default=plain, allow_nan=False, ensure_ascii=False
-            )
+            data = json.loads(json.dumps(asdict(self), default=plain, allow_nan=False))
         except (TypeError, ValueError) as error:
             raise RunError(
                 f"The summary of {self.notebook} has a value without a JSON form ({error}); "
                 "keep its parameters to text, finite numbers and lists of them."
             ) from error
+        data["checksum"] = storage.checksum_of_json(data)
+        text = json.dumps(data, indent=1, ensure_ascii=False)
         with suppress(OSError):  # `write` raises it with a remedy
             target.parent.mkdir(parents=True, exist_ok=True)
         remedy = "choose another folder with the parameter `out` (--out on the command line)"
@@ -144,6 +144,8 @@ class Summary:
         text = read_text(path, "run its notebook again with `pnnlab run`")
         try:
             data = json.loads(text)
+            if "checksum" in data and data.pop("checksum") != storage.checksum_of_json(data):
+                raise ValueError("it is damaged or edited, its checksum is wrong")
             rows = tuple(Row(**row) for row in data.pop("rows"))
             data["provenance"] = dict(data.get("provenance", {}))  # never that of this process
             return cls(rows=rows, **data)

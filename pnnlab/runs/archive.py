@@ -8,48 +8,30 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 from pnnlab.errors import RunError
 from pnnlab.plain import whole
 from pnnlab.runs.journal import JOURNAL, EventRow, Row, reading
-from pnnlab.storage import user_path, write
+from pnnlab.storage import Kind, user_path
 from pnnlab.training import Labels, Record
 
 if TYPE_CHECKING:
     import xarray
 
 EXPORT = "journal.nc"
-_LAYERED = ("clamped", "gap", "theta_at_limits", "stuck")
+_EXPORTED = Kind(name="export", format=1, error=RunError, remedy="export the run again")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunInfo:
-    """A run at a glance.
-
-    Attributes
-    ----------
-    began : str
-        UTC, ISO 8601.
-    step, steps : int
-        Steps in the journal, and of the whole run; 0 where no step has been taken.
-    device_metric : float or None
-        Of the last evaluation, on the validation split.
-    labels : Labels
-        Names of the loss and the metric.
-    provenance : dict
-        How it began: versions, source revision and command.
-    events : tuple of EventRow
-        What a person should know of it: changed learning rates, refitted twins, warnings.
-    problem : str
-        Why the journal cannot be read; empty if it can.
-    """
+    """A run at a glance."""
 
     folder: Path
     description: str = ""
-    began: str = ""
-    step: int = 0
-    steps: int = 0
-    device_metric: float | None = None
-    labels: Labels = field(default_factory=Labels)
-    provenance: dict[str, Any] = field(default_factory=dict)
-    events: tuple[EventRow, ...] = ()
-    problem: str = ""
+    began: str = ""  # UTC, ISO 8601
+    step: int = 0  # in the journal; 0 where no step has been taken
+    steps: int = 0  # of the whole run
+    device_metric: float | None = None  # of the last evaluation, on the validation split
+    labels: Labels = field(default_factory=Labels)  # of the loss and the metric
+    provenance: dict[str, Any] = field(default_factory=dict)  # of its beginning
+    events: tuple[EventRow, ...] = ()  # changed learning rates, refitted twins, warnings
+    problem: str = ""  # why the journal cannot be read
 
 
 def read_journal(folder: str | Path, after: int = 0) -> list[Record]:
@@ -58,7 +40,7 @@ def read_journal(folder: str | Path, after: int = 0) -> list[Record]:
     Raises
     ------
     RunError
-        There is no run in ``folder``, or its journal cannot be read.
+        There is no run in ``folder``, or its journal is damaged or cannot be read.
     """
     with reading(user_path(folder)) as (journal, _):
         return list(journal.records(whole("after", after)))
@@ -68,8 +50,8 @@ def read_run(folder: str | Path) -> RunInfo:
     """Read a run at a glance. Errors as of `read_journal`."""
     folder = user_path(folder)
     with reading(folder) as (journal, run):
-        last = journal.last("step")
-        evaluated = journal.last("device_metric")
+        last = next(journal.records(order="DESC"), None)
+        metrics = (record.device_metric for record in journal.records(order="DESC"))
         labels = {key: text for key, text in run["identity"]["objective"].items() if key != "name"}
         return RunInfo(
             folder=folder,
@@ -77,7 +59,7 @@ def read_run(folder: str | Path) -> RunInfo:
             began=run["began"],
             step=last.step if last else 0,
             steps=last.steps if last else 0,
-            device_metric=evaluated.device_metric if evaluated else None,
+            device_metric=next((metric for metric in metrics if metric is not None), None),
             labels=Labels(**labels),
             provenance=journal.sessions()[0]["provenance"],
             events=tuple(journal.events()),
@@ -85,14 +67,17 @@ def read_run(folder: str | Path) -> RunInfo:
 
 
 def list_runs(root: str | Path) -> list[RunInfo]:
-    """All runs in ``root`` and the folders below it, newest first."""
+    """All runs in ``root`` and the folders below it, newest first, with damaged ones at the end."""
     runs = []
     for journal in sorted(user_path(root).rglob(JOURNAL)):
         try:
             runs.append(read_run(journal.parent))
         except RunError as error:
             runs.append(RunInfo(folder=journal.parent, problem=str(error)))
-    return sorted(runs, key=lambda run: run.began, reverse=True)
+        except Exception as error:  # noqa: BLE001 - a stranger's file must not hide the others
+            problem = f"it is no journal of pnnlab ({error!r})"
+            runs.append(RunInfo(folder=journal.parent, problem=problem))
+    return sorted(runs, key=lambda run: str(run.began), reverse=True)
 
 
 def export(folder: str | Path) -> Path:
@@ -104,17 +89,8 @@ def export(folder: str | Path) -> Path:
     folder = user_path(folder)
     with reading(folder) as (journal, run):
         dataset = _dataset(list(journal.records()), run, journal.sessions())
-    path = folder / EXPORT
     # Through memory: the HDF5 library brings the process down when a disk fills under it.
-    content = dataset.to_netcdf(engine="h5netcdf")
-    try:
-        write(path, content)
-    except OSError as error:
-        raise RunError(
-            f"{path} cannot be written ({error}); the journal itself is untouched. Free some space "
-            "and export again."
-        ) from error
-    return path
+    return _EXPORTED.save(folder / EXPORT, dataset.to_netcdf(engine="h5netcdf"))
 
 
 def _dataset(records: list[Record], run: Row, sessions: list[Row]) -> "xarray.Dataset":
@@ -122,21 +98,19 @@ def _dataset(records: list[Record], run: Row, sessions: list[Row]) -> "xarray.Da
     import xarray as xr
 
     layers = max((len(record.clamped) for record in records), default=0)
-    absent = (float("nan"),) * layers
     columns: dict[str, Any] = {}
     hints = get_type_hints(Record, include_extras=True)
     del hints["steps"]  # the same in every record: an attribute of the whole
     for name, hint in hints.items():
-        values = [getattr(record, name) for record in records]
         meaning, unit = (*hint.__metadata__, "1")[:2]
-        attributes = {"long_name": meaning, "units": unit}
-        if name in _LAYERED:
-            rows = [absent if value is None else value for value in values]
-            array = np.array(rows, dtype=float).reshape(len(rows), layers)
-            columns[name] = ("step", "layer"), array, attributes
-        else:
-            kind = np.int64 if hint.__origin__ is int else float
-            columns[name] = "step", np.array(values, dtype=kind), attributes
+        values = [getattr(record, name) for record in records]
+        dims: tuple[str, ...] = ("step",)
+        if "tuple" in str(hint.__origin__):
+            dims = ("step", "layer")
+            values = [(np.nan,) * layers if value is None else value for value in values]
+        kind = np.int64 if hint.__origin__ is int else float
+        array = np.array(values, dtype=kind).reshape(len(records), *[layers] * (len(dims) - 1))
+        columns[name] = dims, array, {"long_name": meaning, "units": unit}
     return xr.Dataset(
         columns,
         coords={"layer": ("layer", np.arange(layers), {"long_name": "physical layer"})},

@@ -1,23 +1,23 @@
-"""Checkpoint files: written aside, read back and renamed; read without executing anything.
-
-A checkpoint is what `torch.save` makes of ``{"format", "run", "identity", "training"}``. The one
-before it is kept, so that there is always a whole one.
-"""
+"""Checkpoint files. The one before the newest is kept, so that there is always a whole one."""
 
 from pathlib import Path
 from typing import Any
 
 from pnnlab.errors import RunError
-from pnnlab.storage import UnreadableError, read_tensors, write_tensors
+from pnnlab.storage import Kind, UnreadableError, packed, unpacked
 
 NEWEST = "checkpoint.pt"
 PREVIOUS = "checkpoint.previous.pt"
 DAMAGED = "checkpoint.damaged.pt"
-FORMAT = 2
 
 
 class DamagedError(RunError):
     """A checkpoint is missing, cut short, altered or not plain data; another may be whole."""
+
+
+_CHECKPOINT = Kind(
+    name="checkpoint", format=3, error=DamagedError, remedy="go on from the one before"
+)
 
 
 def save_checkpoint(
@@ -27,39 +27,34 @@ def save_checkpoint(
 
     A disk that is full or has not kept what was written raises `OSError`.
     """
-    content = {"format": FORMAT, "run": run, "identity": identity, "training": state}
     try:
-        write_tensors(folder / NEWEST, content, "checkpoint", keep=folder / PREVIOUS)
+        content = packed({"run": run, "identity": identity, "training": state}, "checkpoint")
     except UnreadableError as error:
         raise RunError(
             f"no checkpoint is written in {folder}, for it could not be read again ({error}); what "
             "was there is as it was. A state may hold tensors, text, numbers, and lists, tuples "
             "and dictionaries of them: keep an array as its tolist(), or as a tensor."
         ) from error
+    _CHECKPOINT.write(folder / NEWEST, *content, keep=folder / PREVIOUS)
 
 
 def load_checkpoint(path: Path, run: str, identity: dict[str, Any]) -> dict[str, Any]:
     """Read the `Training.state` in a checkpoint of this run."""
-    try:
-        content = read_tensors(path)
-    except FileNotFoundError as error:
-        raise DamagedError(f"{path} is missing") from error
-    except (OSError, ValueError) as error:  # both name the file
-        raise DamagedError(str(error)) from error
-    if not isinstance(content, dict) or content.keys() != {"format", "run", "identity", "training"}:
-        raise DamagedError(f"{path} is not a checkpoint of pnnlab")
-    if content["format"] != FORMAT:
-        raise RunError(
-            f"{path} has format {content['format']} and this pnnlab reads {FORMAT}: resume the run "
-            "with the version that wrote it."
-        )
-    if content["run"] != run:
-        differing = differences(content["identity"], identity)
+
+    def decode(content: memoryview) -> tuple[str, dict[str, Any], dict[str, Any]]:
+        found = unpacked(content)
+        state = found["training"]
+        if not 0 <= state["step"] <= state["steps"]:
+            raise ValueError(f"it is of step {state['step']} of {state['steps']}")
+        return found["run"], found["identity"], state
+
+    theirs, their_identity, state = _CHECKPOINT.read(path, decode)
+    if theirs != run:
+        differing = differences(their_identity, identity)
         raise RunError(
             f"{path} belongs to another run ({summed_up(differing) or 'of equal settings'}). Put "
             "the right file back, or delete it to go on from the one before."
         )
-    state: dict[str, Any] = content["training"]
     return state
 
 
@@ -73,10 +68,10 @@ def newest_whole(folder: Path, run: str, identity: dict[str, Any]) -> tuple[dict
         state = load_checkpoint(folder / PREVIOUS, run, identity)
     except DamagedError as error:
         raise RunError(
-            f"the run in {folder} cannot be resumed: {problem}, and {error}. Put a copy of either "
+            f"the run in {folder} cannot be resumed: {problem} And {error} Put a copy of either "
             "file back if there is one; the records in the journal are not affected."
         ) from problem
-    return state, f"{problem}; going on from {PREVIOUS}, which is of step {state['step']}"
+    return state, f"{problem} Going on from {PREVIOUS}, which is of step {state['step']}"
 
 
 def clear(folder: Path, *, damaged: bool) -> None:

@@ -11,38 +11,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, ClassVar, NamedTuple, TypeAlias, final
 
 from pnnlab.errors import RunError
 from pnnlab.provenance import provenance, utc_now
-from pnnlab.storage import Database, insert, writable
+from pnnlab.storage import Database
 from pnnlab.training import Record
 
 Row: TypeAlias = dict[str, Any]
 
 JOURNAL = "journal.sqlite"
-COLUMNS = [field.name for field in fields(Record)]
+COLUMNS = sorted((field.name for field in fields(Record)), key=lambda name: name != "step")
 
-_NAMES = ", ".join(COLUMNS)
-_OTHERS = ", ".join(name for name in COLUMNS if name != "step")
-_DATABASE = Database(
-    table="run",
-    format=2,
-    error=RunError,
-    synchronous="FULL",
-    schema=f"""
-CREATE TABLE IF NOT EXISTS run (
-    id TEXT, format INTEGER, began TEXT, description TEXT, network TEXT,
-    checkpoint_every INTEGER, identity TEXT
-);
-CREATE TABLE IF NOT EXISTS session (
-    id INTEGER PRIMARY KEY, began TEXT, step INTEGER, process INTEGER, provenance TEXT
-);
-CREATE TABLE IF NOT EXISTS record (step INTEGER PRIMARY KEY, {_OTHERS});
-CREATE TABLE IF NOT EXISTS superseded (before_session INTEGER, step INTEGER, {_OTHERS});
-CREATE TABLE IF NOT EXISTS event (session INTEGER, time TEXT, step INTEGER, message TEXT);
-""",
-)
+_OTHERS = ", ".join(COLUMNS[1:])
 
 
 class EventRow(NamedTuple):
@@ -54,100 +35,97 @@ class EventRow(NamedTuple):
     message: str
 
 
-class NoRunError(RunError):
-    """A folder holds no run, or none that has begun."""
+@final
+class Journal(Database):
+    """The open journal in a run folder."""
 
-
-class Journal:
-    """An open journal, to be closed by its user; it raises the errors of `sqlite3`."""
+    format = 3
+    error = RunError
+    synchronous = "FULL"
+    tables: ClassVar = {
+        "run": "began, description, network, checkpoint_every, identity, id, format",
+        "session": "id INTEGER PRIMARY KEY, began, step, process, provenance",
+        "record": f"step INTEGER PRIMARY KEY, {_OTHERS}",
+        "superseded": f"before_session, step, {_OTHERS}",  # with the checksums of before
+        "event": "session, time, step, message",
+    }
 
     def __init__(self, folder: Path, *, create: bool = False) -> None:
-        self.path = folder / JOURNAL
-        self.writable = create or writable(self.path.resolve())
-        self.connection = _DATABASE.connect(self.path, create=create)
-
-    def close(self) -> None:
-        """Close the file."""
-        self.connection.close()
-
-    def run(self) -> Row | None:
-        """The row of the run, or None if its creation was cut short."""
-        row = _DATABASE.described(self.connection, self.path)
-        return None if row is None else row | {"identity": json.loads(row["identity"])}
-
-    def begin_run(self, row: Row) -> None:
-        """Write the one row of the run."""
-        values = row | {"identity": json.dumps(row["identity"])}
-        _DATABASE.describe(self.connection, **values)
+        no_links(folder)
+        super().__init__(folder / JOURNAL, create=create)
+        # The row of the run, or None if its creation was cut short.
+        self.row: Row | None = None
+        if self.about is not None:
+            self.row = self.about | {"identity": json.loads(self.about["identity"])}
 
     def begin_session(self, step: int) -> int:
         """Begin a session of this process at ``step``, and move later records aside."""
-        session = insert(
-            self.connection,
-            "session",
-            began=utc_now(),
-            step=step,
-            process=os.getpid(),
-            provenance=json.dumps(provenance()),
-        )
-        self.connection.execute(
-            f"INSERT INTO superseded (before_session, {_NAMES})"
-            f" SELECT ?, {_NAMES} FROM record WHERE step > ?",
+        session = len(self.sessions()) + 1
+        self.add("session", [(utc_now(), step, os.getpid(), json.dumps(provenance()))])
+        names = ", ".join([*COLUMNS, "checksum"])
+        self.execute(
+            f"INSERT INTO superseded (before_session, {names})"
+            f" SELECT ?, {names} FROM record WHERE step > ?",
             (session, step),
         )
-        self.connection.execute("DELETE FROM record WHERE step > ?", (step,))
+        self.execute("DELETE FROM record WHERE step > ?", (step,))
         return session
 
     def sessions(self) -> list[Row]:
         """All sessions, oldest first."""
-        rows = self.connection.execute("SELECT * FROM session ORDER BY id")
-        return [{**row, "provenance": json.loads(row["provenance"])} for row in rows]
+        return [
+            {"id": row.pop("number"), **row, "provenance": json.loads(row["provenance"])}
+            for row in self.read("session")
+        ]
+
+    def reached(self) -> int:
+        """The last step of all sessions."""
+        steps = "SELECT step FROM record UNION ALL SELECT step FROM session"
+        (step,) = self.execute(f"SELECT MAX(step) FROM ({steps})").fetchone()
+        return int(step)
 
     def note(self, session: int, step: int, message: str) -> None:
         """Write an event."""
-        insert(
-            self.connection, "event", session=session, time=utc_now(), step=step, message=message
-        )
+        self.add("event", [(session, utc_now(), step, message)])
 
     def events(self) -> list[EventRow]:
         """All events, oldest first."""
-        names = ", ".join(EventRow._fields)
-        rows = self.connection.execute(f"SELECT {names} FROM event ORDER BY rowid")
-        return [EventRow(*row) for row in rows]
+        return [EventRow(*(row[name] for name in EventRow._fields)) for row in self.read("event")]
 
     def write(self, records: Sequence[Record]) -> None:
         """Add records, replacing those of the same step."""
-        self.connection.executemany(
-            f"INSERT OR REPLACE INTO record ({_NAMES}) VALUES ({', '.join('?' * len(COLUMNS))})",
-            ([_cell(getattr(record, name)) for name in COLUMNS] for record in records),
-        )
+        rows = ([_cell(getattr(record, name)) for name in COLUMNS] for record in records)
+        self.add("record", rows)
 
-    def records(self, after: int = 0) -> Iterator[Record]:
+    def records(self, after: int = 0, order: str = "ASC") -> Iterator[Record]:
         """The records of the steps beyond ``after``, in order."""
-        return self._records("WHERE step > ? ORDER BY step", after)
+        # One more is read, so that none is missing behind it; by rowid, which no schema renames.
+        for row in self.read("record", f"WHERE rowid >= ? ORDER BY rowid {order}", after):
+            if row["step"] > after:
+                yield Record(**{name: _value(row[name]) for name in COLUMNS})
 
-    def last(self, column: str) -> Record | None:
-        """The last record in which ``column`` is not None."""
-        return next(self._records(f"WHERE {column} IS NOT NULL ORDER BY step DESC LIMIT 1"), None)
 
-    def _records(self, which: str, *given: int) -> Iterator[Record]:
-        for row in self.connection.execute(f"SELECT {_NAMES} FROM record {which}", given):
-            yield Record(**dict(zip(COLUMNS, map(_value, row), strict=True)))
+def no_links(folder: Path) -> None:
+    """Refuse symbolic links in place of a run's own files: they may lead anywhere."""
+    for path in folder.glob("*"):
+        if path.name.startswith(("journal.", "checkpoint.", "run.lock")) and path.is_symlink():
+            raise RunError(
+                f"{path} is a symbolic link, which is not followed: put the file itself there."
+            )
 
 
 @contextmanager
 def reading(folder: Path) -> Iterator[tuple[Journal, Row]]:
     """Open the journal of an existing run, and read the row of the run."""
     if not (folder / JOURNAL).is_file():
-        raise NoRunError(f"there is no run in {folder}: begin one there with Run.create.")
-    with _DATABASE.explained(folder / JOURNAL), closing(Journal(folder)) as journal:
-        run = journal.run()
-        if run is None:
-            raise NoRunError(
+        raise RunError(f"there is no run in {folder}: begin one there with Run.open.")
+    with Journal.explained(folder / JOURNAL), closing(Journal(folder)) as journal:
+        if journal.row is None:
+            raise RunError(
                 f"the run in {folder} was killed while it was made, before its first step: begin "
-                "it anew with Run.create."
+                "it anew with Run.open."
             )
-        yield journal, run
+        yield journal, journal.row
 
 
 def _cell(value: Any) -> Any:

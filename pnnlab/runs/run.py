@@ -1,6 +1,5 @@
 """`Run`: a training whose records and state are kept in a folder; `train`: one call for it all."""
 
-import hashlib
 import json
 import re
 import sqlite3
@@ -22,10 +21,11 @@ from pnnlab.layers import physical_layers
 from pnnlab.plain import plain, whole
 from pnnlab.provenance import utc_now
 from pnnlab.runs.checkpoints import clear, differences, newest_whole, save_checkpoint, summed_up
-from pnnlab.runs.journal import Journal, NoRunError, Row, reading
-from pnnlab.storage import transaction, user_path
+from pnnlab.runs.journal import JOURNAL, Journal, Row, no_links, reading
+from pnnlab.storage import checksum, explained, user_path, writable
 from pnnlab.tasks.task import Split, Task
 from pnnlab.training import FitSettings, Options, Record, Training
+from pnnlab.twins.twin import Signature
 
 LOCK = "run.lock"
 COMMIT_SECONDS = 0.5
@@ -36,15 +36,9 @@ CHECKPOINT_SECONDS = 60.0  # a device that takes seconds a step must not lose an
 class Run:
     """A training whose records and state are kept in a folder.
 
-    Made by `open`, `create` or `resume`. A run holds its folder only while `records` is being
-    iterated or a checkpoint is written; there is nothing to close.
-
-    Attributes
-    ----------
-    folder : Path
-    training : Training
-    checkpoint_every : int
-        Steps between checkpoints; at least every minute there is one too.
+    Made by `open`. A run holds its folder only while `records` is being
+    iterated or a checkpoint is written; there is nothing to close. ``checkpoint_every`` is the
+    number of steps between checkpoints; at least every minute there is one too.
     """
 
     def __init__(
@@ -71,7 +65,12 @@ class Run:
         description: str = "",
         checkpoint_every: int = 200,
     ) -> "Run":
-        """Go on with a run, or begin it where there is none. Errors as of `resume` and `create`.
+        """Go on with a run, or begin it where there is none.
+
+        ``training`` is built as it was when the run began: same network, systems, data, settings
+        and, where they are given, parameters. It is put where the run stopped. Records of steps
+        after the checkpoint will be made again; what was measured in them is kept in the journal's
+        table ``superseded``. A run at its end is opened where nothing may be written, too.
 
         Parameters
         ----------
@@ -80,104 +79,49 @@ class Run:
             after its parameters.
         parameters : Mapping of str to text or numbers, optional
             All that makes a training another one, such as method, unit and seed.
-        """
-        if parameters is not None:
-            folder = run_folder(folder, parameters)
-            description = description or folder.name
-        try:
-            return cls.resume(folder, training, parameters=parameters)
-        except NoRunError:
-            return cls.create(
-                folder,
-                training,
-                parameters=parameters,
-                description=description,
-                checkpoint_every=checkpoint_every,
-            )
-
-    @classmethod
-    def create(
-        cls,
-        folder: str | Path,
-        training: Training,
-        *,
-        parameters: Mapping[str, object] | None = None,
-        description: str = "",
-        checkpoint_every: int = 200,
-    ) -> "Run":
-        """Begin a run in a folder that holds none, or raise `RunError`; parameters as of `open`."""
-        folder = user_path(folder)
-        row: Row = {
-            "id": uuid.uuid4().hex,
-            "began": utc_now(),
-            "description": description,
-            "network": str(training.network),
-            "checkpoint_every": whole("checkpoint_every", checkpoint_every, 1),
-            "identity": identity(training, parameters),
-        }
-        advice = "choose a folder that you may write to, on a disk with space."
-        with _explained(f"no run can be made in {folder}", advice):
-            folder.mkdir(parents=True, exist_ok=True)
-            with _locked(folder), closing(Journal(folder, create=True)) as journal:
-                if journal.run() is not None:
-                    raise RunError(
-                        f"there is a run in {folder} already: go on with it by Run.resume, or "
-                        "choose another folder."
-                    )
-                # First: a run that has a journal then has a checkpoint too.
-                save_checkpoint(folder, row["id"], row["identity"], training.state())
-                with transaction(journal.connection):
-                    journal.begin_run(row)
-                    session = journal.begin_session(training.step)
-        return cls(folder, training, row, session)
-
-    @classmethod
-    def resume(
-        cls,
-        folder: str | Path,
-        training: Training,
-        *,
-        parameters: Mapping[str, object] | None = None,
-    ) -> "Run":
-        """Put ``training`` where the run in ``folder`` stopped, ready to go on.
-
-        ``training`` is built as it was when the run began: same network, systems, data, settings
-        and, where they are given, parameters. Records of steps after the checkpoint will be made
-        again; what was measured in them is kept in the journal's table ``superseded``. A run that
-        has come to its end is opened where nothing may be written, too.
+        description : str
+            Of a new run; by default the name of its folder if there are parameters.
+        checkpoint_every : int
+            Steps between checkpoints of a new run.
 
         Raises
         ------
         RunError
-            There is no run in ``folder``, ``training`` is another one than the run's, the run is
-            going on elsewhere, or no checkpoint of it is whole.
+            The run is of another training, is going on elsewhere or is damaged, or the folder
+            cannot be written.
         """
+        if parameters is not None:
+            folder = run_folder(folder, parameters)
+            description = description or folder.name
         folder = user_path(folder)
-        with (
-            reading(folder) as (journal, row),
-            _locked(folder) if journal.writable else nullcontext(),
-        ):
-            known = row["identity"].get("parameters") if parameters is None else parameters
-            differing = differences(row["identity"], identity(training, known))
-            if differing:
-                raise RunError(
-                    f"the run in {folder} is of another training ({summed_up(differing)}). Build "
-                    "the network, data and settings that it began with, or create a new run."
-                )
-            state, warning = newest_whole(folder, row["id"], row["identity"])
-            if not journal.writable and state["step"] < state["steps"]:
-                raise RunError(
-                    f"the run in {folder} stands at step {state['step']} of {state['steps']}, "
-                    "and you may not write there: copy the folder to where you may, and resume "
-                    "it anew."
-                )
-            training.restore(state)
-            if not journal.writable:
-                return cls(folder, training, row, journal.sessions()[-1]["id"], writable=False)
-            advice = "free some space, or copy it to where you may write, and resume it anew."
-            with _explained(f"the run in {folder} cannot go on there", advice):
+        new: Row = {
+            "began": utc_now(),
+            "description": description,
+            "network": str(training.network),
+            "checkpoint_every": whole("checkpoint_every", checkpoint_every, 1),
+            "id": uuid.uuid4().hex,
+        }
+        with Journal.explained(folder / JOURNAL):
+            folder.mkdir(parents=True, exist_ok=True)
+            journal_file = (folder / JOURNAL).resolve()
+            writing = not journal_file.exists() or writable(journal_file)
+            with (
+                _locked(folder) if writing else nullcontext(),
+                closing(Journal(folder, create=writing)) as journal,
+            ):
+                row, warning = journal.row, ""
+                if row is None:
+                    row = new | {"identity": identity(training, parameters)}
+                    # First: a run that has a journal then has a checkpoint too.
+                    save_checkpoint(folder, row["id"], row["identity"], training.state())
+                else:
+                    warning = _restore(training, folder, journal, parameters, writing)
+                if not writing:
+                    return cls(folder, training, row, len(journal.sessions()), writable=False)
                 clear(folder, damaged=bool(warning))
-                with transaction(journal.connection):
+                with journal.transaction():
+                    if journal.row is None:
+                        journal.describe(**row | {"identity": json.dumps(row["identity"])})
                     session = journal.begin_session(training.step)
                     if warning:
                         journal.note(session, training.step, warning)
@@ -234,8 +178,9 @@ class Run:
             "the last checkpoint is valid. Free some space there, or close what holds it, then "
             "call checkpoint() on this run; iterating records() goes on."
         )
-        with self._held() as journal, _explained(f"{self.folder} cannot be written", advice):
-            with transaction(journal.connection):
+        problem = f"{self.folder} cannot be written"
+        with self._held() as journal, explained(RunError, problem, advice):
+            with journal.transaction():
                 journal.write(records)
                 for step, message in notes:
                     journal.note(self._session, step, message)
@@ -257,7 +202,7 @@ class Run:
             if (row["id"], journal.sessions()[-1]["id"]) != (self._row["id"], self._session):
                 raise RunError(
                     f"the run in {self.folder} has been resumed elsewhere since: go on there, or "
-                    "take it up here with Run.resume."
+                    "take it up here with Run.open."
                 )
             self._journal = journal
             try:
@@ -266,12 +211,37 @@ class Run:
                 self._journal = None
 
 
-@contextmanager
-def _explained(problem: str, advice: str) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, sqlite3.Error) as error:
-        raise RunError(f"{problem} ({error}): {advice}") from error
+def _restore(
+    training: Training,
+    folder: Path,
+    journal: Journal,
+    parameters: Mapping[str, object] | None,
+    writing: bool,
+) -> str:
+    """Put a training where a run stopped; return what is wrong with its newest checkpoint."""
+    row = journal.row
+    assert row is not None
+    known = row["identity"].get("parameters") if parameters is None else parameters
+    differing = differences(row["identity"], identity(training, known))
+    if differing:
+        raise RunError(
+            f"the run in {folder} is of another training ({summed_up(differing)}). Build the "
+            "network, data and settings that it began with, or open a new folder."
+        )
+    state, warning = newest_whole(folder, row["id"], row["identity"])
+    if journal.reached() < state["step"]:
+        raise RunError(
+            f"the journal in {folder} ends at step {journal.reached()}, before the checkpoint of "
+            f"step {state['step']}: {JOURNAL}-wal, its log, is damaged or was not copied with it. "
+            "Put a copy of the whole folder back."
+        )
+    if not writing and state["step"] < state["steps"]:
+        raise RunError(
+            f"the run in {folder} stands at step {state['step']} of {state['steps']}, and you may "
+            "not write there: copy the folder to where you may, and open it anew."
+        )
+    training.restore(state)
+    return warning
 
 
 @contextmanager
@@ -280,6 +250,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
     The lock is SQLite's own, on an empty file: it works on every system and dies with its holder.
     """
+    no_links(folder)
     lock = None
     try:
         lock = sqlite3.connect(
@@ -312,10 +283,7 @@ def identity(training: Training, parameters: Mapping[str, object] | None = None)
         # A `Rescale` did not always keep its unit; runs of that time can go on.
         "tensors": {n: _described(t) for n, t in state.items() if not n.endswith(".unit")},
         "modules": {name: type(module).__name__ for name, module in network.named_modules()},
-        "systems": {
-            number: {name: getattr(system, name) for name in SYSTEM}
-            for number, system in enumerate(training.systems)
-        },
+        "systems": {n: asdict(Signature.of(one)) for n, one in enumerate(training.systems)},
         "rules": {
             number: _setting(layer.rule) for number, layer in enumerate(physical_layers(network))
         },
@@ -326,9 +294,6 @@ def identity(training: Training, parameters: Mapping[str, object] | None = None)
         described["parameters"] = plain(dict(parameters))
     as_stored: dict[str, Any] = json.loads(json.dumps(described, default=str))
     return as_stored
-
-
-SYSTEM = ("name", "input_dim", "param_dim", "output_dim")
 
 
 def _described(tensor: Tensor) -> str:
@@ -353,10 +318,8 @@ def _setting(value: Any) -> Any:
 
 def _digest(*tensors: Tensor) -> str:
     """Digest of every bit of some tensors."""
-    digest = hashlib.blake2b(digest_size=8)
-    for tensor in tensors:
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    data = [one.detach().cpu().contiguous().view(torch.uint8).numpy().data for one in tensors]
+    return checksum(*data).hex()
 
 
 def _examples(examples: Split) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from pnnlab.errors import TwinError
-from pnnlab.storage import UnreadableError, read_tensors, user_path, write_tensors
+from pnnlab.storage import Buffer, Kind, packed, unpacked, user_path
 from pnnlab.twins.equations import (
     CircuitEquations,
     Forces,
@@ -20,9 +20,7 @@ from pnnlab.twins.neural import Mlp, NeuralTwin, Temporal
 from pnnlab.twins.physics import Equations, PhysicsTwin
 from pnnlab.twins.twin import Described, Recipe, Signature
 
-VERSION = 1
-MALFORMED = (RuntimeError, LookupError, TypeError, ValueError, AttributeError)
-"""Raised by data of another form; a `TwinError` is a ``ValueError``."""
+_TWIN = Kind(name="twin", format=2, error=TwinError, remedy="fit the twin anew")
 _PENDULA = OscillatorEquations, Forces
 _KINDS = CircuitEquations, PlateEquations, SHGEquations, Mlp, Temporal, *_PENDULA
 _RECIPES: dict[str, type[Any]] = {kind.__name__: kind for kind in _KINDS}
@@ -37,15 +35,8 @@ def save(twin: PhysicsTwin | NeuralTwin, path: Path | str) -> Path:
     recipe = twin.equations if isinstance(twin, PhysicsTwin) else twin.architecture
     kind = type(recipe)
     own = None if kind in _KINDS else kind
-
-    def check(content: Any) -> None:
-        again = _built(content, own)
-        if own is not None:
-            _compare(twin, again)
-
     try:
         content = {
-            "pnnlab_twin": VERSION,
             "signature": asdict(twin.signature),
             # Only the classes of pnnlab are called by a name without a point.
             "recipe": f"{kind.__module__}.{kind.__qualname__}" if own else kind.__name__,
@@ -55,20 +46,17 @@ def save(twin: PhysicsTwin | NeuralTwin, path: Path | str) -> Path:
             "reported": twin.reported,
             "state": twin.state_dict(),
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_tensors(path, content, "twin", check=check)
-    except OSError as error:
-        raise TwinError(
-            f"{path} cannot be written ({error}); the twin is still in memory: free some space, "
-            "or save it to another folder."
-        ) from error
-    except (UnreadableError, *MALFORMED) as error:
+        parts = packed(content, "twin")
+        again = _built(b"".join(parts), own)
+        if own is not None:
+            _compare(twin, again)
+    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise TwinError(
             f"{path} is not written, for nobody could read the twin again: {error}. Make its "
             "equations or architecture a dataclass whose fields, numbers and text, are all that it "
             "takes to make it anew."
         ) from error
-    return path
+    return _TWIN.save(path, *parts)
 
 
 def load(
@@ -89,25 +77,14 @@ def load(
         The file is missing, damaged or no twin, its recipe is another one, or the twin is that of
         another system.
     """
-    path = user_path(path)
-    try:
-        twin = _built(read_tensors(path), recipe)
-    except TwinError as error:
-        raise TwinError(f"{path} cannot be read: {error}") from error
-    except FileNotFoundError as error:
-        raise TwinError(f"there is no {path}; fit a twin, and save it there.") from error
-    except (OSError, *MALFORMED) as error:
-        raise TwinError(
-            f"{path} holds no twin that this version can read ({error}); fit the twin anew."
-        ) from error
+    twin = _TWIN.read(user_path(path), lambda content: _built(content, recipe))
     if system is not None:
         twin.check_system(system)
     return twin
 
 
-def _built(content: Any, own: type[Recipe] | None) -> PhysicsTwin | NeuralTwin:
-    if content["pnnlab_twin"] != VERSION:
-        raise ValueError(f"its format is {content['pnnlab_twin']}, not {VERSION}")
+def _built(packed_twin: Buffer, own: type[Recipe] | None) -> PhysicsTwin | NeuralTwin:
+    content = unpacked(packed_twin)
     signature, name = Signature(**content["signature"]), content["recipe"]
     kind = _RECIPES.get(name, own)
     # A notebook's class is in a module of another name once it has moved to a file.
@@ -121,11 +98,14 @@ def _built(content: Any, own: type[Recipe] | None) -> PhysicsTwin | NeuralTwin:
             f"the twin was made with {name}; {'leave recipe out' if name in _RECIPES else advice}."
         )
     recipe: Any = kind(**content["recipe_fields"])
-    twin: PhysicsTwin | NeuralTwin = (
-        PhysicsTwin(signature, recipe)
-        if isinstance(recipe, Equations)
-        else NeuralTwin(signature, recipe)
-    )
+    make: Any = PhysicsTwin if isinstance(recipe, Equations) else NeuralTwin
+    if kind in _KINDS:
+        # Nothing is allocated yet, whatever dimensions an edited file claims.
+        with torch.device("meta"):
+            claimed = make(signature, recipe).state_dict()
+        if any(content["state"][name].shape != one.shape for name, one in claimed.items()):
+            raise ValueError("its weights are not those of its dimensions")
+    twin: PhysicsTwin | NeuralTwin = make(signature, recipe)
     twin.load_state_dict(content["state"])
     twin.fault, twin.reported = str(content["fault"]), str(content.get("reported", ""))
     return twin.requires_grad_(False)
