@@ -211,7 +211,7 @@ def test_a_refit_says_what_it_achieved_or_why_not(
 
     def refit(layer: PhysicalLayer, *, shots: int, x: torch.Tensor, seed: int) -> Refit:
         given.append((layer, shots, tuple(x.shape)))
-        return Refit(nmse_before=0.5, nmse_after=0.125, ceiling=0.1, device_passes=400)
+        return Refit(nmse_before=0.5, nmse_after=0.125, floor=0.1, device_passes=400)
 
     monkeypatch.setattr(sections, "refit", refit)
     asked(section.refits[1], "NMSE 0.5 → 0.125")
