@@ -182,8 +182,10 @@ def test_drift_is_told_from_what_was_remembered(
         section.remember.button.description
     )
     asked(section.compare, "no drift beyond noise")
+    assert not training.notes
     training.systems[0].drift = 1e-3  # from here on its gain runs away
     asked(section.compare, "layer 1: ")
+    assert training.notes[-1][1].startswith("drift beyond noise, layer 1: ")  # in the journal
     assert [line["n"] for line in section._grid.panels[0]["lines"]] == [2, 2]
 
 
