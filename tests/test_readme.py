@@ -41,7 +41,7 @@ def test_what_it_says_of_the_hybrid_network_is_in_the_results():
     (line,) = [line for line in Results.read(RESULTS).lines if "digital" in line["system"]]
     means = {name: line["methods"][name]["accuracy"]["mean"] for name in line["methods"]}
     for name in ("clamp only", "clamp, square", "PAT"):
-        assert f" {100 * means[name]:.1f} % " in README
+        assert f" {100 * means[name]:.1f} %" in README
     assert min(means["clamp only"], means["clamp, square"]) > means["PAT"]
 
 
