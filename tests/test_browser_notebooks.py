@@ -180,7 +180,7 @@ def test_04_trainings_are_compared_by_what_they_cost(lab: Lab, server: tuple[str
     expect(axes.filter(has_text="step")).to_have_count(0)
 
 
-@pytest.mark.parametrize("name", ["05_deep_pnn_on_vowels", "06_images_circuit"])
+@pytest.mark.parametrize("name", ["07_vowels_in_light", "06_images_circuit"])
 def test_another_example_travels_through_the_layers(
     lab: Lab, server: tuple[str, Path], name: str
 ) -> None:
@@ -190,7 +190,7 @@ def test_another_example_travels_through_the_layers(
 
 
 def test_07_the_bench_answers_and_trains(lab: Lab, server: tuple[str, Path]) -> None:
-    notebook = opened(lab, server[1], "07_real_instruments")
+    notebook = opened(lab, server[1], "08_real_instruments")
     trains = next(n for n, cell in enumerate(notebook.cells) if ".watch()" in cell.source)
     lab.page.evaluate(f"jupyterapp.shell.currentWidget.content.activeCellIndex = {trains}")
     lab.page.evaluate("void jupyterapp.commands.execute('notebook:run-all-above')")

@@ -49,7 +49,7 @@ def test_repeatability_finds_the_noise_and_the_signal() -> None:
     variance = (shares.sum() + (40 - len(TAPS)) * shares[-1]) / 40 / 12
     assert float(seen.signal) == pytest.approx(float(variance.sqrt()), rel=0.03)
     assert float(seen.signal_to_noise) == pytest.approx(float(seen.signal / seen.noise_floor))
-    assert float(seen.noise_ceiling) == pytest.approx(0.02**2 / float(variance), rel=0.05)
+    assert float(seen.nmse_floor) == pytest.approx(0.02**2 / float(variance), rel=0.05)
     assert dict(seen.sizes) == {"shot": 200, "output": 40}
     assert seen["mean"].attrs["units"] == "1"
     assert seen.attrs["device_passes"] == system.passes == 2000
@@ -69,16 +69,16 @@ def test_a_device_without_noise_has_an_infinite_signal_to_noise() -> None:
     assert float(seen.signal_to_noise) == math.inf
 
 
-def test_nmse_is_one_for_the_mean_and_the_ceiling_is_the_noises_share() -> None:
+def test_nmse_is_one_for_the_mean_and_the_floor_is_the_noises_share() -> None:
     y = torch.randn(2, 1000, 7, generator=torch.Generator().manual_seed(0)).double()
     assert characterize.nmse(y[0].mean(0).expand_as(y[0]), y[0]) == pytest.approx(1)
     assert characterize.nmse(y[0], y[0]) == 0
     truth = 3 * y[0]
     noisy = truth + torch.randn(8, 1000, 7, generator=torch.Generator().manual_seed(1)).double()
     reached = characterize.nmse(truth.expand_as(noisy), noisy)
-    assert reached == pytest.approx(characterize.noise_ceiling(noisy), rel=0.02)
+    assert reached == pytest.approx(characterize.nmse_floor(noisy), rel=0.02)
     assert reached == pytest.approx(1 / 10, rel=0.05)
-    assert math.isnan(characterize.noise_ceiling(noisy[:1]))
+    assert math.isnan(characterize.nmse_floor(noisy[:1]))
 
 
 def test_response_curves_sweep_one_element_and_leave_the_others() -> None:

@@ -182,8 +182,10 @@ def test_drift_is_told_from_what_was_remembered(
         section.remember.button.description
     )
     asked(section.compare, "no drift beyond noise")
+    assert not training.notes
     training.systems[0].drift = 1e-3  # from here on its gain runs away
     asked(section.compare, "layer 1: ")
+    assert training.notes[-1][1].startswith("drift beyond noise, layer 1: ")  # in the journal
     assert [line["n"] for line in section._grid.panels[0]["lines"]] == [2, 2]
 
 
@@ -211,7 +213,7 @@ def test_a_refit_says_what_it_achieved_or_why_not(
 
     def refit(layer: PhysicalLayer, *, shots: int, x: torch.Tensor, seed: int) -> Refit:
         given.append((layer, shots, tuple(x.shape)))
-        return Refit(nmse_before=0.5, nmse_after=0.125, ceiling=0.1, device_passes=400)
+        return Refit(nmse_before=0.5, nmse_after=0.125, floor=0.1, device_passes=400)
 
     monkeypatch.setattr(sections, "refit", refit)
     asked(section.refits[1], "NMSE 0.5 → 0.125")

@@ -103,7 +103,7 @@ def large() -> Measured:
             system="plate",
             twin=f"physics twin, number {number}",
             nmse=0.01,
-            ceiling=0.001,
+            floor=0.001,
             verdict="usable",
             gradient=GradientAgreement(
                 cosine=0.9, ceiling=1.0, relative_error=0.1, device=products, twin=products,
@@ -398,7 +398,7 @@ def test_twins_stand_side_by_side(toy: Measured) -> None:
     assert np.allclose(free.y, fitted.gap.free)
     assert np.allclose(local.y, fitted.gap.local)
     assert np.allclose(again.y, fitted.gap.noise)
-    (axes,) = drawn(figures.fitting(toy.records, fitted.ceiling)).axes
+    (axes,) = drawn(figures.fitting(toy.records, fitted.floor)).axes
     assert axes.lines[1].get_ydata().tolist() == [record.validation for record in toy.records]
     assert len(explored(figures.fitting(toy.records)).data) == 2
 
@@ -419,14 +419,14 @@ def test_nothing_to_draw_is_refused(draw: Callable[..., Chart]) -> None:
         draw()
 
 
-def test_a_report_without_a_ceiling_can_be_drawn() -> None:
+def test_a_report_without_a_floor_can_be_drawn() -> None:
     system = Toy(inputs=3, outputs=2)
     data = characterize.collect(system, 50, seed=0, repeats=1)
     report = twins.report(system, NeuralTwin(system, Mlp((4,))), data)
-    assert math.isnan(report.ceiling)
+    assert math.isnan(report.floor)
     chart = figures.parity(report)
     drawn(chart)
-    assert "ceiling" not in explored(chart).layout.title.text
+    assert "floor" not in explored(chart).layout.title.text
     assert "noise" not in "".join(legend(drawn(chart)))
     assert not named(explored(figures.residuals(report)), "noise alone")
     assert not named(explored(figures.residuals_by_output(report)), "device: noise")
@@ -458,7 +458,7 @@ def judged(x: torch.Tensor, y: torch.Tensor, modelled: torch.Tensor) -> TwinRepo
         system="toy",
         twin="twin",
         nmse=0.0,
-        ceiling=characterize.noise_ceiling(y),
+        floor=characterize.nmse_floor(y),
         verdict="usable",
         gradient=GradientAgreement(
             cosine=1.0,

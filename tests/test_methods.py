@@ -371,11 +371,11 @@ def test_a_run_is_not_resumed_with_other_projections(tmp_path):
     def trained_with(value):
         return make(partial(DirectFeedback, projections=[torch.full((6, 3), value)]))
 
-    for _ in Run.create(tmp_path, trained_with(1.0)).records():
+    for _ in Run.open(tmp_path, trained_with(1.0)).records():
         pass
     with pytest.raises(RunError, match="projections"):
-        Run.resume(tmp_path, trained_with(2.0))
-    Run.resume(tmp_path, trained_with(1.0))
+        Run.open(tmp_path, trained_with(2.0))
+    Run.open(tmp_path, trained_with(1.0))
 
 
 def test_a_noise_aware_training_is_the_same_whatever_was_drawn_before():

@@ -128,7 +128,7 @@ def test_a_physics_twin_finds_the_constant_of_its_device() -> None:
     assert twin.constants.strength == pytest.approx(1.1, abs=1e-5)
     assert found.nmse_before > 1e-3
     assert found.nmse_after < 1e-9
-    assert found.ceiling == 0
+    assert found.floor == 0
     assert found.device_passes == refit_passes(40) == system.passes == 80
     assert "80 device passes" in str(found)
     assert torch.equal(layer.theta, theta)
@@ -144,7 +144,7 @@ def test_a_neural_twin_goes_on_from_its_weights() -> None:
     system.drift, system.shots = 1e-9, 400_000_000  # a gain of 1.5 from now on
     found = refit(layer, seed=3)
     assert found.nmse_after < 0.5 * found.nmse_before
-    assert found.nmse_after > found.ceiling > 0
+    assert found.nmse_after > found.floor > 0
     assert not twin.fault
     assert not any(parameter.requires_grad for parameter in twin.parameters())
     assert layer.system.passes == 400 + found.device_passes

@@ -2,9 +2,12 @@
 
 import re
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
+from pnnlab.results import Summary
+from pnnlab.results.comparison import Compared
 from pnnlab.results.gathering import FILE, Results
 from pnnlab.results.tables import with_section
 
@@ -32,6 +35,22 @@ def test_the_example_trains_its_device(capsys):
 def test_its_table_is_that_of_the_results():
     """`make results` writes both."""
     assert with_section(README, Results.read(RESULTS).markdown()) == README
+
+
+def test_what_it_says_of_the_hybrid_network_is_in_the_results():
+    (line,) = [line for line in Results.read(RESULTS).lines if "digital" in line["system"]]
+    means = {name: line["methods"][name]["accuracy"]["mean"] for name in line["methods"]}
+    for name in ("clamp only", "clamp, square", "PAT"):
+        assert f" {100 * means[name]:.1f} %" in README
+    assert min(means["clamp only"], means["clamp, square"]) > means["PAT"]
+
+
+def test_what_it_says_of_twelve_methods_is_in_their_trainings():
+    rows = Summary.read(RESULTS.parent / "methods.json").rows
+    for name in ("noise-aware", "PAT", "noise-aware, then PAT", "in silico"):
+        mine = [r.recalibrated_accuracy or r.accuracy for r in rows if r.method == name]
+        assert f"{100 * fmean(mine):.1f} %" in README
+    assert Compared(rows).verdicts()["noise-aware"] == "not known"
 
 
 def test_the_results_follow_from_their_trainings_and_name_no_machine():

@@ -423,7 +423,7 @@ def judged(unit):
     dataset = characterize.collect(device, 200, seed=0)
     twin = PhysicsTwin(device, InVolts(), Strength(unit))
     found = twins.report(device, twin, dataset, depth=3)
-    return found.nmse, found.ceiling, found.verdict, vars(found.gradient), vars(found.gap)
+    return found.nmse, found.floor, found.verdict, vars(found.gradient), vars(found.gap)
 
 
 @pytest.mark.parametrize("unit", POWERS)
@@ -448,7 +448,7 @@ def measured(unit):
     response = infer(network, x[0]).responses[0]
     (change, _) = [reference.compare() for reference in take_references(network, x)]
     return [
-        *(float(repeated[name]) for name in ("signal_to_noise", "noise_ceiling")),
+        *(float(repeated[name]) for name in ("signal_to_noise", "nmse_floor")),
         *(float(repeated[name]) / unit for name in ("noise_floor", "signal")),
         *(int(remembered["length"]), float(drifted["drift"]) / unit),
         *(*found.gap, *found.stuck, found.device_metric, found.twin_metric),
@@ -467,7 +467,7 @@ def test_a_device_at_rest_has_no_signal_to_noise_and_no_gap():
     seen = characterize.repeatability(device, x, theta, repeats=3)
     assert math.isnan(seen["signal_to_noise"])
     assert float(seen["noise_floor"]) == 0
-    assert math.isnan(characterize.noise_ceiling(device(x, theta).expand(3, 7, 6)))
+    assert math.isnan(characterize.nmse_floor(device(x, theta).expand(3, 7, 6)))
     twin = PhysicsTwin(device, InVolts(), Strength(1.0))
     assert characterize.nmse(twin(x, theta), device(x, theta)) == math.inf
     shots = characterize.shots(characterize.collect(device, 100, seed=0), "train")

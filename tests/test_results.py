@@ -371,11 +371,13 @@ def test_what_was_not_measured_is_a_dash_and_a_hybrid_shows_what_physics_adds(
 ) -> None:
     bare = Row(system="s", task="digits", method="PAT", seed=0, accuracy=0.5)
     hybrid = replace(bare, system="h", accuracy_without_physics=0.4)
-    h, s = cells(Results("paper", taken(tmp_path, bare, hybrid)).markdown())
-    assert (h["no physics"], s["no physics"]) == ("40.0", "–")
+    clamp = replace(bare, system="h", method="clamp only", accuracy=0.6)
+    h, s = cells(Results("paper", taken(tmp_path, bare, hybrid, clamp)).markdown())
+    assert (h["digital alone"], s["digital alone"]) == ("40.0", "–")
+    assert (h["clamp only"], s["clamp only"]) == ("60.0", "–")
     assert [s[name] for name in ("twin", "layers", "ideal", "paper", "PAT passes")] == ["–"] * 5
     [line] = cells(Results("paper", taken(tmp_path / "b", bare)).markdown())
-    assert "no physics" not in line
+    assert not {"digital alone", "clamp only", "clamp, square"} & set(line)
 
 
 def test_numbers_stand_to_the_right(tmp_path: Path) -> None:

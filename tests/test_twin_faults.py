@@ -45,7 +45,7 @@ def started(twin, task):
 def test_the_warning_is_in_the_record_the_dashboard_and_the_table(task, tmp_path):
     with pytest.warns(RuntimeWarning, match=UNFITTED):
         training = started(NeuralTwin(Toy(), Mlp((8,))), task)
-    session = Session(Run.create(tmp_path, training))
+    session = Session(Run.open(tmp_path, training))
     assert UNFITTED in error_html(session)
     session.start().join()
     assert [event.message for event in read_run(tmp_path).events] == [UNFITTED]
@@ -59,7 +59,7 @@ def test_a_good_twin_gives_no_warning(task, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         training = started(Exact(1.0), task)
-    session = Session(Run.create(tmp_path, training)).start()
+    session = Session(Run.open(tmp_path, training)).start()
     session.join()
     assert read_run(tmp_path).events == ()
     assert error_html(session) == ""

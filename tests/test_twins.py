@@ -103,7 +103,7 @@ def test_the_fit_finds_the_constants_of_a_circuit_without_imperfections() -> Non
     assert fit.fault == fit.twin.fault == ""
     assert fit.nmse < 1e-8 < fit.nmse_before
     assert fit.twin.label == "physics twin, fitted"
-    assert twins.report(system, fit.twin, data).verdict == "at the noise ceiling"
+    assert twins.report(system, fit.twin, data).verdict == "at the noise floor"
 
 
 def test_standard_errors_cover_what_noise_does() -> None:
@@ -365,7 +365,7 @@ def test_the_gap_of_an_exact_twin_is_the_noise() -> None:
 
 @pytest.mark.parametrize(
     ("factor", "verdict"),
-    [(1.0, "at the noise ceiling"), (1.3, "usable"), (2.5, "failed: NMSE"), (0.0, "failed: NMSE")],
+    [(1.0, "at the noise floor"), (1.3, "usable"), (2.5, "failed: NMSE"), (0.0, "failed: NMSE")],
 )
 def test_verdicts(factor: float, verdict: str) -> None:
     system = Toy(noise=0.05, drift=0)
@@ -377,7 +377,7 @@ def test_verdicts(factor: float, verdict: str) -> None:
     assert report.gap is not None
     text = str(report)
     assert report.verdict in text
-    assert f"{report.ceiling:.4g}" in text
+    assert f"{report.floor:.4g}" in text
     assert f"{report.gap.free[-1]:.4f}" in text
     assert max(map(len, text.splitlines())) < 120
 
@@ -393,12 +393,12 @@ def test_gradients_that_lead_astray_fail_a_twin_with_a_small_error() -> None:
     assert "gradients lead astray" in report.verdict
 
 
-def test_without_repeats_the_ceiling_is_unknown_and_not_claimed() -> None:
+def test_without_repeats_the_floor_is_unknown_and_not_claimed() -> None:
     system = Toy(inputs=3, outputs=2, noise=0.05)
     report = twins.report(
         system, Exact(system), characterize.collect(system, 300, seed=0, repeats=1)
     )
-    assert math.isnan(report.ceiling)
+    assert math.isnan(report.floor)
     assert report.nmse > INVISIBLE
     assert report.verdict == "usable"
     assert report.gap is None

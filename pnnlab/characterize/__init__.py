@@ -19,7 +19,7 @@ from pnnlab.characterize.measuring import (
     drift,
     memory,
     nmse,
-    noise_ceiling,
+    nmse_floor,
     repeatability,
     response_curves,
 )
@@ -34,7 +34,7 @@ __all__ = [
     "measured",
     "memory",
     "nmse",
-    "noise_ceiling",
+    "nmse_floor",
     "random_drives",
     "repeatability",
     "response_curves",

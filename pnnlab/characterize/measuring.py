@@ -48,7 +48,7 @@ def repeatability(
     Dataset
         ``mean`` and ``deviation`` over the repeats, (shot, output); scalars ``noise_floor``, the
         rms deviation, ``signal``, the rms over outputs of the standard deviation over shots
-        without the noise's share, ``signal_to_noise`` and ``noise_ceiling``.
+        without the noise's share, ``signal_to_noise`` and ``nmse_floor``.
     """
     repeats = whole("repeats", repeats, 2)
     whole("shots", len(x), 2)
@@ -63,7 +63,7 @@ def repeatability(
         "noise_floor": ("", noise.sqrt()),
         "signal": ("", signal),
         "signal_to_noise": ("", signal / noise.sqrt()),
-        "noise_ceiling": ("", noise_ceiling(y)),
+        "nmse_floor": ("", nmse_floor(y)),
     }
     return _dataset(variables, {}, attributes(system, before, "repeatability", repeats=repeats))
 
@@ -78,7 +78,7 @@ def nmse(modelled: Tensor, measured: Tensor) -> float:
     return float(error / (measured.var(-2, correction=0).sum() * measured.shape[-2]))
 
 
-def noise_ceiling(y: Tensor) -> float:
+def nmse_floor(y: Tensor) -> float:
     """Find the lowest `nmse` that a model without noise can reach against one noisy read-out.
 
     It is the noise's variance over the total variance of ``y``, (repeats, shots, outputs); NaN with

@@ -50,7 +50,8 @@ class Recipe:
         used = self.settings(settings)
         parts = [f"learning rate {used.learning_rate:g}", f"penalty {used.penalty:g}"]
         if isinstance(self.method, partial):
-            parts += [f"{name} {value}" for name, value in self.method.keywords.items()]
+            own = self.method.keywords.items()
+            parts += [f"{name} {getattr(value, '__name__', value)}" for name, value in own]
         if not hasattr(self.rule, "__name__"):  # one with settings of its own
             parts.append(repr(self.rule))
         return ", ".join(parts)

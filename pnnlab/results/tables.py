@@ -17,6 +17,8 @@ BEGIN, END = "<!-- begin: pnnlab results -->", "<!-- end: pnnlab results -->"
 _FILE = "notebooks/results.json"
 _ABSENT = "–"
 _ONE_SEED = "†"
+IN_PLACE = ("clamp only", "clamp, square")
+"""Methods without a device: what a hybrid network has in its place."""
 
 Line = dict[str, Any]
 """Trainings of one system, task, depth and twin; see `pnnlab.results.gathering.Results.lines`."""
@@ -174,7 +176,8 @@ def _cells(line: Line) -> dict[str, str]:
         "ideal": cell("ideal"),
         "linear": _percent(line["linear_baseline"]),
         "MLP": _percent(line["digital_baseline"]),
-        "no physics": _percent(line["accuracy_without_physics"]),
+        "digital alone": _percent(line["accuracy_without_physics"]),
+        **{name: cell(name) for name in IN_PLACE},
         "chance": _percent(line["chance"]),
         "seeds": "/".join(map(str, seeds)) or _ABSENT,
         "PAT passes": _count(methods.get("PAT", {}).get("device_passes")),
@@ -186,7 +189,7 @@ def lines_table(lines: Sequence[Line]) -> str:
     """Lay lines out as a table, with the notes that it takes to read it."""
     if not lines:
         return "No results yet."
-    optional = ("noise-aware", "no physics")
+    optional = ("noise-aware", "digital alone", *IN_PLACE)
     return _table([_cells(line) for line in lines], 2, optional, _notes(lines))
 
 
@@ -240,9 +243,10 @@ def _notes(lines: Sequence[Line]) -> list[str]:
         notes.insert(2, noisy)
     if any(line["accuracy_without_physics"] is not None for line in lines):
         without = (
-            "No physics: the digital layers of a hybrid network, trained without the device and "
+            "Digital alone: the digital layers of a hybrid network, trained without the device and "
             "without the clamp to [0, 1] of its physical layers, so that nothing but linear "
-            "layers is left."
+            "layers is left. Clamp only; clamp, square: with this clamp, or its square, in place "
+            "of the device."
         )
         notes.insert(3, without)
     return notes
@@ -269,6 +273,7 @@ def _beside(line: Line) -> dict[str, float | None]:
         "the linear classifier": line["linear_baseline"],
         "the MLP": line["digital_baseline"],
         "the digital layers alone": line["accuracy_without_physics"],
+        **{f"{name} in place of the device": _score(line, name)["mean"] for name in IN_PLACE},
         "noise-aware, recalibrated": _score(line, "noise-aware", "recalibrated_accuracy")["mean"],
         "in silico as trained": _score(line, "in silico")["mean"],
         "in silico recalibrated": _score(line, "in silico", "recalibrated_accuracy")["mean"],

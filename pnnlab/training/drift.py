@@ -105,13 +105,13 @@ class Refit:
 
     nmse_before: float
     nmse_after: float
-    ceiling: float  # the `noise_ceiling` of these shots, below which no twin gets
+    floor: float  # the `nmse_floor` of these shots, below which no twin gets
     device_passes: int
 
     def __str__(self) -> str:
         return (
             f"NMSE {self.nmse_before:.3g} → {self.nmse_after:.3g} on fresh shots, where noise "
-            f"alone makes {self.ceiling:.3g}; {self.device_passes} device passes"
+            f"alone makes {self.floor:.3g}; {self.device_passes} device passes"
         )
 
 
@@ -174,7 +174,7 @@ def refit(
     return Refit(
         nmse_before=before,
         nmse_after=after,
-        ceiling=characterize.noise_ceiling(held.y),
+        floor=characterize.nmse_floor(held.y),
         device_passes=int(fresh.attrs["device_passes"]),
     )
 

@@ -15,7 +15,7 @@ from pnnlab.plain import seeded, whole
 from pnnlab.twins.physics import FAILED
 from pnnlab.twins.twin import Twin, predict
 
-CEILING = 2.0  # times the noise ceiling: the twin's own error is no larger than the noise
+FLOOR = 2.0  # times the noise floor: the twin's own error is no larger than the noise
 INVISIBLE = 1e-4  # NMSE that counts as perfect where there is no noise to compare with
 ASTRAY = 0.5  # cosine, relative to its ceiling, below which gradients lead over 60° astray
 STEP = 0.02  # by which the device's inputs and parameters move either way for its gradients
@@ -143,7 +143,7 @@ def gap_by_depth(
 class TwinReport:
     """How good a twin is.
 
-    The verdict is ``"at the noise ceiling"`` for an NMSE up to twice the ceiling, or 1e-4, so that
+    The verdict is ``"at the noise floor"`` for an NMSE up to twice the floor, or 1e-4, so that
     the twin's own error is no larger than the device's noise; ``"failed: ..."`` if the fit failed,
     the NMSE is above 0.5, or the cosine of the gradients is below half of its ceiling; and
     ``"usable"`` between.
@@ -152,7 +152,7 @@ class TwinReport:
     system: str
     twin: str  # which kind
     nmse: float  # against single read-outs of held-out shots
-    ceiling: float  # the `noise_ceiling` of these shots; NaN if they were not repeated
+    floor: float  # the `nmse_floor` of these shots; NaN if they were not repeated
     verdict: str
     gradient: GradientAgreement
     gap: DepthGap | None  # None if the system cannot be chained
@@ -183,12 +183,12 @@ class TwinReport:
         return self.gradient.device_passes + (self.gap.device_passes if self.gap else 0)
 
     def __str__(self) -> str:
-        gradient, ratio = self.gradient, self.nmse / self.ceiling if self.ceiling else math.inf
+        gradient, ratio = self.gradient, self.nmse / self.floor if self.floor else math.inf
         lines = [
             f"{self.twin} of {self.system}: {self.verdict}",
             (
                 f"  error (NMSE, {self.shots} held-out shots)  {self.nmse:.4g}"
-                f"   noise ceiling {self.ceiling:.4g}   ratio {ratio:.3g}"
+                f"   noise floor {self.floor:.4g}   ratio {ratio:.3g}"
             ),
             (
                 f"  gradient cosine with the device         {gradient.cosine:.3f}"
@@ -223,16 +223,16 @@ def report(
     held = characterize.shots(dataset, "test")
     modelled = predict(twin, held.x, held.theta)
     error = characterize.nmse(modelled.expand_as(held.y), held.y)
-    ceiling = characterize.noise_ceiling(held.y)
+    floor = characterize.nmse_floor(held.y)
     gradient = gradient_agreement(system, twin, held.x[:POINTS], held.theta[:POINTS], seed=seed)
     chained = system.input_dim == system.output_dim
-    verdict = _verdict(twin.fault, error, ceiling, gradient)
+    verdict = _verdict(twin.fault, error, floor, gradient)
     twin.reported = f"its report {verdict}" if verdict.startswith("failed") else ""
     return TwinReport(
         system=system.name,
         twin=twin.label,
         nmse=error,
-        ceiling=ceiling,
+        floor=floor,
         verdict=verdict,
         gradient=gradient,
         gap=gap_by_depth(system, twin, held, depth=depth) if chained else None,
@@ -241,13 +241,13 @@ def report(
     )
 
 
-def _verdict(fault: str, error: float, ceiling: float, gradient: GradientAgreement) -> str:
+def _verdict(fault: str, error: float, floor: float, gradient: GradientAgreement) -> str:
     if fault:
         return f"failed: {fault}"
     if not error <= FAILED:
         return f"failed: NMSE {error:.2g}, where a constant reaches 1"
     if not gradient.cosine >= ASTRAY * gradient.ceiling:
         return f"failed: its gradients lead astray, cosine {gradient.cosine:.2f}"
-    if error <= INVISIBLE or error <= CEILING * ceiling:
-        return "at the noise ceiling"
+    if error <= INVISIBLE or error <= FLOOR * floor:
+        return "at the noise floor"
     return "usable"

@@ -378,6 +378,12 @@ class RateSection(Section):
         self.refresh()
 
 
+def _drifted(layers: Sequence[Drift]) -> str:
+    return ", ".join(
+        f"layer {n}: {now.rms:.2g} rms" for n, now in enumerate(layers, 1) if now.significant
+    )
+
+
 @final
 class DriftSection(Section):
     """Drift since the twins were fitted, or since the last reference; and a refit."""
@@ -427,17 +433,17 @@ class DriftSection(Section):
         return f"remembered at step {step}"
 
     def _compare(self) -> tuple[int, tuple[Drift, ...]]:
-        return self._training.step, tuple(each.compare() for each in self._references)
+        found = tuple(each.compare() for each in self._references)
+        if drifted := _drifted(found):
+            self._training.note(f"drift beyond noise, {drifted}")
+        return self._training.step, found
 
     def _show(self, result: tuple[int, tuple[Drift, ...]]) -> str:
         _append(self._results, result)
         self._draw()
         step, layers = result
-        drifted = [
-            f"layer {n}: {now.rms:.2g} rms" for n, now in enumerate(layers, 1) if now.significant
-        ]
         passes = passes_text(sum(now.device_passes for now in layers))
-        return f"step {step}: {', '.join(drifted) or 'no drift beyond noise'}; {passes}"
+        return f"step {step}: {_drifted(layers) or 'no drift beyond noise'}; {passes}"
 
     def _refit(self, place: int) -> Refit:
         training = self._training

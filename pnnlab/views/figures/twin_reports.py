@@ -20,17 +20,17 @@ RESIDUAL = "residual (fraction of full scale)"
 BINS = 8  # of an input's range, for residuals by input
 
 
-def fitting(records: Sequence[NeuralRecord], ceiling: float | None = None) -> Chart:
-    """How a neural twin's error fell; ``ceiling`` is the noise ceiling of what it was shown."""
+def fitting(records: Sequence[NeuralRecord], floor: float | None = None) -> Chart:
+    """How a neural twin's error fell; ``floor`` is the noise floor of what it was shown."""
     epochs = np.array([record.epoch for record in records])
     train, validation = [r.train for r in records], [r.validation for r in records]
     marks = [
         Series("training shots", epochs, train, markers=True),
         Series("validation shots", epochs, validation, style=line_style(1), markers=True),
     ]
-    if ceiling:
-        label = f"noise ceiling: {ceiling:.3g}"
-        marks.append(Series(label, epochs[[0, -1]], [ceiling] * 2, style=DOTTED))
+    if floor:
+        label = f"noise floor: {floor:.3g}"
+        marks.append(Series(label, epochs[[0, -1]], [floor] * 2, style=DOTTED))
     return Chart("Fit of the neural twin", [Plot("", "epoch", "NMSE", marks, log=True)])
 
 
@@ -171,8 +171,8 @@ def _error(report: TwinReport) -> str:
 
 def _held(reports: Sequence[TwinReport]) -> str:
     first = reports[0]
-    known = not math.isnan(first.ceiling)
-    return f"{first.shots} held-out shots" + known * f"; noise ceiling: NMSE {first.ceiling:.1e}"
+    known = not math.isnan(first.floor)
+    return f"{first.shots} held-out shots" + known * f"; noise floor: NMSE {first.floor:.1e}"
 
 
 def _diagonal(label: str, wide: float, *values: Tensor) -> Series:
