@@ -149,7 +149,7 @@ def test_the_app_is_for_everyone_and_one_lab_in_every_tab(tmp_path: Path) -> Non
         goes_on(page)
         second = page.context.browser.new_page()
         second.set_default_timeout(SLOWEST)
-        second.goto(f"{address}/?theme=dark", wait_until="commit")
+        second.goto(f"{address}&theme=dark", wait_until="commit")
         second.wait_for_selector(STEP)
         goes_on(second)
         problems["dark: too faint"] = second.evaluate(FAINT)
