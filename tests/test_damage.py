@@ -67,9 +67,9 @@ def test_an_edited_journal_is_refused_and_hides_no_other(tmp_path: Path, edit: s
         file.execute(edit)
     with pytest.raises(RunError, match=r"damaged or edited, and is not used: .* Use a copy"):
         look_at_journal(tmp_path / "edited" / JOURNAL)
-    good, bad = list_runs(tmp_path)
-    assert (good.folder.name, good.step, good.problem) == ("other", runners.STEPS, "")
-    assert bad.folder.name == "edited"
+    found = {run.folder.name: run for run in list_runs(tmp_path)}
+    good, bad = found["other"], found["edited"]
+    assert (good.step, good.problem) == (runners.STEPS, "")
     assert "damaged or edited" in bad.problem or "WHERE step = 20" in edit
 
 

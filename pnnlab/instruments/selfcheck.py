@@ -57,7 +57,8 @@ def pilot(programme: Programme) -> Volts:
     It is silence, the reference, room for a `tag`, silence. The reference is that of one client for
     as long as it uses the bench: a record with another one belongs to somebody else.
     """
-    rest = 2 * LEAD + programme.rest
+    # After twice the rest the answer to the first shot does not depend on the tag.
+    rest = 2 * LEAD + 2 * programme.rest
     return np.pad(tag(programme)[:REFERENCE], (LEAD, TAG + rest))
 
 
