@@ -391,6 +391,8 @@ def train(
         label or "training",
         total=training.steps,
         initial=training.step,
+        # Of a notebook that is run unread, such as by nbval, the queue holds some 1 000 messages.
+        mininterval=1.0,
         disable=not progress,
     )
     for record in bar:
