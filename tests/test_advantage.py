@@ -11,7 +11,7 @@ from pnnlab.errors import RangeError
 from pnnlab.gradients import physics_aware
 from pnnlab.layers import physical_layers
 from pnnlab.results import advantage
-from pnnlab.results.advantage import Bench, Case, measure, sweep
+from pnnlab.results.advantage import Case, Setup, measure, sweep
 from pnnlab.training import FitSettings
 from pnnlab.twins import PhysicsTwin
 
@@ -26,25 +26,25 @@ def test_a_case_must_be_possible() -> None:
 def test_the_noise_of_a_device_is_a_multiple_of_its_own() -> None:
     scatter = []
     for factor in (1.0, 3.0):
-        system = advantage.device(Case("circuit", noise=factor))
+        system = advantage.make_device(Case("circuit", noise=factor))
         x, theta = torch.rand(1, 64).expand(500, -1), torch.rand(system.param_dim)
         scatter.append(float(system(x, theta).std(0).mean()))
     assert scatter[1] / scatter[0] == pytest.approx(3, rel=0.2)
 
 
 def test_a_neural_twin_of_light_is_fitted_to_each_shape_of_a_layer_once() -> None:
-    bench = Bench(Case("SHG", twin="neural 40", task="vowels"))
-    first, second, third, last = physical_layers(bench.network(4, physics_aware))
+    setup = Setup(Case("SHG", twin="neural 40", task="vowels"))
+    first, second, third, last = physical_layers(setup.network(4, physics_aware))
     assert second.twin is third.twin
     assert [layer.system.input_dim for layer in (first, second, last)] == [12, 50, 50]
-    assert bench.passes == 3 * 80  # two read-outs a shot
-    bench.network(4, physics_aware)
-    assert bench.passes == 3 * 80
+    assert setup.passes == 3 * 80  # two read-outs a shot
+    setup.network(4, physics_aware)
+    assert setup.passes == 3 * 80
 
 
 def test_a_nominal_twin_has_the_constants_of_the_drawing_and_the_noise_of_the_device() -> None:
-    bench = Bench(Case("circuit", twin="nominal"))
-    (layer,) = physical_layers(bench.network(1, physics_aware))
+    setup = Setup(Case("circuit", twin="nominal"))
+    (layer,) = physical_layers(setup.network(1, physics_aware))
     twin = layer.twin
     assert isinstance(twin, PhysicsTwin)
     assert twin.constants == type(twin.constants)()
@@ -52,7 +52,7 @@ def test_a_nominal_twin_has_the_constants_of_the_drawing_and_the_noise_of_the_de
 
 
 def test_both_methods_choose_their_rate_on_validation_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Bench, "settings", FitSettings(epochs=1, batch_size=64))
+    monkeypatch.setattr(Setup, "settings", FitSettings(epochs=1, batch_size=64))
     monkeypatch.setattr(advantage, "RATES", (1e-6, 0.03))  # the first learns nothing
     rows = list(measure(Case("circuit"), (1,)))
     assert [row["method"] for row in rows] == ["PAT", "noise-aware"]
@@ -66,22 +66,22 @@ def test_a_sweep_goes_on_where_it_was(tmp_path: Path) -> None:
     path = tmp_path / "map.csv"
     measured: list[int] = []
     full = [True]
-    cases = [Case("circuit", unit) for unit in range(3)]
+    cases = [Case("circuit", unit) for unit in range(3)] + [Case("circuit", task="mnist")]
 
     def run(case: Case, depths: Sequence[int]) -> Iterable[dict[str, object]]:
         if case.unit == 1 and full:
             full.clear()
             raise OSError("the disk is full")
         measured.append(case.unit)
-        own = {name: getattr(case, name) for name in ("system", "unit", "noise", "twin")}
+        own = {name: getattr(case, name) for name in ("system", "task", "unit", "noise", "twin")}
         return [{**own, "depth": depth} for depth in depths]
 
     with pytest.raises(OSError, match="full"):
         sweep(path, cases, (1, 2), run)
     sweep(path, cases, (1, 2), run)
     sweep(path, cases, (1, 2), run)
-    assert measured == [0, 1, 2]
+    assert measured == [0, 1, 2, 0]
     with path.open(newline="", encoding="utf-8") as file:
         assert [(r["unit"], r["depth"]) for r in csv.DictReader(file)] == [
-            (str(unit), str(depth)) for unit in range(3) for depth in (1, 2)
+            (str(unit), str(depth)) for unit in (0, 1, 2, 0) for depth in (1, 2)
         ]

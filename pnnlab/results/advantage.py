@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, final
 
@@ -90,7 +91,7 @@ class Case:
         return {"digits": 64, "mnist": 196, "vowels": 50}[self.task]
 
 
-def device(case: Case) -> Device:
+def make_device(case: Case) -> Device:
     """Make the device of a case, with its noise."""
     shape: dict[str, Any] = {"input_dim": case.width, "output_dim": case.width, "seed": case.unit}
     if case.system == "circuit":
@@ -107,12 +108,12 @@ def device(case: Case) -> Device:
 
 
 @final
-class Bench:
+class Setup:
     """Device and twin of a case: a layer of each shape, and the passes of its fits."""
 
     def __init__(self, case: Case) -> None:
         self.case = case
-        self.device = device(case)
+        self.device = make_device(case)
         kind, _, shots = case.twin.partition(" ")
         self._kind, self._shots = kind, int(shots or 100)
         self._twins: dict[tuple[int, int], AnyTwin] = {}
@@ -158,7 +159,7 @@ class Bench:
 
     def network(self, depth: int, rule: GradientRule) -> nn.Module:
         """Chain a fresh copy of the device into a classifier of digits or of vowels."""
-        system, seed = device(self.case), self.case.unit
+        system, seed = make_device(self.case), self.case.unit
         if not isinstance(system, SHG):
             shapes = [(REPLAYS, self.case.width)] * (depth - 1) + [(10, 10)]
             layers = [system.reprogrammed(replays=n, output_dim=width) for n, width in shapes]
@@ -192,19 +193,21 @@ def measure(case: Case, depths: Sequence[int]) -> Iterator[dict[str, object]]:
     Accuracies are of the test and validation splits on the device; those of in silico training are
     taken after recalibration.
     """
-    bench = Bench(case)
-    task = bench.task
+    setup = Setup(case)
+    task = setup.task
     inputs = calibration_inputs(task)
     for depth in depths:
-        network = bench.network(depth, physics_aware)
+        network = setup.network(depth, physics_aware)
         calibrate(network, inputs)
         found = local_errors(network, task.train.x[:INPUTS])
         for method, rule in METHODS.items():
-            trials = [_trained(bench, task, depth, rule, rate) for rate in RATES]
-            (validation, rate), test, passes = max(trials)
+            trials = [_trained(setup, task, depth, rule, rate) for rate in RATES]
+            validation, training = max(trials, key=itemgetter(0))
+            with on_device(training.network):
+                test = accuracy(training.network, task.test)
             yield {
                 "system": case.system,
-                "task": task.name,
+                "task": case.task,
                 "unit": case.unit,
                 "noise": case.noise,
                 "twin": case.twin,
@@ -212,30 +215,29 @@ def measure(case: Case, depths: Sequence[int]) -> Iterator[dict[str, object]]:
                 "errors": " ".join(f"{error:.4g}" for error in found.errors),
                 "over_noise": " ".join(f"{error:.4g}" for error in found.over_noise),
                 "method": method,
-                "learning_rate": rate,
+                "learning_rate": training.settings.learning_rate,
                 "validation": round(validation, 6),
                 "accuracy": round(test, 6),
                 "n_test": len(task.test),
-                "twin_passes": bench.passes,
-                "passes": passes,
+                "twin_passes": setup.passes,
+                "passes": training.device_passes,
             }
 
 
 def _trained(
-    bench: Bench, task: Task, depth: int, rule: GradientRule, rate: float
-) -> tuple[tuple[float, float], float, int]:
-    """Train once; return accuracy on the validation split and rate, on the test split, passes."""
-    network, inputs = bench.network(depth, rule), calibration_inputs(task)
+    setup: Setup, task: Task, depth: int, rule: GradientRule, rate: float
+) -> tuple[float, Training]:
+    """Train once, recalibrate, and give the accuracy on the validation split."""
+    network, inputs = setup.network(depth, rule), calibration_inputs(task)
     calibrate(network, inputs)
-    settings = replace(bench.settings, learning_rate=rate, evaluations=1)
+    settings = replace(setup.settings, learning_rate=rate, evaluations=1)
     training = Training(network, task, settings)
     for _ in training.records():
         pass
     with on_device(network):
         if rule is not physics_aware:
             calibrate(network, inputs)
-        validation, test = (accuracy(network, one) for one in (task.validation, task.test))
-    return (validation, rate), test, training.device_passes
+        return accuracy(network, task.validation), training
 
 
 def sweep(
@@ -272,4 +274,4 @@ def sweep(
 
 
 def _key(row: Mapping[str, object]) -> tuple[str, ...]:
-    return tuple(str(row[name]) for name in ("system", "unit", "noise", "twin"))
+    return tuple(str(row[name]) for name in ("system", "task", "unit", "noise", "twin"))

@@ -12,7 +12,14 @@ from torch import nn
 
 from pnnlab.errors import RangeError
 from pnnlab.gradients import ideal, physics_aware
-from pnnlab.layers import calibrate, on_device, on_twin, parameter_count, physical_layers
+from pnnlab.layers import (
+    all_have_twins,
+    calibrate,
+    on_device,
+    on_twin,
+    parameter_count,
+    physical_layers,
+)
 from pnnlab.plain import seeded, whole
 from pnnlab.provenance import commit
 from pnnlab.results.intervals import packed
@@ -146,7 +153,7 @@ def result_row(
 
     with on_device(network):
         correct = right(network)
-    if layers and all(layer.twin is not None for layer in layers):
+    if all_have_twins(network):
         with on_twin(network):
             on_the_twin = accuracy(network, task.test)
     if on_twin_alone(network):

@@ -391,7 +391,7 @@ def train(
         label or "training",
         total=training.steps,
         initial=training.step,
-        # Of a notebook that is run unread, such as by nbval, the queue holds some 1 000 messages.
+        # A kernel whose messages nobody reads keeps some 1 000 of them and drops the rest.
         mininterval=1.0,
         disable=not progress,
     )

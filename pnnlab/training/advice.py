@@ -4,12 +4,14 @@ import math
 from dataclasses import dataclass
 from typing import final
 
-import torch
 from torch import Tensor, nn
 
 from pnnlab.errors import TwinError
-from pnnlab.layers import physical_layers
-from pnnlab.training.methods import measured
+from pnnlab.layers import all_have_twins, physical_layers
+from pnnlab.training.cost import passes_so_far
+from pnnlab.training.drift import take_references
+from pnnlab.training.methods import twin_of
+from pnnlab.twins import predict
 
 
 @final
@@ -53,33 +55,24 @@ def local_errors(network: nn.Module, x: Tensor) -> LocalErrors:
     network : nn.Module
         It is left as it is; it need not be trained.
     x : Tensor, (batch, features)
-        Some hundred inputs. Each costs two device passes a layer.
+        Some hundred inputs. Each costs three device passes a layer.
 
     Raises
     ------
     TwinError
         A layer has no twin.
     """
-    layers = physical_layers(network)
-    if not layers or any(layer.twin is None for layer in layers):
+    if not all_have_twins(network):
         raise TwinError("errors of twins need a network of physical layers that all have a twin.")
-    before = sum({layer.system: layer.system.passes for layer in layers}.values())
-    training = network.training
-    network.eval()
+    before = passes_so_far(network)
     errors, noise = [], []
-    try:
-        shots = measured(network, x)
-    finally:
-        network.train(training)
-    for shot in shots:
-        with torch.no_grad():
-            again = shot.layer.system(shot.x, shot.theta).double()
-            model = shot.layer.twin(shot.x, shot.theta).double()  # type: ignore[misc]  # see above
-        y = shot.y.double()
-        scatter = float((y - again).square().mean()) / 2
-        signal = float(y.var(0).mean()) - scatter
-        error = max(float((y - model).square().mean()) - scatter, 0.0)
+    layers = physical_layers(network)
+    for layer, found in zip(layers, take_references(network, x, repeats=2), strict=True):
+        modelled = predict(twin_of(layer), found.x, found.theta).double()
+        y = found.y.double()
+        scatter = float(y.var(0).mean())  # half of it is left in the mean of two
+        signal = float(y.mean(0).var(0).mean()) - scatter / 2
+        error = max(float((y.mean(0) - modelled).square().mean()) - scatter / 2, 0.0)
         errors.append(error / signal if signal > 0 else math.inf)
         noise.append(scatter / signal if signal > 0 else math.inf)
-    after = sum({layer.system: layer.system.passes for layer in layers}.values())
-    return LocalErrors(tuple(errors), tuple(noise), after - before)
+    return LocalErrors(tuple(errors), tuple(noise), passes_so_far(network) - before)

@@ -13,7 +13,7 @@ import ipywidgets as widgets
 import numpy as np
 
 from pnnlab.background import Session
-from pnnlab.layers import on_device, on_twin, physical_layers
+from pnnlab.layers import all_have_twins, on_device, on_twin, physical_layers
 from pnnlab.physical_system import Cost
 from pnnlab.training import (
     Alignment,
@@ -153,7 +153,7 @@ class ConfusionSection(Section):
         self.on_device = DeviceAction(self._session, name, act, show, passes)
         act, show = partial(self._confusion, on_twin), partial(self._show, "twin")
         self.on_twin = DeviceAction(self._session, "The same on the twin", act, show, 0)
-        twins = self._layers and all(layer.twin is not None for layer in self._layers)
+        twins = all_have_twins(self._network)
         shown = [self.on_device, self.on_twin] if twins else [self.on_device]
         self.widget = widgets.VBox([action.widget for action in shown])
 
@@ -498,7 +498,7 @@ def _section_kinds(training: Training) -> dict[str, type[Section]]:
     found: dict[str, type[Section]] = {}
     if not training.train.targets.is_floating_point():
         found["Confusion"] = ConfusionSection
-    if layers and all(layer.twin is not None for layer in layers):
+    if all_have_twins(training.network):
         found["Gradients"] = AlignmentSection
     if layers:
         found["Drift and refit"] = DriftSection
