@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 from pnnlab.errors import RangeError
 from pnnlab.gradients import GradientRule, noise_aware, physics_aware
 from pnnlab.layers import PhysicalLayer, Rescale, calibrate, deep_pnn, on_device
+from pnnlab.provenance import commit
 from pnnlab.results.baselines import calibration_inputs
 from pnnlab.storage import user_path
 from pnnlab.systems import SHG, Circuit, Plate
@@ -177,13 +178,13 @@ class Setup:
     @property
     def task(self) -> Task:
         """The task of the case; a unit that reads vowels has some that no other has."""
-        tasks = {"digits": digits, "mnist": lambda: mnist(14)}
+        tasks = {"digits": digits, "mnist": lambda: mnist(14, full=False)}
         return vowels(self.case.unit) if self.case.task == "vowels" else tasks[self.case.task]()
 
     @property
     def settings(self) -> FitSettings:
         """Epochs and batches of the task, with the unit as seed."""
-        epochs, size = {"digits": (15, 32), "mnist": (12, 64), "vowels": (100, 30)}[self.case.task]
+        epochs, size = {"digits": (15, 32), "mnist": (4, 64), "vowels": (100, 30)}[self.case.task]
         return FitSettings(epochs=epochs, batch_size=size, seed=self.case.unit)
 
 
@@ -221,6 +222,7 @@ def measure(case: Case, depths: Sequence[int]) -> Iterator[dict[str, object]]:
                 "n_test": len(task.test),
                 "twin_passes": setup.passes,
                 "passes": training.device_passes,
+                "commit": commit(),
             }
 
 
