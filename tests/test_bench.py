@@ -60,7 +60,7 @@ class TestCircuit(OnABench):
 
 class TestPlate(OnABench):
     def moved(self, theta: Tensor) -> Tensor:
-        return theta.flip(0)  # energies do not tell a drive from its opposite
+        return theta / 2  # energies do not tell a drive from its opposite
 
     def make_system(self) -> PhysicalSystem:
         plate = Plate(3, input_dim=16, replays=1, output_dim=4, drift=False)
@@ -71,16 +71,25 @@ class TestPlate(OnABench):
 @pytest.mark.parametrize("oscilloscope", ["keysight", "rigol"])
 def test_a_circuit_on_a_bench_answers_as_the_simulated_one(generator, oscilloscope):
     system = circuit()
-    with bench_of(
-        circuit().analog_ports(),
-        CircuitProgramme(16, 2, 8),
-        generator=generator,
-        oscilloscope=oscilloscope,
-    ) as bench:
+    torch.manual_seed(0)
+    with (
+        VirtualBench(
+            circuit().analog_ports(), generator=generator, oscilloscope=oscilloscope
+        ) as there,
+        open_bench(
+            there.generator,
+            there.oscilloscope,
+            CircuitProgramme(16, 2, 8),
+            limits=LIMITS,
+            delay_s=0.04e-6,  # of the virtual bench
+            guarded=False,
+        ) as bench,
+    ):
         x, theta = torch.rand(40, 16), torch.rand(system.param_dim)
-        there, here, again = bench(x, theta), system(x, theta), system(x, theta)
-    assert (there - here).std() < 1.3 * (again - here).std()  # of one circuit and its noise
-    assert (there - here).mean().abs() < 1e-3
+        on_bench, here, again = bench(x, theta), system(x, theta), system(x, theta)
+    # Of one circuit and its noise, and of eight bits: 1.12 times, with a spread of 0.014.
+    assert (on_bench - here).std() < 1.2 * (again - here).std()
+    assert (on_bench - here).mean().abs() < 1e-3
 
 
 def test_several_programmes_share_one_bench():
