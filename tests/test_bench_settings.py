@@ -19,8 +19,9 @@ from pnnlab.instruments.generator import Generator, TakenError, TripError
 from pnnlab.instruments.limits import Limits
 from pnnlab.instruments.link import Link
 from pnnlab.instruments.oscilloscope import Oscilloscope
-from pnnlab.instruments.programme import CableProgramme
-from pnnlab.instruments.selfcheck import TAGGED
+from pnnlab.instruments.programme import CableProgramme, PlateProgramme
+from pnnlab.instruments.selfcheck import WINDOW, draw_pilots
+from pnnlab.systems import Plate
 from pnnlab.systems.analog import cable
 from pnnlab.virtual_bench import VirtualBench
 
@@ -141,23 +142,34 @@ def test_a_bench_that_is_taken_names_by_whom(there):
         assert somebody.ask("DISP:TEXT?") == '""'
 
 
-def test_a_record_with_another_tag_is_refused(there, monkeypatch):
+def test_a_record_with_another_pilot_is_refused(there, monkeypatch):
     with opened(there) as bench:
-        x = torch.rand(3, 12)
-        bench(x, NOTHING)
-        old = bench._acquisition._play
-        kept = []
+        acquisition, x = bench._acquisition, torch.rand(3, 12)
+        old = acquisition._play
+        stale = old(np.zeros(1000, np.float32))
+        left = list(range(benches.ATTEMPTS - 1))
 
-        def stale(waveform: np.ndarray, *scratch: object) -> object:
+        def play(waveform: np.ndarray, *scratch: object) -> object:
             trace = old(waveform, *scratch)
-            if not kept:
-                waveform[TAGGED] = -waveform[TAGGED]  # as if another had been sent
-                kept.append(trace)
-            return trace
+            return stale if left and left.pop() is not None else trace
 
-        monkeypatch.setattr(bench._acquisition, "_play", stale)
+        monkeypatch.setattr(acquisition, "_play", play)
         assert (bench(x, NOTHING) - x).abs().max() < HALF_A_CODE
-        assert bench.tally.retaken == {"record": 3}
+        assert bench.tally.retaken == {"record": 3 * (benches.ATTEMPTS - 1)}
+
+
+def test_no_pilot_has_the_right_answer_of_another():
+    """A plate gives all of them the same few tones, and is not linear."""
+    ports, programme = Plate(3, drift=False).analog_ports(), PlateProgramme()
+    random = np.random.default_rng(0)
+    step = (programme.high_v - programme.low_v) / 200
+    pilots = np.concatenate([draw_pilots(programme) for _ in range(4)])
+    answers = np.stack([ports.respond(pilot)[WINDOW] for pilot in pilots])
+    noise = random.normal(0, step / 2, answers.shape)
+    alike = np.abs(np.corrcoef(answers, answers + noise)[: len(pilots), len(pilots) :])
+    assert alike.diagonal().min() > 1 - (1 - benches.LEAST_CORRELATION) / 2
+    np.fill_diagonal(alike, 0)
+    assert alike.max() < benches.LEAST_CORRELATION - 0.05
 
 
 def fight(clients: int, calls: int, noise: bool = False) -> Counter[str]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple, final
 
 import numpy as np
@@ -14,10 +13,8 @@ from pnnlab.systems.analog import Volts
 
 LEAD = 32  # samples of silence before a pilot, and most by which it may be early or late
 CHIP = 4  # samples of one level
-REFERENCE, TAG = 32 * CHIP, 64 * CHIP  # samples of the two parts of a pilot
-WINDOW = slice(LEAD, LEAD + REFERENCE)  # of a record, where its reference is
-TAGGED = slice(WINDOW.stop, WINDOW.stop + TAG)
-REPEATS = 8
+WINDOW = slice(LEAD, LEAD + 96 * CHIP)  # of a waveform and its record, where the pilot is
+PILOTS = 16  # of a client: more than a waveform is tried, so that no old record has the right one
 LEAST_CORRELATION = 0.8  # a working device resembles its nominal equations at least so much
 UNLIKE = 0.5  # less is noise
 MOST_DELAY = 4  # samples, either way
@@ -37,9 +34,8 @@ class SelfCheck:
     late_s: float  # how late the answer arrives, beyond the delay that was given
     gain: float  # recorded over expected
     correlation: float  # of the device with its nominal equations
-    noise_v: float  # rms of a point from one repeat to the next
-    tags: float  # least `resemblance` of a tag
-    pilot: Volts  # mean record of a pilot, (points,), V; later references are compared with it
+    noise_v: float  # rms of a point while the device rests
+    records: Volts  # of the pilots, (pilots, points), V; later ones are compared with them
 
     def __str__(self) -> str:
         if self.problems:
@@ -51,67 +47,56 @@ class SelfCheck:
         )
 
 
-def pilot(programme: Programme) -> Volts:
-    """Waveform that a self-check sends, and every batch begins with.
-
-    It is silence, the reference, room for a `tag`, silence. The reference is that of one client for
-    as long as it uses the bench: a record with another one belongs to somebody else.
-    """
-    # After twice the rest the answer to the first shot does not depend on the tag.
-    rest = 2 * LEAD + 2 * programme.rest
-    return np.pad(tag(programme)[:REFERENCE], (LEAD, TAG + rest))
+def quiet(heads: Volts, programme: Programme) -> Volts:
+    """The end of the silence after pilots, (..., points), in which the device is at rest."""
+    return heads[..., -(LEAD + programme.rest) :]
 
 
-def tag(programme: Programme) -> Volts:
-    """Draw the levels of a tag, which is played once: a second record of it is an old one.
+def draw_pilots(programme: Programme) -> Volts:
+    """Draw the pilots of a client, (pilots, samples), V: silence, random levels, silence.
 
-    They have slow and fast parts and both signs. No seed: two clients must not draw the same.
+    The levels have slow and fast parts and both signs. No seed: two clients must not draw the same.
     """
     random = np.random.default_rng()
-    levels = random.choice([-1, 1], TAG // CHIP) * random.uniform(0.8, 1, TAG // CHIP)
-    return np.repeat(levels * programme.pilot * programme.drive_v, CHIP).astype(np.float32)
-
-
-def resemblance(programme: Programme, record: Volts, waveform: Volts) -> float:
-    """Correlation of a record's tag with what the nominal device makes of a waveform's."""
-    expected = programme.expected(waveform[: TAGGED.stop + LEAD])
-    found = align(record[TAGGED.start : TAGGED.stop + MOST_DELAY], expected[TAGGED])
-    return found.correlation if found.gain > 0 else 0.0
+    shape = PILOTS, (WINDOW.stop - LEAD) // CHIP
+    levels = random.choice([-1, 1], shape) * random.uniform(0.8, 1, shape)
+    waves = np.repeat(levels * programme.pilot * programme.drive_v, CHIP, axis=1)
+    # After twice the rest the first shot's answer does not depend on which pilot was played.
+    return np.pad(waves, ((0, 0), (LEAD, 2 * LEAD + 2 * programme.rest))).astype(np.float32)
 
 
 def self_check(
     programme: Programme,
-    waveforms: Sequence[Volts],
+    pilots: Volts,
     traces: Sequence[Trace],
     other_channel: Callable[[], tuple[int, int, Volts]],
 ) -> SelfCheck:
-    """Find what is wrong with a bench, if anything is, from repeated records of its pilot.
+    """Find what is wrong with a bench, if anything is, from the records of its pilots.
 
     Parameters
     ----------
-    waveforms : sequence of array, (samples,)
-        The `pilot`, V, each time with another tag; two or more.
+    pilots : array, (pilots, samples)
+        What was played, V.
     traces : sequence of Trace
         What came back.
     other_channel : callable
-        Called if nothing came back: plays the pilot again, and returns the number of the
+        Called if nothing came back: plays a pilot again, and returns the number of the
         oscilloscope's channel in use, the number of another one, and its record, V.
     """
     period = 1 / programme.sample_rate_hz
-    volts = np.stack([trace.volts for trace in traces])
-    mean = volts.mean(0)
-    noise = float(volts[:, : WINDOW.stop].std(0, ddof=1).mean())
-    head = TAGGED.stop + LEAD
-    expected = [programme.expected(waveform[:head])[LEAD : TAGGED.stop] for waveform in waveforms]
-    # Of narrow resonances the gain of one pilot may be far off; of many tags it is not.
-    found = [align(volts[n, :head], wanted) for n, wanted in enumerate(expected)]
+    records = np.stack([trace.volts for trace in traces])
+    noise = float(quiet(records, programme).std(axis=0, ddof=1).mean())
+    head = WINDOW.stop + LEAD
+    expected = np.stack([programme.expected(wave[:head])[WINDOW] for wave in pilots])
+    # Of narrow resonances the gain of one pilot may be far off; of many it is not.
+    found = [align(*pair) for pair in zip(records[:, :head], expected, strict=True)]
     late = float(np.mean([one.delay for one in found])) - LEAD
     gain = float(np.mean([one.gain for one in found]))
     correlation = float(np.mean([one.correlation for one in found]))
     wrong_gain = not 1 / MOST_GAIN < gain < MOST_GAIN
-    signal = float(np.ptp(mean))
+    signal = float(np.ptp(records))
     problems = []
-    faint = signal < 0.01 * np.ptp(expected[0])
+    faint = signal < 0.01 * np.ptp(expected)
     if faint or (correlation < UNLIKE and signal < 8 * noise):
         problems.append(_silence(*other_channel(), noise))
     elif gain < 0:
@@ -142,8 +127,7 @@ def self_check(
         )
     if any(trace.missing for trace in traces):
         problems.append("the oscilloscope leaves points out: lower its sample rate.")
-    tags = min(map(partial(resemblance, programme), volts, waveforms))
-    return SelfCheck(tuple(problems), late * period, gain, correlation, noise, tags, mean)
+    return SelfCheck(tuple(problems), late * period, gain, correlation, noise, records)
 
 
 def _silence(channel: int, other: int, volts: Volts, noise: float) -> str:
