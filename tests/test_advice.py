@@ -10,10 +10,10 @@ import pnnlab as pnn
 from pnnlab.errors import TwinError
 from pnnlab.gradients import physics_aware
 from pnnlab.layers import calibrate, deep_pnn
-from pnnlab.training.advice import local_errors
+from pnnlab.training.advice import LocalErrors, local_errors
 from pnnlab.training.local import measured_only
 
-OFFSET, NOISE = 0.03, 0.01
+OFFSET, NOISE, SLOPE = 0.03, 0.01, 1.2
 
 
 def clean(x: Tensor, theta: Tensor) -> Tensor:
@@ -23,6 +23,11 @@ def clean(x: Tensor, theta: Tensor) -> Tensor:
 class Shifted(nn.Module):
     def forward(self, x: Tensor, theta: Tensor) -> Tensor:
         return clean(x, theta) + OFFSET
+
+
+class Steeper(nn.Module):
+    def forward(self, x: Tensor, theta: Tensor) -> Tensor:
+        return 0.1 + 0.5 * SLOPE * x * theta
 
 
 class Noisy(pnn.PhysicalSystem):
@@ -40,8 +45,10 @@ def inputs() -> Tensor:
     return torch.rand(4000, 6, generator=torch.Generator().manual_seed(1))
 
 
-def network(system: pnn.PhysicalSystem, x: Tensor, layers: int = 1) -> nn.Module:
-    made = deep_pnn(system, Shifted(), physics_aware, layers=layers, classes=3)
+def network(
+    system: pnn.PhysicalSystem, x: Tensor, layers: int = 1, twin: nn.Module | None = None
+) -> nn.Module:
+    made = deep_pnn(system, twin or Shifted(), physics_aware, layers=layers, classes=3)
     calibrate(made, x)
     return made
 
@@ -57,6 +64,31 @@ def test_errors_and_noise_are_those_of_a_twin_with_a_known_offset(inputs: Tensor
     assert found.over_noise[0] == pytest.approx((OFFSET / NOISE) ** 2, rel=0.05)
 
 
+def test_a_constant_offset_is_no_error_of_what_the_parameters_change(inputs: Tensor) -> None:
+    found = local_errors(network(Noisy(), inputs), inputs)
+    assert found.parameter_errors[0] < 1e-3
+
+
+def test_a_wrong_slope_is_an_error_of_what_the_parameters_change(inputs: Tensor) -> None:
+    found = local_errors(network(Noisy(), inputs, twin=Steeper()), inputs)
+    assert found.parameter_errors[0] == pytest.approx((SLOPE - 1) ** 2, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("errors", "suggested"),
+    [
+        ((0.03, 0.04), "in silico with noise"),
+        ((0.05, 0.04), "PAT"),
+        ((0.7, 0.7), "a better twin first"),
+        ((math.inf,), "a better twin first"),
+    ],
+)
+def test_the_suggestion_follows_the_sum_over_the_layers(
+    errors: tuple[float, ...], suggested: str
+) -> None:
+    assert LocalErrors(errors, errors, errors, 0).suggestion == suggested
+
+
 def test_a_device_without_noise_has_no_floor(inputs: Tensor) -> None:
     made = network(pnn.device(clean, inputs=6, parameters=6, outputs=6), inputs)
     found = local_errors(made, inputs)
@@ -64,14 +96,14 @@ def test_a_device_without_noise_has_no_floor(inputs: Tensor) -> None:
     assert found.over_noise == (math.inf,)
 
 
-def test_each_layer_is_driven_three_times_and_the_network_is_left_as_it_is(inputs: Tensor) -> None:
+def test_each_layer_is_driven_five_times_and_the_network_is_left_as_it_is(inputs: Tensor) -> None:
     system = Noisy()
     made = network(system, inputs, layers=3)
     before = {name: value.clone() for name, value in made.state_dict().items()}
     passes = system.passes
     found = local_errors(made, inputs[:100])
     assert len(found.errors) == 3
-    assert found.device_passes == system.passes - passes == 3 * 3 * 100
+    assert found.device_passes == system.passes - passes == 3 * 5 * 100
     assert made.training
     assert all(torch.equal(value, before[name]) for name, value in made.state_dict().items())
 

@@ -28,7 +28,7 @@ from pnnlab.systems.plate import PlateImperfections
 from pnnlab.systems.shg import SHGImperfections
 from pnnlab.tasks import Task, digits, mnist, vowels
 from pnnlab.training import FitSettings, Training, accuracy
-from pnnlab.training.advice import local_errors
+from pnnlab.training.advice import LocalErrors, local_errors
 from pnnlab.twins import (
     CircuitEquations,
     Mlp,
@@ -213,8 +213,7 @@ def measure(case: Case, depths: Sequence[int]) -> Iterator[dict[str, object]]:
                 "noise": case.noise,
                 "twin": case.twin,
                 "depth": depth,
-                "errors": " ".join(f"{error:.4g}" for error in found.errors),
-                "over_noise": " ".join(f"{error:.4g}" for error in found.over_noise),
+                **described(found),
                 "method": method,
                 "learning_rate": training.settings.learning_rate,
                 "validation": round(validation, 6),
@@ -224,6 +223,16 @@ def measure(case: Case, depths: Sequence[int]) -> Iterator[dict[str, object]]:
                 "passes": training.device_passes,
                 "commit": commit(),
             }
+
+
+def described(found: LocalErrors) -> dict[str, str]:
+    """Columns of the errors of a network's twins: numbers of its layers, with a space between."""
+    columns = {
+        "errors": found.errors,
+        "over_noise": found.over_noise,
+        "parameter_errors": found.parameter_errors,
+    }
+    return {name: " ".join(f"{one:.4g}" for one in values) for name, values in columns.items()}
 
 
 def _trained(
