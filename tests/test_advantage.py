@@ -11,7 +11,7 @@ from pnnlab.errors import RangeError
 from pnnlab.gradients import physics_aware
 from pnnlab.layers import physical_layers
 from pnnlab.results import advantage
-from pnnlab.results.advantage import Case, Setup, measure, sweep
+from pnnlab.results.advantage import Case, Setup, measure, read_sweep, sweep
 from pnnlab.training import FitSettings
 from pnnlab.twins import PhysicsTwin
 
@@ -85,3 +85,28 @@ def test_a_sweep_goes_on_where_it_was(tmp_path: Path) -> None:
         assert [(r["unit"], r["depth"]) for r in csv.DictReader(file)] == [
             (str(unit), str(depth)) for unit in (0, 1, 2, 0) for depth in (1, 2)
         ]
+
+
+def test_what_is_best_follows_from_the_accuracies(tmp_path: Path) -> None:
+    path = tmp_path / "map.csv"
+    reached = {"nominal": (0.96, 0.93), "neural 9": (0.95, 0.945), "neural 8": (0.90, 0.80)}
+
+    def run(case: Case, depths: Sequence[int]) -> Iterable[dict[str, object]]:
+        for method, accuracy in zip(("PAT", "noise-aware"), reached[case.twin], strict=True):
+            yield {
+                **{name: getattr(case, name) for name in ("system", "task", "unit", "noise")},
+                "twin": case.twin,
+                "depth": 2,
+                "parameter_errors": "0.5 0.25",
+                "method": method,
+                "accuracy": accuracy,
+                "twin_passes": 100,
+                "passes": 7,
+            }
+
+    sweep(path, [Case("circuit", twin=twin) for twin in reached], (2,), run)
+    found = read_sweep(path)
+    assert [one.best for one in found] == ["PAT", "in silico with noise", "a better twin first"]
+    assert [one.case.twin for one in found] == list(reached)
+    assert found[0].points == pytest.approx(3)
+    assert (found[0].error, found[0].passes["PAT"]) == (0.75, 107)

@@ -48,6 +48,8 @@ INPUTS = 500
 RATES = (0.01, 0.03)
 """Learning rates that each method may choose from, on the validation split."""
 
+WITHIN, WORSE = 0.01, 0.05  # of accuracy: the same, and clearly worse
+
 METHODS: Mapping[str, GradientRule] = {"PAT": physics_aware, "noise-aware": noise_aware}
 Device: TypeAlias = Circuit | Plate | SHG
 AnyTwin: TypeAlias = PhysicsTwin | NeuralTwin
@@ -282,6 +284,62 @@ def sweep(
                 writer.writeheader()
             writer.writerows(rows)
     return path
+
+
+@final
+@dataclass(frozen=True)
+class Measured:
+    """One network of a `sweep`: what both methods reached with it, and what its errors suggested.
+
+    Attributes
+    ----------
+    error : float
+        Sum of the layers' parameter errors; see `LocalErrors`.
+    accuracy : mapping
+        By method, on the device.
+    passes : mapping
+        By method, of the twin and of the training.
+    best : str
+        What the accuracies say, in the words of `suggestion`: a better twin first, if PAT reaches
+        `WORSE` more with another twin of this device, at any depth, than either method does here;
+        in silico with noise, if that is within `WITHIN` of PAT or better; else PAT.
+    """
+
+    case: Case
+    depth: int
+    error: float
+    accuracy: Mapping[str, float]
+    passes: Mapping[str, int]
+    best: str = "PAT"
+
+    @property
+    def points(self) -> float:
+        """What PAT reaches beyond noise-aware training, percentage points."""
+        return 100 * (self.accuracy["PAT"] - self.accuracy["noise-aware"])
+
+
+def read_sweep(path: str | Path) -> tuple[Measured, ...]:
+    """Read what a `sweep` has written."""
+    with user_path(path).open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    found = []
+    for pat, noisy in zip(rows[::2], rows[1::2], strict=True):
+        system: Any = pat["system"]
+        task: Any = pat["task"]
+        case = Case(system, int(pat["unit"]), float(pat["noise"]), pat["twin"], task)
+        methods = {row["method"]: row for row in (pat, noisy)}
+        error = sum(map(float, pat["parameter_errors"].split()))
+        accuracy = {name: float(row["accuracy"]) for name, row in methods.items()}
+        passes = {n: int(r["passes"]) + int(r["twin_passes"]) for n, r in methods.items()}
+        found.append(Measured(case, int(pat["depth"]), error, accuracy, passes))
+    return tuple(replace(one, best=_best(one, found)) for one in found)
+
+
+def _best(one: Measured, found: Sequence[Measured]) -> str:
+    same = [other for other in found if replace(other.case, twin=one.case.twin) == one.case]
+    if max(one.accuracy.values()) < max(other.accuracy["PAT"] for other in same) - WORSE:
+        return "a better twin first"
+    return "PAT" if one.points > 100 * WITHIN else "in silico with noise"
 
 
 def _key(row: Mapping[str, object]) -> tuple[str, ...]:

@@ -61,11 +61,18 @@ class LocalErrors:
 
     @property
     def suggestion(self) -> str:
-        """What to do: ``"in silico with noise"``, ``"PAT"``, or ``"a better twin first"``."""
-        error = sum(self.parameter_errors)
-        if error <= IN_SILICO_DOES:
-            return "in silico with noise"
-        return "PAT" if error <= TWIN_IS_WRONG else "a better twin first"
+        """What to do; see `suggestion`."""
+        return suggestion(sum(self.parameter_errors))
+
+
+def suggestion(error: float) -> str:
+    """Return what to do at this sum of the layers' parameter errors.
+
+    ``"in silico with noise"``, ``"PAT"``, or ``"a better twin first"``.
+    """
+    if error <= IN_SILICO_DOES:
+        return "in silico with noise"
+    return "PAT" if error <= TWIN_IS_WRONG else "a better twin first"
 
 
 def local_errors(network: nn.Module, x: Tensor) -> LocalErrors:
