@@ -158,10 +158,9 @@ def _run(arguments: argparse.Namespace, _: list[str]) -> int:
     from pnnlab.results import notebooks, results_table
 
     folder = notebooks.notebooks_folder(arguments.notebooks)
-    paths = notebooks.choose(notebooks.list_notebooks(folder), arguments.names)
-    chosen = [notebooks.read_notebook(path) for path in paths]
-    out = user_path(arguments.out).absolute()
     given = [(name, value.removeprefix(MARK)) for name, value in arguments.parameters]
+    chosen = notebooks.choose(notebooks.list_notebooks(folder), arguments.names, given)
+    out = user_path(arguments.out).absolute()
     values = notebooks.assign(chosen, given, out)
     from pnnlab.results.running import prepare_out  # with papermill: refusals come at once
 

@@ -4,7 +4,7 @@ A rule is a function of a system and its twin that returns a differentiable ``f(
 Comparing two training methods is swapping one argument.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias, final
 
@@ -111,6 +111,15 @@ def ideal(system: PhysicalSystem, twin: nn.Module | None) -> Response:
             "use physics_aware with a twin."
         )
     return system.differentiable
+
+
+RULES: Mapping[str, GradientRule] = {
+    "PAT": physics_aware,
+    "in silico": in_silico,
+    "noise-aware": noise_aware,
+    "ideal": ideal,
+}
+"""By the names that results give them."""
 
 
 def _required(twin: nn.Module | None, rule: str) -> nn.Module:

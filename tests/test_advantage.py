@@ -5,50 +5,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
-import torch
 
-from pnnlab.errors import RangeError
-from pnnlab.gradients import physics_aware
-from pnnlab.layers import physical_layers
 from pnnlab.results import advantage
-from pnnlab.results.advantage import Case, Setup, measure, read_sweep, sweep
+from pnnlab.results.advantage import measure, read_sweep, sweep
+from pnnlab.results.setups import Case, Setup
 from pnnlab.training import FitSettings
-from pnnlab.twins import PhysicsTwin
-
-
-def test_a_case_must_be_possible() -> None:
-    with pytest.raises(RangeError, match="'neural 750'"):
-        Case("circuit", twin="neural")
-    with pytest.raises(RangeError, match="SHG reads vowels"):
-        Case("SHG", task="digits")
-
-
-def test_the_noise_of_a_device_is_a_multiple_of_its_own() -> None:
-    scatter = []
-    for factor in (1.0, 3.0):
-        system = advantage.make_device(Case("circuit", noise=factor))
-        x, theta = torch.rand(1, 64).expand(500, -1), torch.rand(system.param_dim)
-        scatter.append(float(system(x, theta).std(0).mean()))
-    assert scatter[1] / scatter[0] == pytest.approx(3, rel=0.2)
-
-
-def test_a_neural_twin_of_light_is_fitted_to_each_shape_of_a_layer_once() -> None:
-    setup = Setup(Case("SHG", twin="neural 40", task="vowels"))
-    first, second, third, last = physical_layers(setup.network(4, physics_aware))
-    assert second.twin is third.twin
-    assert [layer.system.input_dim for layer in (first, second, last)] == [12, 50, 50]
-    assert setup.passes == 3 * 80  # two read-outs a shot
-    setup.network(4, physics_aware)
-    assert setup.passes == 3 * 80
-
-
-def test_a_nominal_twin_has_the_constants_of_the_drawing_and_the_noise_of_the_device() -> None:
-    setup = Setup(Case("circuit", twin="nominal"))
-    (layer,) = physical_layers(setup.network(1, physics_aware))
-    twin = layer.twin
-    assert isinstance(twin, PhysicsTwin)
-    assert twin.constants == type(twin.constants)()
-    assert float(twin.noise.abs().sum()) > 0
 
 
 def test_both_methods_choose_their_rate_on_validation_data(monkeypatch: pytest.MonkeyPatch) -> None:

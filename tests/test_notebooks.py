@@ -19,6 +19,8 @@ import yaml
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from pnnlab.results.notebooks import choose
+
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
@@ -169,6 +171,24 @@ def opens_anywhere(notebook: NotebookNode) -> Iterator[str]:
         yield f"its kernel is {name!r}, which others do not have; store it with python3"
 
 
+def variants_are_of_parameters(notebook: NotebookNode) -> Iterator[str]:
+    """Variants, which `pnnlab run` runs in turn, differ in parameters, and one is stored."""
+    variants = notebook.metadata.get("pnnlab", {}).get("variants", {})
+    if len(variants) > 1:
+        yield f"variants by {', '.join(variants)}; one parameter makes them"
+    (cell, *_) = [cell for cell in code_cells(notebook) if "parameters" in tags(cell)] or [None]
+    defaults = {}
+    for line in ast.parse(cell.source).body if cell else []:
+        name, _, value = ast.unparse(line).partition(" = ")
+        defaults[name] = value
+    for name, values in variants.items():
+        if defaults.get(name) not in map(repr, values):
+            yield f"stored with {name} = {defaults.get(name)}, which is no variant"
+        for value, others in values.items():
+            if unknown := sorted({name, *others} - defaults.keys()):
+                yield f"variant {value} sets {', '.join(unknown)}, no parameters"
+
+
 def runs_named_after_every_parameter(notebook: NotebookNode) -> Iterator[str]:
     """A run's folder is named after all that makes a training another one."""
     keepers = [
@@ -211,6 +231,7 @@ RULES: list[Rule] = [
     opens_anywhere,
     run_from_top_to_bottom,
     runs_named_after_every_parameter,
+    variants_are_of_parameters,
 ]
 
 
@@ -218,9 +239,8 @@ def test_there_are_notebooks():
     assert NOTEBOOKS
     badly_named = [p.name for p in NOTEBOOKS if not re.fullmatch(r"\d\d_[a-z0-9_]+\.ipynb", p.name)]
     assert not badly_named
-    # Notebooks that share a number are one chapter, and share its word: 06_images_circuit.
-    chapters = {tuple(path.stem.split("_")[:2]) for path in NOTEBOOKS}
-    assert len(chapters) == len({number for number, _ in chapters})
+    numbers = [path.stem.partition("_")[0] for path in NOTEBOOKS]
+    assert len(numbers) == len(set(numbers))
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
@@ -326,6 +346,20 @@ FAULTS: list[tuple[Rule, Callable[[NotebookNode], object]]] = [
     (run_from_top_to_bottom, lambda nb: nb.cells[2].update(execution_count=None)),
     (run_from_top_to_bottom, lambda nb: nb.cells[2].update(execution_count=7)),
     (
+        variants_are_of_parameters,
+        lambda nb: nb.metadata.update(pnnlab={"variants": {"scale": {"smoke": {}}}}),
+    ),
+    (
+        variants_are_of_parameters,
+        lambda nb: nb.metadata.update(pnnlab={"variants": {"scale": {"quick": {"rate": 1}}}}),
+    ),
+    (
+        variants_are_of_parameters,
+        lambda nb: nb.metadata.update(
+            pnnlab={"variants": {"out": {"results": {}}, "scale": {"quick": {}}}}
+        ),
+    ),
+    (
         runs_named_after_every_parameter,
         lambda nb: nb.cells[2].update(source="run = Run.open('runs', training)"),
     ),
@@ -351,6 +385,20 @@ def test_each_fault_is_found(rule, spoil):
     notebook = sound()
     spoil(notebook)
     assert list(rule(notebook))
+
+
+def test_sound_variants_have_no_faults():
+    notebook = sound()
+    notebook.metadata["pnnlab"] = {"variants": {"scale": {"quick": {}, "smoke": {"seed": 1}}}}
+    assert not list(variants_are_of_parameters(notebook))
+
+
+def test_the_images_are_read_by_four_systems():
+    (path,) = [path for path in NOTEBOOKS if path.stem.startswith("06_")]
+    names = [one.name for one in choose(NOTEBOOKS, ["06"])]
+    assert sorted(names) == [
+        f"{path.stem}_{system}" for system in ("circuit", "hybrid", "oscillators", "plate")
+    ]
 
 
 def test_no_rule_goes_untried():

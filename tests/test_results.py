@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import numpy as np
 import pytest
 from small_notebooks import write_notebook
@@ -15,7 +16,7 @@ from pnnlab.errors import RangeError, RunError
 from pnnlab.results import Row, Summary, mean_interval
 from pnnlab.results.gathering import Results, Trained, command, gather
 from pnnlab.results.intervals import packed
-from pnnlab.results.notebooks import assign, read_notebook
+from pnnlab.results.notebooks import assign, choose, read_variants
 from pnnlab.results.tables import BEGIN, END, with_section
 
 PAT = Row(
@@ -140,7 +141,7 @@ def test_a_command_says_what_differs_from_the_defaults_and_can_be_given_back(
         "methods": ["PAT", "in silico"],
         "flags": [True, None],
     }
-    notebook = read_notebook(path)
+    [notebook] = read_variants(path)
     said = command(summary(PAT, parameters=values), "mnist", notebook.parameters)
     data, *words = shlex.split(said)
     assert data.startswith("PNNLAB_DATA=")
@@ -162,6 +163,37 @@ def test_without_its_notebook_a_command_says_every_parameter(tmp_path: Path) -> 
         "PNNLAB_DATA=DIR pnnlab run 06_images -p scale paper -p seed 0 "
         """-p methods '["PAT", "in silico"]'"""
     )
+
+
+def test_the_command_of_a_variant_is_that_of_its_name(tmp_path: Path) -> None:
+    cell = 'scale = "quick"\nout = "results"\nsystem = "a"\nmethods = ["x"]'
+    path = write_notebook(tmp_path, "06_images", parameters=cell)
+    notebook: Any = nbformat.read(path, as_version=4)
+    made = {"a": {}, "b": {"methods": ["x", "y"]}}
+    notebook.metadata["pnnlab"] = {"variants": {"system": made}}
+    nbformat.write(notebook, path)
+    values = {"scale": "paper", "out": "/somewhere", "system": "b", "methods": ["x", "y"]}
+    [one] = taken(tmp_path, PAT, notebook="06_images_b", parameters=values)
+    assert one.command == "PNNLAB_DATA=DIR pnnlab run 06_images_b -p scale paper"
+    [again] = taken(tmp_path / "c", PAT, notebook="06_images_c", parameters=values)
+    assert "-p system b" in again.command  # there is no such notebook any more
+
+
+def test_the_stored_commands_of_the_images_can_be_given() -> None:
+    """Those of notebooks that are gone name their variants, which give the same rows."""
+    folder = Path(__file__).parent.parent / "notebooks"
+    paths = sorted(folder.glob("*.ipynb"))
+    commands = {one.command for one in Results.read(folder / "results.json").trainings}
+    words = [shlex.split(one) for one in commands if "06_images" in one]
+    assert words
+    for *_, name in (one[: one.index("run") + 2] for one in words):
+        assert name.startswith("06_images_")
+    for one in words:
+        name, *rest = one[one.index("run") + 1 :]
+        given = list(zip(rest[1::3], rest[2::3], strict=True))
+        [chosen] = choose(paths, [name], given)
+        [values] = assign([chosen], given, Path("/out"))
+        assert {"scale", "seeds", "system"} <= values.keys()
 
 
 # --- merging ---

@@ -20,7 +20,7 @@ from pnnlab.results.notebooks import (
     choose,
     list_notebooks,
     notebooks_folder,
-    read_notebook,
+    read_variants,
 )
 from pnnlab.results.running import Outcome, prepare_out, run_notebooks
 
@@ -58,7 +58,9 @@ def test_a_checkout_has_its_own_notebooks(tmp_path: Path, monkeypatch: pytest.Mo
     assert notebooks_folder() == tmp_path / "notebooks"
 
 
-PATHS = [Path(f"/lab/{name}.ipynb") for name in ("00_tour", "01_meet", "03_fit")]
+@pytest.fixture
+def paths(tmp_path: Path) -> list[Path]:
+    return [write_notebook(tmp_path, name) for name in ("00_tour", "01_meet", "03_fit")]
 
 
 @pytest.mark.parametrize(
@@ -70,14 +72,99 @@ PATHS = [Path(f"/lab/{name}.ipynb") for name in ("00_tour", "01_meet", "03_fit")
         (["03_fit", "3", "notebooks/03_fit.ipynb"], ["03_fit"]),
     ],
 )
-def test_notebooks_are_chosen_by_number_or_name(wanted: list[str], stems: list[str]) -> None:
-    assert [path.stem for path in choose(PATHS, wanted)] == stems
+def test_notebooks_are_chosen_by_number_or_name(
+    paths: list[Path], wanted: list[str], stems: list[str]
+) -> None:
+    chosen = choose(paths, wanted)
+    assert [one.name for one in chosen] == stems
+    assert [one.path.stem for one in chosen] == stems
 
 
-@pytest.mark.parametrize("name", ["7", "fit", "03_fi", "", "-1"])
-def test_an_unknown_notebook_lists_those_there_are(name: str) -> None:
+@pytest.mark.parametrize("name", ["7", "fit", "03_fi", "03_fit_", "03_fit_a", "", "-1"])
+def test_an_unknown_notebook_lists_those_there_are(paths: list[Path], name: str) -> None:
     with pytest.raises(NotebookError, match="00_tour, 01_meet, 03_fit"):
-        choose(PATHS, ["00", name])
+        choose(paths, ["00", name])
+
+
+# --- variants ---
+
+
+@pytest.fixture
+def varied(tmp_path: Path) -> list[Path]:
+    """A notebook with three variants, and one without, whose name begins alike."""
+    cell = 'scale = "quick"\nout = "results"\nsystem = "b"\nseed = 0\nmethods = ["x"]'
+    made: dict[str, Any] = {"a": {}, "b": {}, "c": {"methods": ["x", "y"]}}
+    first = write_notebook(tmp_path, "06_images", WRITE_SUMMARY, parameters=cell)
+    notebook: Any = nbformat.read(first, as_version=4)
+    notebook.metadata["pnnlab"] = {"variants": {"system": made}}
+    nbformat.write(notebook, first)
+    return [first, write_notebook(tmp_path, "07_other")]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "given", "names"),
+    [
+        ([], {}, ["06_images_a", "06_images_b", "06_images_c", "07_other"]),
+        (["6"], {}, ["06_images_a", "06_images_b", "06_images_c"]),
+        (["06_images_c", "06_images.ipynb"], {}, ["06_images_c", "06_images_a", "06_images_b"]),
+        (["06_images_b"], {}, ["06_images_b"]),
+        (["06_images"], {"system": "c"}, ["06_images_c"]),
+        ([], {"system": "c", "methods": '["z"]'}, ["06_images_c", "07_other"]),
+    ],
+)
+def test_a_notebook_stands_for_its_variants(
+    varied: list[Path], wanted: list[str], given: dict[str, str], names: list[str]
+) -> None:
+    chosen = choose(varied, wanted, list(given.items()))
+    assert [one.name for one in chosen] == names
+    assert {one.path for one in chosen if one.variant} == {varied[0]}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "system", "message"),
+    [
+        (["06_images"], "d", "system of 06_images is 'd'; give one of a, b, c"),
+        (["06_images_d"], "a", "no notebook '06_images_d'"),
+        (["06_images_b"], "a", "no notebook '06_images_b'"),
+    ],
+)
+def test_a_variant_that_is_not_there_is_refused(
+    varied: list[Path], wanted: list[str], system: str, message: str
+) -> None:
+    with pytest.raises(NotebookError, match=message):
+        choose(varied, wanted, [("system", system)])
+
+
+def test_a_variant_has_values_of_its_own_which_others_may_replace(varied: list[Path]) -> None:
+    _, second, third = choose(varied, ["06"])
+    assert second.parameters["system"] == "b"
+    assert third.parameters == {
+        "scale": "quick",
+        "out": "results",
+        "system": "c",
+        "seed": 0,
+        "methods": ["x", "y"],
+    }
+    assert assign([third], [], Path("/out")) == (
+        {"system": "c", "methods": ["x", "y"], "out": "/out"},
+    )
+    given = [("system", "c"), ("methods", '["z"]')]
+    [values] = assign(choose(varied, ["06"], given), given, Path("/out"))
+    assert values == {"system": "c", "methods": ["z"], "out": "/out"}
+
+
+def test_each_variant_is_run_into_a_file_of_its_own(varied: list[Path], tmp_path: Path) -> None:
+    chosen = choose(varied, ["06_images_c", "06_images_a"])
+    out = prepare_out(tmp_path / "out", tmp_path)
+    found = list(run_notebooks(chosen, assign(chosen, [], out), out))
+    assert [(one.name, one.status) for one in found] == [
+        ("06_images_c", "ok"),
+        ("06_images_a", "ok"),
+    ]
+    executed: Any = nbformat.read(out / "06_images_c.ipynb", as_version=4)
+    assert 'system = "c"' in executed.cells[2].source
+    assert (out / "06_images_a.ipynb").is_file()
+    assert not (out / "06_images.ipynb").exists()
 
 
 # --- parameter cells ---
@@ -89,7 +176,7 @@ def test_parameters_are_the_literals_of_the_tagged_cell(tmp_path: Path) -> None:
         "sizes = [1,\n         2]\nfolder = make()\nseed = -1"
     )
     path = write_notebook(tmp_path, "00_a", "other = 1", parameters=source)
-    notebook = read_notebook(path)
+    [notebook] = read_variants(path)
     known = dict(notebook.parameters)
     assert known.pop("folder") is not None
     assert known == {"scale": "quick", "rate": 1e-3, "sizes": [1, 2], "seed": -1}
@@ -98,9 +185,8 @@ def test_parameters_are_the_literals_of_the_tagged_cell(tmp_path: Path) -> None:
 
 
 def test_a_notebook_may_have_no_parameters(tmp_path: Path) -> None:
-    assert read_notebook(write_notebook(tmp_path, "00_a", "x = 1", parameters=None)) == Notebook(
-        tmp_path / "00_a.ipynb", {}, None
-    )
+    path = write_notebook(tmp_path, "00_a", "x = 1", parameters=None)
+    assert read_variants(path) == (Notebook(tmp_path / "00_a.ipynb", {}, None),)
 
 
 @pytest.mark.parametrize("text", ["", "not json", "[]", '{"worksheets": []}', '{"cells": [1]}'])
@@ -108,18 +194,18 @@ def test_a_file_that_is_no_notebook_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "00_a.ipynb"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(NotebookError, match=r"00_a\.ipynb is not a notebook"):
-        read_notebook(path)
+        read_variants(path)
 
 
 def test_a_notebook_that_is_gone_is_named(tmp_path: Path) -> None:
     with pytest.raises(NotebookError, match="cannot be read"):
-        read_notebook(tmp_path / "00_a.ipynb")
+        read_variants(tmp_path / "00_a.ipynb")
 
 
 def test_a_broken_parameter_cell_is_named(tmp_path: Path) -> None:
     path = write_notebook(tmp_path, "00_a", parameters="seed = 0\nscale =")
     with pytest.raises(NotebookError, match="line 2"):
-        read_notebook(path)
+        read_variants(path)
 
 
 # --- parameters ---
@@ -277,7 +363,7 @@ def outcomes(
     (foreign / "kernels" / "python3" / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")
     row = Row(system="s", task="t", method="m", accuracy=0.1)
     Summary("04_plain", "quick", {}, 1.0, (row,)).write(out)
-    notebooks = [read_notebook(path) for path in list_notebooks(folder)]
+    notebooks = choose(list_notebooks(folder))
     values = assign(notebooks, [("scale", "smoke"), ("seed", "5")], prepare_out(out, folder))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JUPYTER_PATH", str(foreign))
@@ -368,7 +454,7 @@ def test_no_kernel_is_left_behind(outcomes: dict[str, Outcome]) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_fails_the_notebook_with_advice(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "04_plain.ipynb").symlink_to("/dev/full")
-    notebook = read_notebook(folder / "04_plain.ipynb")
+    [notebook] = read_variants(folder / "04_plain.ipynb")
     [outcome] = run_notebooks([notebook], [{}], tmp_path)
     assert outcome.status == "failed"
     assert "No space left" in str(outcome.error)
@@ -384,6 +470,6 @@ def test_after_ctrl_c_the_rest_is_not_run(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(papermill, "execute_notebook", interrupted)
-    notebooks = [read_notebook(path) for path in list_notebooks(folder)[:3]]
+    notebooks = choose(list_notebooks(folder)[:3])
     found = list(run_notebooks(notebooks, [{}] * 3, tmp_path))
     assert [outcome.status for outcome in found] == ["interrupted", "not run", "not run"]

@@ -5,43 +5,24 @@ ends, so that an interrupted sweep goes on where it was.
 """
 
 import csv
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, final
+from typing import Any, final
 
-from torch import nn
 from tqdm.auto import tqdm
 
-from pnnlab.errors import RangeError
 from pnnlab.gradients import GradientRule, noise_aware, physics_aware
-from pnnlab.layers import PhysicalLayer, Rescale, calibrate, deep_pnn, on_device
+from pnnlab.layers import calibrate, on_device
 from pnnlab.provenance import commit
 from pnnlab.results.baselines import calibration_inputs
+from pnnlab.results.setups import Case, Setup
 from pnnlab.storage import user_path
-from pnnlab.systems import SHG, Circuit, Plate
-from pnnlab.systems.circuit import CircuitImperfections
-from pnnlab.systems.plate import PlateImperfections
-from pnnlab.systems.shg import SHGImperfections
-from pnnlab.tasks import Task, digits, mnist, vowels
-from pnnlab.training import FitSettings, Training, accuracy
+from pnnlab.tasks import Task
+from pnnlab.training import Training, accuracy
 from pnnlab.training.advice import LocalErrors, local_errors
-from pnnlab.twins import (
-    CircuitEquations,
-    Mlp,
-    NeuralTwin,
-    PhysicsTwin,
-    PlateEquations,
-    SHGEquations,
-    Temporal,
-    fit_twin,
-)
-from pnnlab.twins.physics import Equations
 
-REPLAYS = 4
 INPUTS = 500
 """At which the errors of the twins are measured."""
 
@@ -51,143 +32,6 @@ RATES = (0.01, 0.03)
 WITHIN, WORSE = 0.01, 0.05  # of accuracy: the same, and clearly worse
 
 METHODS: Mapping[str, GradientRule] = {"PAT": physics_aware, "noise-aware": noise_aware}
-Device: TypeAlias = Circuit | Plate | SHG
-AnyTwin: TypeAlias = PhysicsTwin | NeuralTwin
-
-
-@final
-@dataclass(frozen=True)
-class Case:
-    """One device and one twin of it, from which networks of several depths are made.
-
-    Parameters
-    ----------
-    system : {"circuit", "plate", "SHG"}
-    unit : int
-        Fabricated copy; also the seed.
-    noise : float
-        Times the noise of the device as it is.
-    twin : str
-        ``"nominal"``, or ``"physics"`` or ``"neural"`` and a number of shots: ``"neural 750"``.
-    task : {"digits", "mnist", "vowels"}
-        Vowels are for SHG, and SHG for them.
-    """
-
-    system: Literal["circuit", "plate", "SHG"]
-    unit: int = 0
-    noise: float = 1.0
-    twin: str = "physics 250"
-    task: Literal["digits", "mnist", "vowels"] = "digits"
-
-    def __post_init__(self) -> None:
-        kind, _, shots = self.twin.partition(" ")
-        if self.twin != "nominal" and (kind not in ("physics", "neural") or not shots.isdecimal()):
-            raise RangeError(
-                f"twin of a case is {self.twin!r}; give 'nominal', or such as 'neural 750'."
-            )
-        if (self.system == "SHG") != (self.task == "vowels"):
-            raise RangeError(f"{self.system} with {self.task}: SHG reads vowels, and alone does.")
-
-    @property
-    def width(self) -> int:
-        """Inputs of the device."""
-        return {"digits": 64, "mnist": 196, "vowels": 50}[self.task]
-
-
-def make_device(case: Case) -> Device:
-    """Make the device of a case, with its noise."""
-    shape: dict[str, Any] = {"input_dim": case.width, "output_dim": case.width, "seed": case.unit}
-    if case.system == "circuit":
-        circuit = CircuitImperfections()
-        circuit = replace(circuit, noise=case.noise * circuit.noise)
-        return Circuit(case.unit, imperfections=circuit, replays=REPLAYS, **shape)
-    if case.system == "plate":
-        plate = PlateImperfections()
-        plate = replace(plate, noise=case.noise * plate.noise)
-        return Plate(case.unit, imperfections=plate, replays=REPLAYS, **shape)
-    light = SHGImperfections()
-    light = replace(light, noise=case.noise * light.noise, jitter=case.noise * light.jitter)
-    return SHG(case.unit, imperfections=light, **shape)
-
-
-@final
-class Setup:
-    """Device and twin of a case: a layer of each shape, and the passes of its fits."""
-
-    def __init__(self, case: Case) -> None:
-        self.case = case
-        self.device = make_device(case)
-        kind, _, shots = case.twin.partition(" ")
-        self._kind, self._shots = kind, int(shots or 100)
-        self._twins: dict[tuple[int, int], AnyTwin] = {}
-        self.passes = 0
-
-    def twin(self, layer: Device) -> AnyTwin:
-        """Give the twin of a layer: the same constants or weights in all, where that is possible.
-
-        A neural twin of `SHG` has as many inputs and outputs as its layer: there is one for each
-        shape of a layer, fitted to shots of its own.
-        """
-        separate = self._kind == "neural" and isinstance(layer, SHG)
-        shape = (layer.input_dim, layer.output_dim) if separate else (0, 0)
-        if shape not in self._twins:
-            self._twins[shape] = self._fitted(layer if separate else self.device)
-        twin = self._twins[shape]
-        if isinstance(layer, SHG):
-            return twin if isinstance(twin, NeuralTwin) else twin.reprogrammed(layer)
-        return twin.reprogrammed(layer, replays=layer.replays)
-
-    def _fitted(self, system: Device) -> AnyTwin:
-        before = system.passes
-        options: dict[str, Any] = {"seed": self.case.unit, "progress": False}
-        with warnings.catch_warnings():  # a bad twin is what some cases are about
-            warnings.filterwarnings("ignore", "the twin is not good", RuntimeWarning)
-            if self._kind == "neural":
-                temporal = Temporal(replays=REPLAYS, memory=self.case.width)
-                design = Mlp() if isinstance(system, SHG) else temporal
-                twin: AnyTwin = fit_twin(system, self._shots, architecture=design, **options)
-            else:
-                equations: dict[str, Equations] = {
-                    "circuit": CircuitEquations(replays=REPLAYS),
-                    "plate": PlateEquations(replays=REPLAYS),
-                    "SHG": SHGEquations(),
-                }
-                chosen = equations[self.case.system]
-                twin = fit_twin(system, self._shots, equations=chosen, **options)
-        self.passes += system.passes - before
-        if self._kind == "nominal":  # with the noise that was measured
-            assert isinstance(twin, PhysicsTwin)
-            twin = twin.with_constants(type(twin.constants)())
-        return twin
-
-    def network(self, depth: int, rule: GradientRule) -> nn.Module:
-        """Chain a fresh copy of the device into a classifier of digits or of vowels."""
-        system, seed = make_device(self.case), self.case.unit
-        if not isinstance(system, SHG):
-            shapes = [(REPLAYS, self.case.width)] * (depth - 1) + [(10, 10)]
-            layers = [system.reprogrammed(replays=n, output_dim=width) for n, width in shapes]
-            return deep_pnn(layers, [self.twin(layer) for layer in layers], rule, seed=seed)
-        chain: list[nn.Module] = []
-        for number, (width, following) in enumerate(pairwise([12, *[50] * (depth - 1), 7])):
-            own = system.reprogrammed(input_dim=width, output_dim=following)
-            encoding = Rescale(width, elementwise=True)
-            layer = PhysicalLayer(
-                own, self.twin(own), rule, encoding=encoding, seed=1000 * seed + number
-            )
-            chain.append(layer)
-        return nn.Sequential(*chain, Rescale(7, gain=2.0, offset=0.0, elementwise=True))
-
-    @property
-    def task(self) -> Task:
-        """The task of the case; a unit that reads vowels has some that no other has."""
-        tasks = {"digits": digits, "mnist": lambda: mnist(14, full=False)}
-        return vowels(self.case.unit) if self.case.task == "vowels" else tasks[self.case.task]()
-
-    @property
-    def settings(self) -> FitSettings:
-        """Epochs and batches of the task, with the unit as seed."""
-        epochs, size = {"digits": (15, 32), "mnist": (4, 64), "vowels": (100, 30)}[self.case.task]
-        return FitSettings(epochs=epochs, batch_size=size, seed=self.case.unit)
 
 
 def measure(case: Case, depths: Sequence[int]) -> Iterator[dict[str, object]]:
@@ -279,7 +123,7 @@ def sweep(
             continue
         rows = list(run(case, depths))
         with path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
+            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
             if file.tell() == 0:
                 writer.writeheader()
             writer.writerows(rows)

@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Required, TypedDict, Unpack
 
 import torch
 from torch import nn
@@ -50,35 +50,28 @@ def mlp(features: int, classes: int, parameters: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, classes))
 
 
+class Loop(TypedDict, total=False):
+    """Arguments of `digital_accuracy`."""
+
+    epochs: Required[int]
+    batch_size: int
+    seed: int
+
+
 def digital_baseline(
-    task: Task,
-    parameters: int,
-    *,
-    epochs: int,
-    batch_size: int = 64,
-    seed: int = 0,
-    rates: Sequence[float] = (0.003, 0.01),
+    task: Task, parameters: int, *, rates: Sequence[float] = (0.003, 0.01), **loop: Unpack[Loop]
 ) -> float:
     """Test accuracy of an `mlp` with at most as many parameters, by `digital_accuracy`."""
     make = partial(mlp, task.train.x.shape[1], task.classes, parameters)
-    return digital_accuracy(
-        make, task, epochs=epochs, rates=rates, batch_size=batch_size, seed=seed
-    )
+    return digital_accuracy(make, task, rates=rates, **loop)
 
 
 def linear_baseline(
-    task: Task,
-    *,
-    epochs: int,
-    batch_size: int = 64,
-    seed: int = 0,
-    rates: Sequence[float] = (0.003, 0.01, 0.03, 0.1),
+    task: Task, *, rates: Sequence[float] = (0.003, 0.01, 0.03, 0.1), **loop: Unpack[Loop]
 ) -> float:
     """Test accuracy of a linear digital classifier, by `digital_accuracy`."""
     make = partial(nn.Linear, task.train.x.shape[1], task.classes)
-    return digital_accuracy(
-        make, task, epochs=epochs, rates=rates, batch_size=batch_size, seed=seed
-    )
+    return digital_accuracy(make, task, rates=rates, **loop)
 
 
 def digital_accuracy(
@@ -124,11 +117,8 @@ def result_row(
     system: str,
     method: str,
     twin: str | None,
-    digital_baseline: float | None = None,
-    linear_baseline: float | None = None,
-    accuracy_without_physics: float | None = None,
-    published: float | None = None,
     run: Run | Path | None = None,
+    **beside: Any,
 ) -> Row:
     """Measure a network on the test split, once, and give the result with its baselines.
 
@@ -136,8 +126,9 @@ def result_row(
     ----------
     training : Training
         Finished. Its network is left as it is.
-    system, method, twin, digital_baseline, linear_baseline, accuracy_without_physics, published
-        Fields of the `Row`, which adds to its twin where that is not good, see `Training`.
+    system, method, twin, **beside
+        Fields of the `Row`, such as ``digital_baseline`` and ``published``. It adds to its twin
+        where that is not good, see `Training`.
     run : Run, Path or None
         The run of ``training``, or its folder: the row names the revision with which it began.
     """
@@ -175,10 +166,6 @@ def result_row(
         accuracy=float(correct.double().mean()),
         accuracy_on_twin=on_the_twin,
         correct=packed(correct.numpy()),
-        digital_baseline=digital_baseline,
-        linear_baseline=linear_baseline,
-        accuracy_without_physics=accuracy_without_physics,
-        published=published,
         chance=task.chance,
         parameters=parameter_count(network),
         device_passes=passes,
@@ -186,6 +173,7 @@ def result_row(
         commit=read_run(folder).provenance.get("commit") if folder else commit(),
         unit=unit if isinstance(unit, int) else None,
         **recalibrated,
+        **beside,
     )
 
 

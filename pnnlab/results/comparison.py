@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, final
 from torch import nn
 
 from pnnlab.errors import RangeError
-from pnnlab.gradients import GradientRule, ideal, in_silico, noise_aware, physics_aware
+from pnnlab.gradients import RULES, GradientRule, ideal, in_silico
 from pnnlab.layers import calibrate, on_device, parameter_count, physical_layers
 from pnnlab.physical_system import SimulatedSystem
 from pnnlab.plain import whole
@@ -64,12 +64,11 @@ MakeNetwork: TypeAlias = Callable[[GradientRule, int], nn.Module]
 def possible(network: nn.Module) -> dict[str, Recipe]:
     """The usual methods, as far as the systems and twins of a network allow them."""
     layers = physical_layers(network)
-    rules: dict[str, GradientRule] = {"PAT": physics_aware, "in silico": in_silico}
-    if all(isinstance(layer.twin, Twin) for layer in layers):
-        rules["noise-aware"] = noise_aware
-    if all(isinstance(layer.system, SimulatedSystem) for layer in layers):
-        rules["ideal"] = ideal
-    return {name: Recipe(rule=rule) for name, rule in rules.items()}
+    allowed = {
+        "noise-aware": all(isinstance(layer.twin, Twin) for layer in layers),
+        "ideal": all(isinstance(layer.system, SimulatedSystem) for layer in layers),
+    }
+    return {name: Recipe(rule=rule) for name, rule in RULES.items() if allowed.get(name, True)}
 
 
 @final
@@ -198,10 +197,6 @@ def compare(
             metric, loss = scores(network, task.validation, training.objective)
         return metric, -loss
 
-    digital, linear = (
-        baseline(task, epochs=settings.epochs, batch_size=settings.batch_size, seed=settings.seed)
-        for baseline in (partial(digital_baseline, parameters=size), linear_baseline)
-    )
     chosen = {name: recipes[0] for name, recipes in choices.items()}
     done: dict[str, tuple[Training, Path | None]] = {}
     for name, recipes in choices.items():
@@ -212,6 +207,10 @@ def compare(
             chosen[name], done[name] = recipes[best], trials[best]
     rows, folders = [], []
     for seed in range(settings.seed, settings.seed + seeds):
+        digital, linear = (
+            baseline(task, epochs=settings.epochs, batch_size=settings.batch_size, seed=seed)
+            for baseline in (partial(digital_baseline, parameters=size), linear_baseline)
+        )
         for name, recipe in chosen.items():
             first = done.get(name) if seed == settings.seed else None
             training, run = first or trained(name, recipe, seed)

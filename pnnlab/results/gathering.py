@@ -10,9 +10,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Self, final
 
-from pnnlab.errors import PnnlabError, RangeError, RunError
+from pnnlab.errors import NotebookError, PnnlabError, RangeError, RunError
 from pnnlab.results.intervals import mean_interval, paired, verdict
-from pnnlab.results.notebooks import read_notebook
+from pnnlab.results.notebooks import choose, list_notebooks
 from pnnlab.results.rows import FRACTIONS, SUFFIX, Row, Summary, check_scale, read_text
 from pnnlab.results.tables import Line, known, lines_table
 from pnnlab.storage import user_path
@@ -134,8 +134,9 @@ def _is_training(row: Row) -> bool:
 
 
 def _trained(row: Row, summary: Summary, notebooks: Path) -> Trained:
-    path = notebooks / f"{summary.notebook}.ipynb"
-    defaults = read_notebook(path).parameters if path.is_file() else {}
+    defaults: Mapping[str, object] = {}
+    with suppress(NotebookError):  # it may be gone
+        defaults = choose(list_notebooks(notebooks), [summary.notebook])[0].parameters
     code: Mapping[str, Any] = summary.provenance
     fractions = {name: value for name in FRACTIONS for value in known([row], name)}
     changes: dict[str, Any] = {name: round(value, DIGITS) for name, value in fractions.items()}

@@ -4,7 +4,7 @@ import ast
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, final
 
@@ -30,16 +30,18 @@ _WANTED: Mapping[type, str] = {
 @final
 @dataclass(frozen=True)
 class Notebook:
-    """A notebook of the lab."""
+    """A notebook of the lab, or a variant of one."""
 
     path: Path  # absolute
     parameters: Mapping[str, object]  # names and defaults of the cell tagged ``parameters``
     parameters_cell: int | None  # position of that cell, from 0
+    own: Mapping[str, object] = field(default_factory=dict)  # of them, what makes the variant
+    variant: str = ""
 
     @property
     def name(self) -> str:
-        """File name without the ending, such as ``"03_fit_the_twin"``."""
-        return self.path.stem
+        """File name without the ending, with the variant, such as ``"06_images_plate"``."""
+        return "_".join(filter(None, (self.path.stem, self.variant)))
 
 
 def notebooks_folder(given: str | Path | None = None) -> Path:
@@ -65,30 +67,45 @@ def list_notebooks(folder: Path) -> tuple[Path, ...]:
     return tuple(sorted(folder.glob(PATTERN)))
 
 
-def choose(paths: Sequence[Path], wanted: Sequence[str]) -> tuple[Path, ...]:
-    """Pick notebooks by number, name or path, in the order of ``wanted`` and each once, or all."""
-    if not wanted:
-        return tuple(paths)
-    chosen: dict[Path, None] = {}
-    for name in wanted:
+def choose(
+    paths: Sequence[Path], wanted: Sequence[str] = (), given: Sequence[tuple[str, str]] = ()
+) -> tuple[Notebook, ...]:
+    """Read notebooks, by number, name or path, in the order of ``wanted`` and each once, or all.
+
+    One that has variants stands for all of them; a name with the variant for that one, and so does
+    its parameter, if it is ``given``.
+    """
+    chosen: dict[str, Notebook] = {}
+    for name in wanted or [path.stem for path in paths]:
         stem = Path(name).name.removesuffix(".ipynb")
-        if name.isdecimal():
-            found = [path for path in paths if int(path.stem.partition("_")[0]) == int(name)]
-        else:
-            found = [path for path in paths if path.stem == stem]
+        found = []
+        for path in paths:
+            number = name.isdecimal() and int(path.stem.partition("_")[0]) == int(name)
+            if number or f"{stem}_".startswith(f"{path.stem}_"):
+                found += [
+                    one
+                    for one in read_variants(path, given)
+                    if number or stem in (path.stem, one.name)
+                ]
         if not found:
             there = ", ".join(path.stem for path in paths)
             raise NotebookError(
                 f"There is no notebook {name!r}; give a number or a name of these: {there}."
             )
-        chosen.update(dict.fromkeys(found))
-    return tuple(chosen)
+        chosen.update({one.name: one for one in found})
+    return tuple(chosen.values())
 
 
-def read_notebook(path: Path) -> Notebook:
-    """Read a notebook's parameters without running it, or raise a `NotebookError`."""
+def read_variants(path: Path, given: Sequence[tuple[str, str]] = ()) -> tuple[Notebook, ...]:
+    """Read the parameters of a notebook, or of each of its variants, without running it.
+
+    Its metadata may name a parameter, and values that make variants, with other defaults that each
+    has: ``{"pnnlab": {"variants": {"system": {"plate": {}, "circuit": {"seed": 1}}}}}``.
+    """
     try:
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        content = json.loads(path.read_text(encoding="utf-8"))
+        cells, metadata = content["cells"], content.get("metadata", {})
+        variants = metadata.get("pnnlab", {}).get("variants", {})
         sources = {
             index: "".join(cell["source"])
             for index, cell in enumerate(cells)
@@ -105,7 +122,7 @@ def read_notebook(path: Path) -> Notebook:
             f"`git checkout {path.name}`, or open and save it in JupyterLab."
         ) from error
     if not sources:
-        return Notebook(path.resolve(), {}, None)
+        return (Notebook(path.resolve(), {}, None),)
     cell = min(sources)
     values: dict[str, object] = {}
     try:
@@ -124,7 +141,18 @@ def read_notebook(path: Path) -> Notebook:
                 values[name] = NOT_A_LITERAL
                 with suppress(ValueError):
                     values[name] = ast.literal_eval(node)
-    return Notebook(path.resolve(), values, cell)
+    notebook = Notebook(path.resolve(), values, cell)
+    found = [notebook]
+    for name, each in variants.items():
+        one = dict(given).get(name)
+        if one not in (None, *each):
+            raise NotebookError(f"{name} of {path.stem} is {one!r}; give one of {', '.join(each)}.")
+        found = [
+            replace(notebook, parameters={**values, **own}, own=own, variant=value)
+            for value, own in ((value, {name: value, **more}) for value, more in each.items())
+            if one in (None, value)
+        ]
+    return tuple(found)
 
 
 def assign(
@@ -148,9 +176,12 @@ def assign(
     texts = dict(given)
     return tuple(
         {
-            name: str(out) if name == "out" else _fit(name, texts[name], notebook)
-            for name in notebook.parameters
-            if name == "out" or name in texts
+            **notebook.own,
+            **{
+                name: str(out) if name == "out" else _fit(name, texts[name], notebook)
+                for name in notebook.parameters
+                if name == "out" or name in texts
+            },
         }
         for notebook in notebooks
     )

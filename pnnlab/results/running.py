@@ -88,7 +88,7 @@ def run_notebooks(
             yield Outcome(notebook.name, "not run")
             continue
         before, began = _summary_files(out), time.perf_counter()
-        run = _Run(notebook, given, out / notebook.path.name, tick)
+        run = _Run(notebook, given, out / f"{notebook.name}.ipynb", tick)
         status, error = run.execute()
         seconds = round(time.perf_counter() - began, 2)
         peak = round(run.peak_bytes / 1e6, 1) if run.peak_bytes else None

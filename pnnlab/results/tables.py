@@ -19,6 +19,8 @@ _ABSENT = "–"
 _ONE_SEED = "†"
 IN_PLACE = ("clamp only", "clamp, square")
 """Methods without a device: what a hybrid network has in its place."""
+UNTRAINED = "untrained"
+"""A layer whose parameters are as it was made: a digital linear read-out of it is trained alone."""
 
 Line = dict[str, Any]
 """Trainings of one system, task, depth and twin; see `pnnlab.results.gathering.Results.lines`."""
@@ -177,7 +179,7 @@ def _cells(line: Line) -> dict[str, str]:
         "linear": _percent(line["linear_baseline"]),
         "MLP": _percent(line["digital_baseline"]),
         "digital alone": _percent(line["accuracy_without_physics"]),
-        **{name: cell(name) for name in IN_PLACE},
+        **{name: cell(name) for name in (*IN_PLACE, UNTRAINED)},
         "chance": _percent(line["chance"]),
         "seeds": "/".join(map(str, seeds)) or _ABSENT,
         "PAT passes": _count(methods.get("PAT", {}).get("device_passes")),
@@ -189,7 +191,7 @@ def lines_table(lines: Sequence[Line]) -> str:
     """Lay lines out as a table, with the notes that it takes to read it."""
     if not lines:
         return "No results yet."
-    optional = ("noise-aware", "digital alone", *IN_PLACE)
+    optional = ("noise-aware", "digital alone", *IN_PLACE, UNTRAINED)
     return _table([_cells(line) for line in lines], 2, optional, _notes(lines))
 
 
@@ -221,9 +223,8 @@ def _notes(lines: Sequence[Line]) -> list[str]:
         ),
         (
             "Digital, beside them: a linear classifier, and an MLP with at most as many parameters "
-            "as the physical network, trained once, by the same loop, the learning rate chosen on "
-            "the validation split. Chance: always naming the class that is most frequent in "
-            "training."
+            "as the physical network, trained by the same loop, the learning rate chosen on the "
+            "validation split. Chance: always naming the class that is most frequent in training."
         ),
         (
             "Seeds: of PAT/in silico/ideal where their numbers differ. PAT passes: how often PAT "
@@ -249,6 +250,8 @@ def _notes(lines: Sequence[Line]) -> list[str]:
             "of the device."
         )
         notes.insert(3, without)
+    if any(UNTRAINED in line["methods"] for line in lines):
+        notes.insert(3, "Untrained: a digital linear read-out of one layer with random parameters.")
     return notes
 
 
@@ -274,6 +277,7 @@ def _beside(line: Line) -> dict[str, float | None]:
         "the MLP": line["digital_baseline"],
         "the digital layers alone": line["accuracy_without_physics"],
         **{f"{name} in place of the device": _score(line, name)["mean"] for name in IN_PLACE},
+        "the untrained layer": _score(line, UNTRAINED)["mean"],
         "noise-aware, recalibrated": _score(line, "noise-aware", "recalibrated_accuracy")["mean"],
         "in silico as trained": _score(line, "in silico")["mean"],
         "in silico recalibrated": _score(line, "in silico", "recalibrated_accuracy")["mean"],

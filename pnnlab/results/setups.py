@@ -1,0 +1,449 @@
+"""Devices, twins, networks, tasks and settings of what notebooks and sweeps train, stated once.
+
+`Setup` is of the short trainings of a sweep, `Images` of the notebook that reads images.
+"""
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from itertools import pairwise
+from typing import Any, Literal, NamedTuple, TypeAlias, final
+
+import torch
+from torch import Tensor, nn
+
+from pnnlab.characterize import collect
+from pnnlab.errors import RangeError
+from pnnlab.gradients import RULES, GradientRule, ideal
+from pnnlab.layers import PhysicalLayer, Rescale, Shots, Span, calibrate, deep_pnn, physical_layers
+from pnnlab.physical_system import SimulatedSystem
+from pnnlab.plain import seeded
+from pnnlab.results import baselines
+from pnnlab.results.rows import SCALES, check_scale
+from pnnlab.results.tables import UNTRAINED
+from pnnlab.systems import SHG, Circuit, Oscillators, Plate
+from pnnlab.systems.circuit import CircuitImperfections
+from pnnlab.systems.plate import PlateImperfections
+from pnnlab.systems.shg import SHGImperfections
+from pnnlab.tasks import Split, Task, augmented, digits, fashion_mnist, mnist, vowels
+from pnnlab.training import FitSettings
+from pnnlab.twins import (
+    CircuitEquations,
+    Forces,
+    Mlp,
+    NeuralTwin,
+    OscillatorEquations,
+    PhysicsTwin,
+    PlateEquations,
+    SHGEquations,
+    Temporal,
+    fit_twin,
+)
+from pnnlab.twins.neural import Architecture
+from pnnlab.twins.physics import Equations
+
+REPLAYS = 4
+MOST_PENDULA = 500  # whose couplings a neural twin can learn
+Device: TypeAlias = Circuit | Plate | SHG
+AnyTwin: TypeAlias = PhysicsTwin | NeuralTwin
+
+
+def check_twin(twin: str) -> None:
+    """Refuse what is no text of a twin."""
+    kind, _, shots = twin.partition(" ")
+    if twin != "nominal" and (kind not in ("physics", "neural") or not shots.isdecimal()):
+        raise RangeError(f"twin of a case is {twin!r}; give 'nominal', or such as 'neural 750'.")
+
+
+def fitted(system: Device | Oscillators, twin: str, seed: int, memory: int = 0) -> AnyTwin:
+    """Measure a device and fit a twin to so many shots, such as ``"neural 750"``; see `Case`.
+
+    A causal network looks back ``memory`` samples, by default as many as the input has. Pendula are
+    measured with weak couplings, where a training begins.
+    """
+    kind, _, shots = twin.partition(" ")
+    number = int(shots or 100)
+    given: dict[str, Any] = {"seed": seed, "progress": False}
+    equations: Equations
+    design: Architecture
+    if isinstance(system, SHG):
+        equations = SHGEquations(system.programme.trained, system.programme.phase_range)
+        design = Mlp()
+    elif isinstance(system, Oscillators):
+        names = ("n", "low", "high", "coupling_range")
+        programme: dict[str, Any] = {name: getattr(system, name) for name in names} | {"steps": 2}
+        equations, design = OscillatorEquations(**programme), Forces(**programme)
+        if kind == "neural" and system.n > MOST_PENDULA:
+            raise RangeError(f"{system.n} pendula are too many for a neural twin; take 'physics'.")
+        given["dataset"] = collect(system, number, seed=seed, theta=system.weak_theta(seed))
+    else:
+        paper = CircuitEquations if isinstance(system, Circuit) else PlateEquations
+        segment = system.replays * system.input_dim // system.output_dim
+        hop = 2 if segment % 4 else 4
+        equations = paper(system.replays)
+        design = Temporal(system.replays, memory or system.input_dim, hop)
+    given |= {"architecture": design} if kind == "neural" else {"equations": equations}
+    with warnings.catch_warnings():  # a bad twin is what some cases are about
+        warnings.filterwarnings("ignore", "the twin is not good", RuntimeWarning)
+        made = fit_twin(system, number, **given)
+    if kind == "nominal":  # with the noise that was measured
+        assert isinstance(made, PhysicsTwin)
+        made = made.with_constants(type(made.constants)())
+        made.fault = ""  # was that of the fit
+    return made
+
+
+def chained(device: Any, shapes: Sequence[tuple[int, int]]) -> list[Any]:
+    """Programme a device that replays its input as a chain of layers: replays and read-outs."""
+    widths = [device.input_dim, *(read for _, read in shapes)]
+    return [
+        device.reprogrammed(input_dim=width, replays=replays, output_dim=read)
+        for width, (replays, read) in zip(widths, shapes, strict=False)
+    ]
+
+
+@final
+@dataclass(frozen=True)
+class Case:
+    """One device and one twin of it, from which networks of several depths are made."""
+
+    system: Literal["circuit", "plate", "SHG"]
+    unit: int = 0  # fabricated copy; also the seed
+    noise: float = 1.0  # times that of the device as it is
+    twin: str = "physics 250"  # or "neural 750", fitted to so many shots; or "nominal"
+    task: Literal["digits", "mnist", "vowels"] = "digits"  # vowels are for SHG, and SHG for them
+
+    def __post_init__(self) -> None:
+        check_twin(self.twin)
+        if (self.system == "SHG") != (self.task == "vowels"):
+            raise RangeError(f"{self.system} with {self.task}: SHG reads vowels, and alone does.")
+
+    @property
+    def width(self) -> int:
+        """Inputs of the device."""
+        return {"digits": 64, "mnist": 196, "vowels": 50}[self.task]
+
+
+def make_device(case: Case) -> Device:
+    """Make the device of a case, with its noise."""
+    systems: dict[str, tuple[Any, Any, tuple[str, ...]]] = {
+        "circuit": (partial(Circuit, replays=REPLAYS), CircuitImperfections(), ("noise",)),
+        "plate": (partial(Plate, replays=REPLAYS), PlateImperfections(), ("noise",)),
+        "SHG": (SHG, SHGImperfections(), ("noise", "jitter")),
+    }
+    kind, parts, noisy = systems[case.system]
+    parts = replace(parts, **{name: case.noise * getattr(parts, name) for name in noisy})
+    shape = {"input_dim": case.width, "output_dim": case.width, "seed": case.unit}
+    made: Device = kind(case.unit, imperfections=parts, **shape)
+    return made
+
+
+@final
+class Setup:
+    """Device and twin of a case: a layer of each shape, and the passes of its fits."""
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        self.device = make_device(case)
+        self._twins: dict[tuple[int, int], AnyTwin] = {}
+        self.passes = 0
+
+    def twin(self, layer: Device) -> AnyTwin:
+        """Give the twin of a layer: the same constants or weights in all, where that is possible.
+
+        A neural twin of `SHG` has as many inputs and outputs as its layer: there is one for each
+        shape of a layer, fitted to shots of its own.
+        """
+        separate = self.case.twin.startswith("neural") and isinstance(layer, SHG)
+        shape = (layer.input_dim, layer.output_dim) if separate else (0, 0)
+        if shape not in self._twins:
+            system = layer if separate else self.device
+            before = system.passes
+            self._twins[shape] = fitted(system, self.case.twin, self.case.unit)
+            self.passes += system.passes - before
+        twin = self._twins[shape]
+        if isinstance(layer, SHG):
+            return twin if isinstance(twin, NeuralTwin) else twin.reprogrammed(layer)
+        return twin.reprogrammed(layer, replays=layer.replays)
+
+    def network(self, depth: int, rule: GradientRule) -> nn.Module:
+        """Chain a fresh copy of the device into a classifier of digits or of vowels."""
+        system, seed = make_device(self.case), self.case.unit
+        if not isinstance(system, SHG):
+            layers = chained(system, [(REPLAYS, self.case.width)] * (depth - 1) + [(10, 10)])
+            return deep_pnn(layers, [self.twin(layer) for layer in layers], rule, seed=seed)
+        chain: list[nn.Module] = []
+        for number, (width, following) in enumerate(pairwise([12, *[50] * (depth - 1), 7])):
+            own = system.reprogrammed(input_dim=width, output_dim=following)
+            encoding = Rescale(width, elementwise=True)
+            layer = PhysicalLayer(
+                own, self.twin(own), rule, encoding=encoding, seed=1000 * seed + number
+            )
+            chain.append(layer)
+        return nn.Sequential(*chain, Rescale(7, gain=2.0, offset=0.0, elementwise=True))
+
+    @property
+    def task(self) -> Task:
+        """The task of the case; a unit that reads vowels has some that no other has."""
+        tasks = {"digits": digits, "mnist": lambda: mnist(14, full=False)}
+        return vowels(self.case.unit) if self.case.task == "vowels" else tasks[self.case.task]()
+
+    @property
+    def settings(self) -> FitSettings:
+        """Epochs and batches of the task, with the unit as seed."""
+        epochs, size = {"digits": (15, 32), "mnist": (4, 64), "vowels": (100, 30)}[self.case.task]
+        return FitSettings(epochs=epochs, batch_size=size, seed=self.case.unit)
+
+
+# --- images ---
+
+
+class Plan(NamedTuple):
+    """How a system is trained; chosen for PAT, on validation data."""
+
+    label: str
+    published: float  # Wright et al., Nature 601, 549 (2022), and its public code
+    depth: int
+    epochs: tuple[int, int, int]  # by scale
+    learning_rate: float
+    mlp: tuple[float, ...] = (0.003, 0.01)  # learning rates that digital networks choose from
+    linear: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1)
+
+
+FASHION = "fashion-mnist"
+PLANS: Mapping[str, Plan] = {
+    "plate": Plan("plate", 0.87, 2, (1, 10, 10), 0.01),
+    "circuit": Plan("circuit, {:.0%} parts", 0.93, 3, (1, 12, 15), 0.01),
+    "hybrid": Plan(
+        "SHG and digital layers", 0.97, 2, (1, 12, 2), 0.004, (0.001, 0.003), (0.003, 0.01)
+    ),
+    "oscillators": Plan("oscillators", 0.9794, 2, (1, 8, 3), 0.002, (0.001,), (0.003, 0.01)),
+    FASHION: Plan("oscillators", 0.8976, 2, (1, 5, 2), 0.003, (0.001,), (0.003, 0.01)),
+}
+POWERS = {"clamp only": 1, "clamp, square": 2}
+"""What a hybrid network may have in place of its crystal."""
+
+PULSES = 4  # that a layer of the hybrid sends, of 50 bands each
+ANGLE = 2 * math.pi  # largest at which a second network of pendula can be released, either way
+SPAN, CLOTHES = {"low": -ANGLE, "high": ANGLE}, {"low": -0.6, "high": 1.5}  # at release, rad
+
+
+@final
+class Elementwise(SimulatedSystem):
+    """A power of each input, in place of a crystal; its parameters change nothing."""
+
+    def __init__(self, power: int) -> None:
+        super().__init__(50, 50, 50)
+        self.power = power
+
+    def _simulate(self, x: Tensor, theta: Tensor) -> Tensor:  # noqa: ARG002
+        return x**self.power
+
+
+@final
+class Logits(nn.Module):
+    """Ten angles times one trainable number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.tensor(0.3))
+
+    def forward(self, q: Tensor) -> Tensor:
+        """Scale the angles."""
+        return 10 * self.factor * q  # ten, for Adam's steps are made for couplings
+
+
+@final
+@dataclass(frozen=True)
+class Images:
+    """A system that reads images: its task, settings, layers and networks."""
+
+    system: str  # "plate", "circuit", "oscillators" or "hybrid": `SHG` between digital layers
+    scale: str = "quick"
+    unit: int = 0  # fabricated copy
+    tolerance: float = 0.1  # of the circuit's parts
+    dataset: str = "mnist"  # or "fashion-mnist", of oscillators
+
+    def __post_init__(self) -> None:
+        check_scale(self.scale)
+        if self.system not in set(PLANS) - {FASHION}:
+            raise RangeError(f"system is {self.system!r}; give one of {', '.join([*PLANS][:-1])}.")
+        if self.dataset not in ("mnist", *[FASHION] * (self.system == "oscillators")):
+            raise RangeError(f"{self.system} do not read {self.dataset!r}; take 'mnist'.")
+
+    @property
+    def plan(self) -> Plan:
+        """How it is trained."""
+        return PLANS[FASHION if self.dataset == FASHION else self.system]
+
+    @property
+    def label(self) -> str:
+        """What results call the system."""
+        return self.plan.label.format(self.tolerance)
+
+    @property
+    def order(self) -> Tensor | None:
+        """Pixel of each feature: of clothes whole patches one after the other, instead of rows."""
+        patches = torch.arange(784).view(4, 7, 4, 7).transpose(1, 2).flatten()
+        return patches if self.dataset == FASHION else None
+
+    @cached_property
+    def task(self) -> Task:
+        """Images to learn, at full scale with moved copies as in the authors' examples."""
+        full = self.scale == "paper"
+        if self.dataset == "mnist":
+            copies = {"oscillators": 14 if full else 1, "hybrid": 4 if full else 0}
+            task = mnist(
+                28 if self.system == "hybrid" else 14,
+                full=full,
+                subsample=self.system == "oscillators",
+                copies=copies.get(self.system, 0),
+            )
+        else:
+            task = fashion_mnist(flips=full)
+            train, validation, test = task.train, task.validation, task.test
+            if full:
+                little: dict[str, Any] = {"shift": (0.05, 0.05), "scale": (0.95, 1.05)}
+                train = augmented(train, 3, rotation=5.0, **little)
+            else:
+                train, validation, test = train.first(2500), validation.first(500), test.first(1000)
+            train, validation, test = (
+                Split(one.x[:, self.order], one.targets) for one in (train, validation, test)
+            )
+            task = replace(task, train=train, validation=validation, test=test)
+        return replace(task, train=task.train.first(300)) if self.scale == "smoke" else task
+
+    def settings(self, seed: int) -> FitSettings:
+        """The same for all methods."""
+        return FitSettings(
+            epochs=self.plan.epochs[SCALES.index(self.scale)],
+            batch_size=128 if self.scale == "paper" else 64,
+            learning_rate=self.plan.learning_rate,
+            seed=seed,
+        )
+
+    def layers(
+        self, seed: int, twin: str = "physics", depth: int | None = None
+    ) -> tuple[list[Any], list[Any]]:
+        """Layers of a fresh device, and their twins; the device is as the twin's fit left it.
+
+        The ``twin`` is as of `Case`, or ``"physics"``: of 500 shots, of oscillators nominal.
+        """
+        if twin == "physics":
+            twin = "nominal" if self.system == "oscillators" else "physics 500"
+        check_twin(twin)
+        neural, depth = twin.startswith("neural"), depth or self.plan.depth
+        first, *_ = systems = _devices(self, seed, depth)
+        if self.system == "oscillators":  # no training depends on the noise of these
+            return systems, [fitted(one, twin, seed) for one in _devices(self, seed, depth)]
+        if self.system == "hybrid":
+            return systems, [fitted(first, twin, seed)] * depth
+        if self.system == "plate" and neural:  # each layer has windows of its own
+            return systems, [fitted(one, twin, seed, memory=196) for one in systems]
+        replays, read = (1, 10) if self.system == "plate" else (REPLAYS, 196)
+        made: Any = fitted(first.reprogrammed(replays=replays, output_dim=read), twin, seed)
+        return systems, [made.reprogrammed(one, replays=one.replays) for one in systems]
+
+    def network(
+        self, method: str, seed: int, twin: str = "physics", depth: int | None = None
+    ) -> nn.Sequential:
+        """Make a network for one of `RULES`, `POWERS` or `UNTRAINED`, calibrated on the task."""
+        known = (*RULES, UNTRAINED, *(POWERS if self.system == "hybrid" else ()))
+        if method not in known:
+            raise RangeError(f"a method is {method!r}; give some of {', '.join(known)}.")
+        if method == UNTRAINED:
+            whole = self.network("ideal", seed, twin, 2)
+            place = next(n for n, one in enumerate(whole) if physical_layers(one))
+            front = nn.Sequential(*list(whole)[: place + 1]).requires_grad_(False)
+            width = front.eval()(self.task.train.x[:1]).shape[1]
+            head = _seeded(seed, [width, self.task.classes])
+            network = nn.Sequential(*front, Rescale(width, gain=1.0, offset=0.0), *head)
+        else:
+            systems, twins = self.layers(seed, twin, depth)
+            if method in POWERS:
+                systems = [Elementwise(POWERS[method])] * len(systems)
+                twins = [None] * len(systems)
+            network = self._chain(systems, twins, RULES.get(method, ideal), seed)
+        if any(isinstance(one, Rescale) for one in network.modules()):
+            calibrate(network, baselines.calibration_inputs(self.task))
+        return network
+
+    def _chain(
+        self, systems: list[Any], twins: list[Any], rule: GradientRule, seed: int
+    ) -> nn.Sequential:
+        if self.system in ("plate", "circuit"):
+            return deep_pnn(systems, twins, rule, seed=seed)
+        layers: list[nn.Module] = []
+        for number, (system, twin) in enumerate(zip(systems, twins, strict=True)):
+            own: dict[str, Any] = {"seed": seed + number}
+            if self.system == "oscillators":
+                own = {"theta": system.weak_theta(2 * seed + number)}
+                own["encoding"] = Span(-ANGLE, ANGLE) if number else None
+            layers.append(PhysicalLayer(system, twin, rule, **own))
+        if self.system == "oscillators":  # nothing is computed between the layers
+            shots = self.task.train.x.shape[1] // systems[0].input_dim
+            return nn.Sequential(Shots(layers[0], shots), *layers[1:], Logits())
+        back = partial(Rescale, PULSES * 50, gain=1.0, offset=0.0)
+        return _hybrid([[Shots(layer, PULSES), back()] for layer in layers], seed)
+
+    def baselines(self, parameters: int, seed: int) -> dict[str, float]:
+        """Accuracies of digital networks, fields of a `Row`: an MLP has so many parameters."""
+        own = self.settings(seed)
+        loop: baselines.Loop = {"epochs": own.epochs, "batch_size": own.batch_size, "seed": seed}
+        mlp = baselines.digital_baseline(self.task, parameters, rates=self.plan.mlp, **loop)
+        linear = baselines.linear_baseline(self.task, rates=self.plan.linear, **loop)
+        found = {"digital_baseline": mlp, "linear_baseline": linear}
+        if self.system == "hybrid":
+            make = partial(_hybrid, [[]] * self.plan.depth, seed)
+            alone = baselines.digital_accuracy(make, self.task, rates=(0.001, 0.004), **loop)
+            found["accuracy_without_physics"] = alone
+        return found
+
+
+def _devices(images: Images, seed: int, depth: int) -> list[Any]:
+    """Layers of a device, or networks of pendula, each released as the one before came to lie."""
+    unit = images.unit
+    if images.system == "hybrid":
+        bench = SHG(unit, phase_range=math.pi, seed=seed)
+        return [bench.reprogrammed() for _ in range(depth)]
+    if images.system != "oscillators":
+        device: Any = Plate(unit, replays=REPLAYS, output_dim=98, seed=seed)
+        if images.system == "circuit":
+            device = Circuit(unit, tolerance=images.tolerance, seed=seed)
+        return chained(device, [(REPLAYS, device.output_dim)] * (depth - 1) + [(10, 10)])
+    shared: dict[str, Any] = {"unit": unit, "seed": seed}
+    span: dict[str, Any] = {"low": 0.0, "high": 1.0}
+    n, part, width = 196, 196, 196
+    strongest = 4.0
+    if images.dataset == FASHION:
+        # A shot takes one of 16 patches. These angles have a mean near zero, for clothes are
+        # brighter than digits, and many pendula need weaker couplings.
+        n, part, width, span = 100 if images.scale == "paper" else 50, 49, 784, CLOTHES
+        shared["steps"], strongest = 3, 1.0
+    chain = []
+    if depth > 1:
+        chain = [Oscillators(n, input_dim=part, **span, **shared)]
+        width, span = n * width // part, SPAN
+    for last in [0] * (depth - 2) + [10]:
+        shape: dict[str, Any] = {"input_dim": width, "output_dim": last or width}
+        chain.append(Oscillators(width + last, coupling_range=strongest, **shape, **span, **shared))
+        span = SPAN
+    return chain
+
+
+def _hybrid(lights: Sequence[Sequence[nn.Module]], seed: int) -> nn.Sequential:
+    """Put light, or nothing, between matrices, whose products are brought into [0, 1]."""
+    width = PULSES * 50
+    *matrices, last = _seeded(seed, [28 * 28, *[width] * len(lights), 10])
+    chain: list[nn.Module] = []
+    for matrix, light in zip(matrices, lights, strict=True):
+        chain += [matrix, Rescale(width, elementwise=True), *light]
+    return nn.Sequential(*chain, last)
+
+
+def _seeded(seed: int, widths: Sequence[int]) -> list[nn.Linear]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seeded(seed).initial_seed())
+        return [nn.Linear(before, after) for before, after in pairwise(widths)]
