@@ -7,9 +7,11 @@ from statistics import fmean
 import pytest
 
 from pnnlab.results import Summary
+from pnnlab.results.advantage import read_sweep
 from pnnlab.results.comparison import Compared
 from pnnlab.results.gathering import FILE, Results
 from pnnlab.results.tables import with_section
+from pnnlab.training.advice import suggestion
 
 RESULTS = Path(__file__).parent.parent / "notebooks" / FILE
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
@@ -54,6 +56,15 @@ def test_what_it_says_of_twelve_methods_is_in_their_trainings():
             mine = [r.recalibrated_accuracy or r.accuracy for r in own if r.method == name]
             assert re.search(rf"\b{100 * fmean(mine):.1f}( %|, | and )", README)
         assert Compared(own).verdicts()["noise-aware"] == verdict
+
+
+def test_what_it_says_of_the_map_is_in_its_table():
+    found = read_sweep(RESULTS.parent / "advantage.csv")
+    right = [suggestion(one.error) == one.best for one in found]
+    made = [one.case.system != "plate" and one.case.unit < 2 for one in found]
+    counts = [sum(r for r, m in zip(right, made, strict=True) if m == which) for which in (1, 0)]
+    assert f"in {counts[0]} of the {sum(made)} cases" in README
+    assert f"in {counts[1]} of {len(made) - sum(made)} on devices" in README
 
 
 def test_the_results_follow_from_their_trainings_and_name_no_machine():
