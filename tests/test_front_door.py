@@ -108,7 +108,7 @@ def test_one_device_and_its_twin_are_programmed_as_a_chain(kind):
     for system, one in zip(systems, twins, strict=True):
         one.check_system(system)
     network = pnn.deep_pnn(systems, twins)
-    assert network(torch.rand(3, 8)).shape == (3, 4)
+    assert network.eval()(torch.rand(3, 8)).shape == (3, 4)  # of three, some read-outs stand still
     assert sum(system.passes for system in systems) == 9
 
 
