@@ -19,7 +19,7 @@ from pnnlab.layers import (
     physical_layers,
 )
 from pnnlab.results import setups
-from pnnlab.results.setups import Case, Images, Setup, make_device
+from pnnlab.results.setups import Case, Images, Setup, fitted, make_device
 from pnnlab.systems import SHG, Circuit, Oscillators, Plate
 from pnnlab.tasks import Split, Task
 from pnnlab.training import Training
@@ -268,6 +268,22 @@ def test_a_device_is_of_its_unit_and_each_network_has_one_of_its_own(
     assert torch.equal(again(x, torch.full((first.param_dim,), 0.4)), answer)
     assert twins[0] is not others[0]
     assert all(isinstance(twin, PhysicsTwin) and not twin.fault for twin in twins)
+
+
+def test_a_twin_is_fitted_once_for_all_methods_of_a_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    fits: list[int] = []
+
+    def counted(system: Any, twin: str, seed: int, memory: int = 0) -> Any:
+        fits.append(seed)
+        return fitted(system, twin, seed, memory)
+
+    monkeypatch.setattr(setups, "fitted", counted)
+    images = Images("circuit", "smoke", unit=9)
+    networks = [images.network(method, seed) for seed in (1, 2) for method in ("PAT", "ideal")]
+    assert fits == [1, 2]
+    first, second = (physical_layers(network)[0] for network in networks[:2])
+    assert first.twin is not second.twin
+    assert first.twin.constants == second.twin.constants
 
 
 @pytest.mark.parametrize("system", SYSTEMS)

@@ -3,11 +3,12 @@
 `Setup` is of the short trainings of a sweep, `Images` of the notebook that reads images.
 """
 
+import copy
 import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple, TypeAlias, final
 
@@ -18,7 +19,7 @@ from pnnlab.characterize import collect
 from pnnlab.errors import RangeError
 from pnnlab.gradients import RULES, GradientRule, ideal
 from pnnlab.layers import PhysicalLayer, Rescale, Shots, Span, calibrate, deep_pnn, physical_layers
-from pnnlab.physical_system import SimulatedSystem
+from pnnlab.physical_system import SimulatedSystem, State
 from pnnlab.plain import seeded
 from pnnlab.results import baselines
 from pnnlab.results.rows import SCALES, check_scale
@@ -334,17 +335,11 @@ class Images:
         if twin == "physics":
             twin = "nominal" if self.system == "oscillators" else "physics 500"
         check_twin(twin)
-        neural, depth = twin.startswith("neural"), depth or self.plan.depth
-        first, *_ = systems = _devices(self, seed, depth)
-        if self.system == "oscillators":  # no training depends on the noise of these
-            return systems, [fitted(one, twin, seed) for one in _devices(self, seed, depth)]
-        if self.system == "hybrid":
-            return systems, [fitted(first, twin, seed)] * depth
-        if self.system == "plate" and neural:  # each layer has windows of its own
-            return systems, [fitted(one, twin, seed, memory=196) for one in systems]
-        replays, read = (1, 10) if self.system == "plate" else (REPLAYS, 196)
-        made: Any = fitted(first.reprogrammed(replays=replays, output_dim=read), twin, seed)
-        return systems, [made.reprogrammed(one, replays=one.replays) for one in systems]
+        depth = depth or self.plan.depth
+        systems, (state, twins) = _devices(self, seed, depth), _twins(self, seed, twin, depth)
+        if state:
+            systems[0].restore(state)
+        return systems, copy.deepcopy(twins)
 
     def network(
         self, method: str, seed: int, twin: str = "physics", depth: int | None = None
@@ -431,6 +426,23 @@ def _devices(images: Images, seed: int, depth: int) -> list[Any]:
         chain.append(Oscillators(width + last, coupling_range=strongest, **shape, **span, **shared))
         span = SPAN
     return chain
+
+
+@lru_cache(maxsize=8)  # of a neural twin a fit takes minutes
+def _twins(images: Images, seed: int, twin: str, depth: int) -> tuple[State, list[Any]]:
+    """Fit a twin for each layer; also give the state in which that leaves their device."""
+    first, *_ = systems = _devices(images, seed, depth)
+    if images.system == "oscillators":  # no training depends on the noise of these
+        return {}, [fitted(one, twin, seed) for one in systems]
+    if images.system == "hybrid":
+        twins: list[Any] = [fitted(first, twin, seed)] * depth
+    elif images.system == "plate" and twin.startswith("neural"):  # each layer has its windows
+        twins = [fitted(one, twin, seed, memory=196) for one in systems]
+    else:
+        replays, read = (1, 10) if images.system == "plate" else (REPLAYS, 196)
+        made: Any = fitted(first.reprogrammed(replays=replays, output_dim=read), twin, seed)
+        twins = [made.reprogrammed(one, replays=one.replays) for one in systems]
+    return first.state(), twins
 
 
 def _hybrid(lights: Sequence[Sequence[nn.Module]], seed: int) -> nn.Sequential:
