@@ -329,6 +329,26 @@ def test_settings_are_chosen_on_the_validation_split_by_as_many_trials(task, mon
     assert {row.settings for row in rows} == {"learning rate 0.03, penalty 1"}
 
 
+@pytest.mark.usefixtures("quick_baselines")
+def test_the_search_leaves_what_it_chose_as_it_was_trained(task):
+    """Not recalibrated, and without the passes of the search."""
+
+    def rows(rates):
+        return pnn.compare(
+            make,
+            task,
+            replace(SHORT, epochs=8),
+            methods={"PAT": physics_aware, "in silico": in_silico},
+            rates=rates,
+            progress=False,
+        ).rows
+
+    for searched, alone in zip(rows((1e-6, 0.03)), rows((0.03,)), strict=True):
+        assert searched.accuracy_on_twin == alone.accuracy_on_twin
+        assert searched.device_passes == alone.device_passes
+        assert searched.accuracy == pytest.approx(alone.accuracy, abs=0.02)  # other noise
+
+
 def test_unequal_choices_are_refused_before_anything_is_driven(task):
     one = pnn.Recipe(rule=physics_aware)
     two = [pnn.Recipe(rule=in_silico, learning_rate=rate) for rate in (0.01, 0.02)]

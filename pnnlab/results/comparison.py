@@ -1,5 +1,6 @@
 """Compare training methods: each with its own best settings, found by the same search."""
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -190,11 +191,14 @@ def compare(
 
     def validated(training: Training) -> tuple[float, float]:
         """Metric and negative loss in the form in which a method is used."""
-        network = training.network
+        network, passes = training.network, training.device_passes
+        trained = copy.deepcopy(network.state_dict())
         with on_device(network):
             if on_twin_alone(network):
                 calibrate(network, calibration_inputs(task))
             metric, loss = scores(network, task.validation, training.objective)
+        network.load_state_dict(trained)  # its row is of the network as it was trained
+        training.passes_before += training.device_passes - passes  # and without those passes
         return metric, -loss
 
     chosen = {name: recipes[0] for name, recipes in choices.items()}
