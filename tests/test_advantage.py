@@ -58,6 +58,7 @@ def test_what_is_best_follows_from_the_accuracies(tmp_path: Path) -> None:
                 **{name: getattr(case, name) for name in ("system", "task", "unit", "noise")},
                 "twin": case.twin,
                 "depth": 2,
+                "errors": "0.1 0.2",
                 "parameter_errors": "0.5 0.25",
                 "method": method,
                 "accuracy": accuracy,
@@ -71,3 +72,4 @@ def test_what_is_best_follows_from_the_accuracies(tmp_path: Path) -> None:
     assert [one.case.twin for one in found] == list(reached)
     assert found[0].points == pytest.approx(3)
     assert (found[0].error, found[0].passes["PAT"]) == (0.75, 107)
+    assert found[0].input_error == pytest.approx(0.3)

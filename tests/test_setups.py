@@ -52,9 +52,9 @@ def test_a_neural_twin_of_light_is_fitted_to_each_shape_of_a_layer_once() -> Non
     first, second, third, last = physical_layers(setup.network(4, physics_aware))
     assert second.twin is third.twin
     assert [layer.system.input_dim for layer in (first, second, last)] == [12, 50, 50]
-    assert setup.passes == 3 * 80  # two read-outs a shot
-    setup.network(4, physics_aware)
-    assert setup.passes == 3 * 80
+    for depth, shapes in {4: 3, 3: 3, 2: 2, 1: 1}.items():
+        network = setup.network(depth, physics_aware)
+        assert setup.twin_passes(network) == shapes * 80  # two read-outs a shot
 
 
 def test_a_nominal_twin_has_the_constants_of_the_drawing_and_the_noise_of_the_device() -> None:
@@ -93,7 +93,7 @@ def test_networks_of_a_sweep_are_what_they_were(
         assert float(network(x).abs().sum()) == pytest.approx(device, rel=1e-3)
     with torch.no_grad(), on_twin(network):
         assert float(network(x).abs().sum()) == pytest.approx(twin, rel=1e-3)
-    assert setup.passes == passes
+    assert setup.twin_passes(network) == passes
 
 
 # --- images ---

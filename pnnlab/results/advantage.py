@@ -13,7 +13,7 @@ from typing import Any, final
 
 from tqdm.auto import tqdm
 
-from pnnlab.gradients import GradientRule, noise_aware, physics_aware
+from pnnlab.gradients import RULES, GradientRule, physics_aware
 from pnnlab.layers import calibrate, on_device
 from pnnlab.provenance import commit
 from pnnlab.results.baselines import calibration_inputs
@@ -31,7 +31,7 @@ RATES = (0.01, 0.03)
 
 WITHIN, WORSE = 0.01, 0.05  # of accuracy: the same, and clearly worse
 
-METHODS: Mapping[str, GradientRule] = {"PAT": physics_aware, "noise-aware": noise_aware}
+METHODS: Mapping[str, GradientRule] = {name: RULES[name] for name in ("PAT", "noise-aware")}
 
 
 def measure(case: Case, depths: Sequence[int]) -> Iterator[dict[str, object]]:
@@ -65,7 +65,7 @@ def measure(case: Case, depths: Sequence[int]) -> Iterator[dict[str, object]]:
                 "validation": round(validation, 6),
                 "accuracy": round(test, 6),
                 "n_test": len(task.test),
-                "twin_passes": setup.passes,
+                "twin_passes": setup.twin_passes(network),
                 "passes": training.device_passes,
                 "commit": commit(),
             }
@@ -137,8 +137,8 @@ class Measured:
 
     Attributes
     ----------
-    error : float
-        Sum of the layers' parameter errors; see `LocalErrors`.
+    error, input_error : float
+        Sums of the layers' ``parameter_errors`` and ``errors``; see `LocalErrors`.
     accuracy : mapping
         By method, on the device.
     passes : mapping
@@ -152,6 +152,7 @@ class Measured:
     case: Case
     depth: int
     error: float
+    input_error: float
     accuracy: Mapping[str, float]
     passes: Mapping[str, int]
     best: str = "PAT"
@@ -172,10 +173,12 @@ def read_sweep(path: str | Path) -> tuple[Measured, ...]:
         task: Any = pat["task"]
         case = Case(system, int(pat["unit"]), float(pat["noise"]), pat["twin"], task)
         methods = {row["method"]: row for row in (pat, noisy)}
-        error = sum(map(float, pat["parameter_errors"].split()))
+        error, input_error = (
+            sum(map(float, pat[name].split())) for name in ("parameter_errors", "errors")
+        )
         accuracy = {name: float(row["accuracy"]) for name, row in methods.items()}
         passes = {n: int(r["passes"]) + int(r["twin_passes"]) for n, r in methods.items()}
-        found.append(Measured(case, int(pat["depth"]), error, accuracy, passes))
+        found.append(Measured(case, int(pat["depth"]), error, input_error, accuracy, passes))
     return tuple(replace(one, best=_best(one, found)) for one in found)
 
 

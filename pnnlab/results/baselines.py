@@ -110,6 +110,15 @@ def digital_accuracy(
     return accuracy(best, task.test)
 
 
+class Beside(TypedDict, total=False):
+    """Fields of a `Row` that `result_row` is given."""
+
+    digital_baseline: float | None
+    linear_baseline: float | None
+    accuracy_without_physics: float | None
+    published: float | None
+
+
 def result_row(
     training: Training,
     task: Task,
@@ -118,7 +127,7 @@ def result_row(
     method: str,
     twin: str | None,
     run: Run | Path | None = None,
-    **beside: Any,
+    **beside: Unpack[Beside],
 ) -> Row:
     """Measure a network on the test split, once, and give the result with its baselines.
 
@@ -127,8 +136,7 @@ def result_row(
     training : Training
         Finished. Its network is left as it is.
     system, method, twin, **beside
-        Fields of the `Row`, such as ``digital_baseline`` and ``published``. It adds to its twin
-        where that is not good, see `Training`.
+        Fields of the `Row`. It adds to its twin where that is not good, see `Training`.
     run : Run, Path or None
         The run of ``training``, or its folder: the row names the revision with which it began.
     """

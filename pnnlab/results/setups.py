@@ -143,13 +143,12 @@ def make_device(case: Case) -> Device:
 
 @final
 class Setup:
-    """Device and twin of a case: a layer of each shape, and the passes of its fits."""
+    """Device and twin of a case: a layer of each shape."""
 
     def __init__(self, case: Case) -> None:
         self.case = case
         self.device = make_device(case)
-        self._twins: dict[tuple[int, int], AnyTwin] = {}
-        self.passes = 0
+        self._twins: dict[tuple[int, int], tuple[AnyTwin, int]] = {}  # and passes of the fit
 
     def twin(self, layer: Device) -> AnyTwin:
         """Give the twin of a layer: the same constants or weights in all, where that is possible.
@@ -157,17 +156,25 @@ class Setup:
         A neural twin of `SHG` has as many inputs and outputs as its layer: there is one for each
         shape of a layer, fitted to shots of its own.
         """
-        separate = self.case.twin.startswith("neural") and isinstance(layer, SHG)
-        shape = (layer.input_dim, layer.output_dim) if separate else (0, 0)
+        shape = self._shape(layer)
         if shape not in self._twins:
-            system = layer if separate else self.device
+            system = layer if any(shape) else self.device
             before = system.passes
-            self._twins[shape] = fitted(system, self.case.twin, self.case.unit)
-            self.passes += system.passes - before
-        twin = self._twins[shape]
+            made = fitted(system, self.case.twin, self.case.unit)
+            self._twins[shape] = made, system.passes - before
+        twin, _ = self._twins[shape]
         if isinstance(layer, SHG):
             return twin if isinstance(twin, NeuralTwin) else twin.reprogrammed(layer)
         return twin.reprogrammed(layer, replays=layer.replays)
+
+    def twin_passes(self, network: nn.Module) -> int:
+        """Device passes that the fits of the twins of a `network` took, each counted once."""
+        shapes = {self._shape(layer.system) for layer in physical_layers(network)}
+        return sum(self._twins[shape][1] for shape in shapes)
+
+    def _shape(self, layer: Any) -> tuple[int, int]:
+        separate = self.case.twin.startswith("neural") and isinstance(layer, SHG)
+        return (layer.input_dim, layer.output_dim) if separate else (0, 0)
 
     def network(self, depth: int, rule: GradientRule) -> nn.Module:
         """Chain a fresh copy of the device into a classifier of digits or of vowels."""

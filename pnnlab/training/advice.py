@@ -18,7 +18,7 @@ STEP = 0.05
 """Standard deviation of the parameters' change, of their range."""
 
 # Sums of a network's parameter errors. Of the pairs tried, these agree best with the map of
-# notebook 05; plates and other units did not take part in the choice.
+# notebook 05, of circuits and light; plates and other units did not take part in the choice.
 IN_SILICO_DOES = 0.08
 TWIN_IS_WRONG = 1.3
 
@@ -38,8 +38,9 @@ class LocalErrors:
         Squared error of the twin, without the noise, over the variance of the read-outs with the
         inputs, also without the noise; infinite where that variance is not above the noise.
     parameter_errors : tuple of float
-        The same of what a small random change of the parameters changes in the read-outs. Of the
-        gradients of such a twin about this part is wrong.
+        The same of what a small random change of the parameters changes in the read-outs: about
+        the squared error of the twin's derivatives by the parameters, over the square of the
+        device's.
     noise : tuple of float
         Variance of the noise over the variance of the read-outs with the inputs.
     device_passes : int
