@@ -134,6 +134,7 @@ WAYS: dict[str, Callable[[Any], Any]] = {
     "replays of equations": lambda n: asdict(twins.CircuitEquations(n)),
     "widths": lambda n: asdict(twins.Mlp((n, 8))),
     "temporal": lambda n: asdict(twins.Temporal(replays=n, memory=n, hop=n, channels=n)),
+    "filters": lambda n: asdict(twins.FilterBank(replays=n, memory=n, channels=n)),
     "pendula": lambda n: asdict(twins.Forces(n, steps=n, hidden=n)),
     "signature": lambda n: asdict(Signature("toy", n, n, n)),
     "seed of a twin": lambda n: weights(twins.NeuralTwin(Toy(), twins.Mlp((4,)), seed=n)),

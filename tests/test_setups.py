@@ -23,8 +23,7 @@ from pnnlab.results.setups import Case, Images, Setup, fitted, make_device
 from pnnlab.systems import SHG, Circuit, Oscillators, Plate
 from pnnlab.tasks import Split, Task
 from pnnlab.training import Training
-from pnnlab.twins import NeuralTwin, PhysicsTwin
-from pnnlab.twins.neural import Temporal
+from pnnlab.twins import FilterBank, NeuralTwin, PhysicsTwin
 
 SYSTEMS = ("plate", "circuit", "hybrid", "oscillators")
 
@@ -273,9 +272,9 @@ def test_a_device_is_of_its_unit_and_each_network_has_one_of_its_own(
 def test_a_twin_is_fitted_once_for_all_methods_of_a_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     fits: list[int] = []
 
-    def counted(system: Any, twin: str, seed: int, memory: int = 0) -> Any:
+    def counted(system: Any, twin: str, seed: int) -> Any:
         fits.append(seed)
-        return fitted(system, twin, seed, memory)
+        return fitted(system, twin, seed)
 
     monkeypatch.setattr(setups, "fitted", counted)
     images = Images("circuit", "smoke", unit=9)
@@ -312,11 +311,9 @@ def test_a_neural_twin_takes_the_place_of_the_equations(system: str) -> None:
     _, twins = Images(system, "smoke").layers(0, "neural 20")
     assert all(isinstance(twin, NeuralTwin) for twin in twins)
     weights = {id(next(twin.core.parameters())) for twin in twins}
-    assert len(weights) == (1 if system in ("circuit", "hybrid") else 2)
+    assert len(weights) == (2 if system == "oscillators" else 1)
     if system == "plate":
-        designs = [(d.replays, d.memory, d.hop) for d in (twin.architecture for twin in twins)]
-        assert designs == [(4, 196, 4), (10, 196, 2)]
-        assert all(isinstance(twin.architecture, Temporal) for twin in twins)
+        assert [twin.architecture for twin in twins] == [FilterBank(4), FilterBank(10)]
 
 
 def test_clamps_take_the_place_of_the_crystal_alone() -> None:

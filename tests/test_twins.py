@@ -22,10 +22,11 @@ from pnnlab.gradients import physics_aware
 from pnnlab.layers import PhysicalLayer
 from pnnlab.physical_system import PhysicalSystem
 from pnnlab.storage import Kind, packed, unpacked
-from pnnlab.systems import SHG, Circuit, Oscillators, Plate, multiplex
+from pnnlab.systems import SHG, Circuit, Oscillators, Plate, multiplex, plate
 from pnnlab.systems.circuit import CircuitConstants, CircuitImperfections, fabricate, oscillate
 from pnnlab.twins import (
     CircuitEquations,
+    FilterBank,
     Forces,
     Mlp,
     NeuralSettings,
@@ -216,6 +217,38 @@ def test_the_temporal_twin_is_causal_and_forgets() -> None:
     offsets = theta.grad[0, 48:]  # type: ignore[index]
     felt = offsets.abs() > 0
     assert felt.nonzero().flatten().tolist() == list(range(4 * 6 - 8, 4 * 6 + 4))
+
+
+def test_filters_compute_the_sound_of_a_linear_plate_exactly() -> None:
+    """One filter with the plate's response to an impulse; what is not linear is off."""
+    modes = replace(plate.solve_modes(plate.PlateConstants()), alpha=0.0)
+    memory = 2 * 16 + plate.TAIL
+    impulse = torch.zeros(memory, 1, dtype=torch.float64)
+    impulse[0] = 1.0
+    system = Plate(input_dim=16, replays=2, output_dim=7)
+    twin = NeuralTwin(system, FilterBank(replays=2, memory=memory, channels=1)).double()
+    with torch.no_grad():
+        twin.core.taps.weight.copy_(plate.vibrate(impulse, modes).T)
+        for module in (twin.core.inner[2], twin.core.unit):
+            module.weight.fill_(0.0)
+            module.bias.fill_(0.0)
+        twin.core.unit.weight.fill_(1.0)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(5, 16, generator=generator, dtype=torch.float64)
+    theta = torch.rand(64, generator=generator, dtype=torch.float64)
+    sound = plate.vibrate(plate.waveform(x, theta, 2), modes)
+    assert torch.allclose(twin(x, theta), plate.log_energy(sound, 7), atol=1e-9)
+
+
+def test_filters_learn_a_plate_and_serve_in_another_programme() -> None:
+    system = Plate(input_dim=64, replays=1, output_dim=8)
+    data = characterize.collect(system, 1000, seed=0)
+    found = twins.fit_neural(NeuralTwin(system, FilterBank(replays=1)), data)
+    assert found.nmse < 0.35
+    other = system.reprogrammed(replays=2, output_dim=24)
+    moved = found.twin.reprogrammed(other, replays=2)
+    assert moved.core.taps is found.twin.core.taps
+    assert twins.report(other, moved, characterize.collect(other, 200, seed=1)).nmse < 0.6
 
 
 def test_the_perceptron_learns_a_small_system() -> None:
@@ -448,18 +481,19 @@ def test_twins_survive_the_disk(
 
 def every_kind() -> list[PhysicsTwin | NeuralTwin]:
     pendula, optics = Oscillators(4, steps=2), SHG()
-    plate = Plate(input_dim=32, replays=1, output_dim=4)
+    plates = Plate(input_dim=32, replays=1, output_dim=4)
     return [
         PhysicsTwin(pendula, OscillatorEquations(4, steps=2)),
         NeuralTwin(pendula, Forces(4, steps=2)),
-        PhysicsTwin(plate, PlateEquations(1)),
+        PhysicsTwin(plates, PlateEquations(1)),
         PhysicsTwin(optics, SHGEquations()),
         NeuralTwin(circuit(), Mlp((8, 4))),
         NeuralTwin(circuit(), Temporal(replays=2, memory=8)),
+        NeuralTwin(plates, FilterBank(replays=1, memory=8)),
     ]
 
 
-@pytest.mark.parametrize("which", range(6))
+@pytest.mark.parametrize("which", range(7))
 def test_every_kind_of_twin_comes_back_from_disk(tmp_path: Path, which: int) -> None:
     twin = every_kind()[which]
     found = twins.load(twins.save(twin, tmp_path / "twin.pt"))

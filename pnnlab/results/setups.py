@@ -32,6 +32,7 @@ from pnnlab.tasks import Split, Task, augmented, digits, fashion_mnist, mnist, v
 from pnnlab.training import FitSettings
 from pnnlab.twins import (
     CircuitEquations,
+    FilterBank,
     Forces,
     Mlp,
     NeuralTwin,
@@ -58,11 +59,10 @@ def check_twin(twin: str) -> None:
         raise RangeError(f"twin of a case is {twin!r}; give 'nominal', or such as 'neural 750'.")
 
 
-def fitted(system: Device | Oscillators, twin: str, seed: int, memory: int = 0) -> AnyTwin:
+def fitted(system: Device | Oscillators, twin: str, seed: int) -> AnyTwin:
     """Measure a device and fit a twin to so many shots, such as ``"neural 750"``; see `Case`.
 
-    A causal network looks back ``memory`` samples, by default as many as the input has. Pendula are
-    measured with weak couplings, where a training begins.
+    Pendula are measured with weak couplings, where a training begins.
     """
     kind, _, shots = twin.partition(" ")
     number = int(shots or 100)
@@ -79,12 +79,11 @@ def fitted(system: Device | Oscillators, twin: str, seed: int, memory: int = 0) 
         if kind == "neural" and system.n > MOST_PENDULA:
             raise RangeError(f"{system.n} pendula are too many for a neural twin; take 'physics'.")
         given["dataset"] = collect(system, number, seed=seed, theta=system.weak_theta(seed))
+    elif isinstance(system, Plate):
+        equations, design = PlateEquations(system.replays), FilterBank(system.replays)
     else:
-        paper = CircuitEquations if isinstance(system, Circuit) else PlateEquations
-        segment = system.replays * system.input_dim // system.output_dim
-        hop = 2 if segment % 4 else 4
-        equations = paper(system.replays)
-        design = Temporal(system.replays, memory or system.input_dim, hop)
+        equations = CircuitEquations(system.replays)
+        design = Temporal(system.replays, memory=system.input_dim)
     given |= {"architecture": design} if kind == "neural" else {"equations": equations}
     with warnings.catch_warnings():  # a bad twin is what some cases are about
         warnings.filterwarnings("ignore", "the twin is not good", RuntimeWarning)
@@ -443,10 +442,10 @@ def _twins(images: Images, seed: int, twin: str, depth: int) -> tuple[State, lis
         return {}, [fitted(one, twin, seed) for one in systems]
     if images.system == "hybrid":
         twins: list[Any] = [fitted(first, twin, seed)] * depth
-    elif images.system == "plate" and twin.startswith("neural"):  # each layer has its windows
-        twins = [fitted(one, twin, seed, memory=196) for one in systems]
     else:
-        replays, read = (1, 10) if images.system == "plate" else (REPLAYS, 196)
+        replays, read = REPLAYS, 98 if isinstance(first, Plate) else 196
+        if isinstance(first, Plate) and not twin.startswith("neural"):
+            replays, read = 1, 10  # enough for six constants, and fitted in less time
         made: Any = fitted(first.reprogrammed(replays=replays, output_dim=read), twin, seed)
         twins = [made.reprogrammed(one, replays=one.replays) for one in systems]
     return first.state(), twins

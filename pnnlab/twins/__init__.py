@@ -15,7 +15,7 @@ from pnnlab.twins.fitting import (
     fit_twin,
     fitting_neural,
 )
-from pnnlab.twins.neural import Mlp, NeuralTwin, Temporal
+from pnnlab.twins.neural import FilterBank, Mlp, NeuralTwin, Temporal
 from pnnlab.twins.physics import PhysicsFit, PhysicsTwin, fit_physics, refined
 from pnnlab.twins.report import (
     DepthGap,
@@ -31,7 +31,7 @@ from pnnlab.twins.twin import Signature, Twin, predict
 __all__ = ["Signature", "Twin", "load", "predict", "save"]
 __all__ += ["CircuitEquations", "OscillatorEquations", "PlateEquations", "SHGEquations"]
 __all__ += ["PhysicsFit", "PhysicsTwin", "fit_physics", "refined"]
-__all__ += ["Forces", "Mlp", "Temporal"]
+__all__ += ["FilterBank", "Forces", "Mlp", "Temporal"]
 __all__ += ["NeuralFit", "NeuralRecord", "NeuralSettings", "NeuralTwin"]
 __all__ += ["fit_neural", "fit_twin", "fitting_neural"]
 __all__ += ["DepthGap", "GradientAgreement", "TwinReport"]

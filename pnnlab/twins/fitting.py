@@ -175,8 +175,8 @@ def fit_twin(
     equations : Equations, optional
         Fit the constants of these, such as ``CircuitEquations(replays=4)``: a physics twin.
     architecture : Architecture, optional
-        Of a neural twin, which is the default: `Mlp`, or `Temporal` for a device that replays its
-        input.
+        Of a neural twin, which is the default: `Mlp`, or for a device that replays its input
+        `Temporal`, or `FilterBank` if log energies are read out.
     dataset : Dataset, optional
         Of `characterize.collect`, to be used in place of measuring.
     seed : int

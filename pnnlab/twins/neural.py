@@ -7,12 +7,13 @@ from itertools import pairwise
 from typing import ClassVar, final
 
 import torch
-from torch import Tensor, nn
+from scipy.fft import next_fast_len
+from torch import Tensor, fft, nn
 from torch.nn import functional
 
 from pnnlab.errors import TwinError
 from pnnlab.plain import seeded
-from pnnlab.systems import multiplex
+from pnnlab.systems import multiplex, plate
 from pnnlab.twins.twin import Described, Noise, Recipe, Twin, check_programme, noisy
 
 
@@ -124,6 +125,51 @@ class _Causal(Core):
         return _affine(self.last, h).view(hops, batch).T
 
 
+@final
+@dataclass(frozen=True)
+class FilterBank(Architecture):
+    """Causal filters of the drive and a network over their outputs, read out as log energies.
+
+    For a `Plate`, and what rings as it does: each of ``channels`` filters weighs the last
+    ``memory`` samples of the drive, and a small network adds what is not linear, at each sample by
+    itself. The computer takes energies and logarithm of the sound, so the twin does the same. One
+    that was fitted in one programme of the device serves in another. A shot replays the input
+    ``replays`` times.
+    """
+
+    replays: int
+    memory: int = 400  # samples in which the slowest mode of the plate falls to a tenth
+    channels: int = 8
+
+    learning_rate: ClassVar[float] = 0.01
+
+    def build(self, system: Described) -> Core:
+        """Make the filters."""
+        check_programme(system, self.replays, segments=False)
+        return _Filters(self, system.output_dim)
+
+
+@final
+class _Filters(Core):
+    def __init__(self, design: FilterBank, windows: int) -> None:
+        super().__init__()
+        self.distinct = 1
+        self.replays, self.windows = design.replays, windows
+        self.taps = nn.Linear(design.memory, design.channels, bias=False)
+        self.inner = nn.Sequential(nn.Linear(design.channels, 32), nn.SiLU(), nn.Linear(32, 1))
+        self.unit = nn.Linear(1, 1)
+
+    def forward(self, x: Tensor, theta: Tensor) -> Tensor:
+        u = plate.waveform(x, theta, self.replays).T
+        samples = u.shape[1]
+        points = next_fast_len(samples + self.taps.in_features, real=True)
+        spectrum = fft.rfft(u, points)[:, None] * fft.rfft(self.taps.weight, points)
+        filtered = fft.irfft(spectrum, points)[..., :samples].transpose(1, 2)
+        sound = filtered[..., 0] + self.inner(filtered)[..., 0]
+        y: Tensor = self.unit(plate.log_energy(sound.T.contiguous(), self.windows)[..., None])
+        return y[..., 0]
+
+
 def _affine(layer: nn.Module, h: Tensor) -> Tensor:
     """A linear layer on (features, anything)."""
     assert isinstance(layer, nn.Linear)
@@ -134,8 +180,8 @@ def _affine(layer: nn.Module, h: Tensor) -> Tensor:
 class NeuralTwin(Twin):
     """A network for the mean read-out, and a small one for its noise.
 
-    The ``architecture`` is an `Mlp`, a `Temporal` or `Forces`, and must suit the system; ``seed``
-    is that of the initial weights.
+    The ``architecture`` is an `Mlp`, a `Temporal`, a `FilterBank` or `Forces`, and must suit the
+    system; ``seed`` is that of the initial weights.
     """
 
     centre: Tensor
@@ -177,11 +223,9 @@ class NeuralTwin(Twin):
 
     def reprogrammed(self, system: Described, *, replays: int) -> "NeuralTwin":
         """Make the twin of the same device programmed otherwise; the weights are shared."""
-        if not isinstance(self.architecture, Temporal):
+        if not isinstance(self.architecture, Temporal | FilterBank):
             raise TwinError("a perceptron is a twin of one programme; fit one for each.")
         twin = NeuralTwin(system, replace(self.architecture, replays=replays))
-        assert isinstance(twin.core, _Causal)
-        assert isinstance(self.core, _Causal)
         for name, module in self.core.named_children():
             setattr(twin.core, name, module)
         for name in ("noise", "centre", "spread", "fault", "reported"):

@@ -16,13 +16,13 @@ from pnnlab.twins.equations import (
     PlateEquations,
     SHGEquations,
 )
-from pnnlab.twins.neural import Mlp, NeuralTwin, Temporal
+from pnnlab.twins.neural import FilterBank, Mlp, NeuralTwin, Temporal
 from pnnlab.twins.physics import Equations, PhysicsTwin
 from pnnlab.twins.twin import Described, Recipe, Signature
 
 _TWIN = Kind(name="twin", format=2, error=TwinError, remedy="fit the twin anew")
 _PENDULA = OscillatorEquations, Forces
-_KINDS = CircuitEquations, PlateEquations, SHGEquations, Mlp, Temporal, *_PENDULA
+_KINDS = CircuitEquations, PlateEquations, SHGEquations, Mlp, Temporal, FilterBank, *_PENDULA
 _RECIPES: dict[str, type[Any]] = {kind.__name__: kind for kind in _KINDS}
 
 
