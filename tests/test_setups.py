@@ -213,6 +213,15 @@ def test_a_network_of_any_depth_ends_in_ten_classes(system: str, depth: int) -> 
     assert network.eval()(images.task.test.x[:3]).shape == (3, 10)
 
 
+def test_a_hybrid_whose_pulses_carry_less_has_fewer_digital_weights() -> None:
+    images = Images("hybrid", "smoke", numbers=2)
+    widths = {"PAT": (8, 200), "clamp only": (8, 8)}  # sent and seen of a layer of four pulses
+    for method, (sent, seen) in widths.items():
+        matrices = [m for m in images.network(method, 0) if isinstance(m, nn.Linear)]
+        shapes = [(m.in_features, m.out_features) for m in matrices]
+        assert shapes == [(784, sent), (seen, sent), (seen, 10)]
+
+
 @pytest.mark.parametrize(
     ("system", "parameters"),
     [("plate", 3550), ("circuit", 7080), ("hybrid", 200114), ("oscillators", 81255)],
@@ -384,6 +393,7 @@ def test_digital_networks_have_seeds_and_a_hybrid_is_set_beside_its_own_digital_
         (lambda: Images("fashion-mnist"), "system is"),
         (lambda: Images("plate", "huge"), "smoke, quick, paper"),
         (lambda: Images("plate", dataset="fashion-mnist"), "do not read"),
+        (lambda: Images("plate", numbers=2), "hybrid has pulses of 2"),
         (lambda: Images("plate", "smoke").network("clamp only", 0), "PAT, in silico"),
         (lambda: Images("plate", "smoke").network("SPSA", 0), "noise-aware, ideal, untrained"),
         (lambda: Images("plate", "smoke").network("PAT", 0, "neural"), "'neural 750'"),

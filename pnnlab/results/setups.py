@@ -6,7 +6,7 @@
 import copy
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from itertools import pairwise
@@ -241,8 +241,8 @@ SPAN, CLOTHES = {"low": -ANGLE, "high": ANGLE}, {"low": -0.6, "high": 1.5}  # at
 class Elementwise(SimulatedSystem):
     """A power of each input, in place of a crystal; its parameters change nothing."""
 
-    def __init__(self, power: int) -> None:
-        super().__init__(50, 50, 50)
+    def __init__(self, power: int, width: int) -> None:
+        super().__init__(width, 50, width)
         self.power = power
 
     def _simulate(self, x: Tensor, theta: Tensor) -> Tensor:  # noqa: ARG002
@@ -272,6 +272,7 @@ class Images:
     unit: int = 0  # fabricated copy
     tolerance: float = 0.1  # of the circuit's parts
     dataset: str = "mnist"  # or "fashion-mnist", of oscillators
+    numbers: int = 50  # that a pulse of the hybrid carries: with fewer it has fewer digital weights
 
     def __post_init__(self) -> None:
         check_scale(self.scale)
@@ -279,6 +280,8 @@ class Images:
             raise RangeError(f"system is {self.system!r}; give one of {', '.join([*PLANS][:-1])}.")
         if self.dataset not in ("mnist", *[FASHION] * (self.system == "oscillators")):
             raise RangeError(f"{self.system} do not read {self.dataset!r}; take 'mnist'.")
+        if self.numbers != 50 and self.system != "hybrid":
+            raise RangeError(f"only a hybrid has pulses of {self.numbers} numbers; take 50.")
 
     @property
     def plan(self) -> Plan:
@@ -288,7 +291,8 @@ class Images:
     @property
     def label(self) -> str:
         """What results call the system."""
-        return self.plan.label.format(self.tolerance)
+        few = f", {self.numbers} numbers a pulse" if self.numbers != 50 else ""
+        return self.plan.label.format(self.tolerance) + few
 
     @property
     def order(self) -> Tensor | None:
@@ -359,12 +363,12 @@ class Images:
             place = next(n for n, one in enumerate(whole) if physical_layers(one))
             front = nn.Sequential(*list(whole)[: place + 1]).requires_grad_(False)
             width = front.eval()(self.task.train.x[:1]).shape[1]
-            head = _seeded(seed, [width, self.task.classes])
+            head = _seeded(seed, [(width, self.task.classes)])
             network = nn.Sequential(*front, Rescale(width, gain=1.0, offset=0.0), *head)
         else:
             systems, twins = self.layers(seed, twin, depth)
             if method in POWERS:
-                systems = [Elementwise(POWERS[method])] * len(systems)
+                systems = [Elementwise(POWERS[method], self.numbers)] * len(systems)
                 twins = [None] * len(systems)
             network = self._chain(systems, twins, RULES.get(method, ideal), seed)
         if any(isinstance(one, Rescale) for one in network.modules()):
@@ -386,8 +390,9 @@ class Images:
         if self.system == "oscillators":  # nothing is computed between the layers
             shots = self.task.train.x.shape[1] // systems[0].input_dim
             return nn.Sequential(Shots(layers[0], shots), *layers[1:], Logits())
-        back = partial(Rescale, PULSES * 50, gain=1.0, offset=0.0)
-        return _hybrid([[Shots(layer, PULSES), back()] for layer in layers], seed)
+        sent, seen = PULSES * systems[0].input_dim, PULSES * systems[0].output_dim
+        back = partial(Rescale, seen, gain=1.0, offset=0.0)
+        return _hybrid([[Shots(layer, PULSES), back()] for layer in layers], seed, sent, seen)
 
     def baselines(self, parameters: int, seed: int) -> dict[str, float]:
         """Accuracies of digital networks, fields of a `Row`: an MLP has so many parameters."""
@@ -397,7 +402,8 @@ class Images:
         linear = baselines.linear_baseline(self.task, rates=self.plan.linear, **loop)
         found = {"digital_baseline": mlp, "linear_baseline": linear}
         if self.system == "hybrid":
-            make = partial(_hybrid, [[]] * self.plan.depth, seed)
+            sent = PULSES * self.numbers
+            make = partial(_hybrid, [[]] * self.plan.depth, seed, sent, sent)
             alone = baselines.digital_accuracy(make, self.task, rates=(0.001, 0.004), **loop)
             found["accuracy_without_physics"] = alone
         return found
@@ -408,7 +414,7 @@ def _devices(images: Images, seed: int, depth: int) -> list[Any]:
     unit = images.unit
     if images.system == "hybrid":
         bench = SHG(unit, phase_range=math.pi, seed=seed)
-        return [bench.reprogrammed() for _ in range(depth)]
+        return [bench.reprogrammed(input_dim=images.numbers) for _ in range(depth)]
     if images.system != "oscillators":
         device: Any = Plate(unit, replays=REPLAYS, output_dim=98, seed=seed)
         if images.system == "circuit":
@@ -451,17 +457,19 @@ def _twins(images: Images, seed: int, twin: str, depth: int) -> tuple[State, lis
     return first.state(), twins
 
 
-def _hybrid(lights: Sequence[Sequence[nn.Module]], seed: int) -> nn.Sequential:
+def _hybrid(
+    lights: Sequence[Sequence[nn.Module]], seed: int, sent: int, seen: int
+) -> nn.Sequential:
     """Put light, or nothing, between matrices, whose products are brought into [0, 1]."""
-    width = PULSES * 50
-    *matrices, last = _seeded(seed, [28 * 28, *[width] * len(lights), 10])
+    widths = [28 * 28, *[seen] * len(lights)]
+    *matrices, last = _seeded(seed, zip(widths, [*[sent] * len(lights), 10], strict=True))
     chain: list[nn.Module] = []
     for matrix, light in zip(matrices, lights, strict=True):
-        chain += [matrix, Rescale(width, elementwise=True), *light]
+        chain += [matrix, Rescale(sent, elementwise=True), *light]
     return nn.Sequential(*chain, last)
 
 
-def _seeded(seed: int, widths: Sequence[int]) -> list[nn.Linear]:
+def _seeded(seed: int, shapes: Iterable[tuple[int, int]]) -> list[nn.Linear]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeded(seed).initial_seed())
-        return [nn.Linear(before, after) for before, after in pairwise(widths)]
+        return [nn.Linear(before, after) for before, after in shapes]
