@@ -319,14 +319,17 @@ def test_settings_are_chosen_on_the_validation_split_by_as_many_trials(task, mon
     rates = (1e-6, 0.03)
     methods = {"PAT": physics_aware, "in silico": in_silico}
     settings = replace(SHORT, epochs=8)
-    rows = pnn.compare(
+    compared = pnn.compare(
         make, task, settings, methods=methods, rates=rates, seeds=2, progress=False
-    ).rows
+    )
+    rows = compared.rows
     assert len(scored) == len(methods) * len(rates)
     assert all(examples is task.validation for examples in scored)
     assert [row.trials for row in rows] == [2] * 4
     # A rate of a millionth trains nothing.
     assert {row.settings for row in rows} == {"learning rate 0.03, penalty 1"}
+    chosen = {name: pnn.Recipe(rule=rule, learning_rate=0.03) for name, rule in methods.items()}
+    assert compared.recipes == chosen
 
 
 @pytest.mark.usefixtures("quick_baselines")

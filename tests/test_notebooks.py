@@ -34,6 +34,7 @@ KNOWN_TAGS = {
 FEWEST_CHECKED = 3
 LARGEST_OUTPUT = 150_000  # bytes
 LARGEST_NOTEBOOK = 200_000  # bytes
+LONGEST_CELL = 25  # lines of code
 NOT_COMPARED = {"image/jpeg", "image/png", "application/vnd.jupyter.widget-view+json"}
 ABSOLUTE_PATH = re.compile(
     r"(?<![\w.~/+])/(?:home|Users|root|tmp|var|usr|opt|mnt|srv|private|work|workspace)/\w"
@@ -140,6 +141,13 @@ def lean(notebook: NotebookNode) -> Iterator[str]:
         yield f"{size} bytes, above {LARGEST_NOTEBOOK}"
 
 
+def short_cells(notebook: NotebookNode) -> Iterator[str]:
+    """What is longer is machinery, and belongs in the package, or is two steps."""
+    for cell in code_cells(notebook):
+        if (lines := len(cell.source.splitlines())) > LONGEST_CELL:
+            yield f"a cell of {lines} lines, above {LONGEST_CELL}: {first_line(cell)}"
+
+
 def no_absolute_paths(notebook: NotebookNode) -> Iterator[str]:
     for cell in notebook.cells:
         shown = [text for output in cell.get("outputs", []) for text in texts(output)]
@@ -231,6 +239,7 @@ RULES: list[Rule] = [
     opens_anywhere,
     run_from_top_to_bottom,
     runs_named_after_every_parameter,
+    short_cells,
     variants_are_of_parameters,
 ]
 
@@ -345,6 +354,7 @@ FAULTS: list[tuple[Rule, Callable[[NotebookNode], object]]] = [
     (opens_anywhere, lambda nb: nb.metadata.kernelspec.update(name="pnnlab-dev")),
     (run_from_top_to_bottom, lambda nb: nb.cells[2].update(execution_count=None)),
     (run_from_top_to_bottom, lambda nb: nb.cells[2].update(execution_count=7)),
+    (short_cells, lambda nb: nb.cells[1].update(source="\n".join(["pass"] * 26))),
     (
         variants_are_of_parameters,
         lambda nb: nb.metadata.update(pnnlab={"variants": {"scale": {"smoke": {}}}}),

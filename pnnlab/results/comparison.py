@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, final
@@ -79,6 +79,7 @@ class Compared:
 
     rows: tuple[Row, ...]  # one a training
     folders: tuple[Path | None, ...] = ()  # of its run, row by row
+    recipes: Mapping[str, Recipe] = field(default_factory=dict)  # as they were chosen, by method
 
     @property
     def runs(self) -> dict[str, Path]:
@@ -230,7 +231,7 @@ def compare(
             )
             rows.append(replace(row, settings=recipe.text(settings), trials=len(choices[name])))
             folders.append(run)
-    return Compared(tuple(rows), tuple(folders))
+    return Compared(tuple(rows), tuple(folders), chosen)
 
 
 def _choices(methods: Mapping[str, Way], rates: Sequence[float]) -> dict[str, list[Recipe]]:

@@ -251,7 +251,7 @@ def _notes(lines: Sequence[Line]) -> list[str]:
         )
         notes.insert(3, without)
     if any(UNTRAINED in line["methods"] for line in lines):
-        notes.insert(3, "Untrained: a digital linear read-out of one layer with random parameters.")
+        notes.insert(3, "Untrained: a linear digital read-out of a device with random parameters.")
     return notes
 
 
@@ -277,7 +277,7 @@ def _beside(line: Line) -> dict[str, float | None]:
         "the MLP": line["digital_baseline"],
         "the digital layers alone": line["accuracy_without_physics"],
         **{f"{name} in place of the device": _score(line, name)["mean"] for name in IN_PLACE},
-        "the untrained layer": _score(line, UNTRAINED)["mean"],
+        "the untrained device": _score(line, UNTRAINED)["mean"],
         "noise-aware, recalibrated": _score(line, "noise-aware", "recalibrated_accuracy")["mean"],
         "in silico as trained": _score(line, "in silico")["mean"],
         "in silico recalibrated": _score(line, "in silico", "recalibrated_accuracy")["mean"],
