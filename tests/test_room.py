@@ -149,8 +149,8 @@ def test_noise_and_someone_who_walks_by_are_heard():
     back = np.abs(walked - alone)
     at = back.argmax()
     metres = at / 48e3 * 343 / 2
-    assert parts.near_m <= metres <= parts.far_m
-    expected = parts.person * parts.direct_m / 2 / metres * DRIVE
+    assert 0.7 <= metres <= 3.0
+    expected = parts.person * 0.05 / 2 / metres * DRIVE
     assert 0.4 * expected < back[at] < 1.2 * expected  # between two samples
 
 
@@ -163,9 +163,10 @@ def test_the_drift_of_a_record_is_that_of_its_duration():
 
 
 def test_a_programme_fits_a_measured_band_and_memory():
-    fitted = SoundProgramme.within((300.0, 7000.0), 0.05, input_dim=8, replays=1, outputs=2)
+    fitted = SoundProgramme.within((300.0, 7000.0), 0.01, input_dim=8, replays=1, outputs=2)
     assert fitted.pulse == 11  # 4.4 kHz, from 2.2 to 6.5
-    assert fitted.rest == 2400
+    assert fitted.rest == 480
+    assert SoundProgramme.within((300.0, 7000.0), 0.05).pulse == 28  # 2400 / 88
     with pytest.raises(RangeError, match="too narrow"):
         SoundProgramme.within((3000.0, 7000.0), 0.05)
 

@@ -1,6 +1,9 @@
 """Sound as a bench: what its marks recover, what they refuse, what its self-check says."""
 
+import threading
 from collections import Counter
+from collections.abc import Iterator
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,17 +14,26 @@ from scipy.signal import lfilter
 from torch import Tensor, nn
 
 from pnnlab import PhysicalLayer, physics_aware
+from pnnlab.background import Session
 from pnnlab.errors import DeviceError, InstrumentError, LimitError, RangeError
 from pnnlab.instruments import sound as sound_module
 from pnnlab.instruments.acquisition import Bench
 from pnnlab.instruments.programme import SoundProgramme
 from pnnlab.instruments.recording import Recorder, Replay
-from pnnlab.instruments.sound import SoundAcquisition, SoundCard, SoundLimits, open_sound
+from pnnlab.instruments.sound import (
+    SoundAcquisition,
+    SoundCard,
+    SoundLimits,
+    open_sound,
+    silence_on_stop,
+)
 from pnnlab.instruments.soundcheck import LEAD, SoundCheck, measure_response, resample, self_check
 from pnnlab.physical_system import PhysicalSystem
 from pnnlab.systems import Room
 from pnnlab.systems.analog import AnalogPorts, cable
 from pnnlab.systems.room import RoomImperfections
+from pnnlab.training import Record
+from pnnlab.virtual_bench import sound as virtual_sound
 from pnnlab.virtual_bench.sound import FAULTS, VirtualSoundCard
 
 RATE = 48_000.0
@@ -169,15 +181,15 @@ def test_a_recording_stands_in_the_place_of_the_bench(quiet, tmp_path):
 
 
 @pytest.mark.slow
-def test_none_of_a_thousand_faults_passes(quiet):
+def test_none_of_two_hundred_faults_passes(quiet):
     bench, card = quiet
     x, theta = drives(20, bench)
     truth = bench(x, theta)
     card.faults = 0.6
-    while sum(card.injected.values()) < 1000:
+    while sum(card.injected.values()) < 200:
         assert torch.equal(bench(x, theta), truth), card.injected
     assert set(card.injected) == set(FAULTS)
-    assert min(card.injected.values()) > 150
+    assert min(card.injected.values()) > 25
     assert set(bench.tally.retaken) >= {"slip", "gain", "noise"}
 
 
@@ -186,15 +198,28 @@ def test_each_fault_is_found_and_counted(quiet, name, monkeypatch):
     bench, card = quiet
     x, theta = drives(20, bench)
     truth = bench(x, theta)
-    monkeypatch.setitem(FAULTS, "only", FAULTS[name])
-    for other in set(FAULTS) - {"only"}:
-        monkeypatch.delitem(FAULTS, other)
+    monkeypatch.setattr(virtual_sound, "FAULTS", (name,))
     card.faults = 0.7
     for _ in range(8):
         assert torch.equal(bench(x, theta), truth)
-    assert card.injected["only"] > 3
+    assert card.injected[name] > 3
     expected = {"slip": "slip", "gain step": "gain", "click": "noise", "drop-out": "noise"}
     assert bench.tally.retaken[expected[name]] > 0
+
+
+def test_a_record_that_falls_silent_is_taken_again(quiet):
+    bench, card = quiet
+    x, theta = drives(20, bench)
+    truth = bench(x, theta)
+    silent = [True, False]
+
+    def lose(record: Sound) -> Sound:
+        kept = len(record) // 3 if silent.pop(0) else len(record)
+        return np.append(record[:kept], np.zeros(len(record) - kept))
+
+    card.process = lose
+    assert torch.equal(bench(x, theta), truth)
+    assert sum(bench.tally.retaken.values()) > 5
 
 
 class RoomTwin(nn.Module):
@@ -235,7 +260,7 @@ def test_noise_alone_is_no_fault():
     with open_sound(card_of(room().analog_ports()), PROGRAMME) as bench:
         for seed in range(5):
             bench(*drives(40, bench, seed))
-        assert sum(bench.tally.retaken.values()) <= 6  # of 200: the room drifts
+        assert sum(bench.tally.retaken.values()) <= 12  # of 200: the room drifts
 
 
 def test_a_room_that_changes_is_measured_again_and_a_volume_that_does_is_not(quiet):
@@ -251,7 +276,7 @@ def test_a_room_that_changes_is_measured_again_and_a_volume_that_does_is_not(qui
     bench(x, theta)
     assert bench.tally.retaken == retaken
     card.process = lambda record: 1.5 * record
-    with pytest.raises(InstrumentError, match=r"\+3.5 dB beside the self-check"):
+    with pytest.raises(InstrumentError, match=r"\+3.5 dB beside what it was"):
         bench(x, theta)
     card.process = None
     assert torch.equal(bench(x, theta), after)
@@ -267,9 +292,7 @@ def test_a_call_in_the_middle_is_an_error_that_says_so_and_loses_nothing(quiet):
         return record + 0.05 * random.standard_normal(len(record))
 
     card.process = call
-    with pytest.raises(
-        DeviceError, match=r"(such as a call|lost or doubled|beside the self-check)"
-    ):
+    with pytest.raises(DeviceError, match=r"(such as a call|lost or doubled|beside what it was)"):
         bench(x, theta)
     card.process = None
     assert torch.equal(bench(x, theta), truth)
@@ -288,15 +311,39 @@ def test_after_a_stop_all_is_silent_until_rearmed(quiet):
     x, theta = drives(3, bench)
     truth = bench(x, theta)
     before = card.seconds
-    bench._acquisition.stop()
+    bench.close()
     with pytest.raises(InstrumentError, match=r"rearm\(\)"):
         bench(x, theta)
     assert card.seconds == before
     bench.rearm()
     assert torch.equal(bench(x, theta), truth)
-    bench.close()
-    with pytest.raises(InstrumentError, match="stays off"):
-        bench(x, theta)
+
+
+def test_a_stop_of_a_session_silences_the_bench_within_a_record(quiet):
+    bench, card = quiet
+    playing, silenced = threading.Event(), threading.Event()
+
+    def play_until_silenced(record: Sound) -> Sound:
+        playing.set()
+        assert silenced.wait(30)
+        return record
+
+    def records() -> Iterator[Record]:
+        bench(*drives(2, bench))
+        yield from ()
+
+    session = Session(SimpleNamespace(records=records))
+    silence_on_stop(session, bench)
+    card.process, card.silence = play_until_silenced, silenced.set
+    session.start()
+    assert playing.wait(30)
+    assert not silenced.is_set()
+    session.stop()
+    assert silenced.is_set()  # before the record is complete
+    session.join()
+    assert session.status == "stopped"
+    with pytest.raises(InstrumentError, match=r"rearm\(\)"):
+        bench(*drives(2, bench))
 
 
 # What the self-check says
@@ -318,8 +365,8 @@ def test_a_healthy_room_is_described(checked):
     assert 25 < found.snr_db < 45
     parts = RoomImperfections()
     third = 4 * parts.sag / 4 / (1 + 2 * parts.sag)
-    assert checked.distortion[-1][1] == pytest.approx(third, rel=0.4)
-    assert [gain for _, gain in found.gains] == pytest.approx([1, 1, 1], abs=0.05)
+    assert checked.distortion[-1] == pytest.approx(third, rel=0.4)
+    assert found.gains == pytest.approx((1, 1, 1), abs=0.05)
 
 
 def agc(record: Sound) -> Sound:
@@ -350,29 +397,16 @@ def bluetooth(record: Sound) -> Sound:
     ("process", "told"),
     [
         (agc, "automatic gain"),
-        (gate, "noise gate"),
-        (cancel, "echo cancellation"),
+        (gate, "a noise gate"),
+        (cancel, "a steady sound fades"),
         (lambda record: np.clip(60 * record, -1, 1), "clips"),
-        (lambda record: record + 8 * record**2, "lower the volume"),
+        (lambda record: record - 80 * record**3, "lower the volume"),
     ],
 )
 def test_what_spoils_sound_is_named_with_what_to_do(process, told):
     problems = " ".join(check_of(process).problems)
     assert told in problems
-    assert "Switch it off" in problems or "lower" in problems
-
-
-def test_noise_suppression_is_told_from_echo_cancellation():
-    def fading(record: Sound) -> Sound:
-        """Weaken the steady noise, and not the one that follows it."""
-        heard = np.abs(record) > 3e-3
-        since = np.arange(len(record)) - (heard.argmax() if heard.any() else 0)
-        period = 2**14 - 1
-        return record * np.where((since > 4 * period) & (since < 10.5 * period), 0.3, 1)
-
-    told = " ".join(check_of(fading).problems)
-    assert "noise suppression" in told
-    assert "echo cancellation is on" not in told
+    assert any(advice in problems for advice in ("Switch it off", "lower"))
 
 
 def test_bluetooth_is_recognised_by_its_band_and_delay():
@@ -404,7 +438,7 @@ def test_a_sound_beyond_the_limits_is_never_played():
     limits.check(fine, RATE)
     for sound, told in (
         (2 * fine, "reaches 0.2"),
-        (np.zeros(48_001), "lasts 1.0 s"),
+        (np.zeros(48_001), "lasts longer than 1 s"),
         (0.1 * ramp, "there for 1"),
         (np.append(np.full(100, 0.05), np.zeros(4800)), "jump"),
         (np.append(np.zeros(4800), np.full(100, 0.05)), "jump"),
@@ -461,7 +495,7 @@ def test_without_sounddevice_there_is_advice(monkeypatch):
 def test_the_acquisition_is_closed_where_its_check_fails():
     card = card_of(room().analog_ports(), process=gate)
     closed = []
-    card.close = lambda: closed.append(True)
+    card.silence = lambda: closed.append(True)
     with pytest.raises(InstrumentError):
         SoundAcquisition(card, PROGRAMME)
     assert closed

@@ -92,6 +92,8 @@ class VisaAcquisition(Acquisition):
         An instrument does not answer, or the self-check found a problem.
     """
 
+    check: SelfCheck
+
     def __init__(
         self,
         generator: Generator,

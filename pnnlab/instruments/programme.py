@@ -203,10 +203,13 @@ class PlateProgramme(Multiplexed):
         return plate.vibrate(force.unsqueeze(1), modes).squeeze(1).numpy() * plate.FULL_SCALE_V
 
 
+REMEMBERED = 88  # pulses
+
+
 @final
 @dataclass(frozen=True)
 class SoundProgramme(Multiplexed):
-    """The drive and read-out of `pnnlab.systems.Room`, for any device between two sockets or in air.
+    """The drive and read-out of `pnnlab.systems.Room`, for any device that is driven by sound.
 
     Read-outs are energies of segments, from which the nonlinearity comes, or with ``linear`` the
     amplitudes of the carrier. Sound is counted in parts of full scale, and a record as if its
@@ -235,7 +238,9 @@ class SoundProgramme(Multiplexed):
         rate_hz: float = room.RATE_HZ,
         **shape: Any,
     ) -> Self:
-        """Choose pulses that fill a measured band, and a rest as long as the measured memory.
+        """Choose pulses in a measured band, and a rest as long as the measured memory.
+
+        The memory is at most `REMEMBERED` pulses, which a twin can learn, if the band permits.
 
         Raises
         ------
@@ -243,7 +248,8 @@ class SoundProgramme(Multiplexed):
             The band is too narrow for pulses, which need a factor of three.
         """
         low, high = band_hz
-        pulse = math.ceil(1.5 * rate_hz / high)
+        slow = min(math.ceil(memory_s * rate_hz / REMEMBERED), int(rate_hz / 2 / low))
+        pulse = max(math.ceil(1.5 * rate_hz / high), slow)
         if rate_hz / pulse / 2 < low:
             raise RangeError(
                 f"a band from {low:.0f} to {high:.0f} Hz is too narrow: pulses need {high / 3:.0f} "

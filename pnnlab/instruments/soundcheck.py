@@ -1,8 +1,8 @@
 """What a loudspeaker, a microphone and all between them do to sound: measured before it is used.
 
 Known sounds are found in a record by correlation: how late it is, by how much the recorder's clock
-differs from the player's, and what the record would be if nothing but the linear response had acted
-on it. Levels are parts of full scale, of player and of recorder.
+differs from the player's, and what it is once the linear response alone has acted on it. Levels are
+parts of full scale, of player and of recorder.
 """
 
 import math
@@ -13,6 +13,7 @@ from typing import NamedTuple, TypeAlias, final
 
 import numpy as np
 from scipy.fft import irfft, next_fast_len, rfft
+from scipy.ndimage import binary_closing
 from scipy.signal import max_len_seq
 from scipy.signal.windows import blackmanharris
 
@@ -25,14 +26,14 @@ SETTLED = 0.05  # samples by which periods of one clock may be off their line
 ONE_CLOCK = 2e-7  # a smaller difference is none: player and recorder share a clock
 ATTEMPTS = 3
 LEVELS = 1 / 27, 1 / 9, 1 / 3  # of the largest, for noise; the response is that at the last one
-TONE = 1 << 13  # samples in which harmonics are measured
 STEADY = 8  # periods: 2.7 s, after which noise suppression and echo cancellation have acted
+TONE = 1 << 13  # samples in which harmonics are measured
 MEMORY = 1e-3  # of the response's energy is left
-CLIPPED = 0.99  # of full scale
-FAINT = 0.06  # correlation of a record with what was played
-UNEVEN_DB = 1.5  # change of gain with level or time that no loudspeaker makes at these levels
-DISTORTED = 0.3
 USABLE = 0.1  # of the largest amplitude, and ten times the noise
+CLIPPED = 0.99  # of full scale
+FAINT = 0.06  # correlation of a record with what was played; that of noise is less
+UNEVEN_DB = 1.5  # change of gain with level or time that no loudspeaker makes
+DISTORTED = 0.3
 
 _HALF, _PHASES = 24, 1024  # of the interpolating kernel
 _OFFSETS = np.arange(1 - _HALF, _HALF + 1) - np.arange(_PHASES + 1)[:, None] / _PHASES
@@ -54,13 +55,13 @@ class Response(NamedTuple):
     taps: Volts  # (taps,), the largest at `LEAD`
     delay: float  # samples until it is recorded
     clock: float  # samples of the recorder in one of the player
-    gains: Volts  # of each period, beside the middle of them; the last one of another noise
+    gains: Volts  # of each period, beside the middle of them
     floor: Volts  # (frequencies,), amplitude of what differed between periods, as of the taps
 
     @property
     def gain(self) -> float:
         """Root of the energy of the answer to an impulse."""
-        return float(np.sqrt(np.square(self.taps).sum()))
+        return float(np.linalg.norm(self.taps))
 
     def in_place_of(self, earlier: "Response") -> "Response":
         """The same, shifted by less than a sample or so, such that it begins as an earlier one."""
@@ -82,18 +83,16 @@ class SoundCheck:
     floor: Volts  # amplitude of noise in it
     band_hz: tuple[float, float]  # usable
     memory_s: float  # after which a thousandth of the energy is left
-    noise: float  # rms in silence, of the recorder's full scale
-    distortion: tuple[
-        tuple[float, float], ...
-    ]  # level of noise, and harmonics of a tone 3 times as high
-    gains: tuple[tuple[float, float], ...]  # level of noise, and the gain beside that at the last
+    noise: float  # rms in silence
+    gains: tuple[float, ...]  # at the `LEVELS`, beside the last
+    distortion: tuple[float, ...]  # harmonics beside a tone, at three times those
 
     @property
     def snr_db(self) -> float:
-        """Signal to noise at the permitted level, in the usable band."""
+        """Signal to noise in the usable band."""
         low, high = np.searchsorted(self.frequencies_hz, self.band_hz)
         ratio = self.amplitude[low:high] / np.maximum(self.floor[low:high], 1e-12)
-        return float(10 * np.log10(np.mean(ratio**2))) if high > low else 0.0
+        return float(10 * np.log10(np.square(ratio).mean())) if high > low else 0.0
 
     def __str__(self) -> str:
         if self.problems:
@@ -102,23 +101,25 @@ class SoundCheck:
             f"The sound is ready. Usable from {self.band_hz[0]:.0f} to {self.band_hz[1]:.0f} Hz, "
             f"{self.snr_db:.0f} dB above the noise; silent after {self.memory_s * 1e3:.0f} ms; "
             f"{self.response.delay / self.rate_hz * 1e3:.0f} ms late; the clocks differ by "
-            f"{(self.response.clock - 1) * 1e6:.1f} ppm; harmonics {self.distortion[-1][1]:.1%}."
+            f"{(self.response.clock - 1) * 1e6:.1f} ppm; harmonics {self.distortion[-1]:.1%}."
         )
 
 
 def resample(record: Volts, start: float, clock: float, count: int) -> Volts:
-    """Values of a record, silent beyond its ends, at ``start``, ``start + clock``, and so on."""
-    if clock == 1 and start == int(start):
-        padded = np.pad(record, (max(0, -int(start)), max(0, int(start) + count - len(record))))
-        return padded[max(0, int(start)) :][:count].astype(np.float64)
+    """Values of a record, silent beyond its ends, at ``start``, ``start + clock``, and so on.
+
+    Of one clock and a whole start these are the very values.
+    """
     at = start + clock * np.arange(count)
     first = np.floor(at).astype(np.int64)
+    exact = clock == 1 and start == first[0]
     rows = np.rint((at - first) * _PHASES).astype(np.int64)
     values = np.zeros(count)
-    for tap in range(2 * _HALF):
+    for tap in [_HALF - 1] if exact else range(2 * _HALF):
         places = first + (tap + 1 - _HALF)
         inside = (places >= 0) & (places < len(record))
-        values += _KERNEL[rows, tap] * np.where(inside, record[places * inside], 0)
+        heard = np.where(inside, record[places * inside], 0)
+        values += heard if exact else _KERNEL[rows, tap] * heard
     return values
 
 
@@ -127,8 +128,8 @@ def locate(record: Volts, sound: Volts) -> tuple[int, float]:
     points = next_fast_len(len(record) + len(sound), real=True)
     match = irfft(rfft(record, points) * rfft(sound, points).conj(), points)
     lag = int(np.abs(match[: len(record)]).argmax())
-    energy = np.square(record[lag : lag + len(sound)]).sum() * np.square(sound).sum()
-    return lag, float(abs(match[lag]) / np.sqrt(max(energy, 1e-30)))
+    size = np.linalg.norm(record[lag : lag + len(sound)]) * np.linalg.norm(sound)
+    return lag, float(abs(match[lag]) / max(size, 1e-15))
 
 
 def lags(found: Volts, expected: Volts, *, periodic: bool = False) -> Volts:
@@ -139,15 +140,13 @@ def lags(found: Volts, expected: Volts, *, periodic: bool = False) -> Volts:
     turn = 2 * math.pi / points * np.arange(cross.shape[-1] * 2 // 3)  # converters end above
     cross = cross[..., : len(turn)]
     weight = np.abs(cross)
-    slope: Volts = -(weight * turn * np.angle(cross)).sum(-1) / (weight * turn**2).sum(-1)
+    size = np.maximum((weight * turn**2).sum(-1), 1e-300)  # nothing was heard: not late
+    slope: Volts = -(weight * turn * np.angle(cross)).sum(-1) / size
     return slope
 
 
-def measure_response(play: Play, level: float, periods: int, *, fresh: bool = False) -> Response:
+def measure_response(play: Play, level: float, periods: int) -> Response:
     """Measure the linear response with periods of noise, after a head by which they are found.
-
-    ``fresh`` adds two periods of another noise, for `Response.gains`: echo cancellation takes it
-    away as well, noise suppression does not.
 
     Raises
     ------
@@ -157,60 +156,45 @@ def measure_response(play: Play, level: float, periods: int, *, fresh: bool = Fa
         Nothing was heard.
     """
     noise = level * (2.0 * max_len_seq(14)[0] - 1)
-    other = noise[::-1].copy() if fresh else noise
     fade = np.arange(PERIOD) / PERIOD
     head = noise * (1 - 2 * (np.arange(PERIOD) % 2)) * fade
-    after = (*(other,) * (2 * fresh), other * fade[::-1])
-    record = play(np.concatenate([head, *(noise,) * (1 + periods), *after]))
+    record = play(np.concatenate([head, *(noise,) * (1 + periods), noise * fade[::-1]]))
     late, alike = locate(record, head)
     if alike < FAINT:
-        muted = "The record is nothing but zeros. " if not record.any() else ""
+        muted = "" if record.any() else "The record is nothing but zeros. "
         raise InstrumentError(f"{muted}{UNHEARD}")
     clock = 1.0
-
-    def period(number: int) -> Volts:
-        return resample(record, late - LEAD + clock * number * PERIOD, clock, PERIOD)
-
     for _ in range(3):
-        rows = np.stack([period(2 + number) for number in range(periods)])
-        offsets = np.zeros(periods)
-        for number, row in enumerate(rows):
-            match = irfft(rfft(row) * rfft(rows[0]).conj(), PERIOD)
-            whole = (int(match.argmax()) + PERIOD // 2) % PERIOD - PERIOD // 2
-            offsets[number] = whole + lags(np.roll(row, -whole), rows[0], periodic=True)
+        begins = [late - LEAD + clock * (2 + number) * PERIOD for number in range(periods)]
+        rows = np.stack([resample(record, begin, clock, PERIOD) for begin in begins])
+        if not rows.any(axis=1).all():
+            raise SlipError(SLIPS)
+        offsets = np.array([_turned(row, rows[0]) for row in rows])
         clock += float(np.polyfit(np.arange(periods), offsets, 1)[0]) / PERIOD
         clock = 1.0 if abs(clock - 1) < ONE_CLOCK else clock
     if np.abs(offsets).max() > SETTLED:
         raise SlipError(SLIPS)
-    answers = _divided(rows, noise)
+    spectra = rfft(rows) / rfft(noise)
+    spectra[:, 0] = 0  # the noise has hardly any constant part
+    answers = irfft(spectra, PERIOD)
     taps = np.median(answers, axis=0)  # a click in one period is in no median
-    scale = np.square(taps).sum()
-    gains = [answer @ taps / scale for answer in answers]
-    if fresh:
-        gains.append(_divided(period(periods + 3), other) @ taps / scale)
-    floor = np.sqrt(np.square(np.abs(rfft(answers - taps))).mean(axis=0))
     peak = int(np.abs(taps).argmax())
-    around = np.abs(taps[np.arange(peak - 1, peak + 2) % PERIOD])
-    early = (peak - LEAD + PERIOD // 2) % PERIOD - PERIOD // 2
+    before, at, after = np.abs(taps[np.arange(peak - 1, peak + 2) % PERIOD])
+    summit = (before - after) / (2 * (before - 2 * at + after))  # of a parabola
     return Response(
         taps=np.roll(taps, LEAD - peak),
-        delay=late + early + _summit(around),
+        delay=late + (peak - LEAD + PERIOD // 2) % PERIOD - PERIOD // 2 + float(summit),
         clock=clock,
-        gains=np.array(gains),
-        floor=floor,
+        gains=answers @ taps / np.square(taps).sum(),
+        floor=np.sqrt(np.square(np.abs(rfft(answers - taps))).mean(axis=0)),
     )
 
 
-def _divided(rows: Volts, noise: Volts) -> Volts:
-    spectra = rfft(rows) / rfft(noise)
-    spectra[..., 0] = 0  # the noise has hardly any constant part
-    return np.asarray(irfft(spectra, PERIOD))
-
-
-def _summit(three: Volts) -> float:
-    """Where the parabola through three values at -1, 0 and 1 is largest."""
-    bend = three[0] - 2 * three[1] + three[2]
-    return float(np.clip((three[0] - three[2]) / (2 * bend), -0.5, 0.5)) if bend else 0.0
+def _turned(row: Volts, first: Volts) -> float:
+    """By how much a period is later than another."""
+    match = irfft(rfft(row) * rfft(first).conj(), PERIOD)
+    whole = (int(match.argmax()) + PERIOD // 2) % PERIOD - PERIOD // 2
+    return whole + float(lags(np.roll(row, -whole), first, periodic=True))
 
 
 def self_check(play: Play, level: float, rate_hz: float) -> SoundCheck:
@@ -224,25 +208,24 @@ def self_check(play: Play, level: float, rate_hz: float) -> SoundCheck:
         Nothing is heard, or sound is lost again and again.
     """
     silence = play(np.zeros(PERIOD))
-    *soft, full = (
-        _insist(play, part * level, STEADY if part == LEVELS[-1] else 2, part == LEVELS[-1])
-        for part in LEVELS
-    )
+    each = [_insist(play, part * level, STEADY if part == LEVELS[-1] else 2) for part in LEVELS]
+    full = each[-1]
     bands = len(full.floor) // 64
     edges_hz = np.arange(bands + 1) * 64 * rate_hz / PERIOD
-    squares = [np.square(np.abs(a[: 64 * bands])) for a in (rfft(full.taps), full.floor)]
-    amplitude, floor = (np.sqrt(one.reshape(bands, 64).mean(1)) for one in squares)
+    sizes = [np.abs(one[: 64 * bands]) for one in (rfft(full.taps), full.floor)]
+    amplitude, floor = (np.sqrt(np.square(one).reshape(bands, 64).mean(1)) for one in sizes)
     usable = (amplitude > USABLE * amplitude.max()) & (amplitude > 10 * floor)
+    usable = binary_closing(usable, np.ones(5))  # a narrow hole is a room's, not a band's end
     usable[0] = False  # there is no constant part
     runs = np.flatnonzero(np.diff(usable, prepend=False, append=False)).reshape(-1, 2)
     first, end = max(runs, key=lambda run: run[1] - run[0], default=(0, 0))
-    band = float(edges_hz[first]), float(edges_hz[end])
+    band = float(edges_hz[first]), min(float(edges_hz[end]), rate_hz / 2)
     left = np.square(full.taps[LEAD:])
     left = np.cumsum((left - left[-PERIOD // 4 :].mean())[::-1])[::-1]
-    gains = [float(one.taps @ full.taps / full.gain**2) for one in (*soft, full)]
-    tones, clipped = _harmonics(play, level, band, rate_hz, full)
+    gains = tuple(float(one.taps @ full.taps / full.gain**2) for one in each)
+    distortion, clips = _harmonics(play, level, band, rate_hz, full)
     return SoundCheck(
-        problems=tuple(_problems(gains, full, band, rate_hz, tones, clipped)),
+        problems=tuple(_problems(gains, full, band, rate_hz, distortion[-1], clips)),
         rate_hz=rate_hz,
         response=full,
         frequencies_hz=(edges_hz[1:] + edges_hz[:-1]) / 2,
@@ -251,21 +234,21 @@ def self_check(play: Play, level: float, rate_hz: float) -> SoundCheck:
         band_hz=band,
         memory_s=int(np.flatnonzero(left > MEMORY * left[0])[-1]) / rate_hz,
         noise=float(silence.std()),
-        distortion=tuple(zip(LEVELS, tones, strict=True)),
-        gains=tuple(zip(LEVELS, gains, strict=True)),
+        gains=gains,
+        distortion=distortion,
     )
 
 
-def _insist(play: Play, level: float, periods: int, fresh: bool) -> Response:
+def _insist(play: Play, level: float, periods: int) -> Response:
     for _ in range(ATTEMPTS - 1):
         with suppress(SlipError):
-            return measure_response(play, level, periods, fresh=fresh)
-    return measure_response(play, level, periods, fresh=fresh)
+            return measure_response(play, level, periods)
+    return measure_response(play, level, periods)
 
 
 def _harmonics(
     play: Play, level: float, band: tuple[float, float], rate_hz: float, response: Response
-) -> tuple[list[float], bool]:
+) -> tuple[tuple[float, ...], bool]:
     """Second to fifth harmonic of a tone beside it, softly to fully; and whether a record clips.
 
     They are compared as they leave a loudspeaker with a flat response.
@@ -280,12 +263,11 @@ def _harmonics(
     late, _ = locate(record, sound)
     flat = np.abs(rfft(response.taps))[turns * PERIOD // TONE % (PERIOD // 2)]
     found = []
-    for number in range(len(LEVELS)):
-        start = late + (3 * number + 1) * TONE
+    for start in late + TONE * np.arange(1, 3 * len(LEVELS), 3):
         spectrum = np.abs(rfft(record[start : start + TONE] * blackmanharris(TONE)))
         lines = np.array([spectrum[at - 3 : at + 4].max(initial=0.0) for at in turns]) / flat
         found.append(float(np.linalg.norm(lines[1:]) / max(lines[0], 1e-12)))
-    return found, bool(np.abs(record).max() > CLIPPED)
+    return tuple(found), bool(np.abs(record).max() > CLIPPED)
 
 
 UNHEARD = (
@@ -298,9 +280,10 @@ SLIPS = (
     "Sound is lost or doubled on the way, again and again. Close other programs, leave Bluetooth, "
     "and take the same device for playing and recording if there is one."
 )
-_ENHANCEMENTS = (
-    "(Windows: Settings, Sound, the microphone, Audio enhancements: off; macOS: the microphone's "
-    "mode in the menu bar: Standard; Linux: no module-echo-cancel or EasyEffects; and leave calls)"
+_SWITCH_OFF = (
+    "is on. Switch it off (Windows: Settings, Sound, the microphone, Audio enhancements: off; "
+    "macOS: the microphone's mode in the menu bar: Standard; Linux: no module-echo-cancel and no "
+    "EasyEffects), and end calls."
 )
 
 
@@ -309,44 +292,40 @@ def _problems(
     full: Response,
     band: tuple[float, float],
     rate_hz: float,
-    distortion: Sequence[float],
-    clipped: bool,
+    distortion: float,
+    clips: bool,
 ) -> Iterator[str]:
     """Say what is wrong and what to switch off, and where."""
-    if clipped:
+    soft_db, fading_db = (
+        20 * math.log10(max(abs(ratio), 1e-6))
+        for ratio in (gains[0], full.gains[-1] / full.gains[0])
+    )
+    if clips:
         yield "the record clips: lower the microphone's level in the system's sound settings."
-    soft_db = 20 * math.log10(max(abs(gains[0]), 1e-6))
     if soft_db > UNEVEN_DB:
         yield (
             f"soft sounds are amplified {soft_db:.0f} dB more than louder ones: automatic gain "
-            f"control is on, or a limiter. Switch it off {_ENHANCEMENTS}."
+            f"control or a limiter {_SWITCH_OFF}"
         )
-    elif soft_db < -UNEVEN_DB:
+    if soft_db < -UNEVEN_DB:
         yield (
-            f"soft sounds are weakened by {-soft_db:.0f} dB: a noise gate or noise suppression is "
-            f"on. Switch it off {_ENHANCEMENTS}."
+            f"soft sounds are weakened by {-soft_db:.0f} dB: a noise gate or noise suppression "
+            f"{_SWITCH_OFF}"
         )
-    first, last, fresh = full.gains[0], full.gains[-2], full.gains[-1]
-    fading_db = 20 * math.log10(max(abs(last / first), 1e-6))
     if fading_db < -UNEVEN_DB:
-        recovered = abs(fresh) > 10 ** (UNEVEN_DB / 20) * abs(last)
-        kind = "noise suppression" if recovered else "echo cancellation"
         yield (
-            f"a steady sound fades by {-fading_db:.0f} dB within {STEADY * PERIOD / rate_hz:.0f} s: "
-            f"{kind} is on. Switch it off {_ENHANCEMENTS}."
+            f"a steady sound fades by {-fading_db:.0f} dB in {STEADY * PERIOD / rate_hz:.0f} s: "
+            f"noise suppression or echo cancellation {_SWITCH_OFF}"
         )
     if band[1] < 8300 and full.delay > 0.1 * rate_hz:
         yield (
-            f"nothing comes back above {band[1]:.0f} Hz, and it comes {full.delay / rate_hz:.2f} s "
+            f"nothing comes back above {band[1]:.0f} Hz, and it is {full.delay / rate_hz:.2f} s "
             "late: this is Bluetooth's coding of speech. Use a cable, or the built-in devices."
         )
-    if band[1] < 3 * band[0] or band[1] == 0:
+    if band[1] <= 3 * band[0]:
         yield (
-            f"sound is {10:.0f} times above the noise from {band[0]:.0f} to {band[1]:.0f} Hz "
-            "alone: bring loudspeaker and microphone closer, or raise the volume a little."
+            f"sound stands out of the noise from {band[0]:.0f} to {band[1]:.0f} Hz alone: bring "
+            "loudspeaker and microphone closer, or raise the volume a little."
         )
-    if distortion[-1] > DISTORTED:
-        yield (
-            f"harmonics are {distortion[-1]:.0%} of a tone: lower the volume, until it does not "
-            "rattle."
-        )
+    if distortion > DISTORTED:
+        yield f"harmonics are {distortion:.0%} of a tone: lower the volume until nothing rattles."

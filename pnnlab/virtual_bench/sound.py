@@ -1,7 +1,7 @@
 """A simulated sound card: a loudspeaker and a microphone with a simulated device between them."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, TypeAlias, final
 
 import numpy as np
@@ -11,47 +11,24 @@ from scipy.interpolate import make_interp_spline
 from pnnlab.systems.analog import AnalogPorts
 
 Sound: TypeAlias = NDArray[np.floating[Any]]
-Fault: TypeAlias = Callable[[Sound, np.random.Generator], Sound]
 
-TAIL_S = 0.5  # of a record, after the end of the sound
-
-
-def slip(record: Sound, random: np.random.Generator) -> Sound:
-    """Lose up to a buffer of 1 024 samples, or hear it twice."""
-    at, size = random.integers(len(record)), int(random.integers(1, 1025))
-    kept = record[at + size :] if random.random() < 0.5 else record[max(0, at - size) :]
-    return np.concatenate([record[:at], kept, np.zeros(size)])[: len(record)]
+FAULTS = ("slip", "drop-out", "click", "gain step")
 
 
-def drop_out(record: Sound, random: np.random.Generator) -> Sound:
-    """Replace 16 to 1 024 samples by silence."""
-    at = random.integers(len(record))
-    silenced = record.copy()
-    silenced[at : at + random.integers(16, 1025)] = 0
-    return silenced
-
-
-def click(record: Sound, random: np.random.Generator) -> Sound:
-    """Add a click of one sample, or a few, of 2 to 50 % of full scale."""
-    width = int(random.integers(1, 9))
-    at = random.integers(len(record) - width)
-    clicked = record.copy()
-    clicked[at : at + width] += random.choice([-1, 1]) * random.uniform(0.02, 0.5)
-    return clicked
-
-
-def gain_step(record: Sound, random: np.random.Generator) -> Sound:
-    """Change the gain by 1 to 12 dB, up or down, from some sample on."""
-    factor = 10 ** (random.choice([-1, 1]) * random.uniform(1, 12) / 20)
-    return np.where(np.arange(len(record)) < random.integers(len(record)), 1, factor) * record
-
-
-FAULTS: Mapping[str, Fault] = {
-    "slip": slip,
-    "drop-out": drop_out,
-    "click": click,
-    "gain step": gain_step,
-}
+def spoil(record: Sound, fault: str, random: np.random.Generator) -> Sound:
+    """Put a fault of random size at a random place of a record."""
+    at, size = int(random.integers(len(record))), int(random.integers(1, 1025))
+    sign = int(random.choice([-1, 1]))
+    begin, end = record[:at], record[at:].copy()
+    if fault == "slip":  # up to a buffer is lost, or heard twice
+        end = np.concatenate([record[max(0, at + sign * size) :], np.zeros(size)])[: len(end)]
+    elif fault == "drop-out":  # at least 16 samples are silent
+        end[: max(size, 16)] = 0
+    elif fault == "click":  # 1 to 8 samples, 2 to 50 % of full scale
+        end[: 1 + size // 128] += sign * random.uniform(0.02, 0.5)
+    else:  # from there on, by 1 to 12 dB
+        end *= 10 ** (sign * random.uniform(1, 12) / 20)
+    return np.concatenate([begin, end])
 
 
 @final
@@ -86,38 +63,32 @@ class VirtualSoundCard:
         process: Callable[[Sound], Sound] | None = None,
         seed: int = 0,
     ) -> None:
-        self.ports, self.limits = ports, limits
+        self.ports, self.limits, self.process = ports, limits, process
         self.sample_rate_hz = 1 / ports.sample_s
         self.delay, self.clock, self.codes, self.faults = delay, clock, codes, faults
-        self.process = process
         self.injected: Counter[str] = Counter()
         self.seconds = 0.0  # played
         self._random = np.random.default_rng(seed)
 
-    def play(self, sound: Sound) -> Sound:
-        """Play a sound, and return a record of it that begins at the same time."""
+    def play(self, sound: Sound, tail_s: float = 0.5) -> Sound:
+        """Play a sound, and return a record that begins with it and is so much longer."""
         self.limits.check(sound, self.sample_rate_hz)
         self.seconds += len(sound) / self.sample_rate_hz
-        tail = round(TAIL_S * self.sample_rate_hz)
-        heard = self.ports.respond(np.concatenate([sound, np.zeros(tail)]))
-        places = np.arange(len(heard)) / self.clock - self.delay
+        record = self.ports.respond(np.pad(sound, (0, round(tail_s * self.sample_rate_hz))))
+        places = np.arange(len(record)) / self.clock - self.delay
         if self.clock == 1 and self.delay == int(self.delay):
-            late = int(self.delay)
-            record = np.concatenate([np.zeros(late), heard[: len(heard) - late]])
+            record = np.pad(record, (int(self.delay), 0))[: len(record)]
         else:
-            spline = make_interp_spline(np.arange(len(heard)), heard, k=5)
-            record = np.where((places < 0) | (places > len(heard) - 1), 0, spline(places))
+            spline = make_interp_spline(np.arange(len(record)), record, k=5)
+            record = np.where((places < 0) | (places > len(record) - 1), 0, spline(places))
         if self.process is not None:
             record = self.process(record)
-        record = np.clip(np.rint(record * self.codes / 2) / (self.codes / 2), -1, 1)
+        record = np.rint(record * self.codes / 2) / (self.codes / 2)
         if self._random.random() < self.faults:
-            name = str(self._random.choice(list(FAULTS)))
-            self.injected[name] += 1
-            record = np.clip(FAULTS[name](record, self._random), -1, 1)
-        return record
+            fault = str(self._random.choice(FAULTS))
+            self.injected[fault] += 1
+            record = spoil(record, fault, self._random)
+        return np.clip(record, -1, 1)
 
-    def stop(self) -> None:
+    def silence(self) -> None:
         """Nothing sounds here."""
-
-    def close(self) -> None:
-        """Nothing to release."""
