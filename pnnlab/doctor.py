@@ -60,6 +60,7 @@ _NEEDED = {
 _OPTIONAL = {
     "pyserial": "instruments on serial ports",
     "pyusb": "instruments on USB (also needs libusb)",
+    "sounddevice": "loudspeaker and microphone as a bench",
     "zeroconf": "finds instruments on the network (LXI, HiSLIP)",
 }
 
@@ -79,6 +80,7 @@ def examine(
         "Machine": chain(_machine(), _compiler()),
         "GPU": _accelerator(),
         "Instruments": _instruments(instruments),
+        "Sound": _sound(),
         "Data": _data(),
         "Folders": _folders(user_path(out), notebooks),
     }
@@ -215,6 +217,20 @@ def _instruments(named: Sequence[str]) -> Iterator[Row]:
             "pnnlab doctor --instrument TCPIP::192.168.0.7::5025::SOCKET"
         )
         yield "instruments", "none found", "absent", advice
+
+
+def _sound() -> Iterator[Row]:
+    try:
+        from pnnlab.instruments.sound import list_devices
+
+        devices = list_devices()
+    except (ImportError, InstrumentError) as error:
+        yield "devices", "not known", "absent", f"{error} A browser's sound needs nothing."
+        return
+    for number, device in enumerate(devices):
+        yield f"device {number}", device
+    if not devices:
+        yield "devices", "none found", "absent", "the sound of your browser can be used instead"
 
 
 def _data() -> Iterator[Row]:

@@ -183,10 +183,15 @@ def lab_page(
     scale: float = 1,
     dark: bool = False,
     flags: Sequence[str] = (),
+    audible: bool = False,
 ) -> Iterator[Lab]:
     """A headless Chromium at ``address``, where `jupyter_lab` serves."""
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium(), args=[*CHROMIUM_FLAGS, *flags])
+        browser = driver.chromium.launch(
+            executable_path=chromium(),
+            args=[*CHROMIUM_FLAGS, *flags],
+            ignore_default_args=["--mute-audio"] if audible else None,
+        )
         try:
             page = browser.new_page(
                 viewport={"width": width, "height": height},

@@ -14,7 +14,7 @@ from small_notebooks import write_notebook
 from pnnlab import doctor
 from pnnlab.doctor import Finding, examine, healthy, report
 from pnnlab.errors import InstrumentError
-from pnnlab.instruments import link
+from pnnlab.instruments import link, sound
 from pnnlab.instruments.link import Resource
 from pnnlab.tasks import (
     find_fashion_mnist,
@@ -52,7 +52,7 @@ def test_this_installation_is_healthy(notebooks: Path, tmp_path: Path) -> None:
     assert named(findings, "torch").value == importlib.metadata.version("torch")
     assert named(findings, "notebooks").value == f"1 in {notebooks}"
     assert {finding.section for finding in findings} == {
-        *("Versions", "Machine", "GPU", "Instruments", "Data", "Folders"),
+        *("Versions", "Machine", "GPU", "Instruments", "Sound", "Data", "Folders"),
     }
 
 
@@ -115,6 +115,22 @@ def test_instruments_are_listed_with_their_answers(
     assert named(findings, "GPIB0::2").value == "no"
     assert named(findings, "GPIB0::2").state == "absent"
     assert healthy(findings)
+
+
+def test_sound_devices_are_listed_and_where_there_are_none_it_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken() -> tuple[str, ...]:
+        raise InstrumentError("Sound needs a package more.")
+
+    for listed, value in (
+        (lambda: ("Built-in (1 in, 2 out)",), "Built-in (1 in, 2 out)"),
+        (lambda: (), "none found"),
+        (broken, "not known"),
+    ):
+        monkeypatch.setattr(sound, "list_devices", listed)
+        [row] = doctor._sound()
+        assert row[1] == value
 
 
 def test_an_instrument_that_is_named_is_asked_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,9 +80,10 @@ def third_party_imports() -> set[str]:
 
 def test_everything_imported_is_required():
     """What another requirement happens to bring may be gone in its next version."""
+    project = tomllib.loads(read("pyproject.toml"))["project"]
     required = {
         canonicalize_name(Requirement(line).name)
-        for line in tomllib.loads(read("pyproject.toml"))["project"]["dependencies"]
+        for line in project["dependencies"] + project["optional-dependencies"]["sound"]
     }
     providers = packages_distributions()
     assert not {

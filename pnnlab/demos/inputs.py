@@ -97,7 +97,7 @@ class Microphone(anywidget.AnyWidget):
     The text of a `PnnlabError` that it raises is shown below the button.
     """
 
-    _esm, _css = assets("microphone")
+    _esm, _css = assets("microphone", "listening")
     title = traitlets.Unicode("").tag(sync=True)
     seconds = traitlets.Float(1.5).tag(sync=True)
     refused = traitlets.Unicode("").tag(sync=True)

@@ -19,16 +19,15 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, nullcontext, suppress
 from functools import partial
-from typing import NamedTuple, Self, TypeAlias, final
+from typing import final
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from pnnlab.errors import InstrumentError, LinkError, RangeError
+from pnnlab.instruments.acquisition import Acquisition, Bench, Exchange, Tally
 from pnnlab.instruments.channel import Dialect, Scratch
 from pnnlab.instruments.dialects import (
     INFINIIVISION,
@@ -51,7 +50,6 @@ from pnnlab.instruments.selfcheck import (
     self_check,
 )
 from pnnlab.instruments.shutdown import Guard
-from pnnlab.physical_system import Group, PhysicalSystem
 from pnnlab.systems.analog import Volts
 
 ATTEMPTS = 12  # for each waveform
@@ -67,25 +65,14 @@ _PIECE = 1 << 15  # samples to be encoded or decoded at once: less than torch di
 
 logger = logging.getLogger(__name__)
 
-Exchange: TypeAlias = Callable[[int, Volts], None]
-"""Takes the number of a shot, and an array (shots, samples), V, of that one and those after it."""
-
 
 @final
 class RecordError(InstrumentError):
     """A record that is incomplete, or not one of this device or of this waveform."""
 
 
-class Tally(NamedTuple):
-    """What a bench did."""
-
-    shots: int  # taken and accepted
-    retaken: Mapping[str, int]  # shots by what was wrong: "link", "instrument", "record"
-    zero_v: float  # how far the oscilloscope's zero has moved since the self-check; subtracted
-
-
 @final
-class Acquisition:
+class VisaAcquisition(Acquisition):
     """A generator and an oscilloscope with a device between them.
 
     The output is on from the first waveform to `close`, and off after any failure.
@@ -104,6 +91,8 @@ class Acquisition:
     InstrumentError
         An instrument does not answer, or the self-check found a problem.
     """
+
+    check: SelfCheck
 
     def __init__(
         self,
@@ -166,19 +155,7 @@ class Acquisition:
         return most
 
     def take(self, shots: int, samples: int, write: Exchange, read: Exchange) -> None:
-        """Play waveforms one after the other, with a rest after each, until all are accepted.
-
-        ``write`` is called for some shots at a time to fill in their waveforms, ``read`` with their
-        answers at the end of each sample, relative to the oscilloscope's zero in the self-check.
-        The memory of both is used again.
-
-        Raises
-        ------
-        LimitError
-            A waveform exceeds the limits; nothing was sent.
-        InstrumentError
-            No record was accepted. The output is off then.
-        """
+        """Play waveforms until all are accepted; the zero is that of the self-check."""
         head, each = self._head, samples + self._rest
         most, piece = self.at_once(samples), max(1, _PIECE // samples)
         with self._lock:
@@ -357,92 +334,6 @@ class Acquisition:
                 self._guard.close()
 
 
-@final
-class Bench(PhysicalSystem):
-    """A device on a bench, driven by a programme. Use it in a ``with`` statement, or close it."""
-
-    def __init__(self, acquisition: Acquisition, programme: Programme) -> None:
-        super().__init__(programme.input_dim, programme.param_dim, programme.output_dim)
-        self.programme = programme
-        self._acquisition = acquisition
-
-    @property
-    def name(self) -> str:
-        """Name of the device in reports."""
-        return self.programme.name
-
-    def theta_groups(self) -> tuple[Group, ...]:
-        """Return the groups of the programme."""
-        return self.programme.theta_groups()
-
-    @property
-    def self_check(self) -> SelfCheck:
-        """Result of the self-check."""
-        return self._acquisition.check
-
-    @property
-    def tally(self) -> Tally:
-        """What was done so far, with all programmes."""
-        return self._acquisition.tally
-
-    def reprogrammed(self, *, replays: int, output_dim: int) -> "Bench":
-        """Program the same device otherwise; the instruments are shared."""
-        return Bench(self._acquisition, self.programme.reprogrammed(replays, output_dim))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Switch the output off and release the instruments, for all programmes."""
-        self._acquisition.close()
-
-    def rearm(self) -> None:
-        """Let the output be switched on again after a trip; look at the instruments before."""
-        self._acquisition.rearm()
-
-    def waveforms(self, volts: Volts) -> Volts:
-        """Play waveforms of your own, as shots; errors are those of `Acquisition.take`.
-
-        Parameters
-        ----------
-        volts : array, (shots, samples), floating point
-            V.
-
-        Returns
-        -------
-        array, (shots, samples), float32
-            What the device answers at the end of each sample, V.
-        """
-        shots, samples = volts.shape
-        answers = np.empty(volts.shape, np.float32)
-
-        def write(first: int, waves: Volts) -> None:
-            waves[:] = volts[first : first + len(waves)]
-
-        def read(first: int, record: Volts) -> None:
-            answers[first : first + len(record)] = record
-
-        self._acquisition.take(shots, samples, write, read)
-        return answers
-
-    def _measure(self, x: Tensor, theta: Tensor) -> Tensor:
-        y = x.new_empty(len(x), self.output_dim)
-
-        def write(first: int, waves: Volts) -> None:
-            rows = slice(first, first + len(waves))
-            own = theta[rows] if theta.ndim == 2 else theta
-            waves[:] = self.programme.encode(x[rows], own).numpy()
-
-        def read(first: int, record: Volts) -> None:
-            y[first : first + len(record)] = self.programme.decode(torch.from_numpy(record))
-
-        self._acquisition.take(len(x), self.programme.samples, write, read)
-        return y
-
-
 def open_bench(
     generator: str,
     oscilloscope: str,
@@ -499,7 +390,7 @@ def open_bench(
         drives = Generator(generator_link, plays, channel=channels[0], limits=limits)
         if not take_over:
             drives.claim()
-        acquisition = Acquisition(
+        acquisition = VisaAcquisition(
             drives,
             Oscilloscope(scope_link, shows, channel=channels[1]),
             programme,
@@ -518,5 +409,5 @@ def _dialect_of(link: Link, dialects: Sequence[Dialect]) -> Dialect:
     known = ", ".join(dialect.name for dialect in dialects)
     raise InstrumentError(
         f"{link} is {link.identity!r} and none of {known}. A dialect is data: write one as in "
-        "pnnlab.instruments.dialects, and build an Acquisition with it."
+        "pnnlab.instruments.dialects, and build a VisaAcquisition with it."
     )

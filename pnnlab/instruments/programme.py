@@ -3,18 +3,19 @@
 A programme also solves the nominal equations of its device, for the self-check to compare with.
 """
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import ClassVar, final
+from typing import Any, ClassVar, Self, final
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pnnlab.errors import ShapeError
+from pnnlab.errors import RangeError, ShapeError
 from pnnlab.physical_system import Group
 from pnnlab.plain import make_plain
-from pnnlab.systems import circuit, multiplex, plate
+from pnnlab.systems import circuit, multiplex, plate, room
 from pnnlab.systems.analog import Volts
 
 
@@ -200,6 +201,86 @@ class PlateProgramme(Multiplexed):
         force = torch.from_numpy(np.asarray(volts, np.float64) / plate.DRIVE_V)
         modes = plate.solve_modes(plate.PlateConstants())
         return plate.vibrate(force.unsqueeze(1), modes).squeeze(1).numpy() * plate.FULL_SCALE_V
+
+
+REMEMBERED = 88  # pulses
+
+
+@final
+@dataclass(frozen=True)
+class SoundProgramme(Multiplexed):
+    """The drive and read-out of `pnnlab.systems.Room`, for any device that is driven by sound.
+
+    Read-outs are energies of segments, from which the nonlinearity comes, or with ``linear`` the
+    amplitudes of the carrier. Sound is counted in parts of full scale, and a record as if its
+    device answered an impulse with unit energy. See `Multiplexed`.
+    """
+
+    input_dim: int = 64
+    replays: int = 4
+    outputs: int = 10
+    pulse: int = room.PULSE  # samples a number, see `pnnlab.systems.room`
+    rest: int = room.RoomConstants().length
+    linear: bool = False
+    sample_rate_hz: float = room.RATE_HZ
+    drive_v: float = multiplex.DRIVE_RANGE * room.DRIVE  # largest sound, of full scale
+    low_v: float = -1.0
+    high_v: float = 1.0
+    name: str = "room"
+
+    of_outputs: ClassVar[str] = "segments"
+
+    @classmethod
+    def within(
+        cls,
+        band_hz: tuple[float, float],
+        memory_s: float,
+        rate_hz: float = room.RATE_HZ,
+        **shape: Any,
+    ) -> Self:
+        """Choose pulses in a measured band, and a rest as long as the measured memory.
+
+        The memory is at most `REMEMBERED` pulses, which a twin can learn, if the band permits.
+
+        Raises
+        ------
+        RangeError
+            The band is too narrow for pulses, which need a factor of three.
+        """
+        low, high = band_hz
+        slow = min(math.ceil(memory_s * rate_hz / REMEMBERED), int(rate_hz / 2 / low))
+        pulse = max(math.ceil(1.5 * rate_hz / high), slow)
+        if rate_hz / pulse / 2 < low:
+            raise RangeError(
+                f"a band from {low:.0f} to {high:.0f} Hz is too narrow: pulses need {high / 3:.0f} "
+                "to the same upper end. Use another loudspeaker or microphone, or another place."
+            )
+        rest = math.ceil(memory_s * rate_hz)
+        return cls(pulse=max(4, pulse), rest=rest, sample_rate_hz=rate_hz, **shape)
+
+    def _readable(self) -> bool:
+        return self.outputs <= self.replays * self.input_dim + room.TAIL
+
+    @property
+    def samples(self) -> int:
+        """Samples of all pulses, and of the tail."""
+        return (self.replays * self.input_dim + room.TAIL) * self.pulse
+
+    def encode(self, x: Tensor, theta: Tensor) -> Tensor:
+        """Scale and shift each number of each replay, and make a pulse of it."""
+        u = multiplex.drive(x, theta, self.replays)
+        return room.pulses(u, self.pulse) * (self.drive_v / multiplex.DRIVE_RANGE)
+
+    def decode(self, volts: Tensor) -> Tensor:
+        """Energies of segments, or amplitudes."""
+        heard = volts * (multiplex.DRIVE_RANGE / self.drive_v)
+        return room.read_out(heard, self.outputs, self.pulse, linear=self.linear)
+
+    def expected(self, volts: Volts) -> Volts:
+        """Solve the equations of the nominal room."""
+        taps = room.response(room.RoomConstants())
+        sound = torch.from_numpy(np.asarray(volts, np.float64)).unsqueeze(0)
+        return room.reverberate(sound, taps).squeeze(0).numpy()
 
 
 @final

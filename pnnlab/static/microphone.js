@@ -10,13 +10,6 @@ class Collect extends AudioWorkletProcessor {
 }
 registerProcessor("pnn-collect", Collect);`;
 
-const REFUSALS = {
-  NotAllowedError: "The microphone was refused: allow it for this page beside the browser's "
-    + "address, and record again.",
-  NotFoundError: "There is no microphone: connect one, and record again.",
-  NotReadableError: "The microphone is in use elsewhere: close what uses it, and record again.",
-};
-
 function loudness(samples) {
   let sum = 0;
   for (const value of samples) sum += value * value;
@@ -26,20 +19,13 @@ function loudness(samples) {
 
 /** Record for some seconds; `onLevel` hears of the loudness and of the part of the time so far. */
 async function record(seconds, onLevel) {
-  if (!navigator.mediaDevices?.getUserMedia) {
-    throw new Error("A browser lends the microphone only to pages from this computer or by https: "
-      + "open this one so.");
-  }
-  const plain = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
-  const stream = await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1, ...plain } });
+  const stream = await microphone();
   const context = new AudioContext();
-  const module = URL.createObjectURL(new Blob([COLLECT], { type: "text/javascript" }));
   try {
     await context.resume();
-    await context.audioWorklet.addModule(module);
+    const collect = await worklet(context, "pnn-collect", COLLECT);
     const all = new Float32Array(Math.round(seconds * context.sampleRate));
     let count = 0;
-    const collect = new AudioWorkletNode(context, "pnn-collect");
     const ended = new Promise((resolve, reject) => {
       setTimeout(() => reject(new Error("No sound came from the microphone: choose another one in "
         + "the browser's settings, and record again.")), 1000 * seconds + 4000);
@@ -56,7 +42,6 @@ async function record(seconds, onLevel) {
     await ended;
     return { rate: context.sampleRate, samples: all };
   } finally {
-    URL.revokeObjectURL(module);
     stream.getTracks().forEach((track) => track.stop());
     context.close();
   }

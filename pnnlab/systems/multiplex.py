@@ -85,6 +85,8 @@ class ReplayingSystem(BuiltSystem):
     _sample_s: ClassVar[float]
     _cost_source: ClassVar[str]
     _tail: ClassVar[int] = 0  # silent samples at the end of a shot
+    _pulse: int = 1  # samples of the waveform for one of the drive
+    _rest: int = 0  # samples between two shots
     _tolerable: ClassVar[float]  # what the tolerance is below
     _unequal: ClassVar[bool] = False  # whether outputs may be means of more and of fewer samples
     _outputs: ClassVar[str]  # what is read out, and which number of them is possible
@@ -132,7 +134,7 @@ class ReplayingSystem(BuiltSystem):
     @final
     def cost(self) -> Cost:
         """Cost of a shot that lasts as long as its samples."""
-        samples = self.replays * self.input_dim + self._tail
+        samples = (self.replays * self.input_dim + self._tail) * self._pulse + self._rest
         return Cost(
             seconds_per_pass=samples * self._sample_s,
             assumptions=(

@@ -75,22 +75,25 @@ class Temporal(Architecture):
 
     From the last ``memory`` samples of the waveform, see `characterize.memory`, the network, of
     ``channels`` in width, computes the mean read-out over each ``hop`` samples, which divide those
-    of a read-out segment. It is the same network at all times, so one that was fitted in one
-    programme of the device serves in another. A shot replays the input ``replays`` times.
+    of a read-out segment, or of all if there is a ``tail`` of so many silent samples at the end of
+    a shot. It is the same network at all times, so one that was fitted in one programme of the
+    device serves in another. A shot replays the input ``replays`` times.
     """
 
     replays: int
     memory: int
     hop: int = 4  # a segment mean needs no finer time
     channels: int = 32
+    tail: int = 0
 
     learning_rate: ClassVar[float] = 0.02
 
     def build(self, system: Described) -> Core:
         """Make the causal network."""
-        check_programme(system, self.replays)
-        segment = self.replays * system.input_dim // system.output_dim
-        if self.hop < 1 or segment % self.hop:
+        check_programme(system, self.replays, segments=not self.tail)
+        samples = self.replays * system.input_dim + self.tail
+        segment = samples if self.tail else samples // system.output_dim
+        if self.hop < 1 or segment % self.hop or samples // self.hop < system.output_dim:
             raise TwinError(
                 f"a segment of {segment} samples cannot be divided into hops of {self.hop}; give "
                 "a hop that divides it, such as hop=1."
@@ -103,7 +106,7 @@ class _Causal(Core):
     def __init__(self, design: Temporal) -> None:
         super().__init__()
         self.distinct = 1
-        self.replays, self.hop = design.replays, design.hop
+        self.replays, self.hop, self.tail = design.replays, design.hop, design.tail
         self.frames = math.ceil(max(design.memory, 0) / design.hop) + 1
         width = design.channels
         self.window = nn.Linear(self.frames * self.hop, width)
@@ -111,7 +114,7 @@ class _Causal(Core):
         self.last = nn.Linear(width, 1)
 
     def forward(self, x: Tensor, theta: Tensor) -> Tensor:
-        u = multiplex.drive(x, theta, self.replays)
+        u = functional.pad(multiplex.drive(x, theta, self.replays), (0, 0, 0, self.tail))
         samples, batch = u.shape
         hops = samples // self.hop
         # The device is at rest before a shot: what was driven then is zero.
@@ -243,4 +246,6 @@ class NeuralTwin(Twin):
     def _over_segments(self, parts: Tensor) -> Tensor:
         if parts.shape[1] == self.output_dim:
             return parts
+        if parts.shape[1] % self.output_dim:  # with a tail, segments are as equal as can be
+            return functional.adaptive_avg_pool1d(parts.unsqueeze(1), self.output_dim).squeeze(1)
         return parts.reshape(len(parts), self.output_dim, -1).mean(2)

@@ -22,11 +22,10 @@ def _short(file: str) -> str:
     return "\n".join(line for line in lines if line and not line.startswith(("//", "/**")))
 
 
-def script(name: str) -> str:
-    """The code ``name.js`` of pnnlab/static as a page runs it, after what all widgets share."""
-    return (
-        f"{_short('shared.js')}\n{_short(f'{name}.js')}\nexport default {{ initialize, render }};"
-    )
+def script(name: str, *before: str) -> str:
+    """The code ``name.js`` of pnnlab/static as a page runs it, after what widgets share."""
+    code = "\n".join(_short(f"{part}.js") for part in ("shared", *before, name))
+    return f"{code}\nexport default {{ initialize, render }};"
 
 
 def styles(*names: str) -> str:
@@ -34,9 +33,9 @@ def styles(*names: str) -> str:
     return "\n".join(_short(f"{name}.css") for name in names)
 
 
-def assets(name: str) -> tuple[str, str]:
-    """Script and style of a control."""
-    return script(name), styles("shared", "control", name)
+def assets(name: str, *before: str) -> tuple[str, str]:
+    """Script and style of a control, and scripts that it uses."""
+    return script(name, *before), styles("shared", "control", name)
 
 
 def style_sheet(*names: str) -> widgets.HTML:

@@ -1,0 +1,163 @@
+"""The contract of whatever turns waveforms into records, and the device that is driven by it.
+
+VISA instruments (`pnnlab.instruments.bench`) and sound (`pnnlab.instruments.sound`) fulfil it. A
+recording (`pnnlab.instruments.recording`) stands in the place of the `Bench` itself.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, Protocol, Self, TypeAlias, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pnnlab.instruments.programme import Programme
+from pnnlab.physical_system import Group, PhysicalSystem
+from pnnlab.systems.analog import Volts
+
+Exchange: TypeAlias = Callable[[int, Volts], None]
+"""Takes the number of a shot, and an array (shots, samples), V, of that one and those after it."""
+
+
+class Check(Protocol):
+    """What a self-check found; its text is for a person."""
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong and what to do about it; empty if the bench can be used."""
+
+
+class Tally(NamedTuple):
+    """What a bench did."""
+
+    shots: int  # taken and accepted
+    retaken: Mapping[str, int]  # shots by what was wrong, such as "link" or "slip"
+    zero_v: float = 0.0  # how far an oscilloscope's zero has moved since the self-check; subtracted
+
+
+class Acquisition(ABC):
+    """Plays waveforms to a device and records its answers, and vouches for each record.
+
+    It checks the bench when it is made, and raises `InstrumentError` where that finds a problem.
+    """
+
+    check: Check
+
+    @property
+    @abstractmethod
+    def tally(self) -> Tally:
+        """What was done so far."""
+
+    @abstractmethod
+    def at_once(self, samples: int) -> int:
+        """How many shots of so many samples go out in one record, or `RangeError`."""
+
+    @abstractmethod
+    def take(self, shots: int, samples: int, write: Exchange, read: Exchange) -> None:
+        """Play waveforms one after the other, with a rest after each, until all are accepted.
+
+        ``write`` is called for some shots at a time to fill in their waveforms, ``read`` with their
+        answers at the end of each sample. The memory of both is used again.
+
+        Raises
+        ------
+        LimitError
+            A waveform exceeds the limits; nothing was sent.
+        InstrumentError
+            No record was accepted. The output is off then.
+        """
+
+    @abstractmethod
+    def rearm(self) -> None:
+        """Let the output be switched on again after a trip; look at the instruments before."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Switch the output off and release the instruments; may be repeated."""
+
+
+@final
+class Bench(PhysicalSystem):
+    """A device on a bench, driven by a programme. Use it in a ``with`` statement, or close it."""
+
+    def __init__(self, acquisition: Acquisition, programme: Programme) -> None:
+        super().__init__(programme.input_dim, programme.param_dim, programme.output_dim)
+        self.programme = programme
+        self._acquisition = acquisition
+
+    @property
+    def name(self) -> str:
+        """Name of the device in reports."""
+        return self.programme.name
+
+    def theta_groups(self) -> tuple[Group, ...]:
+        """Return the groups of the programme."""
+        return self.programme.theta_groups()
+
+    @property
+    def self_check(self) -> Check:
+        """Result of the self-check."""
+        return self._acquisition.check
+
+    @property
+    def tally(self) -> Tally:
+        """What was done so far, with all programmes."""
+        return self._acquisition.tally
+
+    def reprogrammed(self, *, replays: int, output_dim: int) -> "Bench":
+        """Program the same device otherwise; the instruments are shared."""
+        return Bench(self._acquisition, self.programme.reprogrammed(replays, output_dim))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Switch the output off and release the instruments, for all programmes."""
+        self._acquisition.close()
+
+    def rearm(self) -> None:
+        """Let the output be switched on again after a trip; look at the instruments before."""
+        self._acquisition.rearm()
+
+    def waveforms(self, volts: Volts) -> Volts:
+        """Play waveforms of your own, as shots; errors are those of `Acquisition.take`.
+
+        Parameters
+        ----------
+        volts : array, (shots, samples), floating point
+            V.
+
+        Returns
+        -------
+        array, (shots, samples), float32
+            What the device answers at the end of each sample, V.
+        """
+        shots, samples = volts.shape
+        answers = np.empty(volts.shape, np.float32)
+
+        def write(first: int, waves: Volts) -> None:
+            waves[:] = volts[first : first + len(waves)]
+
+        def read(first: int, record: Volts) -> None:
+            answers[first : first + len(record)] = record
+
+        self._acquisition.take(shots, samples, write, read)
+        return answers
+
+    def _measure(self, x: Tensor, theta: Tensor) -> Tensor:
+        y = x.new_empty(len(x), self.output_dim)
+
+        def write(first: int, waves: Volts) -> None:
+            rows = slice(first, first + len(waves))
+            own = theta[rows] if theta.ndim == 2 else theta
+            waves[:] = self.programme.encode(x[rows], own).numpy()
+
+        def read(first: int, record: Volts) -> None:
+            y[first : first + len(record)] = self.programme.decode(torch.from_numpy(record))
+
+        self._acquisition.take(len(x), self.programme.samples, write, read)
+        return y

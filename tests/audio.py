@@ -1,0 +1,155 @@
+"""A sound card in a machine that has none: PulseAudio with null sinks, and a room between them.
+
+What a client plays into the sink ``speaker`` is heard by a process of ours, which lets it pass
+through a simulated room and plays it into the sink ``air``; its monitor is the client's microphone.
+"""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+# Before others, where that is permitted: a busy machine loses sound.
+SOON = ("nice", "-n", "-19")
+REQUIRED = "PNNLAB_REQUIRE_AUDIO"  # set where a missing audio stack is a failure, not a skip
+
+
+def need_audio() -> None:
+    """Skip, or fail where audio is required, unless there is a stack to test with."""
+    missing = [name for name in ("pulseaudio", "pactl") if shutil.which(name) is None]
+    if importlib.util.find_spec("sounddevice") is None:
+        missing.append("the package sounddevice")
+    else:
+        with suppress(ImportError):
+            try:
+                import sounddevice  # noqa: F401
+            except OSError:
+                missing.append("PortAudio")
+    if missing:
+        text = f"there is no {' and no '.join(missing)}"
+        pytest.fail(text) if os.environ.get(REQUIRED) else pytest.skip(text)
+
+
+def _until(ready, seconds: float = 20.0) -> None:
+    end = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < end, "the audio server did not start"
+        time.sleep(0.1)
+
+
+@contextmanager
+def audio_server(folder: Path) -> Iterator[dict[str, str]]:
+    """Run PulseAudio with both sinks; yields the environment of a client without its devices."""
+    environment = os.environ | {
+        "HOME": str(folder),
+        "XDG_RUNTIME_DIR": str(folder),
+        "PULSE_RUNTIME_PATH": str(folder),
+        "PULSE_SERVER": f"unix:{folder}/native",
+    }
+    sinks = [
+        f"-Lmodule-null-sink sink_name={name} rate=48000 channels=1 format=float32le"
+        for name in ("speaker", "air")
+    ]
+    command = "pulseaudio --daemonize=no --exit-idle-time=-1 --disallow-exit -n"
+    server = subprocess.Popen(
+        [*SOON, *command.split(), "-Lmodule-native-protocol-unix", *sinks],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    ask = partial(subprocess.run, ["pactl", "info"], env=environment, capture_output=True)
+    try:
+        _until(lambda: ask(check=False).returncode == 0)
+        yield environment
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+@contextmanager
+def room_between(environment: dict[str, str]) -> Iterator[None]:
+    """Let a process be the room between both sinks."""
+    devices = {"PULSE_SOURCE": "speaker.monitor", "PULSE_SINK": "air"}
+    room = subprocess.Popen(
+        [*SOON, sys.executable, __file__],
+        env=environment | devices,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert room.stdout is not None
+        assert room.stdout.readline() == "ready\n"
+        yield
+    finally:
+        room.terminate()
+        room.communicate(timeout=10)
+
+
+class Listener:
+    """What the loudspeaker plays, and when it was heard."""
+
+    def __init__(self, server: dict[str, str]) -> None:
+        command = "parec --device=speaker.monitor --format=float32le --channels=1 --rate=48000"
+        self._process = subprocess.Popen(
+            [*command.split(), "--latency-msec=5"], env=server, stdout=subprocess.PIPE
+        )
+        self.last = 0.0  # when there was sound
+        self._thread = threading.Thread(target=self._listen)
+        self._thread.start()
+
+    def _listen(self) -> None:
+        while piece := self._process.stdout.read(4 * 240):
+            if np.abs(np.frombuffer(piece, np.float32)).max() > 1e-4:
+                self.last = time.monotonic()
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._thread.join()
+        self._process.communicate(timeout=5)
+
+
+def _be_a_room() -> None:
+    import sounddevice
+    from scipy.signal import lfilter
+
+    random = np.random.default_rng(0)
+    taps = random.standard_normal(960) * np.exp(-np.arange(960) / 140)
+    taps[0] = 6.0
+    taps /= np.linalg.norm(taps)
+    state = np.zeros(959)
+    settled = 0.0
+
+    def pass_through(heard, played, count, _, status) -> None:
+        nonlocal state
+        if status and time.monotonic() > settled:  # it may be silent from now on
+            raise sounddevice.CallbackAbort
+        said = 0.4 * np.tanh(heard[:, 0].astype(float) / 0.4)
+        echo, state = lfilter(taps, 1.0, said, zi=state)
+        played[:, 0] = echo + 1e-4 * random.standard_normal(count)
+
+    while True:  # on a busy machine a stream may end by itself
+        ended = threading.Event()
+        settled = time.monotonic() + 1
+        with sounddevice.Stream(
+            48_000,
+            channels=1,
+            latency=0.2,
+            callback=pass_through,
+            finished_callback=ended.set,
+        ):
+            print("ready", flush=True)  # noqa: T201
+            ended.wait()
+
+
+if __name__ == "__main__":
+    _be_a_room()
