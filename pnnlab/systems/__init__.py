@@ -3,6 +3,7 @@
 from pnnlab.systems.circuit import Circuit
 from pnnlab.systems.oscillators import Oscillators
 from pnnlab.systems.plate import Plate
+from pnnlab.systems.resonators import Resonators
 from pnnlab.systems.shg import SHG
 
-__all__ = ["SHG", "Circuit", "Oscillators", "Plate"]
+__all__ = ["SHG", "Circuit", "Oscillators", "Plate", "Resonators"]
