@@ -14,13 +14,14 @@ from pnnlab.layers import PhysicalLayer, parameter_count
 from pnnlab.plain import seeded
 from pnnlab.results.baselines import Loop, digital_baseline, linear_baseline, result_row
 from pnnlab.results.rows import Row
-from pnnlab.results.setups import UNTRAINED, Logits
+from pnnlab.results.setups import Logits
 from pnnlab.systems import Resonators
 from pnnlab.systems.resonators import RATE_HZ
 from pnnlab.tasks import Split, Task
 from pnnlab.training import FitSettings, Training
 from pnnlab.twins import PhysicsTwin, ResonatorEquations, fit_physics
 
+AS_BUILT = "as built"  # untrained, with the same read-out
 BURST = 1024  # samples of a shot that a twin is fitted to
 WINDOW, HOP, BINS = 256, 128, 129  # samples of a spectrum
 BANDS, PARTS = 20, 8  # of the log-mel features: bands, and averages over time
@@ -91,7 +92,7 @@ def digital_networks(task: Task, parameters: int, epochs: int, seed: int = 0) ->
 def microphone_rows(
     task: Task,
     settings: FitSettings,
-    methods: Sequence[str] = ("PAT", "noise-aware", "ideal", UNTRAINED),
+    methods: Sequence[str] = ("PAT", "noise-aware", "ideal", AS_BUILT),
     *,
     unit: int = 0,
 ) -> tuple[list[Row], Mapping[str, float], nn.Module]:
@@ -106,7 +107,7 @@ def microphone_rows(
         fresh = Resonators(unit, output_dim=task.classes, seed=settings.seed)
         network = microphone(fresh, None if rule is ideal else twin, rule, settings.seed)
         training = Training(network, task, settings)
-        if method != UNTRAINED:
+        if method != AS_BUILT:
             for _ in training.records():
                 pass
         beside = beside or digital_networks(
