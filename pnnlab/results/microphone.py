@@ -95,10 +95,15 @@ def microphone_rows(
     methods: Sequence[str] = ("PAT", "noise-aware", "ideal", AS_BUILT),
     *,
     unit: int = 0,
+    twin: PhysicsTwin | None = None,
 ) -> tuple[list[Row], Mapping[str, float], nn.Module]:
-    """Train one unit by each method, beside digital networks: rows, theirs, the first network."""
-    system = Resonators(unit, output_dim=task.classes, seed=settings.seed)
-    twin = microphone_twin(system, task.train.x, seed=settings.seed)
+    """Train one unit by each method, beside digital networks: rows, theirs, the first network.
+
+    Without a ``twin`` one is fitted first.
+    """
+    if twin is None:
+        system = Resonators(unit, output_dim=task.classes, seed=settings.seed)
+        twin = microphone_twin(system, task.train.x, seed=settings.seed)
     rows: list[Row] = []
     networks: list[nn.Module] = []
     beside: dict[str, float] = {}
