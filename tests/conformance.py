@@ -46,6 +46,10 @@ class SystemConformance(ABC):
         """Parameters that any system answers otherwise; override where it is blind to these."""
         return 1 - theta
 
+    def other(self, x: Tensor) -> Tensor:
+        """Inputs that any system answers otherwise; override where it is blind to these."""
+        return 1 - x
+
     def repeatability(self, system: PhysicalSystem, x: Tensor, theta: Tensor) -> float:
         """Rms deviation of repeated shots."""
         return float(
@@ -129,7 +133,7 @@ class SystemConformance(ABC):
 
     def test_answers_to_input_and_parameters(self, system, x, theta):
         y, noise = system(x, theta), self.repeatability(system, x, theta)
-        assert (system(1 - x, theta) - y).square().mean().sqrt() > 2 * noise
+        assert (system(self.other(x), theta) - y).square().mean().sqrt() > 2 * noise
         assert (system(x, self.moved(theta)) - y).square().mean().sqrt() > 2 * noise
 
     def test_leaks_no_gradient_and_leaves_its_arguments_alone(self, system, x, theta):

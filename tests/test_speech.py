@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.io import wavfile
 
-from pnnlab.demos.speech import formants, full_scale, synthesised
+from pnnlab.demos.speech import formants, full_scale
 from pnnlab.errors import DataError, RangeError, ShapeError
 from pnnlab.tasks import vowels
 from pnnlab.tasks.formants import (
@@ -18,6 +18,7 @@ from pnnlab.tasks.formants import (
     log_likelihood,
     moments,
 )
+from pnnlab.tasks.speech import synthesised
 
 RATE = 16_000
 WOMEN = ("women",)

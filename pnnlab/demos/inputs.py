@@ -16,10 +16,11 @@ from PIL import Image
 from torch import Tensor
 
 from pnnlab.demos.drawing import Drawing
-from pnnlab.demos.speech import formants, synthesised
+from pnnlab.demos.speech import formants
 from pnnlab.errors import PnnlabError
 from pnnlab.tasks import Task
 from pnnlab.tasks.formants import TIMES, VOWELS, WORDS, formant_features, formant_hz
+from pnnlab.tasks.speech import synthesised
 from pnnlab.views.figures.chart import Plot, Series
 from pnnlab.views.figures.matplotlib_renderer import draw_live
 from pnnlab.views.parts import assets, button, shares

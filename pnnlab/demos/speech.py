@@ -1,4 +1,4 @@
-r"""Measure the formants of a spoken vowel, and synthesise a vowel of given formants.
+r"""Measure the formants of a spoken vowel.
 
 A vowel is a buzz that throat and mouth filter. Linear prediction describes each sample by those
 before it,
@@ -22,6 +22,7 @@ from scipy.signal import lfilter, resample
 
 from pnnlab.errors import DataError, RangeError, ShapeError
 from pnnlab.tasks.formants import speaker_groups
+from pnnlab.tasks.speech import PARTS
 
 Array = NDArray[np.float64]
 
@@ -40,7 +41,6 @@ QUIETEST = 0.003  # rms of the loudest 10 ms, of full scale
 SHORTEST = 0.08  # s of a vowel
 FEWEST = 5  # frames with three formants
 FALL = 0.18  # of the loudest rms: where a vowel begins and ends, 15 dB below
-PARTS = (0.2, 0.5, 0.8)  # of a vowel's duration, where the tasks read the formants
 
 
 def formants(samples: ArrayLike, rate: float, *, speakers: str = "women") -> Array:
@@ -92,37 +92,6 @@ def full_scale(samples: ArrayLike) -> Array:
             "full scale of the recording, 32768 for 16 bits."
         )
     return fractions
-
-
-def synthesised(
-    hz: ArrayLike, rate: float = 16_000, *, pitch: float = 200.0, seconds: float = 0.3
-) -> Array:
-    """A vowel of given formants: the harmonics of a voice through five resonators in a row.
-
-    ``hz``, (12,), is F1 to F3 where steady, which is not used, and at 20, 50 and 80 % of the time;
-    ``pitch``, Hz, falls by a tenth to the end. The largest value is 0.5.
-
-    The cascade is that of D. H. Klatt, Software for a cascade/parallel formant synthesizer, J.
-    Acoust. Soc. Am. 67, 971 (1980), with bandwidths of his tables. The voice falls by 12 dB an
-    octave, of which the lips give back 6.
-    """
-    at = np.asarray(hz, dtype=np.float64).reshape(4, 3)[1:]
-    time = np.arange(round(seconds * rate)) / rate
-    fundamental = pitch * (1.05 - 0.1 * time / seconds)
-    harmonic = np.arange(1, 0.45 * rate / fundamental[0])[:, None]
-    frequency = harmonic * fundamental
-    amplitude = 1 / harmonic
-    highest = float(at[:, 2].max())
-    resonances = [np.interp(time / seconds, PARTS, at[:, k]) for k in range(3)]
-    resonances += [np.array(max(4000.0, 1.2 * highest)), np.array(max(5000.0, 1.5 * highest))]
-    for centre, bandwidth in zip(resonances, (60.0, 90.0, 150.0, 200.0, 250.0), strict=True):
-        amplitude = amplitude * centre**2
-        amplitude /= np.hypot(centre**2 - frequency**2, bandwidth * frequency)
-    phase = 2 * np.pi * np.cumsum(fundamental) / rate
-    sound = (amplitude * np.sin(harmonic * phase)).sum(0)
-    sound *= np.clip(np.minimum(time, seconds - time) / 0.02, 0, 1)
-    made: Array = 0.5 * sound / np.abs(sound).max()
-    return made
 
 
 def _vowel(sound: Array, rate: float) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""What the networks learn: images and vowels, divided before anything is tuned.
+"""What the networks learn: images, vowels and speech, divided before anything is tuned.
 
 Some tasks come inside installed packages or are generated; the others are read from the folder that
 the environment variable ``PNNLAB_DATA`` names. Nothing is ever downloaded.
@@ -22,6 +22,7 @@ from pnnlab.tasks.images import (
     mnist,
     shrunk,
 )
+from pnnlab.tasks.speech import find_spoken_digits, spoken_digits, spoken_vowels
 from pnnlab.tasks.task import Split, Task
 
 __all__ = [
@@ -34,11 +35,14 @@ __all__ = [
     "find_fashion_mnist",
     "find_hillenbrand",
     "find_mnist",
+    "find_spoken_digits",
     "find_wright_vowels",
     "flipped",
     "hillenbrand",
     "mnist",
     "shrunk",
+    "spoken_digits",
+    "spoken_vowels",
     "vowels",
     "wright_vowels",
 ]

@@ -5,6 +5,7 @@ from pnnlab.twins.equations import (
     Forces,
     OscillatorEquations,
     PlateEquations,
+    ResonatorEquations,
     SHGEquations,
 )
 from pnnlab.twins.fitting import (
@@ -29,7 +30,8 @@ from pnnlab.twins.storing import load, save
 from pnnlab.twins.twin import Signature, Twin, predict
 
 __all__ = ["Signature", "Twin", "load", "predict", "save"]
-__all__ += ["CircuitEquations", "OscillatorEquations", "PlateEquations", "SHGEquations"]
+__all__ += ["CircuitEquations", "OscillatorEquations", "PlateEquations"]
+__all__ += ["ResonatorEquations", "SHGEquations"]
 __all__ += ["PhysicsFit", "PhysicsTwin", "fit_physics", "refined"]
 __all__ += ["FilterBank", "Forces", "Mlp", "Temporal"]
 __all__ += ["NeuralFit", "NeuralRecord", "NeuralSettings", "NeuralTwin"]

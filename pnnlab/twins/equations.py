@@ -1,14 +1,15 @@
 """Equations on paper of the simulated systems, for their twins."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import ClassVar, Literal, final
+from dataclasses import astuple, dataclass, make_dataclass
+from typing import Any, ClassVar, Literal, final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from pnnlab.errors import ShapeError, TwinError
-from pnnlab.systems import multiplex, oscillators, plate
+from pnnlab.systems import multiplex, oscillators, plate, resonators
 from pnnlab.systems.circuit import CircuitConstants, oscillate
 from pnnlab.systems.plate import PlateConstants
 from pnnlab.systems.shg import MaskProgramme, respond
@@ -122,6 +123,47 @@ class SHGEquations(Equations):
         """Solve the coupled waves and read the harmonic's spectrum."""
         programme = MaskProgramme(self.trained, self.phase_range)
         return respond(x, theta, constants, programme, output_dim)
+
+
+_EACH = [f"{what}_{k}" for what in ("tuning", "gain") for k in range(resonators.RESONATORS)]
+ResonatorConstants = make_dataclass(
+    "ResonatorConstants",
+    [
+        *((name, float, 1.0) for name in [*_EACH, "loss"]),
+        ("knee", float, resonators.KNEE),
+    ],
+    namespace={"__doc__": "Constants of the resonators: tuning and gain of each, and of all."},
+    frozen=True,
+)
+
+
+@final
+@dataclass(frozen=True)
+class ResonatorEquations(Equations):
+    """The nominal equations of `pnnlab.systems.resonators`.
+
+    Tuning and gain of each resonator are fitted, and what all have in common of losses and
+    detectors. The conductances are taken as they are programmed.
+    """
+
+    nominal: ClassVar[Any] = ResonatorConstants()
+    free: ClassVar[tuple[str, ...]] = (*_EACH, "loss", "knee")
+
+    def check(self, system: Described) -> None:
+        """Check the number of parameters."""
+        if system.param_dim != resonators.param_dim(system.output_dim):
+            raise TwinError(
+                f"resonators with {system.output_dim} nodes have "
+                f"{resonators.param_dim(system.output_dim)} parameters, but {system.name} has "
+                f"{system.param_dim}: it is no system of this kind."
+            )
+
+    def __call__(self, x: Tensor, theta: Tensor, constants: Any, output_dim: int) -> Tensor:
+        """Solve the resonators' equations and read the energies of the nodes."""
+        *each, loss, knee = astuple(constants)
+        tuning, gain = np.split(np.array(each), 2)
+        bank = resonators.Bank(tuning, gain, loss, knee)
+        return resonators.respond(x, theta, bank, output_dim)
 
 
 @dataclass(frozen=True)

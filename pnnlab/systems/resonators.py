@@ -1,0 +1,250 @@
+r"""A smart microphone: sound rings tuned resonators, and the loudest of a few nodes is the answer.
+
+.. math::
+   \dot a_k = (i \omega_k - \gamma_k)\, a_k + g_k u, \qquad r_k = \sqrt{|a_k|^2 + v^2} - v,
+
+.. math::
+   n_c = \sum_k C_{ck} r_k + b_c, \qquad
+   q_c = \tfrac12 \left(n_c + \sqrt{n_c^2 + s^2}\right), \qquad E_c = \langle q_c^2 \rangle .
+
+The wave u, as it was recorded, drives all resonators at once: the imaginary part of
+:math:`a_k / \omega_k` is the displacement of
+:math:`\ddot z + 2 \gamma \dot z + (\omega^2 + \gamma^2) z = g u`, and its squared modulus the
+energy that rings. A detector with a rounded knee v gives its envelope, averaged over 8 ms;
+conductances of either sign (of the two ways round of a diode) add the envelopes at one node a
+class; a second rectifier, with a knee s, follows. What is read is one energy a node, on a scale
+of 40 dB, and nothing is computed after it: the largest is the answer.
+
+What is trained is what such a machine has: the tuning of each resonator, within a quarter of an
+octave either way as of a varactor, the conductances, and a bias of each node. Sound cannot be
+multiplied sample by sample, so there is no other drive.
+
+What is idealised: a detector follows the envelope, without ripple; conductances are ideal, and
+load no resonator; nothing rings before a shot.
+
+Source: resonators, detectors and weights on their envelopes are those of analog voice detectors,
+such as K. M. H. Badami et al., IEEE J. Solid-State Circuits 51, 291 (2016); the constants are ours.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pnnlab.errors import RangeError, ShapeError
+from pnnlab.physical_system import NO_POWER, Cost, Group
+from pnnlab.plain import real, whole
+from pnnlab.systems import resonator_kernels as kernels
+from pnnlab.systems.adjoint import Adjoint, Array, with_adjoint
+from pnnlab.systems.units import BuiltSystem, RandomStream
+
+RATE_HZ = 8000.0  # of the samples
+RESONATORS = 24
+LOWEST_HZ, HIGHEST_HZ = 200.0, 3000.0  # in equal steps of pitch
+OCTAVES = 0.25  # by which a resonator is tuned, either way
+QUALITY = 6.0
+FULL_DRIVE = 16.0  # drive of a sample 1 above the middle of x
+EMPHASIS_HZ = 700.0  # where the gain is one; it rises by 6 dB an octave as speech falls
+KNEE, NODE_KNEE = 0.3, 0.4  # v and s
+CONDUCTANCE, BIAS = 1.5, 0.75  # largest either way
+FLOOR = 1e-4  # energy, of one, from which on the logarithm is one
+
+Vector = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Bank:
+    """Resonators and detectors; all are 1 on paper but the knee."""
+
+    tuning: Vector  # (24,), times the frequency
+    gain: Vector  # (24,)
+    loss: float | Vector = 1.0
+    knee: float = KNEE
+    conductance: float | Vector = 1.0  # or (nodes, 24)
+    crosstalk: float = 0.0  # part of both neighbours' envelopes that a detector adds
+
+
+NOMINAL = Bank(np.ones(RESONATORS), np.ones(RESONATORS))
+
+
+@dataclass(frozen=True)
+class ResonatorImperfections:
+    """What a built microphone adds to its equations; customary sizes, from no particular page."""
+
+    conductance: float = 0.05  # of each, standard deviation; resistors of class J, IEC 60062
+    knee: float = 0.1  # likewise, of the detectors of a unit: some 10 mV of a diode's 0.1 V
+    crosstalk: float = 0.02  # of coils side by side
+    noise: float = 0.003  # of full scale, rms, of each read-out: 0.1 dB
+
+
+def fabricate(
+    unit: int, tolerance: float, nodes: int, parts: ResonatorImperfections | None = None
+) -> Bank:
+    """Draw one built copy, whose number is the seed.
+
+    Each coil and each capacitor lies anywhere in its tolerance band, a fraction either way, with
+    equal chance (IEC 60062: J is 5 %); losses and gains have twice the band.
+    """
+    parts = parts or ResonatorImperfections()
+    random = np.random.default_rng((unit, 11))
+    coil, capacitor, loss, gain = 1 + tolerance * random.uniform(-1, 1, (4, RESONATORS))
+    normal = random.standard_normal(1 + nodes * RESONATORS)
+    return Bank(
+        1 / np.sqrt(coil * capacitor),
+        2 * gain - 1,
+        2 * loss - 1,
+        KNEE * math.exp(parts.knee * normal[0]),
+        1 + parts.conductance * normal[1:].reshape(nodes, RESONATORS),
+        parts.crosstalk,
+    )
+
+
+def frequencies() -> Vector:
+    """Frequencies on paper of the resonators in the middle of their tuning, (24,), Hz."""
+    return np.geomspace(LOWEST_HZ, HIGHEST_HZ, RESONATORS)
+
+
+def param_dim(nodes: int) -> int:
+    """Length of theta: tunings, conductances node by node, biases."""
+    return RESONATORS + nodes * (RESONATORS + 1)
+
+
+def amplitudes_table(tuning: Tensor, bank: Bank) -> Tensor:
+    """Pole and gain of a sample, (rows, 4, 24), of tunings (rows, 24) in [0, 1].
+
+    A drive that is held over the sample is solved exactly.
+    """
+    paper = torch.as_tensor(2 * math.pi / RATE_HZ * frequencies()).to(tuning)
+    emphasis = torch.as_tensor(frequencies() / EMPHASIS_HZ * bank.gain).to(tuning)
+    omega = paper * torch.as_tensor(bank.tuning).to(tuning) * 2 ** (OCTAVES * (2 * tuning - 1))
+    gamma = paper / (2 * QUALITY) * torch.as_tensor(bank.loss).to(tuning)
+    rate = torch.complex(-gamma.expand_as(omega), omega)
+    pole = rate.exp()
+    gain = gamma * emphasis * (pole - 1) / rate
+    return torch.stack([pole.real, pole.imag, gain.real, gain.imag], 1)
+
+
+def envelopes(drive: Tensor, table: Tensor, knee: float = KNEE) -> Tensor:
+    """Detected envelopes of resonators, (batch, frames, 24); differentiable in all.
+
+    The drive is (batch, samples), whole frames of 64; the table is that of `amplitudes_table`, with
+    one row or one a shot.
+    """
+    batch, samples = drive.shape
+    joined = torch.cat([drive, table.flatten(1).expand(batch, -1)], 1)
+
+    def solve(given: Array, keep: bool) -> tuple[Array, Adjoint]:
+        wave = np.ascontiguousarray(given[:, :samples])
+        poles = np.ascontiguousarray(given[:, samples:]).reshape(batch, 4, -1)
+        resonators = poles.shape[2]
+        level = np.empty((batch, samples // kernels.FRAME, resonators), given.dtype)
+        shape = (batch, samples + 1) if keep else (1, 2)
+        path = np.empty((*shape, 2, resonators), given.dtype)
+        kernels.ring(wave, poles, knee, path, level)
+
+        def adjoint(grad: Array, by: Array) -> None:
+            by_drive, by_poles = np.empty_like(wave), np.empty_like(poles)
+            kernels.ring_adjoint(wave, poles, knee, path, grad, by_drive, by_poles)
+            by[:, :samples], by[:, samples:] = by_drive, by_poles.reshape(batch, -1)
+
+        return level, adjoint
+
+    return with_adjoint(joined, solve)
+
+
+def node_waves(x: Tensor, theta: Tensor, bank: Bank, nodes: int) -> Tensor:
+    """What arrives at the nodes before their rectifiers, (batch, frames, nodes)."""
+    rows = theta if theta.ndim == 2 else theta.unsqueeze(0)
+    tuning, conductance, bias = rows.split([RESONATORS, nodes * RESONATORS, nodes], 1)
+    heard = envelopes(FULL_DRIVE * (x - 0.5), amplitudes_table(tuning, bank), bank.knee)
+    if bank.crosstalk:
+        both = torch.nn.functional.pad(heard, (1, 1))
+        heard = heard + bank.crosstalk * (both[..., :-2] + both[..., 2:])
+    weights = CONDUCTANCE * (2 * conductance - 1).unflatten(1, (nodes, RESONATORS))
+    weights = weights * torch.as_tensor(bank.conductance).to(weights)
+    joined = torch.einsum("btk,bck->btc", heard, weights)  # the same with gradients and without
+    return joined + (BIAS * (2 * bias - 1)).unsqueeze(1)
+
+
+def respond(x: Tensor, theta: Tensor, bank: Bank, nodes: int) -> Tensor:
+    """Energies of the nodes on a scale of 40 dB, (batch, nodes): 0 in silence, 1 at energy 1."""
+    wave = node_waves(x, theta, bank, nodes)
+    rectified = 0.5 * (wave + (wave.square() + NODE_KNEE**2).sqrt())
+    return torch.log1p(rectified.square().mean(1) / FLOOR) / math.log1p(1 / FLOOR)
+
+
+@final
+class Resonators(BuiltSystem):
+    """The simulated smart microphone.
+
+    Its input is a wave of samples at 8 kHz, 0.5 in silence.
+
+    Parameters
+    ----------
+    unit : int
+        Which fabricated copy.
+    input_dim : int
+        Samples, a multiple of 64.
+    output_dim : int
+        Nodes, one a class.
+    tolerance : float
+        Of coils and capacitors, 0.05 for 5 %.
+    noise : bool
+        Whether there is read-out noise.
+    imperfections : ResonatorImperfections
+        Physics that no twin models.
+    seed : int
+        Of the noise.
+    """
+
+    _what = "a smart microphone"
+
+    def __init__(
+        self,
+        unit: int = 0,
+        *,
+        input_dim: int = 4096,
+        output_dim: int = 2,
+        tolerance: float = 0.05,
+        noise: bool = True,
+        imperfections: ResonatorImperfections | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.unit = unit = whole("unit", unit, 0)
+        self.tolerance = tolerance = real("tolerance", tolerance)
+        if not 0 <= tolerance < 0.2:
+            raise RangeError(f"tolerance is {tolerance}; give a fraction below 0.2, such as 0.05.")
+        if whole("input_dim", input_dim, 1) % kernels.FRAME:
+            raise ShapeError(f"{input_dim} samples are no multiple of {kernels.FRAME}.")
+        output_dim = whole("output_dim", output_dim, 1)
+        super().__init__(input_dim, param_dim(output_dim), output_dim)
+        self._owner = {"unit": unit, "tolerance": tolerance, "nodes": output_dim}
+        self._noise = RandomStream(unit, seed, 0, on=noise)
+        self._imperfections = parts = imperfections or ResonatorImperfections()
+        self._built = fabricate(unit, tolerance, output_dim, parts)
+
+    def cost(self) -> Cost:
+        """Cost of a shot that lasts as long as its sound."""
+        return Cost(
+            seconds_per_pass=self.input_dim / RATE_HZ,
+            assumptions=f"A shot lasts as long as its sound. {NO_POWER}",
+            source="the sound's own rate, 8 kHz",
+        )
+
+    def theta_groups(self) -> tuple[Group, ...]:
+        """Tunings, conductances of each node, and biases."""
+        edge, nodes = RESONATORS, self.output_dim
+        tied = [
+            Group(f"conductances, node {c + 1}", edge * (c + 1), edge * (c + 2))
+            for c in range(nodes)
+        ]
+        return Group("tunings", 0, edge), *tied, Group("biases", edge * (nodes + 1), self.param_dim)
+
+    def _simulate(self, x: Tensor, theta: Tensor) -> Tensor:
+        noise = torch.from_numpy(self._noise.rows(len(x), self.output_dim, x.dtype))
+        y = respond(x, theta, self._built, self.output_dim)
+        return y + self._imperfections.noise * noise
