@@ -251,14 +251,14 @@ class Elementwise(SimulatedSystem):
 
 @final
 class Logits(nn.Module):
-    """Outputs times one trainable number."""
+    """Ten angles times one trainable number."""
 
-    def __init__(self, factor: float = 0.3) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.factor = nn.Parameter(torch.tensor(factor))
+        self.factor = nn.Parameter(torch.tensor(0.3))
 
     def forward(self, q: Tensor) -> Tensor:
-        """Scale the outputs."""
+        """Scale the angles."""
         return 10 * self.factor * q  # ten, for Adam's steps are made for couplings
 
 

@@ -166,8 +166,10 @@ def node_waves(x: Tensor, theta: Tensor, bank: Bank, nodes: int) -> Tensor:
         heard = heard + bank.crosstalk * (both[..., :-2] + both[..., 2:])
     weights = CONDUCTANCE * (2 * conductance - 1).unflatten(1, (nodes, RESONATORS))
     weights = weights * torch.as_tensor(bank.conductance).to(weights)
-    joined = torch.einsum("btk,bck->btc", heard, weights)  # the same with gradients and without
-    return joined + (BIAS * (2 * bias - 1)).unsqueeze(1)
+    # Not a product by @, whose rounding depends on whether gradients are wanted.
+    joined = torch.einsum("btk,bck->btc", heard, weights)
+    wave: Tensor = joined + (BIAS * (2 * bias - 1)).unsqueeze(1)
+    return wave
 
 
 def respond(x: Tensor, theta: Tensor, bank: Bank, nodes: int) -> Tensor:

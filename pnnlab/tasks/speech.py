@@ -1,6 +1,5 @@
 """Speech as waves: recorded digits, and synthetic vowels for where there are no recordings."""
 
-import re
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +28,6 @@ PARTS = (0.2, 0.5, 0.8)  # of a vowel's duration, where the tasks read the forma
 PITCHES = {"men": 120.0, "women": 210.0, "children": 250.0}  # Hz, of a voice
 
 _FOLDERS = ("fsdd/recordings", "free-spoken-digit-dataset/recordings", "recordings")
-_NAME = re.compile(r"(\d)_([a-z]+)_(\d+)\.wav")
 
 
 def find_spoken_digits() -> Path | None:
@@ -96,14 +94,14 @@ def spoken_digits(
     tested = numbers < 5 if held_out is None else who == held_out
     held = (numbers >= 5) & (numbers < 10) if held_out is None else numbers < 5
     held = ~tested & (held if validated is None else who == validated)
-    splits = [
+    train, validation, test = (
         everything.take(torch.from_numpy(np.flatnonzero(rows)))
         for rows in (~tested & ~held, held, tested)
-    ]
+    )
     way = "speakers in all splits" if held_out is None else f"tested on {held_out} alone"
     source = f"Free Spoken Digit Dataset, CC BY-SA 4.0, {way}"
-    names = [DIGITS[digit] for digit in wanted]
-    return Task("spoken-digits", *splits, len(wanted), None, source, tuple(names))
+    said = tuple(DIGITS[digit] for digit in wanted)
+    return Task("spoken-digits", train, validation, test, len(wanted), None, source, said)
 
 
 def spoken_vowels(names: Sequence[str] = ("iy", "ah"), seed: int = 0) -> Task:
@@ -129,7 +127,8 @@ def spoken_vowels(names: Sequence[str] = ("iy", "ah"), seed: int = 0) -> Task:
         classes = torch.tensor([wanted.index(VOWELS[labels[n]]) for n in chosen])
         splits.append(Split(torch.stack(waves), classes))
     source = "synthesised from the statistics of Hillenbrand et al. (1995): no real speech"
-    return Task("spoken-vowels", *splits, len(wanted), None, source, wanted)
+    train, validation, test = splits
+    return Task("spoken-vowels", train, validation, test, len(wanted), None, source, wanted)
 
 
 def prepared(sound: ArrayLike) -> torch.Tensor:
@@ -163,7 +162,8 @@ def _read(path: Path) -> Array:
             f"{path} is {sound.dtype} of shape {sound.shape} at {rate} Hz; one channel of 16 bits "
             f"at {RATE} Hz is wanted: convert it, as with sox -r 8000 -c 1 -b 16."
         )
-    return sound / 2.0**15
+    fractions: Array = sound / 2.0**15
+    return fractions
 
 
 def synthesised(
