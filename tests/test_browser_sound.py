@@ -9,7 +9,7 @@ from audio import Listener, audio_server, need_audio
 from browser import Lab, in_a_browser, jupyter_lab, lab_page, write_notebook
 from playwright.sync_api import Locator, expect
 
-pytestmark = [*in_a_browser, pytest.mark.alone]
+pytestmark = [*in_a_browser, pytest.mark.audio]
 
 OPEN = """
 import asyncio

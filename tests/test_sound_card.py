@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 from audio import SOON, Listener, audio_server, need_audio, room_between
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.audio
 
 Environment = dict[str, str]
 CLIENT = {"PULSE_SINK": "speaker", "PULSE_SOURCE": "air.monitor"}
