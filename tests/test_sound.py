@@ -1,5 +1,6 @@
 """Sound as a bench: what its marks recover, what they refuse, what its self-check says."""
 
+import atexit
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -315,7 +316,9 @@ def test_after_a_stop_all_is_silent_until_rearmed(quiet):
     with pytest.raises(InstrumentError, match=r"rearm\(\)"):
         bench(x, theta)
     assert card.seconds == before
+    at_exit = atexit._ncallbacks()
     bench.rearm()
+    assert atexit._ncallbacks() == at_exit + 1  # it is silenced when the program ends
     assert torch.equal(bench(x, theta), truth)
 
 

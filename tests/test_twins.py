@@ -22,7 +22,7 @@ from pnnlab.gradients import physics_aware
 from pnnlab.layers import PhysicalLayer
 from pnnlab.physical_system import PhysicalSystem
 from pnnlab.storage import Kind, packed, unpacked
-from pnnlab.systems import SHG, Circuit, Oscillators, Plate, multiplex, plate
+from pnnlab.systems import SHG, Circuit, Oscillators, Plate, Resonators, multiplex, plate
 from pnnlab.systems.circuit import CircuitConstants, CircuitImperfections, fabricate, oscillate
 from pnnlab.twins import (
     CircuitEquations,
@@ -34,6 +34,7 @@ from pnnlab.twins import (
     OscillatorEquations,
     PhysicsTwin,
     PlateEquations,
+    ResonatorEquations,
     SHGEquations,
     Temporal,
 )
@@ -490,10 +491,11 @@ def every_kind() -> list[PhysicsTwin | NeuralTwin]:
         NeuralTwin(circuit(), Mlp((8, 4))),
         NeuralTwin(circuit(), Temporal(replays=2, memory=8)),
         NeuralTwin(plates, FilterBank(replays=1, memory=8)),
+        PhysicsTwin(Resonators(input_dim=64), ResonatorEquations()),
     ]
 
 
-@pytest.mark.parametrize("which", range(7))
+@pytest.mark.parametrize("which", range(8))
 def test_every_kind_of_twin_comes_back_from_disk(tmp_path: Path, which: int) -> None:
     twin = every_kind()[which]
     found = twins.load(twins.save(twin, tmp_path / "twin.pt"))

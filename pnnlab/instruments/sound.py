@@ -425,6 +425,7 @@ class SoundAcquisition(Acquisition):
 
     def rearm(self) -> None:
         """Go on after `close`."""
+        atexit.register(self.close)
         self._stopped = False
 
     def close(self) -> None:

@@ -68,6 +68,7 @@ async function openSound(rate, refuse) {
   own.node.connect(context.destination); // it gives silence; a node that goes nowhere may not run
   await context.resume();
   if (track.muted) own.close(muted);
+  if (own.closed) throw new Error(""); // the reason was told
   return own;
 }
 

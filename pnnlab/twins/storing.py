@@ -14,6 +14,7 @@ from pnnlab.twins.equations import (
     Forces,
     OscillatorEquations,
     PlateEquations,
+    ResonatorEquations,
     SHGEquations,
 )
 from pnnlab.twins.neural import FilterBank, Mlp, NeuralTwin, Temporal
@@ -22,7 +23,8 @@ from pnnlab.twins.twin import Described, Recipe, Signature
 
 _TWIN = Kind(name="twin", format=2, error=TwinError, remedy="fit the twin anew")
 _PENDULA = OscillatorEquations, Forces
-_KINDS = CircuitEquations, PlateEquations, SHGEquations, Mlp, Temporal, FilterBank, *_PENDULA
+_EQUATIONS = CircuitEquations, PlateEquations, ResonatorEquations, SHGEquations
+_KINDS = *_EQUATIONS, Mlp, Temporal, FilterBank, *_PENDULA
 _RECIPES: dict[str, type[Any]] = {kind.__name__: kind for kind in _KINDS}
 
 
