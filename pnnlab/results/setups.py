@@ -251,14 +251,14 @@ class Elementwise(SimulatedSystem):
 
 @final
 class Logits(nn.Module):
-    """Ten angles times one trainable number."""
+    """Outputs times one trainable number."""
 
-    def __init__(self) -> None:
+    def __init__(self, factor: float = 0.3) -> None:
         super().__init__()
-        self.factor = nn.Parameter(torch.tensor(0.3))
+        self.factor = nn.Parameter(torch.tensor(factor))
 
     def forward(self, q: Tensor) -> Tensor:
-        """Scale the angles."""
+        """Scale the outputs."""
         return 10 * self.factor * q  # ten, for Adam's steps are made for couplings
 
 

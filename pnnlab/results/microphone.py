@@ -1,0 +1,132 @@
+"""The smart microphone of notebook 10: its network, its twin, and digital networks beside it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pnnlab.characterize import measured
+from pnnlab.gradients import RULES, GradientRule, ideal
+from pnnlab.layers import PhysicalLayer, parameter_count
+from pnnlab.plain import seeded
+from pnnlab.results.baselines import Loop, digital_baseline, linear_baseline, result_row
+from pnnlab.results.rows import Row
+from pnnlab.results.setups import Logits
+from pnnlab.systems import Resonators
+from pnnlab.systems.resonators import RATE_HZ
+from pnnlab.tasks import Split, Task
+from pnnlab.training import FitSettings, Training
+from pnnlab.twins import PhysicsTwin, ResonatorEquations, fit_physics
+
+AS_BUILT = "as built"  # untrained, with the same read-out
+BURST = 1024  # samples of a shot that a twin is fitted to
+WINDOW, HOP, BINS = 256, 128, 129  # samples of a spectrum
+BANDS, PARTS = 20, 8  # of the log-mel features: bands, and averages over time
+STEEP = 1.5  # a tenth of what logits begin at, of a read-out's full scale
+
+
+def microphone(
+    system: Resonators, twin: nn.Module | None, rule: GradientRule, seed: int = 0
+) -> nn.Sequential:
+    """A microphone whose loudest node is the answer: one number, the same for all, follows."""
+    return nn.Sequential(PhysicalLayer(system, twin, rule, seed=seed), Logits(STEEP))
+
+
+def microphone_twin(
+    system: Resonators, x: Tensor, *, shots: int = 160, seed: int = 0
+) -> PhysicsTwin:
+    """Fit the equations to bursts of the sounds ``x``, each with parameters of its own."""
+    random = seeded(seed)
+    rows = torch.randint(len(x), (shots,), generator=random)
+    burst = Resonators(
+        system.unit, input_dim=BURST, output_dim=system.output_dim, tolerance=system.tolerance
+    )
+    theta = torch.rand(shots, system.param_dim, generator=random)
+    data = measured(burst, x[rows, BURST // 2 : BURST // 2 + BURST], theta)
+    fit = fit_physics(PhysicsTwin(burst, ResonatorEquations()), data, shots=shots)
+    return fit.twin.reprogrammed(system)
+
+
+def spectral(task: Task, bands: int = BANDS, parts: int = PARTS) -> Task:
+    """The same task in log energies of mel bands, averaged over equal parts of the time.
+
+    Features are scaled into [0, 1] by the training split, and clamped there.
+    """
+    found = [_log_mel(split.x, bands, parts) for split in (task.train, task.validation, task.test)]
+    low, high = found[0].amin(0), found[0].amax(0)
+    splits = [
+        Split(((features - low) / (high - low)).clamp(0, 1), split.targets)
+        for features, split in zip(found, (task.train, task.validation, task.test), strict=True)
+    ]
+    return replace(task, train=splits[0], validation=splits[1], test=splits[2], feature_names=())
+
+
+def _log_mel(x: Tensor, bands: int, parts: int) -> Tensor:
+    frames = (x - 0.5).unfold(1, WINDOW, HOP) * torch.hann_window(WINDOW)
+    power = torch.fft.rfft(frames).abs().square()
+    # Triangles, equally wide in mel (O'Shaughnessy): 2595 log10(1 + f / 700).
+    mel = 2595 * np.log10(1 + np.arange(BINS) * RATE_HZ / WINDOW / 700)
+    place = torch.from_numpy(mel / mel[-1] * (bands + 1)).float()
+    weights = (1 - (place[:, None] - torch.arange(1, bands + 1)).abs()).clamp(min=0)
+    energies = functional.adaptive_avg_pool1d((power @ weights).mT, parts)
+    return (energies + 1e-4).log().flatten(1)
+
+
+def digital_networks(task: Task, parameters: int, epochs: int, seed: int = 0) -> dict[str, float]:
+    """Test accuracies of digital networks on log energies of mel bands of the same sounds.
+
+    They are a linear one on 20 bands at eight times, an MLP with at most as many parameters on
+    eight bands at two times, and a linear one on as many bands as there are classes.
+    """
+    loop: Loop = {"epochs": epochs, "seed": seed}
+    return {
+        "log-mel + linear": linear_baseline(spectral(task), **loop),
+        "MLP, as many parameters": digital_baseline(spectral(task, 8, 2), parameters, **loop),
+        "fixed filter bank + linear": linear_baseline(spectral(task, task.classes, 1), **loop),
+    }
+
+
+def microphone_rows(
+    task: Task,
+    settings: FitSettings,
+    methods: Sequence[str] = ("PAT", "noise-aware", "ideal", AS_BUILT),
+    *,
+    unit: int = 0,
+    twin: PhysicsTwin | None = None,
+) -> tuple[list[Row], Mapping[str, float], nn.Module]:
+    """Train one unit by each method, beside digital networks: rows, theirs, the first network.
+
+    Without a ``twin`` one is fitted first.
+    """
+    if twin is None:
+        system = Resonators(unit, output_dim=task.classes, seed=settings.seed)
+        twin = microphone_twin(system, task.train.x, seed=settings.seed)
+    rows: list[Row] = []
+    networks: list[nn.Module] = []
+    beside: dict[str, float] = {}
+    for method in methods:
+        rule = RULES.get(method, ideal)
+        fresh = Resonators(unit, output_dim=task.classes, seed=settings.seed)
+        network = microphone(fresh, None if rule is ideal else twin, rule, settings.seed)
+        training = Training(network, task, settings)
+        if method != AS_BUILT:
+            for _ in training.records():
+                pass
+        beside = beside or digital_networks(
+            task, parameter_count(network), settings.epochs, settings.seed
+        )
+        row = result_row(
+            training,
+            task,
+            system="resonators",
+            method=method,
+            twin=None if rule is ideal else "physics twin",
+            digital_baseline=beside["MLP, as many parameters"],
+            linear_baseline=beside["log-mel + linear"],
+        )
+        rows.append(row)
+        networks.append(network)
+    return rows, beside, networks[0]
