@@ -5,6 +5,7 @@ through a simulated room and plays it into the sink ``air``; its monitor is the 
 """
 
 import importlib.util
+import math
 import os
 import shutil
 import subprocess
@@ -19,8 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-# Before others, where that is permitted: a busy machine loses sound.
-SOON = ("nice", "-n", "-19")
+RATE = 48_000  # samples a second
 REQUIRED = "PNNLAB_REQUIRE_AUDIO"  # set where a missing audio stack is a failure, not a skip
 
 
@@ -40,6 +40,15 @@ def need_audio() -> None:
         pytest.fail(text) if os.environ.get(REQUIRED) else pytest.skip(text)
 
 
+def _real_time() -> tuple[str, ...]:
+    """Begin of the command of a server that plays in time on a busy machine, where permitted."""
+    begin = ("chrt", "--fifo", "30")
+    with suppress(OSError):
+        if subprocess.run([*begin, "true"], check=False, capture_output=True).returncode == 0:
+            return begin
+    return ()
+
+
 def _until(ready, seconds: float = 20.0) -> None:
     end = time.monotonic() + seconds
     while not ready():
@@ -57,12 +66,12 @@ def audio_server(folder: Path) -> Iterator[dict[str, str]]:
         "PULSE_SERVER": f"unix:{folder}/native",
     }
     sinks = [
-        f"-Lmodule-null-sink sink_name={name} rate=48000 channels=1 format=float32le"
+        f"-Lmodule-null-sink sink_name={name} rate={RATE} channels=1 format=float32le"
         for name in ("speaker", "air")
     ]
     command = "pulseaudio --daemonize=no --exit-idle-time=-1 --disallow-exit -n"
     server = subprocess.Popen(
-        [*SOON, *command.split(), "-Lmodule-native-protocol-unix", *sinks],
+        [*_real_time(), *command.split(), "-Lmodule-native-protocol-unix", *sinks],
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -81,7 +90,7 @@ def room_between(environment: dict[str, str]) -> Iterator[None]:
     """Let a process be the room between both sinks."""
     devices = {"PULSE_SOURCE": "speaker.monitor", "PULSE_SINK": "air"}
     room = subprocess.Popen(
-        [*SOON, sys.executable, __file__],
+        [sys.executable, __file__],
         env=environment | devices,
         stdout=subprocess.PIPE,
         text=True,
@@ -96,21 +105,32 @@ def room_between(environment: dict[str, str]) -> Iterator[None]:
 
 
 class Listener:
-    """What the loudspeaker plays, and when it was heard."""
+    """What the loudspeaker plays, and when: by the count of samples, as this may read them late."""
 
     def __init__(self, server: dict[str, str]) -> None:
-        command = "parec --device=speaker.monitor --format=float32le --channels=1 --rate=48000"
+        command = f"parec --device=speaker.monitor --format=float32le --channels=1 --rate={RATE}"
         self._process = subprocess.Popen(
             [*command.split(), "--latency-msec=5"], env=server, stdout=subprocess.PIPE
         )
-        self.last = 0.0  # when there was sound
+        self._begin = math.inf  # when the first sample was played
+        self._loud = 0  # samples up to the last one with sound
         self._thread = threading.Thread(target=self._listen)
         self._thread.start()
 
+    @property
+    def last(self) -> float:
+        """When there was sound, on the clock of `time.monotonic`."""
+        return self._begin + self._loud / RATE if self._loud else 0.0
+
     def _listen(self) -> None:
+        count = 0
         while piece := self._process.stdout.read(4 * 240):
-            if np.abs(np.frombuffer(piece, np.float32)).max() > 1e-4:
-                self.last = time.monotonic()
+            samples = np.frombuffer(piece, np.float32)
+            loud = np.flatnonzero(np.abs(samples) > 1e-4)
+            if len(loud):
+                self._loud = count + int(loud[-1]) + 1
+            count += len(samples)
+            self._begin = min(self._begin, time.monotonic() - count / RATE)
 
     def close(self) -> None:
         self._process.terminate()
@@ -141,7 +161,7 @@ def _be_a_room() -> None:
         ended = threading.Event()
         settled = time.monotonic() + 1
         with sounddevice.Stream(
-            48_000,
+            RATE,
             channels=1,
             latency=0.2,
             callback=pass_through,

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from audio import SOON, Listener, audio_server, need_audio, room_between
+from audio import Listener, audio_server, need_audio, room_between
 
 pytestmark = pytest.mark.audio
 
@@ -28,7 +28,7 @@ def client(server: Environment, code: str) -> "subprocess.Popen[str]":
     """Run code of a program that uses the sound card, whose devices its environment names."""
     begin = "import json, time\nfrom pnnlab.instruments.sound import SoundCard, open_sound\n"
     return subprocess.Popen(
-        [*SOON, sys.executable, "-c", begin + textwrap.dedent(code)],
+        [sys.executable, "-c", begin + textwrap.dedent(code)],
         env=server,
         stdout=subprocess.PIPE,
         text=True,
