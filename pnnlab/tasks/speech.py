@@ -99,9 +99,10 @@ def spoken_digits(
         for rows in (~tested & ~held, held, tested)
     )
     way = "speakers in all splits" if held_out is None else f"tested on {held_out} alone"
+    name = "spoken-digits" if held_out else "spoken-digits, customary split"
     source = f"Free Spoken Digit Dataset, CC BY-SA 4.0, {way}"
     said = tuple(DIGITS[digit] for digit in wanted)
-    return Task("spoken-digits", train, validation, test, len(wanted), None, source, said)
+    return Task(name, train, validation, test, len(wanted), None, source, said)
 
 
 def spoken_vowels(names: Sequence[str] = ("iy", "ah"), seed: int = 0) -> Task:
