@@ -23,7 +23,7 @@ endif
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # the checks of `make test` run in their order, and stop at the first that fails
-.PHONY: help setup run results lab test audio bench lint types imports unit notebooks smoke stored pictures format hooks clean
+.PHONY: help setup run results lab test bench lint types imports unit notebooks smoke stored pictures format hooks clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,9 +60,6 @@ lab: $(READY) ## open the notebooks in JupyterLab
 bench: $(READY) ## measure what must stay fast
 	@$(BIN)/python -m pytest benchmarks --benchmark-columns=min,median,iqr,rounds $(ARGS)
 
-audio: $(READY) ## tests that play through PulseAudio, in real time; on a machine with nothing else to do
-	@PNNLAB_REQUIRE_AUDIO=1 $(BIN)/python -m pytest -q -m audio $(ARGS)
-
 test: lint types imports unit notebooks smoke ## all checks, in this order:
 	@echo "→ everything holds"
 
@@ -81,8 +78,8 @@ imports: $(READY) ##   import order (import-linter)
 
 unit: $(READY) ##   tests (pytest)
 	@echo "→ tests"
-	@$(BIN)/python -m pytest -q -m "not alone and not audio" -n 2 --dist loadfile $(ARGS)
-	@$(BIN)/python -m pytest -q -m "alone and not audio" $(ARGS) $(if $(ARGS),|| test $$? = 5 # none of those asked for)
+	@$(BIN)/python -m pytest -q -m "not alone" -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -q -m alone $(ARGS) $(if $(ARGS),|| test $$? = 5 # none of those asked for)
 
 notebooks: $(READY) ##   the notebooks still give their stored outputs (nbval)
 	@echo "→ stored outputs of the notebooks"

@@ -27,7 +27,12 @@ port
 """
 BENCH = """
 await port.started()
-bench = await asyncio.to_thread(open_sound, port, programme)
+for _ in range(5):  # a busy computer may lose too much sound, and the bench refuses
+    try:
+        bench = await asyncio.to_thread(open_sound, port, programme)
+        break
+    except PnnlabError as error:
+        print(error)
 print(bench.self_check)
 """
 TWICE = """
@@ -94,7 +99,7 @@ def output(lab: Lab, cell: int) -> Locator:
     return lab.page.locator(".jp-Notebook .jp-CodeCell").nth(cell).locator(".jp-OutputArea")
 
 
-@pytest.mark.audio
+@pytest.mark.alone
 def test_a_page_is_a_bench_asks_first_and_is_silent_when_told(lab: Lab, heard: Listener) -> None:
     page = lab.page
     button, status, alert = (
