@@ -140,7 +140,7 @@ class Session:
             if self.status != "ready":
                 raise RunError(
                     f"this session is {self.status} and cannot be started again. Make a new one, "
-                    "Session(training): it goes on where the training stands."
+                    "Session(training): it continues at the step reached."
                 )
             self.status = "running"
         # A kernel that is shut down leaves through here: the run still writes its checkpoint.

@@ -107,6 +107,10 @@ def _parser() -> argparse.ArgumentParser:
     pair = {"nargs": 2, "metavar": ("NAME", "VALUE")}
     add("-p", dest="parameters", action="append", default=[], help=text, **pair)
 
+    text = "copy the notebooks for a class: without their solutions and outputs"
+    add = command("students", _students, text, parents=[shared])
+    add("--out", default="students", metavar="DIR", help="folder of the copies (%(default)s)")
+
     text = "gather summaries into notebooks/results.json and show the table"
     add = command("results", _results, text, parents=[shared])
     add("folders", nargs="*", metavar="FOLDER", help="default: results and notebooks/results")
@@ -224,6 +228,23 @@ def _verdict(outcomes: Sequence["Outcome"], out: Path) -> int:
     if failed:
         print(f"Failed: {failed}. The notebooks as run are in {out}.", file=sys.stderr)
         return FAILED
+    return OK
+
+
+def _students(arguments: argparse.Namespace, _: list[str]) -> int:
+    """Copy the notebooks with an empty cell in place of each solution.
+
+    Open them with `pnnlab lab --notebooks students`, and run them with `pnnlab run` likewise.
+
+    Example: pnnlab students --out students
+    """
+    from pnnlab.results.exercises import write_students
+    from pnnlab.results.notebooks import list_notebooks, notebooks_folder
+
+    paths = list_notebooks(notebooks_folder(arguments.notebooks))
+    folder = user_path(arguments.out)
+    write_students(paths, folder)
+    print(f"{len(paths)} notebooks without solutions are in {folder}.")
     return OK
 
 

@@ -300,7 +300,7 @@ def deep_pnn(
     systems = [systems] * layers if isinstance(systems, PhysicalSystem) else systems
     twins = [twins] * layers if twins is None or isinstance(twins, nn.Module) else twins
     if not 0 < len(systems) == len(twins):
-        raise ShapeError(f"{len(systems)} systems and {len(twins)} twins: give one twin a system.")
+        raise ShapeError(f"{len(systems)} systems and {len(twins)} twins: give each system a twin.")
     classes = None if classes is None else whole("classes", classes, 1)
     network: list[nn.Module] = []
     width = systems[0].input_dim

@@ -138,7 +138,7 @@ class PhysicalSystem(ABC):
         except Exception as error:
             raise DeviceError(
                 f"{self.name} failed with {type(error).__name__} ({error}). Nothing has used these "
-                "shots: see to the device and its driver, then take them again."
+                "shots: check the device and its driver, then take them again."
             ) from error
         answer = _as_tensor(self.name, returned)
         self.passes += len(x)
@@ -147,7 +147,7 @@ class PhysicalSystem(ABC):
             raise ReadoutError(
                 f"{self.name} returned an array of shape {tuple(answer.shape)} for {len(x)} shots "
                 f"of {self.output_dim} outputs, and nothing has used it: let its _measure return "
-                f"({len(x)}, {self.output_dim}), one row a shot"
+                f"({len(x)}, {self.output_dim}), one row for each shot"
                 + ("; this one is transposed." if turned else ".")
             )
         return answer.detach().to("cpu", x.dtype, copy=True)
@@ -320,7 +320,7 @@ def _as_tensor(name: str, answer: Any) -> Tensor:
         raise ReadoutError(
             f"{name} returned {type(answer).__name__}, and nothing has used it ({error}): let its "
             "_measure return a tensor or an array of real numbers, such as the amplitude of "
-            "complex ones, one row a shot."
+            "complex ones, one row for each shot."
         ) from error
 
 
@@ -341,7 +341,7 @@ def _check_finite(name: str, y: Tensor) -> None:
     raise ReadoutError(
         f"{name}: output {output} of shot {shot} came back as {value:.4g}{''.join(meaning)}; "
         f"{len(places[:, 0].unique())} of {len(y)} shots are faulty, counted from 0, and nothing "
-        "has used them. See that the instrument's range covers the read-outs and that it is "
+        "has used them. Check that the instrument's range covers the read-outs and that it is "
         "triggered; if a shot fails now and then, have it taken again: system(x, theta, "
         "retries=3), or set system.retries = 3 for all that follow."
     )

@@ -278,7 +278,7 @@ class Database(sqlite3.Connection):
         return explained(
             cls.error,
             f"{path} cannot be read or written",
-            "see that its folder is there, that the disk has space, and that no other program "
+            "check that its folder is there, that the disk has space, and that no other program "
             "holds the file; if you may not write there, choose another folder, or copy the folder "
             "to where you may; of a damaged file, sqlite3's .recover command saves what can be "
             "saved.",

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import stat
 import tomllib
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 import yaml
 from repo2docker.app import Repo2Docker
 from repo2docker.buildpacks import CondaBuildPack
+
+from pnnlab import cli
 
 ROOT = Path(__file__).parent.parent
 CPU_INDEX = "--extra-index-url https://download.pytorch.org/whl/cpu"
@@ -58,6 +61,16 @@ def test_binder_scripts_are_executable_bash(name):
     path = ROOT / "binder" / name
     assert path.read_text(encoding="utf-8").startswith("#!/usr/bin/env bash\n")
     assert path.stat().st_mode & stat.S_IXUSR
+
+
+def test_binder_makes_the_students_edition_that_readme_names(tmp_path, monkeypatch):
+    command = (ROOT / "binder/postBuild").read_text(encoding="utf-8").splitlines()[-1]
+    program, *words = shlex.split(command)
+    assert program == "pnnlab"
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(words) == cli.OK
+    paths = re.findall(r"`(\w+/\d\d_\w+\.ipynb)`", (ROOT / "README.md").read_text("utf-8"))
+    assert [path for path in paths if (tmp_path / path).exists()] == ["students/00_tour.ipynb"]
 
 
 def test_binder_hands_over_to_jupyter(tmp_path):

@@ -177,7 +177,7 @@ def test_without_twins_there_is_no_accuracy_on_them(task):
 def test_systems_that_do_not_fit_are_not_chained():
     with pytest.raises(ShapeError, match="cannot be chained"):
         deep_pnn([Toy(6, 4), Toy(6, 2)], [ToyTwin(6, 4), ToyTwin(6, 2)], physics_aware)
-    with pytest.raises(ShapeError, match="one twin a system"):
+    with pytest.raises(ShapeError, match="give each system a twin"):
         deep_pnn([Toy()], [], physics_aware)
 
 

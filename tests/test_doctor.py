@@ -121,7 +121,7 @@ def test_sound_devices_are_listed_and_where_there_are_none_it_is_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def broken() -> tuple[str, ...]:
-        raise InstrumentError("Sound needs a package more.")
+        raise InstrumentError("Sound needs one more package.")
 
     for listed, value in (
         (lambda: ("Built-in (1 in, 2 out)",), "Built-in (1 in, 2 out)"),

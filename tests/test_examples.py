@@ -47,7 +47,7 @@ def data(train: Any, validation: Any) -> Any:
         ((255 * X).byte(), LABELS, ShapeError, "uint8.*255"),
         (X.numpy(), LABELS, ShapeError, r"ndarray.*torch\.tensor"),
         (X.view(40, 2, 3), LABELS, ShapeError, r"\(40, 2, 3\).*flatten\(1\)"),
-        (X[:, 0], LABELS, ShapeError, "one row of features"),
+        (X[:, 0], LABELS, ShapeError, "a row of features"),
     ],
 )
 def test_what_is_no_split_is_refused(

@@ -90,9 +90,9 @@ def test_layers_and_systems_that_do_not_fit_are_refused(device):
         pnn.deep_pnn(device, ToyTwin(), layers=0)
     with pytest.raises(ShapeError, match="a sequence has its length"):
         pnn.deep_pnn([device, device], [ToyTwin(), ToyTwin()], layers=2)
-    with pytest.raises(ShapeError, match="one twin a system"):
+    with pytest.raises(ShapeError, match="give each system a twin"):
         pnn.deep_pnn([device, device], ToyTwin())
-    with pytest.raises(ShapeError, match="one twin a system"):
+    with pytest.raises(ShapeError, match="give each system a twin"):
         pnn.deep_pnn(device, [ToyTwin()], layers=2)
 
 

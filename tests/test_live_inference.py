@@ -195,7 +195,7 @@ def test_a_vowel_is_chosen_said_and_heard(monkeypatch):
     assert view.source.choice.chosen == -1
     quiet = np.zeros(rate, "<f4")
     message(view.source.microphone, {"rate": rate}, quiet.tobytes())
-    assert "speak up" in view.source.microphone.refused
+    assert "speak louder" in view.source.microphone.refused
     assert view.passes == 4
     assert len(view.figure().figure.axes) == 4
 

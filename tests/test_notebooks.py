@@ -33,7 +33,7 @@ KNOWN_TAGS = {
 }
 FEWEST_CHECKED = 3
 LARGEST_OUTPUT = 150_000  # bytes
-LARGEST_NOTEBOOK = 200_000  # bytes
+LARGEST_NOTEBOOK = 210_000  # bytes
 LONGEST_CELL = 25  # lines of code
 NOT_COMPARED = {"image/jpeg", "image/png", "application/vnd.jupyter.widget-view+json"}
 ABSOLUTE_PATH = re.compile(

@@ -76,7 +76,7 @@ def all_steps_of_the_log_are_read(folder: Path) -> None:
 
 
 def it_is_said_that_a_part_is_missing(folder: Path) -> None:
-    with pytest.raises(RunError, match="copy the folder to where you may"):
+    with pytest.raises(RunError, match="copy the folder to another place"):
         read_journal(folder)
     assert "unable to open" in list_runs(folder)[0].problem
 

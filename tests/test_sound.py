@@ -277,7 +277,7 @@ def test_a_room_that_changes_is_measured_again_and_a_volume_that_does_is_not(qui
     bench(x, theta)
     assert bench.tally.retaken == retaken
     card.process = lambda record: 1.5 * record
-    with pytest.raises(InstrumentError, match=r"\+3.5 dB beside what it was"):
+    with pytest.raises(InstrumentError, match=r"changed by \+3.5 dB"):
         bench(x, theta)
     card.process = None
     assert torch.equal(bench(x, theta), after)
@@ -293,7 +293,7 @@ def test_a_call_in_the_middle_is_an_error_that_says_so_and_loses_nothing(quiet):
         return record + 0.05 * random.standard_normal(len(record))
 
     card.process = call
-    with pytest.raises(DeviceError, match=r"(such as a call|lost or doubled|beside what it was)"):
+    with pytest.raises(DeviceError, match=r"(such as a call|lost or doubled|gain has changed)"):
         bench(x, theta)
     card.process = None
     assert torch.equal(bench(x, theta), truth)

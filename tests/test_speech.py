@@ -113,13 +113,13 @@ def test_formants_are_read_along_the_vowel():
 def test_a_recording_that_cannot_be_used_says_what_to_do():
     hz = moments("women")[0][5]
     sound = recorded(hz)
-    with pytest.raises(DataError, match="speak up"):
+    with pytest.raises(DataError, match="speak louder"):
         formants(np.full(RATE, 0.02), RATE)
-    with pytest.raises(DataError, match="speak up"):
+    with pytest.raises(DataError, match="speak louder"):
         formants(np.zeros(3), RATE)
-    with pytest.raises(DataError, match="overdriven"):
+    with pytest.raises(DataError, match="too loud"):
         formants((20 * sound).clip(-1, 1), RATE)
-    with pytest.raises(DataError, match="hold it a little longer"):
+    with pytest.raises(DataError, match="say it for a little longer"):
         formants(np.concatenate([np.zeros(2000), sound[5000:5400], np.zeros(2000)]), RATE)
     with pytest.raises(DataError, match="one open vowel"):
         formants(0.3 * np.sin(2 * np.pi * 400 * np.arange(RATE) / RATE), RATE)

@@ -101,14 +101,14 @@ def _vowel(sound: Array, rate: float) -> tuple[float, float]:
     level = blocks.std(1) if len(blocks) else np.zeros(1)
     loudest = int(level.argmax())
     if level[loudest] < QUIETEST:
-        raise DataError("nothing was heard: speak up, or choose another microphone, and try again.")
+        raise DataError("nothing was heard: speak louder, or choose another microphone.")
     if np.mean(np.abs(sound) > 0.99) > 0.02:
-        raise DataError("this is overdriven: move away from the microphone, or turn it down.")
+        raise DataError("the sound is too loud: move away from the microphone, or lower its level.")
     quiet = np.flatnonzero(level < FALL * level[loudest])
     begin = int(quiet[quiet < loudest].max(initial=-1)) + 1
     end = int(quiet[quiet > loudest].min(initial=len(level)))
     if (end - begin) * 0.01 < SHORTEST:
-        raise DataError("what was heard is too short for a vowel: hold it a little longer.")
+        raise DataError("what was heard is too short for a vowel: say it for a little longer.")
     return begin * 0.01, end * 0.01
 
 

@@ -360,7 +360,9 @@ class Link:
             line = wire.read_line()
             found = _ERROR.fullmatch(line)
             if found is None:
-                raise LinkError(f"{self} answered {_ERRORS!r} with {line[:60]!r}: out of step.")
+                raise LinkError(
+                    f"{self} answered {_ERRORS!r} with {line[:60]!r}, the answer to something else."
+                )
             if int(found[1]) == 0:
                 return errors
             errors.append(line)

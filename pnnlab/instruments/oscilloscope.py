@@ -146,7 +146,7 @@ class Oscilloscope(Channel[ScopeDialect]):
             if not self._poll(self.dialect.armed, self.link.timeout_s):
                 raise InstrumentError(
                     f"{self.link} did not become ready for a trigger within {self.link.timeout_s} "
-                    "s. Check that its trigger is not already there, and its time base."
+                    "s. Check its time base, and that no trigger comes too early."
                 )
 
     def wait(self, timeout_s: float) -> None:

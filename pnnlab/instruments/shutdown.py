@@ -124,7 +124,7 @@ class Guard:
             self._end()
             raise InstrumentError(
                 f"The process that guards the outputs could not be started ({why}). Nothing is "
-                "guarded: switch no output on before that is mended."
+                "guarded: switch no output on before this is repaired."
             )
         self._last_beat = time.monotonic()
         self._send(BEAT)

@@ -253,8 +253,8 @@ class SoundCard:
             logger.info("the sound device lost sound, and is opened anew")
             self._shut()
         raise InstrumentError(
-            "The sound device does not go on: look whether it is still connected and whether "
-            "another program has taken it, then go on."
+            "The sound device has stopped: check whether it is still connected and whether "
+            "another program uses it, then continue."
         )
 
     def silence(self) -> None:
@@ -303,8 +303,8 @@ class SoundCard:
         except (self._library.PortAudioError, ValueError) as error:
             raise InstrumentError(
                 f"The sound device does not work ({error}). Choose others by output and microphone "
-                "(pnnlab doctor lists them) or another sample_rate_hz, and see that no other "
-                "program has taken it."
+                "(pnnlab doctor lists them) or another sample_rate_hz, and check that no other "
+                "program uses it."
             ) from error
 
 
@@ -313,12 +313,12 @@ def _library() -> Any:
         import sounddevice
     except ImportError as error:
         raise InstrumentError(
-            "Sound needs a package more: pip install 'pnnlab[sound]', then start the kernel anew."
+            "Sound needs one more package: pip install 'pnnlab[sound]', then restart the kernel."
         ) from error
     except OSError as error:
         raise InstrumentError(
             f"Sound needs PortAudio ({error}): apt install libportaudio2, or conda install "
-            "portaudio; then start the kernel anew."
+            "portaudio; then restart the kernel."
         ) from error
     return sounddevice
 
@@ -489,7 +489,7 @@ class SoundAcquisition(Acquisition):
         if not changed:
             raise InstrumentError(SLIPS)
         raise InstrumentError(
-            f"The gain is {20 * math.log10(changed):+.1f} dB beside what it was: set the volume, "
+            f"The gain has changed by {20 * math.log10(changed):+.1f} dB: set the volume, "
             "and the place of the microphone, as they were, or open the bench again."
         )
 

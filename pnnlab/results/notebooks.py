@@ -130,7 +130,7 @@ def read_variants(path: Path, given: Sequence[tuple[str, str]] = ()) -> tuple[No
     except SyntaxError as error:
         raise NotebookError(
             f"The parameter cell of {path} is not valid Python (line {error.lineno}: {error.msg});"
-            " mend it in JupyterLab."
+            " correct it in JupyterLab."
         ) from error
     for statement in statements:
         match statement:

@@ -56,7 +56,7 @@ def check_twin(twin: str) -> None:
     """Refuse what is no text of a twin."""
     kind, _, shots = twin.partition(" ")
     if twin != "nominal" and (kind not in ("physics", "neural") or not shots.isdecimal()):
-        raise RangeError(f"twin of a case is {twin!r}; give 'nominal', or such as 'neural 750'.")
+        raise RangeError(f"twin of a case is {twin!r}; give 'nominal', or a fit like 'neural 750'.")
 
 
 def fitted(system: Device | Oscillators, twin: str, seed: int) -> AnyTwin:
@@ -118,7 +118,7 @@ class Case:
     def __post_init__(self) -> None:
         check_twin(self.twin)
         if (self.system == "SHG") != (self.task == "vowels"):
-            raise RangeError(f"{self.system} with {self.task}: SHG reads vowels, and alone does.")
+            raise RangeError(f"{self.system} with {self.task}: SHG, and no other, reads vowels.")
 
     @property
     def width(self) -> int:

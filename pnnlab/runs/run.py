@@ -238,7 +238,7 @@ def _restore(
     if not writing and state["step"] < state["steps"]:
         raise RunError(
             f"the run in {folder} stands at step {state['step']} of {state['steps']}, and you may "
-            "not write there: copy the folder to where you may, and open it anew."
+            "not write there: copy the folder to another place, and open it there."
         )
     training.restore(state)
     return warning

@@ -182,7 +182,7 @@ def hillenbrand(
         present = np.unique(names[group_of == group])
         fifth = len(present) // 5
         if not fifth:
-            raise DataError(f"only {len(present)} {group} speak here; five are needed for a split.")
+            raise DataError(f"{len(present)} {group} in this file; a split needs at least five.")
         parts = [1] * fifth + [2] * fifth + [0] * (len(present) - 2 * fifth)
         part_of |= dict(zip(random.permutation(present), parts, strict=True))
     low, high = limits(groups)

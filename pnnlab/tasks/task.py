@@ -38,7 +38,7 @@ class Split:
             )
         if x.ndim != 2:
             raise ShapeError(
-                f"x has shape {tuple(x.shape)}; give one row of features an example, as "
+                f"x has shape {tuple(x.shape)}; give a row of features for each example, as "
                 "x.flatten(1) makes of images."
             )
         check_unit_range("x", x)

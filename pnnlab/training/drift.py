@@ -204,7 +204,7 @@ def alignment(
     see `alignment_passes`, and `pnnlab.twins.gradient_agreement`.
     """
     if not len(x):
-        raise RangeError("alignment is taken at examples; give at least one.")
+        raise RangeError("alignment needs examples; give at least one.")
     if not all_have_twins(network):
         raise TwinError("gradients of twins are compared, and a physical layer has none.")
     seed, before = whole("seed", seed), passes_so_far(network)

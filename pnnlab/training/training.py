@@ -267,7 +267,7 @@ class Training:
         if not math.isfinite(value):
             raise TrainingError(
                 f"the loss of step {self.step + 1} is {value}; the weights are those of the step "
-                f"before. Lower the learning rate ({rate:g} now) and begin anew, or look at what "
+                f"before. Lower the learning rate ({rate:g} now) and begin again, or look at what "
                 "the device returned."
             )
         self.optimizer.step()
@@ -359,6 +359,6 @@ def _output_count(network: nn.Module, x: Tensor) -> int:
     if not isinstance(outputs, Tensor) or outputs.ndim != 2 or len(outputs) != len(x):
         raise ShapeError(
             f"the network gives {tuple(getattr(outputs, 'shape', ()))} for {len(x)} examples; let "
-            "it give one row of logits or values an example."
+            "it give a row of logits or values for each example."
         )
     return outputs.shape[1]

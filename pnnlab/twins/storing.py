@@ -54,7 +54,7 @@ def save(twin: PhysicsTwin | NeuralTwin, path: Path | str) -> Path:
             _compare(twin, again)
     except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise TwinError(
-            f"{path} is not written, for nobody could read the twin again: {error}. Make its "
+            f"{path} is not written: the twin could not be read again ({error}). Make its "
             "equations or architecture a dataclass whose fields, numbers and text, are all that it "
             "takes to make it anew."
         ) from error

@@ -140,7 +140,7 @@ class Twin(nn.Module, ABC):
         if len(found) == y.shape[2]:
             raise DataError(
                 f"no output of {name} moves in these {y.shape[1]} shots, so there is nothing to "
-                "fit: see that it is driven and read out, and collect anew."
+                "fit: check that it is driven and read out, and collect again."
             )
         if found:
             warnings.warn(f"{name}: {still_outputs(found)}", RuntimeWarning, stacklevel=3)

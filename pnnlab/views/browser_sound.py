@@ -68,7 +68,7 @@ class BrowserSound(anywidget.AnyWidget):
         """
         if threading.current_thread() is threading.main_thread():
             raise InstrumentError(
-                "A cell that waits for a sound of the page gets no message of it. Ask in a thread: "
+                "While a cell waits, no message of the page arrives. Ask in a thread: "
                 "await asyncio.to_thread(bench, x, theta)."
             )
         rate = self.sample_rate_hz

@@ -1,0 +1,70 @@
+"""Exercises of the notebooks: checked answers, and copies of the notebooks without solutions."""
+
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+
+from pnnlab.errors import NotebookError
+
+SOLUTION = "solution"
+TO_WRITE_IN = "# Write your answer here."
+FOLDED = "<details><summary>Conclusion: open it after your answer</summary>\n\n{}\n\n</details>"
+
+
+def check_answer(right: Callable[[], object], otherwise: str) -> None:
+    """Print whether the answer to an exercise is right.
+
+    Parameters
+    ----------
+    right : function without arguments
+        Whether it is. It may use a name that only the answer assigns.
+    otherwise : str
+        What to look at if the answer is not right.
+    """
+    try:
+        said = "Right." if right() else f"Not yet. {otherwise}"
+    except NameError as error:
+        said = f"Not answered yet: assign {error.name} in the cell above, then run this one again."
+    print(said)  # noqa: T201  # in a notebook
+
+
+def without_solutions(notebook: NotebookNode) -> NotebookNode:
+    """Copy a notebook for its reader to solve: nothing is run, and conclusions are folded."""
+    copy = deepcopy(notebook)
+    for cell in copy.cells:
+        tags = cell.metadata.get("tags", [])
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+        if SOLUTION in tags:
+            cell.source = TO_WRITE_IN if cell.cell_type == "code" else FOLDED.format(cell.source)
+        # What nbval checks is gone, and papermill needs the parameters.
+        cell.metadata["tags"] = [tag for tag in tags if tag == "parameters"]
+    return copy
+
+
+def write_students(paths: Sequence[Path], folder: Path) -> None:
+    """Write the notebooks without their solutions into a folder.
+
+    Raises
+    ------
+    NotebookError
+        One of them is there already, and may hold answers, or cannot be written. Nothing that was
+        there is changed.
+    """
+    if there := [path.name for path in paths if (folder / path.name).exists()]:
+        raise NotebookError(
+            f"{folder} holds {', '.join(there)} already, perhaps with answers; choose another "
+            "folder with --out DIR, or move it away."
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in paths:
+            nbformat.write(without_solutions(nbformat.read(path, 4)), folder / path.name)
+    except OSError as error:
+        raise NotebookError(
+            f"{folder} cannot be written ({error.strerror or error}); choose another folder with "
+            "--out DIR."
+        ) from error
