@@ -29,6 +29,7 @@ TOP_LEVEL = {
     "README.md",
     "benchmarks",
     "binder",
+    "docs",
     "environment.yml",
     "notebooks",
     "pnnlab",

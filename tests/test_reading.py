@@ -126,6 +126,16 @@ def test_ranges_that_are_given_are_used():
         read_measurements(columns(), **GIVEN, ranges={"V2 (V)": (0.0, 3.0)})
 
 
+def test_read_outs_of_one_unit_share_a_range():
+    table = columns()
+    table["low (mV)"], table["I (A)"] = 0.1 * table["out (mV)"] - 7, table["V1 (V)"] ** 2
+    data = read_measurements(table, **GIVEN | {"y": ["out (mV)", "low (mV)", "I (A)"]})
+    scaling = Scaling.of(data, "output")
+    assert scaling.low[0] == scaling.low[1] == table["low (mV)"].min()
+    assert scaling.high[0] == scaling.high[1] == table["out (mV)"].max()
+    assert scaling.high[2] == table["I (A)"].max()
+
+
 def spoiled(name, row, value, **kind):
     table = {key: list(values) for key, values in columns(**kind).items()}
     table[name][row] = value
@@ -137,11 +147,11 @@ def spoiled(name, row, value, **kind):
     [
         (spoiled("V1 (V)", 6, float("nan")), {}, r"column 'V1 \(V\)', row 7: nan is no read-out"),
         (spoiled("out (mV)", 2, 9.9e37), {}, r"column 'out \(mV\)', row 3: 9.9e\+37 is no"),
-        (spoiled("I [mA]", 4, "1,5"), {}, r"column 'I \[mA\]', row 5: '1,5' is no number"),
-        (spoiled("I [mA]", 4, ""), {}, "row 5: '' is no number"),
+        (spoiled("I [mA]", 4, "1,5"), {}, r"column 'I \[mA\]', row 5: 1,5 is no read-out"),
+        (spoiled("I [mA]", 4, ""), {}, "row 5:  is no read-out"),
         (columns() | {"V1 (V)": np.ones(ROWS)}, {}, r"'V1 \(V\)' is 1 V in all rows"),
         (columns() | {"out (mV)": np.ones(ROWS)}, {}, r"'out \(mV\)' is 1 mV in all rows"),
-        (columns() | {"V1 (V)": np.ones(9)}, {}, r"has \(40,\) rows and 'V1 \(V\)' \(9,\)"),
+        (columns() | {"V1 (V)": np.ones(9)}, {}, r"'V2 \(V\)' has \(40,\) rows and"),
         (columns() | {"out (mV)": np.ones((2, 2, 2, 2))}, {}, r"has shape \(2, 2, 2, 2\)"),
         (columns(rows=12), {}, "12 different shots of 3 inputs .* at least 20"),
         (columns(rows=0), {}, "0 different shots"),
@@ -151,7 +161,7 @@ def spoiled(name, row, value, **kind):
         (columns(), {"theta": ["V1 (V)"]}, "'V1 .V.' is named twice"),
         (columns(), {"theta": ["n"]}, "unit of column 'n' is not known"),
         (columns(), {"units": {"V1": "V"}}, "no column 'V1'"),
-        (columns(), {"x": []}, "at least one x and y"),
+        (columns(), {"x": []}, "at least one column of x"),
     ],
 )
 def test_what_is_wrong_is_refused_by_column_and_row(table, options, message):

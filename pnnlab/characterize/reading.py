@@ -74,7 +74,7 @@ def read_measurements(
 ) -> xr.Dataset:
     """Read what was measured of a device, check it, and scale it to [0, 1].
 
-    Nothing is repaired: what is wrong is refused, by column and row.
+    Nothing is repaired: what is wrong is refused, by column and row, counted from 1.
 
     Parameters
     ----------
@@ -91,7 +91,8 @@ def read_measurements(
         stand behind the name: ``"V1 (V)"``, ``"I [mA]"``.
     ranges : mapping, optional
         By name, the physical values (low, high) that become 0 and 1; by default the smallest and
-        the largest in the file, so that no trained network leaves what was measured.
+        the largest in the file, so that no trained network leaves what was measured. Read-outs of
+        one unit share a range.
     name : str
         Of the device.
 
@@ -110,50 +111,44 @@ def read_measurements(
     known |= units or {}
     given = {"x": tuple(x), "theta": tuple(theta), "y": tuple(y)}
     wanted = [*given["x"], *given["theta"], *given["y"], *([repeats] if repeats else [])]
-    _check_names(wanted, arrays, [*(units or {}), *(ranges or {})])
-    columns = {role: _stacked(names, arrays, role == "y") for role, names in given.items()}
-    rows = {values.shape[-2] for values in columns.values() if values.shape[-1]}
-    if len(rows) > 1 or not given["x"] or not given["y"]:
-        shapes = ", ".join(f"{role} {values.shape}" for role, values in columns.items())
-        raise DataError(f"{shapes}: give at least one x and y, and one row of each a shot.")
-    drives = np.concatenate([columns["x"], _rows(columns["theta"], *rows)], axis=1)
+    _check_names(wanted, [*(units or {}), *(ranges or {})], arrays)
+    if not x or not y:
+        raise DataError("give the names of at least one column of x and one of y.")
+    parts = {role: _stacked(names, arrays, role == "y") for role, names in given.items()}
+    rows = len(parts["x"])
+    if not theta:
+        parts["theta"] = np.empty((rows, 0))
+    if any(part.shape[-2] != rows for part in parts.values()):
+        shapes = ", ".join(f"{role} {part.shape}" for role, part in parts.items())
+        raise DataError(f"{shapes}: give one row of each a shot.")
+    drives = np.concatenate([parts["x"], parts["theta"]], axis=1)
     first, shot = _distinct(drives)
-    readouts = columns["y"]
     if repeats is not None:
-        readouts = _by_repeat(readouts, shot, _numbers(repeats, arrays[repeats]), repeats)
-    elif len(first) < len(drives):
-        again = int(np.flatnonzero(first[shot] != np.arange(len(drives)))[0])
+        parts["y"] = _by_repeat(parts["y"], shot, _numbers(repeats, arrays[repeats]), repeats)
+    elif len(first) < rows:
+        again = int(np.flatnonzero(first[shot] != np.arange(rows))[0])
         raise DataError(
             f"row {again + 1} drives the device as row {first[shot[again]] + 1} does: name the "
             "column that numbers the repeats, repeats=..., or leave one of them out."
         )
-    least = max(FEWEST, 1 + drives.shape[1])
-    if len(first) < least:
+    if len(first) < (least := max(FEWEST, 1 + drives.shape[1])):
         raise DataError(
             f"{len(first)} different shots of {drives.shape[1]} inputs and parameters are too few "
             f"for any twin; measure at least {least}, better a thousand."
         )
-    parts = {"x": columns["x"][first], "theta": drives[first, len(columns["x"][0]) :]}
-    parts["y"] = readouts if readouts.ndim == 3 else readouts[None]
-    scalings = {
-        role: _scaling(given[role], arrays, parts[role], known, ranges or {}) for role in given
-    }
-    dims = {"x": "input", "theta": "parameter", "y": "output"}
+    parts |= {"x": parts["x"][first], "theta": parts["theta"][first]}
+    parts["y"] = parts["y"] if parts["y"].ndim == 3 else parts["y"][None]
     numbers = np.arange(len(first))
     coordinates: dict[str, Any] = {
         "shot": numbers,
         "split": ("shot", [SPLITS[i % len(SPLITS)] for i in numbers]),
     }
-    for role, dim in dims.items():
-        coordinates |= scalings[role].coordinates(dim)
-    variables = {
-        role: (
-            ("repeat", "shot", dim)[3 - parts[role].ndim :],
-            scalings[role].scaled(parts[role]).astype(np.float32),
-            UNITS,
-        )
-        for role, dim in dims.items()
-    }
+    variables = {}
+    for (role, part), dim in zip(parts.items(), ("input", "parameter", "output"), strict=True):
+        scaling = _scaling(given[role], arrays, part, known, ranges or {})
+        coordinates |= scaling.coordinates(dim)
+        dims = ("repeat", "shot", dim)[3 - part.ndim :]
+        variables[role] = dims, scaling.scaled(part).astype(np.float32), UNITS
     return xr.Dataset(
         variables,
         coordinates,
@@ -163,9 +158,9 @@ def read_measurements(
             "measurement": "own measurements",
             "source": "columns" if isinstance(source, Mapping) else user_path(source).name,
             "system": name,
-            "input_dim": len(scalings["x"].names),
-            "param_dim": len(scalings["theta"].names),
-            "output_dim": len(scalings["y"].names),
+            "input_dim": parts["x"].shape[-1],
+            "param_dim": parts["theta"].shape[-1],
+            "output_dim": parts["y"].shape[-1],
             "repeats": len(parts["y"]),
             "device_passes": len(parts["y"]) * len(first),
             "time_utc": utc_now(),
@@ -220,42 +215,38 @@ def _csv(text: str) -> dict[str, list[str]]:
     return {name: [row[place] for row in rows] for place, name in enumerate(names)}
 
 
-def _check_names(wanted: Sequence[str], arrays: Mapping[str, Any], others: Sequence[str]) -> None:
-    listed = ", ".join(map(repr, arrays))
+def _check_names(wanted: Sequence[str], others: Sequence[str], arrays: Mapping[str, Any]) -> None:
     for name in [*wanted, *others]:
         if name not in arrays:
-            raise DataError(f"there is no column {name!r}; there are {listed}.")
-    if twice := sorted({name for name in wanted if wanted.count(name) > 1}):
-        raise DataError(f"column {twice[0]!r} is named twice; it is x, theta, y or repeats.")
+            there = ", ".join(map(repr, arrays))
+            raise DataError(f"there is no column {name!r}; there are {there}.")
+        if wanted.count(name) > 1:
+            raise DataError(f"column {name!r} is named twice; it is x, theta, y or repeats.")
 
 
 def _numbers(name: str, values: Any) -> Numbers:
     """Values of a column as finite numbers."""
     try:
         numbers = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        place = next(i for i, value in enumerate(values) if not _is_number(value))
-        raise DataError(
-            f"column {name!r}, row {place + 1}: {values[place]!r} is no number; measure this shot "
-            "again or leave the row out, and write decimals with a point."
-        ) from None
+    except (TypeError, ValueError):  # text among them
+        numbers = np.array([_number(value) for value in values])
     bad = np.argwhere(~(np.abs(numbers) < LARGEST_READOUT))
     if len(bad):
-        place = bad[0][-2] if numbers.ndim > 1 else bad[0][0]
+        row = bad[0][max(numbers.ndim - 2, 0)]
+        value = values[row] if numbers.ndim == 1 else f"{numbers[tuple(bad[0])]:.4g}"
         raise DataError(
-            f"column {name!r}, row {place + 1}: {numbers[tuple(bad[0])]:.4g} is no read-out, nor "
-            f"are {len(bad) - 1} more (NaN, infinity or an overrange code); measure these shots "
-            "again or leave the rows out."
+            f"column {name!r}, row {row + 1}: {value!s} is no read-out, as are {len(bad)} in all "
+            "(text, NaN, infinity or an overrange code); measure them again or leave the rows "
+            "out, and write decimals with a point."
         )
     return numbers
 
 
-def _is_number(value: Any) -> bool:
+def _number(value: Any) -> float:
     try:
-        float(value)
+        return float(value)
     except (TypeError, ValueError):
-        return False
-    return True
+        return np.nan
 
 
 def _stacked(names: Sequence[str], arrays: Mapping[str, Any], repeated: bool) -> Numbers:
@@ -276,10 +267,6 @@ def _stacked(names: Sequence[str], arrays: Mapping[str, Any], repeated: bool) ->
             )
         found.append(values)
     return np.concatenate(found, axis=-1) if found else np.empty((0, 0))
-
-
-def _rows(columns: Numbers, rows: int) -> Numbers:
-    return columns if columns.size else np.empty((rows, 0))
 
 
 def _distinct(drives: Numbers) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -316,34 +303,42 @@ def _scaling(
     units: Mapping[str, str],
     ranges: Mapping[str, tuple[float, float]],
 ) -> Scaling:
-    """Ranges and units of columns that are checked to move, and to stay in the ranges given."""
+    """Units and ranges of columns that are checked to move, and to stay in the ranges given.
+
+    Read-outs, (repeats, shots, columns), of one unit share a range.
+    """
     labels: list[str] = []
-    found_units: list[str] = []
+    of_columns: list[str] = []
     ends: list[tuple[float, float]] = []
     for name in names:
-        shape = np.shape(arrays[name])
         unit = units.get(name) or (m[1] if (m := _IN_BRACKETS.search(name)) else None)
         if unit is None:
             raise DataError(
                 f"the unit of column {name!r} is not known: write it behind the name, as in "
                 f"'{name} (V)', or give units={{{name!r}: 'V'}}, '1' for a number without one."
             )
+        shape = np.shape(arrays[name])
         for part in range(shape[-1] if len(shape) > 1 else 1):
             label = f"{name}[{part}]" if len(shape) > 1 else name
-            column = values[..., len(labels)].reshape(-1, values.shape[-2])
-            low, high = ranges.get(name, (column.min(), column.max()))
-            if column.min() == column.max():
+            column = values[..., len(labels)]
+            least, most = float(column.min()), float(column.max())
+            if least == most:
                 raise DataError(
-                    f"column {label!r} is {column[0, 0]:g} {unit} in all rows, so that nothing can "
-                    "be learnt of it: leave it out, or measure with it varied."
+                    f"column {label!r} is {least:g} {unit} in all rows, so that nothing can be "
+                    "learnt of it: leave it out, or measure with it varied."
                 )
-            outside = np.argwhere((column < low) | (column > high))
-            if len(outside) or not low < high:
+            low, high = ranges.get(name, (least, most))
+            if not low <= least < most <= high:
                 raise DataError(
-                    f"column {label!r} goes from {column.min():g} to {column.max():g} {unit}, "
-                    f"and its range is {low:g} to {high:g}: give ranges that hold all of it."
+                    f"column {label!r} goes from {least:g} to {most:g} {unit}, and its range is "
+                    f"{low:g} to {high:g}: give ranges that hold all of it."
                 )
             labels.append(label)
-            found_units.append(unit)
+            of_columns.append(unit)
             ends.append((low, high))
-    return Scaling(tuple(labels), tuple(found_units), *np.array(ends).reshape(-1, 2).T)
+    low_high = np.array(ends).reshape(-1, 2)
+    if values.ndim == 3:
+        for unit in set(of_columns):
+            alike = [one == unit for one in of_columns]
+            low_high[alike] = low_high[alike, 0].min(), low_high[alike, 1].max()
+    return Scaling(tuple(labels), tuple(of_columns), *low_high.T)
