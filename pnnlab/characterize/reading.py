@@ -235,9 +235,9 @@ def _numbers(name: str, values: Any) -> Numbers:
         row = bad[0][max(numbers.ndim - 2, 0)]
         value = values[row] if numbers.ndim == 1 else f"{numbers[tuple(bad[0])]:.4g}"
         raise DataError(
-            f"column {name!r}, row {row + 1}: {value!s} is no read-out, as are {len(bad)} in all "
-            "(text, NaN, infinity or an overrange code); measure them again or leave the rows "
-            "out, and write decimals with a point."
+            f"column {name!r}, row {row + 1}: {value!s} is no read-out but text, NaN, infinity or "
+            f"an overrange code, {len(bad)} in this column; measure again or leave the rows out, "
+            "and write decimals with a point."
         )
     return numbers
 
