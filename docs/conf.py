@@ -22,7 +22,10 @@ extensions = [
     "sphinx.ext.mathjax",
 ]
 nb_execution_mode = "off"  # what is stored is shown
-suppress_warnings = ["mystnb.unknown_mime_type"]  # plotly: JupyterLab alone
+suppress_warnings = [
+    "mystnb.unknown_mime_type",  # plotly's figures are for JupyterLab
+    "ref.python",  # names in a docstring's types, such as input_dim, that several classes have
+]
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 
