@@ -23,7 +23,7 @@ endif
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # the checks of `make test` run in their order, and stop at the first that fails
-.PHONY: help setup run results lab test bench lint types imports unit notebooks smoke stored pictures format hooks clean
+.PHONY: help setup run results lab test bench lint types imports docs unit notebooks smoke stored pictures format hooks clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,7 +60,7 @@ lab: $(READY) ## open the notebooks in JupyterLab
 bench: $(READY) ## measure what must stay fast
 	@$(BIN)/python -m pytest benchmarks --benchmark-columns=min,median,iqr,rounds $(ARGS)
 
-test: lint types imports unit notebooks smoke ## all checks, in this order:
+test: lint types imports docs unit notebooks smoke ## all checks, in this order:
 	@echo "→ everything holds"
 
 lint: $(READY) ##   style and formatting (ruff)
@@ -75,6 +75,11 @@ types: $(READY) ##   types (mypy --strict)
 imports: $(READY) ##   import order (import-linter)
 	@echo "→ import order"
 	@$(BIN)/lint-imports --no-logo
+
+docs: $(READY) ##   reference and notebooks as a site in build/docs (sphinx)
+	@echo "→ reference site"
+	@rm -rf docs/api build/docs
+	@$(BIN)/sphinx-build -q -W --keep-going -j 2 -c docs -d build/docs/.trees -b html . build/docs
 
 unit: $(READY) ##   tests (pytest)
 	@echo "→ tests"

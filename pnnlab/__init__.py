@@ -10,11 +10,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for editors and type checkers; at run time `__getattr__` loads them
+    from pnnlab.characterize import read_measurements
     from pnnlab.gradients import ideal, in_silico, noise_aware, physics_aware
     from pnnlab.layers import PhysicalLayer, calibrate, deep_pnn, programmed
     from pnnlab.physical_system import PhysicalSystem, device
     from pnnlab.results.comparison import Recipe, compare
-    from pnnlab.runs import train
+    from pnnlab.runs import export_network, train
     from pnnlab.tasks import Task
     from pnnlab.training import FitSettings, Training, evaluate
     from pnnlab.twins import fit_twin
@@ -28,11 +29,12 @@ _SUBMODULES = (
     *("twins", "views"),
 )
 _NAMES = {
+    "characterize": ("read_measurements",),
     "gradients": ("ideal", "in_silico", "noise_aware", "physics_aware"),
     "layers": ("PhysicalLayer", "calibrate", "deep_pnn", "programmed"),
     "physical_system": ("PhysicalSystem", "device"),
     "results.comparison": ("Recipe", "compare"),
-    "runs": ("train",),
+    "runs": ("export_network", "train"),
     "tasks": ("Task",),
     "training": ("FitSettings", "Training", "evaluate"),
     "twins": ("fit_twin",),
@@ -42,8 +44,9 @@ _HOMES = {name: home for home, names in _NAMES.items() for name in names}
 
 __all__ = ["FitSettings", "PhysicalLayer", "PhysicalSystem", "Recipe", "Task", "Training"]
 __all__ += ["__version__"]
-__all__ += ["calibrate", "compare", "deep_pnn", "device", "evaluate", "fit_twin", "ideal"]
-__all__ += ["in_silico", "noise_aware", "physics_aware", "programmed", "train", "watch"]
+__all__ += ["calibrate", "compare", "deep_pnn", "device", "evaluate", "export_network"]
+__all__ += ["fit_twin", "ideal", "in_silico", "noise_aware", "physics_aware", "programmed"]
+__all__ += ["read_measurements", "train", "watch"]
 
 
 def __getattr__(name: str) -> Any:

@@ -31,6 +31,7 @@ TOP_LEVEL = {
     "WORKSHOP.md",
     "benchmarks",
     "binder",
+    "docs",
     "environment.yml",
     "notebooks",
     "pnnlab",

@@ -23,10 +23,12 @@ from pnnlab.characterize.measuring import (
     repeatability,
     response_curves,
 )
+from pnnlab.characterize.reading import Scaling, read_measurements
 
 __all__ = [
     "ManualControl",
     "MeasuredShots",
+    "Scaling",
     "central_difference",
     "collect",
     "drift",
@@ -36,6 +38,7 @@ __all__ = [
     "nmse",
     "nmse_floor",
     "random_drives",
+    "read_measurements",
     "repeatability",
     "response_curves",
     "save",

@@ -6,6 +6,7 @@ never interrupted.
 """
 
 from pnnlab.runs.archive import RunInfo, export, list_runs, read_journal, read_run
+from pnnlab.runs.exporting import export_network
 from pnnlab.runs.journal import EventRow
 from pnnlab.runs.run import Run, run_folder, train
 
@@ -14,6 +15,7 @@ __all__ = [
     "Run",
     "RunInfo",
     "export",
+    "export_network",
     "list_runs",
     "read_journal",
     "read_run",

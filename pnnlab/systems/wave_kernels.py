@@ -11,7 +11,7 @@ With S_j the source of A₂ over i at node j, and P_m what changes A₁,
 
     A₁(j) = phase[j] (A₁(0) + Σ carried[j, m] P_m),    A₂(j) = Σ driven[j, m] S_m.
 
-P_0 and P_1 are i and -1 times |A₁|² A₁ at the front face, and P_(m+1) is the product at node m,
+P_0 and P_1 are i and -1 times ``|A₁|² A₁`` at the front face, and P_(m+1) is the product at node m,
 its phase undone.
 
 Price: this file, 420 lines, stands in place of 40 of torch with its own transforms and autograd,

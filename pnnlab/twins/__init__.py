@@ -27,9 +27,9 @@ from pnnlab.twins.report import (
     report,
 )
 from pnnlab.twins.storing import load, save
-from pnnlab.twins.twin import Signature, Twin, predict
+from pnnlab.twins.twin import Signature, Twin, predict, stand_in
 
-__all__ = ["Signature", "Twin", "load", "predict", "save"]
+__all__ = ["Signature", "Twin", "load", "predict", "save", "stand_in"]
 __all__ += ["CircuitEquations", "OscillatorEquations", "PlateEquations"]
 __all__ += ["ResonatorEquations", "SHGEquations"]
 __all__ += ["PhysicsFit", "PhysicsTwin", "fit_physics", "refined"]

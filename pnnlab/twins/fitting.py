@@ -18,7 +18,7 @@ from pnnlab.physical_system import PhysicalSystem, still
 from pnnlab.plain import make_plain, seeded, whole
 from pnnlab.twins.neural import Architecture, Mlp, NeuralTwin
 from pnnlab.twins.physics import Equations, PhysicsTwin, fit_physics
-from pnnlab.twins.twin import fit_noise, predict
+from pnnlab.twins.twin import Signature, fit_noise, predict
 
 WARMUP = 0.05  # of the steps, in which the rate rises
 LONGEST_STEP = 1.0  # norm at which gradients are clipped
@@ -157,7 +157,7 @@ def fit_neural(
 
 
 def fit_twin(
-    system: PhysicalSystem,
+    system: PhysicalSystem | None = None,
     shots: int = 1500,
     *,
     equations: Equations | None = None,
@@ -170,6 +170,8 @@ def fit_twin(
 
     Parameters
     ----------
+    system : PhysicalSystem, optional
+        Not needed where there is a ``dataset``.
     shots : int
         Random drives to measure, two read-outs each.
     equations : Equations, optional
@@ -178,7 +180,7 @@ def fit_twin(
         Of a neural twin, which is the default: `Mlp`, or for a device that replays its input
         `Temporal`, or `FilterBank` if log energies are read out.
     dataset : Dataset, optional
-        Of `characterize.collect`, to be used in place of measuring.
+        Of `characterize.collect` or `read_measurements`, to be used in place of measuring.
     seed : int
         Of the drives and of the fit.
 
@@ -189,12 +191,16 @@ def fit_twin(
     """
     if equations is not None and architecture is not None:
         raise TwinError("give equations for a physics twin or an architecture for a neural one.")
+    described = system if dataset is None or system is not None else Signature.of_data(dataset)
+    if described is None:
+        raise TwinError("give a system to measure, or a dataset that was measured.")
     twin: PhysicsTwin | NeuralTwin = (
-        NeuralTwin(system, architecture or Mlp(), seed=seed)
+        NeuralTwin(described, architecture or Mlp(), seed=seed)
         if equations is None
-        else PhysicsTwin(system, equations)
+        else PhysicsTwin(described, equations)
     )
     if dataset is None:
+        assert system is not None
         with tqdm(total=shots, desc="measuring", disable=not progress) as bar:
             dataset = characterize.collect(
                 system, shots, seed=seed, progress=lambda done, _: bar.update(done - bar.n)

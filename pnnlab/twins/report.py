@@ -154,8 +154,8 @@ class TwinReport:
     nmse: float  # against single read-outs of held-out shots
     floor: float  # the `nmse_floor` of these shots; NaN if they were not repeated
     verdict: str
-    gradient: GradientAgreement
-    gap: DepthGap | None  # None if the system cannot be chained
+    gradient: GradientAgreement | None  # None if there was no device to measure them on
+    gap: DepthGap | None  # None if there was no device, or it cannot be chained
     held: MeasuredShots = field(repr=False, compare=False)  # with all of their repeats
     modelled: Tensor = field(repr=False, compare=False)  # (shots, outputs)
 
@@ -180,7 +180,7 @@ class TwinReport:
     @property
     def device_passes(self) -> int:
         """What the report itself cost; the held-out shots were measured before."""
-        return self.gradient.device_passes + (self.gap.device_passes if self.gap else 0)
+        return sum(part.device_passes for part in (self.gradient, self.gap) if part)
 
     def __str__(self) -> str:
         gradient, ratio = self.gradient, self.nmse / self.floor if self.floor else math.inf
@@ -190,11 +190,13 @@ class TwinReport:
                 f"  error (NMSE, {self.shots} held-out shots)  {self.nmse:.4g}"
                 f"   noise floor {self.floor:.4g}   ratio {ratio:.3g}"
             ),
-            (
-                f"  gradient cosine with the device         {gradient.cosine:.3f}"
-                f"   ceiling {gradient.ceiling:.3f}   relative error {gradient.relative_error:.3f}"
-            ),
         ]
+        if gradient is None:
+            return "\n".join([*lines, "  gradients and depth: not known without the device"])
+        lines.append(
+            f"  gradient cosine with the device         {gradient.cosine:.3f}"
+            f"   ceiling {gradient.ceiling:.3f}   relative error {gradient.relative_error:.3f}"
+        )
         if self.gap is not None:
             rows = (
                 ("gap after layers", range(1, len(self.gap.free) + 1), "8d"),
@@ -209,44 +211,55 @@ class TwinReport:
 
 
 def report(
-    system: PhysicalSystem, twin: Twin, dataset: xr.Dataset, *, depth: int = 5, seed: int = 0
+    system: PhysicalSystem | None,
+    twin: Twin,
+    dataset: xr.Dataset,
+    *,
+    depth: int = 5,
+    seed: int = 0,
 ) -> TwinReport:
     """Evaluate a twin on the test shots of a data set of `collect`, and on the device itself.
 
     The device is driven for the gradients and for the gap with depth, of up to ``depth`` layers.
+    Where there are data and no device, ``system`` is None, and both stay unknown.
     A failure is kept in the twin, and trainings warn of it. Raises `TwinError` if twin, system and
     data do not belong together.
     """
     depth = whole("depth", depth)
-    twin.check_system(system)
+    if system is not None:
+        twin.check_system(system)
     twin.check_data(dataset)
     held = characterize.shots(dataset, "test")
     modelled = predict(twin, held.x, held.theta)
     error = characterize.nmse(modelled.expand_as(held.y), held.y)
     floor = characterize.nmse_floor(held.y)
-    gradient = gradient_agreement(system, twin, held.x[:POINTS], held.theta[:POINTS], seed=seed)
-    chained = system.input_dim == system.output_dim
+    gradient = gap = None
+    if system is not None:
+        points = held.x[:POINTS], held.theta[:POINTS]
+        gradient = gradient_agreement(system, twin, *points, seed=seed)
+        if system.input_dim == system.output_dim:
+            gap = gap_by_depth(system, twin, held, depth=depth)
     verdict = _verdict(twin.fault, error, floor, gradient)
     twin.reported = f"its report {verdict}" if verdict.startswith("failed") else ""
     return TwinReport(
-        system=system.name,
+        system=twin.signature.name,
         twin=twin.label,
         nmse=error,
         floor=floor,
         verdict=verdict,
         gradient=gradient,
-        gap=gap_by_depth(system, twin, held, depth=depth) if chained else None,
+        gap=gap,
         held=held,
         modelled=modelled,
     )
 
 
-def _verdict(fault: str, error: float, floor: float, gradient: GradientAgreement) -> str:
+def _verdict(fault: str, error: float, floor: float, gradient: GradientAgreement | None) -> str:
     if fault:
         return f"failed: {fault}"
     if not error <= FAILED:
         return f"failed: NMSE {error:.2g}, where a constant reaches 1"
-    if not gradient.cosine >= ASTRAY * gradient.ceiling:
+    if gradient is not None and not gradient.cosine >= ASTRAY * gradient.ceiling:
         return f"failed: its gradients lead astray, cosine {gradient.cosine:.2f}"
     if error <= INVISIBLE or error <= FLOOR * floor:
         return "at the noise floor"

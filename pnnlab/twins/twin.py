@@ -4,15 +4,15 @@ import math
 import warnings
 from abc import ABC, abstractmethod
 from dataclasses import astuple, dataclass
-from typing import TypeAlias, final
+from typing import ClassVar, TypeAlias, final
 
 import torch
 import xarray as xr
 from torch import Tensor, nn
 
 from pnnlab.errors import DataError, TwinError
-from pnnlab.physical_system import PhysicalSystem, still, still_outputs
-from pnnlab.plain import make_plain
+from pnnlab.physical_system import PhysicalSystem, device, still, still_outputs
+from pnnlab.plain import make_plain, seeded
 from pnnlab.systems import multiplex
 
 BATCH = 500  # shots that `predict` models at once
@@ -27,6 +27,8 @@ class Signature:
     input_dim: int
     param_dim: int
     output_dim: int
+    # What they are called in the attributes of a data set.
+    KEYS: ClassVar = ("system", "input_dim", "param_dim", "output_dim")
 
     def __post_init__(self) -> None:
         make_plain(self)
@@ -35,6 +37,12 @@ class Signature:
     def of(cls, system: "Described") -> "Signature":
         """Signature of a system."""
         return cls(system.name, system.input_dim, system.param_dim, system.output_dim)
+
+    @classmethod
+    def of_data(cls, dataset: xr.Dataset) -> "Signature":
+        """Signature of the system that a data set was measured on."""
+        name, *dims = (dataset.attrs[key] for key in cls.KEYS)
+        return cls(str(name), *map(int, dims))
 
     def __str__(self) -> str:
         return f"{self.name} ({self.input_dim} + {self.param_dim} → {self.output_dim})"
@@ -121,8 +129,7 @@ class Twin(nn.Module, ABC):
     @final
     def check_data(self, dataset: xr.Dataset) -> None:
         """Raise `TwinError` unless ``dataset`` was measured on this twin's system."""
-        keys = ("system", "input_dim", "param_dim", "output_dim")
-        name, inputs, parameters, outputs = theirs = tuple(map(dataset.attrs.get, keys))
+        name, inputs, parameters, outputs = theirs = tuple(map(dataset.attrs.get, Signature.KEYS))
         if theirs != astuple(self.signature):
             raise TwinError(
                 f"this is the twin of {self.signature}, and the data are of {name} ({inputs} + "
@@ -213,6 +220,18 @@ def check_programme(system: Described, replays: int, *, segments: bool = True) -
     samples = replays * system.input_dim
     if segments and samples % system.output_dim:
         raise TwinError(f"{samples} samples cannot be read out as {system.output_dim} equal means.")
+
+
+def stand_in(twin: Twin, *, seed: int = 0) -> PhysicalSystem:
+    """Make a system that answers as a twin does, with its noise: where the device is elsewhere."""
+    noise, signature = seeded(seed), twin.signature
+    return device(
+        lambda x, theta: twin.sample(x, theta, noise),
+        inputs=signature.input_dim,
+        parameters=signature.param_dim,
+        outputs=signature.output_dim,
+        name=f"twin of {signature.name}",
+    )
 
 
 def predict(twin: nn.Module, x: Tensor, theta: Tensor) -> Tensor:

@@ -91,7 +91,8 @@ def gradients(*reports: TwinReport) -> Chart:
     """Vector-Jacobian products along random directions: backpropagated, by finite differences."""
     plots = []
     for report in _given(reports):
-        found = report.gradient
+        if (found := report.gradient) is None:
+            raise ShapeError("this report was made without a device; give report() one.")
         of = "working point", "product"
         dots = Points("one product at one working point", found.device, found.twin, of)
         title = f"{report.twin}\ncosine {found.cosine:.3f} of {found.ceiling:.3f}"
