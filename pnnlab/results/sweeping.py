@@ -297,6 +297,33 @@ def _of_notebooks(
     return pairs
 
 
+def read_grid(words: Iterable[str]) -> dict[str, list[str]]:
+    """Read values from words such as ``seed=0..9`` and ``method=PAT,ideal``."""
+    grid: dict[str, list[str]] = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not (name and equals) or name in grid:
+            raise RangeError(f"the grid has {word!r}; give each name once, such as seed=0..9.")
+        values = grid[name] = []
+        for value in filter(None, re.split(r",(?![^\[({]*[\])}])", text)):
+            if ends := re.fullmatch(r"(-?\d+)\.\.(-?\d+)", value):
+                values += map(str, range(int(ends[1]), int(ends[2]) + 1))
+            else:
+                values.append(value)
+    return grid
+
+
+def read_resources(words: Iterable[str]) -> dict[str, float]:
+    """Read resources from words such as ``bench-3=1``."""
+    found = {}
+    for word in words:
+        name, _, number = word.partition("=")
+        if not name or not re.fullmatch(r"\d+(\.\d+)?", number) or not float(number):
+            raise RangeError(f"a resource is {word!r}; give a name and a number: bench-3=1.")
+        found[name] = float(number)
+    return found
+
+
 # --- doing them ---
 
 
@@ -507,6 +534,26 @@ def _in_turn(job: Job) -> tuple[Job, Done]:
 
 def _text(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
+
+
+@contextmanager
+def connected(scheduler: str | None) -> Iterator[Any]:
+    """Give a client of the scheduler at an address; None for no address."""
+    if scheduler is None:
+        yield None
+        return
+    if find_spec("distributed") is None:
+        raise RunError("a scheduler needs Dask: pip install 'pnnlab[scaling]'.")
+    from distributed import Client
+
+    try:
+        client = Client(scheduler)
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"no scheduler answers at {scheduler} ({error}); start one with `dask scheduler`."
+        ) from error
+    with client:
+        yield client
 
 
 @contextmanager
