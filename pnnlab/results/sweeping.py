@@ -576,15 +576,17 @@ def local_client(workers: int, resources: Resources | None = None) -> Iterator[A
     first = {**options, "resources": dict(resources or {})}
     nannies = {n: {"cls": Nanny, "options": options if n else first} for n in range(workers)}
     dashboard = {"host": LOOPBACK, "dashboard_address": f"{LOOPBACK}:0"}
+    settings = {
+        "distributed.scheduler.worker-saturation": 1.0,  # a free worker is given a job, no other
+        # A worker that was killed starts anew. By default it is given up if it is away just then.
+        "distributed.deploy.lost-worker-timeout": "365 days",
+    }
     environment = dict(os.environ)  # which Dask changes for the processes that it starts
     try:
         with (
-            # A worker is given a job when it is free, not before.
-            dask.config.set({"distributed.scheduler.worker-saturation": 1.0}),
+            dask.config.set(settings),
             SpecCluster(
-                nannies,
-                {"cls": Scheduler, "options": dashboard},
-                silence_logs=logging.CRITICAL,
+                nannies, {"cls": Scheduler, "options": dashboard}, silence_logs=logging.CRITICAL
             ) as cluster,
             Client(cluster) as client,
         ):
