@@ -377,6 +377,9 @@ class Sweep:
     done: dict[str, Done] = field(init=False, default_factory=dict)  # by key of the job
     failed: dict[str, Done] = field(init=False, default_factory=dict)
     active: bool = field(init=False, default=False)
+    dashboard: str | None = field(init=False, default=None)  # address of Dask's, while it runs
+    observers: list[Callable[[], object]] = field(init=False, default_factory=list)
+    _threads: int = field(init=False, default=1)
     seconds_left: float | None = field(init=False, default=None)  # None: not known
 
     def __post_init__(self) -> None:
@@ -396,12 +399,9 @@ class Sweep:
 
     @property
     def running(self) -> int:
-        """Jobs that workers have begun, asked of the scheduler."""
-        if not self.active or self.client is None:
-            return int(self.active)
-        threads = self.client.nthreads()
-        found = self.client.processing().items()
-        return sum(min(len(keys), threads.get(worker, 1)) for worker, keys in found)
+        """Jobs that are being done: one for each thread of the workers, as far as there are any."""
+        left = len(self.jobs) - len(self.done) - len(self.failed)
+        return min(left, self._threads) if self.active else 0
 
     def __repr__(self) -> str:
         """The results table; what else than seeds was varied stands beside the system."""
@@ -439,14 +439,20 @@ class Sweep:
         left = [job for job in self.jobs if job.key not in self.done]
         self.failed.clear()
         self.active, began = bool(left), time.monotonic()
-        given = self.client
+        self._changed()
         try:
             for number, (job, one) in enumerate(self._ended(left), start=1):
                 (self.done if one.error is None else self.failed)[job.key] = one
                 self.seconds_left = (time.monotonic() - began) / number * (len(left) - number)
+                self._changed()
                 yield one
         finally:
-            self.active, self.client = False, given
+            self.active, self.dashboard = False, None
+            self._changed()
+
+    def _changed(self) -> None:
+        for observer in self.observers:
+            observer()
 
     def _ended(self, left: list[Job]) -> Iterator[tuple[Job, Done]]:
         workers = self.workers if self.workers is not None else os.cpu_count() or 1
@@ -461,23 +467,23 @@ class Sweep:
         if not left:
             return
         if self.client is not None:
-            yield from self._by_dask(left)
+            yield from self._by_dask(self.client, left)
         elif workers == 0:
             yield from map(_in_turn, left)
         else:
             held: dict[str, float] = {}
             for job in left:
                 held |= self._needs(job)
-            with local_client(min(workers, len(left)), held) as self.client:
-                yield from self._by_dask(left)
+            with local_client(min(workers, len(left)), held) as client:
+                yield from self._by_dask(client, left)
 
     def _needs(self, job: Job) -> dict[str, float]:
         return dict((self.needs(job.values) if callable(self.needs) else self.needs) or {})
 
-    def _by_dask(self, left: list[Job]) -> Iterator[tuple[Job, Done]]:
+    def _by_dask(self, client: Any, left: list[Job]) -> Iterator[tuple[Job, Done]]:
         from distributed import as_completed
 
-        client = self.client
+        self.dashboard = client.dashboard_link
         tries: Counter[str] = Counter()
         jobs: dict[Any, Job] = {}
         there = client.scheduler_info(n_workers=-1)["workers"].values()
@@ -488,6 +494,8 @@ class Sweep:
                 f"no worker has {', '.join(missing)}; where it is, start `dask worker ADDRESS "
                 f'--nthreads 1 --resources "{next(iter(missing))}=1"`.'
             )
+        self._threads = sum(worker["nthreads"] for worker in there)
+        self._changed()
         token = secrets.token_hex(8)
 
         def submit(job: Job) -> Any:
@@ -502,6 +510,7 @@ class Sweep:
         pending = as_completed(list(futures.values()))
         try:
             for future in pending:
+                self._threads = sum(client.nthreads().values())
                 job = jobs.pop(future.key)
                 del futures[job.key]
                 if future.cancelled():
