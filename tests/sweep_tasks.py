@@ -58,8 +58,7 @@ def threads(seed: int) -> Row:
 
 
 def slow(seed: int) -> Row:
-    """Long enough to be interrupted."""
-    time.sleep(0.3)
+    """As `short`, which it calls."""
     return short(seed)
 
 
@@ -67,6 +66,13 @@ def nothing(seed: int) -> None:
     """An empty task."""
 
 
-def sleeping(seed: int) -> None:
-    """Two seconds in which it uses no processor."""
-    time.sleep(2)
+def busy(seed: int) -> None:
+    """About a second of one processor."""
+    number = 0
+    for step in range(8_000_000):
+        number += step * seed
+
+
+def half_a_minute(seed: int) -> None:
+    """Uses no processor."""
+    time.sleep(30)
