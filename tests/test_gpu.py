@@ -17,6 +17,7 @@ from torch import nn
 from toy import Toy, ToyTwin
 
 import pnnlab as pnn
+from pnnlab.characterize import collect
 from pnnlab.gradients import ideal, in_silico, physics_aware
 from pnnlab.layers import PhysicalLayer, Rescale, Span, calibrate, place_of
 from pnnlab.physical_system import PhysicalSystem
@@ -30,7 +31,8 @@ from pnnlab.training.methods import (
     Perturbation,
     SharpnessAware,
 )
-from pnnlab.twins import OscillatorEquations, PhysicsTwin
+from pnnlab.twins import Mlp, NeuralTwin, OscillatorEquations, PhysicsTwin
+from pnnlab.twins.fitting import NeuralSettings, fitting_neural
 
 SETTINGS = FitSettings(epochs=2, batch_size=16, evaluations=2)
 
@@ -179,3 +181,15 @@ def test_a_device_of_ones_own_gets_tensors_of_the_cpu(place: str) -> None:
     with pytest.raises(pnn.errors.RangeError):
         system(x.to(place) + 1, theta.to(place))
     assert system.passes == 8
+
+
+def test_a_neural_twin_is_fitted_there(place: str) -> None:
+    system = Toy(3, 2, seed=3)
+    dataset = collect(system, 60, seed=0)
+    records = {}
+    for at in ("cpu", place):
+        twin = NeuralTwin(system, Mlp(hidden=(8,))).to(at)
+        settings = NeuralSettings(epochs=3)
+        records[at] = [one.validation for one in fitting_neural(twin, dataset, settings)]
+        assert twin.centre.device.type == at
+    assert records[place] == pytest.approx(records["cpu"], rel=1e-3)
