@@ -40,6 +40,7 @@ from pnnlab.storage import user_path
 
 TRIES = 3
 LOOPBACK = "127.0.0.1"
+NO_DASK = "Dask is not installed; pip install 'pnnlab[scaling]'."
 RESULT = "result.json"
 ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS", "NUMBA")}
 # Ctrl-C reaches every process of a terminal; workers end with the process that started them.
@@ -142,6 +143,8 @@ def _of_notebook(job: Job) -> tuple[Row, ...]:
     job.folder.mkdir(parents=True, exist_ok=True)
     own = {"out": str(job.folder)} if "out" in job.work.parameters else {}
     (outcome,) = run_notebooks([job.work], [{**job.values, **own}], job.folder, env=ONE_THREAD)
+    if outcome.status == "interrupted":
+        raise KeyboardInterrupt
     if outcome.status != "ok":
         raise RunError(str(outcome.error))
     return tuple(row for summary in outcome.summaries for row in summary.rows)
@@ -188,11 +191,8 @@ def package_code() -> Mapping[str, str]:
     return found | {"pnnlab": storage.checksum(*texts).hex()}
 
 
-def data_digest(folder: str | Path | None = None) -> str:
-    """Digest of the names and contents of all files of a folder, by default ``PNNLAB_DATA``."""
-    from pnnlab.tasks.files import data_root  # with torch
-
-    root = data_root() if folder is None else user_path(folder)
+def data_digest(root: Path | None) -> str:
+    """Digest of the names and contents of all files of a folder."""
     digest = hashlib.blake2b(digest_size=16)
     for path in sorted(root.rglob("*")) if root is not None else ():
         if path.is_file():
@@ -227,25 +227,26 @@ def jobs_of(
     work: str | Work,
     grid: Mapping[str, Iterable[object]],
     out: str | Path,
-    *,
     notebooks: str | Path | None = None,
-    data: str | Path | None = None,
 ) -> tuple[Job, ...]:
     """Make one job of each combination; see `Sweep`. Whatever is wrong is said before any runs."""
-    values = {name: list(given) for name, given in grid.items()}
+    from pnnlab.tasks.files import data_root  # with torch
+
+    values = {name: [plain(value) for value in given] for name, given in grid.items()}
     if empty := [name for name, given in values.items() if not given]:
         raise RangeError(f"the grid gives no value of {', '.join(empty)}; give at least one.")
-    combinations = [
-        dict(zip(values, one, strict=True)) for one in itertools.product(*values.values())
-    ]
-    pairs = _of_notebooks(work, combinations, notebooks) if isinstance(work, str) else []
+    products = itertools.product(*values.values())
+    combinations = [dict(zip(values, one, strict=True)) for one in products]
+    of = _of_notebooks(work, combinations, notebooks) if isinstance(work, str) else []
     if callable(work):
-        pairs = [(work, _accepted(work, one), source(work)) for one in combinations]
-    digests, where = data_digest(data), user_path(out).absolute()
+        _check_names(work, values)
+        text = source(work)
+        of = [(work, one, text) for one in combinations]
+    data, where = data_digest(data_root()), user_path(out).absolute()
     jobs = []
-    for one, given, text in pairs:
+    for one, given, text in of:
         code = {**package_code(), "work": storage.checksum(text.encode()).hex()}
-        jobs.append(Job(one, given, code, digests, where))
+        jobs.append(Job(one, given, code, data, where))
     try:
         counts = Counter(job.key for job in jobs)
     except TypeError as error:
@@ -258,43 +259,40 @@ def jobs_of(
     return tuple(jobs)
 
 
-def _accepted(function: Work, given: Mapping[str, object]) -> dict[str, object]:
-    """The values as plain data, if the function takes them."""
+def _check_names(function: Work, names: Iterable[str]) -> None:
     signature = inspect.signature(function)
-    own = {"folder": None} if "folder" in signature.parameters else {}
+    own = {"folder"} & set(signature.parameters)
     try:
-        signature.bind(**given, **own)
+        signature.bind(**dict.fromkeys([*names, *own]))
     except TypeError as error:
         raise RangeError(
-            f"{function.__name__}{signature} does not take this grid: {error}."
+            f"{function.__name__}{signature} does not take the grid: {error}."
         ) from error
-    return {name: plain(value) for name, value in given.items()}
 
 
 def _of_notebooks(
     name: str, combinations: Sequence[Mapping[str, object]], folder: str | Path | None
 ) -> list[tuple[Any, dict[str, object], str]]:
     """Notebooks, or those variants that fit a combination, with its values and their source."""
-    pairs: list[tuple[Any, dict[str, object], str]] = []
+    made: list[tuple[Any, dict[str, object], str]] = []
     found = choose(list_notebooks(notebooks_folder(folder)), [name])
-    cells = {one.path: json.loads(one.path.read_text(encoding="utf-8"))["cells"] for one in found}
-    texts = {
-        path: json.dumps([cell["source"] for cell in each if cell["cell_type"] == "code"])
-        for path, each in cells.items()
-    }
+    texts = {}
+    for path in {one.path for one in found}:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        texts[path] = json.dumps([one["source"] for one in cells if one["cell_type"] == "code"])
     for combination in combinations:
-        given = [(n, v if isinstance(v, str) else repr(plain(v))) for n, v in combination.items()]
-        before = len(pairs)
-        for one in found:
-            kind = next(iter(one.own), "")  # the parameter that makes variants
-            if dict(given).get(kind, one.variant) == one.variant:
-                (values,) = assign([one], given, Path())
-                values.pop("out", None)
-                pairs.append((one, values, texts[one.path]))
-        if len(pairs) == before:
+        given = {n: v if isinstance(v, str) else repr(v) for n, v in combination.items()}
+        # The first parameter of its own is the one that makes variants.
+        fitting = [
+            one for one in found if given.get(next(iter(one.own), ""), one.variant) == one.variant
+        ]
+        if not fitting:
             known = ", ".join(one.variant for one in found)
             raise NotebookError(f"{name} has the variants {known}, and none of {given}.")
-    return pairs
+        for one, values in zip(fitting, assign(fitting, [*given.items()], Path()), strict=True):
+            values.pop("out", None)
+            made.append((one, values, texts[one.path]))
+    return made
 
 
 def read_grid(words: Iterable[str]) -> dict[str, list[str]]:
@@ -334,15 +332,15 @@ class Sweep:
 
     What is done is not done again: a result stands in a folder of its own below ``out``, named by
     all that it depends on. A job that was interrupted, or whose worker was killed, begins anew in
-    the same folder, where a run with a folder goes on from its checkpoint. One that fails three
-    times is reported with its last error, and the others go on.
+    the same folder, where a run goes on from its checkpoint. One that fails three times is reported
+    with its last error, and the others go on.
 
     Parameters
     ----------
     work : str or callable
         Number or name of a notebook; or a function of the values that returns a `Row` or several.
-        If it takes ``folder`` too, it is given one to keep its run in. A function of a script
-        stands above ``if __name__ == "__main__":``, and the sweep below it.
+        If it takes ``folder`` too, it is given one to keep its run in. In a script the sweep stands
+        below ``if __name__ == "__main__":``.
     grid : mapping of str to iterable
         Plain values of each parameter.
     out : path
@@ -354,8 +352,8 @@ class Sweep:
     needs : mapping or callable, optional
         Resources of Dask that a job takes, such as ``{"bench-3": 1}``, or a function of its values
         that gives them. On this machine one worker has them.
-    notebooks, data : path, optional
-        Folder of the notebooks, and of the data that results depend on (``PNNLAB_DATA``).
+    notebooks : path, optional
+        Folder of the notebooks.
 
     Raises
     ------
@@ -372,7 +370,6 @@ class Sweep:
     workers: int | None = None
     needs: Resources | Callable[[Mapping[str, object]], Resources] | None = None
     notebooks: str | Path | None = None
-    data: str | Path | None = None
     jobs: tuple[Job, ...] = field(init=False)
     done: dict[str, Done] = field(init=False, default_factory=dict)  # by key of the job
     failed: dict[str, Done] = field(init=False, default_factory=dict)
@@ -383,9 +380,7 @@ class Sweep:
     seconds_left: float | None = field(init=False, default=None)  # None: not known
 
     def __post_init__(self) -> None:
-        self.jobs = jobs_of(
-            self.work, self.grid, self.out, notebooks=self.notebooks, data=self.data
-        )
+        self.jobs = jobs_of(self.work, self.grid, self.out, self.notebooks)
         for job in self.jobs:
             if (before := job.finished()) is not None:
                 self.done[job.key] = before
@@ -406,14 +401,13 @@ class Sweep:
     def __repr__(self) -> str:
         """The results table; what else than seeds was varied stands beside the system."""
         known = {*Row.__dataclass_fields__, "scale"}
-        varied = [name for name in self.jobs[0].values if name not in known]
-        varied = [n for n in varied if len({repr(job.values.get(n)) for job in self.jobs}) > 1]
-        rows = [
-            replace(row, system=", ".join((row.system, *(f"{n} {one.values[n]}" for n in varied))))
-            for job in self.jobs
-            if (one := self.done.get(job.key))
-            for row in one.rows
-        ]
+        values = {n: {repr(job.values.get(n)) for job in self.jobs} for n in self.jobs[0].values}
+        varied = [name for name, each in values.items() if name not in known and len(each) > 1]
+        rows = []
+        for job in self.jobs:
+            beside = "".join(f", {name} {job.values[name]}" for name in varied)
+            done = self.done.get(job.key, Done({}))
+            rows += [replace(row, system=row.system + beside) for row in done.rows]
         return f"{results_table(rows)}\n- {self.summary()}"
 
     _repr_markdown_ = __repr__
@@ -455,17 +449,14 @@ class Sweep:
             observer()
 
     def _ended(self, left: list[Job]) -> Iterator[tuple[Job, Done]]:
+        if not left:
+            return
         workers = self.workers if self.workers is not None else os.cpu_count() or 1
         if self.client is None and workers and find_spec("distributed") is None:
             if self.workers is not None:
-                raise RunError("workers need Dask: pip install 'pnnlab[scaling]'.")
-            message = (
-                "without Dask the tasks run one after the other; pip install 'pnnlab[scaling]'"
-            )
-            warnings.warn(message, RuntimeWarning, stacklevel=4)
+                raise RunError(NO_DASK)
+            warnings.warn(f"tasks run one after the other: {NO_DASK}", RuntimeWarning, stacklevel=4)
             workers = 0
-        if not left:
-            return
         if self.client is not None:
             yield from self._by_dask(self.client, left)
         elif workers == 0:
@@ -532,13 +523,13 @@ class Sweep:
 
 
 def _in_turn(job: Job) -> tuple[Job, Done]:
-    for number in range(1, TRIES + 1):
+    error = ""
+    for _ in range(TRIES):
         try:
             return job, perform(job)
-        except Exception as error:  # noqa: BLE001  # whatever the work of a user raises
-            if number == TRIES:
-                return job, Done(job.values, error=_text(error))
-    raise AssertionError
+        except Exception as raised:  # noqa: BLE001  # whatever the work of a user raises
+            error = _text(raised)
+    return job, Done(job.values, error=error)
 
 
 def _text(error: BaseException) -> str:
@@ -552,7 +543,7 @@ def connected(scheduler: str | None) -> Iterator[Any]:
         yield None
         return
     if find_spec("distributed") is None:
-        raise RunError("a scheduler needs Dask: pip install 'pnnlab[scaling]'.")
+        raise RunError(NO_DASK)
     from distributed import Client
 
     try:
