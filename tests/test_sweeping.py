@@ -64,7 +64,9 @@ def test_three_failures_are_reported_and_the_others_finish(
     sweep = Sweep(sweep_tasks.faulty, {"seed": range(4)}, tmp_path, **own).run(progress=False)
     assert [row.seed for row in sweep.rows] == [0, 2, 3]
     assert [one.error for one in sweep.failed.values()] == ["ValueError: seed 1 is bad"]
-    tries = [len((job.folder / "tries").read_text().splitlines()) for job in sweep.jobs]
+    tries = [
+        len((job.folder / "tries").read_text(encoding="utf-8").splitlines()) for job in sweep.jobs
+    ]
     assert tries == [1, 3, 3, 1]
     assert "3 of 4 done, 1 failed, 0 left. The same call goes on" in repr(sweep)
 
@@ -79,7 +81,9 @@ def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
     first = in_turn(sweep_tasks.faulty, {"seed": [0, 2]}, tmp_path)
     again = in_turn(sweep_tasks.faulty, {"seed": [2, 0, 3]}, tmp_path)
     assert again.rows[1::-1] == first.rows
-    tries = [len((job.folder / "tries").read_text().splitlines()) for job in again.jobs]
+    tries = [
+        len((job.folder / "tries").read_text(encoding="utf-8").splitlines()) for job in again.jobs
+    ]
     assert tries == [3, 1, 1]
     assert [perform(job).rows for job in first.jobs] == [(row,) for row in first.rows]
 
@@ -95,7 +99,7 @@ def test_tasks_that_need_a_bench_run_one_at_a_time_where_it_is(client: Any, tmp_
     ).run(progress=False)
     assert not sweep.failed
     bench = [job for job in sweep.jobs if job.values["needs"]]
-    assert len({(job.folder / "pid").read_text() for job in bench}) == 1
+    assert len({(job.folder / "pid").read_text(encoding="utf-8") for job in bench}) == 1
     elsewhere = Sweep(sweep_tasks.short, {"seed": [0]}, tmp_path, client=client, needs={"oven": 1})
     with pytest.raises(RunError, match=r'no worker has oven.*--resources "oven=1"'):
         elsewhere.run(progress=False)
@@ -196,7 +200,9 @@ def test_digest_of_data_names_and_contents(tmp_path: Path) -> None:
 def test_a_damaged_result_is_not_used(tmp_path: Path) -> None:
     sweep = in_turn(sweep_tasks.short, {"seed": [3]}, tmp_path)
     path = sweep.jobs[0].folder / RESULT
-    path.write_text(path.read_text().replace('"seed": 3', '"seed": 4'))
+    path.write_text(
+        path.read_text(encoding="utf-8").replace('"seed": 3', '"seed": 4'), encoding="utf-8"
+    )
     with pytest.raises(RunError, match=r"is damaged or edited .*delete it"):
         Sweep(sweep_tasks.short, {"seed": [3]}, tmp_path)
 
