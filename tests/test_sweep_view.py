@@ -43,7 +43,7 @@ def test_it_follows_a_sweep_that_anyone_runs(sweep: Sweep) -> None:
 
 def test_running_it_shows_it_and_its_picture(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[object] = []
-    monkeypatch.setattr(sweep_view, "display", shown.append)
+    monkeypatch.setattr(sweep_view, "show", shown.append)
     view = SweepView(sweep)
     assert view.run() is sweep
     assert shown[0] is view

@@ -6,9 +6,9 @@ from typing import final
 
 import ipywidgets as widgets
 import numpy as np
-from IPython.display import display
 
 from pnnlab.results.sweeping import Sweep
+from pnnlab.views.dashboard import show
 from pnnlab.views.figures.chart import Chart, Plot, Series
 from pnnlab.views.parts import RefreshLoop, View, duration, frame, show_error, status
 from pnnlab.views.plotgrid import PlotGrid
@@ -42,11 +42,11 @@ class SweepView(View):
 
     def run(self) -> Sweep:
         """Show the view, and do what is not done; then show its picture."""
-        display(self)
+        show(self)
         try:
             return self.sweep.run(progress=False)
         finally:
-            display(self.figure())
+            show(self.figure())
 
     def figure(self) -> Picture:
         """What the view shows now, as a still picture."""
