@@ -1,10 +1,10 @@
 """Training in closed loop: gradients through time are exact where the twin is, and guards hold."""
 
-
 import pytest
 import torch
 from torch import Tensor, nn
 
+from pnnlab.errors import DeviceError, LimitError, PlantError, ReadoutError, ShapeError
 from pnnlab.plants import Plant, PlantLimits
 from pnnlab.training.closed_loop import roll_out
 
@@ -73,3 +73,71 @@ def test_gradients_through_time_are_those_of_the_plant_itself(
     total.backward()
     for found_slope, parameter in zip(measured, network.parameters(), strict=True):
         assert torch.allclose(found_slope, parameter.grad, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("command", "error"),
+    [
+        (torch.full((2, 1), 5.1), LimitError),
+        (torch.full((2, 1), float("nan")), LimitError),
+        (torch.zeros(3, 1), ShapeError),
+    ],
+)
+def test_a_bad_command_is_not_sent_and_stops_the_plant(
+    command: Tensor, error: type[Exception]
+) -> None:
+    plant = Cart()
+    plant.reset(range(2))
+    before = plant.stops
+    with pytest.raises(error):
+        plant.step(command)
+    assert not plant.sent
+    assert plant.stops > before
+    with pytest.raises(PlantError, match="reset it"):
+        plant.step(torch.zeros(2, 1))
+
+
+@pytest.mark.parametrize(
+    ("raised", "seen"), [(KeyboardInterrupt, KeyboardInterrupt), (OSError, DeviceError)]
+)
+def test_a_step_that_fails_stops_the_plant(
+    raised: type[BaseException], seen: type[BaseException]
+) -> None:
+    def fail(_state: Tensor, _command: Tensor) -> Tensor:
+        raise raised
+
+    plant = Cart()
+    plant.reset(range(2))
+    plant.answer, before = fail, plant.stops
+    with pytest.raises(seen):
+        plant.step(torch.zeros(2, 1))
+    assert plant.stops > before
+    assert not plant.inside.any()
+
+
+def test_a_frozen_sensor_stops_the_plant() -> None:
+    plant = Cart()
+    plant.reset(range(2))
+    plant.answer, before = (lambda state, _: state), plant.stops
+    for _ in range(2):
+        plant.step(torch.ones(2, 1))
+    with pytest.raises(ReadoutError, match="frozen"):
+        plant.step(torch.ones(2, 1))
+    assert plant.stops > before
+
+
+def test_a_state_that_is_not_finite_stops_the_plant() -> None:
+    plant = Cart()
+    plant.reset(range(2))
+    plant.answer, before = (lambda state, _: state * float("nan")), plant.stops
+    with pytest.raises(ReadoutError, match="not finite"):
+        plant.step(torch.ones(2, 1))
+    assert plant.stops > before
+
+
+def test_a_reset_that_fails_stops_the_plant(monkeypatch: pytest.MonkeyPatch) -> None:
+    plant = Cart()
+    monkeypatch.setattr(plant, "_reset", lambda seeds: torch.full((len(seeds), 2), float("nan")))
+    with pytest.raises(ReadoutError):
+        plant.reset(range(2))
+    assert plant.stops == 2  # before the reset, and after it failed

@@ -95,7 +95,11 @@ class Plant(ABC):
         if not rows:
             raise RangeError("give at least one seed to start from.")
         self.stop()
-        state = self._checked(self._reset(rows), len(rows))
+        try:
+            state = self._checked(self._reset(rows), len(rows))
+        except BaseException:
+            self.stop()
+            raise
         self.inside = self._within(state)
         self._latest, self._unmoved = state, torch.zeros(len(rows), dtype=torch.int64)
         self._stepped = time.monotonic()

@@ -181,7 +181,7 @@ class ClosedLoop(Method):
         return loss, found.commands[0].detach()
 
     def _mean_cost(self, found: Rollout) -> Tensor:
-        """Mean over rows and steps; a row that left the limits costs what it did there, on and on."""
+        """Mean over rows and steps; a row that left goes on to cost what it did there."""
         each = [self.cost(s, u) for s, u in zip(found.states[1:], found.commands, strict=True)]
         missing = self.steps - len(each)  # all rows had left
         return (torch.stack(each).sum(0) + missing * each[-1]).mean() / self.steps
