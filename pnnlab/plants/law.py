@@ -38,4 +38,7 @@ def regulator(
     a, b = by_state[0, :, 0].numpy(), by_command[0, :, 0].numpy()
     q, r = (torch.tensor(costs).double().diag().numpy() for costs in (state_costs, command_costs))
     p = solve_discrete_are(a, b, q, r)
-    return torch.linalg.solve(torch.from_numpy(r + b.T @ p @ b), torch.from_numpy(b.T @ p @ a))
+    gains: Tensor = torch.linalg.solve(
+        torch.from_numpy(r + b.T @ p @ b), torch.from_numpy(b.T @ p @ a)
+    )
+    return gains

@@ -12,6 +12,7 @@ arXiv 2209.10021), and iterative feedback tuning without a model (H. Hjalmarsson
 Control Syst. 18, 26 (1998)).
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -149,7 +150,7 @@ class ClosedLoop(Method):
 
     @cached_property
     def _kept(self) -> dict[str, Any]:
-        """Cost, weights and gradients of the last step that was not taken back."""
+        """Cost, weights, gradients and optimizer before the last step not taken back."""
         return {}
 
     def update(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG002
@@ -165,6 +166,7 @@ class ClosedLoop(Method):
         cost, kept = float(loss.detach()), self._kept
         if kept and not cost <= kept["cost"] * (1 + self.rise):
             self.training.scale_rate(0.5)
+            self.training.optimizer.load_state_dict(copy.deepcopy(kept["optimizer"]))
             with torch.no_grad():
                 for weight, before, slope in zip(
                     weights, kept["weights"], kept["slopes"], strict=True
@@ -174,6 +176,7 @@ class ClosedLoop(Method):
         else:
             nn.utils.clip_grad_norm_(weights, self.clip)
             kept["cost"] = cost
+            kept["optimizer"] = copy.deepcopy(self.training.optimizer.state_dict())
             kept["weights"] = [weight.detach().clone() for weight in weights]
             kept["slopes"] = [
                 torch.zeros_like(w) if w.grad is None else w.grad.clone() for w in weights
@@ -181,14 +184,15 @@ class ClosedLoop(Method):
         return loss, found.commands[0].detach()
 
     def _mean_cost(self, found: Rollout) -> Tensor:
-        """Mean over rows and steps; a row that left goes on to cost what it did there."""
-        each = [self.cost(s, u) for s, u in zip(found.states[1:], found.commands, strict=True)]
+        """Mean over rows and steps; a row that left costs what its state does, without a command."""
+        sent = found.commands * found.inside[:-1, :, None]
+        each = [self.cost(s, u) for s, u in zip(found.states[1:], sent, strict=True)]
         missing = self.steps - len(each)  # all rows had left
         return (torch.stack(each).sum(0) + missing * each[-1]).mean() / self.steps
 
     def state(self) -> dict[str, Any]:
         """What a step may go back to."""
-        return dict(self._kept)
+        return copy.deepcopy(self._kept)
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to a `state`."""
