@@ -23,6 +23,7 @@ class Cart(Plant):
     commands = ("force (N)",)
     step_s = 0.01
     real_time = False
+    most_rows = None
 
     def __init__(self) -> None:
         super().__init__(PlantLimits(command=5.0, state=(4.0, 4.0), moves=1.0, frozen=3))

@@ -2,7 +2,7 @@
 
 A plant cannot be set to a state of one's choice: it is reset, and then goes on from where it is. So
 it is no `PhysicalSystem`. A simulated plant may hold many copies of its state, one a row, of which
-each is commanded by itself; a real one has a single row.
+each is commanded by itself; a real one has a single row, and is reset again for the next start.
 """
 
 import time
@@ -67,6 +67,7 @@ class Plant(ABC):
     commands: ClassVar[tuple[str, ...]]
     step_s: ClassVar[float]  # s, from one command to the next
     real_time: ClassVar[bool] = True  # whether the plant goes on while the computer does not
+    most_rows: ClassVar[int | None] = 1  # that it holds at once; None: any number
 
     def __init__(self, limits: PlantLimits) -> None:
         if len(limits.state) != len(self.quantities):
@@ -92,11 +93,14 @@ class Plant(ABC):
     def reset(self, seeds: Sequence[int]) -> Tensor:
         """Bring the plant to a start for each seed; returns measured states (rows, quantities)."""
         rows = [whole("a seed", seed, 0) for seed in seeds]
-        if not rows:
-            raise RangeError("give at least one seed to start from.")
+        if not 0 < len(rows) <= (self.most_rows or len(rows)):
+            raise RangeError(
+                f"{len(rows)} seeds to start from: give one at least"
+                + (f", and {self.most_rows} at most at once." if self.most_rows else ".")
+            )
         self.stop()
         try:
-            state = self._checked(self._reset(rows), len(rows))
+            state = self._checked(self._reset(rows), torch.ones(len(rows), dtype=torch.bool))
         except BaseException:
             self.stop()
             raise
@@ -142,7 +146,7 @@ class Plant(ABC):
                 )
             self._stepped = time.monotonic()
             sent = torch.where(self.inside[:, None], command.detach(), 0.0)
-            state = self._checked(self._step(sent), len(command))
+            state = self._checked(self._step(sent), self.inside)
             self._check_moving(sent, state)
         except BaseException as error:
             self.stop()
@@ -181,17 +185,17 @@ class Plant(ABC):
                 "not sent, and the plant was stopped: clamp what the controller gives."
             )
 
-    def _checked(self, state: Tensor, rows: int) -> Tensor:
-        if state.shape != (rows, len(self.quantities)) or not state.isfinite().all():
+    def _checked(self, state: Tensor, inside: Tensor) -> Tensor:
+        expected = (len(inside), len(self.quantities))
+        if state.shape != expected or not state[inside].isfinite().all():
             raise ReadoutError(
-                f"the plant gave {tuple(state.shape)} for {rows} rows of "
-                f"{len(self.quantities)} quantities, or numbers that are not finite; it was "
-                "stopped: see to its sensors."
+                f"the plant gave {tuple(state.shape)} where {expected} is meant, or numbers that "
+                "are not finite; it was stopped: see to its sensors."
             )
         return state
 
     def _check_moving(self, sent: Tensor, state: Tensor) -> None:
-        driven = (sent.abs() >= self.limits.moves).any(1)
+        driven = (sent.abs() >= self.limits.moves).any(1)  # rows outside are not
         same = (state == self._latest).all(1)
         self._unmoved = torch.where(driven & same, self._unmoved + 1, 0)
         if (self._unmoved >= self.limits.frozen).any():

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from pnnlab.errors import RangeError
 from pnnlab.gradients import Response, valued
+from pnnlab.layers import range_penalty
 from pnnlab.plain import whole
 from pnnlab.plants import Plant
 from pnnlab.tasks import Split, Task
@@ -51,7 +52,9 @@ def roll_out(
     truncation: int | None = None,
     disturb: Callable[[int], None] | None = None,
 ) -> Rollout:
-    """Let a controller command a plant for so many steps, or until all rows have left the limits.
+    """Let a controller command a plant for so many steps, from each of several starts.
+
+    A plant that holds fewer rows than there are seeds is reset again for the next ones.
 
     Parameters
     ----------
@@ -67,49 +70,71 @@ def roll_out(
     disturb : callable, optional
         Called before each step with its number, such as to push the plant.
     """
-    steps = whole("steps", steps, 1)
-    if truncation is not None and whole("truncation", truncation) < 1:
-        raise RangeError(f"truncation is {truncation}; give 1 or more steps.")
-    largest = plant.limits.command
-
-    def measured(_: Tensor, command: Tensor) -> Tensor:
-        return plant.step(command)
-
-    advance = measured if twin is None else valued(measured, twin)
+    steps, together = whole("steps", steps, 1), plant.most_rows or len(seeds)
+    truncation = None if truncation is None else whole("truncation", truncation, 1)
+    advance = _measured(plant) if twin is None else valued(_measured(plant), twin)
+    parts = [seeds[first : first + together] for first in range(0, len(seeds), max(together, 1))]
     with torch.no_grad() if twin is None else nullcontext():
-        try:
-            state = plant.reset(seeds)
-            states, commands, inside = [state], [], [plant.inside]
-            for step in range(steps):
-                if truncation and step % truncation == 0:
-                    state = state.detach()
+        found = [
+            _roll_out(controller, plant, part, steps, advance, truncation, disturb)
+            for part in parts or [seeds]
+        ]
+    return Rollout(*(torch.cat(of_all, 1) for of_all in zip(*found, strict=True)))
+
+
+def _measured(plant: Plant) -> Response:
+    return lambda _, command: plant.step(command)
+
+
+def _roll_out(
+    controller: nn.Module,
+    plant: Plant,
+    seeds: Sequence[int],
+    steps: int,
+    advance: Response,
+    truncation: int | None,
+    disturb: Callable[[int], None] | None,
+) -> Rollout:
+    largest = plant.limits.command
+    try:
+        state = plant.reset(seeds)
+        states, commands, inside = [state], [], [plant.inside]
+        for step in range(steps):
+            if truncation and step % truncation == 0:
+                state = state.detach()
+            within = plant.inside[:, None]
+            command = torch.zeros(len(state), len(plant.commands))
+            if within.any():
                 if disturb is not None:
                     disturb(step)
-                command = controller(plant.scaled(state)).clamp(-largest, largest)
-                state = advance(state, command)
-                states.append(state)
-                commands.append(command)
-                inside.append(plant.inside)
-                if not plant.inside.any():
-                    break
-        finally:
-            plant.stop()
+                given = controller(plant.scaled(state)).clamp(-largest, largest)
+                command = torch.where(within, given, 0.0)
+                state = torch.where(within, advance(state, command), state)
+            states.append(state)
+            commands.append(command)
+            inside.append(plant.inside)
+    finally:
+        plant.stop()
     return Rollout(torch.stack(states), torch.stack(commands), torch.stack(inside))
 
 
-def starts(plant: Plant, count: int, law: Callable[[Tensor], Tensor] | None = None) -> Task:
+def starts(plant: Plant, count: int, law: Callable[[Tensor], Tensor]) -> Task:
     """Make a task of scaled starts of a plant: example n is the reset with seed n.
 
-    The targets are the commands that a ``law`` gives for the states, (rows, commands), which a
-    controller may learn by regression; by default zeros.
+    The targets are the commands that a ``law``, such as `regulator`'s, gives for the states, (rows,
+    commands): in a closed loop they are not learned, and the validation tells how far it left them.
     """
 
     def split(first: int, number: int) -> Split:
-        states = plant.reset(range(first, first + number))
-        targets = torch.zeros(number, len(plant.commands)) if law is None else law(states)
-        return Split(plant.scaled(states), targets.to(states.dtype))
+        together = plant.most_rows or number
+        numbers = range(first, first + number)
+        states = torch.cat(
+            [plant.reset(numbers[n : n + together]) for n in range(0, number, together)]
+        )
+        plant.stop()
+        return Split(plant.scaled(states), law(states).to(states.dtype))
 
-    several = max(1, count // 4)
+    several = max(2, count // 4)
     return Task(
         name=f"starts of a {plant.name}",
         train=split(0, count),
@@ -127,9 +152,9 @@ def starts(plant: Plant, count: int, law: Callable[[Tensor], Tensor] | None = No
 class ClosedLoop(Method):
     """Physics-aware training through time; the examples are `starts`, whose numbers are seeds.
 
-    A step that raised the measured cost by more than ``rise`` is taken back, and half of it is
-    taken instead. So the batch must be the same starts each time: all of them. Gradients are
-    clipped to the norm ``clip``, and statistics of the controller stay what they are.
+    A step that raised the measured cost by more than the fraction ``rise`` is taken back, and half
+    of it is taken instead. So the batch must be the same starts each time: all of them. Gradients
+    are clipped to the norm ``clip``, and statistics of the controller stay what they are.
     """
 
     plant: Plant
@@ -156,12 +181,13 @@ class ClosedLoop(Method):
     def update(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG002
         """Fill the gradients; the outputs are those at the starts."""
         weights = [p for p in self.network.parameters() if p.requires_grad]
-        seeds = sorted(self.training.batch().tolist())
+        seeds = self.training.batch().tolist()
         self.network.eval()  # statistics of states that a controller brought about are its own
         found = roll_out(
             self.network, self.plant, seeds, self.steps, twin=self.twin, truncation=self.truncation
         )
-        loss = self._mean_cost(found)
+        loss = mean_cost(found, self.cost)
+        loss = loss + self.training.settings.penalty * range_penalty(self.network)
         loss.backward()
         cost, kept = float(loss.detach()), self._kept
         if kept and not cost <= kept["cost"] * (1 + self.rise):
@@ -183,13 +209,6 @@ class ClosedLoop(Method):
             ]
         return loss, found.commands[0].detach()
 
-    def _mean_cost(self, found: Rollout) -> Tensor:
-        """Mean over rows and steps; a row that left costs what its state does, without a command."""
-        sent = found.commands * found.inside[:-1, :, None]
-        each = [self.cost(s, u) for s, u in zip(found.states[1:], sent, strict=True)]
-        missing = self.steps - len(each)  # all rows had left
-        return (torch.stack(each).sum(0) + missing * each[-1]).mean() / self.steps
-
     def state(self) -> dict[str, Any]:
         """What a step may go back to."""
         return copy.deepcopy(self._kept)
@@ -198,3 +217,9 @@ class ClosedLoop(Method):
         """Go back to a `state`."""
         self._kept.clear()
         self._kept.update(state)
+
+
+def mean_cost(found: Rollout, cost: Cost) -> Tensor:
+    """Mean over rows and steps; a row that left costs on what its state there does."""
+    each = [cost(s, u) for s, u in zip(found.states[1:], found.commands, strict=True)]
+    return torch.stack(each).mean()
