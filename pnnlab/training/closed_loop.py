@@ -191,8 +191,12 @@ class ClosedLoop(Method):
         loss.backward()
         cost, kept = float(loss.detach()), self._kept
         if kept and not cost <= kept["cost"] * (1 + self.rise):
+            optimizer = self.training.optimizer
+            rate = optimizer.param_groups[0]["lr"]
             self.training.scale_rate(0.5)
-            self.training.optimizer.load_state_dict(copy.deepcopy(kept["optimizer"]))
+            optimizer.load_state_dict(copy.deepcopy(kept["optimizer"]))
+            for group in optimizer.param_groups:
+                group["lr"] = 0.5 * rate
             with torch.no_grad():
                 for weight, before, slope in zip(
                     weights, kept["weights"], kept["slopes"], strict=True
