@@ -237,13 +237,13 @@ class Balance:
             command = network.eval()(given.x).clamp(-6, 6)
         return float((command - given.targets).square().mean().sqrt())
 
-    def measure(self, network: nn.Module) -> Measures:
+    def measure(self, network: nn.Module, count: int = STARTS) -> Measures:
         """Measure a controller on circuit and pendulum; see `Measures`."""
         network.eval()
         with on_device(network):
-            stood = roll_out(network, self.plant, range(STARTS), UPRIGHT).inside[-1]
+            stood = roll_out(network, self.plant, range(count), UPRIGHT).inside[-1]
             wide = Pendulum(self.unit, spread=WIDE)
-            caught = roll_out(network, wide, range(STARTS // 2), UPRIGHT // 2).inside[-1]
+            caught = roll_out(network, wide, range(count // 2), UPRIGHT // 2).inside[-1]
             push = self.largest_push(network)
         return Measures(
             self.law_error(network), float(stood.float().mean()), push, float(caught.float().mean())
@@ -252,8 +252,8 @@ class Balance:
     def largest_push(self, network: nn.Module, count: int = 3) -> float:
         """Largest push of the rod that a controller survives, rad/s; see `Measures`.
 
-        It comes half a second after the start, and a second and a half before the end. A start counts with its largest push below which it
-        survived all, and with 0 if it fell before.
+        It comes half a second after the start, and a second and a half before the end. A start
+        counts with its largest push below which it survived all, and with 0 if it fell before.
         """
         plant, sizes = self.plant, torch.tensor(PUSHES, dtype=torch.float64)
         rate = torch.cat([sizes, -sizes]).repeat(count)

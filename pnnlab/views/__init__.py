@@ -8,6 +8,7 @@ from pnnlab.views.dashboard import TrainingDashboard, watch
 from pnnlab.views.figures.chart import Plot, Series
 from pnnlab.views.panel import DevicePanel
 from pnnlab.views.pastruns import Comparison, PastRuns
+from pnnlab.views.pendulum_view import PendulumView
 from pnnlab.views.plotgrid import PlotGrid
 from pnnlab.views.style import Picture, use_style
 
@@ -16,6 +17,7 @@ __all__ = [
     "ConfusionView",
     "DevicePanel",
     "PastRuns",
+    "PendulumView",
     "Picture",
     "Plot",
     "PlotGrid",
