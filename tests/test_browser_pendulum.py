@@ -55,7 +55,6 @@ def test_pendula_move_and_are_pushed() -> None:
         page.keyboard.press("Escape")
         pushes = [state["push"] for state in page.evaluate("sent")]
         assert np.allclose(pushes, [3.0, 1.0, 0.0])
-        page.screenshot(path="/tmp/pend.png")
         page.evaluate("end()")
         still = rods.nth(1).get_attribute("d")
         page.wait_for_timeout(200)

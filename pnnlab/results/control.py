@@ -29,7 +29,7 @@ from pnnlab.plain import seeded
 from pnnlab.plants import Pendulum, Plant, pendulum
 from pnnlab.plants.identification import identify
 from pnnlab.plants.law import regulator
-from pnnlab.provenance import provenance
+from pnnlab.provenance import commit, provenance
 from pnnlab.storage import user_path, write
 from pnnlab.systems import Circuit
 from pnnlab.tasks import Split, Task
@@ -283,11 +283,24 @@ class Balance:
             pass
         return going
 
-    def identified(self, network: nn.Module, starts: int = 8) -> "Balance":
-        """The same for the law of the pendulum's own constants, identified from roll-outs."""
+    def identified(self, network: nn.Module, count: int = 8) -> "Balance":
+        """The same for the law of the pendulum's own constants, identified while it is pushed.
+
+        Rates are central differences of the angles, which do not come late as those measured do.
+        """
+        random = np.random.default_rng(self.seed)
+
+        def disturb(step: int) -> None:
+            if step % 50 == 49:
+                self.plant.push(torch.from_numpy(random.uniform(-1.5, 1.5, count)))
+
         with on_device(network):
-            found = roll_out(network.eval(), self.plant, range(starts), UPRIGHT)
-        constants = identify(pendulum.advance, Pendulum.nominal, *found)
+            found = roll_out(network.eval(), self.plant, range(count), UPRIGHT, disturb=disturb)
+        states, angles = found.states[1:-1].clone(), found.states[..., :2]
+        states[..., 2:] = (angles[2:] - angles[:-2]) / (2 * self.plant.step_s)
+        commands, inside = found.commands[1:-1], found.inside[1:-1]
+        nominal = Pendulum.nominal
+        constants = identify(pendulum.advance, nominal, states, commands, inside)
         return replace(self, model=constants)
 
     def bayesian(self, network: nn.Module, plant: Pendulum, evaluations: int = 48) -> nn.Sequential:
@@ -335,18 +348,23 @@ class Controller:
     plant_s: float  # time on the pendulum
 
 
-def controllers(balance: Balance, *, loop: bool = True) -> Iterator[tuple[str, Controller]]:
+def controllers(balance: Balance, *, rivals: bool = True) -> Iterator[tuple[str, Controller]]:
     """Train controllers of a unit, one method after the other; see `Balance`.
 
     Recalibrated means that the statistics were measured on the device, and fitted that the
-    amplifier was, too. SPSA, Bayesian optimisation and the closed loop go on from another method,
-    and their cost is that of both. Without ``loop`` those are left out.
+    amplifier was, too. The closed loop, SPSA and Bayesian optimisation go on from another method,
+    and their cost is that of both. Without ``rivals`` the last five are left out.
     """
     twin_passes = 2 * FIT_SHOTS
 
     def made(network: nn.Module, before: Controller | None = None, steps: int = 0) -> Controller:
         passes = passes_so_far(network) + (before.passes if before else twin_passes)
         return Controller(network, passes, steps * balance.plant.step_s)
+
+    def looped(one: Controller) -> Controller:
+        wide = Pendulum(balance.unit, spread=SPREAD)
+        network = balance.closed_loop(one.network, wide)
+        return made(network, one, wide.passes)
 
     yield "exact law, digital", Controller(Exact(balance.plant, balance.law), 0, 0.0)
     pat = made(balance.learned(physics_aware))
@@ -361,9 +379,11 @@ def controllers(balance: Balance, *, loop: bool = True) -> Iterator[tuple[str, C
         balance.fit_amplifier(fitted)
         fit = made(fitted, plain)
         yield f"{name}, fitted", fit
-    yield "ideal", made(balance.learned(ideal))
-    if not loop:
+    yield "noise-aware, fitted, then in closed loop", looped(fit)
+    if not rivals:
         return
+    yield "PAT, then in closed loop", looped(pat)
+    yield "ideal", made(balance.learned(ideal))
     spsa = balance.learned(
         physics_aware, partial(Perturbation, size=0.01), fit.network, 0.5, (0.001, 0.003)
     )
@@ -378,14 +398,12 @@ def controllers(balance: Balance, *, loop: bool = True) -> Iterator[tuple[str, C
     other.recalibrated(network)
     other.fit_amplifier(network)
     yield "identified, noise-aware, fitted", made(network, fit, steps)
-    for name, one in (("PAT", pat), ("noise-aware, fitted", fit)):
-        wide = Pendulum(balance.unit, spread=SPREAD)
-        closed = balance.closed_loop(one.network, wide)
-        yield f"{name}, then in closed loop", made(closed, one, wide.passes)
 
 
-def study(path: str | Path, units: Sequence[int] = range(5), seed: int = 0) -> Path:
-    """Measure all controllers of several units, and write them into a JSON file, unit by unit.
+def study(
+    path: str | Path, units: Sequence[int] = range(5), *, seed: int = 0, rivals: bool = True
+) -> Path:
+    """Measure the `controllers` of several units, and write them into a JSON file, unit by unit.
 
     A unit that the file has is not measured again.
     """
@@ -396,11 +414,11 @@ def study(path: str | Path, units: Sequence[int] = range(5), seed: int = 0) -> P
             continue
         balance, found = Balance(unit, seed), []
         began = time.process_time()
-        for method, one in controllers(balance):
+        for method, one in controllers(balance, rivals=rivals):
             trained, passes = time.process_time() - began, one.passes
             measured = balance.measure(one.network)._asdict()
             row = {"unit": unit, "seed": seed, "method": method, "passes": passes}
-            row |= {"plant_s": one.plant_s, "core_s": trained} | measured
+            row |= {"plant_s": one.plant_s, "core_s": trained, "commit": commit()} | measured
             found.append({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()})
             began = time.process_time()
         rows += found

@@ -1,22 +1,22 @@
 // Pendula side by side, played in a loop from the frames of the model. A drag across a pendulum, or
 // the arrow keys, push: the kernel answers with other frames.
 
-const [WIDE, HIGH] = [300, 230]; // of one pendulum
+const [WIDE, HIGH, BASE] = [300, 280, 135]; // of one pendulum, and the height of its arm
 const [ARM, ROD] = [58, 95]; // about as long as those of a QUBE-Servo 2 to each other
-const DEPTH = 0.3; // of the arm's circle, seen from a little above
+const DEPTH = 0.3; // of the arm's circle, seen from a little above it
 const REST = 0.8; // s between two rounds
 const PER_PIXEL = 0.05; // rad/s
 const KEY = 2; // rad/s of an arrow key
 
 /** Ends of arm and rod on the page, at angles in rad. */
 function ends(arm, rod) {
-  const [x, y] = [WIDE / 2 + ARM * Math.sin(arm), HIGH - 70 + DEPTH * ARM * Math.cos(arm)];
+  const [x, y] = [WIDE / 2 + ARM * Math.sin(arm), BASE + DEPTH * ARM * Math.cos(arm)];
   const across = ROD * Math.sin(rod);
   return [[x, y], [x + across * Math.cos(arm), y - ROD * Math.cos(rod) - DEPTH * across * Math.sin(arm)]];
 }
 
 function pendulum(name) {
-  const base = node("ellipse", { cx: WIDE / 2, cy: HIGH - 70, rx: ARM, ry: DEPTH * ARM, class: "base" });
+  const base = node("ellipse", { cx: WIDE / 2, cy: BASE, rx: ARM, ry: DEPTH * ARM, class: "base" });
   const arm = node("path", { class: "arm" });
   const rod = node("path", { class: "rod" });
   const tip = node("circle", { r: 6, class: "tip" });
@@ -27,7 +27,7 @@ function pendulum(name) {
     base, arm, rod, tip, hit, title, said);
   return { svg, show([theta, alpha, volts], stopped, seconds, push) {
     const [elbow, end] = ends(theta, alpha);
-    arm.setAttribute("d", `M${WIDE / 2},${HIGH - 70}L${elbow}`);
+    arm.setAttribute("d", `M${WIDE / 2},${BASE}L${elbow}`);
     rod.setAttribute("d", `M${elbow}L${end}`);
     tip.setAttribute("cx", end[0]);
     tip.setAttribute("cy", end[1]);
