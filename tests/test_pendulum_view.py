@@ -81,7 +81,7 @@ def test_the_plant_stands_still_afterwards_and_the_network_is_as_it_was() -> Non
 def test_its_still_picture_shows_both(view: PendulumView) -> None:
     picture = view.figure()
     assert isinstance(picture, Picture)
-    rod, volts = picture.figure.axes
+    _, rod, volts = picture.figure.axes
     assert [line.get_label() for line in rod.lines] == view.names
     assert len(rod.lines[1].get_xdata()) == view.stopped[1] + 1
     assert len(volts.lines) == 2

@@ -107,18 +107,19 @@ class PendulumView(anywidget.AnyWidget):
         return np.frombuffer(self.frames, "<f4").reshape(len(self.names), -1, 3)
 
     def figure(self) -> Picture:
-        """The angle of the rod and the voltage, as a still picture."""
+        """Rod, arm and voltage, each until its plant was stopped, as a still picture."""
         frames = self.angles()
         seconds = self.step_s * np.arange(frames.shape[1])
         with rc_context(STYLE):
-            figure = Figure(figsize=(9.6, 3), layout="constrained")
-            rod, volts = figure.subplots(1, 2)
+            figure = Figure(figsize=(9.6, 2.8), layout="constrained")
+            arm, rod, volts = figure.subplots(1, 3)
             for name, one, stopped in zip(self.names, frames, self.stopped, strict=True):
-                end = stopped + 1 if stopped >= 0 else len(one)
-                rod.plot(seconds[:end], np.degrees(one[:end, 1]), label=name)
-                volts.plot(seconds[:end], one[:end, 2], lw=1)
-            limit = np.degrees(self._plant.limits.state[1])
-            rod.set(title="Rod", xlabel="time (s)", ylabel="from upright (°)", ylim=(-limit, limit))
+                kept = slice(stopped + 1 if stopped >= 0 else None)
+                arm.plot(seconds[kept], one[kept, 0])
+                rod.plot(seconds[kept], one[kept, 1], label=name)
+                volts.plot(seconds[kept], one[kept, 2], lw=1)
+            arm.set(title="Arm", xlabel="time (s)", ylabel="angle (rad)")
+            rod.set(title="Rod", xlabel="time (s)", ylabel="from upright (rad)")
             rod.legend()
             volts.set(title="Motor", xlabel="time (s)", ylabel="voltage (V)")
         return Picture(figure)
