@@ -4,6 +4,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any, ClassVar, TypeVar, final
 
 import numpy as np
@@ -121,7 +122,7 @@ class SimulatedPlant(Plant):
         volts = volts.sign() * (volts.abs() - self.interface.dead_zone).clamp_min(0)
         for part in range(SUBSTEPS):
             now = self._sent if part < self.interface.delay else volts
-            self._true = integrate(lambda state, now=now: self._rate(state, now), self._true)
+            self._true = integrate(partial(self._rate, volts=now), self._true)
         self._sent = volts
         angles, rates = self._angles(), self._true[:, 2:]
         if self.interface.counts:

@@ -219,12 +219,13 @@ class Balance:
         with on_device(network):
             calibrate(network, self.task.train.x[:500])
 
-    def fit_amplifier(self, network: nn.Module) -> None:
+    def fit_amplifier(self, network: nn.Sequential) -> None:
         """Fit the amplifier to the law by least squares on the device, at 500 states."""
-        *before, amplifier = network
+        amplifier = network[-1]
+        assert isinstance(amplifier, Amplifier)
         x, targets = self.task.train.x[:500], self.task.train.targets[:500]
         with torch.no_grad(), on_device(network):
-            h = nn.Sequential(*before).eval()(x)
+            h = network[:-1].eval()(x)
             joined = torch.cat([6 * h, torch.full((len(h), 1), 6.0)], 1)
             found = torch.linalg.lstsq(joined.double(), targets.double()).solution.float()
             amplifier.weight.copy_(found[:-1].T)
@@ -333,8 +334,8 @@ class Balance:
                 improvement = deviation * (better * norm.cdf(better) + norm.pdf(better))
                 chosen = int(improvement.argmax())
             tried.append(candidates[chosen])
-        best = start + reach * torch.from_numpy(tried[int(np.argmin(found))]).float()
-        nn.utils.vector_to_parameters(best, weights)
+        kept = torch.from_numpy(tried[int(np.argmin(found))]).float()
+        nn.utils.vector_to_parameters(start + reach * kept, weights)
         return going
 
 

@@ -110,7 +110,7 @@ class PendulumView(anywidget.AnyWidget):
         """Rod, arm and voltage, each until its plant was stopped, as a still picture."""
         frames = self.angles()
         seconds = self.step_s * np.arange(frames.shape[1])
-        with rc_context(STYLE):
+        with rc_context(dict(STYLE)):
             figure = Figure(figsize=(9.6, 2.8), layout="constrained")
             arm, rod, volts = figure.subplots(1, 3)
             for name, one, stopped in zip(self.names, frames, self.stopped, strict=True):
