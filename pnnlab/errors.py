@@ -41,6 +41,10 @@ class LimitError(DeviceError, RangeError):
     """A waveform exceeds what may be sent to a device; nothing was sent."""
 
 
+class PlantError(DeviceError):
+    """A plant is stopped, or its step came too late: reset it."""
+
+
 class TrainingError(PnnlabError, ArithmeticError):
     """Training cannot go on: its loss is no longer a finite number."""
 

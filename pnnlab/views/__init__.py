@@ -8,6 +8,7 @@ from pnnlab.views.dashboard import TrainingDashboard, watch
 from pnnlab.views.figures.chart import Plot, Series
 from pnnlab.views.panel import DevicePanel
 from pnnlab.views.pastruns import Comparison, PastRuns
+from pnnlab.views.pendulum_view import PendulumView
 from pnnlab.views.plotgrid import PlotGrid
 from pnnlab.views.style import Picture, use_style
 from pnnlab.views.sweep_view import SweepView
@@ -17,6 +18,7 @@ __all__ = [
     "ConfusionView",
     "DevicePanel",
     "PastRuns",
+    "PendulumView",
     "Picture",
     "Plot",
     "PlotGrid",

@@ -1,0 +1,82 @@
+"""Identification: the constants of a plant's twin from what was measured of the plant."""
+
+from collections.abc import Callable
+from dataclasses import fields, replace
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import least_squares
+from torch import Tensor
+
+from pnnlab.errors import ShapeError
+from pnnlab.plain import whole
+
+Constants = TypeVar("Constants")
+
+
+def identify(
+    advance: Callable[[Tensor, Tensor, Constants], Tensor],
+    nominal: Constants,
+    states: Tensor,
+    commands: Tensor,
+    inside: Tensor,
+    *,
+    ahead: int = 5,
+    tolerance: float = 0.1,
+) -> Constants:
+    """Fit constants to roll-outs by least squares.
+
+    The twin predicts so many steps ``ahead`` from each measured state. Errors are weighed by those
+    of the nominal twin, and constants are drawn towards the nominal ones, from which they differ by
+    about ``tolerance``, a fraction.
+
+    Parameters
+    ----------
+    advance : callable
+        Takes states (rows, n), commands (rows, m) and constants; gives the next states.
+    nominal : dataclass of floats
+    states, commands, inside : Tensor, (steps + 1, rows, n), (steps, rows, m), (steps + 1, rows)
+        Those of a `Rollout`. Only what happened within the limits is used.
+
+    Returns
+    -------
+    dataclass
+        Constants of the kind of the nominal ones.
+    """
+    ahead = whole("ahead", ahead, 1)
+    windows = [n for n in range(len(states) - ahead) if inside[n + ahead].any()]
+    if not windows:
+        raise ShapeError(f"no row stayed within the limits for {ahead} steps; record longer ones.")
+    kept = [inside[n + ahead] for n in windows]
+    begin = torch.cat([states[n, k] for n, k in zip(windows, kept, strict=True)]).double()
+    after = torch.cat([states[n + ahead, k] for n, k in zip(windows, kept, strict=True)]).double()
+    sent = [
+        torch.cat([commands[n + step, k] for n, k in zip(windows, kept, strict=True)]).double()
+        for step in range(ahead)
+    ]
+    given: Any = nominal
+    names = [field.name for field in fields(given)]
+
+    def built(shift: NDArray[np.float64]) -> Constants:
+        factors = np.exp(shift).tolist()
+        changed: Constants = replace(
+            given, **{n: getattr(given, n) * f for n, f in zip(names, factors, strict=True)}
+        )
+        return changed
+
+    def errors(shift: NDArray[np.float64]) -> Tensor:
+        state, constants = begin, built(shift)
+        for command in sent:
+            state = advance(state, command, constants)
+        return state - after
+
+    start = np.zeros(len(names))
+    scale = errors(start).square().mean(0).sqrt().clamp_min(1e-9)
+
+    def residuals(shift: NDArray[np.float64]) -> NDArray[np.float64]:
+        found = (errors(shift) / scale).flatten().numpy()
+        return np.concatenate([found, shift / tolerance])
+
+    return built(least_squares(residuals, start, diff_step=1e-4).x)
