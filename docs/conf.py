@@ -11,7 +11,8 @@ project = "pnnlab"
 author = "pnnlab contributors"
 version = release = pnnlab.__version__
 root_doc = "docs/index"
-include_patterns = ["docs/**", "notebooks/*.ipynb", "README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+include_patterns = ["docs/**", "notebooks/*.ipynb", "README.md", "GLOSSARY.md", "WORKSHOP.md"]
+include_patterns += ["CONTRIBUTING.md", "CHANGELOG.md"]
 exclude_patterns = ["**/.ipynb_checkpoints", "docs/api/modules.rst"]
 
 extensions = [

@@ -111,6 +111,19 @@ def _parser() -> argparse.ArgumentParser:
     add = command("students", _students, text, parents=[shared])
     add("--out", default="students", metavar="DIR", help="folder of the copies (%(default)s)")
 
+    text = "run a notebook with every combination of some values, each once"
+    add = command("sweep", _sweep, text, parents=[out])
+    add("name", metavar="NOTEBOOK", help="number or name, such as 06_images")
+    text = "values of a parameter, such as seed=0..9 or tolerance=0.02,0.05"
+    add("--grid", nargs="+", required=True, metavar="NAME=VALUES", help=text)
+    add("--scale", metavar="SCALE", help="smoke, quick or paper (default: the notebook's)")
+    text = "on this machine, heard by no other (default: one a core; 0: one task after the other)"
+    add("--workers", type=int, metavar="N", help=text)
+    text = "of Dask's scheduler with workers of your own, such as tls://10.0.0.1:8786"
+    add("--scheduler", metavar="ADDRESS", help=text)
+    text = "what each task takes, such as bench-3=1: those run one at a time where the bench is"
+    add("--resources", nargs="+", default=[], metavar="NAME=NUMBER", help=text)
+
     text = "gather summaries into notebooks/results.json and show the table"
     add = command("results", _results, text, parents=[shared])
     add("folders", nargs="*", metavar="FOLDER", help="default: results and notebooks/results")
@@ -246,6 +259,43 @@ def _students(arguments: argparse.Namespace, _: list[str]) -> int:
     write_students(paths, folder)
     print(f"{len(paths)} notebooks without solutions are in {folder}.")
     return OK
+
+
+def _sweep(arguments: argparse.Namespace, _: list[str]) -> int:
+    """Run a notebook with every combination of some values, and show the results table.
+
+    What is done is not done again: the same command goes on after Ctrl-C or a crash, each task from
+    its own checkpoint. A task that fails three times is reported, and the others go on.
+
+    Example: pnnlab sweep 06_images --grid seed=0..9 tolerance=0.02,0.05 --scale paper --workers 2
+    """
+    from pnnlab.results.sweeping import Sweep, connected, read_grid, read_resources
+
+    if arguments.scheduler and arguments.workers is not None:
+        raise PnnlabError("--workers are of this machine; a --scheduler has its own: give one.")
+    sweep = Sweep(
+        arguments.name,
+        read_grid(arguments.grid) | ({"scale": [arguments.scale]} if arguments.scale else {}),
+        arguments.out,
+        workers=arguments.workers,
+        needs=read_resources(arguments.resources),
+        notebooks=arguments.notebooks,
+    )
+    try:
+        with connected(arguments.scheduler) as sweep.client:
+            sweep.run(progress=sys.stderr.isatty())
+    except KeyboardInterrupt:
+        print(f"Stopped: {sweep.summary()}", file=sys.stderr)
+        return INTERRUPTED
+    for one in sweep.failed.values():
+        print(f"\n{dict(one.values)}  FAILED\n{one.error}", file=sys.stderr)
+    if arguments.json:
+        failed = [{"values": dict(one.values), "error": one.error} for one in sweep.failed.values()]
+        rows = [asdict(row) for row in sweep.rows]
+        print(json.dumps({"done": len(sweep.done), "failed": failed, "rows": rows}, indent=1))
+    else:
+        print(sweep)
+    return FAILED if sweep.failed else OK
 
 
 def _results(arguments: argparse.Namespace, _: list[str]) -> int:

@@ -1,6 +1,7 @@
 """`PhysicalLayer`: a physical system as a torch module that composes with any other."""
 
 import copy
+import itertools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -99,7 +100,7 @@ class Rescale(nn.Module):
             common = torch.where(factor.max() > 0, factor.max(), found.to(factor))
             centre[new], factor[new] = mean.to(centre), common
             kept.running_mean[new] = 0.0
-            kept.running_var[new] = (variance * common.double() ** 2).to(factor)
+            kept.running_var[new] = (variance * common.cpu().double() ** 2).to(factor)
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
         # Weights that were saved before there was a unit were trained with this one.
@@ -122,9 +123,9 @@ def calibrate(network: nn.Module, x: Tensor) -> None:
         one.reset_running_stats()
         one.momentum = None  # the plain average over what follows: this one batch
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with torch.no_grad(), random_state_kept(network):
             torch.manual_seed(0)  # of the noise that a twin may add
-            network.train()(x)
+            network.train()(x.to(place_of(network)))
     except BaseException:
         network.load_state_dict(before)
         raise
@@ -322,6 +323,20 @@ def deep_pnn(
             head = nn.Linear(width, classes)
         network += [Rescale(width, gain=1.0, offset=0.0), head]
     return nn.Sequential(*network)
+
+
+def place_of(network: nn.Module) -> torch.device:
+    """Where the weights of ``network`` are: the CPU or a GPU."""
+    first = next(itertools.chain(network.parameters(), network.buffers()), None)
+    return torch.device("cpu") if first is None else first.device
+
+
+def random_state_kept(network: nn.Module) -> AbstractContextManager[None]:
+    """Afterwards random numbers go on as before, those of the GPU of a network too."""
+    place = place_of(network)
+    if place.type == "cpu":
+        return torch.random.fork_rng(devices=[])
+    return torch.random.fork_rng(devices=[place.index or 0], device_type=place.type)
 
 
 def physical_layers(network: nn.Module) -> list[PhysicalLayer]:

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self, TypeAlias, final
+from typing import Any, ClassVar, Self, TypeAlias, final
 
 import numpy as np
 import torch
@@ -63,6 +63,8 @@ class PhysicalSystem(ABC):
         Lengths of one ``x``, one ``theta`` and one ``y``. A reservoir has ``param_dim`` 0.
     """
 
+    anywhere: ClassVar[bool] = False  # computes where its tensors are, such as on a GPU
+
     def __init__(self, input_dim: int, param_dim: int, output_dim: int) -> None:
         self.input_dim = whole("input_dim", input_dim)
         self.param_dim = whole("param_dim", param_dim)
@@ -107,14 +109,25 @@ class PhysicalSystem(ABC):
         ReadoutError
             The device's answer is no array of finite real numbers of shape (batch, output_dim).
         """
+        given, (x, theta) = x, self._at_hand(x, theta)
         self.check(x, theta)
         retries = whole("retries", self.retries if retries is None else retries)
         if retries < 0:
             raise RangeError(f"retries is {retries}; give 0 or more. Nothing was driven.")
         dtype = torch.promote_types(x.dtype, torch.float32)
-        with torch.no_grad(), torch.autocast("cpu", enabled=False):
-            y = self._take(x.detach().to("cpu", dtype), theta.detach().to("cpu", dtype), retries)
-        return _as_given(self.name, y, x)
+        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+            y = self._take(x.detach().to(dtype), theta.detach().to(dtype), retries)
+        return _as_given(self.name, y, given)
+
+    def _at_hand(self, x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """Both where the system takes them: from another memory together, in one transfer."""
+        tensors = isinstance(x, Tensor) and isinstance(theta, Tensor)
+        if not tensors or self.anywhere or (x.is_cpu and theta.is_cpu):
+            return x, theta
+        if x.dtype != theta.dtype or x.device != theta.device:
+            return x.cpu(), theta.cpu()
+        both = torch.cat([x.flatten(), theta.flatten()]).cpu()
+        return both[: x.numel()].view(x.shape), both[x.numel() :].view(theta.shape)
 
     def _take(self, x: Tensor, theta: Tensor, retries: int) -> Tensor:
         y = self._readouts(x, theta)
@@ -150,7 +163,7 @@ class PhysicalSystem(ABC):
                 f"({len(x)}, {self.output_dim}), one row for each shot"
                 + ("; this one is transposed." if turned else ".")
             )
-        return answer.detach().to("cpu", x.dtype, copy=True)
+        return answer.detach().to(x.device, x.dtype, copy=True)
 
     @final
     def __deepcopy__(self, memo: dict[int, object]) -> Self:
@@ -243,13 +256,14 @@ class SimulatedSystem(PhysicalSystem):
     @final
     def differentiable(self, x: Tensor, theta: Tensor) -> Tensor:
         """Take the shots of a call, and keep the graph of the true dynamics."""
+        given, (x, theta) = x, self._at_hand(x, theta)
         self.check(x, theta)
         dtype = torch.promote_types(x.dtype, torch.float32)
-        with torch.autocast("cpu", enabled=False):
+        with torch.autocast(x.device.type, enabled=False):
             y = self._simulate(x.to(dtype), theta.to(dtype))
         self.passes += len(x)
         _check_finite(self.name, y.detach())
-        return _as_given(self.name, y, x)
+        return _as_given(self.name, y, given)
 
     @final
     def _measure(self, x: Tensor, theta: Tensor) -> Tensor:
@@ -301,8 +315,10 @@ def _extremes(value: Tensor) -> tuple[float, float]:
     # Not by torch on a CPU, which would divide a large batch among threads, which then spin for
     # milliseconds beside whatever drives the device. NumPy has no bfloat16.
     numpy = value.is_cpu and value.dtype != torch.bfloat16
-    low, high = (value.numpy().min(), value.numpy().max()) if numpy else value.aminmax()
-    return float(low), float(high)
+    if numpy:
+        return float(value.numpy().min()), float(value.numpy().max())
+    low, high = torch.stack(value.aminmax()).tolist()  # of a GPU in one transfer
+    return low, high
 
 
 def _as_tensor(name: str, answer: Any) -> Tensor:

@@ -84,9 +84,10 @@ def third_party_imports() -> set[str]:
 def test_everything_imported_is_required():
     """What another requirement happens to bring may be gone in its next version."""
     project = tomllib.loads(read("pyproject.toml"))["project"]
+    extras = project["optional-dependencies"]
     required = {
         canonicalize_name(Requirement(line).name)
-        for line in project["dependencies"] + project["optional-dependencies"]["sound"]
+        for line in project["dependencies"] + extras["sound"] + extras["scaling"]
     }
     providers = packages_distributions()
     assert not {

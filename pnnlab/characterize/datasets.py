@@ -201,6 +201,10 @@ class MeasuredShots:
         """Take the first shots alone."""
         return MeasuredShots(self.x[:n], self.theta[:n], self.y[:, :n])
 
+    def to(self, place: torch.device) -> "MeasuredShots":
+        """Take them to the CPU or to a GPU."""
+        return MeasuredShots(self.x.to(place), self.theta.to(place), self.y.to(place))
+
 
 def shots(dataset: xr.Dataset, split: str) -> MeasuredShots:
     """Get the shots of one split; raises `DataError` if there are none."""

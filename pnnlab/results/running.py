@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import logging
+import os
 import re
 import tempfile
 import time
@@ -75,12 +76,13 @@ def run_notebooks(
     out: Path,
     *,
     tick: Callable[[], object] | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> Iterator[Outcome]:
     """Run notebooks in turn, each with its values; one that fails does not stop the others.
 
     Ctrl-C ends the notebook that is running; it and those after it are still reported. ``tick``,
     called twice a second, refreshes a progress bar over the notebooks; a bar over the cells then
-    appears below it, on standard error.
+    appears below it, on standard error. ``env`` is added to the environment of the kernels.
     """
     interrupted = False
     for notebook, given in zip(notebooks, values, strict=True):
@@ -88,7 +90,7 @@ def run_notebooks(
             yield Outcome(notebook.name, "not run")
             continue
         before, began = _summary_files(out), time.perf_counter()
-        run = _Run(notebook, given, out / f"{notebook.name}.ipynb", tick)
+        run = _Run(notebook, given, out / f"{notebook.name}.ipynb", tick, env or {})
         status, error = run.execute()
         seconds = round(time.perf_counter() - began, 2)
         peak = round(run.peak_bytes / 1e6, 1) if run.peak_bytes else None
@@ -119,6 +121,7 @@ class _Run:
     values: Mapping[str, object]
     target: Path
     tick: Callable[[], object] | None
+    env: Mapping[str, str]
     kernel: psutil.Process | None = None
     cell: int | None = None
     peak_bytes: int = 0
@@ -166,7 +169,7 @@ class _Run:
             manager.transport_encryption = "auto"
         # nbclient's 4 s for outputs are too few for a machine that is busy with something else.
         client = PapermillNotebookClient(nb_man, manager, startup_timeout=180, iopub_timeout=60)
-        await client.async_start_new_kernel()
+        await client.async_start_new_kernel(env={**os.environ, **self.env})
         self.kernel = psutil.Process(manager.provisioner.pid)
         sampling = asyncio.create_task(self._sample(self.kernel))
         try:

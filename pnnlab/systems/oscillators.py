@@ -198,6 +198,7 @@ class Oscillators(BuiltSystem):
     """
 
     _what, _noise_name = "oscillators", "release"
+    anywhere = True
 
     def __init__(
         self,
@@ -229,7 +230,7 @@ class Oscillators(BuiltSystem):
         self._imperfections = imperfections or OscillatorImperfections()
         errors = np.random.default_rng((unit, self.n, 5)).standard_normal((self.n, self.n))
         self._errors = torch.from_numpy(errors * self._imperfections.coupling)
-        self._error_matrices: dict[tuple[int, torch.dtype], Tensor] = {}
+        self._error_matrices: dict[tuple[int, torch.dtype, torch.device], Tensor] = {}
 
     def _shape(
         self, n: int, input_dim: int | None, output_dim: int | None, low: float, high: float
@@ -274,21 +275,21 @@ class Oscillators(BuiltSystem):
         return Group("couplings", 0, edge), Group("biases", edge, edge + self.n)
 
     def _simulate(self, x: Tensor, theta: Tensor) -> Tensor:
-        noise = torch.from_numpy(self._noise.rows(len(x), self.n, x.dtype))
+        noise = torch.from_numpy(self._noise.rows(len(x), self.n, x.dtype)).to(x.device)
         start = release(x, self.n, self.low, self.high) + self._imperfections.release * noise
         end = swing(
             start,
             *split(theta, self.n, self.coupling_range, self.bias_range),
-            errors=self._error_matrix(x.dtype),
+            errors=self._error_matrix(x),
             scale=1 + self._imperfections.angle,
             steps=self.steps,
         )
         return end[:, self.n - self.output_dim :]
 
-    def _error_matrix(self, dtype: torch.dtype) -> Tensor:
+    def _error_matrix(self, like: Tensor) -> Tensor:
         """`coupling_matrix` of the errors among these pendula."""
-        key = self.n, dtype
+        key = self.n, like.dtype, like.device
         if key not in self._error_matrices:
             errors = self._errors[: self.n, : self.n]
-            self._error_matrices[key] = coupling_matrix(errors).to(dtype)
+            self._error_matrices[key] = coupling_matrix(errors).to(like)
         return self._error_matrices[key]

@@ -20,6 +20,7 @@ from pnnlab.layers import (
     on_device,
     on_twin,
     physical_layers,
+    place_of,
 )
 from pnnlab.tasks.task import Split, check_targets
 from pnnlab.training.cost import passes_so_far
@@ -145,7 +146,8 @@ def scores(
     split = Split(examples.x, examples.targets)  # refuses what has no score before it is sent
     found = outputs(network, split.x)
     check_targets("given", split, found.shape[1])
-    metric, loss = (score(found, split.targets) for score in (objective.metric, objective.loss))
+    targets = split.targets.to(found.device)
+    metric, loss = (score(found, targets) for score in (objective.metric, objective.loss))
     return float(metric), float(loss)
 
 
@@ -153,7 +155,8 @@ def outputs(network: nn.Module, x: Tensor) -> Tensor:
     """Outputs of the network for ``x``, with the layers as they stand, (n, outputs), no graph."""
     with left_as_it_was(network):
         network.eval()
-        return torch.cat([network(rows) for rows in x.split(EVALUATION_BATCH)])
+        place = place_of(network)
+        return torch.cat([network(rows.to(place)) for rows in x.split(EVALUATION_BATCH)])
 
 
 @contextmanager
@@ -307,7 +310,7 @@ def infer(network: nn.Module, x: Tensor) -> Inference:
     Keeps what each layer did. The network gives logits, and is used as when it has been trained:
     normalisation by its kept statistics. It is left as it was.
     """
-    row = x.detach()[None] if x.ndim == 1 else x.detach()
+    row = (x.detach()[None] if x.ndim == 1 else x.detach()).to(place_of(network))
     if row.ndim != 2 or len(row) != 1:
         raise ShapeError(f"x has shape {tuple(x.shape)}; give one example, as in task.test.x[0].")
     before = passes_so_far(network)

@@ -98,7 +98,7 @@ class LocalNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Score every class, (batch, classes)."""
-        labels = torch.arange(self.classes).repeat_interleave(len(x))
+        labels = torch.arange(self.classes, device=x.device).repeat_interleave(len(x))
         repeated = self.labelled(x.repeat(self.classes, 1), labels)
         return self.goodness(repeated).sum(1).view(self.classes, len(x)).T
 
@@ -128,7 +128,8 @@ class LocalLearning(Method):
         true, false = network.goodness(given).chunk(2)
         loss = functional.softplus(-self.sharpness * (true - false)).sum(1).mean()
         loss.backward()
-        scores = torch.full((len(x), network.classes), -torch.inf)
-        scores[torch.arange(len(x)), targets] = true.sum(1).detach()
-        scores[torch.arange(len(x)), other] = false.sum(1).detach()
+        scores = x.new_full((len(x), network.classes), -torch.inf)
+        rows = torch.arange(len(x), device=x.device)
+        scores[rows, targets] = true.sum(1).detach()
+        scores[rows, other] = false.sum(1).detach()
         return loss, scores

@@ -27,6 +27,7 @@ from pnnlab.layers import (
     observed,
     on_device,
     physical_layers,
+    place_of,
     range_penalty,
     responding,
 )
@@ -293,10 +294,10 @@ class DirectFeedback(Method):
 
     def _projection(self, number: int, width: int, delta: Tensor) -> Tensor:
         if self.projections is not None:
-            return self.projections[number]
+            return self.projections[number].to(delta)
         generator = seeded(1000 * self.seed + number)
         random = torch.randn(width, delta.shape[1], generator=generator)
-        return random / math.sqrt(delta.shape[1])
+        return (random / math.sqrt(delta.shape[1])).to(delta)
 
 
 @final
@@ -434,7 +435,8 @@ class DualAdaptive(Method):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seeded(self.seed).initial_seed())
             layers = physical_layers(self.network)
-            return nn.ModuleList(_ErrorModel(layer, self.hidden) for layer in layers)
+            errors = nn.ModuleList(_ErrorModel(layer, self.hidden) for layer in layers)
+            return errors.to(place_of(self.network))
 
     @cached_property
     def _optimizer(self) -> torch.optim.Adam:

@@ -12,7 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from pnnlab.errors import PnnlabError, RangeError, RunError, ShapeError, TrainingError
-from pnnlab.layers import fixed_statistics, physical_layers, undriven
+from pnnlab.layers import (
+    fixed_statistics,
+    physical_layers,
+    place_of,
+    random_state_kept,
+    undriven,
+)
 from pnnlab.physical_system import still_outputs
 from pnnlab.plain import make_plain, plain, real, seeded, whole
 from pnnlab.tasks.task import Split, Task, check_targets, check_width
@@ -231,7 +237,7 @@ class Training:
             before = _copied(self.state())
             try:
                 # What a step draws, such as the noise of a twin, is set by seed and step alone.
-                with torch.random.fork_rng(devices=[]):
+                with random_state_kept(self.network):
                     torch.manual_seed(self._seed(self.step))
                     record = self.advance()
             except BaseException:
@@ -256,7 +262,8 @@ class Training:
         began = time.perf_counter()
         settings, network = self.settings, self.network
         chosen = self.batch()
-        x, targets = self.train.x[chosen], self.train.targets[chosen]
+        place = place_of(network)
+        x, targets = self.train.x[chosen].to(place), self.train.targets[chosen].to(place)
         rate = real("learning rate", self.rate_scale * settings.rate(self.step, self.steps))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -345,9 +352,9 @@ def _output_count(network: nn.Module, x: Tensor) -> int:
             undriven(network),
             left_as_it_was(network),
             fixed_statistics(network),
-            torch.random.fork_rng(devices=[]),
+            random_state_kept(network),
         ):
-            outputs = network.train()(x)
+            outputs = network.train()(x.to(place_of(network)))
     except PnnlabError:
         raise
     except (RuntimeError, ValueError) as error:

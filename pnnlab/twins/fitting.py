@@ -64,13 +64,15 @@ def fitting_neural(
 ) -> Iterator[NeuralRecord]:
     """Fit a neural twin in place to a data set of `characterize.collect`, one record an epoch.
 
-    However the iteration ends, by itself, early or by an error or Ctrl-C, the twin keeps its best
-    weights, frozen, and its noise model is fitted to the repeats.
+    It computes where the twin is, on the CPU or a GPU. However the iteration ends, by itself, early
+    or by an error or Ctrl-C, the twin keeps its best weights, frozen, and its noise model is fitted
+    to the repeats.
     """
     twin.check_data(dataset)
     settings = settings or NeuralSettings()
-    train = characterize.shots(dataset, "train")
-    held = characterize.shots(dataset, "validation")
+    place = twin.centre.device
+    train = characterize.shots(dataset, "train").to(place)
+    held = characterize.shots(dataset, "validation").to(place)
     twin.check_moving(train.y)
     if twin.fault:  # a twin that is fitted anew keeps its scale and weights
         _standardise(twin, train.y)

@@ -78,7 +78,7 @@ class PhysicsTwin(Twin):
     def label(self) -> str:
         """Name the kind, and whether the constants are still those on paper."""
         nominal = astuple(self.equations.nominal)
-        same = np.allclose(self.values.numpy(), nominal, rtol=1e-6, atol=0)
+        same = np.allclose(self.values.cpu().numpy(), nominal, rtol=1e-6, atol=0)
         return "physics twin, nominal" if same else "physics twin, fitted"
 
     def model(self, x: Tensor, theta: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from pnnlab.views.panel import DevicePanel
 from pnnlab.views.pastruns import Comparison, PastRuns
 from pnnlab.views.plotgrid import PlotGrid
 from pnnlab.views.style import Picture, use_style
+from pnnlab.views.sweep_view import SweepView
 
 __all__ = [
     "Comparison",
@@ -20,6 +21,7 @@ __all__ = [
     "Plot",
     "PlotGrid",
     "Series",
+    "SweepView",
     "TrainingDashboard",
     "use_style",
     "watch",
