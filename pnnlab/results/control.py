@@ -393,12 +393,14 @@ def controllers(balance: Balance, *, rivals: bool = True) -> Iterator[tuple[str,
     bayesian = balance.bayesian(fit.network, wide)
     yield "Bayesian, from noise-aware, fitted", made(bayesian, fit, wide.passes)
     before = balance.plant.passes
-    other = balance.identified(fit.network)
-    steps = balance.plant.passes - before
+    recorder = balance.copied(fit.network)
+    other = balance.identified(recorder)
+    recorded = made(recorder, fit, balance.plant.passes - before)
     network = other.learned(noise_aware)
     other.recalibrated(network)
     other.fit_amplifier(network)
-    yield "identified, noise-aware, fitted", made(network, fit, steps)
+    passes = made(network, recorded).passes
+    yield "identified, noise-aware, fitted", Controller(network, passes, recorded.plant_s)
 
 
 def study(
