@@ -28,7 +28,7 @@ endif
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(READY) ## make .venv and install everything (two minutes, 2 GB; nothing when done)
+setup: $(READY) ## make .venv and install everything (three minutes, 2.4 GB; nothing when done)
 
 $(BIN)/activate:
 	@command -v $(PYTHON) >/dev/null || { echo "No $(PYTHON) here. Install Python 3.11 or newer, or name one: make $(or $(MAKECMDGOALS),setup) PYTHON=/path/to/python3.12"; exit 1; }
