@@ -280,7 +280,7 @@ class Database(sqlite3.Connection):
             f"{path} cannot be read or written",
             "check that its folder is there, that the disk has space, and that no other program "
             "holds the file; if you may not write there, choose another folder, or copy the folder "
-            "to where you may; of a damaged file, sqlite3's .recover command saves what can be "
+            "to another place; of a damaged file, sqlite3's .recover command saves what can be "
             "saved.",
         )
 

@@ -16,11 +16,13 @@ from records import record, wait_until
 from test_live_inference import DIGITS, VOWELS, network
 from test_views import ended
 from test_views_confusion import found
+from torch import nn
 from toy import Toy, ToyTwin
 
 from pnnlab.characterize import ManualControl
 from pnnlab.demos import LiveInference
-from pnnlab.views import ConfusionView, DevicePanel, TrainingDashboard
+from pnnlab.plants import Pendulum
+from pnnlab.views import ConfusionView, DevicePanel, PendulumView, TrainingDashboard
 from pnnlab.views.controls import Folds, Table, table_row
 
 pytestmark = in_a_browser
@@ -125,9 +127,10 @@ def widgets() -> Iterator[list[anywidget.AnyWidget]]:
     folds.unfolded = "other"
     table = Table("Runs", ["name"], ["number"], choosing="Show", chosen=["a"])
     table.rows = [table_row(key, [(key, key), (str(n), n)]) for n, key in enumerate("ab")]
+    pendula = PendulumView({"held by nothing": nn.Linear(4, 1)}, Pendulum(), steps=60)
     yield [
         one
-        for whole in (panel, digits, vowels, board, confusion, folds, table)
+        for whole in (panel, digits, vowels, board, confusion, folds, table, pendula)
         for one in inside(getattr(whole, "widget", whole))
         if isinstance(one, anywidget.AnyWidget)
     ]

@@ -139,7 +139,7 @@ def test_a_training_that_cannot_go_well_is_refused_before_the_device_is_driven(
 @pytest.mark.parametrize("last", [nn.Flatten(0), nn.Unflatten(1, (3, 1)), nn.LSTM(3, 3)])
 def test_a_network_that_gives_no_logits_is_refused(last: nn.Module) -> None:
     device = Toy()
-    with pytest.raises(ShapeError, match=r"let it give one row of logits or values"):
+    with pytest.raises(ShapeError, match=r"let it give a row of logits or values"):
         Training(network_of(device).append(last), data(GOOD, GOOD))
     assert device.passes == 0
 

@@ -114,7 +114,7 @@ def test_hillenbrands_file_is_found_under_pnnlab_data(vowdata, monkeypatch):
     ("content", "error", "message"),
     [
         ("no vowels here\n", DataError, "not Hillenbrand's"),
-        (line("w01ae", [500.0] * 12), DataError, "five are needed"),
+        (line("w01ae", [500.0] * 12), DataError, "needs at least five"),
     ],
 )
 def test_files_that_do_not_serve_are_refused(tmp_path, content, error, message):

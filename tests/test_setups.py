@@ -33,7 +33,7 @@ SYSTEMS = ("plate", "circuit", "hybrid", "oscillators")
 def test_a_case_must_be_possible() -> None:
     with pytest.raises(RangeError, match="'neural 750'"):
         Case("circuit", twin="neural")
-    with pytest.raises(RangeError, match="SHG reads vowels"):
+    with pytest.raises(RangeError, match="SHG, and no other, reads vowels"):
         Case("SHG", task="digits")
 
 

@@ -637,7 +637,7 @@ def test_a_twin_that_could_not_be_read_again_is_not_saved(tmp_path: Path) -> Non
         (PhysicsTwin(circuit(), Undecorated(more=2.0)), "made anew .* it answers otherwise"),
         (PhysicsTwin(circuit(), NoDataclass()), "a dataclass whose fields"),
     ):
-        with pytest.raises(TwinError, match=f"(?s)is not written, .*{why}"):
+        with pytest.raises(TwinError, match=f"(?s)is not written: .*{why}"):
             twins.save(unreadable, path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
