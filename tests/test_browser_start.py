@@ -161,6 +161,7 @@ def test_a_widget_shows_the_same_in_whatever_order_its_state_comes(
     assert {kind_of(widget) for widget in widgets} == kinds
     order = random.Random(0)
     with lab_page("about:blank") as lab:
+        lab.page.emulate_media(reduced_motion="reduce")  # an animation is never twice the same
         for widget in widgets:
             names = list(kind_of(widget).class_own_traits(sync=True))
             whole = {name: sent(getattr(widget, name)) for name in names}

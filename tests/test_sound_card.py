@@ -26,7 +26,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
 
 def client(server: Environment, code: str) -> "subprocess.Popen[str]":
     """Run code of a program that uses the sound card, whose devices its environment names."""
-    begin = "import json, time\nfrom pnnlab.instruments.sound import SoundCard, open_sound\n"
+    begin = """
+import json, signal, time
+from pnnlab.instruments.sound import SoundCard, open_sound
+signal.signal(signal.SIGINT, signal.default_int_handler)  # where a shell's job ignores it
+"""
     return subprocess.Popen(
         [sys.executable, "-c", begin + textwrap.dedent(code)],
         env=server,

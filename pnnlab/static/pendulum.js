@@ -45,12 +45,11 @@ function render({ model, el }) {
   const stage = html("div", { tabindex: 0, role: "application", "data-lm-suppress-shortcuts": "true",
     "aria-label": "Pendula. Left and right arrow push the rods, Escape takes the push away." });
   el.append(html("header", {}, title, said, again), stage);
-  const names = model.get("names");
-  const pendula = names.map(pendulum);
-  stage.append(...pendula.map((one) => one.svg));
-
-  let frames = floats(model, "frames");
-  let began = performance.now();
+  const still = matchMedia("(prefers-reduced-motion: reduce)").matches; // then the end is shown
+  let names = [];
+  let pendula = [];
+  let frames = [];
+  let began = 0;
   let frame = 0;
   let from = null; // where a drag began
   let aimed = 0;
@@ -61,16 +60,25 @@ function render({ model, el }) {
       number(model.get("pushed_at") * model.get("step_s"))} s` : "no push";
   };
   const send = (push) => share(model, { push: Math.max(-8, Math.min(8, push)) });
-  const restart = () => { frames = floats(model, "frames"); began = performance.now(); tell(); };
-  model.on("change:frames", restart);
-  model.on("change:push", tell);
+  const restart = () => {
+    if (String(names) !== String(model.get("names"))) {
+      names = model.get("names");
+      pendula = names.map(pendulum);
+      stage.replaceChildren(...pendula.map((one) => one.svg));
+    }
+    frames = floats(model, "frames");
+    began = performance.now();
+    tell();
+  };
+  model.on("change", restart);
 
   function paint(now) {
     frame = requestAnimationFrame(paint);
     const count = frames.length / 3 / names.length;
+    if (!(count >= 1)) return; // not all of its state is here
     const step_s = model.get("step_s");
     const seconds = ((now - began) / 1000) % (count * step_s + REST);
-    const at = Math.max(0, Math.min(count - 1, Math.floor(seconds / step_s)));
+    const at = still ? count - 1 : Math.max(0, Math.min(count - 1, Math.floor(seconds / step_s)));
     const struck = from === null && Math.abs(at - model.get("pushed_at") - 4) < 10;
     pendula.forEach((one, place) => {
       const start = 3 * (place * count + at);
@@ -105,13 +113,12 @@ function render({ model, el }) {
   });
   again.addEventListener("click", () => send(0));
 
-  tell();
+  restart();
   frame = requestAnimationFrame(paint);
   const undress = followTheme(el);
   return () => {
     cancelAnimationFrame(frame);
     undress();
-    model.off("change:frames", restart);
-    model.off("change:push", tell);
+    model.off("change", restart);
   };
 }
