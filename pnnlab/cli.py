@@ -114,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     text = "run a notebook with every combination of some values, each once"
     add = command("sweep", _sweep, text, parents=[out])
     add("name", metavar="NOTEBOOK", help="number or name, such as 06_images")
-    text = "values of a parameter, such as seed=0..9 or tolerance=0.02,0.05"
+    text = "values of a parameter of the notebook, such as seed=0..9 or unit=0,1"
     add("--grid", nargs="+", required=True, metavar="NAME=VALUES", help=text)
     add("--scale", metavar="SCALE", help="smoke, quick or paper (default: the notebook's)")
     text = "on this machine, heard by no other (default: one a core; 0: one task after the other)"
@@ -267,7 +267,7 @@ def _sweep(arguments: argparse.Namespace, _: list[str]) -> int:
     What is done is not done again: the same command goes on after Ctrl-C or a crash, each task from
     its own checkpoint. A task that fails three times is reported, and the others go on.
 
-    Example: pnnlab sweep 06_images --grid seed=0..9 tolerance=0.02,0.05 --scale paper --workers 2
+    Example: pnnlab sweep 06_images --grid seed=0..9 unit=0,1 --scale paper --workers 2
     """
     from pnnlab.results.sweeping import Sweep, connected, read_grid, read_resources
 

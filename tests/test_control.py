@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from pnnlab.errors import RunError
 from pnnlab.gradients import ideal
 from pnnlab.layers import calibrate, on_device
 from pnnlab.plants import Pendulum
@@ -120,3 +121,13 @@ def test_the_stored_study_names_its_code() -> None:
     rows = read_study(Path(__file__).parents[1] / "notebooks" / "control.json")
     assert {row["method"] for row in rows} >= {"PAT", "noise-aware, fitted", "exact law, digital"}
     assert all(len(row["commit"]) == 40 for row in rows)
+
+
+def test_a_damaged_study_is_refused(tmp_path: Path) -> None:
+    stored = Path(__file__).parents[1] / "notebooks" / "control.json"
+    path = tmp_path / "control.json"
+    path.write_text(
+        stored.read_text(encoding="utf-8").replace("0.4749", "0.0749"), encoding="utf-8"
+    )
+    with pytest.raises(RunError, match=r"checksum is wrong.* run notebook 11 again"):
+        read_study(path)

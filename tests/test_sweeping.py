@@ -2,6 +2,8 @@
 
 import os
 import random
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -20,7 +22,18 @@ from small_notebooks import WRITE_SUMMARY, write_notebook
 from pnnlab import cli
 from pnnlab.errors import NotebookError, RangeError, RunError
 from pnnlab.results import sweeping
-from pnnlab.results.sweeping import RESULT, Sweep, data_digest, local_client, perform, source
+from pnnlab.results.sweeping import (
+    RESULT,
+    Sweep,
+    data_digest,
+    jobs_of,
+    local_client,
+    perform,
+    read_grid,
+    source,
+)
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -374,3 +387,11 @@ def test_a_notebook_that_fails_is_reported(
     assert "{'seed': 1}  FAILED" in shown.err
     assert "ZeroDivisionError" in shown.err
     assert '"done": 1' in shown.out
+
+
+@pytest.mark.parametrize("text", [cli._sweep.__doc__, README], ids=["help", "README"])
+def test_examples_of_the_command_are_accepted(tmp_path: Path, text: str) -> None:
+    found = re.findall(r"pnnlab sweep (\S+) --grid ([^\n`]*?)(?= --|`|\n)", text)
+    assert found
+    for name, grid in found:
+        assert jobs_of(name, read_grid(shlex.split(grid)), tmp_path)

@@ -23,6 +23,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 from torch import Tensor, nn
 
+from pnnlab.errors import RunError
 from pnnlab.gradients import GradientRule, ideal, in_silico, noise_aware, physics_aware
 from pnnlab.layers import PhysicalLayer, Rescale, calibrate, on_device
 from pnnlab.plain import seeded
@@ -30,7 +31,8 @@ from pnnlab.plants import Pendulum, Plant, pendulum
 from pnnlab.plants.identification import identify
 from pnnlab.plants.law import regulator
 from pnnlab.provenance import commit, provenance
-from pnnlab.storage import user_path, write
+from pnnlab.results.rows import read_text, verified, write_json
+from pnnlab.storage import user_path
 from pnnlab.systems import Circuit
 from pnnlab.tasks import Split, Task
 from pnnlab.training import FitSettings, Training
@@ -425,12 +427,15 @@ def study(
             found.append({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()})
             began = time.process_time()
         rows += found
-        content = {"provenance": provenance(), "rows": rows}
-        write(path, json.dumps(content, indent=1) + "\n")
+        write_json(path, {"provenance": provenance(), "rows": rows})
     return path
 
 
 def read_study(path: str | Path) -> list[dict[str, Any]]:
-    """Rows of a `study`, one for each unit and method."""
-    rows: list[dict[str, Any]] = json.loads(user_path(path).read_text(encoding="utf-8"))["rows"]
+    """Rows of a `study`, one for each unit and method, or a `RunError`."""
+    remedy = "delete it, and run notebook 11 again at scale paper"
+    try:
+        rows: list[dict[str, Any]] = verified(json.loads(read_text(path, remedy)))["rows"]
+    except (ValueError, TypeError, LookupError) as error:
+        raise RunError(f"{path} is no study of controllers ({error}); {remedy}.") from error
     return rows

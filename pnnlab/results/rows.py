@@ -62,6 +62,12 @@ class Row:
     recalibrated_correct: str | None = None  # likewise, after recalibration
     unit: Count = None  # which fabricated copy of a simulated system
 
+    @property
+    def used(self) -> float | None:
+        """Accuracy as the method is used: recalibrated, if it was trained on a twin."""
+        again = self.recalibrated_accuracy
+        return self.accuracy if again is None else again
+
     def __post_init__(self) -> None:
         for name in ("system", "task", "method"):
             text = getattr(self, name)
@@ -130,12 +136,8 @@ class Summary:
                 f"The summary of {self.notebook} has a value without a JSON form ({error}); "
                 "keep its parameters to text, finite numbers and lists of them."
             ) from error
-        data["checksum"] = storage.checksum_of_json(data)
-        text = json.dumps(data, indent=1, ensure_ascii=False)
-        with suppress(OSError):  # `write` raises it with a remedy
-            target.parent.mkdir(parents=True, exist_ok=True)
         remedy = "choose another folder with the parameter `out` (--out on the command line)"
-        write(target, text + "\n", remedy)
+        write_json(target, data, remedy)
         return target
 
     @classmethod
@@ -144,8 +146,8 @@ class Summary:
         text = read_text(path, "run its notebook again with `pnnlab run`")
         try:
             data = json.loads(text)
-            if "checksum" in data and data.pop("checksum") != storage.checksum_of_json(data):
-                raise ValueError("it is damaged or edited, its checksum is wrong")
+            if "checksum" in data:  # old ones have none
+                data = verified(data)
             rows = tuple(Row(**row) for row in data.pop("rows"))
             data["provenance"] = dict(data.get("provenance", {}))  # never that of this process
             return cls(rows=rows, **data)
@@ -177,3 +179,19 @@ def write(path: str | Path, text: str, remedy: str = "check its folder") -> None
         raise RunError(
             f"{path} cannot be written ({error.strerror or error}); make room, or {remedy}."
         ) from error
+
+
+def write_json(path: Path, data: Mapping[str, object], remedy: str = "check its folder") -> None:
+    """Write an object with its checksum, into a folder that may be made, or raise a `RunError`."""
+    with suppress(OSError):  # `write` raises it with a remedy
+        path.parent.mkdir(parents=True, exist_ok=True)
+    sealed = {**data, "checksum": storage.checksum_of_json(data)}
+    write(path, json.dumps(sealed, indent=1, ensure_ascii=False) + "\n", remedy)
+
+
+def verified(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Take the checksum of `write_json` off an object; `ValueError` unless it is right."""
+    content = {name: value for name, value in data.items() if name != "checksum"}
+    if data["checksum"] != storage.checksum_of_json(content):
+        raise ValueError("it is damaged or edited, its checksum is wrong")
+    return content

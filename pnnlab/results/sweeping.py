@@ -34,7 +34,7 @@ from pnnlab.errors import NotebookError, RangeError, RunError
 from pnnlab.plain import plain, whole
 from pnnlab.provenance import versions
 from pnnlab.results.notebooks import Notebook, assign, choose, list_notebooks, notebooks_folder
-from pnnlab.results.rows import Row, read_text, write
+from pnnlab.results.rows import Row, read_text, verified, write_json
 from pnnlab.results.tables import results_table
 from pnnlab.storage import user_path
 
@@ -90,9 +90,7 @@ class Job:
             return None
         remedy = "delete it, and sweep again"
         try:
-            data = json.loads(read_text(path, remedy))
-            if data.pop("checksum") != storage.checksum_of_json(data):
-                raise ValueError("its checksum is wrong")
+            data = verified(json.loads(read_text(path, remedy)))
             if data["identity"] != json.loads(json.dumps(self.identity)):
                 raise ValueError("it is of another task")
             return Done(self.values, tuple(Row(**row) for row in data["rows"]), data["seconds"])
@@ -102,10 +100,8 @@ class Job:
     def keep(self, done: "Done") -> None:
         """Write its result, whole or not at all."""
         rows = [asdict(row) for row in done.rows]
-        data: dict[str, Any] = {"identity": self.identity, "seconds": done.seconds, "rows": rows}
-        data["checksum"] = storage.checksum_of_json(data)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write(self.folder / RESULT, json.dumps(data, indent=1) + "\n")
+        data = {"identity": self.identity, "seconds": done.seconds, "rows": rows}
+        write_json(self.folder / RESULT, data)
 
 
 @final
