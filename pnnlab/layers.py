@@ -200,7 +200,8 @@ class PhysicalLayer(nn.Module):
         respond = self.stand_in[0] if self.stand_in else self.rule(self.system, self.twin)
         before = self.system.passes
         x = h if self.encoding is None else self.encoding(h)
-        self.penalty = soft_range_penalty(x) + soft_range_penalty(self.theta)
+        if self.training or torch.is_grad_enabled():  # nobody asks for it otherwise
+            self.penalty = soft_range_penalty(x) + soft_range_penalty(self.theta)
         self.clamped = float(((x < 0) | (x > 1)).float().mean())
         x, theta = x.clamp(0, 1), self.theta.clamp(0, 1)
         y = respond(x, theta)

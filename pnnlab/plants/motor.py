@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from pnnlab.plants.plant import PlantLimits
-from pnnlab.plants.simulated import SUBSTEPS, Interface, SimulatedPlant, integrate
+from pnnlab.plants.simulated import Interface, SimulatedPlant, advanced
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,7 @@ def accelerate(
 
 def advance(state: Tensor, command: Tensor, constants: MotorConstants) -> Tensor:
     """Next state (rows, 4) of a motor without play after a step of a command (rows, 1), V."""
-    for _ in range(SUBSTEPS):
-        state = integrate(lambda s: accelerate(s, command[:, 0], constants), state)
-    return state
+    return advanced(accelerate, state, command, constants)
 
 
 @final
@@ -91,6 +89,7 @@ class Motor(SimulatedPlant):
         "rate of the load (rad/s)",
     )
     nominal = MotorConstants()
+    accelerate = staticmethod(accelerate)
 
     def __init__(
         self,
@@ -100,12 +99,9 @@ class Motor(SimulatedPlant):
         spread: float = 0.5,
         imperfections: MotorImperfections | None = None,
     ) -> None:
-        self.parts = imperfections or MotorImperfections()
         limits = PlantLimits(command=6.0, state=(3.0, 3.0, 40.0, 40.0), moves=2.0)
-        super().__init__(limits, unit, tolerance, spread, self.parts)
-
-    def _rate(self, state: Tensor, volts: Tensor) -> Tensor:
-        return accelerate(state, volts, self.constants, self.parts)
+        parts = imperfections or MotorImperfections()
+        super().__init__(limits, unit, tolerance, spread, parts)
 
     def _begin(self, drawn: Tensor) -> Tensor:
         return drawn[:, [0, 0, 2, 2]]  # with the shaft untwisted

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from pnnlab.plants.plant import PlantLimits
-from pnnlab.plants.simulated import SUBSTEPS, Interface, SimulatedPlant, integrate
+from pnnlab.plants.simulated import Interface, SimulatedPlant, advanced
 
 GRAVITY = 9.81  # m/s²
 
@@ -79,9 +79,7 @@ def accelerate(
 
 def advance(state: Tensor, command: Tensor, constants: PendulumConstants) -> Tensor:
     """Next state (rows, 4) of a perfect pendulum after a step of a command (rows, 1), V."""
-    for _ in range(SUBSTEPS):
-        state = integrate(lambda s: accelerate(s, command[:, 0], constants), state)
-    return state
+    return advanced(accelerate, state, command, constants)
 
 
 @final
@@ -90,6 +88,7 @@ class Pendulum(SimulatedPlant):
 
     quantities = "arm (rad)", "rod (rad)", "rate of the arm (rad/s)", "rate of the rod (rad/s)"
     nominal = PendulumConstants()
+    accelerate = staticmethod(accelerate)
 
     def __init__(
         self,
@@ -99,9 +98,6 @@ class Pendulum(SimulatedPlant):
         spread: float = 0.1,
         imperfections: PendulumImperfections | None = None,
     ) -> None:
-        self.parts = imperfections or PendulumImperfections()
         limits = PlantLimits(command=6.0, state=(2.0, 0.5, 50.0, 50.0), moves=3.0)
-        super().__init__(limits, unit, tolerance, spread, self.parts)
-
-    def _rate(self, state: Tensor, volts: Tensor) -> Tensor:
-        return accelerate(state, volts, self.constants, self.parts)
+        parts = imperfections or PendulumImperfections()
+        super().__init__(limits, unit, tolerance, spread, parts)

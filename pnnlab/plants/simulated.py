@@ -45,6 +45,18 @@ def integrate(
     return state + seconds / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
 
 
+def advanced(
+    rate: Callable[[Tensor, Tensor, Constants], Tensor],
+    state: Tensor,
+    command: Tensor,
+    constants: Constants,
+) -> Tensor:
+    """Next state (rows, n) after a step of a command (rows, 1), by the ``rate`` of change."""
+    for _ in range(SUBSTEPS):
+        state = integrate(lambda now: rate(now, command[:, 0], constants), state)
+    return state
+
+
 def fabricate(nominal: Constants, unit: int, tolerance: float) -> Constants:
     """Draw the constants of one built copy, each within the tolerance with equal chance."""
     given: Any = nominal
@@ -77,7 +89,7 @@ class SimulatedPlant(Plant):
     nominal: ClassVar[Any]  # constants, a frozen dataclass
 
     def __init__(
-        self, limits: PlantLimits, unit: int, tolerance: float, spread: float, interface: Interface
+        self, limits: PlantLimits, unit: int, tolerance: float, spread: float, parts: Interface
     ) -> None:
         super().__init__(limits)
         self.unit = whole("unit", unit, 0)
@@ -89,8 +101,8 @@ class SimulatedPlant(Plant):
                 f"angle above 0 and below {widest}."
             )
         self.constants = fabricate(self.nominal, self.unit, tolerance)
-        self.interface = interface
-        make_plain(interface)
+        self.parts = parts
+        make_plain(parts)
         self._true = self._measured = torch.zeros(0, 4, dtype=torch.float64)
         self._sent = torch.zeros(0, dtype=torch.float64)
 
@@ -99,8 +111,9 @@ class SimulatedPlant(Plant):
         """Change the rate of the second angle at once, (rows,), rad/s, as a finger does."""
         self._true[:, 3] += rate
 
+    @staticmethod
     @abstractmethod
-    def _rate(self, state: Tensor, volts: Tensor) -> Tensor:
+    def accelerate(state: Tensor, volts: Tensor, constants: Any, parts: Any) -> Tensor:
         """Rate of change of true states (rows, 4) with voltages (rows,)."""
 
     def _begin(self, drawn: Tensor) -> Tensor:
@@ -119,13 +132,14 @@ class SimulatedPlant(Plant):
     @final
     def _step(self, command: Tensor) -> Tensor:
         volts = command[:, 0].double()
-        volts = volts.sign() * (volts.abs() - self.interface.dead_zone).clamp_min(0)
+        volts = volts.sign() * (volts.abs() - self.parts.dead_zone).clamp_min(0)
         for part in range(SUBSTEPS):
-            now = self._sent if part < self.interface.delay else volts
-            self._true = integrate(partial(self._rate, volts=now), self._true)
+            now = self._sent if part < self.parts.delay else volts
+            rate = partial(self.accelerate, volts=now, constants=self.constants, parts=self.parts)
+            self._true = integrate(rate, self._true)
         self._sent = volts
         angles, rates = self._angles(), self._true[:, 2:]
-        if self.interface.counts:
+        if self.parts.counts:
             keep = math.exp(-STEP_S / FILTER_S)
             change = (angles - self._measured[:, :2]) / STEP_S
             rates = keep * self._measured[:, 2:] + (1 - keep) * change
@@ -137,5 +151,5 @@ class SimulatedPlant(Plant):
         self._sent = torch.zeros_like(self._sent)
 
     def _angles(self) -> Tensor:
-        angles, counts = self._true[:, :2], self.interface.counts
+        angles, counts = self._true[:, :2], self.parts.counts
         return (angles * counts / math.tau).round() * math.tau / counts if counts else angles

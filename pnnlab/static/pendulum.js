@@ -33,7 +33,8 @@ function pendulum(name) {
     tip.setAttribute("cy", end[1]);
     hit.setAttribute("d", push ? `M${end[0]},${end[1]}h${12 * push}` : "");
     svg.toggleAttribute("data-stopped", stopped);
-    said.textContent = stopped ? "stopped at its limit" : `${seconds.toFixed(1)} s, ${volts.toFixed(1)} V`;
+    const shown = Math.round(10 * volts) / 10 || 0; // no "-0"
+    said.textContent = stopped ? "stopped at its limit" : `${seconds.toFixed(1)} s, ${shown.toFixed(1)} V`;
   } };
 }
 

@@ -28,6 +28,7 @@ from pnnlab.layers import (
     on_device,
     physical_layers,
     place_of,
+    random_state_kept,
     range_penalty,
     responding,
 )
@@ -432,7 +433,7 @@ class DualAdaptive(Method):
 
     @cached_property
     def _errors(self) -> nn.ModuleList:
-        with torch.random.fork_rng(devices=[]):
+        with random_state_kept(self.network):
             torch.manual_seed(seeded(self.seed).initial_seed())
             layers = physical_layers(self.network)
             errors = nn.ModuleList(_ErrorModel(layer, self.hidden) for layer in layers)
