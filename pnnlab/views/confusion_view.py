@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pnnlab.errors import ShapeError
 from pnnlab.training import Confusion
-from pnnlab.views.parts import script, shares, styles
+from pnnlab.views.parts import alive, script, shares, styles
 from pnnlab.views.style import STYLE, Picture
 
 SHOWN = 24  # inputs behind a cell that are shown
@@ -60,10 +60,7 @@ class ConfusionView(anywidget.AnyWidget):
         shares(self)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        bundle = super()._repr_mimebundle_(**kwargs)
-        if bundle is not None:  # the same text in every run, where no widget can live
-            bundle[0]["text/plain"] = "Confusion matrix (alive in Jupyter)"
-        return bundle
+        return alive(super()._repr_mimebundle_(**kwargs), "Confusion matrix")
 
     def show(self, confusion: Confusion, x: Tensor, where: str | None = None) -> None:
         """Show another matrix, of the examples ``x``; the open cell stays open."""

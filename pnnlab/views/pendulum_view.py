@@ -15,7 +15,7 @@ from pnnlab.layers import on_device
 from pnnlab.plain import real, whole
 from pnnlab.plants import Pendulum, pendulum
 from pnnlab.training.closed_loop import roll_out
-from pnnlab.views.parts import assets, shares
+from pnnlab.views.parts import alive, assets, shares
 from pnnlab.views.style import STYLE, Picture
 
 PUSHED_AT = 50  # steps after the start
@@ -65,10 +65,7 @@ class PendulumView(anywidget.AnyWidget):
         shares(self)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        bundle = super()._repr_mimebundle_(**kwargs)
-        if bundle is not None:  # the same text in every run, where no widget can live
-            bundle[0]["text/plain"] = "Pendula (alive in Jupyter)"
-        return bundle
+        return alive(super()._repr_mimebundle_(**kwargs), "Pendula")
 
     @traitlets.validate("push")
     def _check_push(self, proposal: Any) -> float:

@@ -89,12 +89,12 @@ def tiles_html(sweep: Sweep) -> str:
 
 
 def accuracies(sweep: Sweep) -> Plot:
-    """Mean accuracy so far of each method, over the tasks in the order in which they ended."""
+    """Mean accuracy so far of each method, as it is used: `Row.used`. In the order of ending."""
     found: dict[str, list[tuple[int, float]]] = {}
     for number, one in enumerate(list(sweep.done.values()), start=1):
         for row in one.rows:
-            if row.accuracy is not None:
-                found.setdefault(row.method, []).append((number, 100 * row.accuracy))
+            if (used := row.used) is not None:
+                found.setdefault(row.method, []).append((number, 100 * used))
     lines = []
     for place, (method, points) in enumerate(sorted(found.items())):
         x, y = np.array(points, float).T
