@@ -94,10 +94,11 @@ notebooks: $(READY) ##   the notebooks still give their stored outputs (nbval)
 	    -c pyproject.toml --rootdir "$$scratch" -p no:cacheprovider -n 2 --dist loadfile \
 	    "$$scratch/notebooks"
 
-smoke: $(READY) ##   every notebook from top to bottom in seconds (pnnlab run -p scale smoke)
+smoke: $(READY) ##   every notebook from top to bottom in seconds, two at a time (pnnlab run -p scale smoke)
 	@echo "→ every notebook at scale = smoke"
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT INT TERM && \
-	  $(BIN)/pnnlab run -p scale smoke --out "$$scratch"
+	  ls notebooks/*.ipynb | xargs -n 1 basename -s .ipynb | \
+	  xargs -n 8 -P 2 $(BIN)/pnnlab run -p scale smoke --out "$$scratch"
 
 stored: $(READY) ## run the notebooks at their stored scale and keep the outputs (ARGS="03 04" for some)
 	@$(BIN)/python tests/store_notebooks.py $(ARGS)
