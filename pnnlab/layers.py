@@ -45,11 +45,9 @@ class Rescale(nn.Module):
     stale on the device; measuring them again there, by `calibrate`, is what "recalibrated" means in
     every results table.
 
-    The unit of the input does not matter, nor an offset of an element: all are brought to a common
-    scale first, by what they showed in the first batch. There each is divided by the root of its
-    variance plus the mean variance of all, so that one that moves less than the others do, of a
-    device mostly noise, is not amplified to their size. One that has not moved yet, up to
-    rounding, is 0.
+    Neither the unit of the input nor an offset matters: by the first batch each element is centred,
+    and divided by the root of its variance plus the mean variance of all, so that one that is
+    mostly noise is not amplified to their size. One that has not moved yet, up to rounding, is 0.
 
     Parameters
     ----------
@@ -217,10 +215,7 @@ class PhysicalLayer(nn.Module):
 
 
 class Span(nn.Module):
-    """Bring values from ``low`` to ``high``, such as positions, to [0, 1]: no statistics.
-
-    What lies beyond, the physical layer clamps and counts.
-    """
+    """Bring values from ``low`` to ``high`` to [0, 1]; a layer clamps what lies beyond."""
 
     def __init__(self, low: float, high: float) -> None:
         super().__init__()
@@ -236,8 +231,7 @@ class Span(nn.Module):
 class Shots(nn.Module):
     """One physical layer for a longer input: equal parts of it, one shot each, ``shots`` in all.
 
-    The shots share ``theta``, as the patches of an image share a filter. The ``layer`` is given
-    (batch * shots, width).
+    The shots share ``theta``, as the patches of an image share a filter.
     """
 
     def __init__(self, layer: nn.Module, shots: int) -> None:

@@ -53,8 +53,8 @@ class PhysicalSystem(ABC):
     """A device that turns inputs ``x`` and parameters ``theta`` into read-outs ``y``.
 
     Calling a system drives it once for each row of the batch, without a graph, whether it is a
-    simulation or a bench. A subclass supplies `_measure`, whose arguments and answer are checked.
-    It may also give what a shot costs, by `cost`, and how its parameters are divided, by
+    simulation or a bench. A subclass supplies `_measure`, whose arguments and answer are checked,
+    and may give what a shot costs, by `cost`, and how its parameters are divided, by
     `theta_groups`.
 
     Parameters
@@ -210,8 +210,8 @@ class PhysicalSystem(ABC):
     def state(self) -> State:
         """What must be kept so that a simulated system goes on exactly where it stopped.
 
-        It may hold tensors, text, numbers, and lists, tuples and dictionaries of them. `restore`
-        is given plain numbers in place of NumPy's. No checkpoint can put a real device back: empty.
+        It may hold tensors, text, numbers, and containers of them. No checkpoint can put a real
+        device back: empty.
         """
         return {}
 

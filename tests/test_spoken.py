@@ -47,13 +47,6 @@ def test_the_speaker_who_is_held_out_is_tested_on_alone(recordings):
         assert set(n) == set(numbers)
 
 
-def test_another_speaker_may_be_validated_on(recordings):
-    task = spoken_digits((3, 7), held_out="theo", validated="george", path=recordings)
-    assert set(told(task.validation)[1]) == {0}
-    assert set(told(task.train)[1]) == {1, 2, 3, 5}
-    assert (len(task.train), len(task.validation), len(task.test)) == (400, 100, 100)
-
-
 def test_the_customary_split_tests_on_the_first_five_of_everybody(recordings):
     task = spoken_digits((3, 7), held_out=None, path=recordings)
     for split, numbers in ((task.test, range(5)), (task.validation, range(5, 10))):
@@ -118,7 +111,6 @@ def test_what_is_wrong_with_recordings_is_said(recordings, tmp_path, monkeypatch
         ((3,), {}, "two different"),
         ((3, 11), {}, "two different"),
         ((3, 7), {"held_out": "anna"}, "no speaker 'anna'"),
-        ((3, 7), {"validated": "george"}, "another one"),
     ],
 )
 def test_digits_and_speakers_that_are_not_there_are_refused(recordings, digits, who, match):

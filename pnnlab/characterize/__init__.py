@@ -25,22 +25,7 @@ from pnnlab.characterize.measuring import (
 )
 from pnnlab.characterize.reading import Scaling, read_measurements
 
-__all__ = [
-    "ManualControl",
-    "MeasuredShots",
-    "Scaling",
-    "central_difference",
-    "collect",
-    "drift",
-    "load",
-    "measured",
-    "memory",
-    "nmse",
-    "nmse_floor",
-    "random_drives",
-    "read_measurements",
-    "repeatability",
-    "response_curves",
-    "save",
-    "shots",
-]
+__all__ = ["MeasuredShots", "collect", "load", "measured", "random_drives", "save", "shots"]
+__all__ += ["drift", "memory", "repeatability", "response_curves"]
+__all__ += ["central_difference", "nmse", "nmse_floor"]
+__all__ += ["ManualControl", "Scaling", "read_measurements"]

@@ -23,7 +23,6 @@ CHUNK = 256  # drives between two reports of progress
 SPLITS = ("train",) * 8 + ("validation", "test")  # of every ten drives in turn: drift is in all
 UNITS = {"units": "1"}  # x, theta and y are fractions of a full range
 
-
 _DATASET = Kind(name="dataset", format=2, error=DataError, remedy="measure it again")
 
 
@@ -73,12 +72,9 @@ def random_drives(shots: int, width: int, smooth: float, generator: torch.Genera
     """Draw inputs (shots, width), uniform in [0, 1], that are white or slow along their elements.
 
     A twin needs both: white drives never pull a slow device far from rest. Every shot has
-    its own correlation length, log-uniform from one element (white) to ``smooth``; the uniform
-    values are normal ones sent through their distribution function.
+    its own correlation length, log-uniform from one element (white) to ``smooth``.
 
-    References
-    ----------
-    "Uniform or low-pass uniform" inputs: the authors' published experiment code for the optical
+    Source: "uniform or low-pass uniform" inputs of the authors' published code for the optical
     system of Wright, Onodera et al., Nature 601, 549 (2022).
     """
     if width == 0:  # the parameters of a device that has none
@@ -102,8 +98,7 @@ def measured(
 ) -> xr.Dataset:
     """Measure drives (shots, input_dim), in the form that `collect` returns.
 
-    ``theta`` is (param_dim,) or (shots, param_dim), ``first`` the number of the first shot, and
-    ``settings`` say how the drives were drawn.
+    The ``settings``, which say how they were drawn, are kept; ``first`` is the first shot's number.
     """
     before = system.passes
     y = repeated(system, x, theta, repeats)

@@ -45,10 +45,7 @@ def presets(width: int, seed: int = 0) -> dict[str, Preset]:
 
 @dataclass(frozen=True, eq=False)
 class Response:
-    """Mean and deviation of a device's answers to one drive, and the answer of its twin if any.
-
-    The drive is float32, answers are float64 fractions of full scale, (output_dim,).
-    """
+    """Mean and deviation of answers to one drive, (output_dim,), and what the twin answers."""
 
     x: Tensor
     theta: Tensor
@@ -74,8 +71,8 @@ class Response:
 class ManualControl:
     """One drive of a device, to be changed by hand, and the device's answers to it.
 
-    Every change is checked as a call of the system would check it; a `ShapeError` or `RangeError`
-    leaves everything as it was. Methods may be called from any thread.
+    A change that a call of the system would refuse leaves everything as it was. Methods may be
+    called from any thread.
 
     Parameters
     ----------
@@ -204,10 +201,7 @@ class ManualControl:
         return curves.assign(modelled=(("element", "value", "output"), modelled, UNITS))
 
     def code(self) -> str:
-        """Write Python that makes the unit and the drive, and measures as was done last.
-
-        A unit of `pnnlab.systems` is built anew; any other system is called by ``variable``.
-        """
+        """Write Python that makes the unit and the drive, and measures as was done last."""
         drive, swept = self._drive, self._swept
         call, unknown = _construction(self.system)
         lines = ["import torch"]
@@ -265,10 +259,7 @@ def _literal(values: Tensor, *, filling: bool = False) -> str:
 
 
 def _construction(system: PhysicalSystem) -> tuple[str, str]:
-    """Write the call that builds a unit of `pnnlab.systems`, and name the options it keeps.
-
-    The call is empty for any other system.
-    """
+    """Write the call that builds a unit of `pnnlab.systems`, and name what it does not tell."""
     kind = type(system)
     if not kind.__module__.startswith("pnnlab.systems."):
         return "", ""

@@ -81,8 +81,8 @@ def nmse(modelled: Tensor, measured: Tensor) -> float:
 def nmse_floor(y: Tensor) -> float:
     """Find the lowest `nmse` that a model without noise can reach against one noisy read-out.
 
-    It is the noise's variance over the total variance of ``y``, (repeats, shots, outputs); NaN with
-    a single repeat, which has no measure of noise.
+    It is the noise's share of the variance of ``y``, (repeats, shots, outputs); NaN with one
+    repeat.
     """
     if len(y) < 2:
         return math.nan
@@ -140,14 +140,12 @@ def central_difference(
     theta: Tensor,
     dx: Tensor,
     dtheta: Tensor,
-    *,
     step: float,
     repeats: int,
 ) -> Tensor:
-    """Measure the device's derivative along a direction, (repeats, shots, outputs), float64.
+    """Measure the derivative along a direction, (repeats, shots, outputs), float64.
 
-    The working points, (shots, input_dim) and (shots, param_dim) or (param_dim,), are at least
-    ``step`` times the direction inside [0, 1].
+    The working points are at least ``step`` times the direction inside [0, 1].
     """
     up, down = (
         repeated(system, x + h * dx, theta + h * dtheta, repeats).double() for h in (step, -step)
@@ -189,10 +187,9 @@ def memory(
     -------
     Dataset
         ``jacobian``, (element, output), rms over the working points of dy/dx; ``response`` and
-        ``certain``, (lag,), its rms and the smallest response distinguishable from noise;
-        scalar ``length``: the first lag from which on nothing above ``fraction`` and above the
-        noise is left. ``limited_by`` of the record is which of the two ended it: if the
-        ``"noise"``, more working points or repeats may find more.
+        ``certain``, (lag,), its rms and the smallest response distinguishable from noise; scalar
+        ``length``: the first lag from which on nothing above ``fraction`` and above the noise is
+        left. If it is ``limited_by`` the ``"noise"``, more points or repeats may find more.
     """
     repeats = whole("repeats", repeats, 2)
     if not 0 < step <= 0.5:
@@ -200,13 +197,12 @@ def memory(
     before, n, m = system.passes, system.input_dim, system.output_dim
     chosen = list(range(0, max(n // 2, 1), max(n // 16, 1)) if elements is None else elements)
     squares, errors = torch.zeros(2, len(chosen), m, dtype=torch.float64)
+    still = torch.zeros_like(theta)
     for row, element in enumerate(chosen):
         centre, direction = x.clone(), torch.zeros_like(x[0])
         centre[:, element] = x[:, element].clamp(step, 1 - step)
         direction[element] = 1
-        slope = central_difference(
-            system, centre, theta, direction, torch.zeros_like(theta), step=step, repeats=repeats
-        )
+        slope = central_difference(system, centre, theta, direction, still, step, repeats)
         error = slope.var(0) / repeats
         squares[row], errors[row] = (slope.mean(0).square() - error).mean(0), error.mean(0)
     slots = (torch.arange(1, m + 1) * n) // m - 1

@@ -303,10 +303,7 @@ def _scaling(
     units: Mapping[str, str],
     ranges: Mapping[str, tuple[float, float]],
 ) -> Scaling:
-    """Units and ranges of columns that are checked to move, and to stay in the ranges given.
-
-    Read-outs, (repeats, shots, columns), of one unit share a range.
-    """
+    """Units and ranges of columns that move and stay in the ranges given."""
     labels: list[str] = []
     of_columns: list[str] = []
     ends: list[tuple[float, float]] = []

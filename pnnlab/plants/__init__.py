@@ -4,13 +4,5 @@ from pnnlab.plants.motor import Motor, MotorConstants, MotorImperfections
 from pnnlab.plants.pendulum import Pendulum, PendulumConstants, PendulumImperfections
 from pnnlab.plants.plant import Plant, PlantLimits
 
-__all__ = [
-    "Motor",
-    "MotorConstants",
-    "MotorImperfections",
-    "Pendulum",
-    "PendulumConstants",
-    "PendulumImperfections",
-    "Plant",
-    "PlantLimits",
-]
+__all__ = ["Motor", "MotorConstants", "MotorImperfections", "Plant", "PlantLimits"]
+__all__ += ["Pendulum", "PendulumConstants", "PendulumImperfections"]

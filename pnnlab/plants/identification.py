@@ -29,8 +29,8 @@ def identify(
     """Fit constants to roll-outs by least squares.
 
     The twin predicts so many steps ``ahead`` from each measured state. Errors are weighed by those
-    of the nominal twin, and constants are drawn towards the nominal ones, from which they differ by
-    about ``tolerance``, a fraction.
+    of the nominal twin, and constants differ from the nominal ones by about the fraction
+    ``tolerance``.
 
     Parameters
     ----------
@@ -39,11 +39,6 @@ def identify(
     nominal : dataclass of floats
     states, commands, inside : Tensor, (steps + 1, rows, n), (steps, rows, m), (steps + 1, rows)
         Those of a `Rollout`. Only what happened within the limits is used.
-
-    Returns
-    -------
-    dataclass
-        Constants of the kind of the nominal ones.
     """
     ahead = whole("ahead", ahead, 1)
     windows = [n for n in range(len(states) - ahead) if inside[n + ahead].any()]

@@ -113,15 +113,8 @@ class Plant(ABC):
     def step(self, command: Tensor) -> Tensor:
         """Command the plant for one step, and measure it at the end.
 
-        Parameters
-        ----------
-        command : Tensor, (rows, commands), floating point
-            Rows that have left the limits are not commanded.
-
-        Returns
-        -------
-        Tensor, (rows, quantities)
-            Of a row that has left the limits: where it was measured last.
+        The ``command``, (rows, commands), does not reach rows that have left the limits: of these,
+        the state that is returned, (rows, quantities), is where they were measured last.
 
         Raises
         ------

@@ -24,10 +24,7 @@ Constants = TypeVar("Constants")
 
 @dataclass(frozen=True)
 class Interface:
-    """What stands between a computer and a plant; a twin has none of it.
-
-    What is marked customary is of the usual size, from no particular page.
-    """
+    """What stands between a computer and a plant; customary sizes are from no page."""
 
     counts: int = 2048  # of each encoder, a turn: QUBE-Servo 2 user manual; 0: exact
     delay: int = 1  # quarters of a step from measurement to command. Customary of USB: 2 ms

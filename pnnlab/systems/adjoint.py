@@ -14,12 +14,11 @@ Adjoint: TypeAlias = Callable[[Array, Array], object]
 
 
 def with_adjoint(value: Tensor, solve: Callable[[Array, bool], tuple[Array, Adjoint]]) -> Tensor:
-    """Apply a function of arrays that brings its own vector-Jacobian product.
+    """Apply a function of arrays that brings its own vector-Jacobian product; differentiable once.
 
     ``solve`` takes ``value`` as a contiguous array that it must not change, and whether the adjoint
-    will be called. It returns an array of its own and the adjoint, which takes the gradient of a
-    scalar by that array, contiguous, and an array to fill with the gradient by ``value``. The
-    answer is differentiable once.
+    will be called. It returns an array of its own and the adjoint, which takes the gradient by that
+    array and an array to fill with the gradient by ``value``.
     """
     answer: Tensor = _Operation.apply(value, solve)
     return answer

@@ -55,7 +55,7 @@ class CircuitConstants:
 
 @dataclass(frozen=True)
 class CircuitImperfections:
-    """What a built circuit adds to its equations; no physics twin has any of it. A sample is 1 µs.
+    """What no twin models. A sample is 1 µs.
 
     What is marked customary is of the usual size, from no particular page; together it weighs far
     less than the generator's filter.
@@ -204,19 +204,8 @@ def oscillate(
 ) -> Tensor:
     """Solve the circuit's equations from rest; differentiable in the drive.
 
-    Parameters
-    ----------
-    u : Tensor, (samples, batch), float32 or float64
-        Drive, time first, in units of 5 V.
-    parts : CircuitImperfections
-        Drive filter and converter, channel and heating of a built circuit; by default ideal.
-    substeps : int
-        Fourth-order Runge-Kutta steps a sample.
-
-    Returns
-    -------
-    Tensor, (samples, batch)
-        Read-out at the end of each sample, in [0, 1).
+    The drive ``u``, (samples, batch), is in units of 5 V; returns the read-out at the end of each
+    sample, in [0, 1). The ``substeps`` are Runge-Kutta's, of fourth order.
     """
     w_l, w_c, r, v_t, g, a, s = vars(constants).values()  # astuple copies, which takes time
     decay = math.exp(-1 / parts.heating_time)

@@ -1,19 +1,14 @@
 r"""The compiled core of the circuit: a fixed-step Runge-Kutta integrator and its adjoint.
 
-Every array is time-major, (samples, batch): the batch is the inner loop, one lane of a vector
-register a shot. Arithmetic stays in the data type of the arrays.
-
-In the units of `pnnlab.systems.circuit`, with drive :math:`u`, coil current :math:`i` and
-capacitor voltage :math:`v`,
+Arrays are time-major, (samples, batch): a lane of a vector register is a shot. To the equations of
+`pnnlab.systems.circuit` are added
 
 .. math::
-   i' &= w_l (u - r i - v), &
-   v' &= w_c \frac{i - g q^2}{1 + c\, q / \rho}, \\
-   q &= \tfrac12 (z + \rho), \quad \rho = \sqrt{z^2 + s^2}, &
-   z &= v - v_t + \kappa h, \qquad y = \frac{a q^2}{1 + a q^2}.
+   v' = w_c \frac{i - g q^2}{1 + c\, q / \rho}, \qquad \rho = \sqrt{z^2 + s^2}, \qquad
+   z = v - v_t + \kappa h
 
-The channel temperature :math:`h` follows the dissipated power :math:`g q^2 v` from sample to
-sample, and the drive approaches each programmed value exponentially.
+with the channel's temperature :math:`h`, which follows the dissipated power :math:`g q^2 v` from
+sample to sample, and a drive that approaches each programmed value exponentially.
 """
 
 import math
@@ -62,15 +57,10 @@ def _pull_back(
 def oscillate(u: Array, k: Array, settle: Array, wave: Array, path: Array, heat: Array) -> None:
     """Integrate all shots of a programmed drive ``u`` from rest, to the read-out ``wave``.
 
-    Parameters
-    ----------
-    settle : array, (2 * substeps + 1,)
-        What is left of a step of the drive at 0, 1/2, 1, ... substeps after it; zeros for an
-        ideal converter.
-    path : array, (samples * substeps + 1, 2, batch) or (1, 2, batch), output
-        State before each substep and at the end, for the adjoint; one row keeps the last alone.
-    heat : array, (samples + 1, batch) or (1, batch), output
-        Channel temperature before each sample and at the end, likewise.
+    ``settle``, (2 * substeps + 1,), is what is left of a step of the drive at 0, 1/2, 1, ...
+    substeps. For the adjoint, ``path``, (samples * substeps + 1, 2, batch), takes the state before
+    each substep and at the end, and ``heat``, (samples + 1, batch), the channel's temperature; one
+    row of either keeps the last alone.
     """
     samples, batch = u.shape
     substeps = len(settle) // 2
@@ -121,10 +111,7 @@ def oscillate(u: Array, k: Array, settle: Array, wave: Array, path: Array, heat:
 def oscillate_adjoint(
     u: Array, k: Array, settle: Array, path: Array, heat: Array, grad_wave: Array, grad_u: Array
 ) -> None:
-    """Pull a gradient of the read-out back to the drive, exactly for the discrete integrator.
-
-    It takes what was given to and filled by `oscillate`, with all rows.
-    """
+    """Pull a gradient of the read-out back to the drive, exactly; see `oscillate`."""
     samples, batch = u.shape
     substeps = len(settle) // 2
     one = u.dtype.type(1)
@@ -201,10 +188,8 @@ def acquire(
 ) -> None:
     """Digitise each shot and average it over equal segments, ``out``, (batch, outputs).
 
-    The ``noise``, (batch, samples), is added before conversion. The ``delay``, (batch,), is the
-    trigger error of each shot in samples; the waveform is interpolated linearly. The ``gain`` is
-    that of the vertical amplifier, 1 when just calibrated, and the converter's ``codes`` are spread
-    evenly over the ``screen``, its lowest and highest voltage.
+    The ``noise``, (batch, samples), is added before conversion; ``delay``, (batch,), is the trigger
+    error in samples, and the ``codes`` are spread evenly over the ``screen``, two voltages.
     """
     samples, batch = wave.shape
     outputs = out.shape[1]

@@ -1,7 +1,6 @@
-"""Time multiplexing: how one physical node gets many inputs, and what it is driven with.
+"""Time multiplexing: how one physical node gets many inputs.
 
-The generator replays the input several times. Each replay has its own scale and offset for each
-element; both are trainable. The computer forms this waveform, so systems and twins share it.
+The generator replays the input; each replay has a trainable scale and offset for each element.
 
 Source: Wright, Onodera et al., Nature 601, 549 (2022), the electronic PNN, whose parameters are
 an element-wise scale and offset of the drive.
@@ -39,16 +38,9 @@ def theta_groups(input_dim: int, replays: int) -> tuple[Group, ...]:
 def drive(x: Tensor, theta: Tensor, replays: int) -> Tensor:
     r"""Form the waveform that drives the node: :math:`u = (2 \theta_s - 1)\, x + (2 \theta_o - 1)`.
 
-    Parameters
-    ----------
-    x : Tensor, (batch, input_dim), in [0, 1]
-    theta : Tensor, (2 * replays * input_dim,) or (batch, ...), in [0, 1]
-        First all scales, replay by replay, then all offsets.
-
-    Returns
-    -------
-    Tensor, (replays * input_dim, batch)
-        Drive in [-2, 2], time first. Differentiable.
+    ``x`` is (batch, input_dim); ``theta``, (2 * replays * input_dim,) or (batch, ...), holds first
+    all scales, replay by replay, then all offsets. The drive, in [-2, 2], is (replays * input_dim,
+    batch): time first. Differentiable.
     """
     batch, width = x.shape
     signed = 2 * theta - 1
@@ -133,7 +125,6 @@ class ReplayingSystem(BuiltSystem):
 
     @final
     def cost(self) -> Cost:
-        """Cost of a shot that lasts as long as its samples."""
         samples = (self.replays * self.input_dim + self._tail) * self._pulse + self._rest
         return Cost(
             seconds_per_pass=samples * self._sample_s,
@@ -146,7 +137,6 @@ class ReplayingSystem(BuiltSystem):
 
     @final
     def theta_groups(self) -> tuple[Group, ...]:
-        """Scales and offsets of the replays."""
         return theta_groups(self.input_dim, self.replays)
 
     @final

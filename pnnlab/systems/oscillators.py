@@ -11,8 +11,7 @@ pendulum.
 A matrix of couplings C is made symmetric, :math:`J = (C + C^T)/2`; its own diagonal adds to the
 gravity of each pendulum, as in the authors' code. With
 :math:`G = J - \mathrm{diag}(\sum_j J_{ij}) - 1`, J without its diagonal and the gravity in the
-sum, the right side is :math:`\sin(s q)\, G + e`, one matrix product for each stage of a
-Runge-Kutta step.
+sum, the right side is :math:`\sin(s q)\, G + e`.
 
 What is idealised: the couplings act through the sines of the angles and may have either sign, the
 pendula start exactly at rest, and nothing is damped.
@@ -54,10 +53,7 @@ class OscillatorImperfections:
 def split(
     theta: Tensor, n: int, coupling_range: float = COUPLING_RANGE, bias_range: float = BIAS_RANGE
 ) -> tuple[Tensor, Tensor]:
-    """Couplings C, (..., n, n), and biases, (..., n), of parameters in [0, 1]; one half is none.
-
-    Theta, (n * n + n,) or (batch, n * n + n), is C, row by row, then the biases.
-    """
+    """Couplings C, (..., n, n), and biases, (..., n): theta in [0, 1] is C by rows, then biases."""
     couplings, biases = theta.split([n * n, n], -1)
     couplings = 2 * coupling_range * couplings - coupling_range
     return couplings.unflatten(-1, (n, n)), 2 * bias_range * biases - bias_range
@@ -71,11 +67,7 @@ def release(x: Tensor, n: int, low: float, high: float) -> Tensor:
 
 
 def coupling_matrix(couplings: Tensor) -> Tensor:
-    r"""Q of the couplings C, (..., n, n): all others pull the pendula with :math:`\sin(q) Q`.
-
-    It is the symmetric part of C, with minus its column sums (C's diagonal included) on the
-    diagonal.
-    """
+    r"""Q of the couplings C, (..., n, n): all others pull the pendula with :math:`\sin(q) Q`."""
     q = (couplings + couplings.mT).mul_(0.5)
     q.diagonal(dim1=-2, dim2=-1).copy_(-q.sum(-2))
     return q
@@ -89,9 +81,8 @@ def accelerations(
 ) -> Function:
     """Make the function that gives pendula's accelerations for angles, both (stages, batch, n).
 
-    ``sine`` is what angles give in place of their sines; ``couplings`` are C, (n, n), or one a
-    shot, (batch, n, n), which is far slower; ``biases``, (n,) or (batch, n), are the torques e. The
-    `coupling_matrix` ``errors``, (n, n), is added.
+    ``sine`` is what angles give in place of their sines; ``couplings``, (n, n), or one a shot, and
+    ``biases``, (n,) or (batch, n), are C and e. The `coupling_matrix` ``errors`` is added.
     """
     matrix = coupling_matrix(couplings)
     if errors is not None:
@@ -150,8 +141,8 @@ def swing(
 ) -> Tensor:
     """Release the pendula at rest and return their angles after ``duration``, (batch, n).
 
-    Differentiable in the angles at release, ``start``, (batch, n), and the couplings and biases,
-    which are those of `accelerations`. The ``scale`` is s, by which the sine's angle is off.
+    Differentiable in the angles at release, ``start``, (batch, n), and in couplings and biases; see
+    `accelerations`. The ``scale`` is s.
     """
     accelerate = accelerations(lambda q: (scale * q).sin(), couplings, biases, errors)
     return integrate(accelerate, start, steps, duration)
@@ -270,7 +261,6 @@ class Oscillators(BuiltSystem):
         return random + 0.5
 
     def theta_groups(self) -> tuple[Group, ...]:
-        """Couplings of all pairs, then biases."""
         edge = self.n**2
         return Group("couplings", 0, edge), Group("biases", edge, edge + self.n)
 

@@ -83,10 +83,7 @@ class Modes:
 
 @dataclass(frozen=True)
 class PlateImperfections:
-    """What a built plate adds to its equations; no physics twin has any of it.
-
-    What is marked customary is of the usual size, from no particular page. A sample is 20 µs.
-    """
+    """What no twin models; what is marked customary is of the usual size, from no page."""
 
     # Speaker. Customary of small full-range drivers: a resonance of 200 Hz with Q = 0.8.
     # W. Klippel, J. Audio Eng. Soc. 54, 907 (2006): at the excursion that counts as the largest,
@@ -237,8 +234,7 @@ def through_speaker(u: Tensor, parts: PlateImperfections) -> Tensor:
     r"""Force that a speaker makes of a voltage, both (samples, batch).
 
     The coil's excursion x obeys :math:`x'' + (w/Q) x' + w^2 x = w^2 u (1 - s x^2)`, with resonance
-    w, quality Q and sag s, and the plate feels its acceleration over w². The force is held constant
-    over a sample; the rounding of the converter in front passes gradients on.
+    w, quality Q and sag s, and the plate feels its acceleration over w², held over a sample.
     """
     resonance, quality = parts.resonance, parts.quality
 
@@ -260,11 +256,7 @@ def through_speaker(u: Tensor, parts: PlateImperfections) -> Tensor:
 
 
 def vibrate(force: Tensor, modes: Modes, *, substeps: int = SUBSTEPS) -> Tensor:
-    """Sound pressure over a plate that a force drives; differentiable in the force.
-
-    Both are (samples, batch), float32 or float64; the pressure is that at the end of each sample,
-    of full scale.
-    """
+    """Sound pressure at the end of each sample of a force, both (samples, batch)."""
 
     def solve(given: Array, keep: bool) -> tuple[Array, Adjoint]:
         samples, batch = given.shape
@@ -301,11 +293,9 @@ def log_energy(
     *,
     noise: NDArray[Any] | None = None,
 ) -> Tensor:
-    """Energies in windows on a scale of 40 dB, ln(1 + E / floor) / ln(1 + 1 / floor).
+    """Energies in windows on a scale of 40 dB, (batch, windows): ln(1 + E/floor) / ln(1 + 1/floor).
 
-    They are (batch, windows), 0 in silence and 1 at full scale, of the pressure ``wave``,
-    (samples, batch), with the ``noise``, (batch, samples). The rounding of the microphone's
-    converter passes gradients on.
+    The pressure ``wave`` is (samples, batch), and the ``noise`` (batch, samples).
     """
     edges = window_edges(len(wave), windows)
 

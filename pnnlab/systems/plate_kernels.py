@@ -11,9 +11,8 @@ velocities:
 A half kick before the first step and after the last makes the scheme symmetric and of second order
 (Strang); the read-out :math:`\sum_m c_m v_m` is taken between two halves of a kick.
 
-Shots are computed in blocks of `LANES`, one lane of a vector register a shot, so that a block's
-state stays in the fastest cache. Time comes first: (samples, batch), padded to
-(samples, blocks * LANES) for the plate.
+Shots are computed in blocks of `LANES`, so that a block's state stays in the fastest cache. Arrays
+are (samples, batch), padded to (samples, blocks * LANES) for the plate.
 """
 
 import math
@@ -32,18 +31,11 @@ def vibrate(
 ) -> None:
     """Propagate all shots of a force ``u``, constant over a sample, to the read-out ``wave``.
 
-    Parameters
-    ----------
-    table : array, (modes, 9)
-        Displacement and velocity after a substep from displacement, velocity and force; kick;
-        weight in S; weight in the read-out.
-    stretch : array, (2,)
-        alpha, and 1 / tau squared.
-    path : array, (blocks, samples * substeps + 1, modes, LANES) or (1, 2, modes, LANES), output
-        Displacements after each substep, for the adjoint; the short one is scratch.
-    sums : array, (blocks, samples * substeps + 1, 3, LANES) or (1, 2, 3, LANES), output
-        T, its derivative by S, and the sum over the modes of read-out weight, kick and
-        displacement, likewise.
+    A row of the ``table``, (modes, 9), gives displacement and velocity after a substep from
+    displacement, velocity and force, then kick, weight in S and weight in the read-out; ``stretch``
+    is alpha and 1 / tau². For the adjoint, ``path``, (blocks, samples * substeps + 1, modes,
+    LANES), takes displacements after each substep, and ``sums``, (..., 3, LANES), T, its derivative
+    by S, and the sum of read-out weight, kick and displacement; (1, 2, ...) of either is scratch.
     """
     samples, batch = u.shape
     modes = len(table)
@@ -99,10 +91,7 @@ def vibrate(
 def vibrate_adjoint(
     table: Array, substeps: int, path: Array, sums: Array, grad_wave: Array, grad_u: Array
 ) -> None:
-    """Pull a gradient of the read-out back to the force, exactly for the discrete scheme.
-
-    It takes what was given to and filled by `vibrate`, with all rows.
-    """
+    """Pull a gradient of the read-out back to the force, exactly; see `vibrate`."""
     samples, batch = grad_wave.shape
     modes = len(table)
     half = grad_wave.dtype.type(0.5)
@@ -199,10 +188,8 @@ def microphone(
 ) -> None:
     """Take down each shot and its mean square in windows, ``energy``, (batch, windows).
 
-    The ``noise``, (batch, samples), or (0, 0) for none, is added before conversion. Of a step of
-    the pressure ``keep`` is left one sample later, 0 for an ideal microphone. The converter spreads
-    ``codes`` from -1 to 1; 0 are none, which does not clip either. Windows begin and end at the
-    ``edges``, (windows + 1,).
+    The pressure ``wave`` passes a pole that keeps the part ``keep`` from sample to sample. Windows
+    begin and end at the ``edges``, (windows + 1,).
     """
     batch = wave.shape[1]
     noisy = noise.size > 0

@@ -15,21 +15,12 @@ FRAME = 64  # samples over which a detector averages
 
 @compiled(fastmath={"contract", "reassoc"})
 def ring(drive: Array, table: Array, knee: float, path: Array, level: Array) -> None:
-    """Drive resonators from rest, and detect how strongly they ring.
+    """Drive resonators, (batch, samples), from rest, and detect how strongly they ring.
 
-    Parameters
-    ----------
-    drive : array, (batch, samples)
-        Held over each sample.
-    table : array, (batch, 4, resonators)
-        Pole and gain of each, real and imaginary parts: an amplitude becomes pole * amplitude +
-        gain * drive in a sample.
-    knee : float
-        Amplitude below which a detector's output is of second order.
-    path : array, (batch, samples + 1, 2, resonators) or (1, 2, 2, resonators), output
-        Amplitudes before each sample and at the end; of the smaller one is scratch.
-    level : array, (batch, samples // FRAME, resonators), output
-        Means of ``sqrt(|amplitude|^2 + knee^2) - knee``.
+    The ``table``, (batch, 4, resonators), holds pole and gain, real and imaginary parts: in a
+    sample an amplitude becomes pole * amplitude + gain * drive. ``level``, (batch, samples //
+    FRAME, resonators), takes means of ``sqrt(|amplitude|^2 + knee^2) - knee``, and ``path``,
+    (batch, samples + 1, 2, resonators), the amplitudes; one of (1, 2, 2, resonators) is scratch.
     """
     batch, samples = drive.shape
     keep = len(path) == batch and path.shape[1] == samples + 1
@@ -57,10 +48,7 @@ def ring(drive: Array, table: Array, knee: float, path: Array, level: Array) -> 
 def ring_adjoint(
     drive: Array, table: Array, knee: float, path: Array, grad: Array, by_drive: Array, by: Array
 ) -> None:
-    """Pull the gradient ``grad`` of the levels back to the drive and the table, see `ring`.
-
-    It takes all rows of the path, and fills ``by_drive`` and ``by``, of the table's shape.
-    """
+    """Pull the gradient ``grad`` of the levels back to the drive and the table; see `ring`."""
     batch, samples = drive.shape
     kind = grad.dtype.type
     threshold = kind(knee)

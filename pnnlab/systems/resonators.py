@@ -7,13 +7,11 @@ r"""A smart microphone: sound rings tuned resonators, and the loudest of a few n
    n_c = \sum_k C_{ck} r_k + b_c, \qquad
    q_c = \tfrac12 \left(n_c + \sqrt{n_c^2 + s^2}\right), \qquad E_c = \langle q_c^2 \rangle .
 
-The wave u, as it was recorded, drives all resonators at once: the imaginary part of
-:math:`a_k / \omega_k` is the displacement of
-:math:`\ddot z + 2 \gamma \dot z + (\omega^2 + \gamma^2) z = g u`, and its squared modulus the
-energy that rings. A detector with a rounded knee v gives its envelope, averaged over 8 ms;
-conductances of either sign (of the two ways round of a diode) add the envelopes at one node a
-class; a second rectifier, with a knee s, follows. What is read is one energy a node, on a scale
-of 40 dB, and nothing is computed after it: the largest is the answer.
+The wave u drives all resonators at once: the imaginary part of :math:`a_k / \omega_k` is the
+displacement of :math:`\ddot z + 2 \gamma \dot z + (\omega^2 + \gamma^2) z = g u`. A detector with
+a rounded knee v gives its envelope, averaged over 8 ms; conductances of either sign (of the two
+ways round of a diode) add the envelopes at one node a class; a second rectifier, with a knee s,
+follows. One energy a node is read, on a scale of 40 dB: the largest is the answer.
 
 What is trained is what such a machine has: the tuning of each resonator, within a quarter of an
 octave either way as of a varactor, the conductances, and a bias of each node. Sound cannot be
@@ -86,8 +84,8 @@ def fabricate(
 ) -> Bank:
     """Draw one built copy, whose number is the seed.
 
-    Each coil and each capacitor lies anywhere in its tolerance band, a fraction either way, with
-    equal chance (IEC 60062: J is 5 %); losses and gains have twice the band.
+    Coils and capacitors lie anywhere in their tolerance band, with equal chance (IEC 60062: J is 5
+    %); losses and gains have twice the band.
     """
     parts = parts or ResonatorImperfections()
     random = np.random.default_rng((unit, 11))
@@ -114,10 +112,7 @@ def param_dim(nodes: int) -> int:
 
 
 def amplitudes_table(tuning: Tensor, bank: Bank) -> Tensor:
-    """Pole and gain of a sample, (rows, 4, 24), of tunings (rows, 24) in [0, 1].
-
-    A drive that is held over the sample is solved exactly.
-    """
+    """Pole and gain of a sample, (rows, 4, 24), of tunings (rows, 24); exact for a held drive."""
     paper = torch.as_tensor(2 * math.pi / RATE_HZ * frequencies()).to(tuning)
     emphasis = torch.as_tensor(frequencies() / EMPHASIS_HZ * bank.gain).to(tuning)
     omega = paper * torch.as_tensor(bank.tuning).to(tuning) * 2 ** (OCTAVES * (2 * tuning - 1))
@@ -129,10 +124,9 @@ def amplitudes_table(tuning: Tensor, bank: Bank) -> Tensor:
 
 
 def envelopes(drive: Tensor, table: Tensor, knee: float = KNEE) -> Tensor:
-    """Detected envelopes of resonators, (batch, frames, 24); differentiable in all.
+    """Detected envelopes, (batch, frames, 24), of a drive (batch, samples); differentiable.
 
-    The drive is (batch, samples), whole frames of 64; the table is that of `amplitudes_table`, with
-    one row or one a shot.
+    The table is that of `amplitudes_table`, with one row or one a shot.
     """
     batch, samples = drive.shape
     joined = torch.cat([drive, table.flatten(1).expand(batch, -1)], 1)
@@ -187,20 +181,14 @@ class Resonators(BuiltSystem):
 
     Parameters
     ----------
-    unit : int
-        Which fabricated copy.
     input_dim : int
         Samples, a multiple of 64.
     output_dim : int
         Nodes, one a class.
     tolerance : float
         Of coils and capacitors, 0.05 for 5 %.
-    noise : bool
-        Whether there is read-out noise.
-    imperfections : ResonatorImperfections
-        Physics that no twin models.
-    seed : int
-        Of the noise.
+    unit, noise, imperfections, seed
+        As of `pnnlab.systems.Circuit`.
     """
 
     _what = "a smart microphone"
@@ -230,7 +218,6 @@ class Resonators(BuiltSystem):
         self._built = fabricate(unit, tolerance, output_dim, parts)
 
     def cost(self) -> Cost:
-        """Cost of a shot that lasts as long as its sound."""
         return Cost(
             seconds_per_pass=self.input_dim / RATE_HZ,
             assumptions=f"A shot lasts as long as its sound. {NO_POWER}",
@@ -238,7 +225,6 @@ class Resonators(BuiltSystem):
         )
 
     def theta_groups(self) -> tuple[Group, ...]:
-        """Tunings, conductances of each node, and biases."""
         edge, nodes = RESONATORS, self.output_dim
         tied = [
             Group(f"conductances, node {c + 1}", edge * (c + 1), edge * (c + 2))

@@ -113,10 +113,7 @@ def pulses(u: Tensor, pulse: int) -> Tensor:
 
 
 def read_out(sound: Tensor, outputs: int, pulse: int, *, linear: bool = False) -> Tensor:
-    """Energies of segments of a sound, (batch, samples), or amplitudes of its carrier, signed.
-
-    The segments, (batch, outputs), are as equal as can be. Differentiable.
-    """
+    """Energies, (batch, outputs), of equal segments of a sound, or amplitudes of its carrier."""
     time = torch.arange(sound.shape[1], dtype=sound.dtype)
     value = sound * (2 * torch.cos(2 * math.pi * time / pulse) if linear else sound)
     means: Tensor = functional.adaptive_avg_pool1d(value.unsqueeze(1), outputs)

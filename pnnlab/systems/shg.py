@@ -79,19 +79,15 @@ class MaskProgramme:
             ("output_dim", output_dim, PIXELS, "pixels"),
         ):
             if not 1 <= whole(name, length) <= most:
-                raise ShapeError(
-                    f"{name} is {length}; give 1 to {most}, for there are {most} {what}."
-                )
+                raise ShapeError(f"{name} is {length}; there are {most} {what}: give 1 to {most}.")
 
     def mask(self, x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
         """Amplitudes in [0, 1] and phases, rad, of the bands, (batch, 50) or (1, 50) each.
 
-        An input x, (batch, input_dim), that is shorter than the bands is repeated over neighbours:
-        element n of d has the bands b with ``b * d // bands == n``.
-
-        The mask also carries a chirp of its own. Without it the opposite of all phases, which is
-        the pulse run backwards, would have nearly the same spectrum: at the middle of theta's
-        range the read-out would not depend on theta at all.
+        An input that is shorter than the bands is repeated over neighbours: element n of d has the
+        bands b with ``b * d // bands == n``. The mask also carries a chirp of its own. Without it
+        the opposite of all phases, which is the pulse run backwards, would have nearly the same
+        spectrum: at the middle of theta's range the read-out would not depend on theta at all.
         """
         width, bands = x.shape[1], self.param_dim
         data = x if width == bands else x[:, torch.arange(bands) * width // bands]
@@ -105,10 +101,7 @@ class MaskProgramme:
 
 @dataclass(frozen=True)
 class SHGImperfections:
-    """What a built bench adds to its equations; no physics twin has any of it.
-
-    What is marked customary is of the usual size, from no particular page.
-    """
+    """What no twin models; what is marked customary is of the usual size, from no page."""
 
     # Customary: fringing fields blur some 10 µm, the thickness of a liquid-crystal layer, of a
     # pixel of 100 µm; half of that on either side. Model and measurements: S. Moser et al., Opt.
@@ -170,19 +163,13 @@ class SHG(BuiltSystem):
 
     Parameters
     ----------
-    unit : int
-        Which built copy.
     input_dim, output_dim : int
         Lengths of x, at most the number of bands that carry it, and of y, at most 50: an element
         is repeated over neighbouring bands, and an output is a mean over neighbouring pixels.
     trained, phase_range
         What theta sets, see `MaskProgramme`.
-    noise, drift : bool
-        Whether detector noise and energy jitter, and slow misalignment, are there.
-    imperfections : SHGImperfections
-        Physics that no twin models.
-    seed : int
-        Of noise and drift.
+    unit, noise, drift, imperfections, seed
+        As of `pnnlab.systems.Circuit`; the drift is a slow misalignment.
     """
 
     _what, _drift_name = "an SHG bench", "misalignment"
@@ -259,10 +246,7 @@ def respond(
 
 
 def shaped(amplitude: Tensor, phase: Tensor, response: Real) -> Tensor:
-    """Spectrum behind the shaper of this ``response``, (bands, grid); (batch, grid), complex.
-
-    ``amplitude`` and ``phase`` of the mask are (batch, bands) or (1, bands).
-    """
+    """Spectrum, (batch, grid), of a mask (batch, bands) behind a ``response`` (bands, grid)."""
     through = torch.from_numpy(response).to(amplitude.dtype)
     # Two real products are half the work of a complex one.
     real, imaginary = amplitude * phase.cos(), amplitude * phase.sin()
@@ -286,11 +270,7 @@ def _spectrometer() -> Real:
 
 
 def shaper(f: Real, shift: float = 0.0) -> Real:
-    """Transmission of each band at each frequency, (bands, frequencies); its sum is 1.
-
-    It is in units of the field of the unshaped pulse at its peak. Frequencies, and the ``shift`` of
-    the colours on the mask, are in THz from the laser's centre.
-    """
+    """Transmission of each band at each frequency, THz from the laser's; the sum is 1."""
     centres = (np.arange(BANDS) - (BANDS - 1) / 2) * BAND_THZ
     laser = np.exp(-2 * math.log(2) * (f / LASER_THZ) ** 2)
     response: Real = _smooth_box(f + shift - centres[:, None], BAND_THZ, SPOT_THZ) * laser

@@ -1,7 +1,6 @@
 """What all built units have in common: noise, one slow drift, and a state to go back to.
 
-Systems that are programmed into one unit share its noise and its drift. One row of numbers is drawn
-for each shot, in their order: a batch has the same noise, bit for bit, as its shots one by one.
+A row of numbers is drawn for each shot: a batch has the noise of its shots one by one, bit for bit.
 """
 
 import json
@@ -81,7 +80,6 @@ class BuiltSystem(SimulatedSystem):
 
     @final
     def state(self) -> State:
-        """Noise generators and drift, and the unit that they are of."""
         state = {**self._owner, self._noise_name: self._noise.state()}
         if self._drift is not None:
             state |= {self._drift_name: self._drift.value, "room": self._drift.noise.state()}
@@ -89,7 +87,6 @@ class BuiltSystem(SimulatedSystem):
 
     @final
     def restore(self, state: State) -> None:
-        """Go back to a `state`; raise `RangeError` where it is one of another device or unit."""
         if missing := [key for key in self.state() if key not in state]:
             raise RangeError(f"this is no state of {self._what}: {', '.join(missing)} is missing.")
         if theirs := {key: state[key] for key, own in self._owner.items() if state[key] != own}:

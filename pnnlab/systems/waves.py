@@ -15,8 +15,7 @@ in the frame of the fundamental. The linear operators are exact in frequency,
 Conversion is weak and both products vary smoothly along the crystal once the phases of the
 linear operators are taken out. So the products are interpolated by cubics through a few nodes,
 whose integrals against the exact phases are computed beforehand for each frequency (an exponential
-multistep method with Filon's quadrature). The harmonic at a node follows from the fundamental
-there: a node costs four Fourier transforms, and a Runge-Kutta step would cost sixteen.
+multistep method with Filon's quadrature). A node costs four Fourier transforms.
 
 Source: the coupled-wave equations of textbooks (Boyd, Nonlinear Optics, ch. 2) with the
 group-velocity terms of pulses. Idealised: plane waves, no absorption, no walk-off in space.
@@ -90,22 +89,11 @@ def propagate(
 ) -> tuple[Tensor, Tensor]:
     """Send a fundamental through the crystal; differentiable in the field.
 
-    Parameters
-    ----------
-    field : Tensor, (batch, grid), complex64 or complex128
-        Spectrum at the front face: field in time is the sum of its lines. The grid is a power of 2.
-    nodes : int
-        Intervals along the crystal.
-    spacing : float
-        Of the grid, THz.
-
-    Returns
-    -------
-    fundamental, harmonic : Tensor, (batch, grid)
-        Spectra at the end face.
+    Takes the spectrum at the front face, (batch, grid), complex: field in time is the sum of its
+    lines. The grid is a power of 2, ``spacing`` THz apart; ``nodes`` are intervals along the
+    crystal. Returns the spectra of fundamental and harmonic at the end face.
     """
-    grid = field.shape[1]
-    if grid & (grid - 1):
+    if (grid := field.shape[1]) & (grid - 1):
         raise ShapeError(f"a grid of {grid} points: it must be a power of 2, such as {GRID}.")
     tables = _tables(crystal, kerr or Kerr(), nodes, grid, spacing, field.dtype)
 
@@ -155,10 +143,7 @@ def _tables(
 
 
 def _source_weights(places: Real, delta: Real) -> Array:
-    """Weights w of ∫ exp(iΔ (z_j - z)) S(z) dz = Σ w S(z_m) up to the last place, (places, f).
-
-    S is a polynomial on each interval, through its ends and the nodes nearest to them.
-    """
+    """Weights w of ∫ exp(iΔ (z_j - z)) S(z) dz = Σ w S(z_m) up to the last place, (places, f)."""
     last = len(places) - 1
     weights = np.zeros((last + 1, len(delta)), complex)
     for i in range(last):
@@ -190,8 +175,7 @@ def _product_weights(places: Real) -> Real:
     return weights
 
 
-def _quadrature(start: float, end: float) -> tuple[Real, Real]:
-    """Points and weights of Gauss and Legendre."""
+def _quadrature(start: float, end: float) -> tuple[Real, Real]:  # of Gauss and Legendre
     points, weights = np.polynomial.legendre.leggauss(QUADRATURE)
     return start + (end - start) * (points + 1) / 2, (end - start) * weights / 2
 

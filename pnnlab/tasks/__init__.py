@@ -25,24 +25,9 @@ from pnnlab.tasks.images import (
 from pnnlab.tasks.speech import find_spoken_digits, spoken_digits, spoken_vowels
 from pnnlab.tasks.task import Split, Task
 
-__all__ = [
-    "Split",
-    "Task",
-    "augmented",
-    "bayes_accuracy",
-    "digits",
-    "fashion_mnist",
-    "find_fashion_mnist",
-    "find_hillenbrand",
-    "find_mnist",
-    "find_spoken_digits",
-    "find_wright_vowels",
-    "flipped",
-    "hillenbrand",
-    "mnist",
-    "shrunk",
-    "spoken_digits",
-    "spoken_vowels",
-    "vowels",
-    "wright_vowels",
-]
+__all__ = ["Split", "Task"]
+__all__ += ["digits", "fashion_mnist", "find_fashion_mnist", "find_mnist", "mnist"]
+__all__ += ["augmented", "flipped", "shrunk"]
+__all__ += ["bayes_accuracy", "hillenbrand", "vowels", "wright_vowels"]
+__all__ += ["find_hillenbrand", "find_wright_vowels"]
+__all__ += ["find_spoken_digits", "spoken_digits", "spoken_vowels"]

@@ -55,11 +55,11 @@ class IdxFiles:
         try:  # by what it holds: some programs unpack a file and leave its name, or the other way
             raw = gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
         except (OSError, EOFError, zlib.error) as error:
-            raise damaged(path, content, str(error)) from error
+            raise damaged(path, str(error)) from error
         md5 = self.md5[name]
         if hashlib.md5(raw, usedforsecurity=False).hexdigest() != md5:
             right = f"MD5 {md5} is that of {self.name}'s {name}"
-            raise damaged(path, content, f"{_length(raw)}; {right}")
+            raise damaged(path, f"{_length(raw)}; {right}")
         shape, begin = _layout(raw)
         return np.frombuffer(raw, np.uint8, offset=begin).reshape(shape)
 
@@ -72,25 +72,9 @@ def read_bytes(path: Path) -> bytes:
         raise DataError(f"{path} cannot be read ({error}); check its permissions.") from error
 
 
-def damaged(path: Path, content: bytes, why: str) -> DataError:
-    """The error of a binary file that is not what it should be, with the likely reason."""
-    if _went_as_text(content):
-        why = "a transfer in text mode has changed its bytes"
+def damaged(path: Path, why: str) -> DataError:
+    """The error of a binary file that is not what it should be."""
     return DataError(f"{path} is damaged or another file ({why}): fetch it again, in binary mode.")
-
-
-def _went_as_text(content: bytes) -> bool:
-    # In bytes as good as random, each kind of line end happens, and UTF-8 throughout does not.
-    if b"\0" not in content:  # it is text: an error page in place of the file
-        return False
-    feeds, returns, pairs = (content.count(end) for end in (b"\n", b"\r", b"\r\n"))
-    by_chance = feeds * returns / len(content)
-    if 0 < feeds == pairs or by_chance > max(20, 4 * pairs):
-        return True
-    try:
-        return not content.decode("utf-8").isascii()
-    except UnicodeDecodeError:
-        return False
 
 
 def _layout(raw: bytes) -> tuple[list[int], int]:

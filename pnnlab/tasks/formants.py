@@ -71,8 +71,7 @@ def vowels(seed: int = 0, *, speakers: str | Sequence[str] = "women") -> Task:
 
     As in the paper there are 30 training tokens a vowel, by default of women, whose vowels lie in
     one cloud each. Every speaker appears in one split only, with one token of each vowel. Formants
-    are scaled into [0, 1] by `RANGES`; a token outside, about one in a million, is drawn again.
-    `bayes_accuracy` gives what can be reached.
+    are scaled into [0, 1] by `RANGES`. `bayes_accuracy` gives what can be reached.
 
     Parameters
     ----------
@@ -102,11 +101,9 @@ def wright_vowels(path: str | Path | None = None, *, held_out: int = 42, seed: i
     path : path, optional
         The file ``vowels_wright2022.npz``; by default it is looked for under ``PNNLAB_DATA``.
     held_out : int
-        Tokens of the authors' 210 that become the validation split, as many of each vowel. 0: all
-        210 are trained on, as in the paper, and the validation split shows the same 210 again;
-        nothing may be chosen by it.
-    seed : int
-        Of which tokens are held out.
+        Tokens of the authors' 210 that become the validation split, as many of each vowel, drawn by
+        ``seed``. 0: all 210 are trained on, as in the paper, and the validation split shows the
+        same 210 again; nothing may be chosen by it.
 
     Raises
     ------
@@ -124,7 +121,7 @@ def wright_vowels(path: str | Path | None = None, *, held_out: int = 42, seed: i
         )
     content = read_bytes(found)
     if hashlib.sha256(content).hexdigest() != _WRIGHT_SHA256:
-        raise damaged(found, content, f"its SHA-256 should be {_WRIGHT_SHA256}")
+        raise damaged(found, f"its SHA-256 should be {_WRIGHT_SHA256}")
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         everything = Split(
             torch.tensor(arrays["X"], dtype=torch.float32),
@@ -148,8 +145,9 @@ def hillenbrand(
 ) -> Task:
     """The seven vowels in Hillenbrand's recordings, no speaker in more than one split.
 
-    Three fifths of the speakers of each group are trained on, one fifth is for validation, and one
-    fifth for the test. Tokens with a formant that could not be measured are left out.
+    Three fifths of the speakers of each group, drawn by ``seed``, are trained on, one fifth is for
+    validation, and one fifth for the test. Tokens with a formant that could not be measured are
+    left out.
 
     Parameters
     ----------
@@ -157,8 +155,6 @@ def hillenbrand(
         The file ``vowdata.dat``; by default it is looked for under ``PNNLAB_DATA``.
     speakers
         As of `vowels`; formants are scaled as there.
-    seed : int
-        Of which speakers are in which split.
 
     Raises
     ------
@@ -212,12 +208,7 @@ def find_hillenbrand() -> Path | None:
 
 
 def read_vowdata(path: str | Path) -> tuple[NDArray[np.str_], NDArray[np.str_], Array]:
-    """Read speakers, vowels and formants of all tokens of Hillenbrand's ``vowdata.dat``.
-
-    Speakers, (n,), are such as ``"w01"``: m, w, b, g for man, woman, boy, girl. Vowels, (n,), are
-    Hillenbrand's labels. Formants, (n, 12), Hz, are in the order of `FEATURES`; NaN where they
-    could not be measured.
-    """
+    """Speakers, such as ``"w01"``, labels and formants, (n, 12), Hz or NaN, of ``vowdata.dat``."""
     try:
         lines = user_path(path).read_text(encoding="ascii").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -309,8 +300,7 @@ def bayes_accuracy(
 ) -> tuple[float, float]:
     """The best accuracy on `vowels` that any classifier can have, and its standard error.
 
-    It is the mean, over about ``n`` tokens, of the probability of their most probable vowel, of one
-    token at a time and an unknown speaker.
+    It is the mean probability, over about ``n`` tokens, of the most probable vowel.
     """
     groups = speaker_groups(speakers)
     random = np.random.default_rng([whole("seed", seed, 0), 3])

@@ -92,7 +92,7 @@ def mnist(
         Keep every n-th pixel instead of averaging; see `shrunk`.
     copies : int
         Moved copies of every training image, made at 28 by 28 pixels and appended to the training
-        split; see `augmented`. With 5 of all images at 14 by 14 pixels it takes 260 MB.
+        split; see `augmented`.
     seed : int
         Of the split, and of the copies.
 
@@ -168,14 +168,12 @@ def augmented(
 ) -> Split:
     """The images, followed by ``copies`` copies of each, all turned, moved and scaled at random.
 
-    Each copy is turned about its centre, scaled and then moved, each amount drawn uniformly. The
-    defaults are those that the authors' public MNIST example gives to torchvision's
-    ``RandomAffine``; but copies are interpolated, and drawn once, not anew in every epoch.
+    Each amount is drawn uniformly. The defaults are those that the authors' public MNIST example
+    gives to torchvision's ``RandomAffine``; but copies are interpolated, and drawn once, not anew
+    in every epoch.
 
     Parameters
     ----------
-    copies : int
-        0 or more; the result has (1 + copies) · n images, the originals first.
     side, subsample
         As of `shrunk`, after the copies were moved. By default the size stays.
     rotation : float
@@ -269,10 +267,7 @@ def _shrink(images: Tensor, side: int, subsample: bool) -> Tensor:
 def _affine_maps(
     numbers: Tensor, rotation: float, shift: tuple[float, float], scale: tuple[float, float]
 ) -> Tensor:
-    """Affine maps, (n, 2, 3), from places in the copy to places in the image, each in [-1, 1].
-
-    ``numbers``, (n, 4), in [0, 1], stand for angle, magnification, horizontal and vertical shift.
-    """
+    """Affine maps, (n, 2, 3), from places in the copy to the image, of numbers (n, 4) in [0, 1]."""
     angle = math.radians(rotation) * (2 * numbers[:, 0] - 1)
     magnification = scale[0] + (scale[1] - scale[0]) * numbers[:, 1]
     # The image is two units wide, and numbers reach over the whole range from -shift to shift.

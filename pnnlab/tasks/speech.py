@@ -1,5 +1,6 @@
 """Speech as waves: recorded digits, and synthetic vowels for where there are no recordings."""
 
+import io
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,7 +42,6 @@ def spoken_digits(
     digits: Sequence[int] = tuple(range(10)),
     *,
     held_out: str | None = "george",
-    validated: str | None = None,
     path: str | Path | None = None,
 ) -> Task:
     """Digits as six speakers said them: each example is the recorded wave itself.
@@ -56,10 +56,8 @@ def spoken_digits(
     held_out : str or None
         The one of `SPEAKERS` whose recordings alone are the test split: what counts. None is the
         customary split, in which all speakers are trained on: recordings 0 to 4 of each digit are
-        the test split, 5 to 9 the validation split.
-    validated : str, optional
-        Another speaker, whose recordings alone are the validation split; by default it is
-        recordings 0 to 4 of all who are trained on.
+        the test split, 5 to 9 the validation split; otherwise the latter is recordings 0 to 4 of
+        all who are trained on.
     path : path, optional
         Folder of the recordings; by default it is looked for under ``PNNLAB_DATA``.
 
@@ -71,11 +69,8 @@ def spoken_digits(
     wanted = tuple(whole("digit", digit) for digit in digits)
     if len(set(wanted)) != len(wanted) or len(wanted) < 2 or not set(wanted) <= set(range(10)):
         raise RangeError(f"digits are {wanted}; give at least two different ones from 0 to 9.")
-    for name in (held_out, validated):
-        if name not in (None, *SPEAKERS):
-            raise RangeError(f"there is no speaker {name!r}; choose from {', '.join(SPEAKERS)}.")
-    if validated is not None and held_out in (None, validated):
-        raise RangeError("a speaker to validate on needs another one, held out for the test.")
+    if held_out not in (None, *SPEAKERS):
+        raise RangeError(f"there is no speaker {held_out!r}; choose from {', '.join(SPEAKERS)}.")
     folder = user_path(path) if path is not None else find_spoken_digits()
     if folder is None:
         raise DataError(
@@ -92,8 +87,7 @@ def spoken_digits(
     numbers = np.array([n for _, _, n in keys])
     who = np.array([speaker for _, speaker, _ in keys])
     tested = numbers < 5 if held_out is None else who == held_out
-    held = (numbers >= 5) & (numbers < 10) if held_out is None else numbers < 5
-    held = ~tested & (held if validated is None else who == validated)
+    held = ~tested & (numbers < (10 if held_out is None else 5))
     train, validation, test = (
         everything.take(torch.from_numpy(np.flatnonzero(rows)))
         for rows in (~tested & ~held, held, tested)
@@ -135,8 +129,8 @@ def spoken_vowels(names: Sequence[str] = ("iy", "ah"), seed: int = 0) -> Task:
 def prepared(sound: ArrayLike) -> torch.Tensor:
     """A recording, (n,), as the wave that drives a system, (4096,), float32, 0.5 in silence.
 
-    It is the half second with the most energy, or all of it and silence after it. The level is set
-    once, as by a preamplifier: to an rms of `LEVEL`, or less where the wave would leave [0, 1].
+    It is the half second with the most energy, or all of it and silence after it, brought to an rms
+    of `LEVEL`, or less where the wave would leave [0, 1].
     """
     wave = np.asarray(sound, dtype=np.float64)
     wave = wave - wave.mean() if len(wave) else wave
@@ -152,12 +146,10 @@ def prepared(sound: ArrayLike) -> torch.Tensor:
 
 
 def _read(path: Path) -> Array:
-    content = read_bytes(path)
     try:
-        with path.open("rb") as file:
-            rate, sound = wavfile.read(file)
+        rate, sound = wavfile.read(io.BytesIO(read_bytes(path)))
     except (ValueError, EOFError, struct.error) as error:
-        raise damaged(path, content, str(error)) from error
+        raise damaged(path, str(error)) from error
     if rate != RATE or sound.dtype != np.int16 or sound.ndim != 1:
         raise DataError(
             f"{path} is {sound.dtype} of shape {sound.shape} at {rate} Hz; one channel of 16 bits "

@@ -156,10 +156,7 @@ class Task:
 
     @property
     def chance(self) -> float:
-        """Accuracy on the test split of always naming the most frequent training class.
-
-        Of a regression, the R² of the constant mean: 0.
-        """
+        """Accuracy on the test split of the most frequent training class; of values, R² 0."""
         if self.train.targets.is_floating_point():
             return 0.0
         return float((self.test.targets == self.train.targets.mode().values).float().mean())

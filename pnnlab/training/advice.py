@@ -28,19 +28,16 @@ TWIN_IS_WRONG = 1.3
 class LocalErrors:
     """How wrong the twins of a network are where it uses them, layer by layer.
 
-    A report of a twin varies inputs and parameters over their whole range. In a network inputs
-    carry the information with the parameters fixed, and a training step changes the parameters a
-    little. The same error of a twin is a larger part of either.
+    In a network inputs carry the information with the parameters fixed, and a step changes the
+    parameters a little: there the same error of a twin is a larger part than in its report.
 
     Attributes
     ----------
     errors : tuple of float
-        Squared error of the twin, without the noise, over the variance of the read-outs with the
-        inputs, also without the noise; infinite where that variance is not above the noise.
+        Squared error of the twin over the variance of the read-outs with the inputs, both without
+        the noise; infinite where that variance is not above the noise.
     parameter_errors : tuple of float
-        The same of what a small random change of the parameters changes in the read-outs: about
-        the squared error of the twin's derivatives by the parameters, over the square of the
-        device's.
+        The same of what a small random change of the parameters changes in the read-outs.
     noise : tuple of float
         Variance of the noise over the variance of the read-outs with the inputs.
     device_passes : int
@@ -77,19 +74,10 @@ def suggestion(error: float) -> str:
 
 
 def local_errors(network: nn.Module, x: Tensor) -> LocalErrors:
-    """Measure the errors of the twins of a calibrated network at its inputs ``x``.
+    """Measure the errors of the twins of a calibrated network, which need not be trained.
 
-    Parameters
-    ----------
-    network : nn.Module
-        It is left as it is; it need not be trained.
-    x : Tensor, (batch, features)
-        Some hundred inputs. Each costs five device passes a layer.
-
-    Raises
-    ------
-    TwinError
-        A layer has no twin.
+    It takes some hundred inputs ``x``, (batch, features), at five device passes a layer each.
+    Raises `TwinError` if a layer has no twin.
     """
     if not all_have_twins(network):
         raise TwinError("errors of twins need a network of physical layers that all have a twin.")

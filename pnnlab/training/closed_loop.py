@@ -52,16 +52,14 @@ def roll_out(
     truncation: int | None = None,
     disturb: Callable[[int], None] | None = None,
 ) -> Rollout:
-    """Let a controller command a plant for so many steps, from each of several starts.
+    """Let a controller command a plant for so many steps, from a start for each of ``seeds``.
 
-    A plant that holds fewer rows than there are seeds is reset again for the next ones.
+    A plant that holds fewer rows is reset again for the next ones.
 
     Parameters
     ----------
     controller : nn.Module
         Takes states scaled by `Plant.scaled` and gives commands, which are clamped to the limit.
-    seeds : sequence of int
-        Starts, one a row.
     twin : callable, optional
         Takes states and commands and gives next states: gradients are its own, values the plant's.
         Without one there are no gradients.
@@ -72,31 +70,14 @@ def roll_out(
     """
     steps, together = whole("steps", steps, 1), plant.most_rows or len(seeds)
     truncation = None if truncation is None else whole("truncation", truncation, 1)
-    advance = _measured(plant) if twin is None else valued(_measured(plant), twin)
-    parts = [seeds[first : first + together] for first in range(0, len(seeds), max(together, 1))]
-    with torch.no_grad() if twin is None else nullcontext():
-        found = [
-            _roll_out(controller, plant, part, steps, advance, truncation, disturb)
-            for part in parts or [seeds]
-        ]
-    return Rollout(*(torch.cat(of_all, 1) for of_all in zip(*found, strict=True)))
-
-
-def _measured(plant: Plant) -> Response:
-    return lambda _, command: plant.step(command)
-
-
-def _roll_out(
-    controller: nn.Module,
-    plant: Plant,
-    seeds: Sequence[int],
-    steps: int,
-    advance: Response,
-    truncation: int | None,
-    disturb: Callable[[int], None] | None,
-) -> Rollout:
     largest = plant.limits.command
-    try:
+
+    def measure(_: Tensor, command: Tensor) -> Tensor:
+        return plant.step(command)
+
+    advance = measure if twin is None else valued(measure, twin)
+
+    def roll(seeds: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
         state = plant.reset(seeds)
         states, commands, inside = [state], [], [plant.inside]
         for step in range(steps):
@@ -113,16 +94,22 @@ def _roll_out(
             states.append(state)
             commands.append(command)
             inside.append(plant.inside)
+        return torch.stack(states), torch.stack(commands), torch.stack(inside)
+
+    parts = [seeds[first : first + together] for first in range(0, len(seeds), max(together, 1))]
+    try:
+        with torch.no_grad() if twin is None else nullcontext():
+            found = [roll(part) for part in parts or [seeds]]
     finally:
         plant.stop()
-    return Rollout(torch.stack(states), torch.stack(commands), torch.stack(inside))
+    return Rollout(*(torch.cat(of_all, 1) for of_all in zip(*found, strict=True)))
 
 
 def starts(plant: Plant, count: int, law: Callable[[Tensor], Tensor]) -> Task:
     """Make a task of scaled starts of a plant: example n is the reset with seed n.
 
-    The targets are the commands that a ``law``, such as `regulator`'s, gives for the states, (rows,
-    commands): in a closed loop they are not learned, and the validation tells how far it left them.
+    The targets are the commands of a ``law``, such as `regulator`'s: in a closed loop they are not
+    learned, and the validation tells how far it left them.
     """
 
     def split(first: int, number: int) -> Split:
@@ -179,7 +166,6 @@ class ClosedLoop(Method):
         return {}
 
     def update(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG002
-        """Fill the gradients; the outputs are those at the starts."""
         weights = [p for p in self.network.parameters() if p.requires_grad]
         seeds = self.training.batch().tolist()
         self.network.eval()  # statistics of states that a controller brought about are its own
@@ -214,11 +200,9 @@ class ClosedLoop(Method):
         return loss, found.commands[0].detach()
 
     def state(self) -> dict[str, Any]:
-        """What a step may go back to."""
         return copy.deepcopy(self._kept)
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go back to a `state`."""
         self._kept.clear()
         self._kept.update(state)
 

@@ -42,8 +42,7 @@ def passes_per_example(network: nn.Module) -> int:
 def multiply_adds(network: nn.Module) -> int:
     """Products and sums that one example costs a digital network of the same shape.
 
-    Each shot of a physical layer counts as a dense matrix, as wide as its inputs and outputs, and
-    linear layers and rescalings as themselves. Twins, which train and never infer, do not count.
+    Each shot counts as a dense matrix, linear layers and rescalings as themselves, twins not.
     """
     shots = shots_per_example(network)
     total = sum(n * layer.system.input_dim * layer.system.output_dim for layer, n in shots.items())
@@ -72,8 +71,7 @@ def estimate(
 ) -> Estimate:
     """Estimate time and energy of device passes, and of a dense digital network in their place.
 
-    The passes are those of all layers together, as a `Record` counts them. ``costs`` are one for
-    each physical layer, by default those of their systems.
+    ``costs`` are one for each physical layer, by default those of their systems.
     """
     shots = shots_per_example(network)
     if not shots or device_passes < 0:

@@ -199,9 +199,9 @@ def alignment(
 ) -> Alignment:
     """Compare, layer by layer, the twin's vector-Jacobian products with the device's differences.
 
-    Every layer is tested with its present parameters, at ``len(x)`` of the inputs that reach its
-    device when ``x``, (points, features), is sent through the devices before it. A few are enough:
-    see `alignment_passes`, and `pnnlab.twins.gradient_agreement`.
+    Layers are tested with their present parameters, at ``len(x)`` of the inputs that reach them
+    when ``x``, (points, features), is sent through the devices. A few are enough: see
+    `alignment_passes`.
     """
     if not len(x):
         raise RangeError("alignment needs examples; give at least one.")

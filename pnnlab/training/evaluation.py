@@ -183,10 +183,8 @@ def at_limits(theta: Tensor) -> float:
 def stuck(y: Tensor) -> float:
     """Fraction of the read-outs ``y``, (n, outputs), that stick at an end of their output's range.
 
-    An amplifier that saturates, or a converter that is overdriven, repeats a value. A read-out
-    sticks if it lies within a thousandth of its output's range of the largest or smallest value
-    seen. The two that are these values do not count; an output that never moves sticks throughout.
-    NaN with fewer than three rows.
+    A read-out sticks if it lies within a thousandth of that range of the largest or smallest value,
+    which do not count themselves. NaN with fewer than three rows.
     """
     if len(y) < 3:
         return math.nan
@@ -225,10 +223,7 @@ class Confusion:
 def confusion(
     network: nn.Module, examples: Split, classes: Sequence[str] | None = None
 ) -> Confusion:
-    """Let a network name the class of every example, with the layers as they stand.
-
-    ``classes`` are named by their numbers by default.
-    """
+    """Let a network name the class of every example, with the layers as they stand."""
     if not len(examples.x):
         raise ShapeError("there are no examples to confuse; give at least one.")
     before = passes_so_far(network)
@@ -246,10 +241,7 @@ def confusion(
 
 
 def layer_drives(network: nn.Module, x: Tensor) -> dict[PhysicalLayer, Tensor]:
-    """Send ``x`` through the devices, and collect the drives of every layer, (rows, input_dim).
-
-    They are in [0, 1], and of a layer that takes several shots an example all of them.
-    """
+    """Collect the drives of every layer for ``x``, (rows, input_dim), in [0, 1], on the devices."""
     drives: dict[PhysicalLayer, list[Tensor]] = {layer: [] for layer in physical_layers(network)}
     with on_device(network), observed(network, lambda layer, x, *_: drives[layer].append(x)):
         outputs(network, x)
@@ -307,8 +299,7 @@ class Inference:
 def infer(network: nn.Module, x: Tensor) -> Inference:
     """Send one example, (features,) or (1, features), through the devices of ``network``.
 
-    Keeps what each layer did. The network gives logits, and is used as when it has been trained:
-    normalisation by its kept statistics. It is left as it was.
+    Keeps what each layer did. The network gives logits, and is left as it was.
     """
     row = (x.detach()[None] if x.ndim == 1 else x.detach()).to(place_of(network))
     if row.ndim != 2 or len(row) != 1:

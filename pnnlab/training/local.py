@@ -115,11 +115,9 @@ class LocalLearning(Method):
 
     @property
     def sweeps(self) -> float:
-        """Twice, with the true label and with another one."""
         return 2.0
 
     def update(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Fill the gradients."""
         network = self.network
         if not isinstance(network, LocalNetwork):
             raise ShapeError("LocalLearning trains a LocalNetwork; make one of the systems.")

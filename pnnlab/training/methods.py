@@ -8,8 +8,8 @@ its method; what a method is set to, its public attributes, belongs to the ident
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, final
@@ -64,8 +64,7 @@ class Method(ABC):
     def update(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Fill the gradients of the trained parameters with those of one batch.
 
-        It is ``x``, (batch, features), with ``targets``, (batch,) or (batch, values). Returns the
-        loss and the outputs, (batch, outputs).
+        Takes ``x``, (batch, features), and ``targets``; returns the loss and the outputs.
         """
 
     def state(self) -> dict[str, Any]:
@@ -96,7 +95,6 @@ class Backpropagation(Method):
     """Backpropagation through the network, with the gradient rules of its layers."""
 
     def update(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Fill the gradients."""
         return self.backpropagate(x, targets)
 
 
@@ -122,11 +120,9 @@ class SharpnessAware(Method):
 
     @property
     def sweeps(self) -> float:
-        """Twice."""
         return 2.0
 
     def update(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Fill the gradients."""
         thetas = [layer.theta for layer in physical_layers(self.network)]
         outputs = self.network(x)
         loss = self.loss(outputs, targets)
@@ -165,11 +161,9 @@ class FineTuned(Method):
 
     @property
     def sweeps(self) -> float:
-        """Only in the last steps."""
         return self.last
 
     def update(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Fill the gradients."""
         training, network = self.training, self.network
         change = round((1 - self.last) * training.steps)
         if training.step < change:
@@ -182,7 +176,7 @@ class FineTuned(Method):
 
 
 class Shot(NamedTuple):
-    """What one call of a physical layer drove and measured, as an observer is given it."""
+    """What one call of a physical layer drove and measured."""
 
     layer: PhysicalLayer
     x: Tensor
@@ -202,24 +196,6 @@ def measured(network: nn.Module, x: Tensor) -> list[Shot]:
     return shots
 
 
-@contextmanager
-def repeated(
-    network: nn.Module, shots: Sequence[Shot], models: Callable[[PhysicalLayer], Response]
-) -> Iterator[None]:
-    """Within this context each layer returns what was measured, with the gradient of a model.
-
-    The statistics of the network stay what they are.
-    """
-
-    def response(layer: PhysicalLayer) -> Response:
-        left = iter([shot.y for shot in shots if shot.layer is layer])
-        return valued(lambda *_: next(left), models(layer))
-
-    responses = [response(layer) for layer in physical_layers(network)]
-    with fixed_statistics(network), responding(network, responses):
-        yield
-
-
 def twin_of(layer: PhysicalLayer) -> nn.Module:
     """Twin of a layer; raises `TwinError` if it has none."""
     if layer.twin is None:
@@ -231,14 +207,12 @@ def twin_of(layer: PhysicalLayer) -> nn.Module:
 class Asymmetrical(Method):
     """Asymmetrical training: only the read-out of the last physical layer is measured.
 
-    The states and the Jacobians of all layers are those of the twins, fed with their own outputs;
-    the value of the last physical layer is the device's. Its merit is fewer read-outs.
+    All other states, and all Jacobians, are those of the twins. Its merit is fewer read-outs.
 
     Source: Y. Wang et al., Nat. Commun. 2025, s41467-025-57459-5.
     """
 
     def update(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Fill the gradients."""
         layers = physical_layers(self.network)
         with fixed_statistics(self.network):
             last = measured(self.network, x)[-1]
@@ -268,7 +242,6 @@ class DirectFeedback(Method):
     seed: int = 0
 
     def update(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Fill the gradients."""
         inner: list[Tensor] = []
 
         def detach(*call: Any) -> Tensor:
@@ -338,11 +311,9 @@ class Perturbation(Method):
 
     @property
     def sweeps(self) -> float:
-        """Once a loss."""
         return 2.0 * self.directions if self.central else self.directions + 1.0
 
     def update(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Fill the gradients."""
         trained = [p for p in self.network.parameters() if p.requires_grad]
         start = nn.utils.parameters_to_vector(trained).detach()
         guide = self._guide(x, targets, trained) if self.random < 1 else torch.zeros_like(start)
@@ -444,27 +415,29 @@ class DualAdaptive(Method):
         return torch.optim.Adam(self._errors.parameters(), lr=self.learning_rate)
 
     def update(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Fill the gradients."""
         shots = measured(self.network, x)
         error = dict(zip(physical_layers(self.network), self._errors, strict=True))
         self._fit(shots, error)
         used = self.training.step >= self.delay * self.training.steps
 
-        def model(layer: PhysicalLayer) -> Response:
-            twin = twin_of(layer)
-            if not used:
-                return twin
-            return lambda x, theta: twin(x, theta) + error[layer](x, theta)
+        def response(layer: PhysicalLayer) -> Response:
+            left, twin = iter([shot.y for shot in shots if shot.layer is layer]), twin_of(layer)
 
-        with repeated(self.network, shots, model):
+            def model(x: Tensor, theta: Tensor) -> Tensor:
+                y: Tensor = twin(x, theta)
+                return y + error[layer](x, theta) if used else y
+
+            return valued(lambda *_: next(left), model)
+
+        responses = [response(layer) for layer in physical_layers(self.network)]
+        with fixed_statistics(self.network), responding(self.network, responses):
             return self.backpropagate(x, targets)
 
-    def _fit(self, shots: Sequence[Shot], error: dict[PhysicalLayer, nn.Module]) -> None:
+    def _fit(self, shots: Sequence[Shot], error: dict[PhysicalLayer, Any]) -> None:
         self._optimizer.zero_grad()
         total = torch.zeros(())
         for layer, x, theta, y in shots:
             model = error[layer]
-            assert isinstance(model, _ErrorModel)
             if model.scale == 0:
                 model.scale.copy_(y.std())
             with torch.no_grad():
@@ -474,11 +447,9 @@ class DualAdaptive(Method):
         self._optimizer.step()
 
     def state(self) -> dict[str, Any]:
-        """Error models and their optimizer."""
         return {"errors": self._errors.state_dict(), "optimizer": self._optimizer.state_dict()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go back to a `state`."""
         self._errors.load_state_dict(state["errors"])
         self._optimizer.load_state_dict(state["optimizer"])
 
@@ -488,10 +459,9 @@ class DualAdaptive(Method):
 class OnlineRefit(Method):
     """Physics-aware training whose physics twin is fitted again to what the steps measured.
 
-    Every so many steps the free constants of the equations are fitted by least squares to the last
-    ``batches`` of all layers, drawn towards their values: ``stay`` is the relative standard
-    deviation by which a constant is expected to change. It costs no pass. Layers of one device
-    share the constants.
+    Every so many steps the free constants are fitted by least squares to the last ``batches`` of
+    all layers: ``stay`` is the relative standard deviation by which one is expected to change. It
+    costs no pass. Layers of one device share the constants.
     """
 
     every: int = 60
@@ -509,7 +479,6 @@ class OnlineRefit(Method):
             raise TwinError("OnlineRefit fits the constants of a PhysicsTwin; give one.")
 
     def update(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Fill the gradients."""
         layers = physical_layers(self.network)
         shots: list[tuple[int, Tensor, Tensor, Tensor]] = []
         with observed(self.network, lambda la, *shot: shots.append((layers.index(la), *shot))):
@@ -529,9 +498,7 @@ class OnlineRefit(Method):
                 twin.values.copy_(twin.with_constants(found).values)
 
     def state(self) -> dict[str, Any]:
-        """The last batches."""
         return {"last": list(self._last)}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go back to a `state`."""
         self._last[:] = state["last"]

@@ -14,10 +14,10 @@ EVALUATIONS = 1000  # evaluations kept
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """What an evaluation measures; None where there was none, or where there is no twin.
+    """What an evaluation measures; None where there was none, or no twin. Tuples are by layer.
 
-    A network without physical layers runs on the computer, which is then the device. Tuples are by
-    physical layer. An exported run repeats the annotations: meaning and unit.
+    A network without physical layers runs on the computer, which is then the device. An exported
+    run repeats the annotations: meaning and unit.
     """
 
     device_metric: Annotated[float | None, "metric on the device"] = None
@@ -66,8 +66,8 @@ class Curves(NamedTuple):
 class History:
     """The records of a run in bounded memory: at most ``bins`` and ``evaluations``, both even.
 
-    Every step counts in the curves: when they are full, neighbouring bins are merged. Of the
-    evaluations, the older half is thinned when there are too many.
+    When the curves are full, neighbouring bins are merged; the older half of too many evaluations
+    is thinned.
     """
 
     def __init__(self, bins: int = BINS, evaluations: int = EVALUATIONS) -> None:

@@ -94,8 +94,7 @@ class Training:
     epochs, seed : int, optional
         In place of those of the settings.
     objective : Objective, optional
-        By default classification where the targets are integers, regression where they are
-        floating point.
+        By default classification of integer targets, regression of floating-point ones.
     optimizer : callable
         Makes the optimizer of the trainable parameters, such as
         ``functools.partial(torch.optim.SGD, momentum=0.9)``. Its rate is set at every step.
@@ -227,11 +226,10 @@ class Training:
         )
 
     def records(self) -> Iterator[Record]:
-        """Train to the end, one record a step.
+        """Train to the end, one record a step; iterating again goes on where it stopped.
 
-        Between two records the training can be inspected, saved or left. Iterating again goes on
-        where it stopped. A step that an exception cuts short is undone; shots of a real device
-        stay taken.
+        Between two records the training can be inspected, saved or left. A step that an exception
+        cuts short is undone; shots of a real device stay taken.
         """
         while self.step < self.steps:
             before = _copied(self.state())

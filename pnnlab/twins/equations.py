@@ -26,9 +26,8 @@ RATE_OF_SCALE = 5.0  # how much faster than a weight the scale of the read-outs 
 class CircuitEquations(Equations):
     """The nominal equations of `pnnlab.systems.circuit`, driven and read out as it is.
 
-    A shot replays the input ``replays`` times. The coil's current is never measured, so its unit is
-    free: scaling it scales ``w_l`` and ``g`` up and ``w_c`` and ``r`` down, and changes no
-    read-out. That is why ``w_c`` is held.
+    A shot replays the input ``replays`` times. ``w_c`` is held, for the coil's current is never
+    measured: scaling it scales ``w_l`` and ``g`` up and ``w_c`` and ``r`` down.
     """
 
     replays: int
@@ -37,17 +36,14 @@ class CircuitEquations(Equations):
     free: ClassVar[tuple[str, ...]] = ("w_l", "r", "v_t", "g", "a", "s")
 
     def check(self, system: Described) -> None:
-        """Check the number of replays."""
         check_programme(system, self.replays)
 
     def averaged(self, system: Described) -> float:
-        """Samples of a segment."""
         return self.replays * system.input_dim / system.output_dim
 
     def __call__(
         self, x: Tensor, theta: Tensor, constants: CircuitConstants, output_dim: int
     ) -> Tensor:
-        """Solve the circuit's equations and read out segment means."""
         wave = oscillate(multiplex.drive(x, theta, self.replays), constants)
         return multiplex.segment_means(wave, output_dim)
 
@@ -57,9 +53,8 @@ class CircuitEquations(Equations):
 class PlateEquations(Equations):
     """The nominal equations of `pnnlab.systems.plate`, driven and read out as it is.
 
-    A shot replays the input ``replays`` times. The plate's displacement is never measured, so its
-    unit is free, and with it one of the tension and the gains: that is why ``alpha`` is held. The
-    strain at which the edges slip and the points of drive and microphone are held too.
+    A shot replays the input ``replays`` times. ``alpha`` is held, for displacement is never
+    measured, and so are the strain at which the edges slip and the points of drive and microphone.
     """
 
     replays: int
@@ -68,20 +63,17 @@ class PlateEquations(Equations):
     free: ClassVar[tuple[str, ...]] = ("w_x", "w_y", "loss", "loss_slope", "gain", "sensitivity")
 
     def check(self, system: Described) -> None:
-        """Check the number of replays and of windows."""
         check_programme(system, self.replays, segments=False)
         samples = self.replays * system.input_dim + plate.TAIL
         if system.output_dim > samples:
             raise TwinError(f"{samples} samples have no {system.output_dim} windows.")
 
     def averaged(self, system: Described) -> float:
-        """Samples of a window."""
         return (self.replays * system.input_dim + plate.TAIL) / system.output_dim
 
     def __call__(
         self, x: Tensor, theta: Tensor, constants: PlateConstants, output_dim: int
     ) -> Tensor:
-        """Solve the plate's equations and read out log energies."""
         force = plate.waveform(x, theta, self.replays)
         return plate.log_energy(plate.vibrate(force, plate.solve_modes(constants)), output_dim)
 
@@ -91,9 +83,8 @@ class PlateEquations(Equations):
 class SHGEquations(Equations):
     """The coupled waves of `pnnlab.systems.shg`, programmed, shaped and read out as there.
 
-    A crystal of twice the length, with half of everything per mm, gives the same spectrum: that is
-    why the length is held. So are the dispersions of both waves, whose effect in 1 mm is lost in
-    the chirp of the pulse itself.
+    The length is held, for twice of it with half of everything per mm gives the same spectrum, and
+    the dispersions of both waves, whose effect is lost in the chirp of the pulse.
     """
 
     trained: Literal["phases", "amplitudes"] = "phases"
@@ -103,7 +94,6 @@ class SHGEquations(Equations):
     free: ClassVar[tuple[str, ...]] = ("coupling", "gvm", "centre")
 
     def check(self, system: Described) -> None:
-        """Check the dimensions against the mask."""
         programme = MaskProgramme(self.trained, self.phase_range)
         try:
             programme.check(system.input_dim, system.output_dim)
@@ -116,11 +106,9 @@ class SHGEquations(Equations):
             )
 
     def averaged(self, system: Described) -> float:
-        """Part of the spectrum that a read-out is the mean of."""
         return 1 / system.output_dim
 
     def __call__(self, x: Tensor, theta: Tensor, constants: Crystal, output_dim: int) -> Tensor:
-        """Solve the coupled waves and read the harmonic's spectrum."""
         programme = MaskProgramme(self.trained, self.phase_range)
         return respond(x, theta, constants, programme, output_dim)
 
@@ -140,17 +128,16 @@ ResonatorConstants = make_dataclass(
 @final
 @dataclass(frozen=True)
 class ResonatorEquations(Equations):
-    """The nominal equations of `pnnlab.systems.resonators`.
+    """The nominal equations of `pnnlab.systems.resonators`, with the conductances programmed.
 
     Tuning and gain of each resonator are fitted, and what all have in common of losses and
-    detectors. The conductances are taken as they are programmed.
+    detectors.
     """
 
     nominal: ClassVar[Any] = ResonatorConstants()
     free: ClassVar[tuple[str, ...]] = (*_EACH, "loss", "knee")
 
     def check(self, system: Described) -> None:
-        """Check the number of parameters."""
         if system.param_dim != resonators.param_dim(system.output_dim):
             raise TwinError(
                 f"resonators with {system.output_dim} nodes have "
@@ -159,7 +146,6 @@ class ResonatorEquations(Equations):
             )
 
     def __call__(self, x: Tensor, theta: Tensor, constants: Any, output_dim: int) -> Tensor:
-        """Solve the resonators' equations and read the energies of the nodes."""
         *each, loss, knee = astuple(constants)
         tuning, gain = np.split(np.array(each), 2)
         bank = resonators.Bank(tuning, gain, loss, knee)
@@ -212,9 +198,7 @@ class OscillatorConstants:
 class OscillatorEquations(_Pendula, Equations):
     """The pendula as they were programmed: no coupling errors, no noise at release.
 
-    There are ``n``. The inputs 0 and 1 are the angles ``low`` and ``high`` at release, in rad;
-    couplings and torques reach ``coupling_range`` and ``bias_range`` either way. A twin may take
-    fewer ``steps`` of Runge-Kutta than its system.
+    The fields are those of `pnnlab.systems.Oscillators`; a twin may take fewer ``steps``.
     """
 
     nominal: ClassVar[OscillatorConstants] = OscillatorConstants()
@@ -223,7 +207,6 @@ class OscillatorEquations(_Pendula, Equations):
     def __call__(
         self, x: Tensor, theta: Tensor, constants: OscillatorConstants, output_dim: int
     ) -> Tensor:
-        """Solve the equations and read the last angles."""
         return self._swing(lambda q: (constants.angle * q).sin(), x, theta, output_dim)
 
 
@@ -232,11 +215,9 @@ class OscillatorEquations(_Pendula, Equations):
 class Forces(_Pendula, Architecture):
     """A neural twin of pendula that learns their force, and couplings beside those programmed.
 
-    A perceptron over n² couplings would need to see each of them at work. This network holds how
-    they act, and learns the force in place of the sine of an angle, and one matrix of couplings
-    that nobody programmed. That matrix has n² weights: enough shots for them can be had of tens of
-    pendula, not of hundreds. ``hidden`` is the width of the perceptron that corrects the force; the
-    other fields are those of `OscillatorEquations`.
+    It learns the force in place of the sine of an angle, and one matrix of couplings that nobody
+    programmed, n² weights: enough shots for them can be had of tens of pendula, not of hundreds.
+    ``hidden`` is the width of the perceptron that corrects the force.
     """
 
     hidden: int = 16
@@ -244,7 +225,6 @@ class Forces(_Pendula, Architecture):
     learning_rate: ClassVar[float] = 0.01
 
     def build(self, system: Described) -> Core:
-        """Make the network."""
         self.check(system)
         return _LearntForces(self, system.output_dim)
 

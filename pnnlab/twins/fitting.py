@@ -64,9 +64,8 @@ def fitting_neural(
 ) -> Iterator[NeuralRecord]:
     """Fit a neural twin in place to a data set of `characterize.collect`, one record an epoch.
 
-    It computes where the twin is, on the CPU or a GPU. However the iteration ends, by itself, early
-    or by an error or Ctrl-C, the twin keeps its best weights, frozen, and its noise model is fitted
-    to the repeats.
+    However the iteration ends, also by an error or Ctrl-C, the twin keeps its best weights, frozen,
+    and its noise model is fitted to the repeats.
     """
     twin.check_data(dataset)
     settings = settings or NeuralSettings()

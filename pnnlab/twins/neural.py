@@ -48,7 +48,6 @@ class Mlp(Architecture):
     learning_rate: ClassVar[float] = 0.003
 
     def build(self, system: Described) -> Core:
-        """Make the perceptron."""
         return _Perceptron(system, self.hidden)
 
 
@@ -73,11 +72,11 @@ class _Perceptron(Core):
 class Temporal(Architecture):
     """A causal network over the drive's waveform, for systems that replay their input.
 
-    From the last ``memory`` samples of the waveform, see `characterize.memory`, the network, of
-    ``channels`` in width, computes the mean read-out over each ``hop`` samples, which divide those
-    of a read-out segment, or of all if there is a ``tail`` of so many silent samples at the end of
-    a shot. It is the same network at all times, so one that was fitted in one programme of the
-    device serves in another. A shot replays the input ``replays`` times.
+    From the last ``memory`` samples, see `characterize.memory`, a network of ``channels`` in width
+    computes the mean read-out over each ``hop`` samples, which divide those of a read-out segment,
+    or of all if there is a ``tail`` of silent samples. It is the same at all times, so one that was
+    fitted in one programme of the device serves in another. A shot replays the input ``replays``
+    times.
     """
 
     replays: int
@@ -89,7 +88,6 @@ class Temporal(Architecture):
     learning_rate: ClassVar[float] = 0.02
 
     def build(self, system: Described) -> Core:
-        """Make the causal network."""
         check_programme(system, self.replays, segments=not self.tail)
         samples = self.replays * system.input_dim + self.tail
         segment = samples if self.tail else samples // system.output_dim
@@ -133,11 +131,9 @@ class _Causal(Core):
 class FilterBank(Architecture):
     """Causal filters of the drive and a network over their outputs, read out as log energies.
 
-    For a `Plate`, and what rings as it does: each of ``channels`` filters weighs the last
-    ``memory`` samples of the drive, and a small network adds what is not linear, at each sample by
-    itself. The computer takes energies and logarithm of the sound, so the twin does the same. One
-    that was fitted in one programme of the device serves in another. A shot replays the input
-    ``replays`` times.
+    For a `Plate`, and what rings as it does: ``channels`` filters weigh the last ``memory`` samples
+    of the drive, and a small network adds what is not linear. One that was fitted in one programme
+    of the device serves in another. A shot replays the input ``replays`` times.
     """
 
     replays: int
@@ -147,7 +143,6 @@ class FilterBank(Architecture):
     learning_rate: ClassVar[float] = 0.01
 
     def build(self, system: Described) -> Core:
-        """Make the filters."""
         check_programme(system, self.replays, segments=False)
         return _Filters(self, system.output_dim)
 
@@ -181,11 +176,7 @@ def _affine(layer: nn.Module, h: Tensor) -> Tensor:
 
 @final
 class NeuralTwin(Twin):
-    """A network for the mean read-out, and a small one for its noise.
-
-    The ``architecture`` is an `Mlp`, a `Temporal`, a `FilterBank` or `Forces`, and must suit the
-    system; ``seed`` is that of the initial weights.
-    """
+    """A network for the mean read-out, and a small one for its noise; see `Architecture`."""
 
     centre: Tensor
     spread: Tensor
@@ -203,11 +194,9 @@ class NeuralTwin(Twin):
 
     @property
     def label(self) -> str:
-        """Name the kind in reports."""
         return "neural twin"
 
     def model(self, x: Tensor, theta: Tensor) -> Tensor:
-        """Compute the mean read-out."""
         return self.standard(x, theta) * self.spread + self.centre
 
     def standard(self, x: Tensor, theta: Tensor) -> Tensor:
@@ -219,7 +208,6 @@ class NeuralTwin(Twin):
         return self._mean_and_deviation(x, theta)[1]
 
     def sample(self, x: Tensor, theta: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Model one noisy read-out."""
         if self.fault:
             raise TwinError(f"the noise of this twin is not known: {self.fault}.")
         return noisy(*self._mean_and_deviation(x, theta), generator)

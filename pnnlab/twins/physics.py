@@ -42,10 +42,7 @@ class Equations(Recipe, ABC):
         """Compute y, (batch, output_dim), differentiable in x and theta."""
 
     def averaged(self, system: Described) -> float:  # noqa: ARG002 - given, needed or not
-        """How many independent samples a read-out is the mean of, up to a factor.
-
-        The noise that was fitted in one programme of a device is scaled by it to another.
-        """
+        """Of how many independent samples a read-out is the mean, up to a factor, for its noise."""
         return 1.0
 
 
@@ -76,13 +73,11 @@ class PhysicsTwin(Twin):
 
     @property
     def label(self) -> str:
-        """Name the kind, and whether the constants are still those on paper."""
         nominal = astuple(self.equations.nominal)
         same = np.allclose(self.values.cpu().numpy(), nominal, rtol=1e-6, atol=0)
         return "physics twin, nominal" if same else "physics twin, fitted"
 
     def model(self, x: Tensor, theta: Tensor) -> Tensor:
-        """Solve the equations."""
         return self.equations(x, theta, self.constants, self.output_dim)
 
     def deviation(self, mean: Tensor) -> Tensor:
@@ -98,7 +93,6 @@ class PhysicsTwin(Twin):
         return deviation
 
     def sample(self, x: Tensor, theta: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Model one noisy read-out."""
         mean = self(x, theta)
         return noisy(mean, self.deviation(mean), generator)
 
@@ -226,8 +220,7 @@ def _noise(y: Tensor, modelled: Tensor) -> Tensor:
 def refined(shots: Sequence[tuple[PhysicsTwin, Tensor, Tensor, Tensor]], stay: float) -> Any:
     """Fit the constants that several programmes of a device share, and return them.
 
-    The ``shots`` are twins with the same constants and what was driven and measured, x, theta and
-    y. A constant is expected to change by the relative standard deviation ``stay``.
+    The ``shots`` are twins, x, theta and y; a constant changes by about the fraction ``stay``.
     """
     first = shots[0][0]
     free, old = first.equations.free, first.constants
@@ -257,10 +250,7 @@ def refined(shots: Sequence[tuple[PhysicsTwin, Tensor, Tensor, Tensor]], stay: f
 def _cluster_errors(
     jacobian: NDArray[np.float64], residual: NDArray[np.float64], shots: int
 ) -> NDArray[np.float64]:
-    """Compute standard errors when residuals of one shot go together (the sandwich estimator).
-
-    Source: K.-Y. Liang, S. L. Zeger, Biometrika 73, 13 (1986).
-    """
+    """Standard errors by shot: K.-Y. Liang, S. L. Zeger, Biometrika 73, 13 (1986)."""
     inverse = np.linalg.pinv(jacobian.T @ jacobian)
     width = jacobian.shape[1]
     pulls = (jacobian.reshape(shots, -1, width) * residual.reshape(shots, -1, 1)).sum(1)

@@ -54,9 +54,9 @@ def gradient_agreement(
     """Compare gradients at working points, moved inside the range by `STEP`.
 
     They are ``x``, (points, input_dim), and ``theta``, (param_dim,) or (points, param_dim), in
-    [0, 1]. Compares random ``directions`` in both and, for each, as many ``cotangents``, random
-    signs in the outputs. The shots averaged at each end, ``repeats``, are at least two: the noise
-    is taken from them. Costs ``2 * directions * repeats * len(x)`` device passes.
+    [0, 1]. Compares random ``directions`` in both and, for each, as many ``cotangents``, signs of
+    the outputs. The noise is taken from the ``repeats``, at least two, at each end. Costs
+    ``2 * directions * repeats * len(x)`` device passes.
     """
     repeats = whole("repeats", repeats, 2)
     directions = whole("directions", directions, 1)
@@ -69,9 +69,7 @@ def gradient_agreement(
     device, modelled, noise = [], [], []
     for _ in range(directions):
         dx, dtheta = _signs(x.shape, generator), _signs(theta.shape, generator)
-        slope = characterize.central_difference(
-            system, x, theta, dx, dtheta, step=STEP, repeats=repeats
-        )
+        slope = characterize.central_difference(system, x, theta, dx, dtheta, STEP, repeats)
         # Through random signs v, independent errors of the outputs add up in variance.
         noise.append(slope.var(0).sum(1).mean() / repeats)
         for _ in range(cotangents):
@@ -114,8 +112,8 @@ def gap_by_depth(
 ) -> DepthGap:
     """Chain ``depth`` layers and measure how device and twin drift apart.
 
-    Layer n has the parameters of the n-th of ``shots``. Between layers each element is centred
-    at 1/2, and all are scaled to an rms standard deviation of 1/4, as measured on the device.
+    Layer n has the parameters of the n-th of ``shots``. Between layers read-outs are centred at 1/2
+    and scaled to an rms standard deviation of 1/4, as measured on the device.
     """
     if system.output_dim != system.input_dim:
         raise TwinError(
@@ -220,10 +218,9 @@ def report(
 ) -> TwinReport:
     """Evaluate a twin on the test shots of a data set of `collect`, and on the device itself.
 
-    The device is driven for the gradients and for the gap with depth, of up to ``depth`` layers.
-    Where there are data and no device, ``system`` is None, and both stay unknown.
-    A failure is kept in the twin, and trainings warn of it. Raises `TwinError` if twin, system and
-    data do not belong together.
+    Without a ``system``, gradients and the gap, of up to ``depth`` layers, stay unknown. A failure
+    is kept in the twin, and trainings warn of it. Raises `TwinError` if twin, system and data do
+    not belong together.
     """
     depth = whole("depth", depth)
     if system is not None:

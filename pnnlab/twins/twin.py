@@ -87,8 +87,8 @@ class Twin(nn.Module, ABC):
         """Model the read-out, (batch, output_dim), differentiably in everything.
 
         ``x`` is (batch, input_dim), ``theta`` (param_dim,) or (batch, param_dim); other shapes
-        raise a `TwinError`. The answer has x's data type; it is computed in that of the twin's
-        weights, or without weights in at least single precision, under autocast too.
+        raise a `TwinError`. It is computed in the data type of the weights, or in at least single
+        precision.
         """
         if x.shape[1:] != (self.input_dim,) or theta.shape[-1:] != (self.param_dim,):
             raise TwinError(
@@ -110,10 +110,7 @@ class Twin(nn.Module, ABC):
         theta: Tensor,  # noqa: ARG002
         generator: torch.Generator | None = None,  # noqa: ARG002
     ) -> Tensor:
-        """Model one noisy read-out, as `forward`; a `TwinError` if no noise was fitted.
-
-        The ``generator`` of the noise is by default the global one of torch.
-        """
+        """Model one noisy read-out, as `forward`; a `TwinError` if no noise was fitted."""
         raise TwinError(f"{self.label} models no noise; use a PhysicsTwin or a NeuralTwin.")
 
     @final
@@ -138,10 +135,7 @@ class Twin(nn.Module, ABC):
 
     @final
     def check_moving(self, y: Tensor) -> None:
-        """Warn of outputs that do not move in ``y``, (repeats, shots, outputs).
-
-        Raises `DataError` if none of them moves.
-        """
+        """Warn of outputs in ``y``, (repeats, shots, outputs), that are still; raise if all are."""
         found = still(y.flatten(0, 1)).nonzero().flatten().tolist()
         name = self.signature.name
         if len(found) == y.shape[2]:
@@ -155,9 +149,8 @@ class Twin(nn.Module, ABC):
 
 @final
 class Noise(nn.Module):
-    """Standard deviation of a read-out as a function of its mean, log-quadratic.
+    """Standard deviation of a read-out, log-quadratic in its mean, both standardised.
 
-    Means and deviations are standardised; beyond three standard deviations the curve is flat.
     There are ``distinct`` outputs with a level of their own; 1 if all are alike.
     """
 
@@ -173,16 +166,16 @@ class Noise(nn.Module):
 
 
 def fit_noise(noise: Noise, mean: Tensor, y: Tensor, share: float = 1.0) -> None:
-    """Fit a noise model to the scatter of repeats, by Gaussian likelihood.
+    """Fit a noise model to the scatter of repeats around their mean, by Gaussian likelihood.
 
-    The scatter of r repeats around their own mean has (r - 1) / r of the noise's variance, and
-    does not depend on the error of a twin. Without repeats nothing is fitted. Standardised are
-    ``mean``, (shots, outputs), at which the model is evaluated, and the read-outs ``y``, (repeats,
-    shots, outputs); ``share`` is the factor from their deviation to what the model describes.
+    Standardised are ``mean``, (shots, outputs), and the read-outs ``y``, (repeats, shots, outputs);
+    ``share`` is the factor from their deviation to what the model describes. Without repeats
+    nothing is fitted.
     """
     repeats = len(y)
     if repeats < 2:
         return
+    # Around their own mean, r repeats scatter with (r - 1) / r of the noise's variance.
     residual = (y - y.mean(0)) * math.sqrt(repeats / (repeats - 1)) * share
     squares = residual.square() + NOISELESS**2
     noise.requires_grad_(True)
