@@ -66,13 +66,10 @@ class PhysicalSystem(ABC):
     anywhere: ClassVar[bool] = False  # computes where its tensors are, such as on a GPU
 
     def __init__(self, input_dim: int, param_dim: int, output_dim: int) -> None:
-        self.input_dim = whole("input_dim", input_dim)
-        self.param_dim = whole("param_dim", param_dim)
-        self.output_dim = whole("output_dim", output_dim)
-        for name, least in (("input_dim", 1), ("param_dim", 0), ("output_dim", 1)):
-            if getattr(self, name) < least:
-                raise ShapeError(f"{name} is {getattr(self, name)}; it must be at least {least}.")
-        self.retries = 0  # how often a faulty shot is taken again, unless a call gives a number
+        self.input_dim = whole("input_dim", input_dim, 1)
+        self.param_dim = whole("param_dim", param_dim, 0)
+        self.output_dim = whole("output_dim", output_dim, 1)
+        self.retries = 0  # how often a shot that came back faulty is taken again
         self.passes = 0  # shots taken since the system was made, those taken again included
         self.retaken = 0  # shots taken again
 
@@ -82,7 +79,7 @@ class PhysicalSystem(ABC):
         return type(self).__name__.lower()
 
     @final
-    def __call__(self, x: Tensor, theta: Tensor, *, retries: int | None = None) -> Tensor:
+    def __call__(self, x: Tensor, theta: Tensor) -> Tensor:
         """Drive the system.
 
         Parameters
@@ -91,9 +88,6 @@ class PhysicalSystem(ABC):
             One row a shot.
         theta : Tensor, (param_dim,) or (batch, param_dim), floating point, in [0, 1]
             Shared by the batch or one row a shot.
-        retries : int, optional
-            How often a shot that came back NaN, infinite or as an overrange code is taken again;
-            by default ``self.retries``.
 
         Returns
         -------
@@ -111,9 +105,7 @@ class PhysicalSystem(ABC):
         """
         given, (x, theta) = x, self._at_hand(x, theta)
         self.check(x, theta)
-        retries = whole("retries", self.retries if retries is None else retries)
-        if retries < 0:
-            raise RangeError(f"retries is {retries}; give 0 or more. Nothing was driven.")
+        retries = whole("retries", self.retries, 0)
         dtype = torch.promote_types(x.dtype, torch.float32)
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
             y = self._take(x.detach().to(dtype), theta.detach().to(dtype), retries)
@@ -358,8 +350,7 @@ def _check_finite(name: str, y: Tensor) -> None:
         f"{name}: output {output} of shot {shot} came back as {value:.4g}{''.join(meaning)}; "
         f"{len(places[:, 0].unique())} of {len(y)} shots are faulty, counted from 0, and nothing "
         "has used them. Check that the instrument's range covers the read-outs and that it is "
-        "triggered; if a shot fails now and then, have it taken again: system(x, theta, "
-        "retries=3), or set system.retries = 3 for all that follow."
+        "triggered; if a shot fails now and then, have it taken again: set system.retries = 3."
     )
 
 

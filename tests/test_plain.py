@@ -119,7 +119,6 @@ WAYS: dict[str, Callable[[Any], Any]] = {
     "seed of oscillators": lambda n: Oscillators(5, seed=n).state(),
     "weak theta": lambda n: Oscillators(5).weak_theta(n),
     "programme": lambda n: asdict(CircuitProgramme(8, n, 8)),
-    "retries": lambda n: Toy()(X, THETA, retries=n),
     "seed of a layer": lambda n: weights(layer(n)),
     "seed of a network": lambda n: weights(deep_pnn([Toy()], [ToyTwin()], physics_aware, seed=n)),
     "layers of a network": lambda n: weights(deep_pnn(Toy(), ToyTwin(), layers=n)),

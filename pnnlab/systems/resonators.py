@@ -33,10 +33,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pnnlab.compiling import compiled
 from pnnlab.errors import RangeError, ShapeError
 from pnnlab.physical_system import NO_POWER, Cost, Group
 from pnnlab.plain import real, whole
-from pnnlab.systems import resonator_kernels as kernels
 from pnnlab.systems.adjoint import Adjoint, Array, with_adjoint
 from pnnlab.systems.units import BuiltSystem, RandomStream
 
@@ -50,6 +50,7 @@ EMPHASIS_HZ = 700.0  # where the gain is one; it rises by 6 dB an octave as spee
 KNEE, NODE_KNEE = 0.3, 0.4  # v and s
 CONDUCTANCE, BIAS = 1.5, 0.75  # largest either way
 FLOOR = 1e-4  # energy, of one, from which on the logarithm is one
+FRAME = 64  # samples over which a detector averages
 
 Vector = NDArray[np.float64]
 
@@ -135,19 +136,85 @@ def envelopes(drive: Tensor, table: Tensor, knee: float = KNEE) -> Tensor:
         wave = np.ascontiguousarray(given[:, :samples])
         poles = np.ascontiguousarray(given[:, samples:]).reshape(batch, 4, -1)
         resonators = poles.shape[2]
-        level = np.empty((batch, samples // kernels.FRAME, resonators), given.dtype)
+        level = np.empty((batch, samples // FRAME, resonators), given.dtype)
         shape = (batch, samples + 1) if keep else (1, 2)
         path = np.empty((*shape, 2, resonators), given.dtype)
-        kernels.ring(wave, poles, knee, path, level)
+        ring(wave, poles, knee, path, level)
 
         def adjoint(grad: Array, by: Array) -> None:
             by_drive, by_poles = np.empty_like(wave), np.empty_like(poles)
-            kernels.ring_adjoint(wave, poles, knee, path, grad, by_drive, by_poles)
+            ring_adjoint(wave, poles, knee, path, grad, by_drive, by_poles)
             by[:, :samples], by[:, samples:] = by_drive, by_poles.reshape(batch, -1)
 
         return level, adjoint
 
     return with_adjoint(joined, solve)
+
+
+@compiled(fastmath={"contract", "reassoc"})
+def ring(drive: Array, table: Array, knee: float, path: Array, level: Array) -> None:
+    """Drive resonators, (batch, samples), from rest, and detect how strongly they ring.
+
+    The ``table``, (batch, 4, resonators), holds pole and gain, real and imaginary parts: in a
+    sample an amplitude becomes pole * amplitude + gain * drive. ``level``, (batch, samples //
+    FRAME, resonators), takes means of ``sqrt(|amplitude|^2 + knee^2) - knee``, and ``path``,
+    (batch, samples + 1, 2, resonators), the amplitudes; one of (1, 2, 2, resonators) is scratch.
+    """
+    batch, samples = drive.shape
+    keep = len(path) == batch and path.shape[1] == samples + 1
+    threshold = level.dtype.type(knee)
+    share = level.dtype.type(1 / FRAME)
+    level[:] = level.dtype.type(0)
+    for b in range(batch):
+        rows = path[b if keep else 0]
+        rows[0] = level.dtype.type(0)
+        poles = table[b]
+        for n in range(samples):
+            old = rows[n if keep else n % 2]
+            new = rows[n + 1 if keep else (n + 1) % 2]
+            force, mean = drive[b, n], level[b, n // FRAME]
+            for k in range(table.shape[2]):
+                real = poles[0, k] * old[0, k] - poles[1, k] * old[1, k] + poles[2, k] * force
+                imag = poles[1, k] * old[0, k] + poles[0, k] * old[1, k] + poles[3, k] * force
+                new[0, k] = real
+                new[1, k] = imag
+                size = math.sqrt(real * real + imag * imag + threshold * threshold)
+                mean[k] += share * (size - threshold)
+
+
+@compiled(fastmath={"contract", "reassoc"})
+def ring_adjoint(
+    drive: Array, table: Array, knee: float, path: Array, grad: Array, by_drive: Array, by: Array
+) -> None:
+    """Pull the gradient ``grad`` of the levels back to the drive and the table; see `ring`."""
+    batch, samples = drive.shape
+    kind = grad.dtype.type
+    threshold = kind(knee)
+    share = kind(1 / FRAME)
+    lam = np.empty((2, table.shape[2]), grad.dtype)
+    sums = np.empty(table.shape[1:], grad.dtype)
+    for b in range(batch):
+        poles = table[b]
+        sums[:] = kind(0)
+        lam[:] = kind(0)
+        for n in range(samples - 1, -1, -1):
+            old, new = path[b, n], path[b, n + 1]
+            force, wanted = drive[b, n], grad[b, n // FRAME]
+            total = kind(0)
+            for k in range(table.shape[2]):
+                size = math.sqrt(new[0, k] ** 2 + new[1, k] ** 2 + threshold * threshold)
+                pull = share * wanted[k] / size
+                real = lam[0, k] + pull * new[0, k]
+                imag = lam[1, k] + pull * new[1, k]
+                sums[0, k] += real * old[0, k] + imag * old[1, k]
+                sums[1, k] += imag * old[0, k] - real * old[1, k]
+                sums[2, k] += real * force
+                sums[3, k] += imag * force
+                total += poles[2, k] * real + poles[3, k] * imag
+                lam[0, k] = poles[0, k] * real + poles[1, k] * imag
+                lam[1, k] = poles[0, k] * imag - poles[1, k] * real
+            by_drive[b, n] = total
+        by[b] = sums
 
 
 def node_waves(x: Tensor, theta: Tensor, bank: Bank, nodes: int) -> Tensor:
@@ -208,8 +275,8 @@ class Resonators(BuiltSystem):
         self.tolerance = tolerance = real("tolerance", tolerance)
         if not 0 <= tolerance < 0.2:
             raise RangeError(f"tolerance is {tolerance}; give a fraction below 0.2, such as 0.05.")
-        if whole("input_dim", input_dim, 1) % kernels.FRAME:
-            raise ShapeError(f"{input_dim} samples are no multiple of {kernels.FRAME}.")
+        if whole("input_dim", input_dim, 1) % FRAME:
+            raise ShapeError(f"{input_dim} samples are no multiple of {FRAME}.")
         output_dim = whole("output_dim", output_dim, 1)
         super().__init__(input_dim, param_dim(output_dim), output_dim)
         self._owner = {"unit": unit, "tolerance": tolerance, "nodes": output_dim}

@@ -9,7 +9,7 @@ its method; what a method is set to, its public attributes, belongs to the ident
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, final
@@ -248,13 +248,10 @@ class DirectFeedback(Method):
             inner.append(call[-1])
             return inner[-1].detach()
 
-        earlier = physical_layers(self.network)[:-1]
-        hooks = [layer.register_forward_hook(detach) for layer in earlier]
-        try:
+        with ExitStack() as hooks:
+            for layer in physical_layers(self.network)[:-1]:
+                hooks.enter_context(layer.register_forward_hook(detach))
             outputs = self.network(x)
-        finally:
-            for hook in hooks:
-                hook.remove()
         error = outputs.detach().requires_grad_()
         loss = self.training.objective.loss(error, targets)
         (delta,) = torch.autograd.grad(loss, error)
