@@ -72,7 +72,7 @@ def noise_aware(system: PhysicalSystem, twin: nn.Module | None) -> Response:
     """In silico training on a twin with the noise of the device: a fresh sample at every call."""
     sample = getattr(_required(twin, "noise_aware"), "sample", None)
     if sample is None:
-        raise TwinError("noise_aware needs a twin with a method sample(x, theta), as a Twin has.")
+        raise TwinError("noise_aware needs a twin with a method sample; give one that was fitted.")
     response: Response = sample
     return response
 

@@ -15,8 +15,7 @@ Control Syst. 18, 26 (1998)).
 import copy
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias, final
 
 import torch
@@ -151,6 +150,8 @@ class ClosedLoop(Method):
     truncation: int | None = None
     rise: float = 0.05
     clip: float = 1.0
+    # Cost, weights, gradients and optimizer before the last step not taken back.
+    _kept: dict[str, Any] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -159,11 +160,6 @@ class ClosedLoop(Method):
                 f"a closed loop compares the cost of the same starts from step to step: set the "
                 f"batch size to all {len(self.training.train)} of them."
             )
-
-    @cached_property
-    def _kept(self) -> dict[str, Any]:
-        """Cost, weights, gradients and optimizer before the last step not taken back."""
-        return {}
 
     def update(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG002
         weights = [p for p in self.network.parameters() if p.requires_grad]

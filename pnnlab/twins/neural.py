@@ -208,6 +208,7 @@ class NeuralTwin(Twin):
         return self._mean_and_deviation(x, theta)[1]
 
     def sample(self, x: Tensor, theta: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Model one noisy read-out, as `forward`; a `TwinError` if no noise was fitted."""
         if self.fault:
             raise TwinError(f"the noise of this twin is not known: {self.fault}.")
         return noisy(*self._mean_and_deviation(x, theta), generator)

@@ -93,6 +93,7 @@ class PhysicsTwin(Twin):
         return deviation
 
     def sample(self, x: Tensor, theta: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Model one noisy read-out, as `forward`; a `TwinError` if no noise was fitted."""
         mean = self(x, theta)
         return noisy(mean, self.deviation(mean), generator)
 

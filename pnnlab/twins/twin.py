@@ -4,7 +4,7 @@ import math
 import warnings
 from abc import ABC, abstractmethod
 from dataclasses import astuple, dataclass
-from typing import ClassVar, TypeAlias, final
+from typing import Any, ClassVar, TypeAlias, final
 
 import torch
 import xarray as xr
@@ -103,15 +103,6 @@ class Twin(nn.Module, ABC):
     @abstractmethod
     def model(self, x: Tensor, theta: Tensor) -> Tensor:
         """Compute what `forward` returns, of tensors with the right shapes."""
-
-    def sample(
-        self,
-        x: Tensor,  # noqa: ARG002
-        theta: Tensor,  # noqa: ARG002
-        generator: torch.Generator | None = None,  # noqa: ARG002
-    ) -> Tensor:
-        """Model one noisy read-out, as `forward`; a `TwinError` if no noise was fitted."""
-        raise TwinError(f"{self.label} models no noise; use a PhysicsTwin or a NeuralTwin.")
 
     @final
     def check_system(self, system: Described) -> None:
@@ -218,8 +209,9 @@ def check_programme(system: Described, replays: int, *, segments: bool = True) -
 def stand_in(twin: Twin, *, seed: int = 0) -> PhysicalSystem:
     """Make a system that answers as a twin does, with its noise: where the device is elsewhere."""
     noise, signature = seeded(seed), twin.signature
+    sample: Any = twin.sample
     return device(
-        lambda x, theta: twin.sample(x, theta, noise),
+        lambda x, theta: sample(x, theta, noise),
         inputs=signature.input_dim,
         parameters=signature.param_dim,
         outputs=signature.output_dim,
