@@ -90,7 +90,6 @@ class Randomised:
     noise: bool = False
 
     def __call__(self, _: PhysicalSystem, twin: nn.Module | None) -> Response:
-        """Give the response of a layer."""
         drawn = getattr(_required(twin, "Randomised"), "drawn", None)
         if drawn is None:
             raise TwinError("Randomised draws the constants of a PhysicsTwin; give one.")

@@ -73,7 +73,6 @@ class Rescale(nn.Module):
         self.offset = nn.Parameter(torch.full((count,), offset))
 
     def forward(self, h: Tensor) -> Tensor:
-        """Rescale ``h``, (batch, features)."""
         if h.shape[1:] != self.unit.shape[1:]:
             raise ShapeError(
                 f"h has shape {tuple(h.shape)}; this Rescale takes (batch, {self.unit.shape[1]})."
@@ -224,7 +223,6 @@ class Span(nn.Module):
         self.low, self.high = low, high
 
     def forward(self, h: Tensor) -> Tensor:
-        """Scale ``h``, any shape."""
         return (h - self.low) / (self.high - self.low)
 
 

@@ -208,7 +208,6 @@ class PhysicalSystem(ABC):
         return {}
 
     def restore(self, state: State) -> None:
-        """Go back to a `state`."""
         if state:
             raise RangeError(
                 f"{self.name} has no state to restore, but was given {sorted(state)}: this "

@@ -193,7 +193,6 @@ class MeasuredShots:
         return len(self.x)
 
     def first(self, n: int) -> "MeasuredShots":
-        """Take the first shots alone."""
         return MeasuredShots(self.x[:n], self.theta[:n], self.y[:, :n])
 
     def to(self, place: torch.device) -> "MeasuredShots":

@@ -123,7 +123,6 @@ class ManualControl:
         return self.side("theta")
 
     def side(self, side: Side) -> Tensor:
-        """Copy one half of the drive."""
         return self._drive[side][0].clone()
 
     def begin(self, side: Side, values: Tensor, code: str = "") -> None:

@@ -81,7 +81,6 @@ class Plant(ABC):
 
     @property
     def name(self) -> str:
-        """How the plant is called in results."""
         return type(self).__name__.lower()
 
     @final

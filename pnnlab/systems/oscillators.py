@@ -277,7 +277,6 @@ class Oscillators(BuiltSystem):
         return end[:, self.n - self.output_dim :]
 
     def _error_matrix(self, like: Tensor) -> Tensor:
-        """`coupling_matrix` of the errors among these pendula."""
         key = self.n, like.dtype, like.device
         if key not in self._error_matrices:
             errors = self._errors[: self.n, : self.n]

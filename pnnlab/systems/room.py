@@ -58,7 +58,6 @@ class RoomConstants:
 
     @property
     def length(self) -> int:
-        """Samples of the response."""
         return math.ceil(self.reverberation_s * RATE_HZ)
 
 

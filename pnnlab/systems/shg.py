@@ -18,7 +18,6 @@ and its spot. The constants are ours.
 import copy
 import math
 from dataclasses import dataclass
-from functools import cache
 from typing import Literal, TypeAlias, final
 
 import numpy as np
@@ -129,13 +128,13 @@ class SHGImperfections:
     alignment_time: float = 1e6  # shots
 
 
-# How far one built bench may be from paper, each with equal chance anywhere between.
-# The length: DIEN TECH and other makers cut BBO below 2.5 mm to 0.1 mm.
-LENGTH_TOLERANCE = 0.1
-# Customary: pulse energy and beam size, each known to 5 %, squared; half of it in the field.
-COUPLING_TOLERANCE = 0.1
-# Customary: Sellmeier equations of different authors.
-DISPERSION_TOLERANCE = 0.03
+# How far one built bench may be from paper, a fraction either way, with equal chance.
+TOLERANCES = {
+    "length": 0.1,  # DIEN TECH and other makers cut BBO below 2.5 mm to 0.1 mm
+    # Customary: pulse energy and beam size, each known to 5 %, squared; half of it in the field.
+    "coupling": 0.1,
+    **dict.fromkeys(("gvm", "gvd_1", "gvd_2"), 0.03),  # customary: Sellmeier equations differ
+}
 # Customary: a crystal turned by hand to the most harmonic, to a twentieth of its bandwidth.
 CENTRE_TOLERANCE_THZ = 0.25
 
@@ -143,16 +142,13 @@ CENTRE_TOLERANCE_THZ = 0.25
 def fabricate(unit: int, imperfections: SHGImperfections) -> tuple[Crystal, Real, float, float]:
     """Draw crystal, gains of the bands, chirp, fs², and cubic phase, fs³, of one built copy."""
     random = np.random.default_rng((unit, 11))
-    length, coupling, gvm, gvd_1, gvd_2, centre, chirp, cubic = random.uniform(-1, 1, 8).tolist()
+    *drawn, centre, chirp, cubic = random.uniform(-1, 1, 8).tolist()
     nominal = Crystal()
-    crystal = Crystal(
-        length=nominal.length * (1 + LENGTH_TOLERANCE * length),
-        coupling=nominal.coupling * (1 + COUPLING_TOLERANCE * coupling),
-        gvm=nominal.gvm * (1 + DISPERSION_TOLERANCE * gvm),
-        gvd_1=nominal.gvd_1 * (1 + DISPERSION_TOLERANCE * gvd_1),
-        gvd_2=nominal.gvd_2 * (1 + DISPERSION_TOLERANCE * gvd_2),
-        centre=nominal.centre + CENTRE_TOLERANCE_THZ * centre,
-    )
+    built = {
+        name: getattr(nominal, name) * (1 + tolerance * part)
+        for (name, tolerance), part in zip(TOLERANCES.items(), drawn, strict=True)
+    }
+    crystal = Crystal(**built, centre=nominal.centre + CENTRE_TOLERANCE_THZ * centre)
     gains = 1 + imperfections.calibration * random.standard_normal(BANDS)
     return crystal, gains, imperfections.chirp * chirp, imperfections.cubic * cubic
 
@@ -228,7 +224,7 @@ class SHG(BuiltSystem):
         gains = torch.from_numpy(self._gains).to(x.dtype)
         energy = (1 + parts.jitter * random[:, -1:]) * (1 + parts.power * misalignment)
         amplitude = (amplitude @ blur) * gains * energy.sqrt()
-        field = shaped(amplitude, phase @ blur, _paper_shaper() + misalignment * self._shift)
+        field = shaped(amplitude, phase @ blur, _PAPER_SHAPER + misalignment * self._shift)
         field = field * torch.from_numpy(self._residual).to(field.dtype)
         _, harmonic = propagate(field, self._crystal, kerr=self._kerr)
         light = read(harmonic)
@@ -241,7 +237,7 @@ def respond(
 ) -> Tensor:
     """Read-outs of a perfect bench, (batch, output_dim), in units of full scale; differentiable."""
     amplitude, phase = programme.mask(x, theta)
-    _, harmonic = propagate(shaped(amplitude, phase, _paper_shaper()), crystal)
+    _, harmonic = propagate(shaped(amplitude, phase, _PAPER_SHAPER), crystal)
     return bands_of_pixels(read(harmonic), output_dim)
 
 
@@ -256,17 +252,7 @@ def shaped(amplitude: Tensor, phase: Tensor, response: Real) -> Tensor:
 def read(harmonic: Tensor) -> Tensor:
     """Pixels of a perfect spectrometer, (batch, pixels), in units of full scale."""
     power = torch.view_as_real(harmonic).square().sum(2)
-    return power @ torch.from_numpy(_spectrometer()).to(power.dtype)
-
-
-@cache
-def _paper_shaper() -> Real:
-    return shaper(frequencies())
-
-
-@cache
-def _spectrometer() -> Real:
-    return spectrometer(frequencies()) / (FULL_SCALE * SPACING_THZ)
+    return power @ torch.from_numpy(_SPECTROMETER).to(power.dtype)
 
 
 def shaper(f: Real, shift: float = 0.0) -> Real:
@@ -298,3 +284,7 @@ def _smooth_box(distance: Real, width: float, fwhm: float) -> Real:
     scale = fwhm / (2 * math.sqrt(math.log(2)))
     box: Real = erf((distance + width / 2) / scale) - erf((distance - width / 2) / scale)
     return 0.5 * box
+
+
+_PAPER_SHAPER = shaper(frequencies())
+_SPECTROMETER = spectrometer(frequencies()) / (FULL_SCALE * SPACING_THZ)

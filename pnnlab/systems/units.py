@@ -37,11 +37,9 @@ class RandomStream:
         return float(self._generator.standard_normal())
 
     def state(self) -> str:
-        """Write the state of the generator as JSON."""
         return json.dumps(self._generator.bit_generator.state, default=np.ndarray.tolist)
 
     def restore(self, saved: str) -> None:
-        """Go back to a `state`."""
         state = json.loads(saved)
         state["state"]["state"] = np.array(state["state"]["state"], dtype=np.uint64)
         self._generator.bit_generator.state = state

@@ -48,7 +48,6 @@ class Split:
         return len(self.x)
 
     def first(self, n: int) -> "Split":
-        """The first ``n`` examples."""
         return Split(self.x[:n], self.targets[:n])
 
     def take(self, rows: Tensor) -> "Split":

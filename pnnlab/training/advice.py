@@ -59,7 +59,6 @@ class LocalErrors:
 
     @property
     def suggestion(self) -> str:
-        """What to do; see `suggestion`."""
         return suggestion(sum(self.parameter_errors))
 
 

@@ -212,7 +212,6 @@ class Confusion:
 
     @property
     def accuracy(self) -> float:
-        """Fraction of right answers."""
         return float((self.targets == self.predicted).mean())
 
     def members(self, true: int, predicted: int) -> NDArray[np.int64]:
@@ -292,7 +291,6 @@ class Inference:
 
     @property
     def predicted(self) -> int:
-        """The class that the network names."""
         return int(self.probabilities.argmax())
 
 

@@ -52,7 +52,6 @@ class Method(ABC):
 
     @property
     def network(self) -> nn.Module:
-        """The network that is trained."""
         return self.training.network
 
     @property

@@ -79,7 +79,6 @@ class History:
         self._inside = 1  # steps in the last bin
 
     def add(self, record: Record) -> None:
-        """Add a record."""
         row = np.array((record.step, record.loss, record.batch_metric, *record.clamped))
         if self._bins and self._inside < self._width:
             self._inside += 1

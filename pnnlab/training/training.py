@@ -147,7 +147,6 @@ class Training:
 
     @property
     def steps(self) -> int:
-        """Steps of the whole run."""
         return self.settings.epochs * self._steps_per_epoch
 
     @property

@@ -162,7 +162,6 @@ class _Pendula(Recipe):
     steps: int = oscillators.STEPS
 
     def check(self, system: Described) -> None:
-        """Check the number of pendula."""
         n = self.n
         if system.param_dim != n * n + n or max(system.input_dim, system.output_dim) > n:
             raise TwinError(

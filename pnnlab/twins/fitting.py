@@ -139,7 +139,6 @@ class NeuralFit:
 
     @property
     def fault(self) -> str:
-        """Why the fit failed, or an empty string."""
         return self.twin.fault
 
     def __str__(self) -> str:

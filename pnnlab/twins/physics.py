@@ -141,7 +141,6 @@ class PhysicsFit:
 
     @property
     def fault(self) -> str:
-        """Why the fit failed, or an empty string."""
         return self.twin.fault
 
     def __str__(self) -> str:

@@ -159,7 +159,6 @@ class TwinReport:
 
     @property
     def shots(self) -> int:
-        """Number of held-out shots."""
         return len(self.held)
 
     @property

@@ -35,7 +35,6 @@ class Signature:
 
     @classmethod
     def of(cls, system: "Described") -> "Signature":
-        """Signature of a system."""
         return cls(system.name, system.input_dim, system.param_dim, system.output_dim)
 
     @classmethod
