@@ -66,9 +66,12 @@ class PhysicalSystem(ABC):
     anywhere: ClassVar[bool] = False  # computes where its tensors are, such as on a GPU
 
     def __init__(self, input_dim: int, param_dim: int, output_dim: int) -> None:
-        self.input_dim = whole("input_dim", input_dim, 1)
-        self.param_dim = whole("param_dim", param_dim, 0)
-        self.output_dim = whole("output_dim", output_dim, 1)
+        self.input_dim = whole("input_dim", input_dim)
+        self.param_dim = whole("param_dim", param_dim)
+        self.output_dim = whole("output_dim", output_dim)
+        for name, least in (("input_dim", 1), ("param_dim", 0), ("output_dim", 1)):
+            if getattr(self, name) < least:
+                raise ShapeError(f"{name} is {getattr(self, name)}; it must be at least {least}.")
         self.retries = 0  # how often a shot that came back faulty is taken again
         self.passes = 0  # shots taken since the system was made, those taken again included
         self.retaken = 0  # shots taken again

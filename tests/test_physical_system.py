@@ -54,7 +54,7 @@ def test_a_system_needs_inputs_and_outputs():
         def __init__(self) -> None:
             PhysicalSystem.__init__(self, 0, 1, 1)
 
-    with pytest.raises(RangeError, match="input_dim"):
+    with pytest.raises(ShapeError, match="input_dim"):
         Nothing()
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pnnlab.errors import RangeError
+from pnnlab.errors import RangeError, ShapeError
 from pnnlab.systems import SHG, Circuit, Plate
 from pnnlab.systems.units import Drift, RandomStream
 
@@ -122,7 +122,7 @@ def test_programmes_of_one_unit_share_its_noise_and_its_drift(make, what, drifti
 @each_built_system
 def test_a_programme_of_no_inputs_is_refused(make, what, drifting, half_a_memory):
     replays = {} if make is SHG else {"replays": 2}
-    with pytest.raises(RangeError, match="input_dim is 0"):
+    with pytest.raises(ShapeError, match="input_dim is 0"):
         make(0).reprogrammed(input_dim=0, output_dim=4, **replays)
 
 
