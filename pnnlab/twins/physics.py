@@ -250,7 +250,7 @@ def refined(shots: Sequence[tuple[PhysicsTwin, Tensor, Tensor, Tensor]], stay: f
 def _cluster_errors(
     jacobian: NDArray[np.float64], residual: NDArray[np.float64], shots: int
 ) -> NDArray[np.float64]:
-    """Standard errors by shot: K.-Y. Liang, S. L. Zeger, Biometrika 73, 13 (1986)."""
+    """Sandwich estimator, by shot: K.-Y. Liang, S. L. Zeger, Biometrika 73, 13 (1986)."""
     inverse = np.linalg.pinv(jacobian.T @ jacobian)
     width = jacobian.shape[1]
     pulls = (jacobian.reshape(shots, -1, width) * residual.reshape(shots, -1, 1)).sum(1)

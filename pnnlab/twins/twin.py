@@ -208,7 +208,9 @@ def check_programme(system: Described, replays: int, *, segments: bool = True) -
 def stand_in(twin: Twin, *, seed: int = 0) -> PhysicalSystem:
     """Make a system that answers as a twin does, with its noise: where the device is elsewhere."""
     noise, signature = seeded(seed), twin.signature
-    sample: Any = twin.sample
+    sample: Any = getattr(twin, "sample", None)
+    if sample is None:
+        raise TwinError(f"{twin.label} models no noise; use a PhysicsTwin or a NeuralTwin.")
     return device(
         lambda x, theta: sample(x, theta, noise),
         inputs=signature.input_dim,
