@@ -463,7 +463,10 @@ def test_codes_mean_the_volts_they_were_made_from(
     assert codes.dtype == np.dtype(encoding.dtype)
     sent = converter.decode(codes)
     rounding = 1e-6 * amplitude_v
-    assert np.abs(sent - volts).max() <= 0.5 * converter.step_v + rounding
+    assert (
+        np.abs(sent - volts).max()
+        <= 0.5 * converter.amplitude_v / converter.encoding.half + rounding
+    )
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS, ids=lambda e: e.header)

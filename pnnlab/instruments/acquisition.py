@@ -1,10 +1,12 @@
 """The contract of whatever turns waveforms into records, and the device that is driven by it.
 
-VISA instruments (`pnnlab.instruments.bench`) and sound (`pnnlab.instruments.sound`) fulfil it. A
-recording (`pnnlab.instruments.recording`) stands in the place of the `Bench` itself.
+VISA instruments and sound fulfil it; a recording stands in the place of the `Bench` itself.
 """
 
+import atexit
+import threading
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol, Self, TypeAlias, final
 
@@ -44,10 +46,17 @@ class Acquisition(ABC):
 
     check: Check
 
+    def __init__(self) -> None:
+        self._shots = 0
+        self._retaken: Counter[str] = Counter()
+        self._zero = 0.0
+        self._lock = threading.RLock()
+        atexit.register(self.close)
+
     @property
-    @abstractmethod
     def tally(self) -> Tally:
         """What was done so far."""
+        return Tally(self._shots, dict(self._retaken), self._zero)
 
     @abstractmethod
     def at_once(self, samples: int) -> int:
@@ -58,14 +67,8 @@ class Acquisition(ABC):
         """Play waveforms one after the other, with a rest after each, until all are accepted.
 
         ``write`` is called for some shots at a time to fill in their waveforms, ``read`` with their
-        answers at the end of each sample. The memory of both is used again.
-
-        Raises
-        ------
-        LimitError
-            A waveform exceeds the limits; nothing was sent.
-        InstrumentError
-            No record was accepted. The output is off then.
+        answers at the end of each sample. The memory of both is used again. A `LimitError` means
+        that nothing was sent; after an `InstrumentError` the output is off.
         """
 
     @abstractmethod
@@ -124,17 +127,10 @@ class Bench(PhysicalSystem):
         self._acquisition.rearm()
 
     def waveforms(self, volts: Volts) -> Volts:
-        """Play waveforms of your own, as shots; errors are those of `Acquisition.take`.
+        """Play waveforms of your own, as shots, and return the answers.
 
-        Parameters
-        ----------
-        volts : array, (shots, samples), floating point
-            V.
-
-        Returns
-        -------
-        array, (shots, samples), float32
-            What the device answers at the end of each sample, V.
+        Both are (shots, samples), V, the answers float32, of the end of each sample; errors are
+        those of `Acquisition.take`.
         """
         shots, samples = volts.shape
         answers = np.empty(volts.shape, np.float32)

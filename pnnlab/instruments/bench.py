@@ -1,24 +1,11 @@
 """A device between a generator and an oscilloscope, as a `PhysicalSystem`.
 
-A batch goes out as one waveform and comes back as one record, wherever the instruments' memories
-allow, so that the rate of the link is the limit, and not its round trips.
-
-Every waveform begins with a pilot, far weaker than the drive: one of those that this client alone
-has drawn and whose records the self-check has taken, each in turn. A record that is incomplete, or
-whose pilot is not answered as in the self-check, is discarded: it is an older one, or of another
-client. So is one after which a setting was changed. Its shots are taken again. The oscilloscope's
-zero is measured while the device rests, between two shots, and subtracted from each record.
-
-Each waveform is played once for a trigger, and then the output rests at its first sample, zero. So
-no drive outlives its sender. After the output was switched off by anything but this bench, only
-`Bench.rearm` lets it be switched on again.
+A batch goes out as one waveform, played once for a trigger, and comes back as one record.
 """
 
 import atexit
 import logging
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, nullcontext, suppress
 from functools import partial
@@ -27,7 +14,7 @@ from typing import final
 import numpy as np
 
 from pnnlab.errors import InstrumentError, LinkError, RangeError
-from pnnlab.instruments.acquisition import Acquisition, Bench, Exchange, Tally
+from pnnlab.instruments.acquisition import Acquisition, Bench, Exchange
 from pnnlab.instruments.channel import Dialect, Scratch
 from pnnlab.instruments.dialects import (
     INFINIIVISION,
@@ -73,23 +60,17 @@ class RecordError(InstrumentError):
 
 @final
 class VisaAcquisition(Acquisition):
-    """A generator and an oscilloscope with a device between them.
+    """A generator and an oscilloscope with a device between them; see `open_bench`.
 
-    The output is on from the first waveform to `close`, and off after any failure.
+    Every waveform begins with a pilot, far weaker than the drive: one of those that this client
+    alone has drawn and whose records the self-check has taken, each in turn. A record that is
+    incomplete, whose pilot is not answered as in the self-check (an older one, or of another
+    client), or after which a setting was changed, is discarded, and its shots are taken again. The
+    oscilloscope's zero is measured between shots, while the device rests, and subtracted.
 
-    Parameters
-    ----------
-    programme : Programme
-        Of the device; benches with other programmes of the same device share this acquisition.
-    delay_s : float
-        How late the answer to a sample arrives, s.
-    guard : callable, optional
-        Starts a process that switches the output off should this one die or hang.
-
-    Raises
-    ------
-    InstrumentError
-        An instrument does not answer, or the self-check found a problem.
+    The output is on from the first waveform to `close`, and off after any failure. After anything
+    but this bench has switched it off, only `rearm` lets it be switched on again. ``guard`` starts
+    a process that switches it off should this one die or hang.
     """
 
     check: SelfCheck
@@ -121,27 +102,18 @@ class VisaAcquisition(Acquisition):
         self._live = False  # both are set up, the output is on, and the guard is alive
         self._tripped = ""  # why the output must not be switched on again
         self._closed = False
-        self._lock = threading.RLock()
         self._pilots = draw_pilots(programme)
         self._head: int = self._pilots.shape[1]  # samples of a pilot and its silence
         self._played = -1  # number of the pilot that was played last
-        self._shots = 0
-        self._retaken: Counter[str] = Counter()
-        self._zero = 0.0
         self._waveform = Scratch()
         self._volts = Scratch()
-        atexit.register(self.close)
+        super().__init__()
         try:
             self.check = self._checked(programme)
             self._at_rest = float(quiet(self.check.records, programme).mean(dtype=np.float64))
         except BaseException:
             self.close()
             raise
-
-    @property
-    def tally(self) -> Tally:
-        """What was done so far."""
-        return Tally(self._shots, dict(self._retaken), self._zero)
 
     def at_once(self, samples: int) -> int:
         """How many shots of so many samples the instruments' memories hold, or `RangeError`."""
@@ -177,13 +149,7 @@ class VisaAcquisition(Acquisition):
                 self._shots += count
 
     def rearm(self) -> None:
-        """Let the output be switched on again after a trip; look at the instruments before.
-
-        Raises
-        ------
-        InstrumentError
-            The shutdown process is still trying to switch the output off.
-        """
+        """Go on after a trip, unless the shutdown process still tries to switch the output off."""
         with self._lock:
             if self._guard is not None:
                 self._guard.close()
@@ -211,13 +177,13 @@ class VisaAcquisition(Acquisition):
                 traces = [self._play(pilot.copy()) for pilot in self._pilots]
                 check = self_check(programme, self._pilots, traces, self._other_channel)
                 if not check.problems:
-                    return check
+                    break
                 raise InstrumentError(str(check))
             except InstrumentError as error:
                 if attempt == CHECKS or isinstance(error, TriggerError | TripError | TakenError):
                     raise
                 self._live = False
-        raise AssertionError
+        return check
 
     def _other_channel(self) -> tuple[int, int, Volts]:
         """Numbers of the channel in use and of another one, and the other one's pilot."""
@@ -358,12 +324,10 @@ def open_bench(
         VISA addresses, such as ``"TCPIP::192.168.0.7::5025::SOCKET"``.
     limits : Limits
         No waveform that exceeds them is sent.
-    library : str
-        ``"@py"`` for pyvisa-py, ``"@ivi"`` for the VISA of an instrument maker.
+    library, timeout_s
+        See `pnnlab.instruments.link.Link`.
     channels : tuple of int
         Of generator and oscilloscope.
-    timeout_s : float
-        The longest silence of an instrument, s.
     delay_s : float
         How late an answer arrives: `SelfCheck.late_s` of a `CableProgramme`, measured with a cable
         in the device's place.
@@ -382,8 +346,10 @@ def open_bench(
         The programme's drive exceeds the limits.
     """
     with ExitStack() as opened:
-        generator_link = opened.enter_context(Link(generator, library=library, timeout_s=timeout_s))
-        scope_link = opened.enter_context(Link(oscilloscope, library=library, timeout_s=timeout_s))
+        generator_link, scope_link = (
+            opened.enter_context(Link(name, library=library, timeout_s=timeout_s))
+            for name in (generator, oscilloscope)
+        )
         plays = _dialect_of(generator_link, (KEYSIGHT_33500, TEKTRONIX_AFG3000))
         shows = _dialect_of(scope_link, (INFINIIVISION, RIGOL_DS1000Z))
         off = f"{plays.output.format(channel=channels[0])} OFF", f'{plays.client.header} ""'

@@ -1,11 +1,9 @@
 """A channel of an instrument: settings that are sent, read back, and compared.
 
-An instrument may round or ignore them. They hold for one session of the link: later the instrument
-may have been switched off and on again, and be set to anything.
+They hold for one session of the link: later the instrument may have been switched off and on again.
 """
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Generic, Self, TypeVar, final
 
@@ -23,7 +21,7 @@ _INFINITY = 9.9e37  # how SCPI writes it (SCPI-99, volume 1, 7.2.1)
 _SWITCH = {"ON": "1", "OFF": "0"}
 
 
-class Channel(ABC, Generic[Dialect]):
+class Channel(Generic[Dialect]):
     """A channel of a generator or an oscilloscope. Use it in a ``with`` statement, or close it."""
 
     def __init__(self, link: Link, dialect: Dialect, channel: int) -> None:
@@ -39,12 +37,13 @@ class Channel(ABC, Generic[Dialect]):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    @abstractmethod
     def close(self) -> None:
         """Close the link."""
+        self.link.close()
 
-    def _apply(self, values: Values) -> None:
+    def _apply(self, **values: str) -> None:
         """Send all settings as one group, and read them back."""
+        values["channel"] = str(self.channel)
         self._session = None
         with self.link.lock:
             session = self.link.reopened + self.link.broken  # a broken one is opened anew now
@@ -104,21 +103,15 @@ def number(value: float) -> str:
 
 def agrees(sent: str, answer: str, tolerance: float) -> bool:
     """Whether an answer means what was sent: short or long form, ON or 1, rounded numbers."""
-    sent, answer = (_plain(text) for text in (sent, answer))
+    words = (text.strip().strip('"').upper() for text in (sent, answer))
+    sent, answer = (_SWITCH.get(word, word) for word in words)
     try:
-        return math.isclose(_value(sent), _value(answer), rel_tol=tolerance, abs_tol=1e-12)
+        one, other = (
+            math.inf if float(text) >= _INFINITY else float(text) for text in (sent, answer)
+        )
+        return math.isclose(one, other, rel_tol=tolerance, abs_tol=1e-12)
     except ValueError:
         return answer == sent or (sent.isalpha() and answer.startswith(sent))
-
-
-def _plain(text: str) -> str:
-    text = text.strip().strip('"').upper()
-    return _SWITCH.get(text, text)
-
-
-def _value(text: str) -> float:
-    value = float(text)
-    return math.inf if value >= _INFINITY else value
 
 
 @final

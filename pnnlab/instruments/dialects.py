@@ -3,8 +3,7 @@
 Sources: Keysight *Trueform Series Operating and Service Guide* (33500/33600); Tektronix *AFG3000
 Series Programmer Manual*; Keysight *InfiniiVision 3000 X-Series Oscilloscopes Programmer's Guide*;
 Rigol *DS1000Z Programming Guide*. A model with more memory is `dataclasses.replace(KEYSIGHT_33500,
-most_points=16_000_000)`; so is another encoding or block format; another make is a new set of
-strings.
+most_points=16_000_000)`, and so is another encoding; another make is a new set of strings.
 """
 
 from dataclasses import dataclass
@@ -20,6 +19,9 @@ class Setting(NamedTuple):
     verified: bool = True  # whether its answer means anything before the first acquisition
     each: bool = False  # asked after each record, even where every question is a round trip: a
     # change of it shows neither in the preamble nor in the pilot
+
+
+_OFFSET = Setting("SOUR{channel}:VOLT:OFFS", "0")
 
 
 class Encoding(NamedTuple):
@@ -49,26 +51,24 @@ class GeneratorDialect:
     # Play the waveform once a trigger, from memory to connector. Without a trigger the output rests
     # at the first sample of the waveform, so that no drive outlives its sender.
     settings: tuple[Setting, ...]
-    output: str  # followed by ON or OFF
     encoding: Encoding
     make_room: tuple[str, ...]  # forgets all uploads; empty: an upload replaces the one before
     before_upload: tuple[str, ...]
     waveform: tuple[Setting, ...]  # select what was uploaded
     amplitude: Setting  # one of the settings, or of those that select
-    offset: Setting
     points_query: str  # how many points the selected waveform has
-    trigger: str  # play once
     least_extent_v: float  # peak to peak, of a waveform
     fewest_points: int
     most_points: int
+    offset: Setting = _OFFSET
+    output: str = "OUTP{channel}"  # followed by ON or OFF
+    trigger: str = "*TRG"  # play once
     # A text on its screen, which another client can read: who uses it. (SYST:LOCK of the 33500
     # would also lock out the shutdown process.)
-    client: Setting
+    client: Setting = Setting("DISP:TEXT", '"{client}"')  # noqa: RUF009  # immutable
     compound: bool = True  # whether several questions may be asked in one message
 
 
-_CLIENT = Setting("DISP:TEXT", '"{client}"')
-_OFFSET = Setting("SOUR{channel}:VOLT:OFFS", "0")
 _EXTENT = Setting("SOUR{channel}:VOLT", "{extent}")
 _SPAN = Setting("SOUR{channel}:VOLT", "{span}")
 
@@ -102,7 +102,6 @@ KEYSIGHT_33500 = GeneratorDialect(
         Setting("OUTP:SYNC:SOUR", "CH{channel}"),
         Setting("OUTP:SYNC", "ON"),
     ),
-    output="OUTP{channel}",
     encoding=Encoding("SOUR{channel}:DATA:ARB:DAC {arb},", "<i2", -32767, 32767, 32767),
     make_room=("SOUR{channel}:VOLT 0.002", "SOUR{channel}:DATA:VOL:CLE"),
     before_upload=("FORM:BORD SWAP",),
@@ -112,13 +111,10 @@ KEYSIGHT_33500 = GeneratorDialect(
         _EXTENT,
     ),
     amplitude=_EXTENT,
-    offset=_OFFSET,
     points_query="SOUR{channel}:DATA:ATTR:POIN? {arb}",
-    trigger="*TRG",
     least_extent_v=2e-3,
     fewest_points=8,
     most_points=1_000_000,
-    client=_CLIENT,
 )
 
 # Its edit memory is played as it is: the user memories are flash, which uploads would wear out.
@@ -141,20 +137,16 @@ TEKTRONIX_AFG3000 = GeneratorDialect(
         Setting("TRIG:SOUR", "EXT"),  # otherwise a timer triggers as well
         Setting("OUTP:TRIG:MODE", "TRIG"),
     ),
-    output="OUTP{channel}",
     encoding=Encoding("DATA EMEM,", ">u2", 0, 16382, 8191),
     make_room=(),
     before_upload=(),
     # It knows no sample rate, only how often the whole waveform is played in a second.
     waveform=(Setting("SOUR{channel}:FREQ", "{frequency}", tolerance=1e-6),),
     amplitude=_SPAN,
-    offset=_OFFSET,
     points_query="DATA:POIN? EMEM",
-    trigger="*TRG",
     least_extent_v=0.0,
     fewest_points=2,
     most_points=131_072,
-    client=_CLIENT,
 )
 
 

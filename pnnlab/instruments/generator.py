@@ -39,11 +39,6 @@ class Converter(NamedTuple):
     encoding: Encoding
     amplitude_v: float
 
-    @property
-    def step_v(self) -> float:
-        """Voltage between two neighbouring steps."""
-        return self.amplitude_v / self.encoding.half
-
     def encode(self, volts: NDArray[np.floating[Any]], scratch: Scratch) -> Array:
         """Encode volts within the span, rounded to the nearest step; may lie in ``scratch``."""
         _, dtype, lowest, highest, half = self.encoding
@@ -90,15 +85,8 @@ class Generator(Channel[GeneratorDialect]):
     def apply(self, sample_rate_hz: float, amplitude_v: float) -> None:
         """Switch the output off, send all settings, and read them back.
 
-        The converter spans ``-+ amplitude_v`` into a high impedance. (Front panels show twice that,
-        from peak to peak.)
-
-        Raises
-        ------
-        LimitError
-            If the converter's span exceeds the limits: then a wrong waveform could, too.
-        RangeError
-            If a setting makes no sense.
+        The converter spans ``-+ amplitude_v`` into a high impedance; beyond the limits that is a
+        `LimitError`, for then a wrong waveform could exceed them, too.
         """
         for name, value in ("sample_rate_hz", sample_rate_hz), ("amplitude_v", amplitude_v):
             if not 0 < value < math.inf:
@@ -118,23 +106,16 @@ class Generator(Channel[GeneratorDialect]):
             self._room = self.dialect.most_points
             self._rate_hz = sample_rate_hz
             self._converter = Converter(self.dialect.encoding, amplitude_v)
-            values = {"channel": str(self.channel), "client": self._client}
-            values |= {"rate": number(sample_rate_hz), "span": number(2 * amplitude_v)}
-            self.link.send(*commands([self.dialect.client], values))
-            self._apply({**values, "extent": number(self.dialect.least_extent_v)})
+            self.link.send(*commands([self.dialect.client], {"client": self._client}))
+            least, span = self.dialect.least_extent_v, 2 * amplitude_v
+            self._apply(rate=number(sample_rate_hz), span=number(span), extent=number(least))
 
     def load(self, volts: NDArray[np.floating[Any]]) -> None:
         """Check a waveform against the limits, then upload and select it, and `verify`.
 
         During the upload the output rests where it was; afterwards it rests at the first sample.
-
-        Raises
-        ------
-        LimitError
-            If it exceeds the limits or the converter's span, and nothing is sent; or if it would
-            with the amplitude that the instrument has made of it, and it must not be played.
-        ShapeError, RangeError
-            If it is not (samples,) of floating point, V, or its length or extent is not possible.
+        `LimitError`: it exceeds the limits, and nothing was sent; or it would with the amplitude
+        that the instrument has made of it, and it cannot be played.
         """
         self._expect_settings()
         codes, sent = self._encode(volts)
@@ -192,43 +173,33 @@ class Generator(Channel[GeneratorDialect]):
     def verify(self) -> None:
         """Read back all that changes what the device gets, in one question where that can be.
 
-        Raises
-        ------
-        InstrumentError
-            If a setting or the waveform is not as it was sent.
-        TripError, TakenError
-            If the output was switched off; if another client has put its name on the screen.
-        LimitError
-            If the waveform exceeds the limits with the amplitude and the offset that are set.
+        `InstrumentError`: a setting or the waveform is not as it was sent; `TripError`: the output
+        was switched off; `TakenError`: another client has put its name on the screen; `LimitError`:
+        the waveform exceeds the limits with the amplitude and the offset that are set.
         """
         self._expect_settings()
         dialect, values = self.dialect, self._values
-        client, output, points, amplitude, offset = (
-            text.format_map({"arb": "", **values})
-            for text in (
-                f"{dialect.client.header}?",
-                f"{dialect.output}?",
-                dialect.points_query,
-                f"{dialect.amplitude.header}?",
-                f"{dialect.offset.header}?",
-            )
-        )
-        loaded = bool(self._points)
-        settings = (*dialect.settings, *(dialect.waveform if loaded else ()))
-        asked = (client, output, *((points,) if loaded else ()))
+        settings, asked = dialect.settings, [f"{dialect.client.header}?", f"{self._output}?"]
+        if self._points:
+            settings += dialect.waveform
+            asked.append(dialect.points_query.format_map(values))
         with self.link.lock:
             answers = self._read_back(settings, values, *asked)
-        self._check_client(answers[client])
-        self._check_output(self._on, answers[output])
-        if not loaded:
+        client, output, *points = (answers[question] for question in asked)
+        self._check_client(client)
+        self._check_output(self._on, output)
+        if not points:
             return
-        if not agrees(str(self._points), answers[points], 0.0):
+        if not agrees(str(self._points), points[0], 0.0):
             raise InstrumentError(
-                f"{self.link}: the waveform has {answers[points]} points; {self._points} were "
-                "sent. Load it again."
+                f"{self.link}: the waveform has {points[0]} points; {self._points} were sent. "
+                "Load it again."
             )
-        scale = float(answers[amplitude]) / float(dialect.amplitude.value.format_map(values))
-        offset_v = float(answers[offset])
+        amplitude_v, offset_v = (
+            float(answers[f"{one.header.format_map(values)}?"])
+            for one in (dialect.amplitude, dialect.offset)
+        )
+        scale = amplitude_v / float(dialect.amplitude.value.format_map(values))
         if scale > 1 or offset_v:
             self.limits.check(self._sent * scale + offset_v, self._rate_hz)
 
@@ -257,7 +228,7 @@ class Generator(Channel[GeneratorDialect]):
                 f"{self.dialect.fewest_points} to {self.dialect.most_points}."
             )
         converter = self._converter
-        most = converter.amplitude_v + converter.step_v / 2
+        most = converter.amplitude_v * (1 + 0.5 / converter.encoding.half)
         if not (volts.min() >= -most and volts.max() <= most):  # or NaN
             self.limits.check(volts, self._rate_hz)
             raise LimitError(

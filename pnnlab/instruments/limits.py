@@ -61,10 +61,7 @@ class Limits:
             if not getattr(self, name) > 0:
                 raise RangeError(f"{name} is {getattr(self, name)}, not above 0.")
         if math.isfinite(self.power_w) and math.isinf(self.load_ohm):
-            raise RangeError(
-                f"power_w is {self.power_w}, but there is no load_ohm that it could be computed "
-                "with."
-            )
+            raise RangeError(f"power_w is {self.power_w}; give the load_ohm that it is put into.")
 
     @property
     def range_alone(self) -> bool:
@@ -72,21 +69,10 @@ class Limits:
         return self.duty == 1 and math.isinf(self.slew_v_per_s) and math.isinf(self.power_w)
 
     def check(self, volts: NDArray[np.floating[Any]], sample_rate_hz: float) -> None:
-        """Raise unless a waveform is within the limits; nothing beyond them is forgiven.
+        """Raise `LimitError` unless a waveform, (samples,), V, is within the limits.
 
-        Between two triggers a generator rests at the first sample.
-
-        Parameters
-        ----------
-        volts : array, (samples,), floating point
-            The waveform, V.
-        sample_rate_hz : float
-            Samples a second.
-
-        Raises
-        ------
-        LimitError
-            If a sample is NaN or infinite, or a limit is exceeded.
+        Nothing beyond them is forgiven, nor is NaN. Between two triggers a generator rests at the
+        first sample.
         """
         self.check_range(volts)
         if not math.isinf(self.slew_v_per_s):
@@ -98,7 +84,19 @@ class Limits:
                     "where it begins, or lower its sample rate."
                 )
         if self.duty < 1:
-            self._check_duty(volts)
+            away = np.abs(volts - self.rest_v) > _AT_REST * (self.high_v - self.low_v)
+            duty = np.count_nonzero(away) / len(volts)
+            if away[0]:
+                raise LimitError(
+                    f"The first sample is {float(volts[0]):.6g} V, where the generator stays "
+                    f"between triggers, but with a duty of {self.duty} it must be at rest, "
+                    f"{self.rest_v:.6g} V. Nothing was sent. Begin with rest."
+                )
+            if duty > self.duty:
+                raise LimitError(
+                    f"The waveform is away from rest for {duty:.4g} of its length; permitted are "
+                    f"{self.duty:.4g}. Nothing was sent. Put longer rests between the shots."
+                )
         if not math.isinf(self.power_w):
             mean_square = np.mean(np.square(volts, dtype=np.float64))
             power = max(mean_square, float(volts[0]) ** 2) / self.load_ohm
@@ -127,18 +125,3 @@ class Limits:
             f"The waveform goes from {low:.6g} to {high:.6g} V; permitted are {self.low_v:.6g} to "
             f"{self.high_v:.6g} V. Nothing was sent. Scale the drive."
         )
-
-    def _check_duty(self, volts: NDArray[np.floating[Any]]) -> None:
-        away = np.abs(volts - self.rest_v) > _AT_REST * (self.high_v - self.low_v)
-        if away[0]:
-            raise LimitError(
-                f"The first sample is {float(volts[0]):.6g} V, where the generator stays between "
-                f"triggers, but with a duty of {self.duty} it must be at rest, {self.rest_v:.6g} "
-                "V. Nothing was sent. Begin with rest."
-            )
-        duty = np.count_nonzero(away) / len(volts)
-        if duty > self.duty:
-            raise LimitError(
-                f"The waveform is away from rest for {duty:.4g} of its length; permitted are "
-                f"{self.duty:.4g}. Nothing was sent. Put longer rests between the shots."
-            )

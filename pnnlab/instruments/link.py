@@ -1,10 +1,8 @@
 """One instrument over one VISA session: questions, command groups, blocks, and failures.
 
-After every command group the instrument's error queue (``SYST:ERR?``, SCPI-99 volume 2, section
-21.8) is read to its end. An answer that did not come in time may still come later, and would then
-be taken for the answer to the next question. So after any failure of the link its session is
-closed, and the next use opens a new one, makes sure that the same instrument answers, and clears
-its status (``*CLS``, IEEE 488.2).
+After each group the error queue (``SYST:ERR?``, SCPI-99 volume 2, 21.8) is read to its end. An
+answer that is late would be taken for that to the next question: after any failure of the link the
+next use opens a new session, with the same instrument, and clears its status (IEEE 488.2, *CLS).
 """
 
 import re
@@ -60,11 +58,10 @@ def open_wire(resource: str, library: str, timeout_s: float) -> "_Wire":
 
 @final
 class _SocketWire:
-    """A socket of our own, where pyvisa-py would open one of its own.
+    """A socket of our own: pyvisa-py's leaves Nagle's algorithm on and moves 4 kB at a time.
 
-    That one leaves Nagle's algorithm on, moves 4 kB at a time, waits forever where an instrument
-    takes no more bytes, and spins until the timeout where one has closed the connection. A block of
-    2 MB goes to another process in 5 ms instead of 47, and comes back in 7 ms instead of 89.
+    It waits forever where an instrument takes no more bytes, and spins until the timeout where one
+    has closed the connection. A block of 2 MB takes 5 ms instead of 47, and back 7 instead of 89.
     """
 
     def __init__(self, address: tuple[str, int], timeout_s: float) -> None:
@@ -221,13 +218,7 @@ class Link:
 
         A message is a command, such as ``"OUTP1 ON"``, or a tuple: what stands before a
         definite-length block (IEEE 488.2, 7.7.6), such as ``"DATA:ARB:DAC name,"``, and its data.
-
-        Raises
-        ------
-        InstrumentError
-            If the instrument queued an error.
-        LinkError
-            If the link broke; whether the group was carried out is not known then.
+        After a `LinkError` it is not known whether the group was carried out.
         """
         group = [one if isinstance(one, str) else _block(*one) for one in messages]
         names = [one if isinstance(one, str) else f"{one[0]} {len(one[1])} bytes" for one in group]
@@ -395,18 +386,9 @@ def list_resources(
     """Find instruments and ask each for its identity, within about a second.
 
     They are asked ``*IDN?`` (IEEE 488.2) alone, which changes no setting. Do not ask while a
-    measurement runs: an answer would come between its own.
-
-    Parameters
-    ----------
-    names : sequence of str, optional
-        Ask these addresses instead of those that the library finds. Sockets, such as
-        ``"TCPIP::192.168.0.7::5025::SOCKET"``, are never found, only named.
-
-    Raises
-    ------
-    InstrumentError
-        If the library cannot be loaded or cannot search.
+    measurement runs: an answer would come between its own. ``names`` are addresses to ask instead
+    of those that the library finds; sockets, such as ``"TCPIP::192.168.0.7::5025::SOCKET"``, are
+    never found. `InstrumentError`: the library cannot be loaded or cannot search.
     """
     try:
         manager = pyvisa.ResourceManager(library)

@@ -37,13 +37,11 @@ class ScopeSettings:
     delay_s: float  # of the first point after the trigger; negative: before it
 
     def __post_init__(self) -> None:
-        for name in ("sample_rate_hz", "points"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise RangeError(f"{name} is {getattr(self, name)}; it must be above 0.")
-        if not 0 < self.high_v - self.low_v < math.inf:
-            raise RangeError(f"the screen from {self.low_v} to {self.high_v} V has no height.")
-        if not math.isfinite(self.delay_s):
-            raise RangeError(f"delay_s is {self.delay_s}, not a time.")
+        sizes = self.sample_rate_hz, self.points, self.high_v - self.low_v
+        if not (all(0 < size < math.inf for size in sizes) and math.isfinite(self.delay_s)):
+            raise RangeError(
+                f"{self} is no record: rate, points and height are above 0, and all is finite."
+            )
 
 
 class Trace(NamedTuple):
@@ -122,19 +120,17 @@ class Oscilloscope(Channel[ScopeDialect]):
         window = _three_digits_up(settings.high_v - settings.low_v)
         centre = (settings.high_v + settings.low_v) / 2
         record_s = self._record / settings.sample_rate_hz
-        values = {
-            "channel": str(self.channel),
-            "window": number(window),
-            "division": number(window / 8),
-            "centre": number(centre),
-            "minus_centre": number(-centre),
-            "record": str(self._record),
-            "record_s": number(record_s),
-            "division_s": number(record_s / self.dialect.divisions),
-            "middle_s": number(settings.delay_s + record_s / 2),
-            "format": self.dialect.format.name,
-        }
-        self._apply(values)
+        self._apply(
+            window=number(window),
+            division=number(window / 8),
+            centre=number(centre),
+            minus_centre=number(-centre),
+            record=str(self._record),
+            record_s=number(record_s),
+            division_s=number(record_s / self.dialect.divisions),
+            middle_s=number(settings.delay_s + record_s / 2),
+            format=self.dialect.format.name,
+        )
 
     def arm(self) -> None:
         """Make ready for one trigger, and return once it would be noticed."""
@@ -160,11 +156,7 @@ class Oscilloscope(Channel[ScopeDialect]):
         )
 
     def read(self, scratch: Scratch | None = None) -> Trace:
-        """Read the record that was taken; its volts may lie in ``scratch``.
-
-        A record that does not cover what was asked for is an `InstrumentError`, and one that may
-        not be of these settings, since the link broke, a `LinkError`.
-        """
+        """Read the record if it covers what was asked for; its volts may lie in ``scratch``."""
         self._expect_settings()
         with self.link.lock:
             answer = self.link.ask(self.dialect.preamble)
@@ -179,9 +171,8 @@ class Oscilloscope(Channel[ScopeDialect]):
                 ) from error
             data = self._data(first, count, preamble.points)
             self._expect_settings()  # a question may have opened another session
-        volts, saturated, missing = decode(
-            data, self.dialect.format, preamble, scratch or Scratch()
-        )
+        scratch = scratch or Scratch()
+        volts, saturated, missing = decode(data, self.dialect.format, preamble, scratch)
         start_s = preamble.start_s + first * preamble.step_s
         return Trace(resampled(volts, start_s, preamble.step_s, self._settings), saturated, missing)
 
@@ -192,10 +183,6 @@ class Oscilloscope(Channel[ScopeDialect]):
         settings = [one for one in self.dialect.settings if all_at_once or one.each]
         with self.link.lock:
             self._read_back(settings, self._values)
-
-    def close(self) -> None:
-        """Close the link; the instrument keeps its state."""
-        self.link.close()
 
     def _poll(self, poll: Poll, timeout_s: float) -> bool:
         """Ask until the answer is yes; return False on timeout."""

@@ -94,19 +94,18 @@ class Multiplexed(Programme):
     outputs: int
 
     tail: ClassVar[int] = 0  # silent samples of a shot that are still read
+    equal: ClassVar[bool] = False  # whether each output is of equally many samples
     of_outputs: ClassVar[str]  # what the outputs are
 
     def __post_init__(self) -> None:
         make_plain(self)
-        if min(self.input_dim, self.replays, self.outputs) < 1 or not self._readable():
+        read = self.replays * self.input_dim + self.tail
+        excess = read % max(self.outputs, 1) if self.equal else self.outputs > read
+        if min(self.input_dim, self.replays, self.outputs) < 1 or excess:
             raise ShapeError(
                 f"{self.replays} replays of {self.input_dim} samples cannot be read out as "
                 f"{self.outputs} {self.of_outputs}: choose another number of outputs."
             )
-
-    @abstractmethod
-    def _readable(self) -> bool:
-        """Whether the samples can be read out so."""
 
     @property
     def param_dim(self) -> int:
@@ -147,10 +146,8 @@ class CircuitProgramme(Multiplexed):
     high_v: float = circuit.SCREEN[1] * circuit.FULL_SCALE_V
     name: str = "circuit"
 
+    equal: ClassVar[bool] = True
     of_outputs: ClassVar[str] = "equal segments"
-
-    def _readable(self) -> bool:
-        return self.samples % self.outputs == 0
 
     def encode(self, x: Tensor, theta: Tensor) -> Tensor:
         """Scale and shift each sample of each replay."""
@@ -184,9 +181,6 @@ class PlateProgramme(Multiplexed):
 
     tail: ClassVar[int] = plate.TAIL
     of_outputs: ClassVar[str] = "windows"
-
-    def _readable(self) -> bool:
-        return self.outputs <= self.samples
 
     def encode(self, x: Tensor, theta: Tensor) -> Tensor:
         """Scale and shift each sample of each replay; the tail is silent."""
@@ -228,6 +222,7 @@ class SoundProgramme(Multiplexed):
     high_v: float = 1.0
     name: str = "room"
 
+    tail: ClassVar[int] = room.TAIL
     of_outputs: ClassVar[str] = "segments"
 
     @classmethod
@@ -258,13 +253,10 @@ class SoundProgramme(Multiplexed):
         rest = math.ceil(memory_s * rate_hz)
         return cls(pulse=max(4, pulse), rest=rest, sample_rate_hz=rate_hz, **shape)
 
-    def _readable(self) -> bool:
-        return self.outputs <= self.replays * self.input_dim + room.TAIL
-
     @property
     def samples(self) -> int:
         """Samples of all pulses, and of the tail."""
-        return (self.replays * self.input_dim + room.TAIL) * self.pulse
+        return super().samples * self.pulse
 
     def encode(self, x: Tensor, theta: Tensor) -> Tensor:
         """Scale and shift each number of each replay, and make a pulse of it."""

@@ -1,5 +1,6 @@
 """The self-check of a bench before it is used: what is connected, how late and how strong."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, final
@@ -71,17 +72,10 @@ def self_check(
     traces: Sequence[Trace],
     other_channel: Callable[[], tuple[int, int, Volts]],
 ) -> SelfCheck:
-    """Find what is wrong with a bench, if anything is, from the records of its pilots.
+    """Find what is wrong with a bench, if anything is, from its pilots, V, and what came back.
 
-    Parameters
-    ----------
-    pilots : array, (pilots, samples)
-        What was played, V.
-    traces : sequence of Trace
-        What came back.
-    other_channel : callable
-        Called if nothing came back: plays a pilot again, and returns the number of the
-        oscilloscope's channel in use, the number of another one, and its record, V.
+    ``other_channel`` is called if nothing came back: it plays a pilot again, and returns the number
+    of the oscilloscope's channel in use, the number of another one, and its record, V.
     """
     period = 1 / programme.sample_rate_hz
     records = np.stack([trace.volts for trace in traces])
@@ -149,50 +143,30 @@ class RecordAlignment(NamedTuple):
 
     delay: float  # samples by which the record is late
     gain: float  # recorded over expected; negative if the record is upside down
-    offset: float  # V, recorded where nothing is expected
-    residual: float  # V, rms of what is left
     correlation: float  # from 0 (nothing alike) to 1
 
 
 def align(record: Volts, expected: Volts) -> RecordAlignment:
-    """Find ``expected`` in ``record``.
+    """Find ``expected``, (samples,), in ``record``, (points,), which is no shorter.
 
     The whole delay is that of the largest correlation, of either sign. Its fraction is found by
-    least squares on the linearly interpolated record.
-
-    Parameters
-    ----------
-    record : array, (points,)
-        No shorter than ``expected``: its start is where no delay would put it.
-    expected : array, (samples,)
-        Not constant.
+    least squares: late by a fraction f, sample k of the record is (1 - f) of the expected one and f
+    of the one before, and an offset.
     """
     record, expected = np.asarray(record, np.float64), np.asarray(expected, np.float64)
     windows = sliding_window_view(record, len(expected))
     dots = windows @ (expected - expected.mean())
     best = int(np.abs(dots / np.maximum(windows.std(1), 1e-15)).argmax())
-    fits = [_between(record, expected, lag) for lag in {best, max(best - 1, 0)}]
-    return min(fits, key=lambda fit: fit.residual)
-
-
-def _between(record: Volts, expected: Volts, lag: int) -> RecordAlignment:
-    """Least squares for a delay from ``lag`` to the sample after it.
-
-    Late by a fraction f, sample k of the record is (1 - f) of the expected one and f of the one
-    before.
-    """
     columns = np.stack([expected[1:], expected[:-1], np.ones(len(expected) - 1)], axis=1)
-    found = record[lag + 1 : lag + len(expected)]
-    (now, earlier, offset), *_ = np.linalg.lstsq(columns, found, rcond=None)
-    gain = now + earlier
-    fraction = earlier / gain if gain else 0.0
-    spread = found.std()
-    left = float(np.sqrt(np.mean((found - columns @ (now, earlier, offset)) ** 2)))
-    inside = -0.5 <= fraction <= 1.5  # else the two columns fight each other over noise
-    return RecordAlignment(
-        delay=lag + float(fraction),
-        gain=float(gain),
-        offset=float(offset),
-        residual=left if inside else np.inf,
-        correlation=float(np.sqrt(max(0.0, 1 - (left / spread) ** 2))) if spread > 0 else 0.0,
-    )
+    fits = []
+    for lag in {best, max(best - 1, 0)}:
+        found = windows[lag, 1:]
+        solved, *_ = np.linalg.lstsq(columns, found, rcond=None)
+        gain = float(solved[:2].sum())
+        fraction = float(solved[1]) / gain if gain else 0.0
+        spread = found.var()
+        left = float(np.square(found - columns @ solved).mean() / spread) if spread else 1.0
+        fit = RecordAlignment(lag + fraction, gain, math.sqrt(max(0.0, 1 - left)))
+        # Beyond the sample, the two columns fight each other over noise.
+        fits.append((not -0.5 <= fraction <= 1.5, left, fit))
+    return min(fits)[-1]

@@ -1,18 +1,7 @@
 """A process that switches an output off when the program that drives it dies or hangs.
 
-A generator goes on playing after its program was killed, and no ``finally`` runs in a killed
-process. So a `Guard` starts ``python -m pnnlab.instruments.shutdown`` and sends it a heartbeat.
-When the heartbeat stops, or its pipe closes without a goodbye, that process opens sessions of its
-own and switches the output off. Where the instrument does not answer, it goes on trying for a day,
-also after its client has ended.
-
-The heartbeat is sent by a thread: it stops with the process, not with a slow loop. An instrument
-that takes one connection at a time, as many do over USB, can be reached once the client is dead,
-but not while it hangs.
-
-The process reads its task from standard input, one line of JSON, and then one message a line: a
-heartbeat, a goodbye, or a reason to act. The end of the input and a missing heartbeat are reasons
-too. It writes its state to standard output, one line of JSON each.
+A `Guard` starts ``python -m pnnlab.instruments.shutdown``, which reads a task from standard input,
+a line of JSON, then heartbeats, a goodbye or a reason to act, and prints its states as JSON.
 """
 
 import io
@@ -27,15 +16,12 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import closing, suppress
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Self, final
 
 import pyvisa
 
 from pnnlab.errors import InstrumentError, RangeError
 from pnnlab.instruments.link import open_wire, reason
-from pnnlab.storage import user_path
 
 BEAT, GOODBYE = "beat", "goodbye"
 INSIST_S = 24 * 3600.0  # how long an instrument that does not answer is tried again
@@ -56,7 +42,11 @@ class Guard:
     """Guard the outputs of an instrument for as long as this process lives.
 
     As a context manager it closes when the block ends, and trips when an exception leaves it. If
-    this process ends without either, the outputs are switched off.
+    this process ends without either, as a killed one does, or its heartbeat stops, the other one
+    opens sessions of its own and switches the outputs off. Where the instrument does not answer, it
+    goes on trying for a day. The heartbeat is a thread's: it stops with the process, not with a
+    slow loop. An instrument that takes one connection at a time, as many do over USB, can be
+    reached once the client is dead, but not while it hangs.
 
     Parameters
     ----------
@@ -66,8 +56,6 @@ class Guard:
     timeout_s : float
         Longest time without a heartbeat, s. Below a second a busy computer may be taken for a dead
         one.
-    log : path, optional
-        A file to which the shutdown process appends what it did, and when.
 
     Raises
     ------
@@ -82,7 +70,6 @@ class Guard:
         *,
         library: str = "@py",
         timeout_s: float = 3.0,
-        log: Path | str | None = None,
     ) -> None:
         if isinstance(off, str) or not off or not all(off):
             raise RangeError(
@@ -110,14 +97,7 @@ class Guard:
         self._listener = threading.Thread(target=self._listen, name="guard", daemon=True)
         self._heartbeat = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         self._listener.start()
-        task = {
-            "resource": resource,
-            "library": library,
-            "off": list(off),
-            "timeout_s": timeout_s,
-            "log": None if log is None else str(user_path(log).resolve()),
-        }
-        self._send(json.dumps(task))
+        self._send(json.dumps([resource, library, list(off), timeout_s]))
         if not self._reported.wait(_START_S) or self._report.get("state") != "watching":
             why = self._report.get("why") or self._output or f"no answer within {_START_S:g} s"
             self._process.kill()
@@ -240,11 +220,10 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     stream = io.FileIO(0, closefd=False)  # unbuffered: a thread that waits in it holds no lock
     try:
-        task = json.loads(stream.readline())
+        resource, library, off, timeout_s = json.loads(stream.readline())
         # A library that cannot be loaded must be reported now, not when outputs are to be off.
-        loaded = pyvisa.ResourceManager(task["library"])
-        _log(task["log"], f"watching {task['resource']}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        loaded = pyvisa.ResourceManager(library)
+    except (OSError, ValueError, TypeError) as error:
         _report(state="refused", why=reason(error))
         return
     messages: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -252,15 +231,10 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: messages.put("the guard was asked to end"))
     threading.Thread(target=_enqueue, args=(stream, messages), daemon=True).start()
     _report(state="watching")
-    why = watch(messages, task["timeout_s"])
+    why = watch(messages, timeout_s)
     if why is not None:
         _report(state="acting", why=why)
-        with suppress(OSError):
-            _log(task["log"], f"{why}: switching off")
-        failed = switch_off(task["resource"], task["library"], task["off"])
-        _report(state="acted", why=why, failed=failed)
-        with suppress(OSError):
-            _log(task["log"], f"{why}: {failed or 'all off'}")
+        _report(state="acted", why=why, failed=switch_off(resource, library, off))
     del loaded  # until here
 
 
@@ -313,12 +287,6 @@ def switch_off(resource: str, library: str, off: Sequence[str]) -> str:
 def _report(**report: object) -> None:
     with suppress(OSError):  # the client may have ended
         os.write(1, f"{json.dumps(report)}\n".encode())
-
-
-def _log(path: str | None, text: str) -> None:
-    if path is not None:
-        with Path(path).open("a", encoding="utf-8") as file:
-            file.write(f"{datetime.now(UTC).isoformat(timespec='milliseconds')} {text}\n")
 
 
 if __name__ == "__main__":

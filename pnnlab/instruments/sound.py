@@ -1,12 +1,5 @@
 """A loudspeaker and a microphone as a bench: any computer has one.
 
-A record is late by some time, its clock may differ from the player's, a buffer may be lost, or
-something else may sound, without anybody saying so. So a mark of noise, another one each time,
-stands in front of and behind each shot. All of it, marks, rests and shot, must come back as the
-measured response and the loudspeaker's curve say, at one and the same delay, within the noise and
-what test shots showed besides. A shot that does not is taken again and counted. The response
-follows the room by the shots that do.
-
 Levels are parts of full scale. A record is divided by the gain of the response at the self-check,
 so that read-outs do not depend on the volume.
 """
@@ -31,7 +24,7 @@ from scipy.signal import fftconvolve
 
 from pnnlab.background import Session
 from pnnlab.errors import InstrumentError, LimitError, RangeError
-from pnnlab.instruments.acquisition import Acquisition, Bench, Exchange, Tally
+from pnnlab.instruments.acquisition import Acquisition, Bench, Exchange
 from pnnlab.instruments.programme import Programme
 from pnnlab.instruments.soundcheck import (
     CLIPPED,
@@ -125,22 +118,18 @@ class SoundLimits:
         duty = np.count_nonzero(size > 1e-3 * self.level) / max(len(sound), 1)
         line = np.arange(1, len(sound) + 1) / (self.fade_s * sample_rate_hz)
         ends = np.minimum(1, np.minimum(line, line[::-1])) * self.level
-        exceeded = {
-            f"reaches {size.max(initial=0):.3g} of full scale; permitted are {self.level:.3g}": (
-                size.max(initial=0) > self.level * (1 + 1e-6)
-            ),
-            f"lasts longer than {self.duration_s:g} s": (
-                len(sound) > self.duration_s * sample_rate_hz
-            ),
-            f"is there for {duty:.3g} of its length; permitted are {self.duty:.3g}": (
-                duty > self.duty
-            ),
-            f"begins or ends with a jump; it must fade for {self.fade_s:g} s": bool(
-                (size > ends * (1 + 1e-6)).any()
-            ),
-        }
-        if told := [text for text, wrong in exceeded.items() if wrong]:
-            raise LimitError(f"The sound {told[0]}. Nothing was played.")
+        loudest = size.max(initial=0)
+        if loudest > self.level * (1 + 1e-6):
+            problem = f"reaches {loudest:.3g} of full scale; permitted are {self.level:.3g}"
+        elif len(sound) > self.duration_s * sample_rate_hz:
+            problem = f"lasts longer than {self.duration_s:g} s"
+        elif duty > self.duty:
+            problem = f"is there for {duty:.3g} of its length; permitted are {self.duty:.3g}"
+        elif (size > ends * (1 + 1e-6)).any():
+            problem = f"begins or ends with a jump; it must fade for {self.fade_s:g} s"
+        else:
+            return
+        raise LimitError(f"The sound {problem}. Nothing was played.")
 
 
 class SoundPort(Protocol):
@@ -168,15 +157,6 @@ class _Exchange:
     heard: Volts
     done: int = 0
     ended: threading.Event = field(default_factory=threading.Event)
-
-    def go_on(self, heard: Volts) -> Volts:
-        """Take the next samples, and give those to be played meanwhile."""
-        here = slice(self.done, self.done + len(heard))
-        self.heard[here] = heard[: len(self.heard) - self.done]
-        self.done += len(heard)
-        if self.done >= len(self.heard):
-            self.ended.set()
-        return self.played[here]
 
 
 @final
@@ -221,14 +201,8 @@ class SoundCard:
         """Play a sound and record what is heard, also while it is late.
 
         The device stays open between two sounds, and silent. One that lost sound, or does not go
-        on, is opened anew, and the sound played again.
-
-        Raises
-        ------
-        LimitError
-            It exceeds the limits; nothing was played.
-        InstrumentError
-            The device failed or was taken away, or it was closed meanwhile.
+        on, is opened anew, and the sound played again. `LimitError`: nothing was played;
+        `InstrumentError`: the device failed or was taken away, or it was closed meanwhile.
         """
         self.limits.check(sound, self.sample_rate_hz)
         padded = np.append(sound, np.zeros(round(tail_s * self.sample_rate_hz))).astype(np.float32)
@@ -275,10 +249,15 @@ class SoundCard:
     def _open(self) -> None:
         def run(heard: Volts, played: Volts, _: int, __: object, status: object) -> None:
             played[:] = 0
-            exchange = self._exchange
-            if exchange is not None and not exchange.ended.is_set():
-                part = exchange.go_on(heard[:, 0])
-                played[: len(part)] = part[:, None]
+            now = self._exchange
+            if now is not None and not now.ended.is_set():
+                here = slice(now.done, now.done + len(heard))
+                part = now.played[here, None]
+                played[: len(part)] = part
+                now.heard[here] = heard[: len(part), 0]
+                now.done += len(heard)
+                if now.done >= len(now.heard):
+                    now.ended.set()
             if status and self._settled:  # a stream that has lost sound may stay silent from now on
                 raise self._library.CallbackAbort
 
@@ -343,19 +322,14 @@ class _Windows(NamedTuple):
 
 @final
 class SoundAcquisition(Acquisition):
-    """A sound card with a device between loudspeaker and microphone; it checks them first.
+    """A sound card with a device between loudspeaker and microphone; see `open_sound`.
 
-    Parameters
-    ----------
-    check : SoundCheck, optional
-        One made just now, by `pnnlab.instruments.soundcheck.self_check`.
-
-    Raises
-    ------
-    LimitError
-        The programme is louder than the limits permit.
-    InstrumentError
-        The self-check found a problem.
+    A record is late, its clock may differ from the player's, a buffer may be lost, or something
+    else may sound. So a mark of noise, another one each time, stands in front of and behind each
+    shot. Marks, rests and shot must come back as the measured response and the loudspeaker's curve
+    say, at one delay, within the noise and what test shots showed besides. A shot that does not is
+    taken again and counted, as "slip", "gain", "clipping" or "noise". The response follows the room
+    by the shots that do.
     """
 
     check: SoundCheck
@@ -380,12 +354,9 @@ class SoundAcquisition(Acquisition):
         self._silence = round(SILENCE_S * rate)
         self._gain = 0.0  # in the band of the shots
         self._tail = TAIL_S  # recorded after the end of a sound
-        self._shots = 0
-        self._retaken: Counter[str] = Counter()
         self._stopped = False
         self._random = np.random.default_rng(0)  # of marks, which are others in each record
-        self._lock = threading.RLock()
-        atexit.register(self.close)
+        super().__init__()
         try:
             self.check = check or self_check(port.play, programme.drive_v, rate)
             if self.check.problems:
@@ -395,11 +366,6 @@ class SoundAcquisition(Acquisition):
         except BaseException:
             self.close()
             raise
-
-    @property
-    def tally(self) -> Tally:
-        """What was done so far; causes are "slip", "gain", "clipping" and "noise"."""
-        return Tally(self._shots, dict(self._retaken))
 
     def at_once(self, samples: int) -> int:
         """How many shots of so many samples a sound of the permitted duration holds."""
@@ -578,5 +544,9 @@ def silence_on_stop(session: Session, bench: Bench) -> None:
 
 
 def open_sound(port: SoundPort, programme: Programme, *, check: SoundCheck | None = None) -> Bench:
-    """Check loudspeaker and microphone, and open the device between them as a `Bench`."""
+    """Check loudspeaker and microphone, and open the device between them as a `Bench`.
+
+    ``check`` is one made just now, by `pnnlab.instruments.soundcheck.self_check`. `LimitError`: the
+    programme is louder than the port's limits; `InstrumentError`: the check found a problem.
+    """
     return Bench(SoundAcquisition(port, programme, check=check), programme)

@@ -1,8 +1,6 @@
 """What a loudspeaker, a microphone and all between them do to sound: measured before it is used.
 
-Known sounds are found in a record by correlation: how late it is, by how much the recorder's clock
-differs from the player's, and what it is once the linear response alone has acted on it. Levels are
-parts of full scale, of player and of recorder.
+Levels are parts of full scale, of player and of recorder.
 """
 
 import math
@@ -14,7 +12,7 @@ from typing import NamedTuple, TypeAlias, final
 import numpy as np
 from scipy.fft import irfft, next_fast_len, rfft
 from scipy.ndimage import binary_closing
-from scipy.signal import max_len_seq
+from scipy.signal import correlate, max_len_seq
 from scipy.signal.windows import blackmanharris
 
 from pnnlab.errors import InstrumentError
@@ -125,9 +123,8 @@ def resample(record: Volts, start: float, clock: float, count: int) -> Volts:
 
 def locate(record: Volts, sound: Volts) -> tuple[int, float]:
     """How late a sound is in a record, whole samples, and how alike they are there, up to 1."""
-    points = next_fast_len(len(record) + len(sound), real=True)
-    match = irfft(rfft(record, points) * rfft(sound, points).conj(), points)
-    lag = int(np.abs(match[: len(record)]).argmax())
+    match = correlate(record, sound, method="fft")[len(sound) - 1 :]
+    lag = int(np.abs(match).argmax())
     size = np.linalg.norm(record[lag : lag + len(sound)]) * np.linalg.norm(sound)
     return lag, float(abs(match[lag]) / max(size, 1e-15))
 
@@ -148,12 +145,7 @@ def lags(found: Volts, expected: Volts, *, periodic: bool = False) -> Volts:
 def measure_response(play: Play, level: float, periods: int) -> Response:
     """Measure the linear response with periods of noise, after a head by which they are found.
 
-    Raises
-    ------
-    SlipError
-        Sound was lost or doubled.
-    InstrumentError
-        Nothing was heard.
+    `SlipError`: sound was lost or doubled; `InstrumentError`: nothing was heard.
     """
     noise = level * (2.0 * max_len_seq(14)[0] - 1)
     fade = np.arange(PERIOD) / PERIOD
@@ -200,12 +192,8 @@ def _turned(row: Volts, first: Volts) -> float:
 def self_check(play: Play, level: float, rate_hz: float) -> SoundCheck:
     """Measure everything, softly at first, and find what is wrong, if anything is.
 
-    ``level`` is the largest that may be played. It takes some ten seconds.
-
-    Raises
-    ------
-    InstrumentError
-        Nothing is heard, or sound is lost again and again.
+    ``level`` is the largest that may be played. It takes some ten seconds. `InstrumentError`:
+    nothing is heard, or sound is lost again and again.
     """
     silence = play(np.zeros(PERIOD))
     each = [_insist(play, part * level, STEADY if part == LEVELS[-1] else 2) for part in LEVELS]
@@ -296,10 +284,8 @@ def _problems(
     clips: bool,
 ) -> Iterator[str]:
     """Say what is wrong and what to switch off, and where."""
-    soft_db, fading_db = (
-        20 * math.log10(max(abs(ratio), 1e-6))
-        for ratio in (gains[0], full.gains[-1] / full.gains[0])
-    )
+    ratios = np.abs([gains[0], full.gains[-1] / full.gains[0]])
+    soft_db, fading_db = 20 * np.log10(np.maximum(ratios, 1e-6))
     if clips:
         yield "the record clips: lower the microphone's level in the system's sound settings."
     if soft_db > UNEVEN_DB:
