@@ -61,18 +61,9 @@ class Faults:
     drift    the oscilloscope's input is off by ``drift_v`` from now on, either way
     ======== =====================================================================================
 
-    The same seed gives the same faults to the same messages; `injected` counts them by kind.
-
-    Parameters
-    ----------
-    mean_messages : float
-        Mean distance of two faults, in messages.
-    stall_s : float
-        For "stall" and "late"; longer than the client's timeout, or it is none.
-    most : int, optional
-        No more than these.
-    waiting : bool
-        Nothing goes wrong before `start` is called.
+    The same seed gives the same faults to the same messages, one in ``mean_messages`` on average,
+    and no more than ``most``; `injected` counts them by kind. ``stall_s``, for "stall" and "late",
+    is longer than the client's timeout. If ``waiting``, nothing goes wrong before `start`.
     """
 
     def __init__(
@@ -236,7 +227,6 @@ class VirtualBench(ExitStack):
 
     Parameters
     ----------
-    device : AnalogPorts
     generator : "keysight" or "tektronix"
         A 33522B or an AFG3022B.
     oscilloscope : "keysight" or "rigol"
@@ -245,8 +235,6 @@ class VirtualBench(ExitStack):
         Whether the oscilloscope is noisy and its trigger jitters; `seed` is of both.
     delay_s : float
         From the generator's trigger to its signal at the oscilloscope, s.
-    wiring : Wiring, optional
-    faults : Faults, optional
     host : str
         Where to listen; beyond this machine with a warning.
     port : int
