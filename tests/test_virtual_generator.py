@@ -176,15 +176,16 @@ def test_tektronix_amplitude_is_that_of_all_codes(tektronix: Afg3000) -> None:
 def test_tektronix_refuses(tektronix: Afg3000) -> None:
     answered(tektronix, b"DATA EMEM,#12ab\nDATA EMEM,#13abc\nDATA USER1,#14abcd\n", [])
     assert codes(tektronix) == [-222, -161, -224]
-    ask(tektronix, "DATA EMEM,12;:FUNC USER1;:FUNC EMEM;FREQ 20e6;:DATA:DEL EMEM")
+    ask(tektronix, "DATA EMEM,12;:FUNC USER1;:FUNC EMEM;FREQ 20e6")
     assert codes(tektronix) == [-104]
-    ask(tektronix, "FUNC USER1;FUNC EMEM;FREQ 20e6;:DATA:DEL EMEM;:VOLT 6;:VOLT:OFFS 2.1")
-    assert codes(tektronix) == [-221, -221, -221, -221]
+    ask(tektronix, "FUNC USER1;FUNC EMEM;FREQ 20e6;:VOLT 6;:VOLT:OFFS 2.1;:DATA:DEL USER1")
+    assert codes(tektronix) == [-221, -221, -221, -113]
 
 
-def test_tektronix_memories_are_copied_cleared_and_listed(tektronix: Afg3000) -> None:
-    ask(tektronix, "DATA:DEF EMEM,100;COPY USER2,EMEM;:FUNC USER2;:DATA:DEL USER2")
-    assert codes(tektronix) == [-221]
+def test_tektronix_memories_are_copied_and_listed(tektronix: Afg3000) -> None:
+    sent = b"DATA EMEM," + block(np.full(100, 8191, ">u2").tobytes())
+    answered(tektronix, sent + b"\nDATA:COPY USER2,EMEM;:FUNC USER2\n", [])
+    assert codes(tektronix) == []
     assert ask(tektronix, "DATA:CAT?;POIN? USER2") == '"EMEM","USER2";100'
     data = np.full(100, 8191, ">u2").tobytes()
     assert answered(tektronix, b"DATA? USER2\n", []) == block(data) + b"\n"
@@ -224,11 +225,6 @@ START = "OUTP1 ON;:SOUR1:FREQ 1e3;VOLT 1;:"  # 2 Vpp into nothing
         ("FUNC RAMP;FUNC:RAMP:SYMM 20", np.interp(PHASE, [0, 0.1, 0.9, 1], [0, 1, -1, 0])),
         ("FUNC PULS;FUNC:PULS:WIDT 3e-4", np.where(PHASE < 0.3, 1, -1)),
         ("FUNC PULS;FUNC:PULS:DCYC 40", np.where(PHASE < 0.4, 1, -1)),
-        # A microsecond from foot to top, and from top to foot.
-        (
-            "FUNC PULS;:FUNC:PULS:TRAN 8e-7;WIDT 5e-4",
-            np.where(MIDDLES, 0, np.where(PHASE < 0.5, 1, -1)),
-        ),
         ("FUNC DC;:VOLT:OFFS 0.25", np.full(1000, 0.5)),
     ],
 )
@@ -240,60 +236,22 @@ def test_functions_are_what_their_settings_say(
     np.testing.assert_allclose(played(keysight), wanted, atol=1e-6)
 
 
-def test_a_pulse_keeps_its_width_or_its_duty_cycle(keysight: Keysight33500) -> None:
+def test_a_pulse_keeps_its_width(keysight: Keysight33500) -> None:
     ask(keysight, START + "FUNC PULS;:FUNC:PULS:WIDT 1e-4;:FREQ 2e3")
     assert float(ask(keysight, "FUNC:PULS:DCYC?")) == pytest.approx(20)
-    ask(keysight, "FUNC:PULS:HOLD DCYC;PER 1e-3")
+    ask(keysight, "FUNC:PULS:DCYC 40;PER 1e-3")
     assert float(ask(keysight, "FUNC:PULS:WIDT?")) == pytest.approx(2e-4)
     assert float(ask(keysight, "FREQ?")) == pytest.approx(1e3)
     assert codes(keysight) == []
-    ask(keysight, "FUNC:PULS:HOLD WIDT;:FREQ 1e4")
+    ask(keysight, "FREQ 1e4")
     assert codes(keysight) == [-221]  # adjusted, and said so
-    assert 9.9e-5 < float(ask(keysight, "FUNC:PULS:WIDT?")) < 1e-4
+    assert float(ask(keysight, "FUNC:PULS:WIDT?")) == pytest.approx(1e-4)
 
 
 def test_a_function_has_its_greatest_frequency(keysight: Keysight33500) -> None:
     ask(keysight, "FREQ 10e6;FUNC RAMP")
     assert codes(keysight) == [-221]
     assert float(ask(keysight, "FREQ?")) == 200e3
-
-
-@pytest.mark.parametrize(
-    ("settings", "peak"),
-    [
-        ("OUTP:LOAD INF;:VOLT:UNIT VRMS;:VOLT 1", np.sqrt(2)),
-        ("VOLT:UNIT VRMS;:VOLT 1", 2 * np.sqrt(2)),  # into 50 Ω
-        ("VOLT 1 VRMS", 2 * np.sqrt(2)),
-        ("FUNC SQU;:VOLT 500 mVRMS", 1.0),
-        ("FUNC TRI;:VOLT 1 VRMS", 2 * np.sqrt(3)),
-        ("VOLT:UNIT VRMS;:VOLT 1;:FUNC SQU", 2.0),  # keeps its number
-        ("VOLT:UNIT DBM;:VOLT 10", 2 * np.sqrt(2 * 0.01 * 50)),  # 10 mW at 50 Ω
-        ("VOLT 10 dBm", 2 * np.sqrt(2 * 0.01 * 50)),
-        ("VOLT:UNIT VRMS;:VOLT 2 VPP", 2.0),
-    ],
-)
-def test_amplitudes_have_three_units(keysight: Keysight33500, settings: str, peak: float) -> None:
-    ask(keysight, "OUTP ON;:" + settings)
-    assert codes(keysight) == []
-    assert np.abs(emitted(keysight).volts).max() == pytest.approx(peak, rel=1e-6)
-    before = ask(keysight, "VOLT?")
-    ask(keysight, f"VOLT {before}")
-    assert float(ask(keysight, "VOLT?")) == pytest.approx(float(before))
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        "OUTP:LOAD INF;:VOLT:UNIT DBM",
-        "VOLT:UNIT DBM;:OUTP:LOAD INF",
-        "FUNC ARB;:VOLT:UNIT VRMS",
-        "VOLT:UNIT VRMS;:FUNC ARB",
-        "FUNC DC;:VOLT 1 VRMS",
-    ],
-)
-def test_a_unit_without_a_meaning_is_refused(keysight: Keysight33500, settings: str) -> None:
-    ask(keysight, settings)
-    assert codes(keysight) == [-221]
 
 
 @pytest.mark.parametrize(
@@ -305,6 +263,11 @@ def test_a_unit_without_a_meaning_is_refused(keysight: Keysight33500, settings: 
         (Keysight33500, "TRIG:COUN 2", -222),
         (Keysight33500, "FREQ:MODE SWE", -224),
         (Keysight33500, "UNIT:ANGL RAD", -224),
+        (Keysight33500, "VOLT:UNIT VRMS", -224),
+        (Keysight33500, "VOLT 1 VRMS", -131),
+        (Keysight33500, "VOLT 10 dBm", -131),
+        (Keysight33500, "FUNC:PULS:HOLD DCYC", -224),
+        (Keysight33500, "FUNC:PULS:TRAN 1e-8", -113),
         (Keysight33500, "APPL:NOIS", -113),
         (Keysight33500, "AM:STAT ON", -113),
         *((Afg3000, f"FUNC {name}", -224) for name in ("PRN", "SINC", "GAUS", "USER5")),

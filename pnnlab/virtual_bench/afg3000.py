@@ -24,8 +24,6 @@ from pnnlab.virtual_bench.messages import Parameters, ScpiError
 LEAST_POINTS, MOST_POINTS = 2, 131_072
 TOP = 16_382  # the greatest code
 MEMORIES = ("EMEMory", "USER1", "USER2", "USER3", "USER4")
-_POINTS = number("", "points", 1000, (LEAST_POINTS, MOST_POINTS))
-_PULSE, _EDGE = "[SOURce#:]PULSe", (2e-8, (1.8e-8, 1e-3))
 _RADIANS = times(lambda *_: math.pi / 180)
 _SHAPES = ("SINusoid", "SQUare", "RAMP", "PULSe", "DC", *MEMORIES)
 
@@ -77,36 +75,20 @@ class Afg3000(SimulatedGenerator):
     def _download(self, _: int, parameters: Parameters) -> bytes:
         return self._codes(parameters[0]).astype(">u2").tobytes()
 
-    def _define(self, _: int, parameters: Parameters) -> None:
-        name, *points = parameters
-        _POINTS.do(self, 1, points or ("DEF",))
-        codes = np.full(round(self.get("points")), TOP / 2)
-        self._memories[read_keyword(name, MEMORIES[:1])] = codes
-
     def _copy(self, _: int, parameters: Parameters) -> None:
         target, source = parameters
         self._memories[read_keyword(target, MEMORIES)] = self._codes(source)
-
-    def _delete(self, _: int, parameters: Parameters) -> None:
-        name = read_keyword(parameters[0], MEMORIES)
-        if name in ("EMEM", self.get("function", 1), self.get("function", 2)):
-            raise ScpiError(-221)
-        if self._memories.pop(name, None) is None:
-            raise ScpiError(-221)
 
     def _count(self, _: int, parameters: Parameters) -> int:
         return len(self._codes(parameters[0]))
 
     commands = (
-        *commands("[SOURce#:]BURSt[:STATe]", (5, 1e6), (1e6, 25e6), _PULSE, "DUTY", _EDGE, 50),
+        *commands("[SOURce#:]BURSt[:STATe]", (5, 1e6), (1e6, 25e6), "[SOURce#:]PULSe", 50),
         Command("DATA|TRACe[:DATA]", _upload, _download, (2, 2), (1, 1), block=True),
-        Command("DATA|TRACe:DEFine", _define, takes=(1, 2)),
         Command("DATA|TRACe:COPY", _copy, takes=(2, 2)),
-        Command("DATA|TRACe:DELete[:NAME]", _delete, takes=(1, 1)),
-        Command("DATA|TRACe:POINts", _define, _count, takes=(1, 2), asks=(1, 2)),
+        Command("DATA|TRACe:POINts", ask=_count, asks=(1, 1)),
         Command("DATA|TRACe:CATalog", ask=lambda g, *_: ",".join(map('"{}"'.format, g._memories))),
         keyword("[SOURce#:]FUNCtion[:SHAPe]", "function", _SHAPES, then=settle),
-        number(f"{_PULSE}:TRANsition[:LEADing]", "leading", *_EDGE, "S", then=settle),
         number("[SOURce#:]PHASe[:ADJust]", "phase", 0, (-180, 180), "RAD", scale=_RADIANS),
         Command("[SOURce#:]PHASe:INITiate", do=lambda *_: None),
         number("[SOURce#:]BURSt:TDELay", "burst delay", 0, (0, 0), "S"),

@@ -3,7 +3,7 @@
 import math
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, NamedTuple, TypeAlias, final
 
@@ -14,7 +14,6 @@ from pnnlab.virtual_bench.instrument import (
     INVERSE,
     Bounds,
     Command,
-    Scale,
     SimulatedInstrument,
     keyword,
     number,
@@ -22,14 +21,12 @@ from pnnlab.virtual_bench.instrument import (
     switch,
     times,
 )
-from pnnlab.virtual_bench.messages import Message, Parameters, ScpiError
+from pnnlab.virtual_bench.messages import Message, ScpiError
 
 Points: TypeAlias = NDArray[np.float64]
 
 SOURCE_OHM = 50.0
-UNITS = ("VPP", "VRMS", "DBM")
 OPEN_V = 20.0  # Vpp into an open circuit, at most
-_EDGE = 0.8  # of an edge lies between the 10 % and 90 % that its time is measured at
 
 
 class Waveform(NamedTuple):
@@ -45,14 +42,6 @@ class Waveform(NamedTuple):
     def gain(self, amplitude_v: float) -> float:
         """Return the volts of a point of 1."""
         return amplitude_v / (self.high - self.low) if self.high > self.low else 0.0
-
-    def rms(self) -> float:
-        """Return the rms of one volt peak to peak without its mean; 0 if points are held."""
-        if self.phases is None:
-            return 0.0
-        parts, one, two = np.diff(self.phases), self.points[:-1], self.points[1:]
-        mean, square = parts @ (one + two) / 2, parts @ (one**2 + one * two + two**2) / 3
-        return self.gain(math.sqrt(max(float(square - mean**2), 0.0)))
 
 
 def _lines(phases: list[float], points: list[float]) -> Waveform:
@@ -137,16 +126,13 @@ class SimulatedGenerator(SimulatedInstrument):
         name, get = self.get("function", channel), partial(self.get, channel=channel)
         if name == "SIN":
             return _SINE
-        if name == "SQU":
-            high = float(self._values.get(("duty", channel), 50.0)) / 100
+        if name in ("SQU", "PULS"):
+            duty = self._values.get(("duty", channel), 50.0) / 100
+            high = duty if name == "SQU" else get("frequency") * get("width")
             return _lines([0, high, high, 1], [1, 1, -1, -1])
         if name in ("RAMP", "TRI"):
             rise = 0.5 if name == "TRI" else get("symmetry") / 100
             return _lines([0, rise / 2, 1 - rise / 2, 1], [0, 1, -1, 0])
-        if name == "PULS":
-            one, two = (get("frequency") * get(edge) / _EDGE for edge in ("leading", "trailing"))
-            top = get("frequency") * get("width") + (one - two) / 2  # the width is between middles
-            return _lines([0, one, top, top + two, 1], [-1, 1, 1, -1, -1])
         return _FLAT if name == "DC" else self.memory(channel)
 
     def _rate(self, channel: int) -> float:
@@ -175,68 +161,25 @@ class SimulatedGenerator(SimulatedInstrument):
 
     def settle(self, channel: int) -> None:
         """Let the settings of a channel follow each other; -221 if its stage cannot do them."""
-        get, put = partial(self.get, channel=channel), partial(self.put, channel=channel)
-        function, edges_s = get("function"), (get("leading") + get("trailing")) / _EDGE / 2
-        self._adjust("frequency", 0, self.fastest_hz.get(function, self.fastest_hz[""]), channel)
-        hz = get("frequency")
-        if get("hold") != "WIDT":
-            put("width", get("width") * self._values.get(("hz before", channel), hz) / hz)
-        put("hz before", hz)
+        get, function = partial(self.get, channel=channel), self.get("function", channel)
+        self._adjust("frequency", self.fastest_hz.get(function, self.fastest_hz[""]), channel)
         if function == "PULS":
-            self._adjust("width", edges_s, 1 / hz - edges_s, channel)
+            self._adjust("width", 1 / get("frequency"), channel)
         waveform = self.waveform(channel)
-        if get("unit") != "VPP":  # the amplitude keeps its number
-            self._check_unit(channel)
-            put("amplitude", get("amplitude") * get("rms before") / waveform.rms())
-        put("rms before", waveform.rms())
         gain = waveform.gain(get("amplitude"))
         peak = max(abs(get("offset") + gain * end) for end in (waveform.low, waveform.high))
         if max(get("amplitude") / self.amplitudes(channel)[1], peak / OPEN_V * 2) > 1 + 1e-6:
             raise ScpiError(-221)
 
-    def _adjust(self, name: str, low: float, high: float, channel: int) -> None:
-        value = self.get(name, channel)
-        if low > high:
-            raise ScpiError(-221)
-        if not low <= value <= high:
-            self.put(name, min(max(value, low), high), channel)
+    def _adjust(self, name: str, most: float, channel: int) -> None:
+        if self.get(name, channel) > most:
+            self.put(name, most, channel)
             self.report(ScpiError(-221, f"Settings conflict;{name} adjusted"))
 
     def load(self, channel: int) -> float:
         """Return what a volt into an open circuit is at the load that was set, V."""
         ohm = self.get("load", channel)
         return 1.0 if math.isinf(ohm) else float(ohm / (ohm + SOURCE_OHM))
-
-    def _check_unit(self, channel: int) -> None:
-        """Refuse what has no rms, and dBm without a load."""
-        unit, load = self.get("unit", channel), self.get("load", channel)
-        if not self._unit(channel) or (unit == "DBM" and math.isinf(load)):
-            raise ScpiError(-221)
-
-    def _unit(self, channel: int) -> float:
-        """Return what a Vpp into an open circuit is in the unit that is set; Vrms for dBm."""
-        rms = 1.0 if self.get("unit", channel) == "VPP" else self.waveform(channel).rms()
-        return self.load(channel) * rms
-
-    def _shown(self, open_v: float, channel: int) -> float:
-        value = open_v * self._unit(channel)
-        if self.get("unit", channel) == "DBM":
-            return 10 * math.log10(value**2 / self.get("load", channel) / 1e-3)
-        return value
-
-    def _kept(self, value: float, channel: int) -> float:
-        if self.get("unit", channel) == "DBM":
-            value = math.sqrt(1e-3 * self.get("load", channel) * 10 ** (value / 10))
-        return value / self._unit(channel)
-
-    def _set_amplitude(self, channel: int, parameters: Parameters) -> None:
-        """Set the amplitude; a unit after the number is that of this number alone."""
-        unit = self.get("unit", channel)
-        named = (word for word in UNITS if parameters[0].upper().endswith(word))
-        self.put("unit", next(named, unit), channel)
-        self._check_unit(channel)
-        _AMPLITUDE.do(self, channel, parameters)
-        self.put("unit", unit, channel)
 
     def _level(self, sign: int, channel: int) -> float:
         """Return the upper (1) or the lower (-1) level, V into an open circuit."""
@@ -272,10 +215,6 @@ class SimulatedGenerator(SimulatedInstrument):
             self._endless.add(channel)
         self.on_trigger(channel, self.emission(channel), self.synced(channel))
 
-    def stop(self, channel: int, *_: object) -> None:
-        """End a burst that has no end."""
-        self._endless.discard(channel)
-
     def _clear_state(self) -> None:
         self._endless: set[int] = set()
         for channel in range(1, self.channels + 1):
@@ -284,12 +223,12 @@ class SimulatedGenerator(SimulatedInstrument):
 
 _Kept: TypeAlias = tuple[str, float, Bounds]  # name, initial value, bounds
 settle = SimulatedGenerator.settle  # `then` of what shapes the output
-_stop = SimulatedGenerator.stop
 _VOLTAGE = "[SOURce#:]VOLTage[:LEVel][:IMMediate]"
 _AT_LOAD = times(SimulatedGenerator.load)
-_IN_UNIT = Scale(lambda v, g, c: g._kept(v, c), lambda v, g, c: g._shown(v, c))
-_BOUNDS: _Kept = ("amplitude", 0.2, SimulatedGenerator.amplitudes)
-_AMPLITUDE = number(f"{_VOLTAGE}[:AMPLitude]", *_BOUNDS, "VPP", scale=_IN_UNIT, then=settle)
+
+
+def _stop(generator: SimulatedGenerator, channel: int) -> None:
+    generator._endless.discard(channel)
 
 
 def _level(header: str, sign: int) -> Command:
@@ -313,14 +252,11 @@ def commands(
     cycles: tuple[float, float],
     hz: tuple[float, float],
     pulse: str,
-    hold: str,
-    edge: tuple[float, tuple[float, float]],
     symmetry: float,
 ) -> tuple[Command, ...]:
     """Return the commands that makes share.
 
-    `burst` and `pulse` are headers; `cycles` and `hz` the value after ``*RST`` and the greatest;
-    `edge` is that of a pulse and its bounds, s; `hold` the word for one that keeps its duty cycle.
+    `burst` and `pulse` are headers; `cycles` and `hz` the value after ``*RST`` and the greatest.
     """
     width: _Kept = ("width", 0.1 / hz[0], (1e-9, 1e6))
     frequency: _Kept = ("frequency", hz[0], (1e-6, hz[1]))
@@ -328,20 +264,20 @@ def commands(
     ramp = "[SOURce#:]FUNCtion:RAMP:SYMMetry"
     count: _Kept = ("cycles", cycles[0], (1, cycles[1]))
     offset: _Kept = ("offset", 0.0, (-OPEN_V / 2, OPEN_V / 2))
+    amplitude: _Kept = ("amplitude", 0.2, SimulatedGenerator.amplitudes)
     return (
         *SimulatedInstrument.commands,
-        replace(_AMPLITUDE, do=SimulatedGenerator._set_amplitude),
+        number(f"{_VOLTAGE}[:AMPLitude]", *amplitude, "VPP", scale=_AT_LOAD, then=settle),
         number(f"{_VOLTAGE}:OFFSet", *offset, "V", scale=_AT_LOAD, then=settle),
         _level(f"{_VOLTAGE}:HIGH", 1),
         _level(f"{_VOLTAGE}:LOW", -1),
-        keyword("[SOURce#:]VOLTage:UNIT", "unit", UNITS, then=SimulatedGenerator._check_unit),
+        keyword("[SOURce#:]VOLTage:UNIT", "unit", ("VPP",)),
         number("[SOURce#:]FREQuency[:CW|FIXed]", *frequency, "HZ", then=settle),
         keyword("[SOURce#:]FREQuency:MODE", "frequency mode", ("CW", "FIXed")),
         number(ramp, "symmetry", symmetry, (0, 100), "PCT", then=settle),
         number(f"{pulse}:PERiod", *frequency, "S", scale=INVERSE, then=settle),
-        keyword(f"{pulse}:HOLD", "hold", ("WIDTh", hold), then=settle),
+        keyword(f"{pulse}:HOLD", "hold", ("WIDTh",)),
         number(f"{pulse}:WIDTh", *width, "S", then=settle),
-        number(f"{pulse}:TRANsition:TRAiling", "trailing", *edge, "S", then=settle),
         number(f"{pulse}:DCYCle", *width, "PCT", scale=percent, then=settle),
         switch(burst, "burst", then=_stop),
         keyword("[SOURce#:]BURSt:MODE", "burst mode", ("TRIGgered", "GATed"), then=_stop),

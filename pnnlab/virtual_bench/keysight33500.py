@@ -6,9 +6,9 @@ The amplitude is that of the points as they are: the peak-to-peak value of the w
 not that of points from -1 to 1. Its greatest value shrinks with theirs.
 
 What is idealised: the filters (`pnnlab.systems` has the generator's as a part of the bench), rise
-times but for pulses, the switching of attenuators; triggers and uploads take no time; a value out
-of range is refused, not set to the limit; no gate is connected. Refused: noise, modulation, sweeps,
-lists, trigger delays.
+times, the switching of attenuators; triggers and uploads take no time; a value out of range is
+refused, not set to the limit; no gate is connected. Refused: Vrms and dBm, edges of pulses, noise,
+modulation, sweeps, lists, trigger delays.
 
 Source: Keysight 33500 Series, Operating and Service Guide, the subsystems DATA, FUNCtion, VOLTage,
 BURSt, OUTPut, TRIGger; for the amplitude also the account of a user at
@@ -32,8 +32,6 @@ BUILT_IN = "EXP_RISE"
 _MEMORY_FULL = 781, "Not enough memory to load new arb waveform; use DATA:VOLatile:CLEar"
 _TRIGGERS = ("IMMediate", "EXTernal", "TIMer", "BUS")
 _FUNCTIONS = ("SINusoid", "SQUare", "TRIangle", "RAMP", "PULSe", "ARB", "DC")
-_PULSE = "[SOURce#:]FUNCtion:PULSe"
-_EDGE = (1e-8, (8.4e-9, 1e-6))
 _RISE = 2 * (1 - np.exp(-5 * np.linspace(0, 1, 1000))) / (1 - np.exp(-5)) - 1
 
 
@@ -48,11 +46,6 @@ def _converted(points: Points) -> Waveform:
 
 def _rates(generator: "Keysight33500", channel: int) -> tuple[float, float]:
     return 1e-6, 62.5e6 if generator.get("filter", channel) == "OFF" else 250e6
-
-
-def _both_edges(generator: "Keysight33500", channel: int) -> None:
-    generator.put("trailing", generator.get("leading", channel), channel)
-    generator.settle(channel)
 
 
 def _attribute(header: str, measure: Callable[[Points], float]) -> Command:
@@ -176,7 +169,7 @@ class Keysight33500(SimulatedGenerator):
         return bool(sync or (self.get("trigger out") and self.waits(channel)))
 
     commands = (
-        *commands("[SOURce#:]BURSt:STATe", (1, 1e8), (1e3, 30e6), _PULSE, "DCYCle", _EDGE, 100),
+        *commands("[SOURce#:]BURSt:STATe", (1, 1e8), (1e3, 30e6), "[SOURce#:]FUNCtion:PULSe", 100),
         *(_apply(function) for function in _FUNCTIONS),
         Command("[SOURce#:]APPLy", ask=_applied),
         keyword("FORMat:BORDer", "byte order", ("NORMal", "SWAPped")),
@@ -195,8 +188,6 @@ class Keysight33500(SimulatedGenerator):
         keyword("[SOURce#:]FUNCtion:ARBitrary:FILTer", "filter", ("NORMal", "STEP", "OFF")),
         keyword("[SOURce#:]FUNCtion:ARBitrary:ADVance", "advance", ("SRATe",)),
         number("[SOURce#:]FUNCtion:SQUare:DCYCle", "duty", 50, (0.01, 99.99), "PCT", then=settle),
-        number(f"{_PULSE}:TRANsition[:BOTH]", "leading", *_EDGE, "S", then=_both_edges),
-        number(f"{_PULSE}:TRANsition:LEADing", "leading", *_EDGE, "S", then=settle),
         number("[SOURce#:]PHASe", "phase", 0, (-360, 360), "DEG"),
         keyword("UNIT:ANGLe", "angle", ("DEGree",)),
         Command("[SOURce#:]PHASe:SYNChronize", do=lambda *_: None),

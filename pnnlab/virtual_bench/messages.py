@@ -183,7 +183,7 @@ _UNITS = {
     "DEG": {"DEG": 1.0},
     "RAD": {"RAD": 1.0, "DEG": math.pi / 180},
     "V": {p + "V": f for p, f in _PREFIXES.items()},
-    "VPP": {p + u: f for p, f in _PREFIXES.items() for u in ("V", "VPP", "VRMS")} | {"DBM": 1.0},
+    "VPP": {p + u: f for p, f in _PREFIXES.items() for u in ("V", "VPP")},
     "S": {p + "S": f for p, f in _PREFIXES.items()},
 }
 
