@@ -24,6 +24,11 @@ class Setting(NamedTuple):
 _OFFSET = Setting("SOUR{channel}:VOLT:OFFS", "0")
 
 
+def _tree(root: str, tolerance: float = 1e-3, each: bool = False, **values: str) -> list[Setting]:
+    """Settings below one node of the command tree."""
+    return [Setting(f"{root}:{name}", v, tolerance, each=each) for name, v in values.items()]
+
+
 class Encoding(NamedTuple):
     """How a generator takes the samples of a waveform."""
 
@@ -85,20 +90,12 @@ KEYSIGHT_33500 = GeneratorDialect(
     ),
     settings=(
         Setting("SOUR{channel}:FUNC", "ARB"),
-        Setting("SOUR{channel}:FUNC:ARB:FILT", "OFF"),  # else it rounds off every step
-        Setting("SOUR{channel}:FUNC:ARB:ADV", "SRAT"),
-        Setting("SOUR{channel}:FUNC:ARB:SRAT", "{rate}"),
-        Setting("OUTP{channel}:LOAD", "INF"),
-        Setting("OUTP{channel}:POL", "NORM"),
-        Setting("OUTP{channel}:MODE", "NORM"),
-        Setting("SOUR{channel}:VOLT:UNIT", "VPP"),
-        _OFFSET,
-        Setting("SOUR{channel}:BURS:MODE", "TRIG"),
-        Setting("SOUR{channel}:BURS:NCYC", "1"),
-        Setting("SOUR{channel}:BURS:PHAS", "0"),
-        Setting("SOUR{channel}:BURS:STAT", "ON"),
-        Setting("TRIG{channel}:SOUR", "BUS"),
-        Setting("TRIG{channel}:DEL", "0"),
+        # Else the filter rounds off every step.
+        *_tree("SOUR{channel}:FUNC:ARB", FILT="OFF", ADV="SRAT", SRAT="{rate}"),
+        *_tree("OUTP{channel}", LOAD="INF", POL="NORM", MODE="NORM"),
+        *_tree("SOUR{channel}:VOLT", UNIT="VPP", OFFS="0"),
+        *_tree("SOUR{channel}:BURS", MODE="TRIG", NCYC="1", PHAS="0", STAT="ON"),
+        *_tree("TRIG{channel}", SOUR="BUS", DEL="0"),
         Setting("OUTP:SYNC:SOUR", "CH{channel}"),
         Setting("OUTP:SYNC", "ON"),
     ),
@@ -124,16 +121,12 @@ TEKTRONIX_AFG3000 = GeneratorDialect(
     before=("SOUR{channel}:VOLT:OFFS 0",),
     settings=(
         Setting("SOUR{channel}:FUNC", "EMEM"),
-        Setting("OUTP{channel}:IMP", "INF"),
-        Setting("OUTP{channel}:POL", "NORM"),
+        *_tree("OUTP{channel}", IMP="INF", POL="NORM"),
         Setting("SOUR{channel}:VOLT:UNIT", "VPP"),
         _SPAN,
         _OFFSET,
         Setting("SOUR{channel}:PHAS", "0"),
-        Setting("SOUR{channel}:BURS:MODE", "TRIG"),
-        Setting("SOUR{channel}:BURS:NCYC", "1"),
-        Setting("SOUR{channel}:BURS:TDEL", "0"),
-        Setting("SOUR{channel}:BURS:STAT", "ON"),
+        *_tree("SOUR{channel}:BURS", MODE="TRIG", NCYC="1", TDEL="0", STAT="ON"),
         Setting("TRIG:SOUR", "EXT"),  # otherwise a timer triggers as well
         Setting("OUTP:TRIG:MODE", "TRIG"),
     ),
@@ -210,28 +203,15 @@ INFINIIVISION = ScopeDialect(
     models=("DSO-X", "MSO-X", "DSOX", "MSOX", "EDUX"),
     before=(":STOP",),
     settings=(
-        Setting(":CHAN{channel}:DISP", "ON"),
-        Setting(":CHAN{channel}:COUP", "DC"),
-        Setting(":CHAN{channel}:IMP", "ONEM"),  # 50 ohm would halve what the device puts out
-        Setting(":CHAN{channel}:BWL", "OFF"),
-        Setting(":CHAN{channel}:INV", "OFF"),
-        Setting(":CHAN{channel}:PROB", "1"),
-        Setting(":CHAN{channel}:RANG", "{window}", tolerance=0.02),
-        Setting(":CHAN{channel}:OFFS", "{centre}", tolerance=0.02),
-        Setting(":TIM:MODE", "MAIN"),
-        Setting(":TIM:REF", "CENT"),
-        Setting(":TIM:RANG", "{record_s}"),
-        Setting(":TIM:POS", "{middle_s}"),
-        Setting(":TRIG:MODE", "EDGE"),
-        Setting(":TRIG:SOUR", "EXT"),
-        Setting(":TRIG:SLOP", "POS"),
+        # 50 ohm would halve what the device puts out.
+        *_tree(":CHAN{channel}", DISP="ON", COUP="DC", IMP="ONEM", BWL="OFF", INV="OFF", PROB="1"),
+        *_tree(":CHAN{channel}", tolerance=0.02, RANG="{window}", OFFS="{centre}"),
+        *_tree(":TIM", MODE="MAIN", REF="CENT", RANG="{record_s}", POS="{middle_s}"),
+        *_tree(":TRIG", MODE="EDGE", SOUR="EXT", SLOP="POS"),
         Setting(":TRIG:LEV", "1", tolerance=0.05),  # V: half a logic level
         Setting(":TRIG:SWE", "NORM"),
         Setting(":ACQ:TYPE", "NORM"),
-        Setting(":WAV:SOUR", "CHAN{channel}"),
-        Setting(":WAV:FORM", "{format}"),
-        Setting(":WAV:BYT", "LSBF"),
-        Setting(":WAV:UNS", "ON"),
+        *_tree(":WAV", SOUR="CHAN{channel}", FORM="{format}", BYT="LSBF", UNS="ON"),
         Setting(":WAV:POIN:MODE", "RAW"),
         Setting(":WAV:POIN", "{record}", verified=False),
     ),
@@ -260,25 +240,16 @@ RIGOL_DS1000Z = ScopeDialect(
     before=(":RUN",),  # stopped, it refuses another memory depth
     settings=(
         Setting(":CHAN{channel}:DISP", "ON"),
-        Setting(":CHAN{channel}:COUP", "DC", each=True),
-        Setting(":CHAN{channel}:BWL", "OFF", each=True),
-        Setting(":CHAN{channel}:INV", "OFF", each=True),
-        Setting(":CHAN{channel}:PROB", "1", each=True),
+        *_tree(":CHAN{channel}", each=True, COUP="DC", BWL="OFF", INV="OFF", PROB="1"),
         Setting(":CHAN{channel}:VERN", "ON"),
-        Setting(":CHAN{channel}:SCAL", "{division}", tolerance=0.02),
-        Setting(":CHAN{channel}:OFFS", "{minus_centre}", tolerance=0.02),
-        Setting(":TIM:MODE", "MAIN"),
-        Setting(":TIM:SCAL", "{division_s}"),
-        Setting(":TIM:OFFS", "{middle_s}"),
+        *_tree(":CHAN{channel}", tolerance=0.02, SCAL="{division}", OFFS="{minus_centre}"),
+        *_tree(":TIM", MODE="MAIN", SCAL="{division_s}", OFFS="{middle_s}"),
         Setting(":ACQ:TYPE", "NORM", each=True),
         Setting(":ACQ:MDEP", "{record}"),
         Setting(":TRIG:MODE", "EDGE"),
-        Setting(":TRIG:EDG:SOUR", "EXT"),
-        Setting(":TRIG:EDG:SLOP", "POS"),
+        *_tree(":TRIG:EDG", SOUR="EXT", SLOP="POS"),
         Setting(":TRIG:EDG:LEV", "1", tolerance=0.05),  # V: half a logic level
-        Setting(":WAV:SOUR", "CHAN{channel}"),
-        Setting(":WAV:MODE", "RAW"),
-        Setting(":WAV:FORM", "{format}"),
+        *_tree(":WAV", SOUR="CHAN{channel}", MODE="RAW", FORM="{format}"),
     ),
     divisions=12,
     records=(12_000, 120_000, 1_200_000, 12_000_000),

@@ -169,22 +169,11 @@ def _timeouts() -> Iterator[None]:
 
 @final
 class Link:
-    """Messages to and from one instrument; may be shared by threads.
+    """Messages to and from one instrument at a VISA address; may be shared by threads.
 
-    Parameters
-    ----------
-    resource : str
-        VISA address, such as ``"TCPIP::192.168.0.7::5025::SOCKET"``.
-    library : str
-        ``"@py"`` for pyvisa-py, ``"@ivi"`` for the VISA of an instrument maker, or the path of
-        a VISA library.
-    timeout_s : float
-        The longest silence of the instrument, s, also while it processes a large waveform.
-
-    Raises
-    ------
-    LinkError
-        If no instrument answers at this address.
+    ``library`` is ``"@py"`` for pyvisa-py, ``"@ivi"`` for the VISA of an instrument maker, or the
+    path of a VISA library; ``timeout_s`` the longest silence of the instrument, s, also while it
+    processes a large waveform. `LinkError`: no instrument answers.
     """
 
     def __init__(self, resource: str, *, library: str = "@py", timeout_s: float = 5.0) -> None:

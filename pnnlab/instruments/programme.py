@@ -78,15 +78,8 @@ class Programme(ABC):
 class Multiplexed(Programme):
     """The drive of `pnnlab.systems.multiplex`: the input, replayed with other scales and offsets.
 
-    Parameters
-    ----------
-    input_dim, replays, outputs : int
-        As of the simulated device, whose ``output_dim`` is ``outputs``.
-
-    Raises
-    ------
-    ShapeError
-        So many samples have no so many outputs.
+    The numbers are those of the simulated device, whose ``output_dim`` is ``outputs``. So many
+    samples have so many outputs, or `ShapeError`.
     """
 
     input_dim: int
@@ -236,11 +229,7 @@ class SoundProgramme(Multiplexed):
         """Choose pulses in a measured band, and a rest as long as the measured memory.
 
         The memory is at most `REMEMBERED` pulses, which a twin can learn, if the band permits.
-
-        Raises
-        ------
-        RangeError
-            The band is too narrow for pulses, which need a factor of three.
+        `RangeError`: the band is too narrow for pulses, which need a factor of three.
         """
         low, high = band_hz
         slow = min(math.ceil(memory_s * rate_hz / REMEMBERED), int(rate_hz / 2 / low))

@@ -48,19 +48,9 @@ class Guard:
     slow loop. An instrument that takes one connection at a time, as many do over USB, can be
     reached once the client is dead, but not while it hangs.
 
-    Parameters
-    ----------
-    off : sequence of str
-        Commands that switch the outputs off, such as ``["OUTPut1 OFF"]``; they may be sent more
-        than once.
-    timeout_s : float
-        Longest time without a heartbeat, s. Below a second a busy computer may be taken for a dead
-        one.
-
-    Raises
-    ------
-    InstrumentError
-        The shutdown process could not be started: switch nothing on then.
+    ``off`` are commands, such as ``["OUTPut1 OFF"]``; they may be sent more than once. Below a
+    second of ``timeout_s`` a busy computer may be taken for a dead one. `InstrumentError`: the
+    process could not be started; switch nothing on then.
     """
 
     def __init__(

@@ -163,17 +163,9 @@ class _Exchange:
 class SoundCard:
     """Loudspeaker and microphone of this computer, by the package sounddevice.
 
-    Parameters
-    ----------
-    output, microphone : str or int, optional
-        Names or numbers of devices, or parts of names; by default those of the system.
-    sample_rate_hz : float
-        Of both.
-
-    Raises
-    ------
-    InstrumentError
-        There is no sounddevice, no PortAudio or no such device, or it does not take this rate.
+    ``output`` and ``microphone`` are names or numbers of devices, or parts of names; by default
+    those of the system. `InstrumentError`: there is no sounddevice, no PortAudio or no such device,
+    or it does not take this rate.
     """
 
     def __init__(

@@ -35,20 +35,11 @@ def spoil(record: Sound, fault: str, random: np.random.Generator) -> Sound:
 class VirtualSoundCard:
     """Plays sound to a simulated device and records its answer, both at once.
 
-    Parameters
-    ----------
-    limits
-        Has ``check(sound, sample_rate_hz)``, which raises where a sound must not be played.
-    delay : float
-        Samples by which the record is late.
-    clock : float
-        Samples of the recorder in one of the player.
-    codes : int
-        Of the recorder's converter.
-    faults : float
-        Part of the records that have one of `FAULTS`, counted in ``injected``.
-    process : callable, optional
-        What the system does to a record, such as automatic gain.
+    ``limits`` has ``check(sound, sample_rate_hz)``, which raises where a sound must not be played.
+    The record is ``delay`` samples late, and the recorder takes ``clock`` samples in one of the
+    player, with a converter of so many ``codes``. ``faults`` is the part of the records that have
+    one of `FAULTS`, counted in ``injected``; ``process`` what the system does to a record, such as
+    automatic gain.
     """
 
     def __init__(
