@@ -61,14 +61,16 @@ def test_keysight_takes_points_in_either_form_and_order(
     answered(keysight, header + block(points.astype(kind).tobytes()) + b"\n", [])
     assert ask(keysight, "SOUR2:DATA:ATTR:POIN? saw;PTP? saw") == "+8;+1.000000000000000E+00"
     assert codes(keysight) == []
-    np.testing.assert_allclose(keysight.arb(2, "SAW").points, POINTS, atol=1 / 32767)
+    np.testing.assert_allclose(keysight.memory(2, "SAW").points, POINTS, atol=1 / 32767)
 
 
 def test_keysight_takes_points_that_are_written_out(keysight: Keysight33500) -> None:
     ask(keysight, "DATA:ARB saw, " + ", ".join(map(str, POINTS)))
     ask(keysight, "DATA:ARB:DAC saw2, " + ", ".join(f"{32767 * point:.0f}" for point in POINTS))
     assert codes(keysight) == []
-    np.testing.assert_array_equal(keysight.arb(1, "saw").points, keysight.arb(1, "saw2").points)
+    np.testing.assert_array_equal(
+        keysight.memory(1, "saw").points, keysight.memory(1, "saw2").points
+    )
 
 
 def test_keysight_refuses_waveforms(keysight: Keysight33500) -> None:

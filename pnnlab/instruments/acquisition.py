@@ -8,7 +8,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, Protocol, Self, TypeAlias, final
+from typing import Any, NamedTuple, Protocol, Self, TypeAlias, final
 
 import numpy as np
 import torch
@@ -18,8 +18,10 @@ from pnnlab.instruments.programme import Programme
 from pnnlab.physical_system import Group, PhysicalSystem
 from pnnlab.systems.analog import Volts
 
-Exchange: TypeAlias = Callable[[int, Volts], None]
-"""Takes the number of a shot, and an array (shots, samples), V, of that one and those after it."""
+Waves: TypeAlias = Callable[[slice], Any]
+"""Gives the waveforms of some shots, (shots, samples), V."""
+Read: TypeAlias = Callable[[slice, Volts], None]
+"""Takes the records of some shots, (shots, samples), V."""
 
 
 class Check(Protocol):
@@ -63,12 +65,11 @@ class Acquisition(ABC):
         """How many shots of so many samples go out in one record, or `RangeError`."""
 
     @abstractmethod
-    def take(self, shots: int, samples: int, write: Exchange, read: Exchange) -> None:
+    def take(self, shots: int, samples: int, waves: Waves, read: Read) -> None:
         """Play waveforms one after the other, with a rest after each, until all are accepted.
 
-        ``write`` is called for some shots at a time to fill in their waveforms, ``read`` with their
-        answers at the end of each sample. The memory of both is used again. A `LimitError` means
-        that nothing was sent; after an `InstrumentError` the output is off.
+        ``read`` is called with answers at the end of each sample, in memory that is used again. A
+        `LimitError` means that nothing was sent; after an `InstrumentError` the output is off.
         """
 
     @abstractmethod
@@ -132,28 +133,20 @@ class Bench(PhysicalSystem):
         Both are (shots, samples), V, the answers float32, of the end of each sample; errors are
         those of `Acquisition.take`.
         """
-        shots, samples = volts.shape
         answers = np.empty(volts.shape, np.float32)
-
-        def write(first: int, waves: Volts) -> None:
-            waves[:] = volts[first : first + len(waves)]
-
-        def read(first: int, record: Volts) -> None:
-            answers[first : first + len(record)] = record
-
-        self._acquisition.take(shots, samples, write, read)
+        shots, samples = volts.shape
+        self._acquisition.take(shots, samples, volts.__getitem__, answers.__setitem__)
         return answers
 
     def _measure(self, x: Tensor, theta: Tensor) -> Tensor:
         y = x.new_empty(len(x), self.output_dim)
 
-        def write(first: int, waves: Volts) -> None:
-            rows = slice(first, first + len(waves))
+        def waves(rows: slice) -> Volts:
             own = theta[rows] if theta.ndim == 2 else theta
-            waves[:] = self.programme.encode(x[rows], own).numpy()
+            return self.programme.encode(x[rows], own).numpy()
 
-        def read(first: int, record: Volts) -> None:
-            y[first : first + len(record)] = self.programme.decode(torch.from_numpy(record))
+        def read(rows: slice, record: Volts) -> None:
+            y[rows] = self.programme.decode(torch.from_numpy(record))
 
-        self._acquisition.take(len(x), self.programme.samples, write, read)
+        self._acquisition.take(len(x), self.programme.samples, waves, read)
         return y

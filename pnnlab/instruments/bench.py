@@ -14,7 +14,7 @@ from typing import final
 import numpy as np
 
 from pnnlab.errors import InstrumentError, LinkError, RangeError
-from pnnlab.instruments.acquisition import Acquisition, Bench, Exchange
+from pnnlab.instruments.acquisition import Acquisition, Bench, Read, Waves
 from pnnlab.instruments.channel import Dialect, Scratch
 from pnnlab.instruments.dialects import (
     INFINIIVISION,
@@ -86,7 +86,6 @@ class VisaAcquisition(Acquisition):
     ) -> None:
         self.generator = generator
         self.oscilloscope = oscilloscope
-        self._rest = programme.rest
         self._period_s = 1 / programme.sample_rate_hz
         self._programme = programme
         self._screen = partial(
@@ -118,7 +117,7 @@ class VisaAcquisition(Acquisition):
     def at_once(self, samples: int) -> int:
         """How many shots of so many samples the instruments' memories hold, or `RangeError`."""
         memory = min(self.generator.dialect.most_points, self.oscilloscope.dialect.records[-1])
-        most = (memory - self._head) // (samples + self._rest)
+        most = (memory - self._head) // (samples + self._programme.rest)
         if most < 1:
             raise RangeError(
                 f"a shot of {samples} samples does not fit into the instruments' memory of "
@@ -126,9 +125,9 @@ class VisaAcquisition(Acquisition):
             )
         return most
 
-    def take(self, shots: int, samples: int, write: Exchange, read: Exchange) -> None:
+    def take(self, shots: int, samples: int, waves: Waves, read: Read) -> None:
         """Play waveforms until all are accepted; the zero is that of the self-check."""
-        head, each = self._head, samples + self._rest
+        head, each = self._head, samples + self._programme.rest
         most, piece = self.at_once(samples), max(1, _PIECE // samples)
         with self._lock:
             for start in range(0, shots, most):
@@ -136,16 +135,18 @@ class VisaAcquisition(Acquisition):
                 waveform = self._waveform.array(head + count * each, np.float32)
                 played = waveform[head:].reshape(count, each)
                 for row in range(0, count, piece):
-                    write(start + row, played[row : row + piece, :samples])
+                    part = played[row : row + piece, :samples]
+                    part[:] = waves(slice(start + row, start + row + len(part)))
                 played[:, samples:] = 0
                 record = self._accepted(waveform, count)
                 answers = record[head:].reshape(count, each)
-                rests = answers[:, samples + (self._rest + 1) // 2 :]
+                rests = answers[:, samples + (self._programme.rest + 1) // 2 :]
                 still = np.concatenate([quiet(record[:head], self._programme), rests.ravel()])
                 self._zero = float(still.mean(dtype=np.float64) - self._at_rest)
                 answers -= np.float32(self._zero)
                 for row in range(0, count, piece):
-                    read(start + row, answers[row : row + piece, :samples])
+                    part = answers[row : row + piece, :samples]
+                    read(slice(start + row, start + row + len(part)), part)
                 self._shots += count
 
     def rearm(self) -> None:

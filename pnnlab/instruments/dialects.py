@@ -57,14 +57,14 @@ class GeneratorDialect:
     # at the first sample of the waveform, so that no drive outlives its sender.
     settings: tuple[Setting, ...]
     encoding: Encoding
-    make_room: tuple[str, ...]  # forgets all uploads; empty: an upload replaces the one before
-    before_upload: tuple[str, ...]
     waveform: tuple[Setting, ...]  # select what was uploaded
     amplitude: Setting  # one of the settings, or of those that select
     points_query: str  # how many points the selected waveform has
     least_extent_v: float  # peak to peak, of a waveform
     fewest_points: int
     most_points: int
+    make_room: tuple[str, ...] = ()  # forgets all uploads; empty: each replaces the one before
+    before_upload: tuple[str, ...] = ()
     offset: Setting = _OFFSET
     output: str = "OUTP{channel}"  # followed by ON or OFF
     trigger: str = "*TRG"  # play once
@@ -131,8 +131,6 @@ TEKTRONIX_AFG3000 = GeneratorDialect(
         Setting("OUTP:TRIG:MODE", "TRIG"),
     ),
     encoding=Encoding("DATA EMEM,", ">u2", 0, 16382, 8191),
-    make_room=(),
-    before_upload=(),
     # It knows no sample rate, only how often the whole waveform is played in a second.
     waveform=(Setting("SOUR{channel}:FREQ", "{frequency}", tolerance=1e-6),),
     amplitude=_SPAN,
@@ -184,16 +182,16 @@ class ScopeDialect:
     divisions: int  # of the screen's width; its height is divided in eight
     records: tuple[int, ...]  # lengths of a record, rising
     format: BlockFormat
-    part: tuple[str, ...]  # selects a part of the record; empty: it is always given whole
-    arm_clear: str | None  # empties the register that `armed` asks for, and is a question
-    arm: str  # wait for one trigger
-    stop: str  # stop waiting
     armed: Poll  # whether a trigger would be seen now
     done: Poll  # whether the record is complete
     # V = (code - reference) * increment + origin, or else V = (code - reference - origin) *
     # increment.
     origin_in_volts: bool
     compound: bool  # whether several questions may be asked in one message
+    part: tuple[str, ...] = ()  # selects a part of the record; empty: it is always given whole
+    arm_clear: str = ""  # empties the register that `armed` asks for, and is a question
+    arm: str = ":SING"  # wait for one trigger; sets the sweep of a Rigol as well
+    stop: str = ":STOP"  # stop waiting
     preamble: str = ":WAV:PRE?"
     data: str = ":WAV:DATA?"
 
@@ -224,10 +222,7 @@ INFINIIVISION = ScopeDialect(
     # Eight bits in the high byte, or more of them with high resolution; then the last steps before
     # the codes of clipping are out of range all the same.
     format=BlockFormat("WORD", 1, "<u2", 0x0100, 0xFF00, hole=0, most_points=4_000_000),
-    part=(),
     arm_clear=":AER?",
-    arm=":SING",
-    stop=":STOP",
     armed=Poll(":AER?", mask=1, value=1),
     done=Poll(":OPER:COND?", mask=8, value=0),  # bit 3: running
     origin_in_volts=True,
@@ -255,9 +250,6 @@ RIGOL_DS1000Z = ScopeDialect(
     records=(12_000, 120_000, 1_200_000, 12_000_000),
     format=BlockFormat("BYTE", 0, "u1", 0, 255, hole=None, most_points=250_000),
     part=(":WAV:STAR {first}", ":WAV:STOP {last}"),
-    arm_clear=None,
-    arm=":SING",  # sets the sweep as well
-    stop=":STOP",
     armed=Poll(":TRIG:STAT?", words=("WAIT",)),
     done=Poll(":TRIG:STAT?", words=("STOP",)),
     origin_in_volts=False,

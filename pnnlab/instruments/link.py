@@ -185,7 +185,7 @@ class Link:
         self.identity = ""  # the answer to *IDN?: maker, model, serial number, firmware
         self._wire: _Wire | None = None
         self._closed = False
-        self.identity = self._open()
+        self._open()
 
     def __str__(self) -> str:
         maker_and_model = " ".join(self.identity.split(",")[:2])
@@ -257,7 +257,7 @@ class Link:
         """Lend the wire, and turn failures of the link into `LinkError`."""
         with self.lock:
             if self._wire is None:
-                self._reopen()
+                self._open()
             assert self._wire is not None
             try:
                 yield self._wire
@@ -272,8 +272,8 @@ class Link:
                     "on, its cable and its address; the next use tries a new session."
                 ) from error
 
-    def _open(self) -> str:
-        """Open a session, clear the error queue, and return the identity."""
+    def _open(self) -> None:
+        """Open a session, always with the same instrument, and clear the error queue."""
         if self._closed:
             raise InstrumentError(f"The link to {self} is closed. Make a new one.")
         try:
@@ -288,18 +288,14 @@ class Link:
             identity = wire.read_line()
             wire.write("*CLS", _ERRORS)
             self._refuse_errors(wire, "*CLS")
-            return identity
-
-    def _reopen(self) -> None:
-        """Open another session with the same instrument."""
-        identity = self._open()
-        if identity != self.identity:
+        if self.identity and identity != self.identity:
             self._drop()
             raise InstrumentError(
                 f"{self} is gone: {identity!r} answers at its address instead of "
                 f"{self.identity!r}. Check the addresses."
             )
-        self.reopened += 1
+        self.reopened += bool(self.identity)
+        self.identity = identity
 
     def _ask(self, message: str) -> str:
         with self._session(message) as wire:

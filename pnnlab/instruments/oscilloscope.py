@@ -136,7 +136,7 @@ class Oscilloscope(Channel[ScopeDialect]):
         """Make ready for one trigger, and return once it would be noticed."""
         self._expect_settings()
         with self.link.lock:
-            if self.dialect.arm_clear is not None:
+            if self.dialect.arm_clear:
                 self.link.ask(self.dialect.arm_clear)
             self.link.send(self.dialect.arm)
             if not self._poll(self.dialect.armed, self.link.timeout_s):

@@ -24,7 +24,7 @@ from scipy.signal import fftconvolve
 
 from pnnlab.background import Session
 from pnnlab.errors import InstrumentError, LimitError, RangeError
-from pnnlab.instruments.acquisition import Acquisition, Bench, Exchange
+from pnnlab.instruments.acquisition import Acquisition, Bench, Read, Waves
 from pnnlab.instruments.programme import Programme
 from pnnlab.instruments.soundcheck import (
     CLIPPED,
@@ -371,15 +371,14 @@ class SoundAcquisition(Acquisition):
             )
         return most
 
-    def take(self, shots: int, samples: int, write: Exchange, read: Exchange) -> None:
+    def take(self, shots: int, samples: int, waves: Waves, read: Read) -> None:
         """Play waveforms until all are accepted; the answers begin with the direct sound."""
         most = self.at_once(samples)
         with self._lock:
             for start in range(0, shots, most):
-                waves = np.zeros((min(most, shots - start), samples), np.float32)
-                write(start, waves)
-                read(start, self._accepted(waves))
-                self._shots += len(waves)
+                rows = slice(start, min(start + most, shots))
+                read(rows, self._accepted(np.asarray(waves(rows), np.float32)))
+                self._shots += rows.stop - start
 
     def rearm(self) -> None:
         """Go on after `close`."""

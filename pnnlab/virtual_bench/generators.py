@@ -127,7 +127,7 @@ class SimulatedGenerator(SimulatedInstrument):
         if name == "SIN":
             return _SINE
         if name in ("SQU", "PULS"):
-            duty = self._values.get(("duty", channel), 50.0) / 100
+            duty = float(self._values.get(("duty", channel), 50.0)) / 100
             high = duty if name == "SQU" else get("frequency") * get("width")
             return _lines([0, high, high, 1], [1, 1, -1, -1])
         if name in ("RAMP", "TRI"):

@@ -51,7 +51,7 @@ def _rates(generator: "Keysight33500", channel: int) -> tuple[float, float]:
 def _attribute(header: str, measure: Callable[[Points], float]) -> Command:
     def ask(generator: "Keysight33500", channel: int, parameters: Parameters) -> float:
         name = read_string(parameters[0]) if parameters else None
-        return measure(generator.arb(channel, name).points)
+        return measure(generator.memory(channel, name).points)
 
     return Command(f"[SOURce#:]{header}", ask=ask, asks=(0, 1))
 
@@ -119,7 +119,7 @@ class Keysight33500(SimulatedGenerator):
             self._forget(channel)
         super()._clear_state()
 
-    def arb(self, channel: int, name: str | None = None) -> Waveform:
+    def memory(self, channel: int, name: str | None = None) -> Waveform:
         """Return a waveform in memory, by default the selected one."""
         key = _key(self.get("arb", channel) if name is None else name)
         if key not in self._arbs[channel]:
@@ -135,7 +135,7 @@ class Keysight33500(SimulatedGenerator):
         self.put("arb", BUILT_IN, channel)
 
     def _select(self, channel: int) -> None:
-        self.arb(channel)
+        self.memory(channel)
         self.put("arb", _key(self.get("arb", channel)), channel)
         self.settle(channel)
 
@@ -151,10 +151,6 @@ class Keysight33500(SimulatedGenerator):
         if len(points) > self._room(channel):
             raise ScpiError(*_MEMORY_FULL)
         self._arbs[channel][key] = _converted(points)
-
-    def memory(self, channel: int) -> Waveform:
-        """Return the selected waveform."""
-        return self.arb(channel)
 
     def _rate(self, channel: int) -> float:
         arbitrary = self.get("function", channel) == "ARB"
