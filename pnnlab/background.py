@@ -82,8 +82,7 @@ class Session:
         self._lock = threading.RLock()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="pnnlab-training")
         self._actions: dict[object, str] = {}  # names; the first may be running
-        self._refused: frozenset[object] = frozenset()
-        self._requests: frozenset[Request] = frozenset()
+        self._requests: set[Request] = set()
         self._ended = threading.Event()
         self._history = History()
         self._observers: list[Callable[[], None]] = []
@@ -101,7 +100,7 @@ class Session:
     def requests(self) -> frozenset[Request]:
         """Requests that wait for the end of the present step."""
         with self._lock:
-            return self._requests - {"pause"} if self.status == "paused" else self._requests
+            return frozenset(self._requests if self.status == "running" else ())
 
     @property
     def actions(self) -> tuple[str, ...]:
@@ -151,11 +150,11 @@ class Session:
 
     def pause(self) -> None:
         """Wait after the present step."""
-        self._request("pause")
+        self._request(self._requests.add, "pause")
 
     def resume(self) -> None:
         """Go on after a pause."""
-        self._request("pause", withdrawn=True)
+        self._request(self._requests.discard, "pause")
 
     def stop(self) -> None:
         """End after the present step, also while paused."""
@@ -166,7 +165,7 @@ class Session:
             self._close()
             self._ended.set()
             self._notify()
-        self._request("stop")
+        self._request(self._requests.add, "stop")
 
     def request_checkpoint(self) -> None:
         """Write a checkpoint after the present step, also while paused.
@@ -205,14 +204,14 @@ class Session:
         ``result()`` of the future waits for it; never call that within another action.
         """
 
-        def settle() -> None:
+        def settle(_: object) -> None:
             with self._lock:
                 del self._actions[carry_out]
             self._notify()
 
         def carry_out() -> T:
             try:
-                if "stop" in self._requests or carry_out in self._refused:
+                if during and "stop" in self._requests:
                     how = "failed" if self.error else "was stopped"
                     raise RunError(f"the training {how} before this began; ask for it again.")
                 with torch.random.fork_rng(devices=[], enabled=self.active):
@@ -224,14 +223,13 @@ class Session:
                     logger.error("an action of a session failed", exc_info=error)
                     self.notice = f"{name}: {type(error).__name__}: {error}"
                 raise
-            finally:
-                settle()
 
         with self._lock:
+            during = self.active
             self._actions[carry_out] = name
         self._notify()
         future = self._worker.submit(carry_out)
-        future.add_done_callback(lambda ended: settle() if ended.cancelled() else None)
+        future.add_done_callback(settle)
         return future
 
     def scale_rate(self, factor: float) -> "Future[None]":
@@ -262,11 +260,11 @@ class Session:
             while not self._ended.is_set():
                 await asyncio.sleep(POLL_SECONDS)
 
-    def _request(self, request: Request, *, withdrawn: bool = False) -> None:
+    def _request(self, change: Callable[[Request], None], request: Request) -> None:
         with self._lock:
             if not self.active:
                 return
-            self._requests = self._requests - {request} if withdrawn else self._requests | {request}
+            change(request)
             awake = self.status == "paused" and self._requests != {"pause"}
             if awake:
                 self.status = "running"
@@ -278,11 +276,10 @@ class Session:
         try:
             self._worker.submit(self._step)
         except RuntimeError:  # the interpreter is shutting down, and its threads take no more jobs
-            self._requests |= {"stop"}
+            self._requests.add("stop")
             self._end(None)
 
     def _step(self) -> None:
-        """Take one step, and put the next one in line."""
         with self._lock:
             stopping = "stop" in self._requests
             held = "pause" in self._requests and not stopping
@@ -310,7 +307,6 @@ class Session:
         self._step_later()
 
     def _end(self, error: BaseException | None) -> None:
-        """Close the records, refuse the actions that have not begun, and publish the outcome."""
         try:
             self._close()
         except BaseException as caught:  # noqa: BLE001 - `join` and `done` raise it again
@@ -318,11 +314,11 @@ class Session:
         with self._lock:
             complete = self.latest is not None and self.latest.step >= self.latest.steps
             stopped = "stop" in self._requests
-            self._refused = frozenset(self._actions if error or stopped else ())
+            if error:
+                self._requests.add("stop")  # which refuses the actions that wait
             self.error = error
             outcome: Status = "stopped" if stopped and not complete else "finished"
             self.status = "failed" if error else outcome
-            self._requests = frozenset()
         atexit.unregister(self._leave)
         self._notify()
         self._ended.set()

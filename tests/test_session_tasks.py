@@ -94,7 +94,7 @@ def test_tasks_take_turns_with_the_steps(
     order = [what for what, _ in device.log]
     assert [what for what in order if not what.startswith("step")] == ["alignment", "look", "again"]
     assert {thread for _, thread in device.log} == {THREAD}
-    assert session.actions == ()
+    wait_until(lambda: session.actions == ())
 
 
 def test_a_paused_training_lends_its_device(
@@ -194,7 +194,7 @@ def test_an_action_that_waits_can_be_cancelled(session: Session) -> None:
     assert session.actions == ("long",)
     over.set()
     assert first.result(5)
-    assert session.actions == ()
+    wait_until(lambda: session.actions == ())
 
 
 @pytest.mark.parametrize("how", ["stopped", "failed"])
@@ -217,7 +217,7 @@ def test_a_training_that_is_stopped_or_fails_refuses_what_waits(how: str) -> Non
     with pytest.raises(RunError, match=f"{how} before this began; ask for it again"):
         waiting.result(5)
     wait_until(lambda: session.status == how)
-    assert session.actions == ()
+    wait_until(lambda: session.actions == ())
     assert session.do("alignment", lambda: 1).result(5) == 1  # and later ones are carried out
 
 
