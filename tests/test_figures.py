@@ -19,7 +19,7 @@ from toy import Toy, ToyTwin
 
 from pnnlab import characterize, twins
 from pnnlab.characterize import ManualControl, MeasuredShots
-from pnnlab.errors import RangeError, ShapeError
+from pnnlab.errors import ShapeError
 from pnnlab.twins import (
     DepthGap,
     GradientAgreement,
@@ -199,7 +199,7 @@ def test_explorable_figures_are_small() -> None:
 
 def test_both_forms_show_the_same_lines(toy: Measured) -> None:
     """Of every line that a picture has, the explorable figure has the points and the colour."""
-    assert len(toy.charts()) == 13
+    assert len(toy.charts()) == 12
     for name, chart in toy.charts().items():
         figure, picture = explored(chart), drawn(chart)
         lines = {
@@ -229,13 +229,13 @@ def test_a_faint_line_is_pale_and_in_no_legend() -> None:
 
 
 def test_a_shot_is_chosen(toy: Measured) -> None:
-    chart = figures.repeatability(toy.repeated, shot=np.int64(2))
+    chart = figures.repeatability(toy.repeated)
     left, _ = drawn(chart).axes
-    assert left.lines[0].get_ydata().tolist() == toy.repeated["mean"][2].values.tolist()
+    assert left.lines[0].get_ydata().tolist() == toy.repeated["mean"][0].values.tolist()
     assert f"{float(toy.repeated.signal_to_noise):.3g}" in chart.title
     figure = explored(chart)
     (menu,) = figure.layout.updatemenus
-    assert menu.buttons[menu.active].label == "shot 2"
+    assert menu.buttons[menu.active].label == "shot 0"
     assert [t.name for t in figure.data if t.visible is True] == ["one shot", "signal", "noise"]
     button = menu.buttons[5]
     traces, texts, numbers = button.args
@@ -243,10 +243,6 @@ def test_a_shot_is_chosen(toy: Measured) -> None:
     assert texts["annotations[0].text"] == "Shot 5, repeated: ± 2 SD"
     assert np.allclose(shot.y, toy.repeated["mean"].sel(shot=5))
     assert np.allclose(shot.error_y.array, 2 * toy.repeated["deviation"].sel(shot=5))
-    with pytest.raises(ShapeError, match="there is no shot 8; choose from 0 to 7"):
-        figures.repeatability(toy.repeated, shot=8)
-    with pytest.raises(RangeError, match=r"shot is 2\.0; give a whole number"):
-        figures.repeatability(toy.repeated, shot=2.0)  # type: ignore[arg-type]
 
 
 def test_an_element_is_chosen(toy: Measured) -> None:
@@ -265,12 +261,6 @@ def test_an_element_is_chosen(toy: Measured) -> None:
     assert len(on) == 3
     assert on[0].name == "output 1"
     assert np.allclose(on[0].y, toy.swept["mean"].sel(element="theta[7]", output=1))
-
-    alone = figures.response(toy.swept, outputs=np.array([0]))
-    assert [t.name for t in explored(alone).data if t.visible is True] == ["output 0"]
-    assert len(drawn(alone).axes[0].lines) == 1
-    with pytest.raises(ShapeError, match="there is no output 6; choose from 0 to 5"):
-        figures.response(toy.swept, outputs=[0, 6])
 
 
 def test_an_output_looks_the_same_in_all_plots() -> None:
@@ -348,12 +338,10 @@ def test_noise_memory_and_drift_say_what_was_measured(toy: Measured) -> None:
     assert np.allclose(figure.data[0].z, toy.remembered["jacobian"])
     assert f"memory: {int(toy.remembered.length)}" in legend(drawn(chart))
 
-    with pytest.raises(RangeError, match="outputs is -1; it must be at least 0"):
-        figures.drift(toy.drifted, outputs=-1)
-    chart = figures.drift(toy.drifted, outputs=2)
-    assert len(drawn(chart).axes[0].lines) == 4  # two of noise
+    chart = figures.drift(toy.drifted)
+    assert len(drawn(chart).axes[0].lines) == 6  # two of noise
     outputs = [t for t in explored(chart).data if t.name.startswith("output")]
-    assert [t.visible for t in outputs] == [True] * 2 + ["legendonly"] * 4
+    assert [t.visible for t in outputs] == [True] * 4 + ["legendonly"] * 2
     assert outputs[0].x[-1] == 1000
     change = toy.drifted["mean"] - toy.drifted["mean"][0]
     output = int(outputs[0].name.removeprefix("output "))
@@ -376,7 +364,7 @@ def test_a_device_that_does_not_answer_can_be_drawn() -> None:
 
 def test_twins_stand_side_by_side(toy: Measured) -> None:
     raw, fitted = toy.judged
-    for draw in (figures.parity, figures.residuals, figures.gradients):
+    for draw in (figures.parity, figures.gradients):
         assert len(drawn(draw(raw, fitted)).axes) == 2
         assert len(drawn(draw(fitted)).axes) == 1
     figure = explored(figures.parity(raw, fitted))
@@ -409,7 +397,6 @@ def test_twins_stand_side_by_side(toy: Measured) -> None:
         figures.gap,
         figures.gradients,
         figures.parity,
-        figures.residuals,
         figures.residuals_by_input,
         figures.residuals_by_output,
     ],
@@ -428,7 +415,6 @@ def test_a_report_without_a_floor_can_be_drawn() -> None:
     drawn(chart)
     assert "floor" not in explored(chart).layout.title.text
     assert "noise" not in "".join(legend(drawn(chart)))
-    assert not named(explored(figures.residuals(report)), "noise alone")
     assert not named(explored(figures.residuals_by_output(report)), "device: noise")
     with pytest.raises(ShapeError, match="can be chained"):
         figures.gap(report)
@@ -536,16 +522,6 @@ def test_residuals_are_found_where_they_are(noisy: TwinReport) -> None:
     assert (rms[0, 7], shots[0, 7]) == (1, 4)
 
 
-def test_the_distribution_of_residuals_is_a_density(noisy: TwinReport) -> None:
-    perfect = judged(noisy.held.x, noisy.held.y, noisy.held.x[:, :2])
-    middles, density = twin_reports.distribution(perfect)
-    assert (density * np.diff(middles)[0]).sum() == pytest.approx(0.99, abs=0.002)
-    (plot,) = figures.residuals(perfect).plots
-    assert isinstance(plot, Plot)
-    _, alone = plot.marks
-    assert np.abs(density - np.interp(middles, alone.x, alone.y)).max() < 0.2 * max(alone.y)
-
-
 @pytest.mark.browser
 @needs_chromium
 def test_a_visitor_chooses_and_points(toy: Measured, tmp_path: Path) -> None:
@@ -553,7 +529,7 @@ def test_a_visitor_chooses_and_points(toy: Measured, tmp_path: Path) -> None:
     drawn = [
         figure.to_html(full_html=False, include_plotlyjs=False)
         for figure in (
-            figures.repeatability(toy.repeated, shot=2).explore(),
+            figures.repeatability(toy.repeated).explore(),
             figures.response(toy.swept).explore(),
         )
     ]

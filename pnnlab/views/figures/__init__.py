@@ -19,7 +19,6 @@ from pnnlab.views.figures.twin_reports import (
     gap,
     gradients,
     parity,
-    residuals,
     residuals_by_input,
     residuals_by_output,
 )
@@ -35,7 +34,6 @@ __all__ = [
     "noise",
     "parity",
     "repeatability",
-    "residuals",
     "residuals_by_input",
     "residuals_by_output",
     "response",

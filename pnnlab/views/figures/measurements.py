@@ -1,7 +1,6 @@
 """Figures of what `pnnlab.characterize` measures, and of what a `ManualControl` measures."""
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr
@@ -9,7 +8,6 @@ from numpy.typing import NDArray
 
 from pnnlab.characterize.manual_control import SIDES, ManualControl, Response
 from pnnlab.errors import ShapeError
-from pnnlab.plain import whole
 from pnnlab.views.figures.chart import (
     LINES,
     Alternatives,
@@ -34,22 +32,19 @@ SHOWN = 3  # curves of a response, at first
 GREY, DOTTED = LineStyle("grey", ()), LineStyle("grey", (2, 2))
 
 
-def repeatability(data: xr.Dataset, shot: int = 0) -> Chart:
-    """One shot with its noise, others in a menu, and noise beside signal for every output."""
+def repeatability(data: xr.Dataset) -> Chart:
+    """The first shot with its noise, others in a menu, and noise beside signal for every output."""
     output, mean, deviation = data.output.values, data["mean"].values, data["deviation"].values
-    shot = whole("shot", shot)
-    if not 0 <= shot < len(mean):
-        raise ShapeError(f"there is no shot {shot}; choose from 0 to {len(mean) - 1}.")
     green = LineStyle("green", ())
     shots = {}
-    for n in sorted({shot, *spread(len(mean), LINES // 2)}):
+    for n in spread(len(mean), LINES // 2):
         line = Series("one shot", output, mean[n], deviation=deviation[n], style=green)
         shots[f"shot {n}"] = Plot(f"Shot {n}, repeated: ± {BAND} SD", "output", READ_OUT, [line])
     noise = Series("noise", output, np.sqrt((deviation**2).mean(0)), style=line_style(1))
     signal = Series("signal", output, mean.std(0))
     beside = Plot("Signal and noise", "output", DEVIATION, [signal, noise], log=True)
     title = f"Signal to noise {float(data.signal_to_noise):.3g}"
-    return Chart(title, [Alternatives(shots, chosen=f"shot {shot}"), beside])
+    return Chart(title, [Alternatives(shots, chosen="shot 0"), beside])
 
 
 def noise(data: xr.Dataset) -> Chart:
@@ -77,21 +72,14 @@ def noise(data: xr.Dataset) -> Chart:
     return Chart(f"Noise floor {floor:.3g} of full scale", plots)
 
 
-def response(data: xr.Dataset, outputs: Sequence[int] | None = None) -> Chart:
-    """Each swept element's curves at a few outputs: by default the three that move the most."""
-    known, names = data.output.values.tolist(), data.element.values.tolist()
-    wanted = [] if outputs is None else [whole("output", output) for output in outputs]
-    missing = [output for output in wanted if output not in known]
-    if missing:
-        raise ShapeError(f"there is no output {missing[0]}; choose from {known[0]} to {known[-1]}.")
-    shown = len(wanted) or SHOWN
+def response(data: xr.Dataset) -> Chart:
+    """Each swept element's curves at the outputs that move most, three of them shown at first."""
+    names = data.element.values.tolist()
     most = max(SHOWN, LINES // max(2, len(names)))
-    chosen = {
-        name: wanted or liveliest(data["mean"].sel(element=name), "value", most) for name in names
-    }
+    chosen = {name: liveliest(data["mean"].sel(element=name), "value", most) for name in names}
     # An output looks the same in all plots; those that are shown at first differ the most.
-    order = [o for each in chosen.values() for o in each[:shown]]
-    order += [o for each in chosen.values() for o in each[shown:]]
+    order = [o for each in chosen.values() for o in each[:SHOWN]]
+    order += [o for each in chosen.values() for o in each[SHOWN:]]
     line_styles = {output: line_style(place) for place, output in enumerate(dict.fromkeys(order))}
     plots = {}
     for name, each in chosen.items():
@@ -100,7 +88,7 @@ def response(data: xr.Dataset, outputs: Sequence[int] | None = None) -> Chart:
             curve, how = data.sel(element=name, output=output), line_styles[output]
             x, y, sd = (curve[field].values for field in ("value", "mean", "deviation"))
             label = f"output {output}"
-            marks.append(Series(label, x, y, deviation=sd, style=how, shown=place < shown))
+            marks.append(Series(label, x, y, deviation=sd, style=how, shown=place < SHOWN))
         plots[name] = Plot(f"Sweep of {name}", f"{name} (fraction of range)", READ_OUT, marks)
     return Chart(f"Response around a working point, ± {BAND} SD", [Alternatives(plots)])
 
@@ -141,12 +129,11 @@ def memory(data: xr.Dataset) -> Chart:
     return Chart(f"Memory of {length} input elements", plots)
 
 
-def drift(data: xr.Dataset, outputs: int = 4) -> Chart:
-    """Change of the outputs that move the most, beside the noise of one read-out and of a point.
+def drift(data: xr.Dataset) -> Chart:
+    """Change of the four outputs that move most, beside the noise of one read-out and of a point.
 
-    The legend of an explorable figure offers six more ``outputs``.
+    The legend of an explorable figure offers six more.
     """
-    outputs = whole("outputs", outputs, 0)
     shots, change = data.shots.values, data["mean"] - data["mean"][0]
     noise = float(data["noise"])
     point = noise * math.sqrt(2 / int(data.attrs["every"]))
@@ -156,10 +143,10 @@ def drift(data: xr.Dataset, outputs: int = 4) -> Chart:
         )
         for of, sd, how in (("one shot", noise, GREY), ("a point here", point, DOTTED))
     ]
-    for place, output in enumerate(liveliest(change, "shots", outputs + 6)):
+    for place, output in enumerate(liveliest(change, "shots", 10)):
         y = change.sel(output=output).values
         how = line_style(place)
-        marks.append(Series(f"output {output}", shots, y, style=how, shown=place < outputs))
+        marks.append(Series(f"output {output}", shots, y, style=how, shown=place < 4))
     title = f"Drift {float(data['drift']):.2g} rms beside noise {noise:.2g} of full scale"
     return Chart(title, [Plot("", "shots taken", CHANGE, marks)])
 

@@ -47,20 +47,6 @@ def parity(*reports: TwinReport) -> Chart:
     return Chart(f"Parity on {_held(reports)}", plots, shared=True)
 
 
-def residuals(*reports: TwinReport) -> Chart:
-    """Distribution of twin minus device, beside that of noise alone."""
-    plots = []
-    for report in _given(reports):
-        middles, density = distribution(report)
-        marks = [Series("twin − device", middles, density, steps=True)]
-        if sd := noise(report):
-            at = np.linspace(middles[0], middles[-1], 181)
-            normal = np.exp(-((at / sd) ** 2) / 2) / (sd * math.sqrt(2 * math.pi))
-            marks.append(Series("noise alone", at, normal, style=line_style(1)))
-        plots.append(Plot(_error(report), RESIDUAL, "density (per full scale)", marks))
-    return Chart(f"Residuals on {_held(reports)}", plots)
-
-
 def residuals_by_output(*reports: TwinReport) -> Chart:
     """Rms residual of each output, between the device's noise and its signal."""
     first = _given(reports)[0]
@@ -129,15 +115,6 @@ def noise(report: TwinReport) -> float:
     """Standard deviation of one read-out, rms over the outputs; 0 if that is unknown."""
     value = float(report.noise.square().mean().sqrt())
     return 0.0 if math.isnan(value) else value
-
-
-def distribution(report: TwinReport, bins: int = 60) -> tuple[Array, Array]:
-    """Middles of bins that hold 99 % of the residuals of all outputs, and the density there."""
-    values = _residuals(report).ravel()
-    reach = float(np.quantile(np.abs(values), 0.99)) or 1e-12  # a perfect twin has no width
-    counts, edges = np.histogram(values, bins, (-reach, reach))
-    middles = (edges[1:] + edges[:-1]) / 2
-    return middles, counts / (values.size * (edges[1] - edges[0]))
 
 
 def rms_by_input(report: TwinReport) -> tuple[Array, NDArray[np.int64]]:
