@@ -1,13 +1,9 @@
 """Formants of synthesised vowels: what was put in is heard again."""
 
-import io
-import wave
-
 import numpy as np
 import pytest
-from scipy.io import wavfile
 
-from pnnlab.demos.speech import formants, full_scale
+from pnnlab.demos.speech import formants
 from pnnlab.errors import DataError, RangeError, ShapeError
 from pnnlab.tasks import vowels
 from pnnlab.tasks.formants import (
@@ -55,53 +51,6 @@ def test_any_sampling_rate_and_loudness_will_do():
     for rate in (44_100, 48_000):
         heard = formants(0.05 * recorded(hz, rate=rate), rate)
         np.testing.assert_allclose(heard[3:], hz[3:], rtol=0.1)
-
-
-def as_written(sound, kind: str) -> bytes:
-    """A WAV file of ``sound``, made with the standard library or, of floats, with SciPy."""
-    file = io.BytesIO()
-    if kind == "float":
-        wavfile.write(file, RATE, sound.astype(np.float32))
-    else:
-        width = int(kind) // 8
-        codes = np.rint(sound * (2 ** (int(kind) - 1) - 1)).astype("<i4")
-        if width == 1:
-            codes += 128
-        with wave.open(file, "wb") as written:
-            written.setparams((1, width, RATE, 0, "NONE", ""))
-            written.writeframes(codes.view(np.uint8).reshape(-1, 4)[:, :width].tobytes())
-    return file.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("kind", "dtype", "off"),
-    [
-        *(("8", "u1", 0.01), ("16", "i2", 1e-4), ("24", "i4", 1e-6), ("32", "i4", 1e-8)),
-        ("float", "f4", 1e-7),
-    ],
-)
-def test_a_wav_file_of_any_kind_is_heard_alike(kind, dtype, off):
-    hz = moments("women")[0][0]
-    sound = recorded(hz)
-    rate, samples = wavfile.read(io.BytesIO(as_written(sound, kind)))
-    assert samples.dtype == dtype
-    np.testing.assert_allclose(full_scale(samples), sound, atol=off)
-    np.testing.assert_allclose(formants(samples, rate)[3:], hz[3:], rtol=0.1)
-
-
-@pytest.mark.parametrize(
-    ("samples", "error", "message"),
-    [
-        ([0, 12_000, -12_000], ShapeError, "int64; give them as the WAV file holds them"),
-        ([True, False], ShapeError, "bool"),
-        ([1j, 0], ShapeError, "complex128"),
-        (["0.1", "0.2"], ShapeError, "fractions of full scale"),
-        ([0.0, 12_000.0, -12_000.0], RangeError, r"1.2e\+04.* divide them by .* 32768"),
-    ],
-)
-def test_samples_without_a_known_scale_are_refused(samples, error, message):
-    with pytest.raises(error, match=message):
-        formants(samples, RATE)
 
 
 def test_formants_are_read_along_the_vowel():

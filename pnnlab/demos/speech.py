@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import solve_toeplitz
 from scipy.signal import lfilter, resample
 
-from pnnlab.errors import DataError, RangeError, ShapeError
+from pnnlab.errors import DataError, ShapeError
 from pnnlab.tasks.formants import speaker_groups
 from pnnlab.tasks.speech import PARTS
 
@@ -36,7 +36,6 @@ ORDER = 10  # of the prediction: two for each of five formants
 WINDOW, HOP = 0.030, 0.01  # s
 WIDEST = 700.0  # Hz, bandwidth of a resonance that counts as a formant
 LOWEST = 150.0  # Hz
-LOUDEST = 2.0  # of full scale: floating point may go beyond it a little
 QUIETEST = 0.003  # rms of the loudest 10 ms, of full scale
 SHORTEST = 0.08  # s of a vowel
 FEWEST = 5  # frames with three formants
@@ -44,13 +43,13 @@ FALL = 0.18  # of the loudest rms: where a vowel begins and ends, 15 dB below
 
 
 def formants(samples: ArrayLike, rate: float, *, speakers: str = "women") -> Array:
-    """Find the vowel in a recording, (n,), see `full_scale`, and measure its formants.
+    """Find the vowel in a recording, (n,), 1 being full scale, and measure its formants.
 
     Try several ceilings and keep the smoothest tracks: a formant that is missed or made up jumps.
     Gives F1 to F3 where they are steadiest and at 20, 50 and 80 % of its duration, (12,), Hz.
     """
     [group] = speaker_groups([speakers])
-    sound = full_scale(samples)
+    sound = np.asarray(samples, dtype=np.float64)
     if sound.ndim != 1 or not np.isfinite(sound).all():
         raise ShapeError(f"samples have shape {sound.shape}; give one channel of finite numbers.")
     begin, end = _vowel(sound, rate)
@@ -69,29 +68,6 @@ def formants(samples: ArrayLike, rate: float, *, speakers: str = "women") -> Arr
     at = [steady, *(part * duration for part in PARTS)]
     nearest = [np.abs(times - moment).argsort()[:5] for moment in at]
     return np.concatenate([np.median(tracks[frames], axis=0) for frames in nearest])
-
-
-def full_scale(samples: ArrayLike) -> Array:
-    """Samples of a recording as fractions of full scale, whatever a WAV file holds them as.
-
-    As ``scipy.io.wavfile.read`` gives them: int16; int32, also of 24 bits, which are its upper
-    ones; uint8, in which 128 is silence; or floating point, in which 1 is full scale.
-    """
-    sound = np.asarray(samples)
-    whole, bits = sound.dtype.kind in "iu", 8 * sound.dtype.itemsize
-    if not (whole and bits < 64) and sound.dtype.kind != "f":
-        raise ShapeError(
-            f"samples are {sound.dtype}; give them as the WAV file holds them, such as int16, or "
-            "as fractions of full scale."
-        )
-    scale = 2.0 ** (bits - 1) if whole else 1.0
-    fractions: Array = sound.astype(np.float64) / scale - (sound.dtype.kind == "u")
-    if np.abs(fractions).max(initial=0) > LOUDEST:
-        raise RangeError(
-            f"samples reach {np.abs(fractions).max():.4g}, and 1 is full scale: divide them by the "
-            "full scale of the recording, 32768 for 16 bits."
-        )
-    return fractions
 
 
 def _vowel(sound: Array, rate: float) -> tuple[float, float]:
