@@ -13,7 +13,7 @@ from toy import Toy, ToyTwin
 
 from pnnlab.background import Session
 from pnnlab.gradients import physics_aware
-from pnnlab.layers import PhysicalLayer, Rescale
+from pnnlab.layers import PhysicalLayer, Rescale, physical_layers
 from pnnlab.physical_system import Cost
 from pnnlab.training import FitSettings, Reference, Refit, Training
 from pnnlab.views import TrainingDashboard, sections
@@ -25,9 +25,9 @@ from pnnlab.views.sections import (
     DriftSection,
     LimitsSection,
     RateSection,
-    joules,
     limit_plots,
     powered,
+    scaled,
     seconds,
 )
 
@@ -269,14 +269,16 @@ def test_costs_stand_beside_what_they_assume(dashboard: TrainingDashboard) -> No
 
 def test_the_power_of_the_bench_gives_the_energy(session: Session) -> None:
     cost = Cost(seconds_per_pass=0.5, joules_per_pass=None, assumptions="A <guess>.", source="me")
-    section = unfold(TrainingDashboard(session, costs=[cost, cost]), "Time and energy")
+    for layer in physical_layers(session.training.network):
+        layer.system.cost = lambda: cost
+    section = unfold(TrainingDashboard(session), "Time and energy")
     assert isinstance(section, CostSection)
     assert section.table.rows[0]["cells"][3] == ["not known", None]
     assert "A &lt;guess&gt;." in section.assumptions.value
     share(section.power, value=20.0)
     shown = [[text for text, _ in row["cells"]] for row in section.table.rows]
     assert all("not known" not in row for row in shown)
-    assert shown[0][:4] == ["One answer", "2", "1.0 s", "20.0 J"]
+    assert shown[0][:4] == ["One answer", "2", "1.0 s", "20 J"]
     assert "20 W, entered here" in section.assumptions.value
     assert powered(cost, 0.0) == cost
 
@@ -286,10 +288,10 @@ def test_the_power_of_the_bench_gives_the_energy(session: Session) -> None:
     [
         (None, "not known", "not known"),
         (0, "0.0 s", "0 J"),
-        (2.5e-5, "25.0 µs", "25.0 µJ"),
-        (2.0, "2.0 s", "2.00 J"),
-        (4000.0, "1 h 06 min", "4.00 kJ"),
+        (2.5e-5, "25 µs", "25 µJ"),
+        (2.0, "2.0 s", "2 J"),
+        (4321.0, "1 h 12 min", "4.32 kJ"),
     ],
 )
 def test_times_and_energies_have_units_to_read(value: float | None, time: str, energy: str) -> None:
-    assert (seconds(value), joules(value)) == (time, energy)
+    assert (seconds(value), scaled(value, "J")) == (time, energy)

@@ -12,7 +12,6 @@ from torch import nn
 
 from pnnlab.background import Session
 from pnnlab.errors import PnnlabError
-from pnnlab.physical_system import Cost
 from pnnlab.runs import Run
 from pnnlab.tasks import Task
 from pnnlab.training import FitSettings, Options, Reference, Training
@@ -29,7 +28,7 @@ from pnnlab.views.parts import (
     number,
 )
 from pnnlab.views.plotgrid import PlotGrid
-from pnnlab.views.sections import SectionContext, Sections
+from pnnlab.views.sections import Sections
 from pnnlab.views.style import Picture
 from pnnlab.views.training_plots import training_plots
 
@@ -75,8 +74,6 @@ class TrainingDashboard(View):
         Height and width of an input that is an image; by default a square, if it makes one.
     references : sequence of Reference, optional
         Taken of the physical layers when their twins were fitted: drift is measured from there on.
-    costs : sequence of Cost, optional
-        Of a shot of each physical layer; by default those of its system.
 
     Attributes
     ----------
@@ -104,15 +101,11 @@ class TrainingDashboard(View):
         classes: Sequence[str] | None = None,
         image: tuple[int, int] | None = None,
         references: Sequence[Reference] = (),
-        costs: Sequence[Cost] = (),
     ) -> None:
         self.session = session
         self.sections: Sections | None = None
         if session.training is not None:
-            context = SectionContext(
-                session, session.training, classes, image, tuple(references), tuple(costs)
-            )
-            self.sections = Sections(context)
+            self.sections = Sections(session, session.training, classes, image, references)
         self._state, self._error, self._tiles = (widgets.HTML() for _ in range(3))
         self.toggle = button("Start", "play", self._on_toggle)
         self.stop = button("Stop", "stop", session.stop)

@@ -1,16 +1,16 @@
 """What the dashboard unfolds below its plots, one section at a time."""
 
-import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from html import escape
 from typing import Any, Generic, TypeAlias, TypeVar, final
 
 import ipywidgets as widgets
 import numpy as np
+from matplotlib.ticker import EngFormatter
 
 from pnnlab.background import Session
 from pnnlab.layers import all_have_twins, on_device, on_twin, physical_layers
@@ -37,7 +37,7 @@ from pnnlab.training import (
 from pnnlab.views.confusion_view import ConfusionView
 from pnnlab.views.controls import Cell, Entry, Folds, OneOf, Table, table_row
 from pnnlab.views.figures.chart import Plot, Series
-from pnnlab.views.parts import alert, bar, button, count, discard, duration, number, status
+from pnnlab.views.parts import alert, bar, button, count, discard, duration, status
 from pnnlab.views.plotgrid import PlotGrid
 from pnnlab.views.style import LineStyle
 from pnnlab.views.training_plots import column, layer_plot
@@ -52,26 +52,14 @@ T = TypeVar("T")
 LayerValues: TypeAlias = Sequence[tuple[int, Sequence[float]]]  # of each layer, with their steps
 
 
-@dataclass(frozen=True, eq=False)
-class SectionContext:
-    """What the sections of a dashboard show; see `TrainingDashboard`."""
-
-    session: Session
-    training: Training
-    classes: Sequence[str] | None = None
-    image: tuple[int, int] | None = None
-    references: Sequence[Reference] = ()
-    costs: Sequence[Cost] = ()
-
-
 class Section:
     """One section; it is made when it is first unfolded."""
 
     widget: widgets.VBox
 
-    def __init__(self, context: SectionContext) -> None:
-        self._context, self._session = context, context.session
-        self._training, self._network = context.training, context.training.network
+    def __init__(self, sections: "Sections") -> None:
+        self._sections, self._session = sections, sections.session
+        self._training, self._network = sections.training, sections.training.network
         self._layers = physical_layers(self._network)
         self._grid = PlotGrid()
 
@@ -105,7 +93,6 @@ class DeviceAction(Generic[T]):
     ) -> None:
         self._session, self._name = session, name
         self._action, self._show = action, show
-        self._lock = threading.Lock()  # held from the request to the end
         self.button = button("", icon, self.request)
         self.set_passes(passes)
         self.message = widgets.HTML()
@@ -117,7 +104,7 @@ class DeviceAction(Generic[T]):
 
     def request(self) -> None:
         """Request the action, unless it is requested and not done yet."""
-        if not self._lock.acquire(blocking=False):
+        if self.button.disabled:
             return
         self.button.disabled = True
         when = "after this step" if self._session.status == "running" else "now"
@@ -130,7 +117,6 @@ class DeviceAction(Generic[T]):
             self.message.value = alert(error) if error else status(self._show(future.result()))
         finally:
             self.button.disabled = False
-            self._lock.release()
 
 
 def passes_text(passes: int) -> str:
@@ -142,29 +128,32 @@ def passes_text(passes: int) -> str:
 class ConfusionSection(Section):
     """The confusion matrix of the validation split, on request."""
 
-    def __init__(self, context: SectionContext) -> None:
-        super().__init__(context)
+    def __init__(self, sections: "Sections") -> None:
+        super().__init__(sections)
         self.view: ConfusionView | None = None
         passes = len(self._training.validation.x) * passes_per_example(self._network)
         name, where = "Name the examples", "computer"
         if self._layers:
             name, where = "Name the validation examples on the device", "device"
-        act, show = partial(self._confusion, on_device), partial(self._show, where)
-        self.on_device = DeviceAction(self._session, name, act, show, passes)
-        act, show = partial(self._confusion, on_twin), partial(self._show, "twin")
-        self.on_twin = DeviceAction(self._session, "The same on the twin", act, show, 0)
+        self.on_device = self._action(name, on_device, where, passes)
+        self.on_twin = self._action("The same on the twin", on_twin, "twin", 0)
         twins = all_have_twins(self._network)
         shown = [self.on_device, self.on_twin] if twins else [self.on_device]
         self.widget = widgets.VBox([action.widget for action in shown])
 
-    def _confusion(self, where: Callable[..., Any]) -> Confusion:
-        with where(self._network):
-            return confusion(self._network, self._training.validation, self._context.classes)
+    def _action(
+        self, name: str, on: Callable[..., Any], where: str, passes: int
+    ) -> DeviceAction[Confusion]:
+        def act() -> Confusion:
+            with on(self._network):
+                return confusion(self._network, self._training.validation, self._sections.classes)
+
+        return DeviceAction(self._session, name, act, partial(self._show, where), passes)
 
     def _show(self, where: str, found: Confusion) -> str:
         x = self._training.validation.x
         if self.view is None:
-            self.view = ConfusionView(found, x, shape=self._context.image, where=where)
+            self.view = ConfusionView(found, x, shape=self._sections.image, where=where)
             self.widget.children = (*self.widget.children, self.view)
         else:
             self.view.show(found, x, where)
@@ -172,18 +161,17 @@ class ConfusionSection(Section):
 
 
 def _append(results: list[T], result: T) -> None:
-    """Append; when there are too many, thin out the older half, but never the first."""
     results.append(result)
     if len(results) > MOST:
-        del results[1 : MOST // 2 : 2]
+        del results[1 : MOST // 2 : 2]  # every other one of the older half, but the first
 
 
 @final
 class AlignmentSection(Section):
     """Cosine of the twins' gradients with the device's, on request or every few evaluations."""
 
-    def __init__(self, context: SectionContext) -> None:
-        super().__init__(context)
+    def __init__(self, sections: "Sections") -> None:
+        super().__init__(sections)
         self._results: list[tuple[int, Alignment]] = []  # with their steps
         self._restart_count()
         passes = alignment_passes(self._network, GRADIENTS_AT)
@@ -238,9 +226,9 @@ class AlignmentSection(Section):
 class CostSection(Section):
     """Device time and energy of the training so far, of all of it, and of one answer."""
 
-    def __init__(self, context: SectionContext) -> None:
-        super().__init__(context)
-        self._costs = context.costs or [layer.system.cost() for layer in self._layers]
+    def __init__(self, sections: "Sections") -> None:
+        super().__init__(sections)
+        self._costs = [layer.system.cost() for layer in self._layers]
         self.power = Entry("Power of the bench (W), if you know it", 0.0, least=0.0)
         self.table = Table("Estimated time and energy", *COSTS)
         self.assumptions = widgets.HTML()
@@ -263,9 +251,9 @@ class CostSection(Section):
         rows = []
         for name, each in passes.items():
             found = estimate(self._network, each, costs=costs)
-            time, energy, digital = found.device_seconds, found.device_joules, found.digital_joules
+            time, energies = found.device_seconds, (found.device_joules, found.digital_joules)
             cells: list[Cell] = [(name, name), (count(each), each), (seconds(time), time)]
-            rows.append(table_row(name, [*cells, *((joules(e), e) for e in (energy, digital))]))
+            rows.append(table_row(name, [*cells, *((scaled(e, "J"), e) for e in energies)]))
         self.table.rows = rows
         assumed = "".join(f"<li>{escape(line)}</li>" for line in found.assumptions)
         html = f'<div class="pnn-message"><b>Assumptions</b><ul>{assumed}</ul></div>'
@@ -277,7 +265,7 @@ def powered(cost: Cost, watt: float) -> Cost:
     if not watt:
         return cost
     if cost.seconds_per_pass is None:
-        note = "A power is no energy without the time of a shot: give the dashboard its Cost."
+        note = "A power is no energy without the time of a shot: let `cost` of the system say it."
         return replace(cost, assumptions=f"{cost.assumptions} {note}")
     note = f"Energy: {watt:g} W, entered here, for as long as the shots last."
     joules = watt * cost.seconds_per_pass
@@ -286,27 +274,20 @@ def powered(cost: Cost, watt: float) -> Cost:
 
 def seconds(value: float | None) -> str:
     """A time from microseconds to hours, or that it is not known."""
-    return _scaled(value, "s") if value is None or 0 < value < 1 else duration(value)
+    return scaled(value, "s") if value is None or 0 < value < 1 else duration(value)
 
 
-def joules(value: float | None) -> str:
-    """An energy from picojoules to megajoules, or that it is not known."""
-    return _scaled(value, "J")
-
-
-def _scaled(value: float | None, unit: str) -> str:
-    if not value:
-        return "not known" if value is None else f"0 {unit}"
-    power = max(-4, min(math.floor(math.log10(value) / 3), 2))
-    return f"{number(value / 1000.0**power)} {('p', 'n', 'µ', 'm', '', 'k', 'M')[power + 4]}{unit}"
+def scaled(value: float | None, unit: str) -> str:
+    """Three digits with a prefix of the unit, or that it is not known."""
+    return "not known" if value is None else EngFormatter(unit)(float(f"{value:.3g}"))
 
 
 @final
 class LimitsSection(Section):
     """Limits and saturation as the evaluations found them; it costs no device pass."""
 
-    def __init__(self, context: SectionContext) -> None:
-        super().__init__(context)
+    def __init__(self, sections: "Sections") -> None:
+        super().__init__(sections)
         self.widget = widgets.VBox([self._grid])
         self.refresh()
 
@@ -335,8 +316,8 @@ def limit_plots(evaluated: Sequence[Record]) -> list[Plot]:
 class RateSection(Section):
     """The learning rate over the steps to come, and buttons that change it from the next one on."""
 
-    def __init__(self, context: SectionContext) -> None:
-        super().__init__(context)
+    def __init__(self, sections: "Sections") -> None:
+        super().__init__(sections)
         self.half = button("Half", "minus", lambda: self._scale(0.5))
         self.double = button("Double", "plus", lambda: self._scale(2.0))
         self.factor = Entry("Factor", 1.0)
@@ -388,9 +369,9 @@ def _drifted(layers: Sequence[Drift]) -> str:
 class DriftSection(Section):
     """Drift since the twins were fitted, or since the last reference; and a refit."""
 
-    def __init__(self, context: SectionContext) -> None:
-        super().__init__(context)
-        self._references = context.references
+    def __init__(self, sections: "Sections") -> None:
+        super().__init__(sections)
+        self._references = sections.references
         self._results: list[tuple[int, tuple[Drift, ...]]] = []  # by layer, with their steps
         session, passes = self._session, reference_passes(self._network, self._examples(SHOTS))
         name = "Remember how the device is now"
@@ -463,9 +444,17 @@ class DriftSection(Section):
 class Sections:
     """Sections to unfold; each is made when it is first opened, and costs nothing before."""
 
-    def __init__(self, context: SectionContext) -> None:
-        self._context = context
-        self._kinds = _section_kinds(context.training)
+    def __init__(
+        self,
+        session: Session,
+        training: Training,
+        classes: Sequence[str] | None = None,
+        image: tuple[int, int] | None = None,
+        references: Sequence[Reference] = (),
+    ) -> None:
+        self.session, self.training = session, training
+        self.classes, self.image, self.references = classes, image, references
+        self._kinds = _section_kinds(training)
         self._lock = threading.Lock()
         self.opened: dict[str, Section] = {}
         self.folds = Folds(label="Details", names=list(self._kinds))
@@ -488,7 +477,7 @@ class Sections:
         name = self.folds.unfolded
         with self._lock:  # callbacks come in any thread
             if name and name not in self.opened:
-                self.opened[name] = self._kinds[name](self._context)
+                self.opened[name] = self._kinds[name](self)
             self._body.children = (self.opened[name].widget,) if name else ()
 
 
