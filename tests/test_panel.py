@@ -324,4 +324,4 @@ def test_the_last_wish_is_carried_out_and_those_between_are_not() -> None:
     requests.submit("look", wish("third"))
     go_on.set()
     wait_until(lambda: not requests.busy)
-    assert done == ["first", "third", "sweep"]
+    assert done == ["first", "sweep", "third"]

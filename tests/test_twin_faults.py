@@ -15,7 +15,7 @@ from pnnlab.runs import Run, read_run
 from pnnlab.tasks import Task
 from pnnlab.training import FitSettings, Training
 from pnnlab.twins import Mlp, NeuralSettings, NeuralTwin, Twin
-from pnnlab.views.dashboard import error_html, summary
+from pnnlab.views.dashboard import error_text, summary
 
 UNFITTED = "the twin of layer 1 is not good: it has not been fitted"
 
@@ -46,10 +46,10 @@ def test_the_warning_is_in_the_record_the_dashboard_and_the_table(task, tmp_path
     with pytest.warns(RuntimeWarning, match=UNFITTED):
         training = started(NeuralTwin(Toy(), Mlp((8,))), task)
     session = Session(Run.open(tmp_path, training))
-    assert UNFITTED in error_html(session)
+    assert UNFITTED in error_text(session)
     session.start().join()
     assert [event.message for event in read_run(tmp_path).events] == [UNFITTED]
-    assert UNFITTED in error_html(session)
+    assert UNFITTED in error_text(session)
     assert "a twin is not good" in summary(session)
     row = result_row(training, task, system="toy", method="PAT", twin="neural")
     assert "neural, not good" in results_table([row])
@@ -62,7 +62,7 @@ def test_a_good_twin_gives_no_warning(task, tmp_path):
     session = Session(Run.open(tmp_path, training)).start()
     session.join()
     assert read_run(tmp_path).events == ()
-    assert error_html(session) == ""
+    assert error_text(session) == ""
     assert "not good" not in summary(session)
     assert result_row(training, task, system="toy", method="PAT", twin="exact").twin == "exact"
 

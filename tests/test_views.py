@@ -25,7 +25,7 @@ from pnnlab.errors import RangeError, ShapeError
 from pnnlab.training import Record
 from pnnlab.views import Picture, Plot, PlotGrid, Series, TrainingDashboard, use_style
 from pnnlab.views import dashboard as dashboard_module
-from pnnlab.views.dashboard import error_html, tiles_html
+from pnnlab.views.dashboard import error_text, tiles_html
 from pnnlab.views.figures.matplotlib_renderer import draw_live
 from pnnlab.views.parts import count, duration, number
 from pnnlab.views.style import DARK_PALETTE, PALETTE, LineStyle
@@ -313,7 +313,7 @@ def test_a_session_that_failed_shows_why_and_what_to_do() -> None:
         assert "Failed at step 1" in dashboard.figure().figure.get_suptitle()
     assert "weights of step 1" in shown
     assert "await session.done()" in shown
-    assert error_html(ended(record(1))) == ""
+    assert error_text(ended(record(1))) == ""
 
 
 def test_before_the_first_step_everything_waits(dashboard: TrainingDashboard) -> None:

@@ -7,7 +7,7 @@ from hands import share
 
 from pnnlab.errors import ShapeError
 from pnnlab.training import Confusion
-from pnnlab.views.confusion_view import SHOWN, ConfusionView, image_shape
+from pnnlab.views.confusion_view import SHOWN, ConfusionView
 from pnnlab.views.style import Picture
 
 LABELS = np.array([0, 0, 1, 1, 1, 2])
@@ -58,14 +58,6 @@ def test_another_matrix_keeps_the_cell_open() -> None:
     assert view.values == b"\xff" * 4
     with pytest.raises(ShapeError, match="6 examples were named and x holds 5"):
         view.show(found(), torch.zeros(5, 4))
-
-
-def test_the_shape_of_an_image_is_guessed_or_given() -> None:
-    assert image_shape(64, None) == (8, 8)
-    assert image_shape(49, None) is None
-    assert image_shape(49, (7, 7)) == (7, 7)
-    with pytest.raises(ShapeError, match="6 by 8 has 48 pixels"):
-        image_shape(49, (6, 8))
 
 
 def test_the_still_form_says_the_same() -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from pnnlab.background import Session
 from pnnlab.demos.drawing import Drawing, drawing_for
 from pnnlab.demos.inputs import Example, ImageInput, Input, VowelInput
-from pnnlab.errors import DataError, PnnlabError
+from pnnlab.errors import DataError
 from pnnlab.layers import physical_layers
 from pnnlab.physical_system import SimulatedSystem
 from pnnlab.tasks import Task
@@ -147,7 +147,7 @@ class LiveInference(View):
 
     def close(self) -> None:
         """Take the widgets off the page. The network stays as it is."""
-        self.requests.cancel()
+        self.requests.close()
         super().close()
 
     def _request(self, example: Example) -> None:
@@ -161,7 +161,7 @@ class LiveInference(View):
     def _try(self, example: Example) -> None:
         try:
             self._send(example)
-        except (PnnlabError, OSError, RuntimeError) as error:  # torch's own are RuntimeErrors
+        except Exception as error:  # noqa: BLE001 - a driver may raise anything
             show_error(self._refusal, error)
 
     def _send(self, example: Example) -> None:

@@ -29,9 +29,7 @@ class ConfusionView(anywidget.AnyWidget):
     ----------
     x : Tensor, (n, features), in [0, 1]
         The examples that were named, in the same order; `ShapeError` if they are others.
-    shape : (int, int), optional
-        Height and width of an example that is an image. By default a square, if the features make
-        one of at least 8 by 8 pixels; other examples are drawn as curves.
+        Drawn as images where the features make a square of at least 8 by 8 pixels, else as curves.
     where : str
         On what they were named.
     """
@@ -44,16 +42,8 @@ class ConfusionView(anywidget.AnyWidget):
     picked = traitlets.Dict().tag(sync=True)
     values = traitlets.Bytes(b"").tag(sync=True)
 
-    def __init__(
-        self,
-        confusion: Confusion,
-        x: Tensor,
-        *,
-        shape: tuple[int, int] | None = None,
-        where: str = "device",
-    ) -> None:
+    def __init__(self, confusion: Confusion, x: Tensor, *, where: str = "device") -> None:
         super().__init__()
-        self._image = image_shape(x.shape[1], shape)
         self._where = where
         self.show(confusion, x)
         self.observe(lambda _: self._pick(), "cell")
@@ -107,7 +97,10 @@ class ConfusionView(anywidget.AnyWidget):
         levels = (self._x[chosen].detach().clamp(0, 1) * 255).round().byte()
         as_what = "named rightly" if true == named else f"taken for {classes[named]}"
         many = "s" * (len(members) != 1)
-        height, width = self._image or (0, self._x.shape[1])
+        features = self._x.shape[1]
+        side = math.isqrt(features)
+        square = side * side == features and side >= SMALLEST_IMAGE
+        height, width = (side, side) if square else (0, features)
         with self.hold_sync():
             self.picked = {
                 "title": f"{len(members)} example{many} of {classes[true]}, {as_what}",
@@ -117,16 +110,3 @@ class ConfusionView(anywidget.AnyWidget):
                 "height": height,
             }
             self.values = levels.numpy().tobytes()
-
-
-def image_shape(features: int, shape: tuple[int, int] | None) -> tuple[int, int] | None:
-    """Height and width of an example, or None if it is no image."""
-    if shape is not None:
-        if shape[0] * shape[1] != features:
-            raise ShapeError(
-                f"an image of {shape[0]} by {shape[1]} has {shape[0] * shape[1]} pixels, and an "
-                f"example {features} values; give height and width whose product is {features}."
-            )
-        return shape
-    side = math.isqrt(features)
-    return (side, side) if side * side == features and side >= SMALLEST_IMAGE else None

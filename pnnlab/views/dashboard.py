@@ -19,13 +19,14 @@ from pnnlab.views.figures.chart import Chart
 from pnnlab.views.parts import (
     RefreshLoop,
     View,
-    alert,
     bar,
     button,
     count,
     duration,
     frame,
     number,
+    show_error,
+    tiles,
 )
 from pnnlab.views.plotgrid import PlotGrid
 from pnnlab.views.sections import Sections
@@ -49,9 +50,7 @@ async def watch(
     """
     training = Training(network, task, settings, **options)
     source = training if folder is None else Run.open(folder, training)
-    image = (task.side, task.side) if task.side else None
-    board = TrainingDashboard(Session(source), classes=task.class_names or None, image=image)
-    await board.watch()
+    await TrainingDashboard(Session(source), classes=task.class_names or None).watch()
     return training
 
 
@@ -70,8 +69,6 @@ class TrainingDashboard(View):
         and refit, limits, and the learning rate.
     classes : sequence of str, optional
         Names of the classes, for the confusion matrix.
-    image : (int, int), optional
-        Height and width of an input that is an image; by default a square, if it makes one.
     references : sequence of Reference, optional
         Taken of the physical layers when their twins were fitted: drift is measured from there on.
 
@@ -99,13 +96,12 @@ class TrainingDashboard(View):
         session: Session,
         *,
         classes: Sequence[str] | None = None,
-        image: tuple[int, int] | None = None,
         references: Sequence[Reference] = (),
     ) -> None:
         self.session = session
         self.sections: Sections | None = None
         if session.training is not None:
-            self.sections = Sections(session, session.training, classes, image, references)
+            self.sections = Sections(session, session.training, classes, references)
         self._state, self._error, self._tiles = (widgets.HTML() for _ in range(3))
         self.toggle = button("Start", "play", self._on_toggle)
         self.stop = button("Stop", "stop", session.stop)
@@ -117,9 +113,8 @@ class TrainingDashboard(View):
         below = [self.sections.widget] if self.sections is not None else []
         self.widget = frame("dashboard", controls, self._error, self._tiles, self.plots, *below)
         self._lock = threading.Lock()
-        self._refresh_loop = RefreshLoop(
-            self.refresh, lambda: session.active, resting=lambda: session.status == "paused"
-        )
+        # While it is paused nothing changes but what `on_change` tells.
+        self._refresh_loop = RefreshLoop(self.refresh, lambda: session.status == "running")
         self._forget = session.on_change(self._refresh_loop.wake)
         self.refresh()
         if session.active:
@@ -147,8 +142,7 @@ class TrainingDashboard(View):
         with self._lock:
             requests = session.requests
             self._state.value = state_html(session)
-            self._error.value = error_html(session)
-            self._error.layout.display = None if self._error.value else "none"
+            show_error(self._error, error_text(session))
             self._tiles.value = tiles_html(session)
             running = session.status == "running" and "pause" not in requests
             name = {"ready": "Start", "paused": "Resume"}.get(session.status, "Pause")
@@ -216,20 +210,18 @@ def state_html(session: Session) -> str:
     )
 
 
-def error_html(session: Session) -> str:
+def error_text(session: Session) -> str:
     """The error of a failed session and what to do, or what is wrong with twins; else empty."""
     if session.error is None:
-        faults = session.training.twin_faults if session.training else ()
-        return alert("\n".join(faults)) if faults else ""
-    step = session.latest.step if session.latest is not None else 0
-    html = f"<b>{type(session.error).__name__}</b>: {escape(str(session.error))}"
-    if not isinstance(session.error, PnnlabError):
-        html += (
-            f"\nThe network holds the weights of step {step}, the last that was whole. "
-            "<code>await session.done()</code> shows where the error arose; mend it, then train "
-            "on with a new session over the same training."
-        )
-    return f'<div role="alert" class="pnn-error">{html}</div>'
+        return "\n".join(session.training.twin_faults if session.training else ())
+    text, latest = f"{type(session.error).__name__}: {session.error}", session.latest
+    if isinstance(session.error, PnnlabError):
+        return text
+    return (
+        f"{text}\nThe network holds the weights of step {latest.step if latest else 0}, the last "
+        "that was whole. `await session.done()` shows where the error arose; mend it, then train "
+        "on with a new session over the same training."
+    )
 
 
 def tiles_html(session: Session) -> str:
@@ -238,22 +230,17 @@ def tiles_html(session: Session) -> str:
     if latest is None:
         return ""
     last = (session.evaluations or [latest])[-1]
-    name = session.labels.metric.capitalize()
-    text = session.labels.text
-    tiles = {"Step": f"{count(latest.step)} <small>of {count(latest.steps)}</small>"}
+    name, text = session.labels.metric.capitalize(), session.labels.text
+    shown = {"Step": f"{count(latest.step)} <small>of {count(latest.steps)}</small>"}
     if latest.clamped:
-        tiles[f"{name} on device"] = text(last.device_metric)
-        tiles[f"{name} on twin"] = text(last.twin_metric)
-        tiles["Device passes"] = count(latest.device_passes)
+        shown[f"{name} on device"] = text(last.device_metric)
+        shown[f"{name} on twin"] = text(last.twin_metric)
+        shown["Device passes"] = count(latest.device_passes)
     else:
-        tiles[name] = text(last.device_metric)
-    tiles["Steps per second"] = number(latest.steps_per_second)
+        shown[name] = text(last.device_metric)
+    shown["Steps per second"] = number(latest.steps_per_second)
     if session.active:
-        tiles["Time left"] = duration(latest.seconds_left)
+        shown["Time left"] = duration(latest.seconds_left)
     else:
-        tiles["Training time"] = duration(latest.seconds)
-    items = "".join(f"<div><span>{name}</span>{value}</div>" for name, value in tiles.items())
-    return (
-        f'<div class="pnn-tiles">{items}</div><progress class="pnn-progress" '
-        f'aria-label="Steps done" value="{latest.step}" max="{latest.steps}"></progress>'
-    )
+        shown["Training time"] = duration(latest.seconds)
+    return tiles(shown, "Steps done", latest.step, latest.steps)

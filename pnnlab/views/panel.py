@@ -109,7 +109,7 @@ class DevicePanel(View):
 
     def close(self) -> None:
         """Take the widgets off the page. The control stays as it is."""
-        self.requests.cancel()
+        self.requests.close()
         super().close()
 
     # --- requests of the page
@@ -170,7 +170,7 @@ class DevicePanel(View):
                 self._show_status(f"{name} …")
             show(act() if self.session is None else self.session.do(name, act).result())
             show_error(self._refusal, "")
-        except (PnnlabError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - a driver may raise anything
             show_error(self._refusal, error)
         finally:
             self._show_status()

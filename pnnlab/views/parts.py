@@ -4,7 +4,8 @@ import math
 import threading
 import time
 from abc import ABC
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from html import escape
 from pathlib import Path
@@ -115,6 +116,15 @@ def show_error(place: widgets.HTML, error: object) -> None:
     place.layout.display = None if error else "none"
 
 
+def tiles(values: Mapping[str, object], label: str, done: int, of: int) -> str:
+    """The numbers of the moment as HTML, and a bar of how far it is."""
+    items = "".join(f"<div><span>{name}</span>{value}</div>" for name, value in values.items())
+    return (
+        f'<div class="pnn-tiles">{items}</div><progress class="pnn-progress" '
+        f'aria-label="{label}" value="{done}" max="{of}"></progress>'
+    )
+
+
 def percent(fraction: float | None) -> str:
     """A fraction in per cent, or a dash for None."""
     return "–" if fraction is None else f"{100 * fraction:.1f} %"
@@ -147,42 +157,26 @@ def duration(seconds: float) -> str:
 
 @final
 class LatestRequests:
-    """Runs requests one after the other, in a thread that lives only that long.
-
-    Of several waiting requests of one name, only the latest is run.
-    """
+    """Runs requests in one thread; of several waiting ones of a name, only the latest."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._waiting: dict[str, Callable[[], None]] = {}
-        self.busy = False  # whether a request waits or is being run
+        self._worker = ThreadPoolExecutor(1, "pnnlab-panel")
+        self._futures: dict[str, Future[None]] = {}
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request waits or is being run."""
+        return not all(future.done() for future in self._futures.values())
 
     def submit(self, name: str, act: Callable[[], None]) -> None:
         """Call ``act`` soon, in place of an earlier request of this name that still waits."""
-        with self._lock:
-            self._waiting[name] = act
-            if self.busy:
-                return
-            self.busy = True
-        threading.Thread(target=self._run, name="pnnlab-panel", daemon=True).start()
+        if name in self._futures:
+            self._futures[name].cancel()
+        self._futures[name] = self._worker.submit(act)
 
-    def cancel(self) -> None:
-        """Drop what has not begun."""
-        with self._lock:
-            self._waiting.clear()
-
-    def _run(self) -> None:
-        while True:
-            with self._lock:
-                if not self._waiting:
-                    self.busy = False
-                    return
-                act = self._waiting.pop(next(iter(self._waiting)))
-            try:
-                act()
-            except BaseException:
-                self.busy = False  # the next request gets a thread of its own
-                raise
+    def close(self) -> None:
+        """Drop what has not begun, and take no more."""
+        self._worker.shutdown(wait=False, cancel_futures=True)
 
 
 INTERVAL = 0.1  # seconds between two updates while something happens, or more:
@@ -197,20 +191,14 @@ ATTENTIVE = 3  # updates at full speed after `wake`: a command shows its effect 
 class RefreshLoop:
     """Calls ``refresh`` as long as ``active()``, and once more, in a thread of its own.
 
-    The thread takes at most a fiftieth of a processor. ``resting()`` is true if nothing will change
-    before the next `wake`; ``interval`` is the least time between two updates, in seconds.
+    The thread takes at most a fiftieth of a processor. ``interval`` is the least time between two
+    updates, in seconds.
     """
 
     def __init__(
-        self,
-        refresh: Callable[[], None],
-        active: Callable[[], bool],
-        *,
-        resting: Callable[[], bool] = lambda: False,
-        interval: float = INTERVAL,
+        self, refresh: Callable[[], None], active: Callable[[], bool], interval: float = INTERVAL
     ) -> None:
-        self._refresh, self._active, self._resting = refresh, active, resting
-        self._interval = interval
+        self._refresh, self._active, self._interval = refresh, active, interval
         self._changed = threading.Event()
         self._closed = False
         self._running = threading.Lock()  # held by the thread, if there is one
@@ -239,9 +227,7 @@ class RefreshLoop:
                     break
                 share = COST * (time.thread_time() - began) / LOAD
                 time.sleep(SHORTEST)
-                if self._resting():
-                    self._changed.wait()
-                elif attentive > 0:
+                if attentive > 0:
                     self._changed.wait(self._interval)
                 else:
                     self._rest(share)

@@ -153,7 +153,7 @@ class ConfusionSection(Section):
     def _show(self, where: str, found: Confusion) -> str:
         x = self._training.validation.x
         if self.view is None:
-            self.view = ConfusionView(found, x, shape=self._sections.image, where=where)
+            self.view = ConfusionView(found, x, where=where)
             self.widget.children = (*self.widget.children, self.view)
         else:
             self.view.show(found, x, where)
@@ -449,11 +449,10 @@ class Sections:
         session: Session,
         training: Training,
         classes: Sequence[str] | None = None,
-        image: tuple[int, int] | None = None,
         references: Sequence[Reference] = (),
     ) -> None:
         self.session, self.training = session, training
-        self.classes, self.image, self.references = classes, image, references
+        self.classes, self.references = classes, references
         self._kinds = _section_kinds(training)
         self._lock = threading.Lock()
         self.opened: dict[str, Section] = {}

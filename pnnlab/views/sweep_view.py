@@ -10,7 +10,7 @@ import numpy as np
 from pnnlab.results.sweeping import Sweep
 from pnnlab.views.dashboard import show
 from pnnlab.views.figures.chart import Chart, Plot, Series
-from pnnlab.views.parts import RefreshLoop, View, duration, frame, show_error, status
+from pnnlab.views.parts import RefreshLoop, View, duration, frame, show_error, status, tiles
 from pnnlab.views.plotgrid import PlotGrid
 from pnnlab.views.style import Picture, line_style
 
@@ -73,19 +73,14 @@ class SweepView(View):
 
 def tiles_html(sweep: Sweep) -> str:
     """The numbers of the moment, and how far the sweep is."""
-    tiles = {
+    values = {
         "Done": f"{len(sweep.done)} <small>of {len(sweep.jobs)}</small>",
         "Running": sweep.running,
         "Failed": len(sweep.failed),
     }
     if sweep.active and sweep.seconds_left is not None:
-        tiles["Time left"] = duration(sweep.seconds_left)
-    items = "".join(f"<div><span>{name}</span>{value}</div>" for name, value in tiles.items())
-    ended = len(sweep.done) + len(sweep.failed)
-    return (
-        f'<div class="pnn-tiles">{items}</div><progress class="pnn-progress" '
-        f'aria-label="Tasks ended" value="{ended}" max="{len(sweep.jobs)}"></progress>'
-    )
+        values["Time left"] = duration(sweep.seconds_left)
+    return tiles(values, "Tasks ended", len(sweep.done) + len(sweep.failed), len(sweep.jobs))
 
 
 def accuracies(sweep: Sweep) -> Plot:
