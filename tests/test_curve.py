@@ -11,8 +11,7 @@ from torch import Tensor
 
 from pnnlab.characterize.manual_control import Response
 from pnnlab.errors import RangeError
-from pnnlab.views.device_widgets import CODES, Curve, HeatMap, steady
-from pnnlab.views.panel import live_plots
+from pnnlab.views.panel import CODES, Curve, HeatMap, live_plots, steady
 from pnnlab.views.plotgrid import PlotGrid
 
 

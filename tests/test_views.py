@@ -25,8 +25,8 @@ from pnnlab.errors import RangeError, ShapeError
 from pnnlab.training import Record
 from pnnlab.views import Picture, Plot, PlotGrid, Series, TrainingDashboard, use_style
 from pnnlab.views import dashboard as dashboard_module
+from pnnlab.views.chart import draw_live
 from pnnlab.views.dashboard import error_text, tiles_html
-from pnnlab.views.figures.matplotlib_renderer import draw_live
 from pnnlab.views.parts import count, duration, number
 from pnnlab.views.style import DARK_PALETTE, PALETTE, LineStyle
 from pnnlab.views.training_plots import training_plots
@@ -134,17 +134,26 @@ def test_a_grid_that_was_closed_is_shown_nothing_more() -> None:
     assert plots.panels[0]["title"] == "T"
 
 
-def test_ranges_begin_at_zero_unless_told_otherwise() -> None:
+def limits(plot: Plot) -> tuple[tuple[float, float], tuple[float, float]]:
+    axes = Figure().subplots()
+    draw_live(axes, plot)
+    return axes.get_xlim(), axes.get_ylim()
+
+
+def test_pictures_begin_at_zero_unless_told_otherwise() -> None:
     line = Series("a", [0, 10], [2.0, 5.0])
-    assert Plot("", "", "", [line]).limits() == ((0, 10), (0, 5 * 1.06))
-    assert Plot("", "", "", [line], y_limits=(1, 9)).limits()[1] == (1, 9)
-    low, high = Plot("", "", "", [line], log=True).limits()[1]
+    x, (low, high) = limits(Plot("", "", "", [line]))
+    assert (x, low) == ((0, 10), 0)
+    assert 5 < high < 6
+    assert limits(Plot("", "", "", [line], y_limits=(1, 9)))[1] == (1, 9)
+    low, high = limits(Plot("", "", "", [line], log=True))[1]
     assert 0 < low < 2 < 5 < high
     below = Series("a", [0, 1], [-1.0, 1.0])
-    assert Plot("", "", "", [below]).limits()[1][0] < -1
+    assert limits(Plot("", "", "", [below]))[1][0] < -1
     for nothing in ([], [Series("a", [], [])], [Series("a", [1], [np.nan])]):
-        assert Plot("", "", "", nothing).limits()[1] == (0, 1)
-    flat = Plot("", "", "", [Series("a", [3, 3], [0, 0])]).limits()
+        low, high = limits(Plot("", "", "", nothing))[1]
+        assert low == 0 < high
+    flat = limits(Plot("", "", "", [Series("a", [3, 3], [0, 0])]))
     assert all(high > low for low, high in flat)
 
 

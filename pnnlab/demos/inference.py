@@ -20,9 +20,8 @@ from pnnlab.layers import physical_layers
 from pnnlab.physical_system import SimulatedSystem
 from pnnlab.tasks import Task
 from pnnlab.training import Inference, LayerResponse, infer
+from pnnlab.views.chart import Plot, Series, draw_live
 from pnnlab.views.controls import OneOf
-from pnnlab.views.figures.chart import Plot, Series
-from pnnlab.views.figures.matplotlib_renderer import draw_live
 from pnnlab.views.parts import (
     LatestRequests,
     View,

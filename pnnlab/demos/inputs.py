@@ -21,8 +21,7 @@ from pnnlab.errors import PnnlabError
 from pnnlab.tasks import Task
 from pnnlab.tasks.formants import TIMES, VOWELS, WORDS, formant_features, formant_hz
 from pnnlab.tasks.speech import synthesised
-from pnnlab.views.figures.chart import Plot, Series
-from pnnlab.views.figures.matplotlib_renderer import draw_live
+from pnnlab.views.chart import Plot, Series, draw_live
 from pnnlab.views.parts import assets, button, shares
 from pnnlab.views.plotgrid import PlotGrid
 from pnnlab.views.style import LineStyle
@@ -158,10 +157,6 @@ class Input:
     def draw(self, axes: Axes, example: Example) -> None:
         """Draw the same into matplotlib's ``axes``."""
         draw_live(axes, self._plot(example))
-        axes.set_title(f"In: {self._what(example)}")
-
-    def _what(self, example: Example) -> str:
-        return example.source
 
     def _plot(self, example: Example) -> Plot:
         x = example.x.detach().double().cpu().numpy()
@@ -264,11 +259,8 @@ class VowelInput(Input):
         self.listen.disabled = False
         super().show(example)
 
-    def _what(self, example: Example) -> str:
-        return f"formants of {example.source}"
-
     def _plot(self, example: Example) -> Plot:
-        return _formant_plot(formant_hz(example.x, [self.speakers]))
+        return _formant_plot(self._hz, f"In: formants of {example.source}")
 
     def _on_sound(self, samples: NDArray[np.float64], rate: float) -> None:
         hz = formants(samples, rate, speakers=self.speakers)
@@ -287,7 +279,7 @@ def picture(image: ArrayLike) -> str:
     return "data:image/png;base64," + base64.b64encode(written.getvalue()).decode()
 
 
-def _formant_plot(hz: NDArray[np.float64]) -> Plot:
+def _formant_plot(hz: NDArray[np.float64], title: str = "Formants") -> Plot:
     """F1 to F3 over the vowel, where they are read; nothing where there are none."""
     at = [float(time.removesuffix("%")) for time in TIMES[1:]]
     rows = hz.reshape(-1, 3)[1:].T
@@ -298,4 +290,4 @@ def _formant_plot(hz: NDArray[np.float64]) -> Plot:
         if len(row)
     ]
     options: dict[str, Any] = {"unit": "Hz", "x_limits": (0, 100), "note": "say or choose a vowel"}
-    return Plot("Formants", "time (% of the vowel)", "frequency (Hz)", lines, **options)
+    return Plot(title, "time (% of the vowel)", "frequency (Hz)", lines, **options)

@@ -3,9 +3,9 @@
 A view observes a model and changes it only by the commands of a user.
 """
 
+from pnnlab.views.chart import Plot, Series
 from pnnlab.views.confusion_view import ConfusionView
 from pnnlab.views.dashboard import TrainingDashboard, watch
-from pnnlab.views.figures.chart import Plot, Series
 from pnnlab.views.panel import DevicePanel
 from pnnlab.views.pastruns import Comparison, PastRuns
 from pnnlab.views.pendulum_view import PendulumView

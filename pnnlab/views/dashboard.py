@@ -15,7 +15,7 @@ from pnnlab.errors import PnnlabError
 from pnnlab.runs import Run
 from pnnlab.tasks import Task
 from pnnlab.training import FitSettings, Options, Reference, Training
-from pnnlab.views.figures.chart import Chart
+from pnnlab.views.chart import Chart
 from pnnlab.views.parts import (
     RefreshLoop,
     View,

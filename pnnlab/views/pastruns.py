@@ -16,8 +16,8 @@ from pnnlab.errors import RunError
 from pnnlab.runs import Run, RunInfo, list_runs
 from pnnlab.storage import user_path
 from pnnlab.training import CLASSIFICATION, Record
+from pnnlab.views.chart import Chart, Plot, Series
 from pnnlab.views.controls import Cell, OneOf, Table, table_row
-from pnnlab.views.figures.chart import Chart, Plot, Series
 from pnnlab.views.parts import (
     RefreshLoop,
     View,

@@ -9,7 +9,7 @@ import numpy as np
 import traitlets
 from numpy.typing import ArrayLike
 
-from pnnlab.views.figures.chart import Plot, Series
+from pnnlab.views.chart import Plot, Series
 from pnnlab.views.parts import script, styles
 from pnnlab.views.style import BAND, colors
 
@@ -66,7 +66,7 @@ def _described(plot: Plot) -> dict[str, Any]:
         "unit": plot.unit,
         "note": plot.note if plot.empty else "",
         "log": plot.log,
-        # What is not given, the page finds as `Plot.limits` does: it is part of no update's cost.
+        # What is not given, the page finds: it is part of no update's cost.
         "x_range": plot.x_limits and list(plot.x_limits),
         "y_range": plot.y_limits and list(plot.y_limits),
         "lines": [

@@ -34,9 +34,9 @@ from pnnlab.training import (
     refit_passes,
     take_references,
 )
+from pnnlab.views.chart import Plot, Series
 from pnnlab.views.confusion_view import ConfusionView
 from pnnlab.views.controls import Cell, Entry, Folds, OneOf, Table, table_row
-from pnnlab.views.figures.chart import Plot, Series
 from pnnlab.views.parts import alert, bar, button, count, discard, duration, status
 from pnnlab.views.plotgrid import PlotGrid
 from pnnlab.views.style import LineStyle

@@ -8,8 +8,8 @@ import ipywidgets as widgets
 import numpy as np
 
 from pnnlab.results.sweeping import Sweep
+from pnnlab.views.chart import Chart, Plot, Series
 from pnnlab.views.dashboard import show
-from pnnlab.views.figures.chart import Chart, Plot, Series
 from pnnlab.views.parts import RefreshLoop, View, duration, frame, show_error, status, tiles
 from pnnlab.views.plotgrid import PlotGrid
 from pnnlab.views.style import Picture, line_style

@@ -13,7 +13,7 @@ from pnnlab.background import Session
 from pnnlab.runs import read_journal, read_run
 from pnnlab.storage import user_path
 from pnnlab.training import CLASSIFICATION, Curves, Floats, History, Labels, Record
-from pnnlab.views.figures.chart import Plot, Series
+from pnnlab.views.chart import Plot, Series
 from pnnlab.views.style import LINE_DASHES, LineStyle
 
 GREY = LineStyle("grey", ())

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
-from pnnlab.views.figures.chart import (
+from pnnlab.views.chart import (
     LINES,
     Alternatives,
     Chart,
