@@ -97,25 +97,20 @@ def _tracks(sound: Array, rate: float, ceiling: float) -> tuple[Array, Array]:
     if len(slow) < width:
         return np.empty(0), np.empty((0, 3))
     frames = sliding_window_view(slow, width)[::hop] * np.hamming(width)
-    found = [f[:3] for f in _resonances(frames, sampled)]
+    found = [_resonances(frame, sampled)[:3] for frame in frames]
     whole = [place for place, f in enumerate(found) if len(f) == 3]
     times = (np.array(whole) * hop + width / 2) / sampled
     tracks: Array = np.array([found[place] for place in whole]).reshape(-1, 3)
     return times, tracks
 
 
-def _resonances(frames: Array, rate: float) -> list[Array]:
-    """Frequencies of the narrow resonances of each of ``frames``, (n, samples), Hz, rising."""
-    spectra = np.abs(np.fft.rfft(frames, 2 * frames.shape[1])) ** 2
-    products = np.fft.irfft(spectra)[:, : ORDER + 1]
-    products[:, 0] = products[:, 0] * (1 + 1e-9) + 1e-12  # or silence could not be solved
-    companions = np.zeros((len(frames), ORDER, ORDER))
-    companions[:, 1:, :-1] = np.eye(ORDER - 1)
-    for companion, product in zip(companions, products, strict=True):
-        companion[0] = solve_toeplitz(product[:-1], product[1:])
-    roots = np.linalg.eigvals(companions)
+def _resonances(frame: Array, rate: float) -> Array:
+    """Frequencies of the narrow resonances of ``frame``, (samples,), Hz, rising."""
+    products = np.correlate(frame, frame, "full")[len(frame) - 1 :][: ORDER + 1]
+    products[0] = products[0] * (1 + 1e-9) + 1e-12  # or silence could not be solved
+    roots = np.roots([1.0, *-solve_toeplitz(products[:-1], products[1:])])
     with np.errstate(divide="ignore"):  # a root at zero is infinitely wide
         bandwidth = -np.log(np.abs(roots)) * rate / np.pi
     frequency = np.angle(roots) * rate / (2 * np.pi)
     kept = (bandwidth < WIDEST) & (frequency > LOWEST) & (frequency < rate / 2 - 50)
-    return [np.sort(f[keep]) for f, keep in zip(frequency, kept, strict=True)]
+    return np.sort(frequency[kept])
