@@ -24,6 +24,7 @@ from pnnlab.demos import LiveInference
 from pnnlab.plants import Pendulum
 from pnnlab.views import ConfusionView, DevicePanel, PendulumView, TrainingDashboard
 from pnnlab.views.controls import Folds, Table, table_row
+from pnnlab.views.parts import PageWidget
 
 pytestmark = in_a_browser
 
@@ -157,7 +158,7 @@ def sent(value: object) -> object:
 def test_a_widget_shows_the_same_in_whatever_order_its_state_comes(
     widgets: list[anywidget.AnyWidget],
 ) -> None:
-    kinds = {kind for kind in anywidget.AnyWidget.__subclasses__() if "pnnlab" in kind.__module__}
+    kinds = {kind for kind in PageWidget.__subclasses__() if "pnnlab" in kind.__module__}
     assert {kind_of(widget) for widget in widgets} == kinds
     order = random.Random(0)
     with lab_page("about:blank") as lab:

@@ -1,12 +1,11 @@
 """Inputs for live inference: drawn digits, spoken vowels, test examples."""
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from html import escape
 from io import BytesIO
 from typing import Any, NamedTuple, final
 
-import anywidget
 import ipywidgets as widgets
 import numpy as np
 import traitlets
@@ -22,7 +21,7 @@ from pnnlab.tasks import Task
 from pnnlab.tasks.formants import TIMES, VOWELS, WORDS, formant_features, formant_hz
 from pnnlab.tasks.speech import synthesised
 from pnnlab.views.chart import Plot, Series, draw_live
-from pnnlab.views.parts import assets, button, shares
+from pnnlab.views.parts import PageWidget, assets, button
 from pnnlab.views.plotgrid import PlotGrid
 from pnnlab.views.style import LineStyle
 
@@ -32,12 +31,8 @@ PITCH = {"women": 210.0, "men": 120.0, "children": 250.0}  # Hz, of a voice that
 
 
 @final
-class ExampleList(anywidget.AnyWidget):
-    """A row of examples to choose from, and a button for others.
-
-    An item has a ``name``, for screen readers, and on its button a ``text`` or a ``picture``, a
-    data address.
-    """
+class ExampleList(PageWidget):
+    """Examples to choose from: each has a ``name`` to be read out, a ``text`` or a ``picture``."""
 
     _esm, _css = assets("choice")
     title = traitlets.Unicode("").tag(sync=True)
@@ -50,7 +45,6 @@ class ExampleList(anywidget.AnyWidget):
     ) -> None:
         super().__init__(title=title)
         self._on_choose, self._on_more = on_choose, on_more
-        self.on_msg(self._on_message)
 
     def offer(self, items: list[dict[str, str]]) -> None:
         """Show other examples; none of them is chosen yet."""
@@ -58,7 +52,7 @@ class ExampleList(anywidget.AnyWidget):
             self.items = items
             self.chosen = -1
 
-    def _on_message(self, _: object, content: dict[str, Any], __: object) -> None:
+    def _on_message(self, content: dict[str, Any], _: object) -> None:
         if "more" in content:
             self._on_more()
         elif 0 <= (place := int(content.get("chosen", -1))) < len(self.items):
@@ -66,7 +60,7 @@ class ExampleList(anywidget.AnyWidget):
 
 
 @final
-class Sketchpad(anywidget.AnyWidget):
+class Sketchpad(PageWidget):
     """A pad to draw on. Strokes are small to send, exact to undo, sharp at every size."""
 
     _esm, _css = assets("sketchpad")
@@ -79,10 +73,6 @@ class Sketchpad(anywidget.AnyWidget):
     )
     """Each as x, y, x, y and so on, in thousandths of the pad, from the upper left."""
 
-    def __init__(self, *, continuous: bool = True) -> None:
-        super().__init__(continuous=continuous)
-        shares(self)
-
     @property
     def lines(self) -> list[NDArray[np.float64]]:
         """The strokes as points, each (n, 2), in widths of the pad."""
@@ -90,12 +80,8 @@ class Sketchpad(anywidget.AnyWidget):
 
 
 @final
-class Microphone(anywidget.AnyWidget):
-    """Records in the browser. No sound is stored in the notebook.
-
-    ``on_sound`` is called with the samples, (n,), 1 being full scale, and their rate, per second.
-    The text of a `PnnlabError` that it raises is shown below the button.
-    """
+class Microphone(PageWidget):
+    """Records in the browser: gives ``on_sound`` samples, (n,), 1 being full scale, and rate."""
 
     _esm, _css = assets("microphone", "listening")
     title = traitlets.Unicode("").tag(sync=True)
@@ -106,13 +92,12 @@ class Microphone(anywidget.AnyWidget):
     def __init__(self, title: str, on_sound: Callable[[NDArray[np.float64], float], None]) -> None:
         super().__init__(title=title)
         self._on_sound = on_sound
-        self.on_msg(self._on_message)
 
     def play(self, samples: NDArray[np.float64], rate: float) -> None:
         """Let the page play ``samples``, (n,), in [-1, 1]."""
         self.send({"rate": rate}, [samples.astype("<f4").tobytes()])
 
-    def _on_message(self, _: object, content: dict[str, Any], buffers: list[memoryview]) -> None:
+    def _on_message(self, content: dict[str, Any], buffers: Sequence[Any]) -> None:
         samples = np.frombuffer(buffers[0], dtype="<f4").astype(np.float64)
         self.refused = ""
         try:
@@ -130,16 +115,10 @@ class Example(NamedTuple):
 
 
 class Input:
-    """A way to give examples: choose one of each class of the task's test split, or others.
-
-    ``send`` is called with each example that a visitor gives.
-    """
+    """A way to give examples: choose one of each class of the task's test split, or others."""
 
     def __init__(
-        self,
-        task: Task,
-        send: Callable[[Example], None],
-        title: str = "Choose a test example",
+        self, task: Task, send: Callable[[Example], None], title: str = "Choose a test example"
     ) -> None:
         self.task = task
         self.send = send

@@ -3,24 +3,24 @@
 import asyncio
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any, final
 from uuid import uuid4
 
-import anywidget
 import numpy as np
 import traitlets
 
 from pnnlab.errors import InstrumentError
 from pnnlab.instruments.sound import TAIL_S, SoundLimits
 from pnnlab.systems.analog import Volts
-from pnnlab.views.parts import assets, shares
+from pnnlab.views.parts import PageWidget, assets
 
 BEAT_S = 0.5  # a page ends a sound whose kernel it has not heard of for 2 s
 PATIENCE_S = 5.0  # beyond the length of a record
 
 
 @final
-class BrowserSound(anywidget.AnyWidget):
+class BrowserSound(PageWidget):
     """A `pnnlab.instruments.sound.SoundPort` that is shown at the end of a cell.
 
     The page asks before it makes a sound: a click on Start opens loudspeaker and microphone, with
@@ -40,8 +40,6 @@ class BrowserSound(anywidget.AnyWidget):
         self._key = ""  # of the sound that is being played
         self._record: Volts | None = None
         self._ended = threading.Event()
-        shares(self)
-        self.on_msg(self._on_message)
         self.observe(lambda _: self._ended.set(), "refused")
 
     @property
@@ -99,7 +97,7 @@ class BrowserSound(anywidget.AnyWidget):
         self.send({"stop": True})
         self._ended.set()
 
-    def _on_message(self, _: object, content: dict[str, Any], buffers: list[memoryview]) -> None:
+    def _on_message(self, content: dict[str, Any], buffers: Sequence[Any]) -> None:
         if content.get("heard") == self._key:
             self._record = np.frombuffer(buffers[0], dtype="<f4").astype(np.float64)
             self._ended.set()

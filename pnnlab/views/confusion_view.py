@@ -1,10 +1,8 @@
 """The confusion matrix, and the inputs behind each cell."""
 
 import math
-from typing import Any, final
+from typing import final
 
-import anywidget
-import numpy as np
 import traitlets
 from matplotlib import rc_context
 from matplotlib.figure import Figure
@@ -12,7 +10,7 @@ from torch import Tensor
 
 from pnnlab.errors import ShapeError
 from pnnlab.training import Confusion
-from pnnlab.views.parts import alive, script, shares, styles
+from pnnlab.views.parts import PageWidget, script, styles
 from pnnlab.views.style import STYLE, Picture
 
 SHOWN = 24  # inputs behind a cell that are shown
@@ -20,7 +18,7 @@ SMALLEST_IMAGE = 8  # pixels a side, from which on a square of inputs is taken f
 
 
 @final
-class ConfusionView(anywidget.AnyWidget):
+class ConfusionView(PageWidget):
     """A confusion matrix whose cells are buttons: each shows the inputs behind it.
 
     At the end of a cell it shows itself. Arrow keys move from cell to cell, Enter opens one.
@@ -34,6 +32,7 @@ class ConfusionView(anywidget.AnyWidget):
         On what they were named.
     """
 
+    alt_text = "Confusion matrix"
     _esm, _css = script("confusion"), styles("confusion")
     title = traitlets.Unicode().tag(sync=True)
     classes = traitlets.List(traitlets.Unicode()).tag(sync=True)
@@ -47,10 +46,6 @@ class ConfusionView(anywidget.AnyWidget):
         self._where = where
         self.show(confusion, x)
         self.observe(lambda _: self._pick(), "cell")
-        shares(self)
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        return alive(super()._repr_mimebundle_(**kwargs), "Confusion matrix")
 
     def show(self, confusion: Confusion, x: Tensor, where: str | None = None) -> None:
         """Show another matrix, of the examples ``x``; the open cell stays open."""
@@ -68,21 +63,17 @@ class ConfusionView(anywidget.AnyWidget):
             self._pick()
 
     def figure(self) -> Picture:
-        """The matrix as a still picture: counts, on the shade of their part of the row."""
-        classes, matrix = self._confusion.classes, self._confusion.matrix
-        part = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+        """The matrix as a still picture."""
+        from sklearn.metrics import ConfusionMatrixDisplay  # slow to import
+
+        classes = self._confusion.classes
+        shown = ConfusionMatrixDisplay(self._confusion.matrix, display_labels=classes)
         with rc_context(dict(STYLE)):
             side = 2.2 + 0.42 * len(classes)
             figure = Figure(figsize=(side, side), layout="constrained")
             axes = figure.subplots()
-            axes.imshow(part, cmap="Blues", vmin=0, vmax=1)
-            for (true, named), count in np.ndenumerate(matrix):
-                if count:
-                    ink = "#FFFFFF" if part[true, named] > 0.5 else "#222222"
-                    axes.text(named, true, str(count), ha="center", va="center", color=ink)
+            shown.plot(ax=axes, cmap="Blues", colorbar=False)
             axes.set(title=self.title, xlabel="named class", ylabel="true class")
-            axes.set_xticks(range(len(classes)), classes)
-            axes.set_yticks(range(len(classes)), classes)
             axes.grid(visible=False)
         return Picture(figure)
 

@@ -7,18 +7,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias, final
 
-import anywidget
 import ipywidgets as widgets
 import traitlets
 
-from pnnlab.views.parts import assets, button, script, shares, style_sheet, styles
+from pnnlab.views.parts import PageWidget, assets, button, script, style_sheet, styles
 from pnnlab.views.style import LineStyle, colors
 
 Cell: TypeAlias = tuple[str, str | float | None]  # what is read, and what is sorted by: None last
 
 
 @final
-class Entry(anywidget.AnyWidget):
+class Entry(PageWidget):
     """A number to type; the page refuses one below ``least`` or, if ``whole``, a fraction."""
 
     _esm, _css = assets("entry")
@@ -31,15 +30,11 @@ class Entry(anywidget.AnyWidget):
         self, label: str, value: float, *, least: float | None = None, whole: bool = False
     ) -> None:
         super().__init__(label=label, value=value, least=least, whole=whole)
-        shares(self)
 
 
 @final
 class OneOf(traitlets.HasTraits):
-    """Choose one of a few; ``options`` are values with the texts of their buttons.
-
-    ``value`` is at first the first of them; one without a button raises TraitError.
-    """
+    """Choose one of a few ``options``, values with the texts of their buttons; first the first."""
 
     value = traitlets.Any()
 
@@ -71,7 +66,7 @@ class OneOf(traitlets.HasTraits):
 
 
 @final
-class Folds(anywidget.AnyWidget):
+class Folds(PageWidget):
     """Names to unfold, one at a time; ``unfolded`` is the one that is open, at first none."""
 
     _esm, _css = script("folds"), styles("folds")
@@ -81,9 +76,8 @@ class Folds(anywidget.AnyWidget):
 
     def __init__(self, *, label: str, names: list[str]) -> None:
         super().__init__(label=label, names=names)
-        self.on_msg(self._on_message)
 
-    def _on_message(self, _: object, content: dict[str, str], __: object) -> None:
+    def _on_message(self, content: dict[str, str], _: object) -> None:
         name = content.get("unfold")
         if name == "" or name in self.names:
             self.unfolded = name
@@ -92,10 +86,7 @@ class Folds(anywidget.AnyWidget):
 def table_row(
     key: str, cells: Sequence[Cell], style: LineStyle | None = None, note: str = ""
 ) -> dict[str, Any]:
-    """One row of a `Table`, by whose ``key`` it is chosen; ``style`` is that of its line in a plot.
-
-    A ``note`` stands in place of all cells but the first; such a row cannot be chosen.
-    """
+    """One row of a `Table`; a ``note`` replaces all cells but the first, and any choice of it."""
     row: dict[str, Any] = {"key": key, "cells": [list(cell) for cell in cells], "note": note}
     if style is not None:
         row |= colors(style.color) | {"dash": list(style.dash)}
@@ -103,12 +94,8 @@ def table_row(
 
 
 @final
-class Table(anywidget.AnyWidget):
-    """Rows to read and to choose from, by columns of texts, then of numbers.
-
-    ``choosing`` is what choosing a row does, in a word; empty if none can be chosen. ``chosen``
-    holds the keys of the chosen rows, in the order of their choice.
-    """
+class Table(PageWidget):
+    """Rows to read and, if ``choosing`` says what that does, to choose from, by their keys."""
 
     _esm, _css = script("table"), styles("table")
     label = traitlets.Unicode().tag(sync=True)
@@ -129,8 +116,7 @@ class Table(anywidget.AnyWidget):
         columns = [{"name": name, "numeric": False} for name in texts]
         columns += [{"name": name, "numeric": True} for name in numbers]
         super().__init__(label=label, choosing=choosing, columns=columns, chosen=list(chosen))
-        self.on_msg(self._on_message)
 
-    def _on_message(self, _: object, content: dict[str, Any], __: object) -> None:
+    def _on_message(self, content: dict[str, Any], _: object) -> None:
         keys = {row["key"] for row in self.rows}
         self.chosen = [key for key in content.get("chosen", ()) if key in keys]

@@ -6,7 +6,6 @@ from functools import partial
 from html import escape
 from typing import Any, ParamSpec, TypeVar, final
 
-import anywidget
 import ipywidgets as widgets
 import matplotlib as mpl
 import numpy as np
@@ -26,13 +25,13 @@ from pnnlab.views.controls import Entry
 from pnnlab.views.figures import DRIVES, device_panel, response_plots, summary
 from pnnlab.views.parts import (
     LatestRequests,
+    PageWidget,
     View,
     assets,
     bar,
     button,
     count,
     frame,
-    shares,
     show_error,
 )
 from pnnlab.views.plotgrid import PlotGrid
@@ -50,13 +49,11 @@ T = TypeVar("T")
 
 
 @final
-class Curve(anywidget.AnyWidget):
-    """A row of numbers in [0, 1], to draw with mouse, finger or keys.
+class Curve(PageWidget):
+    """A row of numbers in [0, 1], to draw with mouse, finger or keys; what is drawn is asked for.
 
-    It shows a copy and changes nothing itself. ``on_draw`` is called with a first element and
-    float32 values for each run of a stroke, ``on_lift`` when a stroke has ended, ``on_preset`` with
-    the name of a preset or an example; `show` then shows the result. A `PnnlabError` that one of
-    them raises is shown below the curve. ``parts`` are views of some elements only.
+    ``on_draw`` is called with a first element and float32 values for each run of a stroke. What
+    `PnnlabError` a callback raises is shown below. ``parts`` are views of some elements only.
     """
 
     _esm, _css = assets("curve")
@@ -91,17 +88,13 @@ class Curve(anywidget.AnyWidget):
         # Whole from the first message on: a page may draw it, and take keys, before a second.
         super().__init__(spec=spec, values=_packed(values), chosen=len(values) // 2)
         self._on_draw, self._on_lift, self._on_preset = on_draw, on_lift, on_preset
-        shares(self)
-        self.on_msg(self._take)
 
     def show(self, values: Tensor) -> None:
         """Show these numbers, (width,), from now on."""
         self.values = _packed(values)
 
-    def _take(self, _: object, content: dict[str, Any], buffers: Sequence[Any]) -> None:
+    def _on_message(self, content: dict[str, Any], buffers: Sequence[Any]) -> None:
         # One message answers: the page needs all that came of its request at once.
-        if "kind" not in content:
-            return
         with self.hold_sync():
             self.answered = [content["view"], content["count"]]
             if content["begins"]:
@@ -129,7 +122,7 @@ def _packed(values: Tensor) -> bytes:
 
 
 @final
-class HeatMap(anywidget.AnyWidget):
+class HeatMap(PageWidget):
     """All outputs against one control: their change, the read-outs, and the error of the twin."""
 
     _esm, _css = assets("heatmap")
@@ -166,7 +159,7 @@ class HeatMap(anywidget.AnyWidget):
 
 
 @final
-class CodeBox(anywidget.AnyWidget):
+class CodeBox(PageWidget):
     """Code to copy, and in JupyterLab to put into a cell below; hidden without code."""
 
     _esm, _css = assets("codebox")

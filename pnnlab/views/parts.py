@@ -4,13 +4,14 @@ import math
 import threading
 import time
 from abc import ABC
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from html import escape
 from pathlib import Path
 from typing import Any, ClassVar, final
 
+import anywidget
 import ipywidgets as widgets
 
 STATIC = Path(__file__).parent.parent / "static"
@@ -61,11 +62,29 @@ def button(description: str, icon: str, act: Callable[[], object]) -> widgets.Bu
     return made
 
 
-def alive(bundle: Any, text: str) -> Any:
-    """Give what a widget shows the same text in every run, where no widget can live."""
-    if bundle is not None:
-        bundle[0]["text/plain"] = f"{text} (alive in Jupyter)"
-    return bundle
+class PageWidget(anywidget.AnyWidget):
+    """A widget that takes what its page sends by `share` of shared.js as state, and messages."""
+
+    alt_text: ClassVar[str] = ""  # in every run alike, where no widget can live
+
+    def __init__(self, **state: Any) -> None:
+        super().__init__(**state)
+        self.on_msg(self._take)
+
+    def _take(self, _: object, content: dict[str, Any], buffers: Sequence[Any]) -> None:
+        if "state" in content:
+            self.set_state(content["state"])
+        else:
+            self._on_message(content, buffers)
+
+    def _on_message(self, content: dict[str, Any], buffers: Sequence[Any]) -> None:
+        pass
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        bundle = super()._repr_mimebundle_(**kwargs)
+        if bundle is not None and self.alt_text:
+            bundle[0]["text/plain"] = f"{self.alt_text} (alive in Jupyter)"
+        return bundle
 
 
 class View(ABC):
@@ -88,16 +107,6 @@ def discard(widget: widgets.Widget) -> None:
     for child in getattr(widget, "children", ()):
         discard(child)
     widget.close()
-
-
-def shares(widget: widgets.Widget) -> None:
-    """Take the state that a page sends by `share` of shared.js, as if it came the usual way."""
-
-    def take(_: object, content: dict[str, Any], __: object) -> None:
-        if "state" in content:
-            widget.set_state(content["state"])
-
-    widget.on_msg(take)
 
 
 def status(text: str) -> str:
@@ -191,14 +200,11 @@ ATTENTIVE = 3  # updates at full speed after `wake`: a command shows its effect 
 class RefreshLoop:
     """Calls ``refresh`` as long as ``active()``, and once more, in a thread of its own.
 
-    The thread takes at most a fiftieth of a processor. ``interval`` is the least time between two
-    updates, in seconds.
+    The thread takes at most a fiftieth of a processor.
     """
 
-    def __init__(
-        self, refresh: Callable[[], None], active: Callable[[], bool], interval: float = INTERVAL
-    ) -> None:
-        self._refresh, self._active, self._interval = refresh, active, interval
+    def __init__(self, refresh: Callable[[], None], active: Callable[[], bool]) -> None:
+        self._refresh, self._active = refresh, active
         self._changed = threading.Event()
         self._closed = False
         self._running = threading.Lock()  # held by the thread, if there is one
@@ -228,7 +234,7 @@ class RefreshLoop:
                 share = COST * (time.thread_time() - began) / LOAD
                 time.sleep(SHORTEST)
                 if attentive > 0:
-                    self._changed.wait(self._interval)
+                    self._changed.wait(INTERVAL)
                 else:
                     self._rest(share)
         finally:
@@ -242,6 +248,6 @@ class RefreshLoop:
         # times as large a part to its views.
         enough = time.process_time() + share
         latest = time.monotonic() + max(LATEST, share)
-        while not self._changed.wait(self._interval):
+        while not self._changed.wait(INTERVAL):
             if time.process_time() >= enough or time.monotonic() >= latest:
                 return

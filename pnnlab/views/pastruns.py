@@ -2,8 +2,7 @@
 
 import math
 import threading
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from html import escape
 from pathlib import Path
@@ -49,9 +48,7 @@ AXES: Mapping[Against, tuple[str, str, str]] = {  # button, label of the axis, f
     "passes": ("device passes", "device passes", "device_passes"),
     "time": ("time", "training time", "seconds"),
 }
-LISTED = (("Run", "Description", "Began (UTC)"), ("Step", "Metric on device"))
-INTERVAL = 0.5  # seconds between two updates
-PATIENCE = 60.0  # seconds that a journal may stand still before it is no longer read
+LISTED = ("Run", "Description", "Began (UTC)"), ("Step", "Metric on device")
 COMPARED = (
     ("Training", "State"),
     ("Step", "On device", "best", "On twin", "Device passes", "Training time"),
@@ -86,19 +83,17 @@ class Comparison(View):
         self.trainings = {name: recorded(source) for name, source in runs.items()}
         self._sessions = [run for run in self.trainings.values() if isinstance(run, Session)]
         self._folders = [run for run in self.trainings.values() if isinstance(run, RecordedRun)]
-        self._grew = time.monotonic()
-        self._problems: list[RunError] = []
         self._lock = threading.Lock()
         self._styles = {name: line_style(place) for place, name in enumerate(runs)}
         self.against = OneOf({key: name for key, (name, _, _) in AXES.items()}, label="Against")
         self.against.value = against
-        self.again = button("Read again", "refresh", self.read)
         self.table = Table("Trainings compared", *COMPARED, choosing="Show", chosen=runs)
         self._message = widgets.HTML()
         self._grid = PlotGrid()
-        controls = bar(self.against.widget, *([self.again] if self._folders else []))
-        self.widget = frame("dashboard", controls, self._grid, self._message, self.table)
-        self._refresh_loop = RefreshLoop(self.refresh, self._going, interval=INTERVAL)
+        self.widget = frame(
+            "dashboard", bar(self.against.widget), self._grid, self._message, self.table
+        )
+        self._refresh_loop = RefreshLoop(self.refresh, self._going)
         self._forget = [session.on_change(self._refresh_loop.wake) for session in self._sessions]
         self.against.observe(lambda _: self.refresh(), "value")
         self.table.observe(lambda _: self.refresh(), "chosen")
@@ -115,22 +110,20 @@ class Comparison(View):
     def refresh(self) -> None:
         """Show the trainings as they are now. While any of them goes on this happens by itself."""
         with self._lock:
-            self._problems = []
+            problems = []
             for run in self._folders:
                 try:
-                    if run.status != "finished" and run.read():
-                        self._grew = time.monotonic()
+                    if run.status != "finished":
+                        run.read()
                 except RunError as error:
-                    self._problems.append(error)
+                    problems.append(error)
             self._grid.show(self._plots())
             self.table.rows = [self._row(name) for name in self.trainings]
-            self._message.value = self._html()
-
-    def read(self) -> None:
-        """Read the run folders again, and follow those that grow."""
-        self._grew = time.monotonic()
-        self.refresh()
-        self._refresh_loop.wake()
+            html = "".join(map(alert, problems))
+            free = [name for name, run in self._shown().items() if not _passes(run)]
+            if self.against.value == "passes" and free:
+                html += status(f"No device passes, and so not in these plots: {', '.join(free)}.")
+            self._message.value = html
 
     def close(self) -> None:
         """Stop observing, and take the widgets off the page. The trainings go on."""
@@ -140,8 +133,7 @@ class Comparison(View):
         super().close()
 
     def _going(self) -> bool:
-        waiting = any(run.status != "finished" for run in self._folders)
-        growing = waiting and time.monotonic() - self._grew < PATIENCE
+        growing = any(run.status != "finished" for run in self._folders)
         return growing or any(session.active for session in self._sessions)
 
     def _plots(self) -> list[Plot]:
@@ -149,13 +141,6 @@ class Comparison(View):
 
     def _shown(self) -> dict[str, Trained]:
         return {name: run for name, run in self.trainings.items() if name in self.table.chosen}
-
-    def _html(self) -> str:
-        html = "".join(map(alert, self._problems))
-        free = [name for name, run in self._shown().items() if not _passes(run)]
-        if self.against.value == "passes" and free:
-            html += status(f"No device passes, and so not in these plots: {', '.join(free)}.")
-        return html
 
     def _row(self, name: str) -> dict[str, Any]:
         run = self.trainings[name]
@@ -260,8 +245,8 @@ class PastRuns(View):
         self.root = user_path(root)
         self._lock = threading.RLock()
         self._open: tuple[str, ...] = ()
-        self._run: RecordedRun | None = None
         self._comparison: Comparison | None = None
+        self._figure: Callable[[], Picture] | None = None
         self.again = button("Read again", "refresh", self.refresh)
         self.table = Table("Past runs", *LISTED, choosing="Open")
         self._message = widgets.HTML()
@@ -274,12 +259,9 @@ class PastRuns(View):
     def figure(self) -> Picture:
         """The curves of the opened runs, as a still picture; `RunError` if none is open."""
         with self._lock:
-            if self._comparison is not None:
-                return self._comparison.figure()
-            if self._run is not None:
-                plots = training_plots(self._run)
-                return Chart(self._open[0], plots, columns=2, live=True).static()
-        raise RunError("no run is open: choose one in the table, or set table.chosen.")
+            if self._figure is None:
+                raise RunError("no run is open: choose one in the table, or set table.chosen.")
+            return self._figure()
 
     def refresh(self) -> None:
         """List the folder again, and read what came to the opened runs since."""
@@ -303,7 +285,7 @@ class PastRuns(View):
     def _clear(self) -> None:
         if self._comparison is not None:
             self._comparison.close()
-        self._comparison = self._run = None
+        self._comparison = self._figure = None
         shown, self._below.children = self._below.children, ()
         for child in shown:
             discard(child)
@@ -317,12 +299,14 @@ class PastRuns(View):
             self._open = chosen
             try:
                 if len(chosen) == 1:
-                    self._run = RecordedRun(self.root / chosen[0])
-                    grid = PlotGrid()
-                    grid.show(training_plots(self._run))
-                    self._below.children = (_about(chosen[0], self._run.info), grid)
+                    run, grid = RecordedRun(self.root / chosen[0]), PlotGrid()
+                    plots = training_plots(run)
+                    grid.show(plots)
+                    self._figure = Chart(chosen[0], plots, columns=2, live=True).static
+                    self._below.children = (_about(chosen[0], run.info), grid)
                 elif chosen:
                     self._comparison = Comparison({name: self.root / name for name in chosen})
+                    self._figure = self._comparison.figure
                     self._below.children = (self._comparison.widget,)
             except RunError as error:
                 self._below.children = (widgets.HTML(alert(error)),)

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any, final
 
-import anywidget
 import numpy as np
 import torch
 import traitlets
@@ -15,7 +14,7 @@ from pnnlab.layers import on_device
 from pnnlab.plain import real, whole
 from pnnlab.plants import Pendulum, pendulum
 from pnnlab.training.closed_loop import roll_out
-from pnnlab.views.parts import alive, assets, shares
+from pnnlab.views.parts import PageWidget, assets
 from pnnlab.views.style import STYLE, Picture
 
 PUSHED_AT = 50  # steps after the start
@@ -23,7 +22,7 @@ HARDEST = 8.0  # rad/s
 
 
 @final
-class PendulumView(anywidget.AnyWidget):
+class PendulumView(PageWidget):
     """What each controller does with the same pendulum, from the same start, as one sees it.
 
     At the end of a cell it shows itself and plays in a loop. A drag across it, or the arrow keys,
@@ -40,6 +39,7 @@ class PendulumView(anywidget.AnyWidget):
         Length of what is played.
     """
 
+    alt_text = "Pendula"
     _esm, _css = assets("pendulum")
     names = traitlets.List(traitlets.Unicode()).tag(sync=True)
     stopped = traitlets.List(traitlets.Int()).tag(sync=True)  # after so many steps; -1: never
@@ -62,10 +62,6 @@ class PendulumView(anywidget.AnyWidget):
         self.names, self.step_s = list(self._controllers), plant.step_s
         self._play()
         self.observe(lambda _: self._play(), "push")
-        shares(self)
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        return alive(super()._repr_mimebundle_(**kwargs), "Pendula")
 
     @traitlets.validate("push")
     def _check_push(self, proposal: Any) -> float:

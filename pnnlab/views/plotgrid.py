@@ -10,12 +10,12 @@ import traitlets
 from numpy.typing import ArrayLike
 
 from pnnlab.views.chart import Plot, Series
-from pnnlab.views.parts import script, styles
+from pnnlab.views.parts import PageWidget, script, styles
 from pnnlab.views.style import BAND, colors
 
 
 @final
-class PlotGrid(anywidget.AnyWidget):
+class PlotGrid(PageWidget):
     """Line plots in a notebook, two a row where the page is wide enough, light and dark.
 
     It is made for running data: an update is one message, however many plots there are, with

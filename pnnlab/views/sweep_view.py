@@ -36,7 +36,7 @@ class SweepView(View):
         self._state, self._tiles, self._error = widgets.HTML(), widgets.HTML(), widgets.HTML()
         self.plots = PlotGrid()
         self.widget = frame("dashboard", self._state, self._error, self._tiles, self.plots)
-        self._refresh_loop = RefreshLoop(self.refresh, lambda: sweep.active, interval=0.5)
+        self._refresh_loop = RefreshLoop(self.refresh, lambda: sweep.active)
         sweep.observers.append(self._refresh_loop.wake)
         self.refresh()
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pnnlab.background import Session
 from pnnlab.runs import read_journal, read_run
 from pnnlab.storage import user_path
-from pnnlab.training import CLASSIFICATION, Curves, Floats, History, Labels, Record
+from pnnlab.training import CLASSIFICATION, Floats, History, Labels, Record
 from pnnlab.views.chart import Plot, Series
 from pnnlab.views.style import LINE_DASHES, LineStyle
 
@@ -22,20 +22,16 @@ LAYER_COLORS = ("green", "purple", "orange", "sky", "vermillion", "blue")
 WAITING = "waiting for the first step"
 
 
-class Recorded:
+class Recorded(History):
     """A training that is over, or runs elsewhere: the records of it, in bounded memory."""
 
     labels: Labels = CLASSIFICATION.labels
-    latest: Record | None = None
 
     def __init__(self, records: Iterable[Record] = ()) -> None:
-        self._history = History()
-        self._add(records)
-
-    @property
-    def evaluations(self) -> tuple[Record, ...]:
-        """Records that hold an evaluation, oldest first; thinned, but never the latest."""
-        return tuple(self._history.evaluations)
+        super().__init__()
+        self.latest: Record | None = None
+        for record in records:
+            self.add(record)
 
     @property
     def status(self) -> str:
@@ -44,14 +40,10 @@ class Recorded:
             return "begun"
         return "finished" if self.latest.step >= self.latest.steps else "unfinished"
 
-    def curves(self) -> Curves:
-        """Loss, batch metric and clamping over the steps."""
-        return self._history.curves()
-
-    def _add(self, records: Iterable[Record]) -> None:
-        for record in records:
-            self._history.add(record)
-            self.latest = record
+    def add(self, record: Record) -> None:
+        """Add a record."""
+        super().add(record)
+        self.latest = record
 
 
 @final
@@ -65,18 +57,15 @@ class RecordedRun(Recorded):
         self.labels = self.info.labels
         self.read()
 
-    def read(self) -> bool:
-        """Read what was written since, and return whether there was anything."""
+    def read(self) -> None:
+        """Read what was written since."""
         latest = self.latest
         new = read_journal(self.folder, latest.step - 1 if latest else 0)
-        if latest is not None:
-            if not new or new[0] != latest:  # resumed: these steps were taken anew
-                anew = Recorded(read_journal(self.folder))
-                self._history, self.latest = anew._history, anew.latest
-                return True
-            del new[0]
-        self._add(new)
-        return bool(new)
+        if latest is not None and new[:1] != [latest]:  # resumed: these steps were taken anew
+            super().__init__(read_journal(self.folder))
+            return
+        for record in new[1:] if latest else new:
+            self.add(record)
 
 
 Trained: TypeAlias = Session | Recorded
