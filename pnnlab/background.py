@@ -1,7 +1,6 @@
 """`Session`: a training in a background thread that can be paused and stopped, and shares devices.
 
-One thread does everything that drives a device: each step is a job that queues the next one, and
-whatever else needs the device waits in the same queue.
+All that drives a device waits in one queue, where each step of the training queues the next one.
 """
 
 import asyncio

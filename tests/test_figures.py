@@ -232,7 +232,7 @@ def test_a_shot_is_chosen(toy: Measured) -> None:
     assert f"{float(toy.repeated.signal_to_noise):.3g}" in chart.title
     figure = explored(chart)
     (menu,) = figure.layout.updatemenus
-    assert menu.buttons[menu.active].label == "shot 0"
+    assert menu.buttons[0].label == "shot 0"
     assert [t.name for t in figure.data if t.visible is True] == ["one shot", "signal", "noise"]
     button = menu.buttons[5]
     traces, texts, numbers = button.args

@@ -79,26 +79,24 @@ class LabApp(View):
             self.tabs.children[place].children = (shown,)
 
 
-def circuit_lab(
-    root: str | Path = "results", *, unit: int = 0, seed: int = 0, epochs: int = 40
-) -> LabApp:
+def circuit_lab(root: str | Path = "results", *, epochs: int = 40) -> LabApp:
     """A lab on a simulated RLC-transistor board that learns to read handwritten digits.
 
     The network is that of the tour. Its twins are of the board's data sheet alone, so there is a
     gap to show, and something to refit. ``root`` is the folder of the runs.
     """
     unit_of = partial(Circuit, input_dim=64, replays=4, output_dim=64)
-    board = unit_of(unit, seed=seed)
+    board = unit_of(0)
     twin = PhysicsTwin(board, CircuitEquations(board.replays))
     systems, twins = programmed(board, twin, [(4, 64), (4, 64), (10, 10)])
     task = digits()
-    network = deep_pnn(systems, twins, physics_aware, seed=seed)
+    network = deep_pnn(systems, twins, physics_aware, seed=0)
     calibrate(network, calibration_inputs(task))
-    settings = FitSettings(epochs=epochs, batch_size=32, learning_rate=0.01, seed=seed)
+    settings = FitSettings(epochs=epochs, batch_size=32, learning_rate=0.01)
     training = Training(network, task, settings)
     session = Session(RunOnStart(user_path(root), "digits", training))
     images = {f"Digit {task.test.targets[i]}": task.test.x[i] for i in range(3)}
-    first = torch.rand(board.param_dim, generator=seeded(seed))
+    first = torch.rand(board.param_dim, generator=seeded(0))
 
     def panel() -> DevicePanel:
         # Its passes are counted apart: those of visitors are no cost of the training.
@@ -112,16 +110,13 @@ def circuit_lab(
             "Live inference": lambda: LiveInference(network, task, session=session),
             "Past runs": lambda: PastRuns(root),
         },
-        about=f"{board.name}, unit {unit}, simulated: try it, train it, look at what it learned.",
+        about=f"{board.name}, unit 0, simulated: try it, train it, look at what it learned.",
     )
 
 
 @final
 class RunOnStart:
-    """A run that makes its folder below ``root`` before its first step, not earlier.
-
-    The folder is ``name`` with the first number that is free.
-    """
+    """A run that makes its folder, ``name`` with a number that is free, at its first step."""
 
     def __init__(self, root: Path, name: str, training: Training) -> None:
         self.training = training

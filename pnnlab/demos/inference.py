@@ -150,7 +150,6 @@ class LiveInference(View):
         super().close()
 
     def _request(self, example: Example) -> None:
-        """Send an example soon; of several that wait, only the newest is sent."""
         self.requests.submit("inference", partial(self._try, example))
 
     def _on_again(self) -> None:
@@ -198,7 +197,6 @@ class LiveInference(View):
 
 
 def _read_out_plot(response: LayerResponse) -> Plot:
-    """The read-outs of the device, and the twin's beside them."""
     lines = [_line("device", response.measured, LineStyle("blue", ()))]
     if response.modelled is not None:
         lines.append(_line("twin", response.modelled, LineStyle("vermillion", (6, 3))))
@@ -208,7 +206,6 @@ def _read_out_plot(response: LayerResponse) -> Plot:
 
 
 def _drive_plot(response: LayerResponse) -> Plot:
-    """What went into the device."""
     clamped = f" · {percent(response.clamped)} clamped" if response.clamped else ""
     title, label = f"Layer {response.name}{clamped}", f"input{_of_shots(response)}"
     lines = [_line("drive", response.drive, LineStyle("green", ()))]

@@ -11,10 +11,7 @@ from voila.app import Voila
 
 @final
 class AppServer(Voila):  # type: ignore[misc] # voila ships no types
-    """Voila with a token, without which whoever reaches the port could drive the device.
-
-    Only a token or a password of one's own replaces the generated token.
-    """
+    """Voila with a token, or whoever reaches the port could drive the device."""
 
     token: str | None
 
@@ -30,12 +27,10 @@ class AppServer(Voila):  # type: ignore[misc] # voila ships no types
 
 @final
 class OneKernel(AsyncMappingKernelManager):
-    """Gives each page the kernel that the first one started.
+    """Gives each page the kernel that the first one started, in the server's folder.
 
     Voila's own way is a kernel for each page, ended when the page is left: a reload would end a
-    training, and two tabs would drive one device at the same time. The app's template keeps a page
-    that is left from asking for the kernel's end. The kernel works in the folder that the server
-    was started in, and ends with the server.
+    training, and two tabs would drive one device. The app's template prevents that end.
     """
 
     def __init__(self, **kwargs: Any) -> None:

@@ -67,10 +67,7 @@ class Series:
 
 @dataclass(frozen=True, eq=False)
 class Points:
-    """A dot for each pair of ``x`` and ``y``, both of shape (rows, columns); of many, some.
-
-    ``of`` names a row and a column, such as a shot and an output.
-    """
+    """A dot for each pair of ``x`` and ``y``, (rows, columns); ``of`` names a row and a column."""
 
     label: str
     x: ArrayLike
@@ -150,13 +147,10 @@ class Plot:
 
 @dataclass(frozen=True, eq=False)
 class Alternatives:
-    """Plots by name, of which an explorable figure shows one at a time, at first ``chosen``.
-
-    A picture has only that one; if it is None, all of them side by side.
-    """
+    """Plots by name: to explore, one at a time; in a picture the first or, if ``all``, each."""
 
     plots: dict[str, Plot]
-    chosen: str | None = None
+    all: bool = False
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -246,7 +240,6 @@ def draw_live(axes: Axes, plot: Plot) -> None:
 
 
 def _named(line: Series, unit: str) -> str:
-    """The line's name with its last value."""
     last = np.asarray(line.y, dtype=float)[-1:]
     if not np.isfinite(last).any():
         return line.label
@@ -256,7 +249,8 @@ def _named(line: Series, unit: str) -> str:
 def _plots(place: Plot | Alternatives) -> list[Plot]:
     if isinstance(place, Plot):
         return [place]
-    return list(place.plots.values()) if place.chosen is None else [place.plots[place.chosen]]
+    plots = list(place.plots.values())
+    return plots if place.all else plots[:1]
 
 
 def _draw(axes: Axes, plot: Plot, ticks: int, *, live: bool = False) -> Listed:

@@ -54,7 +54,7 @@ def repeatability(data: xr.Dataset) -> Chart:
     signal = Series("signal", output, mean.std(0))
     beside = Plot("Signal and noise", "output", DEVIATION, [signal, noise], log=True)
     title = f"Signal to noise {float(data.signal_to_noise):.3g}"
-    return Chart(title, [Alternatives(shots, chosen="shot 0"), beside])
+    return Chart(title, [Alternatives(shots), beside])
 
 
 def noise(data: xr.Dataset) -> Chart:
@@ -100,7 +100,7 @@ def response(data: xr.Dataset) -> Chart:
             label = f"output {output}"
             marks.append(Series(label, x, y, deviation=sd, style=how, shown=place < SHOWN))
         plots[name] = Plot(f"Sweep of {name}", f"{name} (fraction of range)", READ_OUT, marks)
-    return Chart(f"Response around a working point, ± {BAND} SD", [Alternatives(plots)])
+    return Chart(f"Response around a working point, ± {BAND} SD", [Alternatives(plots, all=True)])
 
 
 def surface(data: xr.Dataset, element: str | None = None) -> Chart:
@@ -140,10 +140,7 @@ def memory(data: xr.Dataset) -> Chart:
 
 
 def drift(data: xr.Dataset) -> Chart:
-    """Change of the four outputs that move most, beside the noise of one read-out and of a point.
-
-    The legend of an explorable figure offers six more.
-    """
+    """Change of the four outputs that move most (to explore, six more), beside the noise."""
     shots, change = data.shots.values, data["mean"] - data["mean"][0]
     noise = float(data["noise"])
     point = noise * math.sqrt(2 / int(data.attrs["every"]))
@@ -325,10 +322,7 @@ def read_out_noise(report: TwinReport) -> float:
 
 
 def rms_by_input(report: TwinReport) -> tuple[Array, NDArray[np.int64]]:
-    """Rms residual, (inputs, bins), by input element and its value, and how many shots had it.
-
-    It is NaN where no held-out shot had such a value.
-    """
+    """Rms residual, (inputs, bins), by input element and its value; how many shots had it."""
     error = np.square(_residuals(report)).mean(1)
     mean, shots = (
         [

@@ -5,7 +5,6 @@ The background is opaque and light on every theme, as that of a `Picture` is.
 
 import math
 from itertools import chain
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -25,22 +24,20 @@ from pnnlab.views.chart import (
 )
 from pnnlab.views.style import BAND, PALETTE
 
-MOST = MappingProxyType({Series: 2000, Points: 1800, Matrix: 2400})
+MOST = {Series: 2000, Points: 1800, Matrix: 2400}
 """How many numbers all marks of a kind may show together: a notebook stores a chart in 60 KB."""
 NAMES = ("circle", "square", "diamond", "cross", "x", "triangle-down", "triangle-up")
 SYMBOLS = dict(zip(PALETTE, NAMES, strict=True))
-AXIS: MappingProxyType[str, Any] = MappingProxyType(
-    {
-        "gridcolor": "#E4E4E4",
-        "linecolor": "#8A8A8A",
-        "showline": True,
-        "zeroline": False,
-        "ticks": "outside",
-        "tickcolor": "#8A8A8A",
-        "automargin": True,
-        "title": {"standoff": 8, "font": {"size": 13}},
-    }
-)
+AXIS: dict[str, Any] = {
+    "gridcolor": "#E4E4E4",
+    "linecolor": "#8A8A8A",
+    "showline": True,
+    "zeroline": False,
+    "ticks": "outside",
+    "tickcolor": "#8A8A8A",
+    "automargin": True,
+    "title": {"standoff": 8, "font": {"size": 13}},
+}
 # A template of a few lines: plotly's own would be stored with every figure, at 7 KB.
 TEMPLATE = go.layout.Template(
     layout={
@@ -50,8 +47,8 @@ TEMPLATE = go.layout.Template(
         "title": {"x": 0, "xref": "paper", "xanchor": "left", "font": {"size": 15, "weight": 600}},
         "hoverlabel": {"font": {"size": 13}, "align": "left", "namelength": -1},
         "legend": {"orientation": "h", "yanchor": "top", "x": 0, "traceorder": "normal"},
-        "xaxis": dict(AXIS),
-        "yaxis": dict(AXIS),
+        "xaxis": AXIS,
+        "yaxis": AXIS,
         "bargap": 0,
         "modebar": {"remove": ["select2d", "lasso2d", "autoScale2d"], "orientation": "v"},
     }
@@ -61,12 +58,12 @@ TEMPLATE = go.layout.Template(
 def draw(chart: Chart) -> go.Figure:
     """Draw every plot or, where there is a choice, one and a menu."""
     options = [_options(place) for place in chart.plots]
-    shown = [plots[begin] for plots, begin in options]
-    kinds = [type(m) for plots, _ in options for plot in plots.values() for m in plot.marks]
+    shown = [next(iter(plots.values())) for plots in options]
+    kinds = [type(m) for plots in options for plot in plots.values() for m in plot.marks]
     most = {kind: size // max(1, kinds.count(kind)) for kind, size in MOST.items()}
     figure = _sheet(chart, shown)
     listed: set[str] = set()
-    for number, (plots, begin) in enumerate(options):
+    for number, plots in enumerate(options):
         row, column = divmod(number, chart.columns or len(options))
         axes = figure.get_subplot(row + 1, column + 1)
         repeated = column > 0 and shown[number].y_label == shown[number - 1].y_label
@@ -75,29 +72,26 @@ def draw(chart: Chart) -> go.Figure:
         traces = list(chain(*drawn.values()))
         if len(plots) > 1:
             menu = _menu(plots, drawn, axes, title=number, first=len(figure.data))
-            figure.layout.updatemenus += (menu | {"active": list(plots).index(begin)},)
+            figure.layout.updatemenus += (menu,)
         for trace in traces:
             new = len(plots) > 1 or trace.legendgroup not in listed
             trace.showlegend = bool(trace.name) and new
             listed |= {trace.legendgroup} if trace.name else set()
-        for trace in chain(*(group for name, group in drawn.items() if name != begin)):
+        for trace in chain(*list(drawn.values())[1:]):
             trace.visible = False
         figure.add_traces(traces, rows=row + 1, cols=column + 1)
     return figure
 
 
-def _options(place: Plot | Alternatives) -> tuple[dict[str, Plot], str]:
-    """As many plots, by name, as `LINES` allows, and the name of the first to show."""
+def _options(place: Plot | Alternatives) -> dict[str, Plot]:
+    """As many plots, by name, as `LINES` allows; the first is the first to show."""
     if isinstance(place, Plot):
-        return {"": place}, ""
-    begin = place.chosen or next(iter(place.plots))
-    kept = spread(len(place.plots), max(1, LINES // len(place.plots[begin].marks)))
-    plots = enumerate(place.plots.items())
-    return {name: plot for n, (name, plot) in plots if n in kept or name == begin}, begin
+        return {"": place}
+    plots = list(place.plots.items())
+    return dict(plots[n] for n in spread(len(plots), max(1, LINES // len(plots[0][1].marks))))
 
 
 def _sheet(chart: Chart, plots: list[Plot]) -> go.Figure:
-    """The empty figure, with all titles."""
     columns = chart.columns or len(plots)
     rows = -(-len(plots) // columns)
     left = rows * columns - len(plots)

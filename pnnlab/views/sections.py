@@ -1,11 +1,12 @@
 """What the dashboard unfolds below its plots, one section at a time."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from html import escape
+from itertools import chain
 from typing import Any, Generic, TypeAlias, TypeVar, final
 
 import ipywidgets as widgets
@@ -49,7 +50,7 @@ DRIVES = 64  # validation examples whose drives are among them
 COSTS = ("Spent on",), ("Device passes", "Device time", "Device energy", "Dense digital network")
 MOST = 500  # results kept of a section
 T = TypeVar("T")
-LayerValues: TypeAlias = Sequence[tuple[int, Sequence[float]]]  # of each layer, with their steps
+Results: TypeAlias = dict[str, list[tuple[int, Sequence[float]]]]  # steps, values of the layers
 
 
 class Section:
@@ -69,18 +70,22 @@ class Section:
     def _examples(self, most: int) -> int:
         return min(most, len(self._training.validation.x))
 
-    def _show_layers(self, y_label: str, plots: Mapping[str, LayerValues], **options: Any) -> None:
+    def _show_layers(self, y_label: str, results: Results, **options: Any) -> None:
         options["x_limits"] = (0.0, float(self._training.steps))
-        self._grid.show([layer_plot(title, y_label, v, **options) for title, v in plots.items()])
+        self._grid.show([layer_plot(title, y_label, v, **options) for title, v in results.items()])
+
+
+def add(results: Results, step: int, *values: Sequence[float]) -> None:
+    """Add values to each of the results; many are thinned."""
+    for known, layers in zip(results.values(), values, strict=True):
+        known.append((step, layers))
+        if len(known) > MOST:
+            del known[1 : MOST // 2 : 2]  # every other one of the older half, but the first
 
 
 @final
 class DeviceAction(Generic[T]):
-    """A button that hands an action to a session, to be carried out between two steps.
-
-    ``action`` has the device and the network to itself. ``show`` is called with its result, in
-    whatever thread, and returns the text beside the button. The button names the ``passes``.
-    """
+    """A button that hands an action to a session; ``show``, in any thread, tells of its result."""
 
     def __init__(
         self,
@@ -99,7 +104,7 @@ class DeviceAction(Generic[T]):
         self.widget = bar(self.button, self.message)
 
     def set_passes(self, passes: int) -> None:
-        """Name another cost on the button."""
+        """Name the cost on the button."""
         self.button.description = f"{self._name} ({passes_text(passes)})"
 
     def request(self) -> None:
@@ -160,28 +165,20 @@ class ConfusionSection(Section):
         return f"step {self._training.step}, {passes_text(found.device_passes)}"
 
 
-def _append(results: list[T], result: T) -> None:
-    results.append(result)
-    if len(results) > MOST:
-        del results[1 : MOST // 2 : 2]  # every other one of the older half, but the first
-
-
 @final
 class AlignmentSection(Section):
     """Cosine of the twins' gradients with the device's, on request or every few evaluations."""
 
     def __init__(self, sections: "Sections") -> None:
         super().__init__(sections)
-        self._results: list[tuple[int, Alignment]] = []  # with their steps
+        titles = "Twin's gradients against the device's", "The most that noise allows"
+        self._results: Results = {title: [] for title in titles}
         self._restart_count()
         passes = alignment_passes(self._network, GRADIENTS_AT)
-        self.compare = DeviceAction(
-            self._session, "Compare gradients", self._compare, self._show, passes
-        )
-        self.every = OneOf(
-            {0: "when asked", 1: "at every evaluation", 5: "at every 5th", 20: "at every 20th"},
-            label="Compare",
-        )
+        name, session = "Compare gradients", self._session
+        self.compare = DeviceAction(session, name, self._compare, self._show, passes)
+        when = {0: "when asked", 1: "at every evaluation", 5: "at every 5th", 20: "at every 20th"}
+        self.every = OneOf(when, label="Compare")
         self.every.observe(lambda _: self._restart_count(), "value")
         self.widget = widgets.VBox([self.compare.widget, self.every.widget, self._grid])
         self._draw()
@@ -201,25 +198,17 @@ class AlignmentSection(Section):
         return step, alignment(self._network, x, seed=step)
 
     def _show(self, result: tuple[int, Alignment]) -> str:
-        _append(self._results, result)
-        self._draw()
         step, found = result
+        add(self._results, step, found.cosine, found.ceiling)
+        self._draw()
         cosines = ", ".join(f"{value:.2f}" for value in found.cosine)
         return f"step {step}: cosine {cosines} by layer, {passes_text(found.device_passes)}"
 
     def _draw(self) -> None:
-        cosine = [(step, found.cosine) for step, found in self._results]
-        ceiling = [(step, found.ceiling) for step, found in self._results]
-        lowest = min((value for _, layers in cosine + ceiling for value in layers), default=0.0)
-        self._show_layers(
-            "cosine (1: same)",
-            {
-                "Twin's gradients against the device's": cosine,
-                "The most that noise allows": ceiling,
-            },
-            y_limits=(min(0.0, lowest), 1.04),
-            note="no gradients compared yet",
-        )
+        every = [values for known in self._results.values() for _, values in known]
+        limits = min((0.0, *chain(*every))), 1.04
+        note = "no gradients compared yet"
+        self._show_layers("cosine (1: same)", self._results, y_limits=limits, note=note)
 
 
 @final
@@ -372,7 +361,8 @@ class DriftSection(Section):
     def __init__(self, sections: "Sections") -> None:
         super().__init__(sections)
         self._references = sections.references
-        self._results: list[tuple[int, tuple[Drift, ...]]] = []  # by layer, with their steps
+        titles = "Drift since it was remembered", "Least detectable drift"
+        self._results: Results = {title: [] for title in titles}
         session, passes = self._session, reference_passes(self._network, self._examples(SHOTS))
         name = "Remember how the device is now"
         self.remember = DeviceAction(
@@ -407,7 +397,8 @@ class DriftSection(Section):
         return self._training.step
 
     def _remembered(self, step: int) -> str:
-        self._results.clear()
+        for known in self._results.values():
+            known.clear()
         self.compare.set_passes(self._comparing_passes())
         self.compare.button.disabled = False
         self._draw()
@@ -420,9 +411,10 @@ class DriftSection(Section):
         return self._training.step, found
 
     def _show(self, result: tuple[int, tuple[Drift, ...]]) -> str:
-        _append(self._results, result)
-        self._draw()
         step, layers = result
+        rms, least = [now.rms for now in layers], [now.detectable for now in layers]
+        add(self._results, step, rms, least)
+        self._draw()
         passes = passes_text(sum(now.device_passes for now in layers))
         return f"step {step}: {_drifted(layers) or 'no drift beyond noise'}; {passes}"
 
@@ -434,10 +426,8 @@ class DriftSection(Section):
         return found
 
     def _draw(self) -> None:
-        change = [(step, [now.rms for now in layers]) for step, layers in self._results]
-        least = [(step, [now.detectable for now in layers]) for step, layers in self._results]
-        plots = {"Drift since it was remembered": change, "Least detectable drift": least}
-        self._show_layers("rms change (full scale)", plots, note="nothing compared yet")
+        note = "nothing compared yet"
+        self._show_layers("rms change (full scale)", self._results, note=note)
 
 
 @final
@@ -481,7 +471,6 @@ class Sections:
 
 
 def _section_kinds(training: Training) -> dict[str, type[Section]]:
-    """Sections by name: fewer for a digital network or a regression."""
     layers = physical_layers(training.network)
     found: dict[str, type[Section]] = {}
     if not training.train.targets.is_floating_point():
