@@ -269,7 +269,7 @@ def _sweep(arguments: argparse.Namespace, _: list[str]) -> int:
 
     Example: pnnlab sweep 06_images --grid seed=0..9 unit=0,1 --scale paper --workers 2
     """
-    from pnnlab.results.sweeping import Sweep, connected, read_grid, read_resources
+    from pnnlab.results.sweeping import Sweep, read_grid, read_resources
 
     if arguments.scheduler and arguments.workers is not None:
         raise PnnlabError("--workers are of this machine; a --scheduler has its own: give one.")
@@ -277,13 +277,13 @@ def _sweep(arguments: argparse.Namespace, _: list[str]) -> int:
         arguments.name,
         read_grid(arguments.grid) | ({"scale": [arguments.scale]} if arguments.scale else {}),
         arguments.out,
-        workers=arguments.workers,
-        needs=read_resources(arguments.resources),
-        notebooks=arguments.notebooks,
+        arguments.scheduler,
+        arguments.workers,
+        read_resources(arguments.resources),
+        arguments.notebooks,
     )
     try:
-        with connected(arguments.scheduler) as sweep.client:
-            sweep.run(progress=sys.stderr.isatty())
+        sweep.run(progress=sys.stderr.isatty())
     except KeyboardInterrupt:
         print(f"Stopped: {sweep.summary()}", file=sys.stderr)
         return INTERRUPTED

@@ -1,11 +1,4 @@
-"""Sweeps: a notebook or a function with every combination of some values, each once, on Dask.
-
-Nothing leaves the machine unless a `distributed.Client` of one's own is given. Then the function or
-the path of the notebook, its values and its rows travel between this process, the scheduler and the
-workers, and whoever reaches the scheduler can run code on all of them: on a network that others
-share give all three the TLS files of one authority, in Dask's configuration
-(``distributed.comm.tls``), and a ``tls://`` address.
-"""
+"""Sweeps: a notebook or a function with every combination of some values, each once, on Dask."""
 
 import hashlib
 import inspect
@@ -18,13 +11,14 @@ import secrets
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeAlias, final
+from unittest.mock import patch
 
 from tqdm import tqdm
 
@@ -48,6 +42,16 @@ _IGNORING = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 
 Work: TypeAlias = Callable[..., Row | Iterable[Row] | None]
 Resources: TypeAlias = Mapping[str, float]
+
+
+@final
+@dataclass(frozen=True)
+class Done:
+    """What came of a job: rows, or after the last try the error."""
+
+    values: Mapping[str, object]
+    rows: tuple[Row, ...] = ()
+    error: str | None = None
 
 
 @final
@@ -83,7 +87,7 @@ class Job:
         text = "-".join((self.name, *(f"{name}-{value}" for name, value in self.values.items())))
         return self.out / "-".join((re.sub(r"[^\w.+-]+", "-", text)[:80], self.key[:12]))
 
-    def finished(self) -> "Done | None":
+    def finished(self) -> Done | None:
         """Read its result, if there is one, or raise a `RunError`."""
         path = self.folder / RESULT
         if not path.exists():
@@ -93,30 +97,21 @@ class Job:
             data = verified(json.loads(read_text(path, remedy)))
             if data["identity"] != json.loads(json.dumps(self.identity)):
                 raise ValueError("it is of another task")
-            return Done(self.values, tuple(Row(**row) for row in data["rows"]), data["seconds"])
+            return Done(self.values, tuple(Row(**row) for row in data["rows"]))
         except (ValueError, TypeError, LookupError, AttributeError) as error:
             raise RunError(f"{path} is damaged or edited ({error}); {remedy}.") from error
 
-    def keep(self, done: "Done") -> None:
+    def keep(self, rows: Iterable[Row]) -> None:
         """Write its result, whole or not at all."""
-        rows = [asdict(row) for row in done.rows]
-        data = {"identity": self.identity, "seconds": done.seconds, "rows": rows}
+        data = {"identity": self.identity, "rows": [asdict(row) for row in rows]}
         write_json(self.folder / RESULT, data)
-
-
-@final
-@dataclass(frozen=True)
-class Done:
-    """What came of a job: rows, or after the last try the error."""
-
-    values: Mapping[str, object]
-    rows: tuple[Row, ...] = ()
-    seconds: float = 0.0  # of the try that succeeded
-    error: str | None = None
 
 
 def perform(job: Job) -> Done:
     """Do a job where this process is, unless it is done, and keep its result there."""
+    import numba
+    import torch
+
     if differing := [name for name, own in package_code().items() if job.code.get(name) != own]:
         raise RunError(
             f"this worker has another {', '.join(differing)} than the process that sweeps; install "
@@ -124,19 +119,23 @@ def perform(job: Job) -> Done:
         )
     if (before := job.finished()) is not None:
         return before
-    began = time.perf_counter()
-    with one_thread():
+    job.folder.mkdir(parents=True, exist_ok=True)
+    threads = torch.get_num_threads(), numba.get_num_threads()
+    torch.set_num_threads(1)
+    numba.set_num_threads(1)
+    try:
         rows = _of_notebook(job) if isinstance(job.work, Notebook) else _of_function(job)
-    done = Done(job.values, rows, round(time.perf_counter() - began, 3))
-    job.keep(done)
-    return done
+    finally:
+        torch.set_num_threads(threads[0])
+        numba.set_num_threads(threads[1])
+    job.keep(rows)
+    return Done(job.values, rows)
 
 
 def _of_notebook(job: Job) -> tuple[Row, ...]:
     from pnnlab.results.running import run_notebooks  # papermill loads slowly
 
     assert isinstance(job.work, Notebook)
-    job.folder.mkdir(parents=True, exist_ok=True)
     own = {"out": str(job.folder)} if "out" in job.work.parameters else {}
     (outcome,) = run_notebooks([job.work], [{**job.values, **own}], job.folder, env=ONE_THREAD)
     if outcome.status == "interrupted":
@@ -148,31 +147,12 @@ def _of_notebook(job: Job) -> tuple[Row, ...]:
 
 def _of_function(job: Job) -> tuple[Row, ...]:
     assert not isinstance(job.work, Notebook)
-    given = dict(job.values)
-    if "folder" in inspect.signature(job.work).parameters:
-        job.folder.mkdir(parents=True, exist_ok=True)
-        given["folder"] = job.folder
-    made = job.work(**given)
+    own = {"folder": job.folder} if "folder" in inspect.signature(job.work).parameters else {}
+    made = job.work(**job.values, **own)
     rows = (made,) if isinstance(made, Row) else tuple(made or ())
     if not all(isinstance(row, Row) for row in rows):
         raise RangeError(f"{job.name} returned {made!r}; let it return a Row, or several.")
     return rows
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Within this context torch and numba compute in one thread."""
-    import numba
-    import torch
-
-    before = torch.get_num_threads(), numba.get_num_threads()
-    torch.set_num_threads(1)
-    numba.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before[0])
-        numba.set_num_threads(before[1])
 
 
 # --- which jobs there are ---
@@ -233,11 +213,18 @@ def jobs_of(
         raise RangeError(f"the grid gives no value of {', '.join(empty)}; give at least one.")
     products = itertools.product(*values.values())
     combinations = [dict(zip(values, one, strict=True)) for one in products]
-    of = _of_notebooks(work, combinations, notebooks) if isinstance(work, str) else []
-    if callable(work):
-        _check_names(work, values)
-        text = source(work)
-        of = [(work, one, text) for one in combinations]
+    of: Iterable[tuple[Any, dict[str, object], str]]
+    if isinstance(work, str):
+        of = _of_notebooks(work, combinations, notebooks)
+    else:
+        signature = inspect.signature(work)
+        try:
+            signature.bind(**dict.fromkeys({*values, *{"folder"} & {*signature.parameters}}))
+        except TypeError as error:
+            raise RangeError(
+                f"{work.__name__}{signature} does not take the grid: {error}."
+            ) from error
+        of = zip(itertools.repeat(work), combinations, itertools.repeat(source(work)))
     data, where = data_digest(data_root()), user_path(out).absolute()
     jobs = []
     for one, given, text in of:
@@ -255,22 +242,10 @@ def jobs_of(
     return tuple(jobs)
 
 
-def _check_names(function: Work, names: Iterable[str]) -> None:
-    signature = inspect.signature(function)
-    own = {"folder"} & set(signature.parameters)
-    try:
-        signature.bind(**dict.fromkeys([*names, *own]))
-    except TypeError as error:
-        raise RangeError(
-            f"{function.__name__}{signature} does not take the grid: {error}."
-        ) from error
-
-
 def _of_notebooks(
-    name: str, combinations: Sequence[Mapping[str, object]], folder: str | Path | None
-) -> list[tuple[Any, dict[str, object], str]]:
+    name: str, combinations: Iterable[Mapping[str, object]], folder: str | Path | None
+) -> Iterator[tuple[Notebook, dict[str, object], str]]:
     """Notebooks, or those variants that fit a combination, with its values and their source."""
-    made: list[tuple[Any, dict[str, object], str]] = []
     found = choose(list_notebooks(notebooks_folder(folder)), [name])
     texts = {}
     for path in {one.path for one in found}:
@@ -287,8 +262,7 @@ def _of_notebooks(
             raise NotebookError(f"{name} has the variants {known}, and none of {given}.")
         for one, values in zip(fitting, assign(fitting, [*given.items()], Path()), strict=True):
             values.pop("out", None)
-            made.append((one, values, texts[one.path]))
-    return made
+            yield one, values, texts[one.path]
 
 
 def read_grid(words: Iterable[str]) -> dict[str, list[str]]:
@@ -331,6 +305,11 @@ class Sweep:
     the same folder, where a run goes on from its checkpoint. One that fails three times is reported
     with its last error, and the others go on.
 
+    Nothing leaves the machine unless a ``client`` is given. Then the work, its values and its rows
+    travel between this process, the scheduler and the workers, and whoever reaches the scheduler
+    can run code on all of them: on a network that others share give all three the TLS files of one
+    authority, in Dask's configuration (``distributed.comm.tls``), and a ``tls://`` address.
+
     Parameters
     ----------
     work : str or callable
@@ -341,8 +320,9 @@ class Sweep:
         Plain values of each parameter.
     out : path
         Folder of the sweep. Notebooks need one that all workers see under this path.
-    client : distributed.Client, optional
-        Of a cluster of one's own. By default workers on this machine, heard by nobody else.
+    client : distributed.Client or str, optional
+        Of a cluster of one's own, or the address of its scheduler. By default workers on this
+        machine, heard by nobody else.
     workers : int, optional
         How many of them, one thread each; by default one a core. 0: in this process, in turn.
     needs : mapping or callable, optional
@@ -356,7 +336,7 @@ class Sweep:
     RangeError, NotebookError
         A value is unknown to the work, given twice or no plain data, or there is none.
     RunError
-        A result is damaged, or no worker has what a job needs.
+        A result is damaged, no scheduler answers, or no worker has what a job needs.
     """
 
     work: str | Work
@@ -377,9 +357,8 @@ class Sweep:
 
     def __post_init__(self) -> None:
         self.jobs = jobs_of(self.work, self.grid, self.out, self.notebooks)
-        for job in self.jobs:
-            if (before := job.finished()) is not None:
-                self.done[job.key] = before
+        found = {job.key: job.finished() for job in self.jobs}
+        self.done = {key: before for key, before in found.items() if before is not None}
         if self.workers is not None:
             whole("workers", self.workers, 0)
 
@@ -389,10 +368,14 @@ class Sweep:
         return [row for job in self.jobs if (one := self.done.get(job.key)) for row in one.rows]
 
     @property
+    def left(self) -> int:
+        """Jobs that have neither been done nor failed."""
+        return len(self.jobs) - len(self.done) - len(self.failed)
+
+    @property
     def running(self) -> int:
         """Jobs that are being done: one for each thread of the workers, as far as there are any."""
-        left = len(self.jobs) - len(self.done) - len(self.failed)
-        return min(left, self._threads) if self.active else 0
+        return min(self.left, self._threads) if self.active else 0
 
     def __repr__(self) -> str:
         """The results table; what else than seeds was varied stands beside the system."""
@@ -410,10 +393,9 @@ class Sweep:
 
     def summary(self) -> str:
         """One sentence: how many are done, failed and left, and how to go on."""
-        left = len(self.jobs) - len(self.done) - len(self.failed)
-        text = f"{len(self.done)} of {len(self.jobs)} done, {len(self.failed)} failed, {left} left."
+        counts = f"{len(self.done)} of {len(self.jobs)} done, {len(self.failed)} failed"
         again = " The same call goes on with what is not done."
-        return text + again * (len(self.done) < len(self.jobs))
+        return f"{counts}, {self.left} left.{again * (len(self.done) < len(self.jobs))}"
 
     def run(self, progress: bool = True) -> "Sweep":
         """Do what is not done, with a progress bar."""
@@ -445,34 +427,31 @@ class Sweep:
             observer()
 
     def _ended(self, left: list[Job]) -> Iterator[tuple[Job, Done]]:
-        if not left:
-            return
-        workers = self.workers if self.workers is not None else os.cpu_count() or 1
-        if self.client is None and workers and find_spec("distributed") is None:
-            if self.workers is not None:
+        workers = (os.cpu_count() or 1) if self.workers is None else self.workers
+        if left and (self.client or workers) and find_spec("distributed") is None:
+            if self.client or self.workers:
                 raise RunError(NO_DASK)
             warnings.warn(f"tasks run one after the other: {NO_DASK}", RuntimeWarning, stacklevel=4)
             workers = 0
-        if self.client is not None:
-            yield from self._by_dask(self.client, left)
-        elif workers == 0:
+        if not left or not (self.client or workers):
             yield from map(_in_turn, left)
-        else:
-            held: dict[str, float] = {}
-            for job in left:
-                held |= self._needs(job)
-            with local_client(min(workers, len(left)), held) as client:
-                yield from self._by_dask(client, left)
+            return
+        there: AbstractContextManager[Any] = nullcontext(self.client)
+        if self.client is None:
+            held = {name: n for job in left for name, n in self._needs(job).items()}
+            there = local_client(min(workers, len(left)), held)
+        elif isinstance(self.client, str):
+            there = _connected(self.client)
+        with there as client:
+            yield from self._by_dask(client, left)
 
-    def _needs(self, job: Job) -> dict[str, float]:
-        return dict((self.needs(job.values) if callable(self.needs) else self.needs) or {})
+    def _needs(self, job: Job) -> Resources:
+        return (self.needs(job.values) if callable(self.needs) else self.needs) or {}
 
     def _by_dask(self, client: Any, left: list[Job]) -> Iterator[tuple[Job, Done]]:
         from distributed import as_completed
 
         self.dashboard = client.dashboard_link
-        tries: Counter[str] = Counter()
-        jobs: dict[Any, Job] = {}
         there = client.scheduler_info(n_workers=-1)["workers"].values()
         held = {name for worker in there for name in worker["resources"]}
         missing = {name: None for job in left for name in self._needs(job) if name not in held}
@@ -484,38 +463,28 @@ class Sweep:
         self._threads = sum(worker["nthreads"] for worker in there)
         self._changed()
         token = secrets.token_hex(8)
-
-        def submit(job: Job) -> Any:
-            tries[job.key] += 1
+        jobs: dict[Any, Job] = {}
+        for job in left:
+            needs = dict(self._needs(job)) or None
             # One group of keys, which the scheduler hands out as workers become free.
-            key = (f"{job.name}-{token}", job.key, tries[job.key])
-            jobs[key] = job
-            needs = self._needs(job) or None
-            return client.submit(perform, job, key=key, pure=False, resources=needs)
-
-        futures = {job.key: submit(job) for job in left}
-        pending = as_completed(list(futures.values()))
+            own = {"key": (f"{job.name}-{token}", job.key), "pure": False, "retries": TRIES - 1}
+            jobs[client.submit(perform, job, resources=needs, **own)] = job
         try:
-            for future in pending:
+            for future in as_completed(list(jobs)):
                 self._threads = sum(client.nthreads().values())
-                job = jobs.pop(future.key)
-                del futures[job.key]
+                job = jobs.pop(future)
                 if future.cancelled():
                     raise RunError("Dask's scheduler is gone; start it, and the same call goes on.")
-                error = future.exception()
-                if error is None:
-                    done = future.result()
-                    if not (job.folder / RESULT).exists():  # of a worker with another disk
-                        job.keep(done)
-                    yield job, done
-                elif tries[job.key] < TRIES:
-                    futures[job.key] = submit(job)
-                    pending.add(futures[job.key])
-                else:
+                if (error := future.exception()) is not None:
                     yield job, Done(job.values, error=_text(error))
+                    continue
+                done = future.result()
+                if not (job.folder / RESULT).exists():  # of a worker with another disk
+                    job.keep(done.rows)
+                yield job, done
         finally:
             with suppress(Exception):  # the scheduler may be gone
-                client.cancel(list(futures.values()), force=True)
+                client.cancel(list(jobs), force=True)
 
 
 def _in_turn(job: Job) -> tuple[Job, Done]:
@@ -532,24 +501,15 @@ def _text(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-@contextmanager
-def connected(scheduler: str | None) -> Iterator[Any]:
-    """Give a client of the scheduler at an address; None for no address."""
-    if scheduler is None:
-        yield None
-        return
-    if find_spec("distributed") is None:
-        raise RunError(NO_DASK)
+def _connected(scheduler: str) -> AbstractContextManager[Any]:
     from distributed import Client
 
     try:
-        client = Client(scheduler)
+        return Client(scheduler)
     except (OSError, ValueError) as error:
         raise RunError(
             f"no scheduler answers at {scheduler} ({error}); start one with `dask scheduler`."
         ) from error
-    with client:
-        yield client
 
 
 @contextmanager
@@ -576,18 +536,14 @@ def local_client(workers: int, resources: Resources | None = None) -> Iterator[A
         "distributed.scheduler.worker-saturation": 1.0,  # a free worker is given a job, no other
         # A worker that was killed starts anew. By default it is given up if it is away just then.
         "distributed.deploy.lost-worker-timeout": "365 days",
+        # How many of its workers may be killed before a job counts as failed.
+        "distributed.scheduler.allowed-failures": 10,
     }
-    environment = dict(os.environ)  # which Dask changes for the processes that it starts
-    try:
-        with (
-            dask.config.set(settings),
-            SpecCluster(
-                nannies, {"cls": Scheduler, "options": dashboard}, silence_logs=logging.CRITICAL
-            ) as cluster,
-            Client(cluster) as client,
-        ):
-            yield client
-    finally:
-        for name in set(os.environ) - set(environment):
-            del os.environ[name]
-        os.environ.update(environment)
+    scheduler = {"cls": Scheduler, "options": dashboard}
+    with (
+        patch.dict(os.environ),  # which Dask changes for the processes that it starts
+        dask.config.set(settings),
+        SpecCluster(nannies, scheduler, silence_logs=logging.CRITICAL) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
