@@ -23,7 +23,7 @@ def test_both_methods_choose_their_rate_on_validation_data(monkeypatch: pytest.M
     assert passes[0] > passes[1]
 
 
-def test_a_sweep_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_a_sweep_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "map.csv"
     measured: list[int] = []
     full = [True]
@@ -37,10 +37,11 @@ def test_a_sweep_goes_on_where_it_was(tmp_path: Path) -> None:
         own = {name: getattr(case, name) for name in ("system", "task", "unit", "noise", "twin")}
         return [{**own, "depth": depth} for depth in depths]
 
+    monkeypatch.setattr(advantage, "measure", run)
     with pytest.raises(OSError, match="full"):
-        sweep(path, cases, (1, 2), run)
-    sweep(path, cases, (1, 2), run)
-    sweep(path, cases, (1, 2), run)
+        sweep(path, cases, (1, 2))
+    sweep(path, cases, (1, 2))
+    sweep(path, cases, (1, 2))
     assert measured == [0, 1, 2, 0]
     with path.open(newline="", encoding="utf-8") as file:
         assert [(r["unit"], r["depth"]) for r in csv.DictReader(file)] == [
@@ -48,7 +49,9 @@ def test_a_sweep_goes_on_where_it_was(tmp_path: Path) -> None:
         ]
 
 
-def test_what_is_best_follows_from_the_accuracies(tmp_path: Path) -> None:
+def test_what_is_best_follows_from_the_accuracies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "map.csv"
     reached = {"nominal": (0.96, 0.93), "neural 9": (0.95, 0.945), "neural 8": (0.90, 0.80)}
 
@@ -66,7 +69,8 @@ def test_what_is_best_follows_from_the_accuracies(tmp_path: Path) -> None:
                 "passes": 7,
             }
 
-    sweep(path, [Case("circuit", twin=twin) for twin in reached], (2,), run)
+    monkeypatch.setattr(advantage, "measure", run)
+    sweep(path, [Case("circuit", twin=twin) for twin in reached], (2,))
     found = read_sweep(path)
     assert [one.best for one in found] == ["PAT", "in silico with noise", "a better twin first"]
     assert [one.case.twin for one in found] == list(reached)

@@ -94,9 +94,8 @@ def test_a_study_goes_on_with_the_next_unit(
 ) -> None:
     asked: list[int] = []
 
-    def controllers(balance: Balance, *, rivals: bool) -> list[tuple[str, Controller]]:
+    def controllers(balance: Balance) -> list[tuple[str, Controller]]:
         asked.append(balance.unit)
-        assert not rivals
         if asked == [0, 1]:
             raise OSError("the disk is full")
         return [("nothing", Controller(constant(0.0), 7, 1.5))]
@@ -106,9 +105,9 @@ def test_a_study_goes_on_with_the_next_unit(
     monkeypatch.setattr(control, "PUSHES", (1.0,))
     path = tmp_path / "control.json"
     with pytest.raises(OSError, match="full"):
-        study(path, range(2), rivals=False)
+        study(path, range(2))
     assert [row["unit"] for row in read_study(path)] == [0]
-    study(path, range(3), rivals=False)
+    study(path, range(3))
     assert asked == [0, 1, 1, 2]
     rows = read_study(path)
     assert [row["unit"] for row in rows] == [0, 1, 2]

@@ -1,11 +1,7 @@
-"""The advantage of physics-aware training over in silico training with noise, measured.
-
-Short trainings over systems, units, twins, depths and noise. Each is written into a table as it
-ends, so that an interrupted sweep goes on where it was.
-"""
+"""The advantage of physics-aware training over in silico training with noise, measured."""
 
 import csv
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
 from pathlib import Path
@@ -18,10 +14,10 @@ from pnnlab.layers import calibrate, on_device
 from pnnlab.provenance import commit
 from pnnlab.results.baselines import calibration_inputs
 from pnnlab.results.setups import Case, Setup
+from pnnlab.runs import train
 from pnnlab.storage import user_path
-from pnnlab.tasks import Task
 from pnnlab.training import Training, accuracy
-from pnnlab.training.advice import LocalErrors, local_errors
+from pnnlab.training.advice import local_errors
 
 INPUTS = 500
 """At which the errors of the twins are measured."""
@@ -30,36 +26,28 @@ RATES = (0.01, 0.03)
 """Learning rates that each method may choose from, on the validation split."""
 
 WITHIN, WORSE = 0.01, 0.05  # of accuracy: the same, and clearly worse
-
-METHODS: Mapping[str, GradientRule] = {name: RULES[name] for name in ("PAT", "noise-aware")}
+CASE = ("system", "task", "unit", "noise", "twin")
 
 
 def measure(case: Case, depths: Sequence[int]) -> Iterator[dict[str, object]]:
-    """Fit the twin of a case, train networks by PAT and in silico with noise, and give both.
-
-    Accuracies are of the test and validation splits on the device; those of in silico training are
-    taken after recalibration.
-    """
+    """Fit the twin of a case, train networks by PAT and in silico with noise, and measure both."""
     setup = Setup(case)
     task = setup.task
-    inputs = calibration_inputs(task)
     for depth in depths:
         network = setup.network(depth, physics_aware)
-        calibrate(network, inputs)
+        calibrate(network, calibration_inputs(task))
         found = local_errors(network, task.train.x[:INPUTS])
-        for method, rule in METHODS.items():
-            trials = [_trained(setup, task, depth, rule, rate) for rate in RATES]
+        errors = ("errors", "over_noise", "parameter_errors")
+        layers = {name: " ".join(f"{one:.4g}" for one in getattr(found, name)) for name in errors}
+        for method in ("PAT", "noise-aware"):
+            trials = [_trained(setup, depth, RULES[method], rate) for rate in RATES]
             validation, training = max(trials, key=itemgetter(0))
             with on_device(training.network):
                 test = accuracy(training.network, task.test)
             yield {
-                "system": case.system,
-                "task": case.task,
-                "unit": case.unit,
-                "noise": case.noise,
-                "twin": case.twin,
+                **{name: getattr(case, name) for name in CASE},
                 "depth": depth,
-                **described(found),
+                **layers,
                 "method": method,
                 "learning_rate": training.settings.learning_rate,
                 "validation": round(validation, 6),
@@ -71,48 +59,20 @@ def measure(case: Case, depths: Sequence[int]) -> Iterator[dict[str, object]]:
             }
 
 
-def described(found: LocalErrors) -> dict[str, str]:
-    """Columns of the errors of a network's twins: numbers of its layers, with a space between."""
-    columns = {
-        "errors": found.errors,
-        "over_noise": found.over_noise,
-        "parameter_errors": found.parameter_errors,
-    }
-    return {name: " ".join(f"{one:.4g}" for one in values) for name, values in columns.items()}
-
-
-def _trained(
-    setup: Setup, task: Task, depth: int, rule: GradientRule, rate: float
-) -> tuple[float, Training]:
-    """Train once, recalibrate, and give the accuracy on the validation split."""
-    network, inputs = setup.network(depth, rule), calibration_inputs(task)
+def _trained(setup: Setup, depth: int, rule: GradientRule, rate: float) -> tuple[float, Training]:
+    network, task = setup.network(depth, rule), setup.task
+    inputs = calibration_inputs(task)
     calibrate(network, inputs)
     settings = replace(setup.settings, learning_rate=rate, evaluations=1)
-    training = Training(network, task, settings)
-    for _ in training.records():
-        pass
+    training = train(network, task, settings, progress=False)
     with on_device(network):
         if rule is not physics_aware:
             calibrate(network, inputs)
         return accuracy(network, task.validation), training
 
 
-def sweep(
-    path: str | Path,
-    cases: Sequence[Case],
-    depths: Sequence[int] = (1, 2, 3, 5),
-    run: Callable[[Case, Sequence[int]], Iterable[dict[str, object]]] = measure,
-) -> Path:
-    """Measure cases that a table does not hold yet, and append each to it when it is whole.
-
-    Parameters
-    ----------
-    path : path
-        CSV, one line a training.
-    cases : sequence of Case
-    depths : sequence of int
-        Numbers of layers.
-    """
+def sweep(path: str | Path, cases: Sequence[Case], depths: Sequence[int] = (1, 2, 3, 5)) -> Path:
+    """Measure cases that a CSV table does not hold yet, and append each to it when it is whole."""
     path = user_path(path)
     done: set[tuple[str, ...]] = set()
     if path.exists():
@@ -121,7 +81,7 @@ def sweep(
     for case in tqdm(cases, "cases"):
         if _key(vars(case)) in done:
             continue
-        rows = list(run(case, depths))
+        rows = list(measure(case, depths))
         with path.open("a", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
             if file.tell() == 0:
@@ -135,26 +95,17 @@ def sweep(
 class Measured:
     """One network of a `sweep`: what both methods reached with it, and what its errors suggested.
 
-    Attributes
-    ----------
-    error, input_error : float
-        Sums of the layers' ``parameter_errors`` and ``errors``; see `LocalErrors`.
-    accuracy : mapping
-        By method, on the device.
-    passes : mapping
-        By method, of the twin and of the training.
-    best : str
-        What the accuracies say, in the words of `suggestion`: a better twin first, if PAT reaches
-        `WORSE` more with another twin of this device, at any depth, than either method does here;
-        in silico with noise, if that is within `WITHIN` of PAT or better; else PAT.
+    The ``best`` is what the accuracies say, in the words of `suggestion`: a better twin first, if
+    PAT reaches `WORSE` more with another twin of this device, at any depth, than either method does
+    here; in silico with noise, if that is within `WITHIN` of PAT or better; else PAT.
     """
 
     case: Case
     depth: int
-    error: float
-    input_error: float
-    accuracy: Mapping[str, float]
-    passes: Mapping[str, int]
+    error: float  # sum of the layers' `LocalErrors.parameter_errors`
+    input_error: float  # and of their `LocalErrors.errors`
+    accuracy: Mapping[str, float]  # by method, on the device
+    passes: Mapping[str, int]  # by method, of the twin and of the training
     best: str = "PAT"
 
     @property
@@ -190,4 +141,4 @@ def _best(one: Measured, found: Sequence[Measured]) -> str:
 
 
 def _key(row: Mapping[str, object]) -> tuple[str, ...]:
-    return tuple(str(row[name]) for name in ("system", "task", "unit", "noise", "twin"))
+    return tuple(str(row[name]) for name in CASE)

@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Required, TypedDict, Unpack
+from typing import Any
 
 import torch
 from torch import nn
@@ -24,7 +24,7 @@ from pnnlab.plain import seeded, whole
 from pnnlab.provenance import commit
 from pnnlab.results.intervals import packed
 from pnnlab.results.rows import Row
-from pnnlab.runs import Run, read_run
+from pnnlab.runs import Run, read_run, train
 from pnnlab.tasks import Task
 from pnnlab.training import FitSettings, Training, accuracy, scores
 from pnnlab.training.evaluation import outputs
@@ -50,16 +50,8 @@ def mlp(features: int, classes: int, parameters: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, classes))
 
 
-class Loop(TypedDict, total=False):
-    """Arguments of `digital_accuracy`."""
-
-    epochs: Required[int]
-    batch_size: int
-    seed: int
-
-
 def digital_baseline(
-    task: Task, parameters: int, *, rates: Sequence[float] = (0.003, 0.01), **loop: Unpack[Loop]
+    task: Task, parameters: int, *, rates: Sequence[float] = (0.003, 0.01), **loop: int
 ) -> float:
     """Test accuracy of an `mlp` with at most as many parameters, by `digital_accuracy`."""
     make = partial(mlp, task.train.x.shape[1], task.classes, parameters)
@@ -67,7 +59,7 @@ def digital_baseline(
 
 
 def linear_baseline(
-    task: Task, *, rates: Sequence[float] = (0.003, 0.01, 0.03, 0.1), **loop: Unpack[Loop]
+    task: Task, *, rates: Sequence[float] = (0.003, 0.01, 0.03, 0.1), **loop: int
 ) -> float:
     """Test accuracy of a linear digital classifier, by `digital_accuracy`."""
     make = partial(nn.Linear, task.train.x.shape[1], task.classes)
@@ -100,23 +92,12 @@ def digital_accuracy(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seeded(seed).initial_seed())
             network = make()
-        training = Training(network, task, settings)
-        for _ in training.records():
-            pass
+        train(network, task, settings, progress=False)
         metric, loss = scores(network, task.validation)
         trained.append((metric, -loss, network))
     # On a small validation split several rates tie; the loss decides, never the test split.
     *_, best = max(trained, key=lambda one: one[:2])
     return accuracy(best, task.test)
-
-
-class Beside(TypedDict, total=False):
-    """Fields of a `Row` that `result_row` is given."""
-
-    digital_baseline: float | None
-    linear_baseline: float | None
-    accuracy_without_physics: float | None
-    published: float | None
 
 
 def result_row(
@@ -127,7 +108,7 @@ def result_row(
     method: str,
     twin: str | None,
     run: Run | Path | None = None,
-    **beside: Unpack[Beside],
+    **beside: float | None,
 ) -> Row:
     """Measure a network on the test split, once, and give the result with its baselines.
 

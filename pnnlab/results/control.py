@@ -1,17 +1,12 @@
-"""A pendulum that two analogue circuits hold upright: setup, methods, measures and study.
+"""A pendulum that two analogue circuits hold upright: setup, methods, measures and study."""
 
-The state is scaled, sent through the circuit as 16 samples, and its 32 read-outs once more through
-the circuit; an amplifier sums 8 read-outs to a voltage. The controller learns the law of a
-linear-quadratic regulator, or goes on in closed loop.
-"""
-
-import json
 import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
@@ -23,7 +18,6 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 from torch import Tensor, nn
 
-from pnnlab.errors import RunError
 from pnnlab.gradients import GradientRule, ideal, in_silico, noise_aware, physics_aware
 from pnnlab.layers import PhysicalLayer, Rescale, calibrate, on_device
 from pnnlab.plain import seeded
@@ -31,11 +25,12 @@ from pnnlab.plants import Pendulum, Plant, pendulum
 from pnnlab.plants.identification import identify
 from pnnlab.plants.law import regulator
 from pnnlab.provenance import commit, provenance
-from pnnlab.results.rows import read_text, verified, write_json
+from pnnlab.results.rows import read_json, write_json
+from pnnlab.runs import train
 from pnnlab.storage import user_path
 from pnnlab.systems import Circuit
 from pnnlab.tasks import Split, Task
-from pnnlab.training import FitSettings, Training
+from pnnlab.training import FitSettings
 from pnnlab.training.closed_loop import ClosedLoop, mean_cost, roll_out, starts
 from pnnlab.training.cost import passes_so_far
 from pnnlab.training.methods import Backpropagation, MakeMethod, Perturbation
@@ -110,7 +105,12 @@ class Measures(NamedTuple):
 @final
 @dataclass(frozen=True)
 class Balance:
-    """One unit of pendulum and circuit, with its twin, its law and its controllers."""
+    """One unit of pendulum and circuit, with its twin, its law and its controllers.
+
+    The state is scaled, sent through the circuit as 16 samples, and its 32 read-outs once more
+    through the circuit; an amplifier sums 8 read-outs to a voltage. The controller learns the law
+    of a linear-quadratic regulator, or goes on in closed loop.
+    """
 
     unit: int = 0
     seed: int = 0
@@ -125,10 +125,8 @@ class Balance:
     @cached_property
     def twin(self) -> PhysicsTwin:
         """Of the circuit in its first use, fitted to `FIT_SHOTS` random drives."""
-        device = self.device()
-        twin = fit_twin(
-            device, FIT_SHOTS, equations=CircuitEquations(2), seed=self.seed, progress=False
-        )
+        how: dict[str, Any] = {"equations": CircuitEquations(2), "seed": self.seed}
+        twin = fit_twin(self.device(), FIT_SHOTS, **how, progress=False)
         assert isinstance(twin, PhysicsTwin)
         return twin
 
@@ -192,23 +190,15 @@ class Balance:
                 calibrate(network, self.task.train.x[:BATCH])
             else:
                 network.load_state_dict(begin.state_dict())
-            settings = FitSettings(
-                epochs=max(1, round(epochs * self.epochs)),
-                batch_size=BATCH,
-                learning_rate=rate,
-                evaluations=1,
-                seed=self.seed,
-            )
-            training = Training(network, self.task, settings, method=method)
-            for _ in training.records():
-                pass
-            spent = training.device_passes
+            number = max(1, round(epochs * self.epochs))
+            settings = FitSettings(number, BATCH, rate, evaluations=1, seed=self.seed)
+            train(network, self.task, settings, method=method, progress=False)
             judged = network
             if rule in (in_silico, noise_aware):
                 judged = self.copied(network)
                 self.recalibrated(judged)
-            tried.append((self.law_error(judged, self.task.validation), spent, network))
-        return min(tried, key=lambda one: one[0])[2]
+            tried.append((self.law_error(judged, self.task.validation), network))
+        return min(tried, key=itemgetter(0))[1]
 
     def copied(self, network: nn.Module) -> nn.Sequential:
         """The same weights on the same kind of device, whose passes are counted from 0 again."""
@@ -271,27 +261,19 @@ class Balance:
         largest = torch.cat([torch.zeros(1, dtype=torch.float64), sizes])[unbroken]
         return float(largest.mean())
 
-    def closed_loop(
-        self, network: nn.Module, plant: Pendulum, epochs: int = 30, rate: float = 0.001
-    ) -> nn.Sequential:
+    def closed_loop(self, network: nn.Module, plant: Pendulum) -> nn.Sequential:
         """Go on training a copy by physics-aware training through time."""
         going, (count, steps) = self.copied(network), LOOP
         twin = partial(pendulum.advance, constants=self.model)
         method = partial(ClosedLoop, plant=plant, twin=twin, cost=cost, steps=steps)
-        settings = FitSettings(
-            epochs=epochs, batch_size=count, learning_rate=rate, evaluations=1, seed=self.seed
-        )
-        training = Training(going, starts(plant, count, self.law), settings, method=method)
-        for _ in training.records():
-            pass
+        settings = FitSettings(30, count, 0.001, evaluations=1, seed=self.seed)
+        task = starts(plant, count, self.law)
+        train(going, task, settings, method=method, progress=False)
         return going
 
-    def identified(self, network: nn.Module, count: int = 8) -> "Balance":
-        """The same for the law of the pendulum's own constants, identified while it is pushed.
-
-        Rates are central differences of the angles, which do not come late as those measured do.
-        """
-        random = np.random.default_rng(self.seed)
+    def identified(self, network: nn.Module) -> "Balance":
+        """The same for the law of the pendulum's own constants, identified while it is pushed."""
+        random, count = np.random.default_rng(self.seed), 8
 
         def disturb(step: int) -> None:
             if step % 50 == 49:
@@ -300,13 +282,12 @@ class Balance:
         with on_device(network):
             found = roll_out(network.eval(), self.plant, range(count), UPRIGHT, disturb=disturb)
         states, angles = found.states[1:-1].clone(), found.states[..., :2]
+        # The rates that are measured come late; central differences of the angles do not.
         states[..., 2:] = (angles[2:] - angles[:-2]) / (2 * self.plant.step_s)
-        commands, inside = found.commands[1:-1], found.inside[1:-1]
-        nominal = Pendulum.nominal
-        constants = identify(pendulum.advance, nominal, states, commands, inside)
-        return replace(self, model=constants)
+        known = states, found.commands[1:-1], found.inside[1:-1]
+        return replace(self, model=identify(pendulum.advance, Pendulum.nominal, *known))
 
-    def bayesian(self, network: nn.Module, plant: Pendulum, evaluations: int = 48) -> nn.Sequential:
+    def bayesian(self, network: nn.Module, plant: Pendulum) -> nn.Sequential:
         """Go on with a copy whose amplifier Bayesian optimisation sets, in closed loop.
 
         A Gaussian process models the logarithm of the cost; expected improvement chooses.
@@ -317,7 +298,7 @@ class Balance:
         reach, random = float(start.abs().mean()), np.random.default_rng(self.seed)
         kernel = ConstantKernel() * Matern(1.0, nu=2.5) + WhiteKernel(0.01)
         tried, found = [np.zeros(len(start))], []
-        for number in range(evaluations):
+        for number in range(48):
             point = start + reach * torch.from_numpy(tried[-1]).float()
             nn.utils.vector_to_parameters(point, weights)
             with on_device(going):
@@ -351,12 +332,12 @@ class Controller:
     plant_s: float  # time on the pendulum
 
 
-def controllers(balance: Balance, *, rivals: bool = True) -> Iterator[tuple[str, Controller]]:
+def controllers(balance: Balance) -> Iterator[tuple[str, Controller]]:
     """Train controllers of a unit, one method after the other; see `Balance`.
 
     Recalibrated means that the statistics were measured on the device, and fitted that the
     amplifier was, too. The closed loop, SPSA and Bayesian optimisation go on from another method,
-    and their cost is that of both. Without ``rivals`` the last five are left out.
+    and their cost is that of both.
     """
     twin_passes = 2 * FIT_SHOTS
 
@@ -364,9 +345,9 @@ def controllers(balance: Balance, *, rivals: bool = True) -> Iterator[tuple[str,
         passes = passes_so_far(network) + (before.passes if before else twin_passes)
         return Controller(network, passes, steps * balance.plant.step_s)
 
-    def looped(one: Controller) -> Controller:
+    def looped(method: Callable[..., nn.Module], one: Controller) -> Controller:
         wide = Pendulum(balance.unit, spread=SPREAD)
-        network = balance.closed_loop(one.network, wide)
+        network = method(one.network, wide)
         return made(network, one, wide.passes)
 
     yield "exact law, digital", Controller(Exact(balance.plant, balance.law), 0, 0.0)
@@ -382,18 +363,14 @@ def controllers(balance: Balance, *, rivals: bool = True) -> Iterator[tuple[str,
         balance.fit_amplifier(fitted)
         fit = made(fitted, plain)
         yield f"{name}, fitted", fit
-    yield "noise-aware, fitted, then in closed loop", looped(fit)
-    if not rivals:
-        return
-    yield "PAT, then in closed loop", looped(pat)
+    yield "noise-aware, fitted, then in closed loop", looped(balance.closed_loop, fit)
+    yield "PAT, then in closed loop", looped(balance.closed_loop, pat)
     yield "ideal", made(balance.learned(ideal))
     spsa = balance.learned(
         physics_aware, partial(Perturbation, size=0.01), fit.network, 0.5, (0.001, 0.003)
     )
     yield "SPSA, from noise-aware, fitted", made(spsa, fit)
-    wide = Pendulum(balance.unit, spread=SPREAD)
-    bayesian = balance.bayesian(fit.network, wide)
-    yield "Bayesian, from noise-aware, fitted", made(bayesian, fit, wide.passes)
+    yield "Bayesian, from noise-aware, fitted", looped(balance.bayesian, fit)
     before = balance.plant.passes
     recorder = balance.copied(fit.network)
     other = balance.identified(recorder)
@@ -405,24 +382,17 @@ def controllers(balance: Balance, *, rivals: bool = True) -> Iterator[tuple[str,
     yield "identified, noise-aware, fitted", Controller(network, passes, recorded.plant_s)
 
 
-def study(
-    path: str | Path, units: Sequence[int] = range(5), *, seed: int = 0, rivals: bool = True
-) -> Path:
-    """Measure the `controllers` of several units, and write them into a JSON file, unit by unit.
-
-    A unit that the file has is not measured again.
-    """
+def study(path: str | Path, units: Sequence[int] = range(5)) -> Path:
+    """Measure the `controllers` of units that a JSON file does not hold yet, and write them."""
     path = user_path(path)
     rows = read_study(path) if path.exists() else []
-    for unit in units:
-        if any(row["unit"] == unit for row in rows):
-            continue
-        balance, found = Balance(unit, seed), []
+    for unit in sorted(set(units) - {row["unit"] for row in rows}):
+        balance, found = Balance(unit), []
         began = time.process_time()
-        for method, one in controllers(balance, rivals=rivals):
+        for method, one in controllers(balance):
             trained, passes = time.process_time() - began, one.passes
             measured = balance.measure(one.network)._asdict()
-            row = {"unit": unit, "seed": seed, "method": method, "passes": passes}
+            row = {"unit": unit, "seed": balance.seed, "method": method, "passes": passes}
             row |= {"plant_s": one.plant_s, "core_s": trained, "commit": commit()} | measured
             found.append({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()})
             began = time.process_time()
@@ -434,8 +404,4 @@ def study(
 def read_study(path: str | Path) -> list[dict[str, Any]]:
     """Rows of a `study`, one for each unit and method, or a `RunError`."""
     remedy = "delete it, and run notebook 11 again at scale paper"
-    try:
-        rows: list[dict[str, Any]] = verified(json.loads(read_text(path, remedy)))["rows"]
-    except (ValueError, TypeError, LookupError) as error:
-        raise RunError(f"{path} is no study of controllers ({error}); {remedy}.") from error
-    return rows
+    return list(read_json(path, "study of controllers", remedy, itemgetter("rows")))

@@ -9,12 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pnnlab.characterize import measured
-from pnnlab.gradients import RULES, GradientRule, ideal
+from pnnlab.gradients import RULES, ideal
 from pnnlab.layers import PhysicalLayer, parameter_count
 from pnnlab.plain import seeded
-from pnnlab.results.baselines import Loop, digital_baseline, linear_baseline, result_row
+from pnnlab.results.baselines import digital_baseline, linear_baseline, result_row
 from pnnlab.results.rows import Row
 from pnnlab.results.setups import Logits
+from pnnlab.runs import train
 from pnnlab.systems import Resonators
 from pnnlab.systems.resonators import RATE_HZ
 from pnnlab.tasks import Split, Task
@@ -26,13 +27,6 @@ BURST = 1024  # samples of a shot that a twin is fitted to
 WINDOW, HOP, BINS = 256, 128, 129  # samples of a spectrum
 BANDS, PARTS = 20, 8  # of the log-mel features: bands, and averages over time
 STEEP = 1.5  # a tenth of what logits begin at, of a read-out's full scale
-
-
-def microphone(
-    system: Resonators, twin: nn.Module | None, rule: GradientRule, seed: int = 0
-) -> nn.Sequential:
-    """A microphone whose loudest node is the answer: one number, the same for all, follows."""
-    return nn.Sequential(PhysicalLayer(system, twin, rule, seed=seed), Logits(STEEP))
 
 
 def microphone_twin(
@@ -51,17 +45,16 @@ def microphone_twin(
 
 
 def spectral(task: Task, bands: int = BANDS, parts: int = PARTS) -> Task:
-    """The same task in log energies of mel bands, averaged over equal parts of the time.
+    """The same task in log energies of mel bands, averaged over equal parts of the time."""
+    known = _log_mel(task.train.x, bands, parts)
+    low, high = known.amin(0), known.amax(0)
 
-    Features are scaled into [0, 1] by the training split, and clamped there.
-    """
-    found = [_log_mel(split.x, bands, parts) for split in (task.train, task.validation, task.test)]
-    low, high = found[0].amin(0), found[0].amax(0)
-    splits = [
-        Split(((features - low) / (high - low)).clamp(0, 1), split.targets)
-        for features, split in zip(found, (task.train, task.validation, task.test), strict=True)
-    ]
-    return replace(task, train=splits[0], validation=splits[1], test=splits[2], feature_names=())
+    def scaled(split: Split) -> Split:
+        features = (_log_mel(split.x, bands, parts) - low) / (high - low)
+        return Split(features.clamp(0, 1), split.targets)
+
+    splits = {name: scaled(getattr(task, name)) for name in ("train", "validation", "test")}
+    return replace(task, **splits, feature_names=())
 
 
 def _log_mel(x: Tensor, bands: int, parts: int) -> Tensor:
@@ -76,12 +69,8 @@ def _log_mel(x: Tensor, bands: int, parts: int) -> Tensor:
 
 
 def digital_networks(task: Task, parameters: int, epochs: int, seed: int = 0) -> dict[str, float]:
-    """Test accuracies of digital networks on log energies of mel bands of the same sounds.
-
-    They are a linear one on 20 bands at eight times, an MLP with at most as many parameters on
-    eight bands at two times, and a linear one on as many bands as there are classes.
-    """
-    loop: Loop = {"epochs": epochs, "seed": seed}
+    """Test accuracies of digital networks on log energies of mel bands of the same sounds."""
+    loop = {"epochs": epochs, "seed": seed}
     return {
         "log-mel + linear": linear_baseline(spectral(task), **loop),
         "MLP, as many parameters": digital_baseline(spectral(task, 8, 2), parameters, **loop),
@@ -110,11 +99,12 @@ def microphone_rows(
     for method in methods:
         rule = RULES.get(method, ideal)
         fresh = Resonators(unit, output_dim=task.classes, seed=settings.seed)
-        network = microphone(fresh, None if rule is ideal else twin, rule, settings.seed)
+        known = None if rule is ideal else twin
+        layer = PhysicalLayer(fresh, known, rule, seed=settings.seed)
+        network = nn.Sequential(layer, Logits(STEEP))
         training = Training(network, task, settings)
         if method != AS_BUILT:
-            for _ in training.records():
-                pass
+            training = train(network, task, settings, progress=False)
         beside = beside or digital_networks(
             task, parameter_count(network), settings.epochs, settings.seed
         )

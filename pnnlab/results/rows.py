@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, Self, final, get_args
+from typing import Annotated, Any, Self, TypeVar, final, get_args
 
 from pnnlab import storage
 from pnnlab.errors import RangeError, RunError
@@ -15,6 +15,7 @@ from pnnlab.plain import real, whole
 from pnnlab.provenance import commit, utc_now, versions
 from pnnlab.storage import user_path
 
+T = TypeVar("T")
 SUFFIX = ".summary.json"
 SCALES = ("smoke", "quick", "paper")
 
@@ -143,18 +144,14 @@ class Summary:
     @classmethod
     def read(cls, path: str | Path) -> Self:
         """Read a summary back, or raise a `RunError`."""
-        text = read_text(path, "run its notebook again with `pnnlab run`")
-        try:
-            data = json.loads(text)
-            if "checksum" in data:  # old ones have none
-                data = verified(data)
+
+        def decoded(data: dict[str, Any]) -> Self:
             rows = tuple(Row(**row) for row in data.pop("rows"))
             data["provenance"] = dict(data.get("provenance", {}))  # never that of this process
             return cls(rows=rows, **data)
-        except (ValueError, TypeError, AttributeError, KeyError) as error:
-            raise RunError(
-                f"{path} is not a summary ({error}); delete it and run its notebook again."
-            ) from error
+
+        remedy = "delete it, and run its notebook again with `pnnlab run`"
+        return read_json(path, "summary", remedy, decoded, checked=False)  # old ones cannot be
 
 
 def check_scale(scale: object) -> None:
@@ -189,9 +186,17 @@ def write_json(path: Path, data: Mapping[str, object], remedy: str = "check its 
     write(path, json.dumps(sealed, indent=1, ensure_ascii=False) + "\n", remedy)
 
 
-def verified(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Take the checksum of `write_json` off an object; `ValueError` unless it is right."""
-    content = {name: value for name, value in data.items() if name != "checksum"}
-    if data["checksum"] != storage.checksum_of_json(content):
-        raise ValueError("it is damaged or edited, its checksum is wrong")
-    return content
+def read_json(
+    path: str | Path, kind: str, remedy: str, decode: Callable[[Any], T], checked: bool = True
+) -> T:
+    """Decode an object that `write_json` wrote, or raise a `RunError`."""
+    text = read_text(path, remedy)
+    try:
+        data = json.loads(text)
+        seal = data.pop("checksum", None)
+        if (seal or checked) and seal != storage.checksum_of_json(data):
+            raise ValueError("its checksum is wrong")
+        return decode(data)
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        text = f"{path} is not a {kind}, or is damaged or edited ({error}); {remedy}."
+        raise RunError(text) from error

@@ -191,7 +191,7 @@ class Setup:
             chain.append(layer)
         return nn.Sequential(*chain, Rescale(7, gain=2.0, offset=0.0, elementwise=True))
 
-    @property
+    @cached_property
     def task(self) -> Task:
         """The task of the case; a unit that reads vowels has some that no other has."""
         tasks = {"digits": digits, "mnist": lambda: mnist(14, full=False)}
@@ -397,7 +397,7 @@ class Images:
     def baselines(self, parameters: int, seed: int) -> dict[str, float]:
         """Accuracies of digital networks, fields of a `Row`: an MLP has so many parameters."""
         own = self.settings(seed)
-        loop: baselines.Loop = {"epochs": own.epochs, "batch_size": own.batch_size, "seed": seed}
+        loop = {"epochs": own.epochs, "batch_size": own.batch_size, "seed": seed}
         mlp = baselines.digital_baseline(self.task, parameters, rates=self.plan.mlp, **loop)
         linear = baselines.linear_baseline(self.task, rates=self.plan.linear, **loop)
         found = {"digital_baseline": mlp, "linear_baseline": linear}

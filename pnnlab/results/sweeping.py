@@ -28,7 +28,7 @@ from pnnlab.errors import NotebookError, RangeError, RunError
 from pnnlab.plain import plain, whole
 from pnnlab.provenance import versions
 from pnnlab.results.notebooks import Notebook, assign, choose, list_notebooks, notebooks_folder
-from pnnlab.results.rows import Row, read_text, verified, write_json
+from pnnlab.results.rows import Row, read_json, write_json
 from pnnlab.results.tables import results_table
 from pnnlab.storage import user_path
 
@@ -89,17 +89,16 @@ class Job:
 
     def finished(self) -> Done | None:
         """Read its result, if there is one, or raise a `RunError`."""
-        path = self.folder / RESULT
-        if not path.exists():
-            return None
-        remedy = "delete it, and sweep again"
-        try:
-            data = verified(json.loads(read_text(path, remedy)))
+
+        def decoded(data: dict[str, Any]) -> Done:
             if data["identity"] != json.loads(json.dumps(self.identity)):
                 raise ValueError("it is of another task")
             return Done(self.values, tuple(Row(**row) for row in data["rows"]))
-        except (ValueError, TypeError, LookupError, AttributeError) as error:
-            raise RunError(f"{path} is damaged or edited ({error}); {remedy}.") from error
+
+        path = self.folder / RESULT
+        if not path.exists():
+            return None
+        return read_json(path, "result", "delete it, and sweep again", decoded)
 
     def keep(self, rows: Iterable[Row]) -> None:
         """Write its result, whole or not at all."""
