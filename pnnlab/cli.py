@@ -66,7 +66,7 @@ def _interrupt(*_: object) -> None:
 
 
 def _with_marks(words: list[str]) -> list[str]:
-    """Mark the values after ``-p NAME``: argparse would take one such as -1e-7 for an option."""
+    # The values after `-p NAME`: argparse would take one such as -1e-7 for an option.
     marked = list(words)
     for place, (flag, value) in enumerate(zip(words, words[2:], strict=False), start=2):
         if flag == "-p" and re.match("-(?!-|[ph]$)", value):
@@ -197,7 +197,6 @@ def _run(arguments: argparse.Namespace, _: list[str]) -> int:
 def _run_with_progress(
     notebooks: Sequence["Notebook"], values: Sequence[dict[str, object]], out: Path
 ) -> list["Outcome"]:
-    """Run the notebooks with bars on a terminal, and a line for each, on standard error."""
     from tqdm import tqdm
 
     from pnnlab.results.running import BAR, run_notebooks
@@ -227,7 +226,6 @@ def _line(outcome: "Outcome", width: int) -> str:
 
 
 def _verdict(outcomes: Sequence["Outcome"], out: Path) -> int:
-    """Give the exit status; print what was left undone."""
 
     def named(status: str) -> str:
         return ", ".join(one.name for one in outcomes if one.status == status)

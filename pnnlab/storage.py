@@ -1,15 +1,11 @@
-"""Files: written whole or not at all, with checksums that reading verifies; nothing is executed.
-
-A `Kind` of file is written at once. Its last line is ``pnnlab KIND FORMAT CHECKSUM``, which other
-programs ignore behind a netCDF file. A `Database` grows: every row has a checksum, and in the row
-that describes the file stand the ends of each table, so that no row can be missing.
-"""
+"""Files: written whole or not at all, with checksums that reading verifies; nothing is executed."""
 
 import hashlib
 import json
 import marshal
 import math
 import os
+import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -39,7 +35,7 @@ def explained(error: type[PnnlabError], problem: str, advice: str) -> Iterator[N
     """Turn an error of the system or of SQLite into ``error``, which says what to do."""
     try:
         yield
-    except (OSError, sqlite3.Error) as cause:
+    except (OSError, UnicodeDecodeError, sqlite3.Error) as cause:
         raise error(f"{problem} ({cause}): {advice}") from cause
 
 
@@ -96,7 +92,10 @@ def aside(path: Path) -> Path:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """A kind of file that is written and read as a whole."""
+    """A kind of file that is written and read as a whole.
+
+    Its last line is ``pnnlab KIND FORMAT CHECKSUM``, which other programs ignore behind netCDF.
+    """
 
     name: str
     format: int
@@ -123,22 +122,19 @@ class Kind:
             if not path.is_file():
                 raise self.error(f"there is no {path}; {self.remedy}, and save it there.")
             content = memoryview(path.read_bytes())
-        start = bytes(content[-200:]).rfind(b"\npnnlab ")
-        if start < 0:
+        last = re.search(rb"(\npnnlab (\w+) (\d+) )(\w+)\n\Z", bytes(content[-200:]))
+        if last is None:
             raise self.error(
                 f"{path} has no checksum at its end: it is cut short, damaged, of another program, "
                 f"or of a format before {self.name} {self.format}; {another}"
             )
-        start += max(len(content) - 200, 0)
-        body, last = content[:start], bytes(content[start:])
-        label = last[: last.rfind(b" ") + 1]
-        if last != label + checksum(body, label).hex().encode() + b"\n":
+        body = content[: len(content) - len(last[0])]
+        if last[4].decode() != checksum(body, last[1]).hex():
             raise self.error(f"{path} is damaged or edited, its checksum is wrong; {another}")
-        words = last.decode("utf-8", "replace").split()
-        if words[1] != self.name:
-            raise self.error(f"{path} holds a {words[1]}, not a {self.name}; {another}")
-        if words[2] != str(self.format):
-            raise self.error(_foreign(path, words[2], self.format))
+        if (name := last[2].decode()) != self.name:
+            raise self.error(f"{path} holds a {name}, not a {self.name}; {another}")
+        if int(last[3]) != self.format:
+            raise self.error(_foreign(path, int(last[3]), self.format))
         try:
             return decode(body)
         except PnnlabError as error:
@@ -175,12 +171,11 @@ def packed(content: Any, name: str) -> list[Buffer]:
         if value is None or type(value) in (bool, int, float, str):
             return value
         if isinstance(value, dict):
-            return {
-                "dict": [
-                    (described(key, f"{at}[key {key!r}]"), described(one, f"{at}[{key!r}]"))
-                    for key, one in value.items()
-                ]
-            }
+            items = [
+                (described(key, f"{at}[key {key!r}]"), described(one, f"{at}[{key!r}]"))
+                for key, one in value.items()
+            ]
+            return {"dict": items}
         if type(value) in (list, tuple, torch.Size):
             inside = [described(one, f"{at}[{number}]") for number, one in enumerate(value)]
             return inside if type(value) is list else {"tuple": inside}
@@ -231,8 +226,8 @@ def unpacked(content: Buffer) -> Any:
 class Database(sqlite3.Connection):
     """An open SQLite file, to be closed by its user; subclasses are the kinds there are.
 
-    A killed process leaves it whole. ``create`` makes the file if it is not there. Errors of
-    `sqlite3` pass, see `explained`.
+    A killed process leaves it whole. Every row has a checksum, and beside them stand the ends of
+    each table, so that no row can be missing. Errors of `sqlite3` pass, see `explained`.
     """
 
     format: ClassVar[int]
@@ -285,12 +280,10 @@ class Database(sqlite3.Connection):
         )
 
     def _columns(self, table: str) -> list[str]:
-        """Names of the columns whose checksum is kept."""
         columns = self.tables[table].split(", ")
         return [one.split()[0] for one in columns if one != "id INTEGER PRIMARY KEY"]
 
     def _about(self) -> dict[str, Any] | None:
-        """Read the row that describes the file, None if there is none yet; check the ends."""
         tables = {name for (name,) in self.execute("SELECT name FROM sqlite_master")}
         if tables and self._first not in tables:
             raise self.error(f"{self.path} is a database of something else; choose another file.")
@@ -385,7 +378,6 @@ def writable(path: Path) -> bool:
 
 
 def _read_only(path: Path) -> str:
-    """How SQLite opens a file beside which it may not make others."""
     log = path.with_name(f"{path.name}-wal")
     # An immutable file is read without its write-ahead log. Where a killed process has left one,
     # its records are in there, and SQLite needs the index that was left with it.

@@ -1,22 +1,17 @@
-"""The journal: what goes in comes out, for pnnlab, the sqlite3 shell and xarray."""
+"""The journal: what goes in comes out, for pnnlab and the sqlite3 shell."""
 
-import json
 import sqlite3
 import time
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-import xarray as xr
-from runners import STEPS, full_disk, toy_training
-from torch import nn
+from runners import STEPS, toy_training
 
 from pnnlab.errors import RunError
-from pnnlab.runs import Run, RunInfo, export, list_runs, read_journal
-from pnnlab.runs.archive import EXPORT
+from pnnlab.runs import Run, RunInfo, list_runs, read_journal, read_run
 from pnnlab.runs.journal import JOURNAL, Journal
-from pnnlab.storage import aside
-from pnnlab.training import FitSettings, Record, Training
+from pnnlab.training import Record
 
 RECORD = Record(
     step=1,
@@ -91,7 +86,7 @@ def test_readers_leave_no_trace(finished: Path) -> None:
 
 
 def test_no_journal(tmp_path: Path) -> None:
-    for look in (read_journal, export):
+    for look in (read_journal, read_run):
         with pytest.raises(RunError, match="there is no run in"):
             look(tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -102,49 +97,6 @@ def test_journal_of_another_version(finished: Path) -> None:
         journal.execute("UPDATE run SET format = 99")
     with pytest.raises(RunError, match=r"format 99 .* with the version that wrote it"):
         read_journal(finished)
-
-
-def test_export_is_labelled_and_complete(finished: Path) -> None:
-    path = export(finished)
-    assert path == finished / EXPORT
-    records = read_journal(finished)
-    with xr.open_dataset(path, engine="h5netcdf") as dataset:
-        assert dict(dataset.sizes) == {"step": STEPS, "layer": 2}
-        assert dataset["loss"].values.tolist() == [record.loss for record in records]
-        assert dataset["clamped"].values.tolist() == [list(record.clamped) for record in records]
-        evaluated = dataset.dropna("step", subset=["gap"])
-        assert evaluated["step"].values.tolist() == [
-            record.step for record in records if record.gap is not None
-        ]
-        assert all("long_name" in dataset[name].attrs for name in dataset.variables)
-        assert dataset["seconds"].attrs["units"] == "s"
-        assert dataset.attrs["title"] == "two toys"
-        (session,) = json.loads(dataset.attrs["sessions"])
-    assert session["provenance"]["pnnlab"]
-
-
-def test_export_of_a_run_without_layers_or_steps(tmp_path: Path) -> None:
-    data = toy_training()
-    digital = Training(nn.Linear(6, 3), data, FitSettings(epochs=1))
-    run = Run.open(tmp_path / "run", digital)
-    with xr.open_dataset(export(run.folder), engine="h5netcdf") as dataset:
-        assert dict(dataset.sizes) == {"step": 0, "layer": 0}
-    for _ in run.records():
-        pass
-    with xr.open_dataset(export(run.folder), engine="h5netcdf") as dataset:
-        assert bool(dataset["device_metric"].isel(step=-1).notnull())
-        assert bool(dataset["twin_metric"].isnull().all())
-
-
-def test_export_on_a_full_disk_leaves_the_old_one(finished: Path) -> None:
-    before = export(finished).read_bytes()
-    with (
-        full_disk(),
-        pytest.raises(RunError, match=r"No space left .* nothing is lost"),
-    ):
-        export(finished)
-    assert (finished / EXPORT).read_bytes() == before
-    assert not aside(finished / EXPORT).exists()
 
 
 # --- a list of runs -------------------------------------------------------------------------------

@@ -335,7 +335,7 @@ def test_the_file_comes_back_and_is_the_same_every_time(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda data: data.update(schema=2), "schema 2 .* reads 1"),
+        (lambda data: data.update(schema=2), "schema 2, .* reads 1"),
         (lambda data: data.pop("schema"), "does not hold results"),
         (lambda data: data.update(scale="huge"), "no scale 'huge'"),
         (lambda data: data["trainings"][0].update(host="x"), "does not hold results"),

@@ -32,7 +32,7 @@ SYSTEMS = ("plate", "circuit", "hybrid", "oscillators")
 
 def test_a_case_must_be_possible() -> None:
     with pytest.raises(RangeError, match="'neural 750'"):
-        Case("circuit", twin="neural")
+        Setup(Case("circuit", twin="neural")).network(1, physics_aware)
     with pytest.raises(RangeError, match="SHG, and no other, reads vowels"):
         Case("SHG", task="digits")
 

@@ -77,10 +77,8 @@ def digital_accuracy(
 ) -> float:
     """Test accuracy of any digital network, trained by the loop that trains physical ones.
 
-    It gets what the physical network gets: the same examples in batches of the same size, as many
-    epochs (more where those would be fewer than `FEWEST_STEPS` steps), and a learning rate of
-    ``rates`` chosen on the validation split. ``make`` is called for each rate; ``seed`` sets the
-    weights that it draws.
+    It gets the same examples in batches of the same size, as many epochs (at least `FEWEST_STEPS`
+    steps), and a learning rate of ``rates`` chosen on the validation split.
     """
     size = min(whole("batch_size", batch_size, 1), len(task.train))
     epochs = max(epochs, math.ceil(FEWEST_STEPS / (len(task.train) // size)))
@@ -108,7 +106,7 @@ def result_row(
     method: str,
     twin: str | None,
     run: Run | Path | None = None,
-    **beside: float | None,
+    **beside: Any,
 ) -> Row:
     """Measure a network on the test split, once, and give the result with its baselines.
 

@@ -235,7 +235,6 @@ def compare(
 
 
 def _choices(methods: Mapping[str, Way], rates: Sequence[float]) -> dict[str, list[Recipe]]:
-    """The recipes to choose from, by method."""
     if not methods:
         raise RangeError("There is no method to compare; give methods, such as {'PAT': ...}.")
     found = {}
@@ -257,7 +256,6 @@ def _choices(methods: Mapping[str, Way], rates: Sequence[float]) -> dict[str, li
 def _epochs(
     network: nn.Module, task: Task, settings: FitSettings, recipe: Recipe, budget: int
 ) -> int:
-    """How many epochs a method can pay."""
     sweeps = Training(network, task, settings, method=recipe.method).method.sweeps
     epoch = len(task.train) * passes_per_example(network) * (sweeps or 1)
     if budget < epoch:

@@ -179,10 +179,7 @@ class Balance:
         epochs: float = 1.0,
         rates: Sequence[float] = RATES,
     ) -> nn.Sequential:
-        """Train to the law at each rate, and give what is best on the validation split.
-
-        If the rule drives no device, the networks are compared on it after recalibration.
-        """
+        """Train to the law at each rate, and give what is best on the validation split."""
         tried = []
         for rate in rates:
             network = self.controller(rule)
@@ -191,10 +188,12 @@ class Balance:
             else:
                 network.load_state_dict(begin.state_dict())
             number = max(1, round(epochs * self.epochs))
-            settings = FitSettings(number, BATCH, rate, evaluations=1, seed=self.seed)
+            settings = FitSettings(
+                evaluations=1, seed=self.seed, epochs=number, batch_size=BATCH, learning_rate=rate
+            )
             train(network, self.task, settings, method=method, progress=False)
             judged = network
-            if rule in (in_silico, noise_aware):
+            if rule in (in_silico, noise_aware):  # which drive no device
                 judged = self.copied(network)
                 self.recalibrated(judged)
             tried.append((self.law_error(judged, self.task.validation), network))
@@ -245,8 +244,7 @@ class Balance:
     def largest_push(self, network: nn.Module, count: int = 3) -> float:
         """Largest push of the rod that a controller survives, rad/s; see `Measures`.
 
-        It comes half a second after the start, and a second and a half before the end. A start
-        counts with its largest push below which it survived all, and with 0 if it fell before.
+        A start counts with the largest push below which it survived all, or with 0.
         """
         plant, sizes = self.plant, torch.tensor(PUSHES, dtype=torch.float64)
         rate = torch.cat([sizes, -sizes]).repeat(count)
@@ -266,7 +264,9 @@ class Balance:
         going, (count, steps) = self.copied(network), LOOP
         twin = partial(pendulum.advance, constants=self.model)
         method = partial(ClosedLoop, plant=plant, twin=twin, cost=cost, steps=steps)
-        settings = FitSettings(30, count, 0.001, evaluations=1, seed=self.seed)
+        settings = FitSettings(
+            evaluations=1, seed=self.seed, epochs=30, batch_size=count, learning_rate=0.001
+        )
         task = starts(plant, count, self.law)
         train(going, task, settings, method=method, progress=False)
         return going
@@ -288,10 +288,7 @@ class Balance:
         return replace(self, model=identify(pendulum.advance, Pendulum.nominal, *known))
 
     def bayesian(self, network: nn.Module, plant: Pendulum) -> nn.Sequential:
-        """Go on with a copy whose amplifier Bayesian optimisation sets, in closed loop.
-
-        A Gaussian process models the logarithm of the cost; expected improvement chooses.
-        """
+        """Go on with a copy whose amplifier Bayesian optimisation sets, in closed loop."""
         going = self.copied(network).eval()
         weights = list(going[-1].parameters())
         start = nn.utils.parameters_to_vector(weights).detach()
@@ -307,7 +304,7 @@ class Balance:
             best = tried[int(np.argmin(found))]
             near = best + 0.2 * random.normal(size=(500, len(start)))
             candidates = np.concatenate([near, random.uniform(-1, 1, (500, len(start)))])
-            chosen = 500 + number  # at first any
+            chosen = 500 + number  # at first any; then by expected improvement of the log cost
             if number >= 8:
                 model = GaussianProcessRegressor(kernel, normalize_y=True)
                 with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):

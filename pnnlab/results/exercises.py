@@ -8,6 +8,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from pnnlab.errors import NotebookError
+from pnnlab.storage import explained
 
 SOLUTION = "solution"
 TO_WRITE_IN = "# Write your answer here."
@@ -15,14 +16,9 @@ FOLDED = "<details><summary>Conclusion: open it after your answer</summary>\n\n{
 
 
 def check_answer(right: Callable[[], object], otherwise: str) -> None:
-    """Print whether the answer to an exercise is right.
+    """Print whether the answer to an exercise is ``right``, and ``otherwise`` what to look at.
 
-    Parameters
-    ----------
-    right : function without arguments
-        Whether it is. It may use a name that only the answer assigns.
-    otherwise : str
-        What to look at if the answer is not right.
+    The check may use a name that only the answer assigns.
     """
     try:
         said = "Right." if right() else f"Not yet. {otherwise}"
@@ -46,25 +42,14 @@ def without_solutions(notebook: NotebookNode) -> NotebookNode:
 
 
 def write_students(paths: Sequence[Path], folder: Path) -> None:
-    """Write the notebooks without their solutions into a folder.
-
-    Raises
-    ------
-    NotebookError
-        One of them is there already, and may hold answers, or cannot be written. Nothing that was
-        there is changed.
-    """
+    """Write notebooks without their solutions into a folder, or raise a `NotebookError`."""
     if there := [path.name for path in paths if (folder / path.name).exists()]:
         raise NotebookError(
             f"{folder} holds {', '.join(there)} already, perhaps with answers; choose another "
             "folder with --out DIR, or move it away."
         )
-    try:
+    remedy = "choose another folder with --out DIR."
+    with explained(NotebookError, f"{folder} cannot be written", remedy):
         folder.mkdir(parents=True, exist_ok=True)
         for path in paths:
             nbformat.write(without_solutions(nbformat.read(path, 4)), folder / path.name)
-    except OSError as error:
-        raise NotebookError(
-            f"{folder} cannot be written ({error.strerror or error}); choose another folder with "
-            "--out DIR."
-        ) from error

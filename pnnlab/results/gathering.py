@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Self, final
@@ -44,14 +45,11 @@ class Trained:
 
     @property
     def key(self) -> tuple[str, str, int, int, str, str, int]:
-        """Two trainings with one key are repeats, of which one counts; see `Results.merged`.
-
-        A row without a unit is of the first: those that were written before units were, and those
-        of a real device.
-        """
+        """Two trainings with one key are repeats, of which one counts; see `Results.merged`."""
         row = self.row
         assert row.seed is not None
         layers = -1 if row.layers is None else row.layers
+        # Rows of a real device, and of before there were units, have none: they are of the first.
         place = (row.system, row.task, layers, row.unit or 0)
         return *place, row.twin or "", row.method, row.seed
 
@@ -67,9 +65,8 @@ def gather(
 ) -> tuple[list[Trained], str]:
     """Read every summary below some folders, in their order and in each by its clocks.
 
-    Give the trainings, and how many were left out: of other scales, and rows that are not of the
-    test split, or have no seed or no accuracy. A command names what differs from the defaults of
-    its notebook, in ``notebooks``.
+    Give the trainings, and how many were left out. A command names what differs from the defaults
+    of its notebook, in ``notebooks``.
     """
     summaries: list[Summary] = []
     for folder in map(user_path, folders):
@@ -129,7 +126,6 @@ def command(summary: Summary, task: str, defaults: Mapping[str, object]) -> str:
 
 
 def _is_training(row: Row) -> bool:
-    """Whether a row belongs in the table: of the test split, with a seed and an accuracy."""
     return row.split in (None, "test") and row.seed is not None and row.accuracy is not None
 
 
@@ -138,8 +134,9 @@ def _trained(row: Row, summary: Summary, notebooks: Path) -> Trained:
     with suppress(NotebookError):  # it may be gone
         defaults = choose(list_notebooks(notebooks), [summary.notebook])[0].parameters
     code: Mapping[str, Any] = summary.provenance
-    fractions = {name: value for name in FRACTIONS for value in known([row], name)}
-    changes: dict[str, Any] = {name: round(value, DIGITS) for name, value in fractions.items()}
+    changes: dict[str, Any] = {
+        name: round(value, DIGITS) for name in FRACTIONS for value in known([row], name)
+    }
     changes |= {"seconds": None, "commit": row.commit or code.get("commit")}
     unit = summary.parameters.get("unit")
     if row.unit is None and isinstance(unit, int):  # an old row, of a notebook that sets the unit
@@ -166,11 +163,7 @@ class Results:
         object.__setattr__(self, "trainings", ordered)
 
     def merged(self, others: Iterable[Trained]) -> tuple[Self, tuple[str, ...]]:
-        """Add trainings; give the results, and what was done with each repeat.
-
-        The last one counts, in the order in which they were gathered: the clocks of two machines
-        give none. One that was replaced stays so.
-        """
+        """Add trainings; give the results, and what was done with each repeat: the last counts."""
 
         def dated(one: Trained) -> str:
             measured, accuracy = one.measurement
@@ -195,16 +188,11 @@ class Results:
 
     @property
     def lines(self) -> list[Line]:
-        """Means over seeds for each system, task, depth, unit and twin, as the file has them.
-
-        Trainings that need no twin, such as the ideal, are part of the lines of every twin.
-        """
-        places: dict[tuple[object, ...], list[Trained]] = {}
-        for one in self.trainings:
-            places.setdefault(one.key[:4], []).append(one)
-        return [
+        """Means over seeds for each system, task, depth, unit and twin, as the file has them."""
+        return [  # what needs no twin, such as the ideal, stands in the lines of every twin
             _line(twin, [one for one in place if one.row.twin in (twin, None)])
-            for place in places.values()
+            for _, group in groupby(self.trainings, lambda one: one.key[:4])
+            for place in [tuple(group)]
             for twin in sorted({one.row.twin for one in place if one.row.twin}) or (None,)
         ]
 
@@ -235,19 +223,17 @@ class Results:
         text = read_text(path)
         try:
             data = json.loads(text)
-            if data["schema"] == SCHEMA:
-                results = cls(data["scale"], tuple(map(_read_trained, data["trainings"])))
-                if len({one.key for one in results.trainings}) < len(results.trainings):
-                    raise ValueError("a training is in it twice")
-                return results
+            if data["schema"] != SCHEMA:
+                raise ValueError(f"schema {data['schema']}, where this pnnlab reads {SCHEMA}")
+            results = cls(data["scale"], tuple(map(_read_trained, data["trainings"])))
+            if len({one.key for one in results.trainings}) < len(results.trainings):
+                raise ValueError("a training is in it twice")
+            return results
         except (ValueError, LookupError, TypeError, AttributeError, PnnlabError) as error:
             raise RunError(
-                f"{path} does not hold results ({error}); get it back with `git checkout`."
+                f"{path} does not hold results ({error}); get it back with `git checkout`, or use "
+                "the version of pnnlab that wrote it."
             ) from error
-        raise RunError(
-            f"{path} has schema {data['schema']} and this pnnlab reads {SCHEMA}; use the version "
-            "of pnnlab that wrote it."
-        )
 
 
 def _line(twin: str | None, trainings: Sequence[Trained]) -> Line:
@@ -290,7 +276,6 @@ def _method(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _score(rows: Sequence[Row], name: str) -> dict[str, Any] | None:
-    """Mean over seeds, 95 % interval, values (None where a seed has none)."""
     values = known(rows, name)
     if not values:
         return None
@@ -299,7 +284,7 @@ def _score(rows: Sequence[Row], name: str) -> dict[str, Any] | None:
     return {
         "mean": round(fmean(values), DIGITS),
         "interval": [round(end, DIGITS) for end in (found.low, found.high)] if found else None,
-        "values": [getattr(row, name) for row in rows],
+        "values": [getattr(row, name) for row in rows],  # None where a seed has none
     }
 
 

@@ -49,24 +49,12 @@ class Estimate:
 
 
 def mean_interval(accuracies: Sequence[float], n: int | None) -> Estimate:
-    """Mean accuracy over seeds, with its 95 % interval for new seeds and new test samples.
+    """Mean accuracy over seeds, each on ``n`` samples, with its 95 % interval for new ones of both.
 
     Its variance is that of the seeds, and that of as many samples, which all seeds share; since
     seeds do not all fail on the same samples this is at most a little too wide. The interval is
     Wilson's (J. Am. Stat. Assoc. 22, 209, 1927) for a number of samples with this variance. Of one
-    seed it does not cover how seeds differ.
-
-    Parameters
-    ----------
-    accuracies : sequence of float
-        One a seed, each on the same ``n`` samples.
-    n : int or None
-        None if it is not known: the interval is then that of the seeds alone.
-
-    Raises
-    ------
-    RangeError
-        There is no accuracy, or one without a number of samples.
+    seed it does not cover how seeds differ, and without ``n`` only that. Raises a `RangeError`.
     """
     seeds, p = len(accuracies), fmean(accuracies) if accuracies else math.nan
     if not seeds or (seeds == 1 and not n) or not 0 <= p <= 1:
@@ -119,10 +107,9 @@ def difference_interval(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> 
 
 
 def paired(first: Sequence[Row], second: Sequence[Row]) -> Estimate:
-    """Difference of the accuracies of two methods, by `difference_interval`.
+    """Difference of the accuracies of two methods as they are used, by `difference_interval`.
 
-    Methods that train on a twin are taken after their recalibration. Raises a `RangeError` if the
-    rows are not of the same seeds, or do not say which samples were right.
+    Raises a `RangeError` if rows are of other seeds or do not say which samples were right.
     """
     by_seed = [{row.seed: row for row in rows} for rows in (first, second)]
     seeds = list(by_seed[0])
@@ -138,14 +125,10 @@ def paired(first: Sequence[Row], second: Sequence[Row]) -> Estimate:
     return difference_interval(*(np.stack([right(one[s]) for s in seeds]) for one in by_seed))
 
 
-def verdict(difference: Estimate, margin: float = MARGIN) -> Verdict:
-    """Say what a difference shows: the first better or worse, both equal within a margin, or not.
-
-    An interval that excludes 0 and lies within the margin is called equal: such a difference is
-    real, and too small to matter.
-    """
-    if -margin < difference.low and difference.high < margin:
-        return "equal"
+def verdict(difference: Estimate) -> Verdict:
+    """Say what a difference shows: the first better, worse, equal within `MARGIN`, or not known."""
+    if difference.low > -MARGIN and difference.high < MARGIN:
+        return "equal"  # it may be real, and is too small to matter
     if difference.low > 0:
         return "better"
     if difference.high < 0:

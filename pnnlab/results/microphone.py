@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,7 +54,8 @@ def spectral(task: Task, bands: int = BANDS, parts: int = PARTS) -> Task:
         features = (_log_mel(split.x, bands, parts) - low) / (high - low)
         return Split(features.clamp(0, 1), split.targets)
 
-    splits = {name: scaled(getattr(task, name)) for name in ("train", "validation", "test")}
+    names = ("train", "validation", "test")
+    splits: dict[str, Any] = {name: scaled(getattr(task, name)) for name in names}
     return replace(task, **splits, feature_names=())
 
 
@@ -70,7 +72,7 @@ def _log_mel(x: Tensor, bands: int, parts: int) -> Tensor:
 
 def digital_networks(task: Task, parameters: int, epochs: int, seed: int = 0) -> dict[str, float]:
     """Test accuracies of digital networks on log energies of mel bands of the same sounds."""
-    loop = {"epochs": epochs, "seed": seed}
+    loop: dict[str, Any] = {"epochs": epochs, "seed": seed}
     return {
         "log-mel + linear": linear_baseline(spectral(task), **loop),
         "MLP, as many parameters": digital_baseline(spectral(task, 8, 2), parameters, **loop),

@@ -18,7 +18,7 @@ NOT_A_LITERAL: Final = object()
 """A default that is known only once the notebook runs."""
 
 _WORDS = {"true": True, "false": False, "null": None, "none": None}
-_WANTED: Mapping[type, str] = {
+_WANTED = {
     bool: "true or false",
     int: "a whole number",
     float: "a number",
@@ -46,12 +46,12 @@ class Notebook:
 
 def notebooks_folder(given: str | Path | None = None) -> Path:
     """Find the notebooks: by default of the checkout of this package, or of the current folder."""
+    checkout = Path(pnnlab.__file__).resolve().parents[1]
+    candidates = [Path.cwd() / "notebooks", Path.cwd()]
+    if (checkout / "pyproject.toml").is_file():
+        candidates.insert(0, checkout / "notebooks")
     if given is not None:
         candidates = [user_path(given)]
-    else:
-        checkout = Path(pnnlab.__file__).resolve().parents[1]
-        candidates = [checkout / "notebooks"] if (checkout / "pyproject.toml").is_file() else []
-        candidates += [Path.cwd() / "notebooks", Path.cwd()]
     for folder in candidates:
         if any(folder.glob(PATTERN)):
             return folder.resolve()
@@ -72,8 +72,7 @@ def choose(
 ) -> tuple[Notebook, ...]:
     """Read notebooks, by number, name or path, in the order of ``wanted`` and each once, or all.
 
-    One that has variants stands for all of them; a name with the variant for that one, and so does
-    its parameter, if it is ``given``.
+    One stands for all its variants, unless the name or a ``given`` parameter says which.
     """
     chosen: dict[str, Notebook] = {}
     for name in wanted or [path.stem for path in paths]:
@@ -82,11 +81,8 @@ def choose(
         for path in paths:
             number = name.isdecimal() and int(path.stem.partition("_")[0]) == int(name)
             if number or f"{stem}_".startswith(f"{path.stem}_"):
-                found += [
-                    one
-                    for one in read_variants(path, given)
-                    if number or stem in (path.stem, one.name)
-                ]
+                known = read_variants(path, given)
+                found += [one for one in known if number or stem in (path.stem, one.name)]
         if not found:
             there = ", ".join(path.stem for path in paths)
             raise NotebookError(
@@ -104,22 +100,18 @@ def read_variants(path: Path, given: Sequence[tuple[str, str]] = ()) -> tuple[No
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        cells, metadata = content["cells"], content.get("metadata", {})
-        variants = metadata.get("pnnlab", {}).get("variants", {})
+        variants = content.get("metadata", {}).get("pnnlab", {}).get("variants", {})
         sources = {
             index: "".join(cell["source"])
-            for index, cell in enumerate(cells)
+            for index, cell in enumerate(content["cells"])
             if cell["cell_type"] == "code"
             and "parameters" in cell.get("metadata", {}).get("tags", ())
         }
-    except OSError as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise NotebookError(
-            f"{path} cannot be read ({error.strerror or error}); check its permissions."
-        ) from error
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise NotebookError(
-            f"{path} is not a notebook of format 4 ({error}); get it back with "
-            f"`git checkout {path.name}`, or open and save it in JupyterLab."
+            f"{path} is not a notebook of format 4, or cannot be read ({error}); check its "
+            f"permissions, get it back with `git checkout {path.name}`, or open and save it in "
+            "JupyterLab."
         ) from error
     if not sources:
         return (Notebook(path.resolve(), {}, None),)
@@ -147,10 +139,10 @@ def read_variants(path: Path, given: Sequence[tuple[str, str]] = ()) -> tuple[No
         one = dict(given).get(name)
         if one not in (None, *each):
             raise NotebookError(f"{name} of {path.stem} is {one!r}; give one of {', '.join(each)}.")
+        owns = {value: {name: value, **each[value]} for value in each if one in (None, value)}
         found = [
             replace(notebook, parameters={**values, **own}, own=own, variant=value)
-            for value, own in ((value, {name: value, **more}) for value, more in each.items())
-            if one in (None, value)
+            for value, own in owns.items()
         ]
     return tuple(found)
 
@@ -158,10 +150,7 @@ def read_variants(path: Path, given: Sequence[tuple[str, str]] = ()) -> tuple[No
 def assign(
     notebooks: Sequence[Notebook], given: Sequence[tuple[str, str]], out: Path
 ) -> tuple[dict[str, object], ...]:
-    """Give each notebook the parameters that it has, ``out`` among them.
-
-    ``given`` are names and texts from the command line; the last of two with one name counts.
-    """
+    """Give each notebook those parameters that it has, read from text, and ``out``."""
     known = dict.fromkeys(name for notebook in notebooks for name in notebook.parameters)
     for name, text in given:
         if name == "out":
@@ -173,22 +162,15 @@ def assign(
             )
         if name == "scale":
             check_scale(text)
-    texts = dict(given)
-    return tuple(
-        {
-            **notebook.own,
-            **{
-                name: str(out) if name == "out" else _fit(name, texts[name], notebook)
-                for name in notebook.parameters
-                if name == "out" or name in texts
-            },
-        }
-        for notebook in notebooks
-    )
+    texts, chosen = dict(given), []
+    for notebook in notebooks:
+        own = dict(notebook.own)
+        own |= {n: _fit(n, texts[n], notebook) for n in notebook.parameters if n in texts}
+        chosen.append(own | ({"out": str(out)} if "out" in notebook.parameters else {}))
+    return tuple(chosen)
 
 
 def _fit(name: str, text: str, notebook: Notebook) -> object:
-    """Read a value as the kind of thing that the parameter's default is."""
     default = notebook.parameters[name]
     try:
         value = ast.literal_eval(text)

@@ -13,7 +13,7 @@ from pnnlab import storage
 from pnnlab.errors import RangeError, RunError
 from pnnlab.plain import real, whole
 from pnnlab.provenance import commit, utc_now, versions
-from pnnlab.storage import user_path
+from pnnlab.storage import explained, user_path
 
 T = TypeVar("T")
 SUFFIX = ".summary.json"
@@ -162,20 +162,14 @@ def check_scale(scale: object) -> None:
 
 def read_text(path: str | Path, remedy: str = "check its name") -> str:
     """Read a text file, or raise a `RunError`."""
-    try:
+    with explained(RunError, f"{path} cannot be read", f"{remedy}."):
         return user_path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RunError(f"{path} cannot be read ({error}); {remedy}.") from error
 
 
 def write(path: str | Path, text: str, remedy: str = "check its folder") -> None:
     """Write a file, whole or not at all, or raise a `RunError`."""
-    try:
+    with explained(RunError, f"{path} cannot be written", f"make room, or {remedy}."):
         storage.write(user_path(path), text)
-    except OSError as error:
-        raise RunError(
-            f"{path} cannot be written ({error.strerror or error}); make room, or {remedy}."
-        ) from error
 
 
 def write_json(path: Path, data: Mapping[str, object], remedy: str = "check its folder") -> None:

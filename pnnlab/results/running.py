@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import indent
 from typing import Any, Literal, final
 
 import papermill
@@ -26,7 +27,7 @@ from papermill.exceptions import PapermillException, PapermillExecutionError
 from pnnlab.errors import RunError
 from pnnlab.results.notebooks import Notebook
 from pnnlab.results.rows import SUFFIX, Summary
-from pnnlab.storage import user_path
+from pnnlab.storage import explained, user_path
 
 BAR = "{desc:<28.28} {bar} {n_fmt}/{total_fmt}  {elapsed} elapsed, {remaining} left"
 Status = Literal["ok", "failed", "interrupted", "not run"]
@@ -56,17 +57,13 @@ class Outcome:
 def prepare_out(out: str | Path, notebooks: Path) -> Path:
     """Make the folder of the results, try whether it can be written, and give its absolute path."""
     folder = user_path(out).absolute()
-    remedy = "choose another folder with --out DIR"
-    try:
+    remedy = "choose another folder with --out DIR."
+    with explained(RunError, f"Results cannot be written to {folder}", remedy):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as trial:
             trial.write(bytes(4096))
-    except OSError as error:
-        raise RunError(
-            f"Results cannot be written to {folder} ({error.strerror or error}); {remedy}."
-        ) from error
     if folder.resolve() == notebooks.resolve():
-        raise RunError(f"{folder} holds the notebooks, and running would overwrite them; {remedy}.")
+        raise RunError(f"{folder} holds the notebooks, and running would overwrite them; {remedy}")
     return folder
 
 
@@ -80,9 +77,8 @@ def run_notebooks(
 ) -> Iterator[Outcome]:
     """Run notebooks in turn, each with its values; one that fails does not stop the others.
 
-    Ctrl-C ends the notebook that is running; it and those after it are still reported. ``tick``,
-    called twice a second, refreshes a progress bar over the notebooks; a bar over the cells then
-    appears below it, on standard error. ``env`` is added to the environment of the kernels.
+    Ctrl-C ends the notebook that is running; it and those after it are still reported. ``tick`` is
+    called twice a second; a bar over the cells then appears. ``env`` is added to that of kernels.
     """
     interrupted = False
     for notebook, given in zip(notebooks, values, strict=True):
@@ -107,7 +103,7 @@ def run_notebooks(
 
 
 def _summary_files(out: Path) -> set[tuple[Path, int, int]]:
-    """List the summaries, with what changes when one is written anew."""
+    # With what changes when one is written anew.
     stats = [(path, path.lstat()) for path in out.glob(f"*{SUFFIX}")]
     return {(path, stat.st_mtime_ns, stat.st_ino) for path, stat in stats}
 
@@ -115,8 +111,6 @@ def _summary_files(out: Path) -> set[tuple[Path, int, int]]:
 @final
 @dataclass
 class _Run:
-    """One notebook in a fresh kernel of this interpreter, which ends with it."""
-
     notebook: Notebook
     values: Mapping[str, object]
     target: Path
@@ -184,10 +178,8 @@ class _Run:
 
     def kill(self) -> None:
         """Leave nothing of the kernel, whatever happened to its manager."""
-        if self.kernel is None:
-            return
         with suppress(psutil.Error):
-            left = [*self.kernel.children(recursive=True), self.kernel]
+            left = [*self.kernel.children(recursive=True), self.kernel] if self.kernel else []
             for process in left:
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
@@ -228,13 +220,9 @@ class _Run:
             processes = (kernel, *kernel.children(recursive=True))
             resident = sum(process.memory_info().rss for process in processes)
             self.peak_bytes = max(self.peak_bytes, resident)
-        with suppress(
-            OSError
-        ):  # the peak that Linux itself keeps: nothing between samples is missed
-            status = Path(f"/proc/{kernel.pid}/status").read_text(
-                encoding="ascii", errors="replace"
-            )
-            if found := re.search(r"^VmHWM:\s*(\d+)", status, re.MULTILINE):
+        with suppress(OSError):  # the peak that Linux keeps: nothing between samples is missed
+            status = Path(f"/proc/{kernel.pid}/status").read_bytes()
+            if found := re.search(rb"^VmHWM:\s*(\d+)", status, re.MULTILINE):
                 self.peak_bytes = max(self.peak_bytes, 1024 * int(found[1]))
 
     def _where(self, preposition: str) -> str:
@@ -246,27 +234,17 @@ class _Run:
         return f" {preposition} cell {self.cell if injected else self.cell + 1}"
 
     def _description(self, error: PapermillExecutionError) -> str:
-        """Where it failed, the first lines of the cell, and the traceback without colours."""
         self.cell = error.cell_index
         source = str(error.source).strip().splitlines()
-        shown = source[:_SOURCE_LINES] + (["…"] if len(source) > _SOURCE_LINES else [])
+        shown = "\n".join(source[:_SOURCE_LINES] + ["…"] * (len(source) > _SOURCE_LINES))
+        place = f"{self._where('at')} (In [{error.exec_count}] of {self.target})"
         traceback = _ANSI.sub("", "\n".join(error.traceback)).strip()
-        place = f"(In [{error.exec_count}] of {self.target})"
-        return "\n".join(
-            (
-                f"{self.notebook.name} failed{self._where('at')} {place}:",
-                "",
-                *(f"    {line}".rstrip() for line in shown),
-                "",
-                traceback or f"{error.ename}: {error.evalue}",
-            )
-        )
+        traceback = traceback or f"{error.ename}: {error.evalue}"
+        return f"{self.notebook.name} failed{place}:\n\n{indent(shown, '    ')}\n\n{traceback}"
 
 
 class _Engine(Engine):  # type: ignore[misc] # papermill ships no types
-    """What papermill calls for the cells: our own loop, in which Ctrl-C reaches them in order."""
-
-    @classmethod
+    @classmethod  # our own loop, in which Ctrl-C reaches the cells in order
     def execute_managed_notebook(cls, nb_man: Any, _: str, *, run: _Run, **__: object) -> None:
         try:
             # zmq needs this loop, which is not the default on Windows.

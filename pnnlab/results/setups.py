@@ -1,7 +1,4 @@
-"""Devices, twins, networks, tasks and settings of what notebooks and sweeps train, stated once.
-
-`Setup` is of the short trainings of a sweep, `Images` of the notebook that reads images.
-"""
+"""Devices, twins, networks, tasks and settings of what notebooks and sweeps train, stated once."""
 
 import copy
 import math
@@ -52,19 +49,11 @@ Device: TypeAlias = Circuit | Plate | SHG
 AnyTwin: TypeAlias = PhysicsTwin | NeuralTwin
 
 
-def check_twin(twin: str) -> None:
-    """Refuse what is no text of a twin."""
+def fitted(system: Device | Oscillators, twin: str, seed: int) -> AnyTwin:
+    """Measure a device and fit a twin to so many shots, such as ``"neural 750"``; see `Case`."""
     kind, _, shots = twin.partition(" ")
     if twin != "nominal" and (kind not in ("physics", "neural") or not shots.isdecimal()):
-        raise RangeError(f"twin of a case is {twin!r}; give 'nominal', or a fit like 'neural 750'.")
-
-
-def fitted(system: Device | Oscillators, twin: str, seed: int) -> AnyTwin:
-    """Measure a device and fit a twin to so many shots, such as ``"neural 750"``; see `Case`.
-
-    Pendula are measured with weak couplings, where a training begins.
-    """
-    kind, _, shots = twin.partition(" ")
+        raise RangeError(f"a twin is {twin!r}; give 'nominal', or a fit like 'neural 750'.")
     number = int(shots or 100)
     given: dict[str, Any] = {"seed": seed, "progress": False}
     equations: Equations
@@ -78,7 +67,8 @@ def fitted(system: Device | Oscillators, twin: str, seed: int) -> AnyTwin:
         equations, design = OscillatorEquations(**programme), Forces(**programme)
         if kind == "neural" and system.n > MOST_PENDULA:
             raise RangeError(f"{system.n} pendula are too many for a neural twin; take 'physics'.")
-        given["dataset"] = collect(system, number, seed=seed, theta=system.weak_theta(seed))
+        theta = system.weak_theta(seed)  # where a training begins
+        given["dataset"] = collect(system, number, seed=seed, theta=theta)
     elif isinstance(system, Plate):
         equations, design = PlateEquations(system.replays), FilterBank(system.replays)
     else:
@@ -116,7 +106,6 @@ class Case:
     task: Literal["digits", "mnist", "vowels"] = "digits"  # vowels are for SHG, and SHG for them
 
     def __post_init__(self) -> None:
-        check_twin(self.twin)
         if (self.system == "SHG") != (self.task == "vowels"):
             raise RangeError(f"{self.system} with {self.task}: SHG, and no other, reads vowels.")
 
@@ -150,11 +139,7 @@ class Setup:
         self._twins: dict[tuple[int, int], tuple[AnyTwin, int]] = {}  # and passes of the fit
 
     def twin(self, layer: Device) -> AnyTwin:
-        """Give the twin of a layer: the same constants or weights in all, where that is possible.
-
-        A neural twin of `SHG` has as many inputs and outputs as its layer: there is one for each
-        shape of a layer, fitted to shots of its own.
-        """
+        """Give the twin of a layer: the same constants or weights in all, where possible."""
         shape = self._shape(layer)
         if shape not in self._twins:
             system = layer if any(shape) else self.device
@@ -172,6 +157,7 @@ class Setup:
         return sum(self._twins[shape][1] for shape in shapes)
 
     def _shape(self, layer: Any) -> tuple[int, int]:
+        # A neural twin of light has the inputs and outputs of its layer: there is one a shape.
         separate = self.case.twin.startswith("neural") and isinstance(layer, SHG)
         return (layer.input_dim, layer.output_dim) if separate else (0, 0)
 
@@ -344,7 +330,6 @@ class Images:
         """
         if twin == "physics":
             twin = "nominal" if self.system == "oscillators" else "physics 500"
-        check_twin(twin)
         depth = depth or self.plan.depth
         systems, (state, twins) = _devices(self, seed, depth), _twins(self, seed, twin, depth)
         if state:
@@ -397,7 +382,7 @@ class Images:
     def baselines(self, parameters: int, seed: int) -> dict[str, float]:
         """Accuracies of digital networks, fields of a `Row`: an MLP has so many parameters."""
         own = self.settings(seed)
-        loop = {"epochs": own.epochs, "batch_size": own.batch_size, "seed": seed}
+        loop: dict[str, Any] = {"epochs": own.epochs, "batch_size": own.batch_size, "seed": seed}
         mlp = baselines.digital_baseline(self.task, parameters, rates=self.plan.mlp, **loop)
         linear = baselines.linear_baseline(self.task, rates=self.plan.linear, **loop)
         found = {"digital_baseline": mlp, "linear_baseline": linear}
@@ -410,8 +395,7 @@ class Images:
 
 
 def _devices(images: Images, seed: int, depth: int) -> list[Any]:
-    """Layers of a device, or networks of pendula, each released as the one before came to lie."""
-    unit = images.unit
+    unit = images.unit  # networks of pendula are released as the ones before came to lie
     if images.system == "hybrid":
         bench = SHG(unit, phase_range=math.pi, seed=seed)
         return [bench.reprogrammed(input_dim=images.numbers) for _ in range(depth)]
@@ -460,7 +444,7 @@ def _twins(images: Images, seed: int, twin: str, depth: int) -> tuple[State, lis
 def _hybrid(
     lights: Sequence[Sequence[nn.Module]], seed: int, sent: int, seen: int
 ) -> nn.Sequential:
-    """Put light, or nothing, between matrices, whose products are brought into [0, 1]."""
+    # Light, or nothing, stands between matrices, whose products are brought into [0, 1].
     widths = [28 * 28, *[seen] * len(lights)]
     *matrices, last = _seeded(seed, zip(widths, [*[sent] * len(lights), 10], strict=True))
     chain: list[nn.Module] = []

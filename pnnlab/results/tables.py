@@ -1,8 +1,4 @@
-"""Results as Markdown tables that read well in a terminal too, and the statistics in them.
-
-One table has a line for each method (notebooks, `pnnlab run`), the other the methods side by side
-(README, `pnnlab results`).
-"""
+"""Results as Markdown tables that read well in a terminal too, and the statistics in them."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -46,10 +42,7 @@ def _count(number: float | None) -> str:
 def _table(
     lines: Sequence[Mapping[str, str]], texts: int, optional: Sequence[str], notes: Iterable[str]
 ) -> str:
-    """Lay out lines, which map titles to cells; the first ``texts`` columns are left-aligned.
-
-    Optional columns are left out where nothing is known.
-    """
+    # The first `texts` columns are left-aligned; optional ones are left out if nothing is known.
     columns = []
     for place, title in enumerate(lines[0]):
         cells = [line[title].replace("|", "\\|") for line in lines]
@@ -76,22 +69,33 @@ def results_table(results: Iterable[Summary | Row]) -> str:
     scales = {one.scale: None for one in results if isinstance(one, Summary) and one.rows}
     groups: dict[tuple[object, ...], list[Row]] = {}
     for one in results:
+        name, label, rows = "", _ABSENT, (one,) if isinstance(one, Row) else one.rows
         if isinstance(one, Summary):
-            number, _, rest = one.notebook.partition("_")
-            label = number if number.isdigit() and rest else one.notebook
-            name, rows = one.notebook, one.rows
-            if len(scales) > 1:
-                label += f" {one.scale}"
-        else:
-            name, label, rows = "", _ABSENT, (one,)
+            name = one.notebook
+            number, _, rest = name.partition("_")
+            label = number if number.isdigit() and rest else name
+            label += f" {one.scale}" if len(scales) > 1 else ""
         for row in rows:
             key = (row.device, row.task, row.method, row.twin, row.layers, row.split)
             groups.setdefault((label, name, *key), []).append(row)
     if not groups:
         return "No results: no notebook wrote a summary with rows."
     lines = [_method_line(str(label), rows) for (label, *_), rows in groups.items()]
-    text = f"Scale: {', '.join(scales)}. " if scales else ""
-    return _table(lines, 5, ("nb",), _method_notes([line["interval"] for line in lines], text))
+    intervals = [line["interval"] for line in lines]
+    scale = f"Scale: {', '.join(scales)}. " if scales else ""
+    notes = [f"{scale}Accuracies in %, on the system itself, mean over seeds."]
+    if any(text != _ABSENT and not text.endswith(_ONE_SEED) for text in intervals):
+        notes.append("Interval: 95 %, for new seeds and new test samples.")
+    if any(text.endswith(_ONE_SEED) for text in intervals):
+        notes.append(
+            f"{_ONE_SEED} One seed: 95 % for new test samples; it does not say how seeds differ."
+        )
+    notes.append(
+        "On twin: the same network on its own twin. Recalib.: its normalisation measured "
+        "again on the system. Digital: an MLP with as many parameters; linear: a digital linear "
+        "classifier. Passes: how often the system was driven, mean per training."
+    )
+    return _table(lines, 5, ("nb",), notes)
 
 
 def _method_line(label: str, rows: Sequence[Row]) -> dict[str, str]:
@@ -100,14 +104,22 @@ def _method_line(label: str, rows: Sequence[Row]) -> dict[str, str]:
     for row in rows:  # each row without a seed counts as one
         seeds.setdefault(object() if row.seed is None else row.seed, []).append(row)
 
-    def means(name: str) -> list[float]:
-        # For each seed that has it, so a seed given twice counts once.
-        return [fmean(values) for same in seeds.values() if (values := known(same, name))]
-
-    def mean(name: str) -> float | None:
-        return fmean(values) if (values := means(name)) else None
-
-    accuracies = means("accuracy")
+    fields = {
+        "accuracy": "accuracy",
+        "on twin": "accuracy_on_twin",
+        "recalib.": "recalibrated_accuracy",
+        "digital": "digital_baseline",
+        "linear": "linear_baseline",
+        "chance": "chance",
+        "passes": "device_passes",
+    }
+    # For each seed that has it, so a seed given twice counts once.
+    means = {
+        title: [fmean(values) for same in seeds.values() if (values := known(same, name))]
+        for title, name in fields.items()
+    }
+    mean = {title: fmean(values) if values else None for title, values in means.items()}
+    accuracies = means["accuracy"]
     sizes = [size for size in known(rows, "n_test") if size]
     interval = _ABSENT
     if len(accuracies) > 1 or (accuracies and sizes):
@@ -121,32 +133,12 @@ def _method_line(label: str, rows: Sequence[Row]) -> dict[str, str]:
         "method": first.method,
         "twin": first.twin or _ABSENT,
         "layers": _count(first.layers),
-        "accuracy": _percent(mean("accuracy")),
+        "accuracy": _percent(mean["accuracy"]),
         "interval": interval,
         "seeds": str(len(seeds)),
-        "on twin": _percent(mean("accuracy_on_twin")),
-        "recalib.": _percent(mean("recalibrated_accuracy")),
-        "digital": _percent(mean("digital_baseline")),
-        "linear": _percent(mean("linear_baseline")),
-        "chance": _percent(mean("chance")),
-        "passes": _count(mean("device_passes")),
+        **{title: _percent(mean[title]) for title in list(mean)[1:-1]},
+        "passes": _count(mean["passes"]),
     }
-
-
-def _method_notes(intervals: Sequence[str], scales: str) -> list[str]:
-    notes = [f"{scales}Accuracies in %, on the system itself, mean over seeds."]
-    if any(text != _ABSENT and not text.endswith(_ONE_SEED) for text in intervals):
-        notes.append("Interval: 95 %, for new seeds and new test samples.")
-    if any(text.endswith(_ONE_SEED) for text in intervals):
-        notes.append(
-            f"{_ONE_SEED} One seed: 95 % for new test samples; it does not say how seeds differ."
-        )
-    notes.append(
-        "On twin: the same network on its own twin. Recalib.: its normalisation measured "
-        "again on the system. Digital: an MLP with as many parameters; linear: a digital linear "
-        "classifier. Passes: how often the system was driven, mean per training."
-    )
-    return notes
 
 
 # --- methods side by side: what README and `pnnlab results` show ---
@@ -206,7 +198,7 @@ def with_section(document: str, section: str) -> str:
     return f"{document[:start]}{BEGIN}\n\n{section}\n\n{document[stop:]}"
 
 
-def _notes(lines: Sequence[Line]) -> list[str]:
+def _notes(lines: Sequence[Line]) -> Iterable[str]:
     sizes = sorted({line["n_test"] for line in lines if line["n_test"]})
     tested = f" of {', '.join(f'{n:,}' for n in sizes)} samples" if sizes else ""
     notes = [
@@ -222,6 +214,20 @@ def _notes(lines: Sequence[Line]) -> list[str]:
             "only a simulation has."
         ),
         (
+            "Noise-aware: in silico with the noise of the device in the twin, a fresh sample each "
+            "step, then recalibrated."
+        )
+        * any("noise-aware" in line["methods"] for line in lines),
+        "Untrained: a linear digital read-out of a device with random parameters."
+        * any(UNTRAINED in line["methods"] for line in lines),
+        (
+            "Digital alone: the digital layers of a hybrid network, trained without the device and "
+            "without the clamp to [0, 1] of its physical layers, so that nothing but linear "
+            "layers is left. Clamp only; clamp, square: with this clamp, or its square, in place "
+            "of the device."
+        )
+        * any(line["accuracy_without_physics"] is not None for line in lines),
+        (
             "Digital, beside them: a linear classifier, and an MLP with at most as many parameters "
             "as the physical network, trained by the same loop, the learning rate chosen on the "
             "validation split. Chance: always naming the class that is most frequent in training."
@@ -232,38 +238,19 @@ def _notes(lines: Sequence[Line]) -> list[str]:
             "Paper: the published figure for such a system and task, on hardware of its own."
         ),
         _above(lines),
+        _verdicts(lines),
         f"Commands, seeds, commits and versions are in [`{_FILE}`]({_FILE}).",
     ]
-    if counted := _verdicts(lines):
-        notes.insert(-1, counted)
-    if any("noise-aware" in line["methods"] for line in lines):
-        noisy = (
-            "Noise-aware: in silico with the noise of the device in the twin, a fresh sample each "
-            "step, then recalibrated."
-        )
-        notes.insert(2, noisy)
-    if any(line["accuracy_without_physics"] is not None for line in lines):
-        without = (
-            "Digital alone: the digital layers of a hybrid network, trained without the device and "
-            "without the clamp to [0, 1] of its physical layers, so that nothing but linear "
-            "layers is left. Clamp only; clamp, square: with this clamp, or its square, in place "
-            "of the device."
-        )
-        notes.insert(3, without)
-    if any(UNTRAINED in line["methods"] for line in lines):
-        notes.insert(3, "Untrained: a linear digital read-out of a device with random parameters.")
-    return notes
+    return [note for note in notes if note]
 
 
 def _above(lines: Sequence[Line]) -> str:
-    """Count the lines in which other columns are higher than PAT."""
-    higher: dict[str, list[bool]] = {}
+    higher: dict[str, list[bool]] = {name: [] for name in _beside(lines[0])}
     for line in lines:
         pat = _score(line, "PAT")["mean"]
         for name, other in _beside(line).items():
-            beside = higher.setdefault(name, [])
             if other is not None and pat is not None:
-                beside.append(other > pat)
+                higher[name].append(other > pat)
     counted = [f"{name} in {sum(found)} of {len(found)}" for name, found in higher.items() if found]
     if not counted:
         return "PAT stands beside nothing here."
@@ -271,7 +258,6 @@ def _above(lines: Sequence[Line]) -> str:
 
 
 def _beside(line: Line) -> dict[str, float | None]:
-    """What PAT is compared with, by name."""
     return {
         "the linear classifier": line["linear_baseline"],
         "the MLP": line["digital_baseline"],
@@ -287,7 +273,6 @@ def _beside(line: Line) -> dict[str, float | None]:
 
 
 def _verdicts(lines: Sequence[Line]) -> str:
-    """Count what the pairs of PAT and another method show."""
     counts: dict[str, Counter[str]] = {}
     for line in lines:
         for rival, found in line["pairs"].items():

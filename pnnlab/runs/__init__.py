@@ -1,11 +1,6 @@
-"""What lasts of a training run: journal, checkpoints, resume and provenance, in one folder.
+"""What lasts of a training run: journal, checkpoints, resume and provenance, in one folder."""
 
-Iterating `Run.records` trains. A process may be killed at any moment;
-`Run.open` goes on from the newest checkpoint, and a simulated run ends bit-equal to one that was
-never interrupted.
-"""
-
-from pnnlab.runs.archive import RunInfo, export, list_runs, read_journal, read_run
+from pnnlab.runs.archive import RunInfo, list_runs, read_journal, read_run
 from pnnlab.runs.exporting import export_network
 from pnnlab.runs.journal import EventRow
 from pnnlab.runs.run import Run, run_folder, train
@@ -14,7 +9,6 @@ __all__ = [
     "EventRow",
     "Run",
     "RunInfo",
-    "export",
     "export_network",
     "list_runs",
     "read_journal",

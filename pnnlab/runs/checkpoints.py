@@ -23,10 +23,7 @@ _CHECKPOINT = Kind(
 def save_checkpoint(
     folder: Path, run: str, identity: dict[str, Any], state: dict[str, Any]
 ) -> None:
-    """Write a checkpoint; whatever happens, a whole one stays in ``folder``.
-
-    A disk that is full or has not kept what was written raises `OSError`.
-    """
+    """Write a checkpoint, or raise an `OSError`; a whole one stays in ``folder``."""
     try:
         content = packed({"run": run, "identity": identity, "training": state}, "checkpoint")
     except UnreadableError as error:
@@ -75,14 +72,10 @@ def newest_whole(folder: Path, run: str, identity: dict[str, Any]) -> tuple[dict
 
 
 def clear(folder: Path, *, damaged: bool) -> None:
-    """Remove what a killed process left half-written, in a folder that this process alone holds.
-
-    A damaged newest checkpoint is moved aside, so that it does not take the place of the previous,
-    whole one.
-    """
+    """Remove what a killed process left half-written, in a folder that this process alone holds."""
     for left in folder.glob(f".{NEWEST}.*.part"):
         left.unlink()
-    if damaged and (folder / NEWEST).exists():
+    if damaged and (folder / NEWEST).exists():  # or it takes the place of the previous, whole one
         (folder / NEWEST).replace(folder / DAMAGED)
 
 

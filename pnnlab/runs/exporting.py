@@ -99,7 +99,6 @@ def _array(values: Tensor) -> Any:
 
 
 def _steps(module: nn.Module) -> list[_Step]:
-    """What a module makes of its input, one step after the other."""
     if isinstance(module, nn.Sequential):
         return [step for part in module for step in _steps(part)]
     if isinstance(module, nn.Identity):

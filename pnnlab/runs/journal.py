@@ -5,7 +5,6 @@ Tables: ``run`` (one row), ``session`` (one row each time the run was begun or r
 """
 
 import json
-import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -22,7 +21,6 @@ Row: TypeAlias = dict[str, Any]
 
 JOURNAL = "journal.sqlite"
 COLUMNS = sorted((field.name for field in fields(Record)), key=lambda name: name != "step")
-
 _OTHERS = ", ".join(COLUMNS[1:])
 
 
@@ -129,10 +127,8 @@ def reading(folder: Path) -> Iterator[tuple[Journal, Row]]:
 
 
 def _cell(value: Any) -> Any:
-    """A value as SQLite keeps it. Tuples, and NaN, which SQLite would make NULL, become JSON."""
-    if isinstance(value, tuple) or (isinstance(value, float) and math.isnan(value)):
-        return json.dumps(value)
-    return value
+    # NaN as JSON, too: SQLite would make it NULL.
+    return json.dumps(value) if isinstance(value, tuple) or value != value else value
 
 
 def _value(cell: Any) -> Any:

@@ -7,7 +7,7 @@ import time
 import uuid
 import warnings
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Unpack, final
@@ -34,11 +34,11 @@ CHECKPOINT_SECONDS = 60.0  # a device that takes seconds a step must not lose an
 
 @final
 class Run:
-    """A training whose records and state are kept in a folder.
+    """A training whose records and state are kept in a folder; made by `open`.
 
-    Made by `open`. A run holds its folder only while `records` is being
-    iterated or a checkpoint is written; there is nothing to close. ``checkpoint_every`` is the
-    number of steps between checkpoints; at least every minute there is one too.
+    A run holds its folder only while `records` is being iterated or a checkpoint is written; there
+    is nothing to close. A process may be killed at any moment: a simulated run that goes on ends
+    bit-equal to one that was never interrupted.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Run:
         description : str
             Of a new run; by default the name of its folder if there are parameters.
         checkpoint_every : int
-            Steps between checkpoints of a new run.
+            Steps between checkpoints of a new run; at least every minute there is one too.
 
         Raises
         ------
@@ -144,15 +144,18 @@ class Run:
             try:
                 for record in self.training.records():
                     self._pending.append(record)
-                    self._write_if_due()
+                    now, by_step = time.monotonic(), self.training.step % self.checkpoint_every == 0
+                    if by_step or now - self._checkpointed > CHECKPOINT_SECONDS:
+                        self.checkpoint()
+                    elif now - self._committed > COMMIT_SECONDS:
+                        self._write(checkpoint=False)
                     yield record
             except RunError:
                 raise  # what could not be written a moment ago will not be written now
             except BaseException:
                 self.checkpoint()
                 raise
-            else:
-                self.checkpoint()
+            self.checkpoint()
 
     def checkpoint(self) -> None:
         """Write the state after the last whole step, and every record up to it, now.
@@ -161,14 +164,6 @@ class Run:
         The checkpoints there were are still valid.
         """
         self._write(checkpoint=True)
-
-    def _write_if_due(self) -> None:
-        now = time.monotonic()
-        due = self.training.step % self.checkpoint_every == 0
-        if due or now - self._checkpointed > CHECKPOINT_SECONDS:
-            self._write(checkpoint=True)
-        elif now - self._committed > COMMIT_SECONDS:
-            self._write(checkpoint=False)
 
     def _write(self, *, checkpoint: bool) -> None:
         records = tuple(self._pending)
@@ -194,7 +189,7 @@ class Run:
 
     @contextmanager
     def _held(self) -> Iterator[Journal]:
-        """Hold the folder: alone, and only if nobody else has gone on with the run since."""
+        # Alone, and only if nobody else has gone on with the run since.
         if self._journal is not None:
             yield self._journal
             return
@@ -218,7 +213,6 @@ def _restore(
     parameters: Mapping[str, object] | None,
     writing: bool,
 ) -> str:
-    """Put a training where a run stopped; return what is wrong with its newest checkpoint."""
     row = journal.row
     assert row is not None
     known = row["identity"].get("parameters") if parameters is None else parameters
@@ -246,28 +240,21 @@ def _restore(
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Keep every other process, and any other `Run` in this one, out of the folder.
-
-    The lock is SQLite's own, on an empty file: it works on every system and dies with its holder.
-    """
+    # SQLite's own lock, on an empty file, works on every system and dies with its holder.
     no_links(folder)
-    lock = None
-    try:
-        lock = sqlite3.connect(
-            folder / LOCK, timeout=0, isolation_level=None, check_same_thread=False
-        )
-        lock.execute("PRAGMA journal_mode = MEMORY")  # no second file beside the lock
-        lock.execute("BEGIN EXCLUSIVE")
-    except sqlite3.Error as error:
-        if lock is not None:
-            lock.close()
-        if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
-            raise RunError(f"{folder} is gone or cannot be written ({error}).") from error
-        raise RunError(
-            f"the run in {folder} is going on elsewhere, in another process or under another "
-            "name in this one: stop it there first, or restart the notebook that holds it."
-        ) from error
-    with closing(lock):
+    how: dict[str, Any] = {"timeout": 0, "isolation_level": None, "check_same_thread": False}
+    with ExitStack() as opened:
+        try:
+            lock = opened.enter_context(closing(sqlite3.connect(folder / LOCK, **how)))
+            lock.execute("PRAGMA journal_mode = MEMORY")  # no second file beside the lock
+            lock.execute("BEGIN EXCLUSIVE")
+        except sqlite3.Error as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                raise RunError(f"{folder} is gone or cannot be written ({error}).") from error
+            raise RunError(
+                f"the run in {folder} is going on elsewhere, in another process or under another "
+                "name in this one: stop it there first, or restart the notebook that holds it."
+            ) from error
         yield
 
 
@@ -301,8 +288,7 @@ def _described(tensor: Tensor) -> str:
 
 
 def _settings(made: Any) -> dict[str, Any]:
-    """What a method or a rule was made with: its public attributes."""
-    own = getattr(made, "__dict__", {}).items()
+    own = getattr(made, "__dict__", {}).items()  # what it was made with: public attributes
     return {name: _setting(v) for name, v in own if name != "training" and name[0] != "_"}
 
 
@@ -317,7 +303,6 @@ def _setting(value: Any) -> Any:
 
 
 def _digest(*tensors: Tensor) -> str:
-    """Digest of every bit of some tensors."""
     data = [one.detach().cpu().contiguous().view(torch.uint8).numpy().data for one in tensors]
     return checksum(*data).hex()
 
