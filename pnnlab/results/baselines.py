@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import torch
 from torch import nn
@@ -98,6 +98,15 @@ def digital_accuracy(
     return accuracy(best, task.test)
 
 
+class Beside(TypedDict, total=False):
+    """Fields of a `Row` that `result_row` is given."""
+
+    digital_baseline: float | None
+    linear_baseline: float | None
+    accuracy_without_physics: float | None
+    published: float | None
+
+
 def result_row(
     training: Training,
     task: Task,
@@ -106,7 +115,7 @@ def result_row(
     method: str,
     twin: str | None,
     run: Run | Path | None = None,
-    **beside: Any,
+    **beside: Unpack[Beside],
 ) -> Row:
     """Measure a network on the test split, once, and give the result with its baselines.
 

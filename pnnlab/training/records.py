@@ -1,7 +1,7 @@
 """Records of training steps, and their history in bounded memory."""
 
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,42 +16,35 @@ EVALUATIONS = 1000  # evaluations kept
 class Scores:
     """What an evaluation measures; None where there was none, or no twin. Tuples are by layer.
 
-    A network without physical layers runs on the computer, which is then the device. An exported
-    run repeats the annotations: meaning and unit.
+    A network without physical layers runs on the computer, which is then the device.
     """
 
-    device_metric: Annotated[float | None, "metric on the device"] = None
-    device_loss: Annotated[float | None, "loss on the device"] = None
-    twin_metric: Annotated[float | None, "metric on the twin"] = None
-    twin_loss: Annotated[float | None, "loss on the twin"] = None
-    gap: Annotated[
-        tuple[float, ...] | None,
-        "mean squared difference of device and twin at the device's inputs, over the variance of "
-        "the device's outputs",
-    ] = None
-    theta_at_limits: Annotated[
-        tuple[float, ...] | None, "fraction of parameters at or beyond 0 or 1"
-    ] = None
-    stuck: Annotated[
-        tuple[float, ...] | None, "fraction of read-outs that stick at an end of their range"
-    ] = None
+    device_metric: float | None = None
+    device_loss: float | None = None
+    twin_metric: float | None = None
+    twin_loss: float | None = None
+    # Mean squared difference of device and twin at the device's inputs, over the variance of the
+    # device's outputs.
+    gap: tuple[float, ...] | None = None
+    theta_at_limits: tuple[float, ...] | None = None  # fraction of parameters at or beyond 0 or 1
+    stuck: tuple[float, ...] | None = None  # fraction of read-outs at an end of their range
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record(Scores):
     """One training step, with the scores on the validation split if it was evaluated."""
 
-    step: Annotated[int, "steps done, this one included"]
-    steps: Annotated[int, "steps of the whole run"]
-    epoch: Annotated[int, "epoch of the step"]
-    loss: Annotated[float, "loss of the objective with range penalty, of the batch"]
-    batch_metric: Annotated[float, "metric on the batch, before the step"]
-    clamped: Annotated[tuple[float, ...], "fraction of clamped inputs"]
-    device_passes: Annotated[int, "shots taken since the run began, evaluations included"]
-    seconds: Annotated[float, "wall time spent in steps", "s"]
-    seconds_left: Annotated[float, "wall time to the end, at the speed so far", "s"]
-    steps_per_second: Annotated[float, "mean speed since the run began", "1/s"]
-    learning_rate: Annotated[float, "learning rate of this step"]
+    step: int  # steps done, this one included
+    steps: int  # of the whole run
+    epoch: int
+    loss: float  # of the batch, with range penalty
+    batch_metric: float  # before the step
+    clamped: tuple[float, ...]  # fraction of clamped inputs
+    device_passes: int  # shots taken since the run began, evaluations included
+    seconds: float  # wall time spent in steps
+    seconds_left: float  # wall time to the end, at the speed so far
+    steps_per_second: float  # mean since the run began
+    learning_rate: float  # of this step
 
 
 class Curves(NamedTuple):
