@@ -2,7 +2,7 @@
 
 After each group the error queue (``SYST:ERR?``, SCPI-99 volume 2, 21.8) is read to its end. An
 answer that is late would be taken for that to the next question: after any failure of the link the
-next use opens a new session, with the same instrument, and clears its status (IEEE 488.2, *CLS).
+next use opens a new session, with the same instrument, and clears its status (``*CLS``).
 """
 
 import re
