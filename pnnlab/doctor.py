@@ -99,7 +99,9 @@ def _versions() -> Iterator[Row]:
         lines = importlib.metadata.requires("pnnlab") or []
     except importlib.metadata.PackageNotFoundError:  # a checkout that was not installed
         project = Path(pnnlab.__file__).parents[1] / "pyproject.toml"
-        lines = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["dependencies"]
+        lines = []
+        if project.is_file():
+            lines = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["dependencies"]
     wanted = {want.name: want.specifier for want in map(Requirement, lines) if want.marker is None}
     for name in dict.fromkeys((*wanted, *_OPTIONAL)):
         floor = wanted.get(name, SpecifierSet())
