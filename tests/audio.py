@@ -1,7 +1,9 @@
-"""A sound card in a machine that has none: PulseAudio with null sinks, and a room between them.
+"""A sound card in a machine that has none: PulseAudio, and a room between its devices.
 
-What a client plays into the sink ``speaker`` is heard by a process of ours, which lets it pass
-through a simulated room and plays it into the sink ``air``; its monitor is the client's microphone.
+What is played into the sink ``speaker`` a `Listener` hears. What is played into the sink
+``loudspeaker`` a process of ours reads, lets pass through a simulated room, and writes to the
+source ``microphone``: that process is their clock, so that a machine which stands still for a
+moment loses no sound in the room.
 """
 
 import importlib.util
@@ -21,6 +23,7 @@ import numpy as np
 import pytest
 
 RATE = 48_000  # samples a second
+PLAYED, HEARD = "played", "heard"  # pipes between the server and the room
 REQUIRED = "PNNLAB_REQUIRE_AUDIO"  # set where a missing audio stack is a failure, not a skip
 
 
@@ -58,20 +61,22 @@ def _until(ready, seconds: float = 20.0) -> None:
 
 @contextmanager
 def audio_server(folder: Path) -> Iterator[dict[str, str]]:
-    """Run PulseAudio with both sinks; yields the environment of a client without its devices."""
+    """Run PulseAudio; yields the environment of a client without its devices."""
     environment = os.environ | {
         "HOME": str(folder),
         "XDG_RUNTIME_DIR": str(folder),
         "PULSE_RUNTIME_PATH": str(folder),
         "PULSE_SERVER": f"unix:{folder}/native",
     }
-    sinks = [
-        f"-Lmodule-null-sink sink_name={name} rate={RATE} channels=1 format=float32le"
-        for name in ("speaker", "air")
+    samples = f"rate={RATE} channels=1 format=float32le"
+    devices = [
+        f"-Lmodule-null-sink sink_name=speaker {samples}",
+        f"-Lmodule-pipe-sink sink_name=loudspeaker file={folder}/{PLAYED} {samples}",
+        f"-Lmodule-pipe-source source_name=microphone file={folder}/{HEARD} {samples}",
     ]
     command = "pulseaudio --daemonize=no --exit-idle-time=-1 --disallow-exit -n"
     server = subprocess.Popen(
-        [*_real_time(), *command.split(), "-Lmodule-native-protocol-unix", *sinks],
+        [*_real_time(), *command.split(), "-Lmodule-native-protocol-unix", *devices],
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -87,21 +92,15 @@ def audio_server(folder: Path) -> Iterator[dict[str, str]]:
 
 @contextmanager
 def room_between(environment: dict[str, str]) -> Iterator[None]:
-    """Let a process be the room between both sinks."""
-    devices = {"PULSE_SOURCE": "speaker.monitor", "PULSE_SINK": "air"}
-    room = subprocess.Popen(
-        [sys.executable, __file__],
-        env=environment | devices,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    """Let a process be the room between loudspeaker and microphone."""
+    folder = environment["PULSE_RUNTIME_PATH"]
+    room = subprocess.Popen([sys.executable, __file__, folder])
     try:
-        assert room.stdout is not None
-        assert room.stdout.readline() == "ready\n"
         yield
+        assert room.poll() is None
     finally:
-        room.terminate()
-        room.communicate(timeout=10)
+        room.kill()
+        room.wait(10)
 
 
 class Listener:
@@ -138,8 +137,7 @@ class Listener:
         self._process.communicate(timeout=5)
 
 
-def _be_a_room() -> None:
-    import sounddevice
+def _be_a_room(folder: Path) -> None:
     from scipy.signal import lfilter
 
     random = np.random.default_rng(0)
@@ -147,29 +145,18 @@ def _be_a_room() -> None:
     taps[0] = 6.0
     taps /= np.linalg.norm(taps)
     state = np.zeros(959)
-    settled = 0.0
-
-    def pass_through(heard, played, count, _, status) -> None:
-        nonlocal state
-        if status and time.monotonic() > settled:  # it may be silent from now on
-            raise sounddevice.CallbackAbort
-        said = 0.4 * np.tanh(heard[:, 0].astype(float) / 0.4)
-        echo, state = lfilter(taps, 1.0, said, zi=state)
-        played[:, 0] = echo + 1e-4 * random.standard_normal(count)
-
-    while True:  # on a busy machine a stream may end by itself
-        ended = threading.Event()
-        settled = time.monotonic() + 1
-        with sounddevice.Stream(
-            RATE,
-            channels=1,
-            latency=0.2,
-            callback=pass_through,
-            finished_callback=ended.set,
-        ):
-            print("ready", flush=True)  # noqa: T201
-            ended.wait()
+    count = RATE // 100
+    due = time.monotonic()
+    with (folder / PLAYED).open("rb") as played, (folder / HEARD).open("wb", 0) as heard:
+        while piece := played.read(4 * count):
+            said = 0.4 * np.tanh(np.frombuffer(piece, np.float32).astype(float) / 0.4)
+            echo, state = lfilter(taps, 1.0, said, zi=state)
+            echo += 1e-4 * random.standard_normal(count)
+            heard.write(echo.astype(np.float32).tobytes())
+            now = time.monotonic()
+            due = max(due + count / RATE, now)  # what is late is not made up for
+            time.sleep(due - now)
 
 
 if __name__ == "__main__":
-    _be_a_room()
+    _be_a_room(Path(sys.argv[1]))

@@ -14,14 +14,13 @@ from audio import Listener, audio_server, need_audio, room_between
 pytestmark = pytest.mark.alone
 
 Environment = dict[str, str]
-CLIENT = {"PULSE_SINK": "speaker", "PULSE_SOURCE": "air.monitor"}
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
     need_audio()
     with audio_server(tmp_path_factory.mktemp("audio")) as environment:
-        yield environment | CLIENT
+        yield environment | {"PULSE_SINK": "speaker", "PULSE_SOURCE": "speaker.monitor"}
 
 
 def client(server: Environment, code: str) -> "subprocess.Popen[str]":
@@ -57,26 +56,21 @@ def test_a_room_in_another_process_is_a_bench(server):
         x, theta = torch.rand(160, 64), torch.rand(programme.param_dim)
         with opened(programme) as bench:
             y = bench(x, theta)
-            begun = time.monotonic()
             again = bench(x, theta)
-            seconds = time.monotonic() - begun
         check = bench.self_check
         print(json.dumps({
             "difference": float((again - y).std() / y.std()),
-            "rate": 160 * (programme.samples + programme.rest) / 48e3 / seconds,
             "clock": check.response.clock,
             "band": check.band_hz,
             "memory": check.memory_s,
             "noise": check.noise,
-            "retaken": bench.tally.retaken,
         }))
     """
     with room_between(server):
-        process = client(server, code)
+        process = client(server | {"PULSE_SINK": "loudspeaker", "PULSE_SOURCE": "microphone"}, code)
         out, _ = process.communicate(timeout=400)
     found = json.loads(out)
     assert found["difference"] < 0.02
-    assert found["rate"] > 0.7 or found["retaken"]
     assert found["clock"] == 1
     assert found["noise"] == pytest.approx(1e-4, rel=0.2)
     assert found["band"][0] < 1000 < 10_000 < found["band"][1]
