@@ -83,7 +83,8 @@ docs: $(READY) ##   reference and notebooks as a site in build/docs (sphinx)
 
 unit: $(READY) ##   tests (pytest)
 	@echo "→ tests"
-	@$(BIN)/python -m pytest -q -m "not alone" -n 2 --dist loadfile $(ARGS)
+	@# In alphabetical order: by their number of tests the longest file would begin last.
+	@$(BIN)/python -m pytest -q -m "not alone" -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 	@$(BIN)/python -m pytest -q -m alone $(ARGS) $(if $(ARGS),|| test $$? = 5 # none of those asked for)
 
 notebooks: $(READY) ##   the notebooks still give their stored outputs (nbval)

