@@ -73,3 +73,7 @@ def test_the_front_door_loads_no_widget_plotting_or_instrument_library():
         "import pnnlab as pnn; pnn.device, pnn.fit_twin, pnn.deep_pnn, pnn.train"
     )
     assert not loaded & {"IPython", "anywidget", "ipywidgets", "matplotlib", "plotly", "pyvisa"}
+
+
+def test_a_checked_answer_does_not_load_what_reads_notebooks():
+    assert "nbformat" not in modules_after("from pnnlab.results.exercises import check_answer")

@@ -3,9 +3,7 @@
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from pathlib import Path
-
-import nbformat
-from nbformat import NotebookNode
+from typing import Any
 
 from pnnlab.errors import NotebookError
 from pnnlab.storage import explained
@@ -27,8 +25,11 @@ def check_answer(right: Callable[[], object], otherwise: str) -> None:
     print(said)  # noqa: T201  # in a notebook
 
 
-def without_solutions(notebook: NotebookNode) -> NotebookNode:
-    """Copy a notebook for its reader to solve: nothing is run, and conclusions are folded."""
+def without_solutions(notebook: Any) -> Any:
+    """Copy a notebook, as nbformat reads it, for its reader to solve.
+
+    Nothing in the copy is run, and conclusions are folded.
+    """
     copy = deepcopy(notebook)
     for cell in copy.cells:
         tags = cell.metadata.get("tags", [])
@@ -43,6 +44,8 @@ def without_solutions(notebook: NotebookNode) -> NotebookNode:
 
 def write_students(paths: Sequence[Path], folder: Path) -> None:
     """Write notebooks without their solutions into a folder, or raise a `NotebookError`."""
+    import nbformat  # loads slowly, and every notebook loads this module
+
     if there := [path.name for path in paths if (folder / path.name).exists()]:
         raise NotebookError(
             f"{folder} holds {', '.join(there)} already, perhaps with answers; choose another "

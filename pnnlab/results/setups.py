@@ -310,7 +310,7 @@ class Images:
                 Split(one.x[:, self.order], one.targets) for one in (train, validation, test)
             )
             task = replace(task, train=train, validation=validation, test=test)
-        return replace(task, train=task.train.first(300)) if self.scale == "smoke" else task
+        return task.first(300) if self.scale == "smoke" else task
 
     def settings(self, seed: int) -> FitSettings:
         """The same for all methods."""

@@ -1,7 +1,7 @@
 """`Task` and `Split`: what the networks learn, divided before anything is tuned."""
 
 from collections.abc import Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -152,6 +152,11 @@ class Task:
             torch.stack([*map(torch.as_tensor, column)]) for column in zip(*pairs, strict=True)
         )
         return cls.from_arrays(x, targets, name=name, seed=seed, source=type(dataset).__name__)
+
+    def first(self, n: int) -> "Task":
+        """Only the first ``n`` examples of each split."""
+        splits = {name: getattr(self, name).first(n) for name in ("train", "validation", "test")}
+        return replace(self, **splits)
 
     @property
     def chance(self) -> float:
