@@ -15,7 +15,7 @@ from torch.nn import functional
 from pnnlab.errors import RangeError, ShapeError, TwinError
 from pnnlab.gradients import GradientRule, Response, physics_aware
 from pnnlab.physical_system import PhysicalSystem, still, still_outputs
-from pnnlab.plain import seeded, whole
+from pnnlab.plain import random_state, seeded, whole
 
 Observer: TypeAlias = "Callable[[PhysicalLayer, Tensor, Tensor, Tensor], object]"
 
@@ -120,8 +120,8 @@ def calibrate(network: nn.Module, x: Tensor) -> None:
         one.reset_running_stats()
         one.momentum = None  # the plain average over what follows: this one batch
     try:
-        with torch.no_grad(), random_state_kept(network):
-            torch.manual_seed(0)  # of the noise that a twin may add
+        # The noise that a twin may add is the same each time.
+        with torch.no_grad(), random_state(0, place_of(network)):
             network.train()(x.to(place_of(network)))
     except BaseException:
         network.load_state_dict(before)
@@ -311,8 +311,7 @@ def deep_pnn(
     if classes in (None, width):
         network.append(Rescale(width, gain=2.0, offset=0.0, elementwise=True))
     else:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seeded(seed).initial_seed())
+        with random_state(seed):
             head = nn.Linear(width, classes)
         network += [Rescale(width, gain=1.0, offset=0.0), head]
     return nn.Sequential(*network)
@@ -322,14 +321,6 @@ def place_of(network: nn.Module) -> torch.device:
     """Where the weights of ``network`` are: the CPU or a GPU."""
     first = next(itertools.chain(network.parameters(), network.buffers()), None)
     return torch.device("cpu") if first is None else first.device
-
-
-def random_state_kept(network: nn.Module) -> AbstractContextManager[None]:
-    """Afterwards random numbers go on as before, those of the GPU of a network too."""
-    place = place_of(network)
-    if place.type == "cpu":
-        return torch.random.fork_rng(devices=[])
-    return torch.random.fork_rng(devices=[place.index or 0], device_type=place.type)
 
 
 def physical_layers(network: nn.Module) -> list[PhysicalLayer]:

@@ -3,6 +3,8 @@
 Only so can checkpoints and saved twins, which are read without executing code, hold them.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, get_args, get_origin
@@ -41,6 +43,29 @@ def seeded(seed: object) -> "torch.Generator":
     import torch  # commands that need no tensors start without it
 
     return torch.Generator().manual_seed(whole("seed", seed) % 2**64)
+
+
+@contextmanager
+def random_state(seed: object = None, place: "torch.device | str" = "cpu") -> Iterator[None]:
+    """Let ``seed``, if given, set torch's own random numbers; afterwards they go on as before.
+
+    Those of the CPU, and of the GPU that is the ``place``. On the CPU alone `torch.manual_seed` is
+    avoided: for the sake of a GPU it takes milliseconds, and each step of a training is seeded.
+    """
+    import torch
+
+    place = torch.device(place)
+    number = None if seed is None else whole("seed", seed) % 2**64
+    if place.type == "cpu":
+        with torch.random.fork_rng(devices=[]):
+            if number is not None:
+                torch.default_generator.manual_seed(number)
+            yield
+    else:
+        with torch.random.fork_rng(devices=[place.index or 0], device_type=place.type):
+            if number is not None:
+                torch.manual_seed(number)
+            yield
 
 
 def make_plain(record: Any) -> None:

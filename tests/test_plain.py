@@ -1,7 +1,7 @@
 """Whatever counts in NumPy or torch is taken for the number it is, and no float for a whole one."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from pnnlab.gradients import physics_aware
 from pnnlab.instruments.programme import CircuitProgramme
 from pnnlab.layers import PhysicalLayer, Shots, deep_pnn
 from pnnlab.physical_system import device
-from pnnlab.plain import plain, real, whole
+from pnnlab.plain import plain, random_state, real, whole
 from pnnlab.results.baselines import linear_baseline, mlp
 from pnnlab.runs import train
 from pnnlab.systems import SHG, Circuit, Oscillators, Plate
@@ -54,9 +54,7 @@ def fitted(**settings: Any) -> dict[str, Tensor]:
 
 
 def tiny() -> tasks.Task:
-    task = tasks.digits()
-    parts = {name: getattr(task, name).first(40) for name in ("train", "validation", "test")}
-    return replace(task, **parts)
+    return tasks.digits().first(40)
 
 
 def depths(depth: Any) -> tuple[float, ...]:
@@ -243,3 +241,16 @@ def test_nested_numbers_become_plain_and_the_rest_stays() -> None:
     made = plain({"a": [np.float32(0.5), (np.int8(1), text)], np.int64(3): tensor, "b": None})
     assert_equal(made, {"a": [0.5, (1, "a")], 3: tensor, "b": None})
     assert made[3] is tensor
+
+
+def test_random_numbers_are_set_by_a_seed_and_go_on_as_before():
+    torch.manual_seed(3)
+    torch.rand(2)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    torch.rand(2)
+    with random_state(np.int64(-1)):
+        within = torch.rand(4)
+    assert torch.equal(torch.rand(4), expected)
+    torch.manual_seed(-1)
+    assert torch.equal(torch.rand(4), within)

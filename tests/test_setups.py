@@ -155,8 +155,11 @@ def test_the_images_of_a_system_are_the_same_at_quick_and_fewer_at_smoke() -> No
     for system, pixels, copies in (("hybrid", 784, 1), ("oscillators", 196, 2)):
         quick, smoke = (Images(system, scale).task for scale in ("quick", "smoke"))
         assert quick.train.x.shape == (3500 * copies, pixels)
-        assert len(quick.test) == len(smoke.test) == 1000
-        assert torch.equal(smoke.train.x, quick.train.x[:300])
+        assert len(quick.test) == 1000
+        for name in ("train", "validation", "test"):
+            few, many = getattr(smoke, name), getattr(quick, name)
+            assert len(few) == 300
+            assert torch.equal(few.x, many.x[:300])
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from pnnlab.layers import (
     parameter_count,
     physical_layers,
 )
-from pnnlab.plain import seeded, whole
+from pnnlab.plain import random_state, whole
 from pnnlab.provenance import commit
 from pnnlab.results.intervals import packed
 from pnnlab.results.rows import Row
@@ -87,8 +87,7 @@ def digital_accuracy(
         settings = FitSettings(
             epochs=epochs, batch_size=size, learning_rate=rate, evaluations=1, seed=seed
         )
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seeded(seed).initial_seed())
+        with random_state(seed):
             network = make()
         train(network, task, settings, progress=False)
         metric, loss = scores(network, task.validation)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from pnnlab.gradients import GradientRule, ideal, in_silico, noise_aware, physics_aware
 from pnnlab.layers import PhysicalLayer, Rescale, calibrate, on_device
-from pnnlab.plain import seeded
+from pnnlab.plain import random_state, seeded
 from pnnlab.plants import Pendulum, Plant, pendulum
 from pnnlab.plants.identification import identify
 from pnnlab.plants.law import regulator
@@ -149,8 +149,7 @@ class Balance:
         first = self.device()
         second = first.reprogrammed(input_dim=32, replays=2, output_dim=8)
         twin = self.twin.reprogrammed(second, replays=2)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+        with random_state(self.seed):
             amplifier = Amplifier(8, 1)
         return nn.Sequential(
             PhysicalLayer(first, self.twin, rule, encoding=Samples(self.plant), seed=self.seed),

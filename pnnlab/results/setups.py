@@ -17,7 +17,7 @@ from pnnlab.errors import RangeError
 from pnnlab.gradients import RULES, GradientRule, ideal
 from pnnlab.layers import PhysicalLayer, Rescale, Shots, Span, calibrate, deep_pnn, physical_layers
 from pnnlab.physical_system import SimulatedSystem, State
-from pnnlab.plain import seeded
+from pnnlab.plain import random_state
 from pnnlab.results import baselines
 from pnnlab.results.rows import SCALES, check_scale
 from pnnlab.results.tables import UNTRAINED
@@ -454,6 +454,5 @@ def _hybrid(
 
 
 def _seeded(seed: int, shapes: Iterable[tuple[int, int]]) -> list[nn.Linear]:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seeded(seed).initial_seed())
+    with random_state(seed):
         return [nn.Linear(before, after) for before, after in shapes]

@@ -11,7 +11,7 @@ from torch.nn import functional
 from pnnlab.errors import ShapeError
 from pnnlab.layers import PhysicalLayer, Rescale
 from pnnlab.physical_system import PhysicalSystem
-from pnnlab.plain import seeded, whole
+from pnnlab.plain import random_state, seeded, whole
 from pnnlab.training.methods import Method
 
 
@@ -63,8 +63,7 @@ class LocalNetwork(nn.Module):
         self.classes, self.width = whole("classes", classes, 2), width
         generator = seeded(seed)
         self.register_buffer("directions", torch.randn(len(systems), width, generator=generator))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(generator.initial_seed())
+        with random_state(seed):
             self.encodings = nn.ModuleList(Rescale(width) for _ in systems)
             self.physical = nn.ModuleList(
                 nn.Identity()

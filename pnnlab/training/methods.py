@@ -28,11 +28,10 @@ from pnnlab.layers import (
     on_device,
     physical_layers,
     place_of,
-    random_state_kept,
     range_penalty,
     responding,
 )
-from pnnlab.plain import make_plain, seeded, whole
+from pnnlab.plain import make_plain, random_state, seeded, whole
 from pnnlab.twins import PhysicsTwin, refined
 
 if TYPE_CHECKING:
@@ -400,8 +399,7 @@ class DualAdaptive(Method):
 
     @cached_property
     def _errors(self) -> nn.ModuleList:
-        with random_state_kept(self.network):
-            torch.manual_seed(seeded(self.seed).initial_seed())
+        with random_state(self.seed):
             layers = physical_layers(self.network)
             errors = nn.ModuleList(_ErrorModel(layer, self.hidden) for layer in layers)
             return errors.to(place_of(self.network))

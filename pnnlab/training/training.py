@@ -16,11 +16,10 @@ from pnnlab.layers import (
     fixed_statistics,
     physical_layers,
     place_of,
-    random_state_kept,
     undriven,
 )
 from pnnlab.physical_system import still_outputs
-from pnnlab.plain import make_plain, plain, real, seeded, whole
+from pnnlab.plain import make_plain, plain, random_state, real, seeded, whole
 from pnnlab.tasks.task import Split, Task, check_targets, check_width
 from pnnlab.training.cost import passes_so_far, systems_of
 from pnnlab.training.evaluation import (
@@ -234,8 +233,7 @@ class Training:
             before = _copied(self.state())
             try:
                 # What a step draws, such as the noise of a twin, is set by seed and step alone.
-                with random_state_kept(self.network):
-                    torch.manual_seed(self._seed(self.step))
+                with random_state(self._seed(self.step), place_of(self.network)):
                     record = self.advance()
             except BaseException:
                 self.restore(before)
@@ -349,7 +347,7 @@ def _output_count(network: nn.Module, x: Tensor) -> int:
             undriven(network),
             left_as_it_was(network),
             fixed_statistics(network),
-            random_state_kept(network),
+            random_state(place=place_of(network)),
         ):
             outputs = network.train()(x.to(place_of(network)))
     except PnnlabError:

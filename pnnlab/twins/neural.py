@@ -12,7 +12,7 @@ from torch import Tensor, fft, nn
 from torch.nn import functional
 
 from pnnlab.errors import TwinError
-from pnnlab.plain import seeded
+from pnnlab.plain import random_state
 from pnnlab.systems import multiplex, plate
 from pnnlab.twins.twin import Described, Noise, Recipe, Twin, check_programme, noisy
 
@@ -184,8 +184,7 @@ class NeuralTwin(Twin):
     def __init__(self, system: Described, architecture: Architecture, *, seed: int = 0) -> None:
         super().__init__(system)
         self.architecture = architecture
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seeded(seed).initial_seed())
+        with random_state(seed):
             self.core = architecture.build(system)
         self.noise = Noise(self.core.distinct)
         self.register_buffer("centre", torch.zeros(self.core.distinct))
