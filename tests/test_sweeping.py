@@ -210,6 +210,15 @@ def test_digest_of_data_names_and_contents(tmp_path: Path) -> None:
     assert len(digests) == 4
 
 
+def test_the_order_of_the_parameters_makes_no_other_task(tmp_path: Path) -> None:
+    grid = {"tolerance": [0.05, 0.1], "seed": [3, 4]}
+    done = in_turn(sweep_tasks.short, grid, tmp_path)
+    again = Sweep(sweep_tasks.short, dict(reversed(grid.items())), tmp_path)
+    assert again.left == 0
+    assert len(again.rows) == len(done.rows) == 4
+    assert {*again.done} == {*done.done}
+
+
 def test_a_damaged_result_is_not_used(tmp_path: Path) -> None:
     sweep = in_turn(sweep_tasks.short, {"seed": [3]}, tmp_path)
     path = sweep.jobs[0].folder / RESULT

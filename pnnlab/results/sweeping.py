@@ -84,7 +84,9 @@ class Job:
     @property
     def folder(self) -> Path:
         """Where it keeps its run and its result; a job that is taken up again finds both there."""
-        text = "-".join((self.name, *(f"{name}-{value}" for name, value in self.values.items())))
+        # Sorted as in the key: in what order a grid names its parameters makes no difference.
+        values = (f"{name}-{value}" for name, value in sorted(self.values.items()))
+        text = "-".join((self.name, *values))
         return self.out / "-".join((re.sub(r"[^\w.+-]+", "-", text)[:80], self.key[:12]))
 
     def finished(self) -> Done | None:
