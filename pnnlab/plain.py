@@ -55,17 +55,12 @@ def random_state(seed: object = None, place: "torch.device | str" = "cpu") -> It
     import torch
 
     place = torch.device(place)
-    number = None if seed is None else whole("seed", seed) % 2**64
-    if place.type == "cpu":
-        with torch.random.fork_rng(devices=[]):
-            if number is not None:
-                torch.default_generator.manual_seed(number)
-            yield
-    else:
-        with torch.random.fork_rng(devices=[place.index or 0], device_type=place.type):
-            if number is not None:
-                torch.manual_seed(number)
-            yield
+    gpu = [] if place.type == "cpu" else [place.index or 0]
+    set_seed = torch.manual_seed if gpu else torch.default_generator.manual_seed
+    with torch.random.fork_rng(gpu, device_type=place.type):
+        if seed is not None:
+            set_seed(whole("seed", seed) % 2**64)
+        yield
 
 
 def make_plain(record: Any) -> None:

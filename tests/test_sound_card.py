@@ -24,7 +24,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
 def client(server: Environment, code: str) -> "subprocess.Popen[str]":
     """Run code of a program that uses the sound card, whose devices its environment names."""
     begin = """
-import json, signal, time
+import json, signal
 from pnnlab.instruments.sound import SoundCard, open_sound
 signal.signal(signal.SIGINT, signal.default_int_handler)  # where a shell's job ignores it
 """

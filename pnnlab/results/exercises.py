@@ -3,10 +3,13 @@
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pnnlab.errors import NotebookError
 from pnnlab.storage import explained
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 SOLUTION = "solution"
 TO_WRITE_IN = "# Write your answer here."
@@ -25,11 +28,8 @@ def check_answer(right: Callable[[], object], otherwise: str) -> None:
     print(said)  # noqa: T201  # in a notebook
 
 
-def without_solutions(notebook: Any) -> Any:
-    """Copy a notebook, as nbformat reads it, for its reader to solve.
-
-    Nothing in the copy is run, and conclusions are folded.
-    """
+def without_solutions(notebook: "NotebookNode") -> "NotebookNode":
+    """Copy a notebook for its reader to solve: nothing is run, and conclusions are folded."""
     copy = deepcopy(notebook)
     for cell in copy.cells:
         tags = cell.metadata.get("tags", [])
