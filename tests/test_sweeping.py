@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import dask
 import psutil
 import pytest
 import sweep_tasks
@@ -343,6 +344,19 @@ def test_variants_are_chosen_by_the_grid(tmp_path: Path) -> None:
     assert names(system=["b"], seed=[3]) == [("06_images_b", 3)]
     with pytest.raises(NotebookError, match="has the variants a, b"):
         names(system=["c"])
+
+
+@pytest.mark.parametrize(
+    ("address", "configured"),
+    [("tls://127.0.0.1:1", {}), ("127.0.0.1:1", {"distributed.comm.require-encryption": True})],
+    ids=["no files", "TLS alone is allowed"],
+)
+def test_a_scheduler_whose_tls_files_are_missing_is_refused(
+    address: str, configured: dict[str, bool], tmp_path: Path
+) -> None:
+    sweep = Sweep(sweep_tasks.short, {"seed": [0], "tolerance": [0.1]}, tmp_path, client=address)
+    with dask.config.set(configured), pytest.raises(RunError, match=r"distributed\.comm\.tls"):
+        sweep.run(progress=False)
 
 
 def test_workers_and_a_scheduler_exclude_each_other(

@@ -507,9 +507,10 @@ def _connected(scheduler: str) -> AbstractContextManager[Any]:
 
     try:
         return Client(scheduler)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, RuntimeError) as error:  # the last two are of TLS
         raise RunError(
-            f"no scheduler answers at {scheduler} ({error}); start one with `dask scheduler`."
+            f"no scheduler answers at {scheduler} ({error}); start one with `dask scheduler`. For "
+            "tls:// both sides need TLS files: see distributed.comm.tls of Dask's configuration."
         ) from error
 
 
