@@ -22,7 +22,7 @@ from pnnlab.instruments.dialects import (
     RIGOL_DS1000Z,
     TEKTRONIX_AFG3000,
 )
-from pnnlab.instruments.generator import Generator, TakenError, TripError
+from pnnlab.instruments.generator import Generator, TakenError
 from pnnlab.instruments.limits import Limits
 from pnnlab.instruments.link import Link
 from pnnlab.instruments.oscilloscope import Oscilloscope, ScopeSettings, Trace, TriggerError
@@ -36,7 +36,7 @@ from pnnlab.instruments.selfcheck import (
     quiet,
     self_check,
 )
-from pnnlab.instruments.shutdown import Guard
+from pnnlab.instruments.shutdown import Guard, TripError
 from pnnlab.systems.analog import Volts
 
 ATTEMPTS = 12  # for each waveform
@@ -234,11 +234,8 @@ class VisaAcquisition(Acquisition):
 
     def _play(self, waveform: Volts, scratch: Scratch | None = None) -> Trace:
         """Play a waveform once, and return the record that both instruments' settings agree to."""
-        if self._guard is not None and (self._live or not self._guard.alive):
-            try:
-                self._guard.check()
-            except InstrumentError as error:
-                raise TripError(str(error)) from error
+        if self._guard is not None:
+            self._guard.check()
         self._played = (self._played + 1) % PILOTS
         waveform[: self._head] = self._pilots[self._played]
         if not self._live:

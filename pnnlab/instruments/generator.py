@@ -16,16 +16,12 @@ from pnnlab.instruments.channel import Channel, Scratch, agrees, commands, numbe
 from pnnlab.instruments.dialects import KEYSIGHT_33500, Encoding, GeneratorDialect
 from pnnlab.instruments.limits import Limits
 from pnnlab.instruments.link import Link
+from pnnlab.instruments.shutdown import TripError
 
 Array = NDArray[Any]
 
 _ATTEMPTS = 3  # to switch off
 _CLIENT, _LONGEST = "pnnlab ", 40  # what a client's text begins with, and characters of it
-
-
-@final
-class TripError(InstrumentError):
-    """Somebody or something else has switched the output off; it stays off until `rearm`."""
 
 
 @final
