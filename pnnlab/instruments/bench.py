@@ -88,13 +88,7 @@ class VisaAcquisition(Acquisition):
         self.oscilloscope = oscilloscope
         self._period_s = 1 / programme.sample_rate_hz
         self._programme = programme
-        self._screen = partial(
-            ScopeSettings,
-            programme.low_v,
-            programme.high_v,
-            programme.sample_rate_hz,
-            delay_s=delay_s + self._period_s,
-        )
+        self._delay_s = delay_s + self._period_s
         self._points = 0  # of the record for which the oscilloscope is set up
         self._start_guard = guard
         self._guard: Guard | None = None
@@ -108,7 +102,7 @@ class VisaAcquisition(Acquisition):
         self._volts = Scratch()
         super().__init__()
         try:
-            self.check = self._checked(programme)
+            self.check = self._checked()
             self._at_rest = float(quiet(self.check.records, programme).mean(dtype=np.float64))
         except BaseException:
             self.close()
@@ -161,22 +155,23 @@ class VisaAcquisition(Acquisition):
 
     def close(self) -> None:
         """Switch the output off and release both instruments, then the guard; may be repeated."""
-        atexit.unregister(self.close)
-        if self._closed:
-            return
-        self._closed = True
-        self._live = False
-        # The guard trips if the output cannot be switched off.
-        with self._guard or nullcontext(), closing(self.oscilloscope):
-            self.generator.close()
+        self._release(self.generator.close)
 
-    def _checked(self, programme: Programme) -> SelfCheck:
+    def _release(self, end: Callable[[], None]) -> None:
+        atexit.unregister(self.close)
+        if not self._closed:
+            self._closed, self._live = True, False
+            # The guard trips if the output cannot be switched off.
+            with self._guard or nullcontext(), closing(self.oscilloscope):
+                end()
+
+    def _checked(self) -> SelfCheck:
         """Retry the self-check up to three times."""
         for attempt in range(1, CHECKS + 1):
             try:
                 self._played = -1
                 traces = [self._play(pilot.copy()) for pilot in self._pilots]
-                check = self_check(programme, self._pilots, traces, self._other_channel)
+                check = self_check(self._programme, self._pilots, traces, self._other_channel)
                 if not check.problems:
                     break
                 raise InstrumentError(str(check))
@@ -211,7 +206,7 @@ class VisaAcquisition(Acquisition):
                     self._examine(trace)
                     return trace.volts
                 except TakenError:
-                    self._give_up()
+                    self._release(self.generator.link.close)  # theirs: left as it is
                     raise
                 except TripError as error:
                     self._tripped = str(error)
@@ -236,13 +231,15 @@ class VisaAcquisition(Acquisition):
         """Play a waveform once, and return the record that both instruments' settings agree to."""
         if self._guard is not None:
             self._guard.check()
+        programme = self._programme
         self._played = (self._played + 1) % PILOTS
         waveform[: self._head] = self._pilots[self._played]
         if not self._live:
-            self.generator.apply(self._programme.sample_rate_hz, self._programme.drive_v)
+            self.generator.apply(programme.sample_rate_hz, programme.drive_v)
         if not self._live or len(waveform) != self._points:
             self._points = len(waveform)
-            self.oscilloscope.apply(self._screen(self._points))
+            screen = programme.low_v, programme.high_v, programme.sample_rate_hz
+            self.oscilloscope.apply(ScopeSettings(*screen, self._points, self._delay_s))
         self.generator.load(waveform)
         if not self._live:
             if self._start_guard is not None and self._guard is None:
@@ -288,14 +285,6 @@ class VisaAcquisition(Acquisition):
                     self._guard.trip("by a failure of the link", wait_s=0.0)
             return "The output may still be ON: switch it off at the generator itself."
         return "The output is off."
-
-    def _give_up(self) -> None:
-        """Leave the instruments to another client, as they are."""
-        atexit.unregister(self.close)
-        self._closed, self._live = True, False
-        with closing(self.oscilloscope), closing(self.generator.link):
-            if self._guard is not None:
-                self._guard.close()
 
 
 def open_bench(
