@@ -158,7 +158,7 @@ class Generator(Channel[GeneratorDialect]):
             settings += dialect.waveform
             asked.append(dialect.points_query.format_map(values))
         with self.link.lock:
-            answers = self._read_back(settings, values, *asked)
+            answers = self._read_back(settings, *asked)
         client, output, *points = (answers[question] for question in asked)
         self._check_client(client)
         self._check_output(self._on, output)
