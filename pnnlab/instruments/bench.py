@@ -109,7 +109,6 @@ class VisaAcquisition(Acquisition):
             raise
 
     def at_once(self, samples: int) -> int:
-        """How many shots of so many samples the instruments' memories hold, or `RangeError`."""
         memory = min(self.generator.dialect.most_points, self.oscilloscope.dialect.records[-1])
         most = (memory - self._head) // (samples + self._programme.rest)
         if most < 1:

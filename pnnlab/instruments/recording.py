@@ -113,19 +113,15 @@ class Recorder(PhysicalSystem):
 
     @property
     def name(self) -> str:
-        """Name of the recorded system."""
         return self.system.name
 
     def cost(self) -> Cost:
-        """Cost of the recorded system."""
         return self.system.cost()
 
     def theta_groups(self) -> tuple[Group, ...]:
-        """Groups of the recorded system."""
         return self.system.theta_groups()
 
     def state(self) -> State:
-        """State of the recorded system."""
         return self.system.state()
 
     def restore(self, state: State) -> None:
@@ -204,7 +200,6 @@ class Replay(PhysicalSystem):
 
     @property
     def name(self) -> str:
-        """Name of the recorded system."""
         return str(self.recorded["name"])
 
     def state(self) -> State:
@@ -212,7 +207,6 @@ class Replay(PhysicalSystem):
         return {"given": json.dumps({digest.hex(): row for digest, row in self._given.items()})}
 
     def restore(self, state: State) -> None:
-        """Go back to a `state`."""
         if set(state) != {"given"}:
             raise RangeError(
                 f"a replay cannot be taken back to {sorted(state)}: this checkpoint was written "

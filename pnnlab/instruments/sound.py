@@ -360,7 +360,6 @@ class SoundAcquisition(Acquisition):
             raise
 
     def at_once(self, samples: int) -> int:
-        """How many shots of so many samples a sound of the permitted duration holds."""
         longest = int(self.port.limits.duration_s * self.port.sample_rate_hz)
         each = samples + MARK + self._rest
         most = (longest - self._silence - MARK - 2 * self._rest) // each
