@@ -315,12 +315,11 @@ def _digests(x: _Rows, theta: _Rows) -> tuple[list[bytes], list[bytes]]:
 
 def _nearest(file: Database, x: _Rows, theta: _Rows) -> tuple[int, float, float]:
     """Find the recorded shot that differs least, and how much: row, rms of x and rms of theta."""
-
-    def apart(number: int, *blobs: bytes) -> tuple[float, int, float, float]:
+    nearest = math.inf, 0, 0.0, 0.0
+    rows = file.execute("SELECT id, x, value FROM shot JOIN theta ON theta.digest = shot.theta")
+    for number, *blobs in rows:
         pairs = zip(blobs, (x.astype(np.float64), theta.astype(np.float64)), strict=True)
         in_x, in_theta = (float(np.square(_array(b, len(own)) - own).sum()) for b, own in pairs)
-        return in_x + in_theta, number, in_x, in_theta
-
-    rows = file.execute("SELECT id, x, value FROM shot JOIN theta ON theta.digest = shot.theta")
-    _, row, in_x, in_theta = min(apart(*row) for row in rows)
+        nearest = min(nearest, (in_x + in_theta, number, in_x, in_theta))
+    _, row, in_x, in_theta = nearest
     return row, math.sqrt(in_x / len(x)), math.sqrt(in_theta / max(len(theta), 1))
