@@ -165,7 +165,6 @@ class VisaAcquisition(Acquisition):
                 end()
 
     def _checked(self) -> SelfCheck:
-        """Retry the self-check up to three times."""
         for attempt in range(1, CHECKS + 1):
             try:
                 self._played = -1
@@ -354,7 +353,6 @@ def open_bench(
 
 
 def _dialect_of(link: Link, dialects: Sequence[Dialect]) -> Dialect:
-    """Return the dialect of the instrument at the other end."""
     for dialect in dialects:
         if any(model in link.identity for model in dialect.models):
             return dialect

@@ -431,7 +431,6 @@ class SoundAcquisition(Acquisition):
         self.response = self.response._replace(taps=taps)
 
     def _calibrate(self) -> None:
-        """Measure the response anew."""
         changed = 0.0
         for _ in range(REPEATS):
             with suppress(SlipError):
