@@ -16,12 +16,7 @@ import numpy as np
 from pnnlab.errors import InstrumentError, LinkError, RangeError
 from pnnlab.instruments.acquisition import Acquisition, Bench, Read, Waves
 from pnnlab.instruments.channel import Dialect, Scratch
-from pnnlab.instruments.dialects import (
-    INFINIIVISION,
-    KEYSIGHT_33500,
-    RIGOL_DS1000Z,
-    TEKTRONIX_AFG3000,
-)
+from pnnlab.instruments.dialects import GENERATORS, SCOPES
 from pnnlab.instruments.generator import Generator, TakenError
 from pnnlab.instruments.limits import Limits
 from pnnlab.instruments.link import Link
@@ -335,8 +330,8 @@ def open_bench(
             opened.enter_context(Link(name, library=library, timeout_s=timeout_s))
             for name in (generator, oscilloscope)
         )
-        plays = _dialect_of(generator_link, (KEYSIGHT_33500, TEKTRONIX_AFG3000))
-        shows = _dialect_of(scope_link, (INFINIIVISION, RIGOL_DS1000Z))
+        plays = _dialect_of(generator_link, GENERATORS)
+        shows = _dialect_of(scope_link, SCOPES)
         off = f"{plays.output.format(channel=channels[0])} OFF", f'{plays.client.header} ""'
         drives = Generator(generator_link, plays, channel=channels[0], limits=limits)
         if not take_over:
