@@ -15,10 +15,10 @@ from records import wait_until
 
 from pnnlab.errors import InstrumentError, LimitError
 from pnnlab.instruments.bench import open_bench
-from pnnlab.instruments.generator import TripError
 from pnnlab.instruments.limits import Limits
 from pnnlab.instruments.link import Link
 from pnnlab.instruments.programme import CableProgramme
+from pnnlab.instruments.shutdown import TripError
 from pnnlab.systems.analog import cable
 from pnnlab.virtual_bench import VirtualBench
 

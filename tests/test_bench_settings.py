@@ -11,11 +11,12 @@ from shared_bench import HALF_A_CODE, LIMITS, NOTHING, fight, loads, opened
 from pnnlab.errors import InstrumentError
 from pnnlab.instruments import bench as benches
 from pnnlab.instruments.bench import open_bench
-from pnnlab.instruments.generator import Generator, TakenError, TripError
+from pnnlab.instruments.generator import Generator, TakenError
 from pnnlab.instruments.link import Link
 from pnnlab.instruments.oscilloscope import Oscilloscope
 from pnnlab.instruments.programme import CableProgramme, PlateProgramme
 from pnnlab.instruments.selfcheck import WINDOW, draw_pilots
+from pnnlab.instruments.shutdown import TripError
 from pnnlab.systems import Plate
 from pnnlab.systems.analog import cable
 from pnnlab.virtual_bench import VirtualBench

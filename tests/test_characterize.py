@@ -244,8 +244,6 @@ def test_bad_requests_are_refused_before_anything_is_driven() -> None:
         characterize.repeatability(system, x, theta, repeats=1)
     with pytest.raises(RangeError, match="swept elements is 0"):
         characterize.response_curves(system, x[0], theta)
-    with pytest.raises(RangeError, match=r"step is 0\.7"):
-        characterize.memory(system, x, theta, step=0.7)
     with pytest.raises(RangeError, match="must be at least 2"):
         characterize.drift(system, x[0], theta, shots=1000, every=1000)
     with pytest.raises(RangeError, match="smooth"):

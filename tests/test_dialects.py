@@ -7,17 +7,16 @@ import numpy as np
 import pytest
 
 from pnnlab.instruments.dialects import (
+    GENERATORS,
     INFINIIVISION,
     KEYSIGHT_33500,
     RIGOL_DS1000Z,
+    SCOPES,
     TEKTRONIX_AFG3000,
     GeneratorDialect,
     ScopeDialect,
     Setting,
 )
-
-GENERATORS = (KEYSIGHT_33500, TEKTRONIX_AFG3000)
-SCOPES = (INFINIIVISION, RIGOL_DS1000Z)
 
 GENERATOR_WORDS = {"channel", "rate", "span", "extent", "lesser", "frequency", "arb", "client"}
 SCOPE_WORDS = {

@@ -18,9 +18,10 @@ from protocol import HANG_UP, OK, Pair, expected_protocol, group, hello, questio
 from pnnlab.errors import InstrumentError, LimitError, LinkError, RangeError, ShapeError
 from pnnlab.instruments.channel import Scratch
 from pnnlab.instruments.dialects import KEYSIGHT_33500, TEKTRONIX_AFG3000, Encoding
-from pnnlab.instruments.generator import Converter, Generator, TakenError, TripError
+from pnnlab.instruments.generator import Generator, TakenError, decode, encode
 from pnnlab.instruments.limits import Limits
 from pnnlab.instruments.link import Link
+from pnnlab.instruments.shutdown import TripError
 
 KEYSIGHT = hello("Agilent Technologies,33522B,MY52800000,3.05-1.19-2.00-52-00")
 TEKTRONIX = hello("TEKTRONIX,AFG3102,C100101,SCPI:99.0 FV:1.0")
@@ -458,15 +459,11 @@ def test_codes_mean_the_volts_they_were_made_from(
     encoding: Encoding, fractions: np.ndarray, amplitude_v: float
 ) -> None:
     volts = amplitude_v * fractions
-    converter = Converter(encoding, amplitude_v)
-    codes = converter.encode(volts, Scratch())
+    codes = encode(encoding, amplitude_v, volts, Scratch())
     assert codes.dtype == np.dtype(encoding.dtype)
-    sent = converter.decode(codes)
+    sent = decode(encoding, amplitude_v, codes)
     rounding = 1e-6 * amplitude_v
-    assert (
-        np.abs(sent - volts).max()
-        <= 0.5 * converter.amplitude_v / converter.encoding.half + rounding
-    )
+    assert np.abs(sent - volts).max() <= 0.5 * amplitude_v / encoding.half + rounding
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS, ids=lambda e: e.header)
@@ -474,7 +471,7 @@ def test_codes_mean_the_volts_they_were_made_from(
 def test_the_ends_of_the_span_are_the_ends_of_the_codes(
     encoding: Encoding, dtype: type[np.floating]
 ) -> None:
-    codes = Converter(encoding, 0.2).encode(np.array([-0.2, 0.0, 0.2], dtype), Scratch())
+    codes = encode(encoding, 0.2, np.array([-0.2, 0.0, 0.2], dtype), Scratch())
     assert codes.tolist() == pytest.approx(
         [encoding.lowest, (encoding.lowest + encoding.highest) / 2, encoding.highest], abs=1e-6
     )
@@ -484,9 +481,5 @@ def test_the_codes_of_the_manuals() -> None:
     """33500: -32767 to 32767, here low byte first; AFG3000: 0 to 16382, high byte first."""
     volts = np.array([-1.0, 0.0, 1.0])
     keysight, tektronix = KEYSIGHT_33500.encoding, TEKTRONIX_AFG3000.encoding
-    assert (
-        Converter(keysight, 1.0).encode(volts, Scratch()).tobytes() == b"\x01\x80\x00\x00\xff\x7f"
-    )
-    assert (
-        Converter(tektronix, 1.0).encode(volts, Scratch()).tobytes() == b"\x00\x00\x1f\xff\x3f\xfe"
-    )
+    assert encode(keysight, 1.0, volts, Scratch()).tobytes() == b"\x01\x80\x00\x00\xff\x7f"
+    assert encode(tektronix, 1.0, volts, Scratch()).tobytes() == b"\x00\x00\x1f\xff\x3f\xfe"

@@ -219,7 +219,6 @@ def test_a_queue_without_end_is_given_up() -> None:
         *hello(IDENTITY),
         (b"A\n:SYST:ERR?\n", b'-350,"Queue overflow"\n'),
         *[(b":SYST:ERR?\n", b'-350,"Queue overflow"\n')] * 99,
-        (b":SYST:ERR?\n", None),
     )
     with (
         expected_protocol(*script) as name,

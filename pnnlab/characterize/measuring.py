@@ -10,11 +10,11 @@ import xarray as xr
 from torch import Tensor
 
 from pnnlab.characterize.datasets import UNITS, attributes, repeated
-from pnnlab.errors import RangeError
 from pnnlab.physical_system import PhysicalSystem
 from pnnlab.plain import whole
 
 CERTAIN = 4.0  # standard errors above which a response is believed
+STEP = 0.25  # by which `memory` moves an input either way
 
 
 def _dataset(
@@ -159,13 +159,12 @@ def memory(
     theta: Tensor,
     *,
     elements: Sequence[int] | None = None,
-    step: float = 0.25,
     repeats: int = 8,
     fraction: float = 0.01,
 ) -> xr.Dataset:
     """Measure how long one element of the input acts on the outputs.
 
-    Each element moves up and down by ``step`` around every working point; the response is the
+    Each element moves up and down by a quarter around every working point; the response is the
     central difference, its variance from noise taken off. Element ``i`` of ``n`` acts in slot
     ``i``, output ``k`` of ``m`` is complete in slot ``(k + 1) n / m - 1``, and the lag is the
     difference, in input elements. For a device that replays its input, programme one replay and as
@@ -178,8 +177,6 @@ def memory(
     theta : Tensor, (param_dim,) or (points, param_dim)
     elements : sequence of int, optional
         Which inputs to move; by default eight, spread over the first half.
-    step : float
-        In (0, 0.5].
     fraction : float
         Of the largest response, below which an element counts as forgotten.
 
@@ -192,17 +189,15 @@ def memory(
         left. If it is ``limited_by`` the ``"noise"``, more points or repeats may find more.
     """
     repeats = whole("repeats", repeats, 2)
-    if not 0 < step <= 0.5:
-        raise RangeError(f"step is {step}; an input can move by more than 0 and at most 0.5.")
     before, n, m = system.passes, system.input_dim, system.output_dim
     chosen = list(range(0, max(n // 2, 1), max(n // 16, 1)) if elements is None else elements)
     squares, errors = torch.zeros(2, len(chosen), m, dtype=torch.float64)
     still = torch.zeros_like(theta)
     for row, element in enumerate(chosen):
         centre, direction = x.clone(), torch.zeros_like(x[0])
-        centre[:, element] = x[:, element].clamp(step, 1 - step)
+        centre[:, element] = x[:, element].clamp(STEP, 1 - STEP)
         direction[element] = 1
-        slope = central_difference(system, centre, theta, direction, still, step, repeats)
+        slope = central_difference(system, centre, theta, direction, still, STEP, repeats)
         error = slope.var(0) / repeats
         squares[row], errors[row] = (slope.mean(0).square() - error).mean(0), error.mean(0)
     slots = (torch.arange(1, m + 1) * n) // m - 1
@@ -226,7 +221,7 @@ def memory(
         "certain": ("lag", certain),
         "length": ("", length),
     }
-    record = attributes(system, before, "memory", repeats=repeats, step=step, fraction=fraction)
+    record = attributes(system, before, "memory", repeats=repeats, step=STEP, fraction=fraction)
     dataset = _dataset(variables, {"element": chosen}, record | {"limited_by": limited_by})
     for name, variable in dataset.data_vars.items():
         variable.attrs["units"] = "input elements" if name == "length" else "output per input"

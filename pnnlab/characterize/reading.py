@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any, TypeAlias, final
 
 import numpy as np
+import torch
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
-import pnnlab
-from pnnlab.characterize.datasets import SPLITS, UNITS
+from pnnlab.characterize.datasets import measured
 from pnnlab.errors import DataError
-from pnnlab.physical_system import LARGEST_READOUT
-from pnnlab.provenance import commit, utc_now
+from pnnlab.physical_system import LARGEST_READOUT, device
 from pnnlab.storage import user_path
 
 Numbers: TypeAlias = NDArray[np.float64]
@@ -138,33 +138,24 @@ def read_measurements(
         )
     parts |= {"x": parts["x"][first], "theta": parts["theta"][first]}
     parts["y"] = parts["y"] if parts["y"].ndim == 3 else parts["y"][None]
-    numbers = np.arange(len(first))
-    coordinates: dict[str, Any] = {
-        "shot": numbers,
-        "split": ("shot", [SPLITS[i % len(SPLITS)] for i in numbers]),
-    }
-    variables = {}
+    coordinates: dict[str, Any] = {}
+    scaled: dict[str, Tensor] = {}
     for (role, part), dim in zip(parts.items(), ("input", "parameter", "output"), strict=True):
         scaling = _scaling(given[role], arrays, part, known, ranges or {})
         coordinates |= scaling.coordinates(dim)
-        dims = ("repeat", "shot", dim)[3 - part.ndim :]
-        variables[role] = dims, scaling.scaled(part).astype(np.float32), UNITS
-    return xr.Dataset(
-        variables,
-        coordinates,
-        {
-            "pnnlab": pnnlab.__version__,
-            "commit": commit() or "",
-            "measurement": "own measurements",
-            "source": "columns" if isinstance(source, Mapping) else user_path(source).name,
-            "system": name,
-            "input_dim": parts["x"].shape[-1],
-            "param_dim": parts["theta"].shape[-1],
-            "output_dim": parts["y"].shape[-1],
-            "repeats": len(parts["y"]),
-            "device_passes": len(parts["y"]) * len(first),
-            "time_utc": utc_now(),
-        },
+        scaled[role] = torch.from_numpy(scaling.scaled(part).astype(np.float32))
+    read_outs = iter(scaled["y"])
+    measure = device(
+        lambda *_: next(read_outs),
+        inputs=scaled["x"].shape[-1],
+        parameters=scaled["theta"].shape[-1],
+        outputs=scaled["y"].shape[-1],
+        name=name,
+    )
+    dataset = measured(measure, scaled["x"], scaled["theta"], repeats=len(scaled["y"]))
+    file = "columns" if isinstance(source, Mapping) else user_path(source).name
+    return dataset.assign_coords(coordinates).assign_attrs(
+        measurement="own measurements", source=file
     )
 
 
@@ -185,11 +176,9 @@ def _read(source: Path | str | Mapping[str, ArrayLike]) -> tuple[dict[str, Any],
         if suffix == ".zarr" and find_spec("zarr") is None:
             raise DataError(f"{path} is read by zarr, which is not installed: pip install zarr")
         if suffix in (".nc", ".nc4", ".zarr"):
-            with (
-                xr.open_zarr(path, chunks=None, consolidated=False, decode_times=False)
-                if suffix == ".zarr"
-                else xr.open_dataset(path, decode_times=False)
-            ) as opened:
+            zarr: dict[str, Any] = {"engine": "zarr", "consolidated": False}
+            options = zarr if suffix == ".zarr" else {}
+            with xr.open_dataset(path, decode_times=False, **options) as opened:
                 found = opened.load().variables
             known = {str(n): str(v.attrs["units"]) for n, v in found.items() if "units" in v.attrs}
             return {str(n): v.values for n, v in found.items()}, known

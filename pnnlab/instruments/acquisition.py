@@ -92,11 +92,9 @@ class Bench(PhysicalSystem):
 
     @property
     def name(self) -> str:
-        """Name of the device in reports."""
         return self.programme.name
 
     def theta_groups(self) -> tuple[Group, ...]:
-        """Return the groups of the programme."""
         return self.programme.theta_groups()
 
     @property

@@ -16,13 +16,8 @@ import numpy as np
 from pnnlab.errors import InstrumentError, LinkError, RangeError
 from pnnlab.instruments.acquisition import Acquisition, Bench, Read, Waves
 from pnnlab.instruments.channel import Dialect, Scratch
-from pnnlab.instruments.dialects import (
-    INFINIIVISION,
-    KEYSIGHT_33500,
-    RIGOL_DS1000Z,
-    TEKTRONIX_AFG3000,
-)
-from pnnlab.instruments.generator import Generator, TakenError, TripError
+from pnnlab.instruments.dialects import GENERATORS, SCOPES
+from pnnlab.instruments.generator import Generator, TakenError
 from pnnlab.instruments.limits import Limits
 from pnnlab.instruments.link import Link
 from pnnlab.instruments.oscilloscope import Oscilloscope, ScopeSettings, Trace, TriggerError
@@ -36,7 +31,7 @@ from pnnlab.instruments.selfcheck import (
     quiet,
     self_check,
 )
-from pnnlab.instruments.shutdown import Guard
+from pnnlab.instruments.shutdown import Guard, TripError
 from pnnlab.systems.analog import Volts
 
 ATTEMPTS = 12  # for each waveform
@@ -88,13 +83,7 @@ class VisaAcquisition(Acquisition):
         self.oscilloscope = oscilloscope
         self._period_s = 1 / programme.sample_rate_hz
         self._programme = programme
-        self._screen = partial(
-            ScopeSettings,
-            programme.low_v,
-            programme.high_v,
-            programme.sample_rate_hz,
-            delay_s=delay_s + self._period_s,
-        )
+        self._delay_s = delay_s + self._period_s
         self._points = 0  # of the record for which the oscilloscope is set up
         self._start_guard = guard
         self._guard: Guard | None = None
@@ -108,14 +97,13 @@ class VisaAcquisition(Acquisition):
         self._volts = Scratch()
         super().__init__()
         try:
-            self.check = self._checked(programme)
+            self.check = self._checked()
             self._at_rest = float(quiet(self.check.records, programme).mean(dtype=np.float64))
         except BaseException:
             self.close()
             raise
 
     def at_once(self, samples: int) -> int:
-        """How many shots of so many samples the instruments' memories hold, or `RangeError`."""
         memory = min(self.generator.dialect.most_points, self.oscilloscope.dialect.records[-1])
         most = (memory - self._head) // (samples + self._programme.rest)
         if most < 1:
@@ -161,22 +149,22 @@ class VisaAcquisition(Acquisition):
 
     def close(self) -> None:
         """Switch the output off and release both instruments, then the guard; may be repeated."""
-        atexit.unregister(self.close)
-        if self._closed:
-            return
-        self._closed = True
-        self._live = False
-        # The guard trips if the output cannot be switched off.
-        with self._guard or nullcontext(), closing(self.oscilloscope):
-            self.generator.close()
+        self._release(self.generator.close)
 
-    def _checked(self, programme: Programme) -> SelfCheck:
-        """Retry the self-check up to three times."""
+    def _release(self, end: Callable[[], None]) -> None:
+        atexit.unregister(self.close)
+        if not self._closed:
+            self._closed, self._live = True, False
+            # The guard trips if the output cannot be switched off.
+            with self._guard or nullcontext(), closing(self.oscilloscope):
+                end()
+
+    def _checked(self) -> SelfCheck:
         for attempt in range(1, CHECKS + 1):
             try:
                 self._played = -1
                 traces = [self._play(pilot.copy()) for pilot in self._pilots]
-                check = self_check(programme, self._pilots, traces, self._other_channel)
+                check = self_check(self._programme, self._pilots, traces, self._other_channel)
                 if not check.problems:
                     break
                 raise InstrumentError(str(check))
@@ -211,7 +199,7 @@ class VisaAcquisition(Acquisition):
                     self._examine(trace)
                     return trace.volts
                 except TakenError:
-                    self._give_up()
+                    self._release(self.generator.link.close)  # theirs: left as it is
                     raise
                 except TripError as error:
                     self._tripped = str(error)
@@ -234,18 +222,17 @@ class VisaAcquisition(Acquisition):
 
     def _play(self, waveform: Volts, scratch: Scratch | None = None) -> Trace:
         """Play a waveform once, and return the record that both instruments' settings agree to."""
-        if self._guard is not None and (self._live or not self._guard.alive):
-            try:
-                self._guard.check()
-            except InstrumentError as error:
-                raise TripError(str(error)) from error
+        if self._guard is not None:
+            self._guard.check()
+        programme = self._programme
         self._played = (self._played + 1) % PILOTS
         waveform[: self._head] = self._pilots[self._played]
         if not self._live:
-            self.generator.apply(self._programme.sample_rate_hz, self._programme.drive_v)
+            self.generator.apply(programme.sample_rate_hz, programme.drive_v)
         if not self._live or len(waveform) != self._points:
             self._points = len(waveform)
-            self.oscilloscope.apply(self._screen(self._points))
+            screen = programme.low_v, programme.high_v, programme.sample_rate_hz
+            self.oscilloscope.apply(ScopeSettings(*screen, self._points, self._delay_s))
         self.generator.load(waveform)
         if not self._live:
             if self._start_guard is not None and self._guard is None:
@@ -291,14 +278,6 @@ class VisaAcquisition(Acquisition):
                     self._guard.trip("by a failure of the link", wait_s=0.0)
             return "The output may still be ON: switch it off at the generator itself."
         return "The output is off."
-
-    def _give_up(self) -> None:
-        """Leave the instruments to another client, as they are."""
-        atexit.unregister(self.close)
-        self._closed, self._live = True, False
-        with closing(self.oscilloscope), closing(self.generator.link):
-            if self._guard is not None:
-                self._guard.close()
 
 
 def open_bench(
@@ -351,8 +330,8 @@ def open_bench(
             opened.enter_context(Link(name, library=library, timeout_s=timeout_s))
             for name in (generator, oscilloscope)
         )
-        plays = _dialect_of(generator_link, (KEYSIGHT_33500, TEKTRONIX_AFG3000))
-        shows = _dialect_of(scope_link, (INFINIIVISION, RIGOL_DS1000Z))
+        plays = _dialect_of(generator_link, GENERATORS)
+        shows = _dialect_of(scope_link, SCOPES)
         off = f"{plays.output.format(channel=channels[0])} OFF", f'{plays.client.header} ""'
         drives = Generator(generator_link, plays, channel=channels[0], limits=limits)
         if not take_over:
@@ -369,7 +348,6 @@ def open_bench(
 
 
 def _dialect_of(link: Link, dialects: Sequence[Dialect]) -> Dialect:
-    """Return the dialect of the instrument at the other end."""
     for dialect in dialects:
         if any(model in link.identity for model in dialect.models):
             return dialect

@@ -43,16 +43,16 @@ class Channel(Generic[Dialect]):
 
     def _apply(self, **values: str) -> None:
         """Send all settings as one group, and read them back."""
-        values["channel"] = str(self.channel)
+        self._values = values | {"channel": str(self.channel)}
         self._session = None
         with self.link.lock:
             session = self.link.reopened + self.link.broken  # a broken one is opened anew now
             self.link.send(
-                *(command.format_map(values) for command in self.dialect.before),
-                *commands(self.dialect.settings, values),
+                *(command.format_map(self._values) for command in self.dialect.before),
+                *commands(self.dialect.settings, self._values),
             )
-            self._read_back(self.dialect.settings, values)
-            self._session, self._values = session, values
+            self._read_back(self.dialect.settings)
+            self._session = session
 
     def _expect_settings(self) -> None:
         """Raise unless the settings were applied, and the link has held since then."""
@@ -63,15 +63,21 @@ class Channel(Generic[Dialect]):
                 f"The link to {self.link} broke after it was set up. Apply the settings again."
             )
 
-    def _read_back(
-        self, settings: Sequence[Setting], values: Values, *questions: str
-    ) -> dict[str, str]:
+    def _read_back(self, settings: Sequence[Setting], *questions: str) -> dict[str, str]:
         """Compare settings with what was sent; return the answers to these and more questions."""
+        values = self._values
         sent: dict[str, Setting] = {
             one.header.format_map(values): one for one in settings if one.verified
         }
         asked = [*map("{}?".format, sent), *questions]
-        answers = dict(zip(asked, self._answers(asked), strict=True))
+        if self.dialect.compound:
+            message = ";".join(f":{question.lstrip(':')}" for question in asked)
+            said = self.link.ask(message).split(";")
+            if len(said) != len(asked):
+                raise InstrumentError(f"{self.link} gave {len(said)} answers to {message!r}.")
+        else:
+            said = [self.link.ask(question) for question in asked]
+        answers = dict(zip(asked, said, strict=True))
         for header, setting in sent.items():
             value, answer = setting.value.format_map(values), answers[f"{header}?"]
             if not agrees(value, answer, setting.tolerance):
@@ -79,15 +85,6 @@ class Channel(Generic[Dialect]):
                     f"{self.link}: {header} was set to {value} but is {answer}. Choose a value "
                     "that the instrument can take, and do not use its front panel."
                 )
-        return answers
-
-    def _answers(self, questions: Sequence[str]) -> list[str]:
-        if not self.dialect.compound:
-            return [self.link.ask(question) for question in questions]
-        message = ";".join(f":{question.lstrip(':')}" for question in questions)
-        answers = self.link.ask(message).split(";")
-        if len(answers) != len(questions):
-            raise InstrumentError(f"{self.link} gave {len(answers)} answers to {message!r}.")
         return answers
 
 

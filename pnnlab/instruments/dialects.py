@@ -255,3 +255,6 @@ RIGOL_DS1000Z = ScopeDialect(
     origin_in_volts=False,
     compound=False,
 )
+
+GENERATORS = KEYSIGHT_33500, TEKTRONIX_AFG3000
+SCOPES = INFINIIVISION, RIGOL_DS1000Z

@@ -4,7 +4,7 @@ import math
 import os
 import secrets
 import socket
-from typing import Any, NamedTuple, final
+from typing import Any, final
 
 import numpy as np
 import psutil
@@ -16,6 +16,7 @@ from pnnlab.instruments.channel import Channel, Scratch, agrees, commands, numbe
 from pnnlab.instruments.dialects import KEYSIGHT_33500, Encoding, GeneratorDialect
 from pnnlab.instruments.limits import Limits
 from pnnlab.instruments.link import Link
+from pnnlab.instruments.shutdown import TripError
 
 Array = NDArray[Any]
 
@@ -24,36 +25,8 @@ _CLIENT, _LONGEST = "pnnlab ", 40  # what a client's text begins with, and chara
 
 
 @final
-class TripError(InstrumentError):
-    """Somebody or something else has switched the output off; it stays off until `rearm`."""
-
-
-@final
 class TakenError(InstrumentError):
     """Another client uses the instrument."""
-
-
-class Converter(NamedTuple):
-    """A converter whose lowest and highest code mean ``-+ amplitude_v``."""
-
-    encoding: Encoding
-    amplitude_v: float
-
-    def encode(self, volts: NDArray[np.floating[Any]], scratch: Scratch) -> Array:
-        """Encode volts within the span, rounded to the nearest step; may lie in ``scratch``."""
-        _, dtype, lowest, highest, half = self.encoding
-        codes = scratch.array(len(volts), np.dtype(dtype).newbyteorder("="))
-        middle = (highest + lowest) / 2
-        _encode(volts, half / self.amplitude_v, half, (highest - middle) / half, middle, codes)
-        return codes.astype(dtype, copy=False)
-
-    def decode(self, codes: Array) -> Array:
-        """Voltages of codes, (samples,), float64, as the converter rounds them."""
-        _, _, lowest, highest, half = self.encoding
-        middle = (highest + lowest) / 2
-        steps = np.rint((codes.astype(np.float64) - middle) * (half / (highest - middle)))
-        volts: Array = steps * (self.amplitude_v / half)
-        return volts
 
 
 @final
@@ -70,8 +43,9 @@ class Generator(Channel[GeneratorDialect]):
     ) -> None:
         super().__init__(link, dialect, channel)
         self.limits = limits
+        self._output = dialect.output.format(channel=channel)
         self._rate_hz = math.nan
-        self._converter = Converter(dialect.encoding, math.nan)
+        self._amplitude_v = math.nan  # which the highest code means
         self._sent: Array = np.empty(0)  # V, of the waveform that is loaded, or its extremes
         self._points = 0
         self._room = 0  # points that memory still takes
@@ -105,7 +79,7 @@ class Generator(Channel[GeneratorDialect]):
             self._points = 0
             self._room = self.dialect.most_points
             self._rate_hz = sample_rate_hz
-            self._converter = Converter(self.dialect.encoding, amplitude_v)
+            self._amplitude_v = amplitude_v
             self.link.send(*commands([self.dialect.client], {"client": self._client}))
             least, span = self.dialect.least_extent_v, 2 * amplitude_v
             self._apply(rate=number(sample_rate_hz), span=number(span), extent=number(least))
@@ -184,7 +158,7 @@ class Generator(Channel[GeneratorDialect]):
             settings += dialect.waveform
             asked.append(dialect.points_query.format_map(values))
         with self.link.lock:
-            answers = self._read_back(settings, values, *asked)
+            answers = self._read_back(settings, *asked)
         client, output, *points = (answers[question] for question in asked)
         self._check_client(client)
         self._check_output(self._on, output)
@@ -227,8 +201,8 @@ class Generator(Channel[GeneratorDialect]):
                 f"The waveform has {len(volts)} samples; {self.dialect.name} takes "
                 f"{self.dialect.fewest_points} to {self.dialect.most_points}."
             )
-        converter = self._converter
-        most = converter.amplitude_v * (1 + 0.5 / converter.encoding.half)
+        encoding, amplitude_v = self.dialect.encoding, self._amplitude_v
+        most = amplitude_v * (1 + 0.5 / encoding.half)
         if not (volts.min() >= -most and volts.max() <= most):  # or NaN
             self.limits.check(volts, self._rate_hz)
             raise LimitError(
@@ -237,10 +211,10 @@ class Generator(Channel[GeneratorDialect]):
                 "amplitude, or scale the drive."
             )
         # The limits apply to what will come out, after rounding.
-        codes = converter.encode(volts, self._codes)
+        codes = encode(encoding, amplitude_v, volts, self._codes)
         # Volts rise with codes, so that the extremes suffice where the range alone is limited.
         extremes = np.array([codes.min(), codes.max()])
-        sent = converter.decode(extremes if self.limits.range_alone else codes)
+        sent = decode(encoding, amplitude_v, extremes if self.limits.range_alone else codes)
         self.limits.check(sent, self._rate_hz)
         if np.ptp(sent) < self.dialect.least_extent_v:
             raise RangeError(
@@ -248,10 +222,6 @@ class Generator(Channel[GeneratorDialect]):
                 f"below {self.dialect.least_extent_v:.3g} V. Nothing was sent."
             )
         return codes, sent
-
-    @property
-    def _output(self) -> str:
-        return self.dialect.output.format(channel=self.channel)
 
     def _check_output(self, on: bool, answer: str) -> None:
         state = "ON" if on else "OFF"
@@ -274,6 +244,26 @@ class Generator(Channel[GeneratorDialect]):
             f"{self.link} is used by {text.removeprefix(_CLIENT)} (process and computer). Close "
             "the bench there; if that client is gone, open this one with take_over=True."
         )
+
+
+def encode(
+    encoding: Encoding, amplitude_v: float, volts: NDArray[np.floating[Any]], scratch: Scratch
+) -> Array:
+    """Encode volts within ``-+ amplitude_v`` by the nearest steps; may lie in ``scratch``."""
+    _, dtype, lowest, highest, half = encoding
+    codes = scratch.array(len(volts), np.dtype(dtype).newbyteorder("="))
+    middle = (highest + lowest) / 2
+    _encode(volts, half / amplitude_v, half, (highest - middle) / half, middle, codes)
+    return codes.astype(dtype, copy=False)
+
+
+def decode(encoding: Encoding, amplitude_v: float, codes: Array) -> Array:
+    """Voltages of codes, (samples,), float64, as the converter rounds them."""
+    _, _, lowest, highest, half = encoding
+    middle = (highest + lowest) / 2
+    steps = np.rint((codes.astype(np.float64) - middle) * (half / (highest - middle)))
+    volts: Array = steps * (amplitude_v / half)
+    return volts
 
 
 @compiled()

@@ -212,8 +212,7 @@ class Link:
         group = [one if isinstance(one, str) else _block(*one) for one in messages]
         names = [one if isinstance(one, str) else f"{one[0]} {len(one[1])} bytes" for one in group]
         with self._session(names[0]) as wire:
-            wire.write(*group, _ERRORS)
-            self._refuse_errors(wire, "; ".join(names))
+            self._obeyed(wire, "; ".join(names), *group)
 
     def ask(self, message: str) -> str:
         """Ask a question; repeat it up to two times after failures of the link."""
@@ -286,8 +285,7 @@ class Link:
         with self._session("*IDN?") as wire:
             wire.write("*IDN?")
             identity = wire.read_line()
-            wire.write("*CLS", _ERRORS)
-            self._refuse_errors(wire, "*CLS")
+            self._obeyed(wire, "*CLS", "*CLS")
         if self.identity and identity != self.identity:
             self._drop()
             raise InstrumentError(
@@ -307,16 +305,12 @@ class Link:
         try:
             answer = read()
         except TimeoutError:
-            wire.write(_ERRORS)
             errors = self._queued(wire)
             if not errors:
                 raise
             self._drop()  # the answer may still come
         else:
-            if answer != "":
-                return answer
-            wire.write(_ERRORS)
-            errors = self._queued(wire)
+            errors = [] if answer != "" else self._queued(wire)
             if not errors:
                 return answer
         raise InstrumentError(
@@ -324,15 +318,17 @@ class Link:
             "it does not know the command: choose another dialect."
         )
 
-    def _refuse_errors(self, wire: _Wire, group: str) -> None:
-        errors = self._queued(wire)
+    def _obeyed(self, wire: _Wire, name: str, *group: Message) -> None:
+        errors = self._queued(wire, *group)
         if errors:
-            raise InstrumentError(f"{self} refused {group!r}: {'; '.join(errors)}.")
+            raise InstrumentError(f"{self} refused {name!r}: {'; '.join(errors)}.")
 
-    def _queued(self, wire: _Wire) -> list[str]:
-        """Read the error queue, whose first entry has been asked for, to its end."""
+    def _queued(self, wire: _Wire, *group: Message) -> list[str]:
+        """Send a group, and read the error queue to its end."""
         errors: list[str] = []
         while len(errors) < _DEEPEST_QUEUE:
+            wire.write(*group, _ERRORS)
+            group = ()
             line = wire.read_line()
             found = _ERROR.fullmatch(line)
             if found is None:
@@ -342,7 +338,6 @@ class Link:
             if int(found[1]) == 0:
                 return errors
             errors.append(line)
-            wire.write(_ERRORS)
         raise LinkError(f"{self}: its error queue has no end, last {errors[-1]}.")
 
     def _drop(self) -> None:

@@ -182,7 +182,7 @@ class Oscilloscope(Channel[ScopeDialect]):
         all_at_once = self.dialect.compound
         settings = [one for one in self.dialect.settings if all_at_once or one.each]
         with self.link.lock:
-            self._read_back(settings, self._values)
+            self._read_back(settings)
 
     def _poll(self, poll: Poll, timeout_s: float) -> bool:
         """Ask until the answer is yes; return False on timeout."""
@@ -221,19 +221,17 @@ class Oscilloscope(Channel[ScopeDialect]):
         """Codes of a part of the record, which has so many points."""
         size = np.dtype(self.dialect.format.dtype).itemsize
         if not self.dialect.part:
-            return self._block(points * size)[first * size : (first + count) * size]
-        data = bytearray()
+            data = self._received.array(points * size, np.uint8).data
+            self.link.ask_block(self.dialect.data, data)
+            return data[first * size : (first + count) * size]
+        data = self._received.array(count * size, np.uint8).data
         most = self.dialect.format.most_points
         for start in range(first, first + count, most):
             stop = min(start + most, first + count)
             part = {"first": str(start + 1), "last": str(stop)}
             self.link.send(*(command.format_map(part) for command in self.dialect.part))
-            data += self._block((stop - start) * size)
-        return memoryview(data)
-
-    def _block(self, size: int) -> memoryview:
-        data = self._received.array(size, np.uint8).data
-        self.link.ask_block(self.dialect.data, data)
+            here = slice((start - first) * size, (stop - first) * size)
+            self.link.ask_block(self.dialect.data, data[here])
         return data
 
 

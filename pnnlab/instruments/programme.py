@@ -102,25 +102,20 @@ class Multiplexed(Programme):
 
     @property
     def param_dim(self) -> int:
-        """A scale and an offset for each sample."""
         return multiplex.param_dim(self.input_dim, self.replays)
 
     @property
     def output_dim(self) -> int:
-        """As given."""
         return self.outputs
 
     @property
     def samples(self) -> int:
-        """Samples of all replays, and of the tail."""
         return self.replays * self.input_dim + self.tail
 
     def theta_groups(self) -> tuple[Group, ...]:
-        """Scales and offsets of the replays."""
         return multiplex.theta_groups(self.input_dim, self.replays)
 
     def reprogrammed(self, replays: int, outputs: int) -> "Multiplexed":
-        """The same drive with other replays and outputs."""
         return replace(self, replays=replays, outputs=outputs)
 
 
@@ -143,15 +138,12 @@ class CircuitProgramme(Multiplexed):
     of_outputs: ClassVar[str] = "equal segments"
 
     def encode(self, x: Tensor, theta: Tensor) -> Tensor:
-        """Scale and shift each sample of each replay."""
         return multiplex.drive(x, theta, self.replays).T * circuit.FULL_SCALE_V
 
     def decode(self, volts: Tensor) -> Tensor:
-        """Average segments."""
         return multiplex.segment_means(volts.T.contiguous(), self.outputs) / circuit.FULL_SCALE_V
 
     def expected(self, volts: Volts) -> Volts:
-        """Solve the nominal equations."""
         u = torch.from_numpy(np.asarray(volts, np.float64) / circuit.FULL_SCALE_V)
         wave = circuit.oscillate(u.unsqueeze(1), circuit.CircuitConstants()).squeeze(1)
         return wave.numpy() * circuit.FULL_SCALE_V
@@ -176,15 +168,12 @@ class PlateProgramme(Multiplexed):
     of_outputs: ClassVar[str] = "windows"
 
     def encode(self, x: Tensor, theta: Tensor) -> Tensor:
-        """Scale and shift each sample of each replay; the tail is silent."""
         return plate.waveform(x, theta, self.replays).T * plate.DRIVE_V
 
     def decode(self, volts: Tensor) -> Tensor:
-        """Logarithms of energies in windows."""
         return plate.log_energy(volts.T.contiguous() / plate.FULL_SCALE_V, self.outputs)
 
     def expected(self, volts: Volts) -> Volts:
-        """Solve the equations of the nominal plate."""
         force = torch.from_numpy(np.asarray(volts, np.float64) / plate.DRIVE_V)
         modes = plate.solve_modes(plate.PlateConstants())
         return plate.vibrate(force.unsqueeze(1), modes).squeeze(1).numpy() * plate.FULL_SCALE_V
@@ -244,21 +233,17 @@ class SoundProgramme(Multiplexed):
 
     @property
     def samples(self) -> int:
-        """Samples of all pulses, and of the tail."""
         return super().samples * self.pulse
 
     def encode(self, x: Tensor, theta: Tensor) -> Tensor:
-        """Scale and shift each number of each replay, and make a pulse of it."""
         u = multiplex.drive(x, theta, self.replays)
         return room.pulses(u, self.pulse) * (self.drive_v / multiplex.DRIVE_RANGE)
 
     def decode(self, volts: Tensor) -> Tensor:
-        """Energies of segments, or amplitudes."""
         heard = volts * (multiplex.DRIVE_RANGE / self.drive_v)
         return room.read_out(heard, self.outputs, self.pulse, linear=self.linear)
 
     def expected(self, volts: Volts) -> Volts:
-        """Solve the equations of the nominal room."""
         taps = room.response(room.RoomConstants())
         sound = torch.from_numpy(np.asarray(volts, np.float64)).unsqueeze(0)
         return room.reverberate(sound, taps).squeeze(0).numpy()
@@ -283,9 +268,7 @@ class CableProgramme(Programme):
         return x.mul(2).sub_(1)
 
     def decode(self, volts: Tensor) -> Tensor:
-        """Back again."""
         return volts.add(1).div_(2)
 
     def expected(self, volts: Volts) -> Volts:
-        """What went in."""
         return volts

@@ -113,19 +113,15 @@ class Recorder(PhysicalSystem):
 
     @property
     def name(self) -> str:
-        """Name of the recorded system."""
         return self.system.name
 
     def cost(self) -> Cost:
-        """Cost of the recorded system."""
         return self.system.cost()
 
     def theta_groups(self) -> tuple[Group, ...]:
-        """Groups of the recorded system."""
         return self.system.theta_groups()
 
     def state(self) -> State:
-        """State of the recorded system."""
         return self.system.state()
 
     def restore(self, state: State) -> None:
@@ -204,7 +200,6 @@ class Replay(PhysicalSystem):
 
     @property
     def name(self) -> str:
-        """Name of the recorded system."""
         return str(self.recorded["name"])
 
     def state(self) -> State:
@@ -212,7 +207,6 @@ class Replay(PhysicalSystem):
         return {"given": json.dumps({digest.hex(): row for digest, row in self._given.items()})}
 
     def restore(self, state: State) -> None:
-        """Go back to a `state`."""
         if set(state) != {"given"}:
             raise RangeError(
                 f"a replay cannot be taken back to {sorted(state)}: this checkpoint was written "
@@ -321,12 +315,11 @@ def _digests(x: _Rows, theta: _Rows) -> tuple[list[bytes], list[bytes]]:
 
 def _nearest(file: Database, x: _Rows, theta: _Rows) -> tuple[int, float, float]:
     """Find the recorded shot that differs least, and how much: row, rms of x and rms of theta."""
-
-    def apart(number: int, *blobs: bytes) -> tuple[float, int, float, float]:
+    nearest = math.inf, 0, 0.0, 0.0
+    rows = file.execute("SELECT id, x, value FROM shot JOIN theta ON theta.digest = shot.theta")
+    for number, *blobs in rows:
         pairs = zip(blobs, (x.astype(np.float64), theta.astype(np.float64)), strict=True)
         in_x, in_theta = (float(np.square(_array(b, len(own)) - own).sum()) for b, own in pairs)
-        return in_x + in_theta, number, in_x, in_theta
-
-    rows = file.execute("SELECT id, x, value FROM shot JOIN theta ON theta.digest = shot.theta")
-    _, row, in_x, in_theta = min(apart(*row) for row in rows)
+        nearest = min(nearest, (in_x + in_theta, number, in_x, in_theta))
+    _, row, in_x, in_theta = nearest
     return row, math.sqrt(in_x / len(x)), math.sqrt(in_theta / max(len(theta), 1))

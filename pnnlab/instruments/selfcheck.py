@@ -125,7 +125,6 @@ def self_check(
 
 
 def _silence(channel: int, other: int, volts: Volts, noise: float) -> str:
-    """Say why nothing comes back."""
     if np.ptp(volts) > 20 * noise:
         return (
             f"the signal is on channel {other} of the oscilloscope, and channel {channel} shows "

@@ -38,6 +38,11 @@ _insisting: "list[subprocess.Popen[bytes]]" = []  # they outlive their guards
 
 
 @final
+class TripError(InstrumentError):
+    """Somebody or something else has switched the output off; it stays off until `rearm`."""
+
+
+@final
 class Guard:
     """Guard the outputs of an instrument for as long as this process lives.
 
@@ -107,7 +112,7 @@ class Guard:
         return self._recent() and watching and not self._stopped.is_set()
 
     def check(self) -> None:
-        """Raise `InstrumentError` unless the outputs are guarded; call it before each drive."""
+        """Raise `TripError` unless the outputs are guarded; call it before each drive."""
         if self.alive:
             return
         self._listener.join(_REASON_S)  # its reason may be under way
@@ -117,7 +122,7 @@ class Guard:
         what = "Nobody guards the outputs"
         if self._report.get("why"):
             what, why = "The guard has switched the outputs off", self._report["why"]
-        raise InstrumentError(
+        raise TripError(
             f"{what}: {why}. Nothing may be driven before somebody has looked at the instruments."
         )
 
@@ -152,11 +157,11 @@ class Guard:
         finally:
             self.close()
 
-    def still_on(self) -> InstrumentError:
+    def still_on(self) -> TripError:
         """Error of outputs that could not be switched off."""
         error = self._report.get("failed") or self._output or "it does not answer so far"
         insists = ", and goes on trying" if self.acting else ""
-        return InstrumentError(
+        return TripError(
             f"Outputs may still be on, the guard could not switch them off{insists} "
             f"({self.resource}: {error}). Switch them off at the instrument itself."
         )

@@ -43,6 +43,7 @@ from pnnlab.plain import make_plain
 from pnnlab.systems.analog import Volts
 
 LEVEL, DURATION_S = 0.1, 20.0  # more needs a reason
+FADE_S = 0.005  # at both ends a sound stays below a straight line from zero to the level
 TAIL_S = 1.0  # recorded after the end of a sound, which may be as late as that
 SPARE_S = 0.15  # recorded after the time at which the end is expected
 LATENCY_S = 0.2  # of a sound card: a computer that is busy loses no sound in so short a time
@@ -70,7 +71,7 @@ logger = logging.getLogger(__name__)
 @final
 @dataclass(frozen=True)
 class SoundLimits:
-    """Limits of a sound; one that exceeds them is not played, and never clipped.
+    """Limits of a sound; one beyond them, or with a jump at an end, is not played, never clipped.
 
     How loud a level is, the system's volume decides. Headphones on ears are no place for a bench.
 
@@ -82,8 +83,6 @@ class SoundLimits:
         Longest sound.
     duty : float
         Largest part of it that may be above a thousandth of the level.
-    fade_s : float
-        At both ends a sound stays below a straight line from zero to the level, this long.
     because : str
         Why it may be louder or longer than the defaults: what is connected.
 
@@ -96,13 +95,12 @@ class SoundLimits:
     level: float = LEVEL
     duration_s: float = DURATION_S
     duty: float = 1.0
-    fade_s: float = 0.005
     because: str = ""
 
     def __post_init__(self) -> None:
         make_plain(self)
-        if not (0 < self.level <= 1 and 0 < self.duty <= 1 and self.fade_s > 0):
-            raise RangeError("level and duty lie in (0, 1], and fade_s is above 0.")
+        if not (0 < self.level <= 1 and 0 < self.duty <= 1):
+            raise RangeError("level and duty lie in (0, 1].")
         if (self.level > LEVEL or self.duration_s > DURATION_S) and not self.because.strip():
             raise RangeError(
                 f"beyond a level of {LEVEL} or {DURATION_S:.0f} s a sound can hurt ears and "
@@ -116,7 +114,7 @@ class SoundLimits:
             raise LimitError("A sound is (samples,), of finite numbers; nothing was played.")
         size = np.abs(sound)
         duty = np.count_nonzero(size > 1e-3 * self.level) / max(len(sound), 1)
-        line = np.arange(1, len(sound) + 1) / (self.fade_s * sample_rate_hz)
+        line = np.arange(1, len(sound) + 1) / (FADE_S * sample_rate_hz)
         ends = np.minimum(1, np.minimum(line, line[::-1])) * self.level
         loudest = size.max(initial=0)
         if loudest > self.level * (1 + 1e-6):
@@ -126,7 +124,7 @@ class SoundLimits:
         elif duty > self.duty:
             problem = f"is there for {duty:.3g} of its length; permitted are {self.duty:.3g}"
         elif (size > ends * (1 + 1e-6)).any():
-            problem = f"begins or ends with a jump; it must fade for {self.fade_s:g} s"
+            problem = f"begins or ends with a jump; it must fade for {FADE_S:g} s"
         else:
             return
         raise LimitError(f"The sound {problem}. Nothing was played.")
@@ -360,7 +358,6 @@ class SoundAcquisition(Acquisition):
             raise
 
     def at_once(self, samples: int) -> int:
-        """How many shots of so many samples a sound of the permitted duration holds."""
         longest = int(self.port.limits.duration_s * self.port.sample_rate_hz)
         each = samples + MARK + self._rest
         most = (longest - self._silence - MARK - 2 * self._rest) // each
@@ -434,7 +431,6 @@ class SoundAcquisition(Acquisition):
         self.response = self.response._replace(taps=taps)
 
     def _calibrate(self) -> None:
-        """Measure the response anew."""
         changed = 0.0
         for _ in range(REPEATS):
             with suppress(SlipError):

@@ -4,9 +4,9 @@ Levels are parts of full scale, of player and of recorder.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeAlias, final
 
 import numpy as np
@@ -210,10 +210,9 @@ def self_check(play: Play, level: float, rate_hz: float) -> SoundCheck:
     band = float(edges_hz[first]), min(float(edges_hz[end]), rate_hz / 2)
     left = np.square(full.taps[LEAD:])
     left = np.cumsum((left - left[-PERIOD // 4 :].mean())[::-1])[::-1]
-    gains = tuple(float(one.taps @ full.taps / full.gain**2) for one in each)
     distortion, clips = _harmonics(play, level, band, rate_hz, full)
-    return SoundCheck(
-        problems=tuple(_problems(gains, full, band, rate_hz, distortion[-1], clips)),
+    found = SoundCheck(
+        problems=(),
         rate_hz=rate_hz,
         response=full,
         frequencies_hz=(edges_hz[1:] + edges_hz[:-1]) / 2,
@@ -222,9 +221,10 @@ def self_check(play: Play, level: float, rate_hz: float) -> SoundCheck:
         band_hz=band,
         memory_s=int(np.flatnonzero(left > MEMORY * left[0])[-1]) / rate_hz,
         noise=float(silence.std()),
-        gains=gains,
+        gains=tuple(float(one.taps @ full.taps / full.gain**2) for one in each),
         distortion=distortion,
     )
+    return replace(found, problems=tuple(_problems(found, clips)))
 
 
 def _insist(play: Play, level: float, periods: int) -> Response:
@@ -275,16 +275,10 @@ _SWITCH_OFF = (
 )
 
 
-def _problems(
-    gains: Sequence[float],
-    full: Response,
-    band: tuple[float, float],
-    rate_hz: float,
-    distortion: float,
-    clips: bool,
-) -> Iterator[str]:
+def _problems(found: SoundCheck, clips: bool) -> Iterator[str]:
     """Say what is wrong and what to switch off, and where."""
-    ratios = np.abs([gains[0], full.gains[-1] / full.gains[0]])
+    full, (low_hz, high_hz), rate_hz = found.response, found.band_hz, found.rate_hz
+    ratios = np.abs([found.gains[0], full.gains[-1] / full.gains[0]])
     soft_db, fading_db = 20 * np.log10(np.maximum(ratios, 1e-6))
     if clips:
         yield "the record clips: lower the microphone's level in the system's sound settings."
@@ -303,15 +297,16 @@ def _problems(
             f"a steady sound fades by {-fading_db:.0f} dB in {STEADY * PERIOD / rate_hz:.0f} s: "
             f"noise suppression or echo cancellation {_SWITCH_OFF}"
         )
-    if band[1] < 8300 and full.delay > 0.1 * rate_hz:
+    if high_hz < 8300 and full.delay > 0.1 * rate_hz:
         yield (
-            f"nothing comes back above {band[1]:.0f} Hz, and it is {full.delay / rate_hz:.2f} s "
+            f"nothing comes back above {high_hz:.0f} Hz, and it is {full.delay / rate_hz:.2f} s "
             "late: this is Bluetooth's coding of speech. Use a cable, or the built-in devices."
         )
-    if band[1] <= 3 * band[0]:
+    if high_hz <= 3 * low_hz:
         yield (
-            f"sound stands out of the noise from {band[0]:.0f} to {band[1]:.0f} Hz alone: bring "
+            f"sound stands out of the noise from {low_hz:.0f} to {high_hz:.0f} Hz alone: bring "
             "loudspeaker and microphone closer, or raise the volume a little."
         )
-    if distortion > DISTORTED:
-        yield f"harmonics are {distortion:.0%} of a tone: lower the volume until nothing rattles."
+    if found.distortion[-1] > DISTORTED:
+        harmonics = f"harmonics are {found.distortion[-1]:.0%} of a tone"
+        yield f"{harmonics}: lower the volume until nothing rattles."
