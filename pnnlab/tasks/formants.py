@@ -128,13 +128,9 @@ def wright_vowels(path: str | Path | None = None, *, held_out: int = 42, seed: i
     if hashlib.sha256(content).hexdigest() != _WRIGHT_SHA256:
         raise damaged(found, f"its SHA-256 should be {_WRIGHT_SHA256}")
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        everything = Split(
-            torch.tensor(arrays["X"], dtype=torch.float32),
-            torch.tensor(arrays["y"], dtype=torch.int64),
-        )
+        everything = Split(torch.tensor(arrays["X"]).float(), torch.tensor(arrays["y"]))
         training, test = (
-            everything.take(torch.tensor(arrays[name], dtype=torch.int64))
-            for name in ("train_idx", "test_idx")
+            everything.take(torch.tensor(arrays[name]).long()) for name in ("train_idx", "test_idx")
         )
     [training] = training.divided((), seed)
     labels = training.targets

@@ -76,9 +76,8 @@ def spoken_digits(
     if missing := [name for name in names if not (folder / name).is_file()]:
         raise DataError(f"{folder} lacks {len(missing)} recordings, such as {missing[0]}.")
     x = torch.stack([prepared(_read(folder / name)) for name in names])
-    everything = Split(x, torch.tensor([wanted.index(digit) for digit, _, _ in keys]))
-    numbers = np.array([n for _, _, n in keys])
-    who = np.array([speaker for _, speaker, _ in keys])
+    said, who, numbers = map(np.array, zip(*keys, strict=True))
+    everything = Split(x, torch.tensor([wanted.index(digit) for digit in said]))
     tested = numbers < 5 if held_out is None else who == held_out
     held = ~tested & (numbers < (10 if held_out is None else 5))
     train, validation, test = (
@@ -87,8 +86,8 @@ def spoken_digits(
     way = "speakers in all splits" if held_out is None else f"tested on {held_out} alone"
     name = "spoken-digits" if held_out else "spoken-digits, customary split"
     source = f"Free Spoken Digit Dataset, CC BY-SA 4.0, {way}"
-    said = tuple(DIGITS[digit] for digit in wanted)
-    return Task(name, train, validation, test, len(wanted), None, source, said)
+    class_names = tuple(DIGITS[digit] for digit in wanted)
+    return Task(name, train, validation, test, len(wanted), None, source, class_names)
 
 
 def spoken_vowels(names: Sequence[str] = ("iy", "ah"), seed: int = 0) -> Task:
