@@ -142,9 +142,9 @@ def shrunk(split: Split, side: int, *, subsample: bool = False) -> Split:
     ``subsample`` keeps every n-th pixel of every n-th row instead, beginning with the first, as the
     authors' published example does.
     """
-    side = check_side(side, _side_of(split))
-    parts = [_shrink(x, side, subsample) for x in _images(split)]
-    return Split(torch.cat(parts).flatten(1), split.targets)
+    images = _images(split)
+    side = check_side(side, images.shape[-1])
+    return Split(_shrink(images, side, subsample).flatten(1), split.targets)
 
 
 def augmented(
@@ -178,23 +178,23 @@ def augmented(
     copies = whole("copies", copies, 0)
     if not 0 < scale[0] <= scale[1]:
         raise RangeError(f"scale is {scale}; give the smallest and the largest, both above 0.")
-    width, n = _side_of(split), len(split)
-    side = check_side(side or width, width)
+    images, n = _images(split), len(split)
+    side = check_side(side or images.shape[-1], images.shape[-1])
     x = split.x.new_empty(1 + copies, n, side * side)
     x[0] = shrunk(split, side, subsample=subsample).x
     generator = seeded(seed)
     for copy in x[1:]:
         drawn = torch.rand(n, 4, generator=generator).split(_CHUNK)
-        for images, numbers, rows in zip(_images(split), drawn, copy.split(_CHUNK), strict=True):
-            moved = _moved(images, _affine_maps(numbers, rotation, shift, scale))
+        chunks = zip(images.split(_CHUNK), drawn, copy.split(_CHUNK), strict=True)
+        for originals, numbers, rows in chunks:
+            moved = _moved(originals, _affine_maps(numbers, rotation, shift, scale))
             rows[:] = _shrink(moved, side, subsample).flatten(1)
     return Split(x.flatten(0, 1), split.targets.repeat(1 + copies))
 
 
 def flipped(split: Split) -> Split:
     """The images, followed by the mirror image of each: good for clothes, not for digits."""
-    side = _side_of(split)
-    mirrored = split.x.view(-1, side, side).flip(-1).flatten(1)
+    mirrored = _images(split).flip(-1).flatten(1)
     return Split(torch.cat([split.x, mirrored]), split.targets.repeat(2))
 
 
@@ -228,19 +228,13 @@ def _as_split(images: NDArray[Any], labels: NDArray[Any], most: int = 255) -> Sp
     return Split(x, torch.tensor(labels))
 
 
-def _side_of(split: Split) -> int:
+def _images(split: Split) -> Tensor:
+    """The images, (n, 1, side, side)."""
     features = split.x.shape[1]
     side = math.isqrt(features)
     if side * side != features:
         raise ShapeError(f"{features} features an example are no square image.")
-    return side
-
-
-def _images(split: Split) -> tuple[Tensor, ...]:
-    """Chunks of the images, each (at most 4096, 1, side, side)."""
-    side = _side_of(split)
-    chunks: tuple[Tensor, ...] = split.x.view(-1, 1, side, side).split(_CHUNK)
-    return chunks
+    return split.x.view(-1, 1, side, side)
 
 
 def _shrink(images: Tensor, side: int, subsample: bool) -> Tensor:
@@ -259,7 +253,7 @@ def _affine_maps(
     # The image is two units wide, and numbers reach over the whole range from -shift to shift.
     moved = 2 * torch.tensor(shift) * (2 * numbers[:, 2:] - 1)
     cos, sin = angle.cos() / magnification, angle.sin() / magnification
-    turned = torch.stack([torch.stack([cos, sin], 1), torch.stack([-sin, cos], 1)], 1)
+    turned = torch.stack([cos, sin, -sin, cos], 1).view(-1, 2, 2)
     return torch.cat([turned, -turned @ moved[:, :, None]], 2)
 
 
