@@ -66,8 +66,8 @@ def digits(seed: int = 0) -> Task:
     """
     from sklearn.datasets import load_digits
 
-    examples = _as_split(*load_digits(return_X_y=True), most=16)
-    test, validation, train = examples.divided((360, 180), seed)
+    x, labels = load_digits(return_X_y=True)
+    test, validation, train = _as_split(x, labels, most=16).divided((360, 180), seed)
     source = "scikit-learn, UCI optical digits"
     return Task("digits", train, validation, test, 10, 8, source, _DIGITS)
 
