@@ -12,14 +12,13 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain, groupby
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, final
 
 import pnnlab
-from pnnlab.errors import DataError, InstrumentError, NotebookError
+from pnnlab.errors import InstrumentError, NotebookError
 from pnnlab.storage import user_path
 
 State = Literal["ok", "absent", "broken"]
@@ -232,20 +231,11 @@ def _data() -> Iterator[Row]:
         missing = "PNNLAB_DATA is not set"
     else:
         missing = f"not in {root}" if root.is_dir() else f"PNNLAB_DATA={root} is no folder"
-    sets: dict[str, tuple[Any, Any]] = {
-        "MNIST": (tasks.find_mnist, partial(tasks.mnist, full=True)),
-        "Fashion-MNIST": (tasks.find_fashion_mnist, tasks.fashion_mnist),
-        "the paper's vowels": (tasks.find_wright_vowels, tasks.wright_vowels),
-        "Hillenbrand's vowels": (tasks.find_hillenbrand, tasks.hillenbrand),
-    }
-    for name, (find, load) in sets.items():
-        if found := find():
-            yield name, str(found)
-            continue
-        try:
-            load()
-        except DataError as error:  # its text is how to get what is missing
-            yield name, missing, "absent", str(error)
+    for files in tasks.DATA_FILES:
+        if found := files.find():
+            yield files.name, str(found)
+        else:
+            yield files.name, missing, "absent", files.missing
 
 
 def _folders(out: Path, notebooks: str | Path | None) -> Iterator[Row]:

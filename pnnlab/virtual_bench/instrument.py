@@ -210,7 +210,7 @@ def string(pattern: str, name: str, initial: str = "", most: int = 40, **options
 class SimulatedInstrument(ABC):
     """An instrument behind a socket; a subclass supplies the model.
 
-    `lock` is held while a command is carried out; two instruments that are wired share one.
+    `lock` is held while a command is carried out; instruments that are wired share one.
     """
 
     identity: ClassVar[str]  # what ``*IDN?`` answers
@@ -220,8 +220,8 @@ class SimulatedInstrument(ABC):
     notation: ClassVar[str]  # of other numbers, for `format`
     block_digits: ClassVar[int] = 1  # at least so many tell the length of a block
 
-    def __init__(self, *, lock: "threading.RLock | None" = None) -> None:
-        self.lock = lock or threading.RLock()
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
         self._found = lru_cache(1000)(self._find)
         self._values: dict[tuple[str, int], Value] = {}
         self._errors: deque[ScpiError] = deque()

@@ -140,7 +140,6 @@ class Keysight33500(SimulatedGenerator):
         self.settle(channel)
 
     def store(self, channel: int, name: str, points: Points) -> None:
-        """Take a waveform into memory."""
         key = _key(name)
         if not 0 < len(key) <= MOST_LETTERS:
             raise ScpiError(-151)

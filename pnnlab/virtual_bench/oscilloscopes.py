@@ -112,9 +112,7 @@ class SimulatedOscilloscope(SimulatedInstrument):
     # The first two fields of the preamble: each a setting, and its values in order.
     preamble: ClassVar[tuple[tuple[str, tuple[str, ...]], ...]]
 
-    def __init__(
-        self, *, noise: bool = True, seed: int = 0, lock: "threading.RLock | None" = None
-    ) -> None:
+    def __init__(self, *, noise: bool = True, seed: int = 0) -> None:
         # The signal that is there without a trigger from the bus: one that runs freely, or, if
         # called with True, whatever there is. The wiring sets it.
         self.input_signal: Callable[[bool], Signal | None] = lambda _: None
@@ -124,12 +122,11 @@ class SimulatedOscilloscope(SimulatedInstrument):
         self._closed = False
         self._noise, self._seed, self._records = noise, seed, 0
         self._converted: tuple[object, NDArray[np.uint16]] | None = None
-        super().__init__(lock=lock)
+        super().__init__()
         self._changed = threading.Condition(self.lock)
 
     @abstractmethod
-    def _screen(self, channel: int = 1) -> Screen:
-        """Return the screen as it is set now."""
+    def _screen(self, channel: int = 1) -> Screen: ...  # as it is set now
 
     @abstractmethod
     def _points(self) -> int: ...  # that there are to read
@@ -141,7 +138,6 @@ class SimulatedOscilloscope(SimulatedInstrument):
     def _vertical(self) -> tuple[float, float]: ...  # increment and origin of the preamble, V
 
     def _clear_state(self) -> None:
-        """Forget the record, and stop."""
         self.capture: Capture | None = None
         self._averaged: list[tuple[Signal, float]] = []
         self._stale = True
@@ -155,7 +151,6 @@ class SimulatedOscilloscope(SimulatedInstrument):
         self._take(self.input_signal(True) or Signal(np.zeros(1), 0.0, 1.0, repeats=True), 0.0)
 
     def stop(self, *_: object) -> None:
-        """Stop waiting."""
         if self.run_state == "RUN":
             self.look()
         self.armed = False
@@ -186,7 +181,6 @@ class SimulatedOscilloscope(SimulatedInstrument):
             self.trigger()
 
     def execute(self, message: Message) -> bytes:
-        """Carry out a message."""
         with self.lock:
             self._stale = True
             return super().execute(message)
