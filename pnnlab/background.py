@@ -281,8 +281,7 @@ class Session:
     def _step(self) -> None:
         with self._lock:
             stopping = "stop" in self._requests
-            held = "pause" in self._requests and not stopping
-            if held:
+            if held := self._requests == {"pause"}:
                 self.status = "paused"
         if held:
             self._notify()

@@ -60,7 +60,6 @@ def test_errors_and_noise_are_those_of_a_twin_with_a_known_offset(inputs: Tensor
     theta = next(p for name, p in made.named_parameters() if name.endswith("theta")).detach()
     signal = float((0.5 * theta).square().mean()) / 12  # variance of a uniform input is 1/12
     assert found.errors[0] == pytest.approx(OFFSET**2 / signal, rel=0.05)
-    assert found.noise[0] == pytest.approx(NOISE**2 / signal, rel=0.05)
     assert found.over_noise[0] == pytest.approx((OFFSET / NOISE) ** 2, rel=0.05)
 
 
@@ -92,7 +91,6 @@ def test_the_suggestion_follows_the_sum_over_the_layers(
 def test_a_device_without_noise_has_no_floor(inputs: Tensor) -> None:
     made = network(pnn.device(clean, inputs=6, parameters=6, outputs=6), inputs)
     found = local_errors(made, inputs)
-    assert found.noise == (0.0,)
     assert found.over_noise == (math.inf,)
 
 

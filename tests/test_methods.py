@@ -51,7 +51,7 @@ def board(layers=((4, 16), (4, 16))):
 
 
 def local_network(layers=2):
-    return LocalNetwork([Toy(**QUIET) for _ in range(layers)], 6, 3, width=6)
+    return LocalNetwork([Toy(**QUIET) for _ in range(layers)], 6, 3)
 
 
 def make_task(n=64, features=6, classes=3):

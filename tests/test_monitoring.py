@@ -73,18 +73,19 @@ def test_seen_are_the_drives_that_reach_the_devices() -> None:
 
 def test_a_perfect_twin_is_aligned_and_an_inverted_one_points_the_other_way() -> None:
     found = alignment(make_network((1.1, -1.1)), examples())
-    assert found.cosine[0] == pytest.approx(1, abs=1e-4)
-    assert found.cosine[1] == pytest.approx(-1, abs=1e-4)  # tanh is odd
-    assert found.ceiling == pytest.approx((1, 1))
-    assert found.relative_error[0] == pytest.approx(0, abs=0.01)
-    assert found.relative_error[1] == pytest.approx(2, abs=0.01)
+    right, inverted = found.layers
+    assert right.cosine == pytest.approx(1, abs=1e-4)
+    assert inverted.cosine == pytest.approx(-1, abs=1e-4)  # tanh is odd
+    assert right.ceiling == pytest.approx(1) == inverted.ceiling
+    assert right.relative_error == pytest.approx(0, abs=0.01)
+    assert inverted.relative_error == pytest.approx(2, abs=0.01)
 
 
 def test_noise_lowers_the_cosine_as_far_as_the_ceiling_says() -> None:
     found = alignment(make_network(noise=0.1), examples(200), repeats=4)
-    for cosine, ceiling in zip(found.cosine, found.ceiling, strict=True):
-        assert ceiling < 0.9
-        assert cosine == pytest.approx(ceiling, abs=0.03)
+    for layer in found.layers:
+        assert layer.ceiling < 0.9
+        assert layer.cosine == pytest.approx(layer.ceiling, abs=0.03)
 
 
 def test_alignment_costs_what_it_says_and_leaves_the_network_as_it_was() -> None:

@@ -308,7 +308,7 @@ def test_a_device_without_parameters_is_collected_modelled_trained_and_watched(t
         last = list(Training(network, task, settings).records())[-1]
         assert last.device_metric > 0.2  # chance is 0.1
         assert last.theta_at_limits == (0.0, 0.0)
-    assert len(alignment(network, task.train.x[:4]).cosine) == 2
+    assert len(alignment(network, task.train.x[:4]).layers) == 2
     assert len(take_references(network, task.train.x[:4])) == 2
     layer = physical_layers(network)[0]
     before = nn.functional.mse_loss(twin(X64, NONE), system(X64, NONE))

@@ -285,7 +285,7 @@ def test_a_neural_twin_is_the_same_bit_for_bit_in_every_unit(data, unit):
     held = characterize.shots(data, "test")
     assert torch.equal(unit * ours(held.x, held.theta), theirs(held.x, held.theta))
     assert torch.equal(
-        unit * ours.deviation(held.x, held.theta), theirs.deviation(held.x, held.theta)
+        unit * ours.distribution(held.x, held.theta)[1], theirs.distribution(held.x, held.theta)[1]
     )
 
 
@@ -318,7 +318,7 @@ def test_a_twin_says_which_outputs_did_not_move_and_has_them_constant(repeats):
     dead = twin(held.x, held.theta)[:, [1, 3]]
     assert torch.equal(dead, dead[:1].expand(20, 2))
     assert torch.allclose(dead, torch.tensor(0.4))
-    deviation = twin.deviation(held.x, held.theta)
+    deviation = twin.distribution(held.x, held.theta)[1]
     assert deviation.isfinite().all()
     assert torch.equal(deviation[:, [1, 3]], torch.zeros(20, 2))
     if repeats == 2:
@@ -330,7 +330,7 @@ def test_the_noise_of_some_outputs_does_not_hide_that_others_have_none(data):
     calm["y"][:, :, 0] = data["y"][0, :, 0]
     twin, _ = fitted(calm)
     held = characterize.shots(calm, "test")
-    deviation = twin.deviation(held.x, held.theta).mean(0)
+    deviation = twin.distribution(held.x, held.theta)[1].mean(0)
     assert deviation[0] < 1e-6
     assert deviation[1:].numpy() == pytest.approx([0.02] * 5, rel=0.2)
 

@@ -487,8 +487,10 @@ def test_requests_show_until_they_are_done() -> None:
     session.join()
 
 
-def test_a_long_history_is_bounded_and_counts_every_step() -> None:
-    history = History(bins=8, evaluations=6)
+def test_a_long_history_is_bounded_and_counts_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pnnlab.training.records.BINS", 8)
+    monkeypatch.setattr("pnnlab.training.records.EVALUATIONS", 6)
+    history = History()
     n = 1000
     for step in range(1, n + 1):
         evaluated = {"device_metric": step / n} if step % 10 == 0 else {}

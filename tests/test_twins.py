@@ -177,7 +177,7 @@ def test_the_noise_model_has_the_devices_noise(
     _, data, twin, _ = fitted
     held = characterize.shots(data, "test")
     measured = float(held.y.var(0).mean().sqrt())
-    deviation = twin.deviation(held.x, held.theta)
+    deviation = twin.distribution(held.x, held.theta)[1]
     assert float(deviation.square().mean().sqrt()) == pytest.approx(measured, rel=0.1)
     generator = torch.Generator().manual_seed(0)
     samples = torch.stack([twin.sample(held.x, held.theta, generator) for _ in range(50)])
@@ -197,8 +197,8 @@ def test_one_net_serves_all_programmes_of_a_board(
     assert torch.allclose(coarse(x, theta), means, atol=1e-6)
     # Noise of the mean of four independent outputs.
     assert torch.allclose(
-        coarse.deviation(x, theta),
-        twin.deviation(x, theta).square().view(50, 3, 4).mean(2).sqrt() / 2,
+        coarse.distribution(x, theta)[1],
+        twin.distribution(x, theta)[1].square().view(50, 3, 4).mean(2).sqrt() / 2,
     )
     assert coarse.core.window is twin.core.window  # type: ignore[union-attr]
     assert twin.reprogrammed(system.reprogrammed(replays=5, output_dim=10), replays=5).fault == ""
@@ -261,7 +261,7 @@ def test_the_perceptron_learns_a_small_system() -> None:
     assert last.best < 0.04
     assert twins.report(system, twin, data).verdict == "usable"
     held = characterize.shots(data, "test")
-    assert float(twin.deviation(held.x, held.theta).mean()) == pytest.approx(0.02, rel=0.1)
+    assert float(twin.distribution(held.x, held.theta)[1].mean()) == pytest.approx(0.02, rel=0.1)
 
 
 def test_noise_that_grows_with_the_signal_is_learnt() -> None:
@@ -277,7 +277,7 @@ def test_noise_that_grows_with_the_signal_is_learnt() -> None:
     twin = twins.fit_neural(twin, data, NeuralSettings(epochs=15)).twin
     x, theta = shots(500, system)
     with torch.no_grad():
-        ratio = twin.deviation(x, theta) / (0.03 * torch.exp(1.5 * twin(x, theta)))
+        ratio = twin.distribution(x, theta)[1] / (0.03 * torch.exp(1.5 * twin(x, theta)))
     middle = ratio.quantile(torch.tensor([0.05, 0.95]))
     assert 0.8 < float(middle[0]) < float(middle[1]) < 1.25
 

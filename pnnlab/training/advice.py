@@ -38,24 +38,16 @@ class LocalErrors:
         the noise; infinite where that variance is not above the noise.
     parameter_errors : tuple of float
         The same of what a small random change of the parameters changes in the read-outs.
-    noise : tuple of float
-        Variance of the noise over the variance of the read-outs with the inputs.
+    over_noise : tuple of float
+        Squared error of the twin over the variance of the noise.
     device_passes : int
         What the measurement cost.
     """
 
     errors: tuple[float, ...]
     parameter_errors: tuple[float, ...]
-    noise: tuple[float, ...]
+    over_noise: tuple[float, ...]
     device_passes: int
-
-    @property
-    def over_noise(self) -> tuple[float, ...]:
-        """Squared error of the twin over the variance of the noise, layer by layer."""
-        return tuple(
-            error / noise if noise else math.inf
-            for error, noise in zip(self.errors, self.noise, strict=True)
-        )
 
     @property
     def suggestion(self) -> str:
@@ -82,7 +74,7 @@ def local_errors(network: nn.Module, x: Tensor) -> LocalErrors:
         raise TwinError("errors of twins need a network of physical layers that all have a twin.")
     before = passes_so_far(network)
     random = torch.Generator().manual_seed(0)
-    errors, parameter_errors, noise = [], [], []
+    errors, parameter_errors, over_noise = [], [], []
     layers = physical_layers(network)
     for layer, found in zip(layers, take_references(network, x, repeats=2), strict=True):
         theta = found.theta.expand(len(found.x), -1)
@@ -93,13 +85,14 @@ def local_errors(network: nn.Module, x: Tensor) -> LocalErrors:
         scatter = float(y.var(0).mean())  # half of it is left in the mean of two
         signal = float(y.mean(0).var(0).mean())
         errors.append(_relative(y.mean(0) - modelled, signal, scatter / 2))
-        noise.append(scatter / (signal - scatter / 2) if signal > scatter / 2 else math.inf)
+        noise = scatter / (signal - scatter / 2) if signal > scatter / 2 else math.inf
+        over_noise.append(errors[-1] / noise if noise else math.inf)
         change = shifted.mean(0) - y.mean(0)
         wrong = change - (predict(twin, found.x, moved).double() - modelled)
         left = scatter / 2 + float(shifted.var(0).mean()) / 2
         parameter_errors.append(_relative(wrong, float(change.square().mean()), left))
     cost = passes_so_far(network) - before
-    return LocalErrors(tuple(errors), tuple(parameter_errors), tuple(noise), cost)
+    return LocalErrors(tuple(errors), tuple(parameter_errors), tuple(over_noise), cost)
 
 
 def _relative(error: Tensor, signal: float, noise: float) -> float:

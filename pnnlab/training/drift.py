@@ -13,7 +13,9 @@ from pnnlab.physical_system import PhysicalSystem
 from pnnlab.plain import seeded, whole
 from pnnlab.training.cost import passes_per_example, passes_so_far
 from pnnlab.training.evaluation import working_points
+from pnnlab.training.methods import twin_of
 from pnnlab.twins import (
+    GradientAgreement,
     NeuralSettings,
     NeuralTwin,
     PhysicsTwin,
@@ -184,13 +186,11 @@ def refit_passes(shots: int = 200) -> int:
     return READOUTS * shots
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Alignment:
-    """Agreement of the twins' gradients with the devices', by layer; see `GradientAgreement`."""
+    """Agreement of the twins' gradients with the devices', and all passes that finding it cost."""
 
-    cosine: tuple[float, ...]
-    ceiling: tuple[float, ...]
-    relative_error: tuple[float, ...]
+    layers: tuple[GradientAgreement, ...]
     device_passes: int
 
 
@@ -208,10 +208,10 @@ def alignment(
     if not all_have_twins(network):
         raise TwinError("gradients of twins are compared, and a physical layer has none.")
     seed, before = whole("seed", seed), passes_so_far(network)
-    found = [
+    found = tuple(
         gradient_agreement(
             layer.system,
-            layer.twin,
+            twin_of(layer),
             drives,
             theta,
             directions=directions,
@@ -220,14 +220,8 @@ def alignment(
             seed=seed + number,
         )
         for number, (layer, drives, theta) in enumerate(working_points(network, x))
-        if layer.twin is not None
-    ]
-    return Alignment(
-        cosine=tuple(one.cosine for one in found),
-        ceiling=tuple(one.ceiling for one in found),
-        relative_error=tuple(one.relative_error for one in found),
-        device_passes=passes_so_far(network) - before,
     )
+    return Alignment(found, passes_so_far(network) - before)
 
 
 def alignment_passes(

@@ -147,8 +147,7 @@ def scores(
     found = outputs(network, split.x)
     check_targets("given", split, found.shape[1])
     targets = split.targets.to(found.device)
-    metric, loss = (score(found, targets) for score in (objective.metric, objective.loss))
-    return float(metric), float(loss)
+    return float(objective.metric(found, targets)), float(objective.loss(found, targets))
 
 
 def outputs(network: nn.Module, x: Tensor) -> Tensor:

@@ -31,9 +31,9 @@ class LocalNetwork(nn.Module):
     network answers, for every class, the sum of :math:`g_l` over the layers. So an answer costs
     classes × layers device passes.
 
-    The ``width`` is the length of each :math:`h` and the ``input_dim`` of all systems; None in
-    place of a system leaves a clamp to [0, 1], the comparison without physics. ``features`` and
-    ``classes`` are those of the task; theta, :math:`W` and :math:`v` are drawn by ``seed``.
+    Each :math:`h` is as long as the ``input_dim`` of the systems, which is the same for all.
+    ``features`` and ``classes`` are those of the task; theta, :math:`W` and :math:`v` are drawn by
+    ``seed``.
 
     Source: A. Momeni et al., Science 382, 1297 (2023).
     """
@@ -41,24 +41,20 @@ class LocalNetwork(nn.Module):
     directions: Tensor
 
     def __init__(
-        self,
-        systems: Sequence[PhysicalSystem | None],
-        features: int,
-        classes: int,
-        *,
-        width: int,
-        seed: int = 0,
+        self, systems: Sequence[PhysicalSystem], features: int, classes: int, *, seed: int = 0
     ) -> None:
         super().__init__()
+        width = systems[0].input_dim
         if not classes < features <= width:
             raise ShapeError(
-                f"{classes} classes, {features} features and a width of {width}: the label takes "
-                "the place of the first features, and the width holds all of them."
+                f"{classes} classes, {features} features and systems of {width} inputs: the "
+                "label takes the place of the first features, and the inputs hold all of them."
             )
         for number, system in enumerate(systems, start=1):
-            if system and system.input_dim != width:
+            if system.input_dim != width:
                 raise ShapeError(
-                    f"system {number} takes {system.input_dim} inputs; give a width of as many."
+                    f"system {number} takes {system.input_dim} inputs and the first {width}; give "
+                    "systems that take as many."
                 )
         self.classes, self.width = whole("classes", classes, 2), width
         generator = seeded(seed)
@@ -66,12 +62,10 @@ class LocalNetwork(nn.Module):
         with random_state(seed):
             self.encodings = nn.ModuleList(Rescale(width) for _ in systems)
             self.physical = nn.ModuleList(
-                nn.Identity()
-                if system is None
-                else PhysicalLayer(system, None, measured_only, seed=1000 * seed + number)
+                PhysicalLayer(system, None, measured_only, seed=1000 * seed + number)
                 for number, system in enumerate(systems)
             )
-            outputs = [width if system is None else system.output_dim for system in systems]
+            outputs = [system.output_dim for system in systems]
             self.standard = nn.ModuleList(Rescale(n, gain=1.0, offset=0.0) for n in outputs)
             self.mixers = nn.ModuleList(nn.Linear(n + width, width) for n in outputs)
         for module in (self.physical, self.encodings, self.standard):

@@ -126,17 +126,14 @@ class SharpnessAware(Method):
         loss = self.loss(outputs, targets)
         slopes = torch.autograd.grad(loss, thetas)
         norm = torch.stack([slope.square().sum() for slope in slopes]).sum().sqrt()
-        before = [theta.detach().clone() for theta in thetas]
-        with torch.no_grad():
-            for theta, slope in zip(thetas, slopes, strict=True):
-                theta.add_(self.radius * slope / norm.clamp_min(torch.finfo(norm.dtype).tiny))
+        away = self.radius * torch.cat(slopes) / norm.clamp_min(torch.finfo(norm.dtype).tiny)
+        start = nn.utils.parameters_to_vector(thetas).detach()
         try:
+            nn.utils.vector_to_parameters(start + away, thetas)
             with fixed_statistics(self.network):
                 self.backpropagate(x, targets)
         finally:
-            with torch.no_grad():
-                for theta, value in zip(thetas, before, strict=True):
-                    theta.copy_(value)
+            nn.utils.vector_to_parameters(start, thetas)
         return loss, outputs
 
 

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 Floats: TypeAlias = NDArray[np.float64]
 
-BINS = 1024  # points kept of a curve, however long the run
-EVALUATIONS = 1000  # evaluations kept
+BINS = 1024  # points kept of a curve, however long the run; even
+EVALUATIONS = 1000  # evaluations kept; even
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,16 +57,14 @@ class Curves(NamedTuple):
 
 
 class History:
-    """The records of a run in bounded memory: at most ``bins`` and ``evaluations``, both even.
+    """The records of a run in bounded memory: at most `BINS` points and `EVALUATIONS` evaluations.
 
     When the curves are full, neighbouring bins are merged; the older half of too many evaluations
     is thinned.
     """
 
-    def __init__(self, bins: int = BINS, evaluations: int = EVALUATIONS) -> None:
+    def __init__(self) -> None:
         self.evaluations: list[Record] = []
-        self._most_evaluations = evaluations
-        self._most_bins = bins
         self._bins: list[Floats] = []  # complete but the last
         self._width = 1  # steps in a complete bin
         self._inside = 1  # steps in the last bin
@@ -77,7 +75,7 @@ class History:
             self._inside += 1
             self._bins[-1] += (row - self._bins[-1]) / self._inside
         else:
-            if len(self._bins) == self._most_bins:
+            if len(self._bins) == BINS:
                 self._bins = [
                     (a + b) / 2 for a, b in zip(self._bins[::2], self._bins[1::2], strict=True)
                 ]
@@ -86,8 +84,8 @@ class History:
             self._inside = 1
         if record.device_metric is not None:
             self.evaluations.append(record)
-            if len(self.evaluations) > self._most_evaluations:
-                del self.evaluations[1 : self._most_evaluations // 2 : 2]
+            if len(self.evaluations) > EVALUATIONS:
+                del self.evaluations[1 : EVALUATIONS // 2 : 2]
 
     def curves(self) -> Curves:
         """Copy the curves; a bin that is still being filled is their last point."""

@@ -12,12 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pnnlab.errors import PnnlabError, RangeError, RunError, ShapeError, TrainingError
-from pnnlab.layers import (
-    fixed_statistics,
-    physical_layers,
-    place_of,
-    undriven,
-)
+from pnnlab.layers import fixed_statistics, physical_layers, place_of, undriven
 from pnnlab.physical_system import still_outputs
 from pnnlab.plain import make_plain, plain, random_state, real, seeded, whole
 from pnnlab.tasks.task import Split, Task, check_targets, check_width

@@ -202,15 +202,20 @@ class NeuralTwin(Twin):
         """Compute the mean read-out without its unit: less the centre, in spreads."""
         return self._over_segments(self.core(x, theta))
 
-    def deviation(self, x: Tensor, theta: Tensor) -> Tensor:
-        """Compute the standard deviation of each read-out, (batch, output_dim)."""
-        return self._mean_and_deviation(x, theta)[1]
+    def distribution(self, x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the mean and the standard deviation of each read-out, (batch, output_dim)."""
+        parts = self.core(x, theta)
+        # Independent from part to part: the mean over k of them has a k-th of the variance.
+        share = parts.shape[1] // self.output_dim
+        variance = self._over_segments(torch.exp(2 * self.noise(parts))) / share
+        mean = self._over_segments(parts) * self.spread + self.centre
+        return mean, variance.sqrt() * self.spread
 
     def sample(self, x: Tensor, theta: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Model one noisy read-out, as `forward`; a `TwinError` if no noise was fitted."""
         if self.fault:
             raise TwinError(f"the noise of this twin is not known: {self.fault}.")
-        return noisy(*self._mean_and_deviation(x, theta), generator)
+        return noisy(*self.distribution(x, theta), generator)
 
     def reprogrammed(self, system: Described, *, replays: int) -> "NeuralTwin":
         """Make the twin of the same device programmed otherwise; the weights are shared."""
@@ -222,14 +227,6 @@ class NeuralTwin(Twin):
         for name in ("noise", "centre", "spread", "fault", "reported"):
             setattr(twin, name, getattr(self, name))
         return twin
-
-    def _mean_and_deviation(self, x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-        parts = self.core(x, theta)
-        # Independent from part to part: the mean over k of them has a k-th of the variance.
-        share = parts.shape[1] // self.output_dim
-        variance = self._over_segments(torch.exp(2 * self.noise(parts))) / share
-        mean = self._over_segments(parts) * self.spread + self.centre
-        return mean, variance.sqrt() * self.spread
 
     def _over_segments(self, parts: Tensor) -> Tensor:
         if parts.shape[1] == self.output_dim:

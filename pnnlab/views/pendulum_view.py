@@ -14,6 +14,7 @@ from pnnlab.layers import on_device
 from pnnlab.plain import real, whole
 from pnnlab.plants import Pendulum, pendulum
 from pnnlab.training.closed_loop import roll_out
+from pnnlab.training.evaluation import left_as_it_was
 from pnnlab.views.parts import PageWidget, assets
 from pnnlab.views.style import STYLE, Picture
 
@@ -82,12 +83,8 @@ class PendulumView(PageWidget):
             if step == PUSHED_AT:
                 self._plant.push(torch.tensor([self.push], dtype=torch.float64))
 
-        was_training = network.training
-        try:
-            with on_device(network.eval()):
-                found = roll_out(network, self._plant, [self._seed], self._steps, disturb=disturb)
-        finally:
-            network.train(was_training)
+        with left_as_it_was(network), on_device(network.eval()):
+            found = roll_out(network, self._plant, [self._seed], self._steps, disturb=disturb)
         states, volts = found.states[:, 0].clone(), found.commands[:, 0]
         kept, off = int(found.inside[:, 0].sum()), torch.zeros(1, 1)
         for step in range(kept + 1, len(states)):  # the motor is off, and the rod falls

@@ -199,9 +199,10 @@ class AlignmentSection(Section):
 
     def _show(self, result: tuple[int, Alignment]) -> str:
         step, found = result
-        add(self._results, step, found.cosine, found.ceiling)
+        cosine, ceiling = zip(*((one.cosine, one.ceiling) for one in found.layers), strict=True)
+        add(self._results, step, cosine, ceiling)
         self._draw()
-        cosines = ", ".join(f"{value:.2f}" for value in found.cosine)
+        cosines = ", ".join(f"{value:.2f}" for value in cosine)
         return f"step {step}: cosine {cosines} by layer, {passes_text(found.device_passes)}"
 
     def _draw(self) -> None:
