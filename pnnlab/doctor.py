@@ -90,10 +90,7 @@ def _versions() -> Iterator[Row]:
     from packaging.requirements import Requirement
     from packaging.specifiers import SpecifierSet
 
-    python = f"{platform.python_version()} ({sys.executable})"
-    enough = sys.version_info >= (3, 11)
-    advice = "pnnlab needs Python 3.11 or newer; make .venv with it."
-    yield ("python", python) if enough else ("python", python, "broken", advice)
+    yield "python", f"{platform.python_version()} ({sys.executable})"
     yield "pnnlab", pnnlab.__version__
     try:
         lines = importlib.metadata.requires("pnnlab") or []
