@@ -152,6 +152,15 @@ def _foreign(path: Path, found: object, read: int) -> str:
     )
 
 
+def raw(tensor: Any) -> Buffer:
+    """The bytes of a tensor, element after element."""
+    import torch  # commands that need no tensors start without it
+
+    flat = tensor.detach().cpu().resolve_conj().contiguous().reshape(-1)
+    data: Buffer = flat.view(torch.uint8).numpy().data
+    return data
+
+
 class UnreadableError(PnnlabError, TypeError):
     """Data could not be read again once they were written; the error names them."""
 
@@ -180,8 +189,7 @@ def packed(content: Any, name: str) -> list[Buffer]:
             inside = [described(one, f"{at}[{number}]") for number, one in enumerate(value)]
             return inside if type(value) is list else {"tuple": inside}
         if isinstance(value, torch.Tensor) and value.layout is torch.strided and not value.is_meta:
-            flat = value.detach().cpu().resolve_conj().contiguous().reshape(-1)
-            tensors.append(flat.view(torch.uint8).numpy().data)
+            tensors.append(raw(value))
             return {str(value.dtype).removeprefix("torch."): list(value.shape)}
         problems.append(f"{at} is a {type(value).__module__}.{type(value).__qualname__}")
         return None
