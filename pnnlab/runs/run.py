@@ -114,7 +114,7 @@ class Run:
                     # First: a run that has a journal then has a checkpoint too.
                     save_checkpoint(folder, row["id"], row["identity"], training.state())
                 else:
-                    warning = _restore(training, folder, journal, parameters, writing)
+                    warning = _restore(training, journal, parameters, writing)
                 if not writing:
                     return cls(folder, training, row, len(journal.sessions()), writable=False)
                 clear(folder, damaged=bool(warning))
@@ -206,13 +206,9 @@ class Run:
 
 
 def _restore(
-    training: Training,
-    folder: Path,
-    journal: Journal,
-    parameters: Mapping[str, object] | None,
-    writing: bool,
+    training: Training, journal: Journal, parameters: Mapping[str, object] | None, writing: bool
 ) -> str:
-    row = journal.row
+    row, folder = journal.row, journal.path.parent
     assert row is not None
     known = row["identity"].get("parameters") if parameters is None else parameters
     differing = differences(row["identity"], identity(training, known))
