@@ -244,7 +244,6 @@ class Logits(nn.Module):
         self.factor = nn.Parameter(torch.tensor(factor))
 
     def forward(self, q: Tensor) -> Tensor:
-        """Scale the outputs."""
         return 10 * self.factor * q  # ten, for Adam's steps are made for couplings
 
 
