@@ -378,7 +378,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
     findings = doctor.examine(arguments.out, arguments.notebooks, arguments.instrument)
     healthy = doctor.healthy(findings)
     if arguments.json:
-        listed = [asdict(finding) for finding in findings]
+        listed = [finding._asdict() for finding in findings]
         print(json.dumps({"healthy": healthy, "findings": listed}, indent=1))
     else:
         print(doctor.report(findings))

@@ -11,12 +11,11 @@ import sys
 import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from itertools import chain, groupby
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, final
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import pnnlab
 from pnnlab.errors import DataError, InstrumentError, NotebookError
@@ -26,9 +25,7 @@ State = Literal["ok", "absent", "broken"]
 Row: TypeAlias = tuple[Any, ...]  # of a `Finding`, without its section
 
 
-@final
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """One thing that was examined."""
 
     section: str  # of the report

@@ -318,9 +318,7 @@ class Balance:
         return going
 
 
-@final
-@dataclass(frozen=True)
-class Controller:
+class Controller(NamedTuple):
     """A trained controller, and what it has cost, twin included."""
 
     network: nn.Module

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeAlias, final
+from typing import Any, NamedTuple, TypeAlias, final
 from unittest.mock import patch
 
 from tqdm import tqdm
@@ -44,9 +44,7 @@ Work: TypeAlias = Callable[..., Row | Iterable[Row] | None]
 Resources: TypeAlias = Mapping[str, float]
 
 
-@final
-@dataclass(frozen=True)
-class Done:
+class Done(NamedTuple):
     """What came of a job: rows, or after the last try the error."""
 
     values: Mapping[str, object]
