@@ -104,26 +104,17 @@ def _method_line(label: str, rows: Sequence[Row]) -> dict[str, str]:
     for row in rows:  # each row without a seed counts as one
         seeds.setdefault(object() if row.seed is None else row.seed, []).append(row)
 
-    fields = {
-        "accuracy": "accuracy",
-        "on twin": "accuracy_on_twin",
-        "recalib.": "recalibrated_accuracy",
-        "digital": "digital_baseline",
-        "linear": "linear_baseline",
-        "chance": "chance",
-        "passes": "device_passes",
-    }
-    # For each seed that has it, so a seed given twice counts once.
-    means = {
-        title: [fmean(values) for same in seeds.values() if (values := known(same, name))]
-        for title, name in fields.items()
-    }
-    mean = {title: fmean(values) if values else None for title, values in means.items()}
-    accuracies = means["accuracy"]
-    sizes = [size for size in known(rows, "n_test") if size]
+    def means(name: str) -> list[float]:  # of each seed that has it: one given twice counts once
+        return [fmean(values) for same in seeds.values() if (values := known(same, name))]
+
+    def mean(name: str) -> float | None:
+        return fmean(means(name)) if means(name) else None
+
+    accuracies = means("accuracy")
+    size = min(filter(None, known(rows, "n_test")), default=None)
     interval = _ABSENT
-    if len(accuracies) > 1 or (accuracies and sizes):
-        found = mean_interval(accuracies, min(sizes) if sizes else None)
+    if len(accuracies) > 1 or (accuracies and size):
+        found = mean_interval(accuracies, size)
         mark = "" if len(accuracies) > 1 else f" {_ONE_SEED}"
         interval = f"{_range(found.low, found.high)}{mark}"
     return {
@@ -133,11 +124,15 @@ def _method_line(label: str, rows: Sequence[Row]) -> dict[str, str]:
         "method": first.method,
         "twin": first.twin or _ABSENT,
         "layers": _count(first.layers),
-        "accuracy": _percent(mean["accuracy"]),
+        "accuracy": _percent(mean("accuracy")),
         "interval": interval,
         "seeds": str(len(seeds)),
-        **{title: _percent(mean[title]) for title in list(mean)[1:-1]},
-        "passes": _count(mean["passes"]),
+        "on twin": _percent(mean("accuracy_on_twin")),
+        "recalib.": _percent(mean("recalibrated_accuracy")),
+        "digital": _percent(mean("digital_baseline")),
+        "linear": _percent(mean("linear_baseline")),
+        "chance": _percent(mean("chance")),
+        "passes": _count(mean("device_passes")),
     }
 
 
