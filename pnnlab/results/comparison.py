@@ -59,7 +59,6 @@ class Recipe:
 
 
 Way: TypeAlias = GradientRule | Recipe | Sequence[Recipe]
-MakeNetwork: TypeAlias = Callable[[GradientRule, int], nn.Module]
 
 
 def possible(network: nn.Module) -> dict[str, Recipe]:
@@ -108,7 +107,7 @@ class Compared:
 
 
 def compare(
-    make: MakeNetwork,
+    make: Callable[[GradientRule, int], nn.Module],
     task: Task,
     settings: FitSettings | None = None,
     *,
@@ -150,8 +149,6 @@ def compare(
     folder : path, optional
         Where each training gets a run folder of its own; the same call then resumes what was
         interrupted. Units that share a name need folders of their own.
-    progress : bool
-        Show progress bars.
 
     Raises
     ------
@@ -174,7 +171,13 @@ def compare(
         calibrate(network, calibration_inputs(task))
         used = replace(recipe.settings(settings), seed=seed)
         if budget is not None:
-            used = replace(used, epochs=_epochs(network, task, used, recipe, budget))
+            sweeps = Training(network, task, used, method=recipe.method).method.sweeps or 1
+            epoch = len(task.train) * passes_per_example(network) * sweeps
+            if budget < epoch:
+                raise RangeError(
+                    f"a budget of {budget} passes is less than one epoch, {epoch:g} passes."
+                )
+            used = replace(used, epochs=int(budget // epoch))
         parameters = {"system": system, "twin": twin, "method": name, "seed": seed}
         if len(choices[name]) > 1:
             parameters["trial"] = choices[name].index(recipe)
@@ -251,13 +254,3 @@ def _choices(methods: Mapping[str, Way], rates: Sequence[float]) -> dict[str, li
             f"{', '.join(f'{name} {count}' for name, count in counts.items())}."
         )
     return found
-
-
-def _epochs(
-    network: nn.Module, task: Task, settings: FitSettings, recipe: Recipe, budget: int
-) -> int:
-    sweeps = Training(network, task, settings, method=recipe.method).method.sweeps
-    epoch = len(task.train) * passes_per_example(network) * (sweeps or 1)
-    if budget < epoch:
-        raise RangeError(f"a budget of {budget} passes is less than one epoch, {epoch:g} passes.")
-    return int(budget // epoch)

@@ -327,7 +327,7 @@ def train(
 
     Parameters
     ----------
-    network, task, settings
+    network, task, settings, epochs, seed, objective, optimizer, method
         See `Training`.
     folder : path, optional
         Of the run.
@@ -336,10 +336,6 @@ def train(
         a folder of its own below ``folder``, see `Run.open`.
     label : str
         Stands beside the progress bar, and describes the run.
-    progress : bool
-        Show a progress bar.
-    epochs, seed, objective, optimizer, method
-        See `Training`.
 
     Returns
     -------
