@@ -178,9 +178,8 @@ def compare(
                     f"a budget of {budget} passes is less than one epoch, {epoch:g} passes."
                 )
             used = replace(used, epochs=int(budget // epoch))
-        parameters = {"system": system, "twin": twin, "method": name, "seed": seed}
-        if len(choices[name]) > 1:
-            parameters["trial"] = choices[name].index(recipe)
+        trial = {"trial": choices[name].index(recipe)} if len(choices[name]) > 1 else {}
+        parameters = {"system": system, "twin": twin, "method": name, "seed": seed} | trial
         training = train(
             network,
             task,
@@ -206,13 +205,13 @@ def compare(
         return metric, -loss
 
     chosen = {name: recipes[0] for name, recipes in choices.items()}
-    done: dict[str, tuple[Training, Path | None]] = {}
+    done: dict[tuple[str, int], tuple[Training, Path | None]] = {}
     for name, recipes in choices.items():
         if len(recipes) > 1:
             trials = [trained(name, recipe, settings.seed) for recipe in recipes]
             scored = [validated(training) for training, _ in trials]
             best = scored.index(max(scored))
-            chosen[name], done[name] = recipes[best], trials[best]
+            chosen[name], done[name, settings.seed] = recipes[best], trials[best]
     rows, folders = [], []
     for seed in range(settings.seed, settings.seed + seeds):
         digital, linear = (
@@ -220,8 +219,7 @@ def compare(
             for baseline in (partial(digital_baseline, parameters=size), linear_baseline)
         )
         for name, recipe in chosen.items():
-            first = done.get(name) if seed == settings.seed else None
-            training, run = first or trained(name, recipe, seed)
+            training, run = done.get((name, seed)) or trained(name, recipe, seed)
             row = result_row(
                 training,
                 task,
