@@ -52,8 +52,8 @@ def examine(
     """Examine everything; nothing is changed, and instruments only get ``*IDN?``."""
     checks = {
         "Versions": _versions(),
-        "Machine": chain(_machine(), _compiler()),
-        "GPU": _accelerator(),
+        "Machine": chain(_machine(), _loading("numba", _compiler())),
+        "GPU": _loading("torch", _accelerator()),
         "Instruments": _instruments(instruments),
         "Sound": _sound(),
         "Data": _data(),
@@ -132,12 +132,18 @@ def _machine() -> Iterator[Row]:
         yield "memory", value, "absent", advice
 
 
-def _compiler() -> Iterator[Row]:
+def _loading(name: str, rows: Iterator[Row]) -> Iterator[Row]:
+    """Rows for which a package is imported, or that it does not load."""
     try:
-        from pnnlab.compiling import cache_folder
+        yield from rows
     except (ImportError, OSError) as error:
-        yield _does_not_load("numba", error)
-        return
+        advice = f"install it again, pip install --force-reinstall {name}"
+        yield name, f"does not load: {error}", "broken", advice
+
+
+def _compiler() -> Iterator[Row]:
+    from pnnlab.compiling import cache_folder
+
     if folder := cache_folder():
         yield "compiled code", f"kept in {folder}"
     else:
@@ -148,17 +154,9 @@ def _compiler() -> Iterator[Row]:
         yield "compiled code", "not kept", "absent", advice
 
 
-def _does_not_load(name: str, error: Exception) -> Row:
-    advice = f"install it again, pip install --force-reinstall {name}"
-    return name, f"does not load: {error}", "broken", advice
-
-
 def _accelerator() -> Iterator[Row]:
-    try:
-        import torch
-    except (ImportError, OSError) as error:
-        yield _does_not_load("torch", error)
-        return
+    import torch
+
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
             yield f"cuda:{index}", torch.cuda.get_device_name(index)
