@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import pnnlab
 from pnnlab.errors import NotebookError
@@ -176,13 +176,11 @@ def _fit(name: str, text: str, notebook: Notebook) -> object:
         value = _WORDS.get(text.strip().lower(), text)
     if isinstance(default, str):  # as it is, less the quotes that a Python literal would have
         return value if isinstance(value, str) else text
-    kind = list if isinstance(default, tuple) else type(default)
+    kind: Any = list if isinstance(default, tuple) else type(default)
     if kind is int and isinstance(value, float) and value.is_integer():  # 1e3, as counts are typed
         value = int(value)
-    elif kind is float and type(value) is int:
-        value = float(value)
-    elif kind is list and isinstance(value, tuple):
-        value = list(value)
+    elif (kind, type(value)) in ((float, int), (list, tuple)):
+        value = kind(value)
     if kind in _WANTED and type(value) is not kind:
         raise NotebookError(
             f"Parameter {name!r} of {notebook.name} is {_WANTED[kind]} (by default {default!r}), "
