@@ -71,8 +71,7 @@ class Job:
     @property
     def identity(self) -> dict[str, object]:
         """What makes it this job, as JSON holds it."""
-        values, code = dict(self.values), dict(self.code)
-        return {"work": self.name, "values": values, "code": code, "data": self.data}
+        return {"work": self.name, "values": self.values, "code": self.code, "data": self.data}
 
     @property
     def key(self) -> str:
