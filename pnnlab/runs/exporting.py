@@ -63,7 +63,17 @@ def export_network(
     scalings: dict[str, Scaling] = {}
 
     def tabulate(layer: PhysicalLayer, drive: Tensor, theta: Tensor, y: Tensor) -> None:
-        scalings.update(_scalings(layer, measurements))
+        of = layer.system
+        sizes = {"input": of.input_dim, "parameter": of.param_dim, "output": of.output_dim}
+        dataset = measurements
+        if dataset is None:
+            dataset = xr.Dataset({dim: (dim, np.zeros(size)) for dim, size in sizes.items()})
+        if any(dataset.sizes.get(dim) != size for dim, size in sizes.items()):
+            raise RunError(
+                f"{of.name} has {sizes} columns and the measurements {dict(dataset.sizes)}: give "
+                "those that its twin was fitted to."
+            )
+        scalings.update({dim: Scaling.of(dataset, dim) for dim in sizes})
         given = {"theta": ("parameter", theta), "drive": ("input", drive), "readout": ("output", y)}
         table = {"theta": _array(theta)}
         for name, (dim, values) in given.items():
@@ -119,16 +129,3 @@ def _steps(module: nn.Module) -> list[tuple[str, dict[str, Any]]]:
         f"{type(module).__name__} cannot be exported; build the network of physical layers, "
         "Rescale, Span and Linear in a Sequential, as deep_pnn does."
     )
-
-
-def _scalings(layer: PhysicalLayer, measurements: xr.Dataset | None) -> dict[str, Scaling]:
-    system = layer.system
-    sizes = {"input": system.input_dim, "parameter": system.param_dim, "output": system.output_dim}
-    dataset = xr.Dataset({n: (n, np.zeros(k)) for n, k in sizes.items()})
-    dataset = dataset if measurements is None else measurements
-    if any(dataset.sizes.get(dim) != size for dim, size in sizes.items()):
-        raise RunError(
-            f"{system.name} has {sizes} columns and the measurements {dict(dataset.sizes)}: give "
-            "those that its twin was fitted to."
-        )
-    return {dim: Scaling.of(dataset, dim) for dim in sizes}
