@@ -18,7 +18,6 @@ from pnnlab.errors import PnnlabError
 from pnnlab.storage import user_path
 
 if TYPE_CHECKING:
-    from pnnlab.results.notebooks import Notebook
     from pnnlab.results.running import Outcome
 
 # Everything slow (papermill, torch, pyvisa) is imported by the command that needs it, so that
@@ -178,10 +177,19 @@ def _run(arguments: argparse.Namespace) -> int:
     chosen = notebooks.choose(notebooks.list_notebooks(folder), arguments.names, given)
     out = user_path(arguments.out).absolute()
     values = notebooks.assign(chosen, given, out)
-    from pnnlab.results.running import prepare_out  # with papermill: refusals come at once
+    from tqdm import tqdm  # and papermill: refusals come at once
+
+    from pnnlab.results.running import BAR, prepare_out, run_notebooks
 
     out = prepare_out(out, folder)
-    outcomes = _run_with_progress(chosen, values, out)
+    outcomes: list[Outcome] = []
+    bars, width = sys.stderr.isatty(), max(len(notebook.name) for notebook in chosen)
+    look = {"desc": "notebooks", "bar_format": BAR, "dynamic_ncols": True, "file": sys.stderr}
+    with tqdm(total=len(chosen), disable=not bars, **look) as bar:
+        for outcome in run_notebooks(chosen, values, out, tick=bar.refresh if bars else None):
+            outcomes.append(outcome)
+            tqdm.write(_line(outcome, width), file=sys.stderr)
+            bar.update(outcome.status in ("ok", "failed"))
     summaries = [summary for one in outcomes for summary in one.summaries]
     if arguments.json:
         shown = ("name", "status", "seconds", "peak_memory_mb", "error")
@@ -191,25 +199,6 @@ def _run(arguments: argparse.Namespace) -> int:
     else:
         print(results_table(summaries))
     return _verdict(outcomes, out)
-
-
-def _run_with_progress(
-    notebooks: Sequence["Notebook"], values: Sequence[dict[str, object]], out: Path
-) -> list["Outcome"]:
-    from tqdm import tqdm
-
-    from pnnlab.results.running import BAR, run_notebooks
-
-    outcomes: list[Outcome] = []
-    bars = sys.stderr.isatty()
-    width = max(len(notebook.name) for notebook in notebooks)
-    look = {"desc": "notebooks", "bar_format": BAR, "dynamic_ncols": True, "file": sys.stderr}
-    with tqdm(total=len(notebooks), disable=not bars, **look) as bar:
-        for outcome in run_notebooks(notebooks, values, out, tick=bar.refresh if bars else None):
-            outcomes.append(outcome)
-            tqdm.write(_line(outcome, width), file=sys.stderr)
-            bar.update(outcome.status in ("ok", "failed"))
-    return outcomes
 
 
 def _line(outcome: "Outcome", width: int) -> str:
