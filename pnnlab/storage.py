@@ -376,7 +376,6 @@ class Database(sqlite3.Connection):
                 pass
 
     def damaged(self, how: str) -> PnnlabError:
-        """Make the error of a damaged file."""
         return self.error(
             f"{self.path} is damaged or edited, and is not used: {how}. Use a copy; sqlite3's "
             ".recover command saves what can be saved."

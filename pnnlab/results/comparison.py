@@ -42,7 +42,6 @@ class Recipe:
     penalty: float | None = None  # likewise
 
     def settings(self, settings: FitSettings) -> FitSettings:
-        """Settings with the values of this recipe."""
         own: dict[str, Any] = {"learning_rate": self.learning_rate, "penalty": self.penalty}
         return replace(settings, **{k: value for k, value in own.items() if value is not None})
 

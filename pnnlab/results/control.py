@@ -119,7 +119,6 @@ class Balance:
 
     @cached_property
     def plant(self) -> Pendulum:
-        """The pendulum to be held upright."""
         return Pendulum(self.unit)
 
     @cached_property

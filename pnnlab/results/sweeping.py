@@ -65,7 +65,6 @@ class Job:
 
     @property
     def name(self) -> str:
-        """Name of the notebook or function."""
         return str(self.work.name if isinstance(self.work, Notebook) else self.work.__name__)
 
     @property
@@ -75,7 +74,6 @@ class Job:
 
     @property
     def key(self) -> str:
-        """Digest of the identity."""
         return storage.checksum_of_json(self.identity)
 
     @property
@@ -391,8 +389,7 @@ class Sweep:
 
     def run(self, progress: bool = True) -> "Sweep":
         """Do what is not done, with a progress bar."""
-        bar = tqdm(total=len(self.jobs), initial=len(self.done), disable=not progress)
-        with bar:
+        with tqdm(total=len(self.jobs), initial=len(self.done), disable=not progress) as bar:
             for _ in self.outcomes():
                 bar.set_postfix_str(f"{len(self.failed)} failed" if self.failed else "")
                 bar.update()

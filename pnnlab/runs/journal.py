@@ -84,7 +84,6 @@ class Journal(Database):
         return int(step)
 
     def note(self, session: int, step: int, message: str) -> None:
-        """Write an event."""
         self.add("event", [(session, utc_now(), step, message)])
 
     def write(self, records: Sequence[Record]) -> None:
