@@ -20,7 +20,7 @@ from pnnlab.physical_system import SimulatedSystem, State
 from pnnlab.plain import random_state
 from pnnlab.results import baselines
 from pnnlab.results.rows import SCALES, check_scale
-from pnnlab.results.tables import UNTRAINED
+from pnnlab.results.tables import POWERS, UNTRAINED
 from pnnlab.systems import SHG, Circuit, Oscillators, Plate
 from pnnlab.systems.circuit import CircuitImperfections
 from pnnlab.systems.plate import PlateImperfections
@@ -215,8 +215,6 @@ PLANS: Mapping[str, Plan] = {
     "oscillators": Plan("oscillators", 0.9794, 2, (1, 8, 3), 0.002, (0.001,), (0.003, 0.01)),
     FASHION: Plan("oscillators", 0.8976, 2, (1, 5, 2), 0.003, (0.001,), (0.003, 0.01)),
 }
-POWERS = {"clamp only": 1, "clamp, square": 2}
-"""What a hybrid network may have in place of its crystal."""
 
 PULSES = 4  # that a layer of the hybrid sends, of 50 bands each
 ANGLE = 2 * math.pi  # largest at which a second network of pendula can be released, either way

@@ -13,8 +13,8 @@ BEGIN, END = "<!-- begin: pnnlab results -->", "<!-- end: pnnlab results -->"
 _FILE = "notebooks/results.json"
 _ABSENT = "–"
 _ONE_SEED = "†"
-IN_PLACE = ("clamp only", "clamp, square")
-"""Methods without a device: what a hybrid network has in its place."""
+POWERS = {"clamp only": 1, "clamp, square": 2}
+"""Methods without a device: the power of its input that a hybrid network has in its place."""
 UNTRAINED = "untrained"
 """A layer whose parameters are as it was made: a digital linear read-out of it is trained alone."""
 
@@ -166,7 +166,7 @@ def _cells(line: Line) -> dict[str, str]:
         "linear": _percent(line["linear_baseline"]),
         "MLP": _percent(line["digital_baseline"]),
         "digital alone": _percent(line["accuracy_without_physics"]),
-        **{name: cell(name) for name in (*IN_PLACE, UNTRAINED)},
+        **{name: cell(name) for name in (*POWERS, UNTRAINED)},
         "chance": _percent(line["chance"]),
         "seeds": "/".join(map(str, seeds)) or _ABSENT,
         "PAT passes": _count(methods.get("PAT", {}).get("device_passes")),
@@ -178,7 +178,7 @@ def lines_table(lines: Sequence[Line]) -> str:
     """Lay lines out as a table, with the notes that it takes to read it."""
     if not lines:
         return "No results yet."
-    optional = ("noise-aware", "digital alone", *IN_PLACE, UNTRAINED)
+    optional = ("noise-aware", "digital alone", *POWERS, UNTRAINED)
     return _table([_cells(line) for line in lines], 2, optional, _notes(lines))
 
 
@@ -257,7 +257,7 @@ def _beside(line: Line) -> dict[str, float | None]:
         "the linear classifier": line["linear_baseline"],
         "the MLP": line["digital_baseline"],
         "the digital layers alone": line["accuracy_without_physics"],
-        **{f"{name} in place of the device": _score(line, name)["mean"] for name in IN_PLACE},
+        **{f"{name} in place of the device": _score(line, name)["mean"] for name in POWERS},
         "the untrained device": _score(line, UNTRAINED)["mean"],
         "noise-aware, recalibrated": _score(line, "noise-aware", "recalibrated_accuracy")["mean"],
         "in silico as trained": _score(line, "in silico")["mean"],
