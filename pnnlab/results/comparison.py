@@ -76,14 +76,8 @@ class Compared:
     """Trainings side by side; it shows itself as the results table and the verdicts on pairs."""
 
     rows: tuple[Row, ...]  # one a training
-    folders: tuple[Path | None, ...] = ()  # of its run, row by row
+    runs: Mapping[str, Path] = field(default_factory=dict)  # folder of the first seed, by method
     recipes: Mapping[str, Recipe] = field(default_factory=dict)  # as they were chosen, by method
-
-    @property
-    def runs(self) -> dict[str, Path]:
-        """Run folder of the first seed of each method; none if no folder was given."""
-        pairs = zip(self.rows, self.folders, strict=True)
-        return {row.method: run for row, run in reversed(list(pairs)) if run is not None}
 
     def difference(self, first: str, second: str) -> Estimate:
         """Accuracy of one method less that of another; see `intervals.paired`."""
@@ -211,7 +205,8 @@ def compare(
             scored = [validated(training) for training, _ in trials]
             best = scored.index(max(scored))
             chosen[name], done[name, settings.seed] = recipes[best], trials[best]
-    rows, folders = [], []
+    rows: list[Row] = []
+    runs: dict[str, Path | None] = {}
     for seed in range(settings.seed, settings.seed + seeds):
         digital, linear = (
             baseline(task, epochs=settings.epochs, batch_size=settings.batch_size, seed=seed)
@@ -230,8 +225,9 @@ def compare(
                 run=run,
             )
             rows.append(replace(row, settings=recipe.text(settings), trials=len(choices[name])))
-            folders.append(run)
-    return Compared(tuple(rows), tuple(folders), chosen)
+            runs.setdefault(name, run)
+    first_runs = {name: run for name, run in reversed(runs.items()) if run}
+    return Compared(tuple(rows), first_runs, chosen)
 
 
 def _choices(methods: Mapping[str, Way], rates: Sequence[float]) -> dict[str, list[Recipe]]:
