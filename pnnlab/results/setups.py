@@ -56,25 +56,22 @@ def fitted(system: Device | Oscillators, twin: str, seed: int) -> AnyTwin:
         raise RangeError(f"a twin is {twin!r}; give 'nominal', or a fit like 'neural 750'.")
     number = int(shots or 100)
     given: dict[str, Any] = {"seed": seed, "progress": False}
-    equations: Equations
-    design: Architecture
+    models: tuple[Equations, Architecture]
     if isinstance(system, SHG):
-        equations = SHGEquations(system.programme.trained, system.programme.phase_range)
-        design = Mlp()
+        models = SHGEquations(system.programme.trained, system.programme.phase_range), Mlp()
     elif isinstance(system, Oscillators):
         names = ("n", "low", "high", "coupling_range")
         programme: dict[str, Any] = {name: getattr(system, name) for name in names} | {"steps": 2}
-        equations, design = OscillatorEquations(**programme), Forces(**programme)
+        models = OscillatorEquations(**programme), Forces(**programme)
         if kind == "neural" and system.n > MOST_PENDULA:
             raise RangeError(f"{system.n} pendula are too many for a neural twin; take 'physics'.")
         theta = system.weak_theta(seed)  # where a training begins
         given["dataset"] = collect(system, number, seed=seed, theta=theta)
     elif isinstance(system, Plate):
-        equations, design = PlateEquations(system.replays), FilterBank(system.replays)
+        models = PlateEquations(system.replays), FilterBank(system.replays)
     else:
-        equations = CircuitEquations(system.replays)
-        design = Temporal(system.replays, memory=system.input_dim)
-    given |= {"architecture": design} if kind == "neural" else {"equations": equations}
+        models = CircuitEquations(system.replays), Temporal(system.replays, memory=system.input_dim)
+    given |= {"architecture": models[1]} if kind == "neural" else {"equations": models[0]}
     with warnings.catch_warnings():  # a bad twin is what some cases are about
         warnings.filterwarnings("ignore", "the twin is not good", RuntimeWarning)
         made = fit_twin(system, number, **given)
