@@ -11,14 +11,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import pnnlab
 from pnnlab.errors import PnnlabError
 from pnnlab.storage import user_path
 
 if TYPE_CHECKING:
-    from pnnlab.results.notebooks import Notebook
     from pnnlab.results.running import Outcome
 
 # Everything slow (papermill, torch, pyvisa) is imported by the command that needs it, so that
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 OK, FAILED, BAD_ARGUMENTS, INTERRUPTED = 0, 1, 2, 130
 APP = Path(__file__).parent / "app" / "lab.ipynb"
 MARK = "\0"  # in no argument of a process
-Run: TypeAlias = Callable[[argparse.Namespace, list[str]], int]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,11 +39,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Split here: argparse treats what follows "--" differently from one Python to the next.
     cut = words.index("--") if "--" in words else len(words)
     arguments = _parser().parse_args(_with_marks(words[:cut]))
-    passed_on = words[cut + 1 :]
+    arguments.rest = words[cut + 1 :]
     try:
-        if passed_on and arguments.command is not _lab:
+        if arguments.rest and arguments.command is not _lab:
             raise PnnlabError("Only `pnnlab lab` takes arguments after `--`; leave them out.")
-        status = int(arguments.command(arguments, passed_on))
+        status = int(arguments.command(arguments))
         sys.stdout.flush()
         return status
     except PnnlabError as error:
@@ -83,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"pnnlab {pnnlab.__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    def command(name: str, run: Run, summary: str, **options: Any) -> Callable[..., Any]:
+    def command(name: str, run: Callable[..., int], summary: str, **options: Any) -> Any:
         """Add a command that its function's docstring describes; give what adds its arguments."""
         description, example, rest = (run.__doc__ or "").partition("Example")
         options |= {"description": description, "epilog": example + rest, "allow_abbrev": False}
@@ -167,7 +165,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(arguments: argparse.Namespace, _: list[str]) -> int:
+def _run(arguments: argparse.Namespace) -> int:
     """Run notebooks, all of them or those named, and show the results table.
 
     Example: pnnlab run 03 04 -p scale smoke -p seed 1
@@ -179,10 +177,19 @@ def _run(arguments: argparse.Namespace, _: list[str]) -> int:
     chosen = notebooks.choose(notebooks.list_notebooks(folder), arguments.names, given)
     out = user_path(arguments.out).absolute()
     values = notebooks.assign(chosen, given, out)
-    from pnnlab.results.running import prepare_out  # with papermill: refusals come at once
+    from tqdm import tqdm  # and papermill: refusals come at once
+
+    from pnnlab.results.running import BAR, prepare_out, run_notebooks
 
     out = prepare_out(out, folder)
-    outcomes = _run_with_progress(chosen, values, out)
+    outcomes: list[Outcome] = []
+    bars, width = sys.stderr.isatty(), max(len(notebook.name) for notebook in chosen)
+    look = {"desc": "notebooks", "bar_format": BAR, "dynamic_ncols": True, "file": sys.stderr}
+    with tqdm(total=len(chosen), disable=not bars, **look) as bar:
+        for outcome in run_notebooks(chosen, values, out, tick=bar.refresh if bars else None):
+            outcomes.append(outcome)
+            tqdm.write(_line(outcome, width), file=sys.stderr)
+            bar.update(outcome.status in ("ok", "failed"))
     summaries = [summary for one in outcomes for summary in one.summaries]
     if arguments.json:
         shown = ("name", "status", "seconds", "peak_memory_mb", "error")
@@ -192,25 +199,6 @@ def _run(arguments: argparse.Namespace, _: list[str]) -> int:
     else:
         print(results_table(summaries))
     return _verdict(outcomes, out)
-
-
-def _run_with_progress(
-    notebooks: Sequence["Notebook"], values: Sequence[dict[str, object]], out: Path
-) -> list["Outcome"]:
-    from tqdm import tqdm
-
-    from pnnlab.results.running import BAR, run_notebooks
-
-    outcomes: list[Outcome] = []
-    bars = sys.stderr.isatty()
-    width = max(len(notebook.name) for notebook in notebooks)
-    look = {"desc": "notebooks", "bar_format": BAR, "dynamic_ncols": True, "file": sys.stderr}
-    with tqdm(total=len(notebooks), disable=not bars, **look) as bar:
-        for outcome in run_notebooks(notebooks, values, out, tick=bar.refresh if bars else None):
-            outcomes.append(outcome)
-            tqdm.write(_line(outcome, width), file=sys.stderr)
-            bar.update(outcome.status in ("ok", "failed"))
-    return outcomes
 
 
 def _line(outcome: "Outcome", width: int) -> str:
@@ -226,7 +214,6 @@ def _line(outcome: "Outcome", width: int) -> str:
 
 
 def _verdict(outcomes: Sequence["Outcome"], out: Path) -> int:
-
     def named(status: str) -> str:
         return ", ".join(one.name for one in outcomes if one.status == status)
 
@@ -242,7 +229,7 @@ def _verdict(outcomes: Sequence["Outcome"], out: Path) -> int:
     return OK
 
 
-def _students(arguments: argparse.Namespace, _: list[str]) -> int:
+def _students(arguments: argparse.Namespace) -> int:
     """Copy the notebooks with an empty cell in place of each solution.
 
     Open them with `pnnlab lab --notebooks students`, and run them with `pnnlab run` likewise.
@@ -259,7 +246,7 @@ def _students(arguments: argparse.Namespace, _: list[str]) -> int:
     return OK
 
 
-def _sweep(arguments: argparse.Namespace, _: list[str]) -> int:
+def _sweep(arguments: argparse.Namespace) -> int:
     """Run a notebook with every combination of some values, and show the results table.
 
     What is done is not done again: the same command goes on after Ctrl-C or a crash, each task from
@@ -296,7 +283,7 @@ def _sweep(arguments: argparse.Namespace, _: list[str]) -> int:
     return FAILED if sweep.failed else OK
 
 
-def _results(arguments: argparse.Namespace, _: list[str]) -> int:
+def _results(arguments: argparse.Namespace) -> int:
     """Gather the summaries below folders into one file and show the table.
 
     What is in the file stays, unless a repeat of it is gathered later, whatever the clocks say:
@@ -336,7 +323,7 @@ def _results(arguments: argparse.Namespace, _: list[str]) -> int:
     return OK
 
 
-def _lab(arguments: argparse.Namespace, passed_on: list[str]) -> int:
+def _lab(arguments: argparse.Namespace) -> int:
     """Open the notebooks in JupyterLab, or with --app one page with the whole lab.
 
     What follows -- is passed on to JupyterLab, or to Voila.
@@ -353,7 +340,7 @@ def _lab(arguments: argparse.Namespace, passed_on: list[str]) -> int:
         folder = notebooks_folder(arguments.notebooks)
         tour = "/00_tour.ipynb" if (folder / "00_tour.ipynb").is_file() else ""
         page = f"--LabApp.default_url=/lab/tree/{folder.name}{tour}"
-        LabApp.launch_instance([f"--ServerApp.root_dir={folder.parent}", page, *passed_on])
+        LabApp.launch_instance([f"--ServerApp.root_dir={folder.parent}", page, *arguments.rest])
         return OK
     notebook = user_path(arguments.app)
     if not notebook.is_file():
@@ -369,25 +356,25 @@ def _lab(arguments: argparse.Namespace, passed_on: list[str]) -> int:
         # Its button opens notebooks as apps; here it would load half of JupyterLab for nothing.
         "--VoilaConfiguration.extension_denylist=@voila-dashboards/jupyterlab-preview",
     ]
-    AppServer.launch_instance([str(notebook.resolve()), *options, *passed_on])
+    AppServer.launch_instance([str(notebook.resolve()), *options, *arguments.rest])
     return OK
 
 
-def _doctor(arguments: argparse.Namespace, _: list[str]) -> int:
+def _doctor(arguments: argparse.Namespace) -> int:
     """Examine versions, GPU, instruments, data and folders."""
     from pnnlab import doctor
 
     findings = doctor.examine(arguments.out, arguments.notebooks, arguments.instrument)
     healthy = doctor.healthy(findings)
     if arguments.json:
-        listed = [asdict(finding) for finding in findings]
+        listed = [finding._asdict() for finding in findings]
         print(json.dumps({"healthy": healthy, "findings": listed}, indent=1))
     else:
         print(doctor.report(findings))
     return OK if healthy else FAILED
 
 
-def _virtual_bench(arguments: argparse.Namespace, _: list[str]) -> int:
+def _virtual_bench(arguments: argparse.Namespace) -> int:
     """Serve a waveform generator and an oscilloscope, with a simulated device between them.
 
     Their addresses are printed; any VISA library reaches them. Ctrl-C ends it.

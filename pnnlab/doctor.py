@@ -11,11 +11,10 @@ import sys
 import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import chain, groupby
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, final
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import pnnlab
 from pnnlab.errors import InstrumentError, NotebookError
@@ -25,9 +24,7 @@ State = Literal["ok", "absent", "broken"]
 Row: TypeAlias = tuple[Any, ...]  # of a `Finding`, without its section
 
 
-@final
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """One thing that was examined."""
 
     section: str  # of the report
@@ -54,8 +51,8 @@ def examine(
     """Examine everything; nothing is changed, and instruments only get ``*IDN?``."""
     checks = {
         "Versions": _versions(),
-        "Machine": chain(_machine(), _compiler()),
-        "GPU": _accelerator(),
+        "Machine": chain(_machine(), _loading("numba", _compiler())),
+        "GPU": _loading("torch", _accelerator()),
         "Instruments": _instruments(instruments),
         "Sound": _sound(),
         "Data": _data(),
@@ -89,10 +86,7 @@ def _versions() -> Iterator[Row]:
     from packaging.requirements import Requirement
     from packaging.specifiers import SpecifierSet
 
-    python = f"{platform.python_version()} ({sys.executable})"
-    enough = sys.version_info >= (3, 11)
-    advice = "pnnlab needs Python 3.11 or newer; make .venv with it."
-    yield ("python", python) if enough else ("python", python, "broken", advice)
+    yield "python", f"{platform.python_version()} ({sys.executable})"
     yield "pnnlab", pnnlab.__version__
     try:
         lines = importlib.metadata.requires("pnnlab") or []
@@ -137,12 +131,18 @@ def _machine() -> Iterator[Row]:
         yield "memory", value, "absent", advice
 
 
-def _compiler() -> Iterator[Row]:
+def _loading(name: str, rows: Iterator[Row]) -> Iterator[Row]:
+    """Rows for which a package is imported, or that it does not load."""
     try:
-        from pnnlab.compiling import cache_folder
+        yield from rows
     except (ImportError, OSError) as error:
-        yield _does_not_load("numba", error)
-        return
+        advice = f"install it again, pip install --force-reinstall {name}"
+        yield name, f"does not load: {error}", "broken", advice
+
+
+def _compiler() -> Iterator[Row]:
+    from pnnlab.compiling import cache_folder
+
     if folder := cache_folder():
         yield "compiled code", f"kept in {folder}"
     else:
@@ -153,17 +153,9 @@ def _compiler() -> Iterator[Row]:
         yield "compiled code", "not kept", "absent", advice
 
 
-def _does_not_load(name: str, error: Exception) -> Row:
-    advice = f"install it again, pip install --force-reinstall {name}"
-    return name, f"does not load: {error}", "broken", advice
-
-
 def _accelerator() -> Iterator[Row]:
-    try:
-        import torch
-    except (ImportError, OSError) as error:
-        yield _does_not_load("torch", error)
-        return
+    import torch
+
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
             yield f"cuda:{index}", torch.cuda.get_device_name(index)

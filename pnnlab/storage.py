@@ -152,6 +152,15 @@ def _foreign(path: Path, found: object, read: int) -> str:
     )
 
 
+def raw(tensor: Any) -> Buffer:
+    """The bytes of a tensor, element after element."""
+    import torch  # commands that need no tensors start without it
+
+    flat = tensor.detach().cpu().resolve_conj().contiguous().reshape(-1)
+    data: Buffer = flat.view(torch.uint8).numpy().data
+    return data
+
+
 class UnreadableError(PnnlabError, TypeError):
     """Data could not be read again once they were written; the error names them."""
 
@@ -180,8 +189,7 @@ def packed(content: Any, name: str) -> list[Buffer]:
             inside = [described(one, f"{at}[{number}]") for number, one in enumerate(value)]
             return inside if type(value) is list else {"tuple": inside}
         if isinstance(value, torch.Tensor) and value.layout is torch.strided and not value.is_meta:
-            flat = value.detach().cpu().resolve_conj().contiguous().reshape(-1)
-            tensors.append(flat.view(torch.uint8).numpy().data)
+            tensors.append(raw(value))
             return {str(value.dtype).removeprefix("torch."): list(value.shape)}
         problems.append(f"{at} is a {type(value).__module__}.{type(value).__qualname__}")
         return None
@@ -244,7 +252,12 @@ class Database(sqlite3.Connection):
         self.path = path
         real = path.resolve()
         # Read-write even for readers: the last one to leave folds the write-ahead log back in.
-        mode = "rwc" if create else "rw" if writable(real) else _read_only(real)
+        mode = "rwc" if create else "rw"
+        if not create and not writable(real):
+            log = real.with_name(f"{real.name}-wal")
+            # An immutable file is read without its write-ahead log. Where a killed process has left
+            # one, its records are in there, and SQLite needs the index that was left with it.
+            mode = "ro" if log.exists() and log.stat().st_size else "ro&immutable=1"
         # A training, and what it writes to, may be begun in one thread and go on in another.
         super().__init__(
             f"{real.as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False
@@ -254,7 +267,10 @@ class Database(sqlite3.Connection):
         ends = [f"(SELECT {end}(rowid) FROM {t})" for t in self.tables for end in ("MIN", "MAX")]
         self._ends = " || ' ' || ".join(f"IFNULL({end}, '-')" for end in ends)
         try:
-            self.create_function("checksum", -1, _checksum_of_row, deterministic=True)
+            # By version 2 of marshal equal cells are equal bytes.
+            self.create_function(
+                "checksum", -1, lambda *cells: checksum(marshal.dumps(cells, 2)), deterministic=True
+            )
             self.about = self._about()  # a file of another kind is left as it is
             if create:
                 self.execute("PRAGMA journal_mode = WAL")
@@ -360,25 +376,13 @@ class Database(sqlite3.Connection):
                 pass
 
     def damaged(self, how: str) -> PnnlabError:
-        """Make the error of a damaged file."""
         return self.error(
             f"{self.path} is damaged or edited, and is not used: {how}. Use a copy; sqlite3's "
             ".recover command saves what can be saved."
         )
 
 
-def _checksum_of_row(*cells: Any) -> bytes:
-    return checksum(marshal.dumps(cells, 2))  # version 2: equal cells are equal bytes
-
-
 def writable(path: Path) -> bool:
     """Whether this process may write a file, and make others beside it."""
     effective = os.access in os.supports_effective_ids
     return all(os.access(one, os.W_OK, effective_ids=effective) for one in (path.parent, path))
-
-
-def _read_only(path: Path) -> str:
-    log = path.with_name(f"{path.name}-wal")
-    # An immutable file is read without its write-ahead log. Where a killed process has left one,
-    # its records are in there, and SQLite needs the index that was left with it.
-    return "ro" if log.exists() and log.stat().st_size else "ro&immutable=1"

@@ -71,7 +71,7 @@ def test_the_doctor_says_where_compiled_code_is_kept(monkeypatch: pytest.MonkeyP
 
 def test_numba_that_does_not_load_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pnnlab.compiling", None)
-    [finding] = doctor._compiler()
+    [finding] = doctor._loading("numba", doctor._compiler())
     assert (finding[0], finding[2]) == ("numba", "broken")
     assert "numba" in finding[3]
 

@@ -27,7 +27,6 @@ from pnnlab.results.sweeping import (
     RESULT,
     Sweep,
     data_digest,
-    jobs_of,
     local_client,
     perform,
     read_grid,
@@ -417,4 +416,4 @@ def test_examples_of_the_command_are_accepted(tmp_path: Path, text: str) -> None
     found = re.findall(r"pnnlab sweep (\S+) --grid ([^\n`]*?)(?= --|`|\n)", text)
     assert found
     for name, grid in found:
-        assert jobs_of(name, read_grid(shlex.split(grid)), tmp_path)
+        assert Sweep(name, read_grid(shlex.split(grid)), tmp_path).jobs

@@ -2,10 +2,10 @@
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, final
+from typing import Any, NamedTuple
 
 from tqdm.auto import tqdm
 
@@ -90,9 +90,7 @@ def sweep(path: str | Path, cases: Sequence[Case], depths: Sequence[int] = (1, 2
     return path
 
 
-@final
-@dataclass(frozen=True)
-class Measured:
+class Measured(NamedTuple):
     """One network of a `sweep`: what both methods reached with it, and what its errors suggested.
 
     The ``best`` is what the accuracies say, in the words of `suggestion`: a better twin first, if
@@ -130,7 +128,7 @@ def read_sweep(path: str | Path) -> tuple[Measured, ...]:
         accuracy = {name: float(row["accuracy"]) for name, row in methods.items()}
         passes = {n: int(r["passes"]) + int(r["twin_passes"]) for n, r in methods.items()}
         found.append(Measured(case, int(pat["depth"]), error, input_error, accuracy, passes))
-    return tuple(replace(one, best=_best(one, found)) for one in found)
+    return tuple(one._replace(best=_best(one, found)) for one in found)
 
 
 def _best(one: Measured, found: Sequence[Measured]) -> str:

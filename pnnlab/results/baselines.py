@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any
 
 import torch
 from torch import nn
@@ -97,15 +97,6 @@ def digital_accuracy(
     return accuracy(best, task.test)
 
 
-class Beside(TypedDict, total=False):
-    """Fields of a `Row` that `result_row` is given."""
-
-    digital_baseline: float | None
-    linear_baseline: float | None
-    accuracy_without_physics: float | None
-    published: float | None
-
-
 def result_row(
     training: Training,
     task: Task,
@@ -114,7 +105,7 @@ def result_row(
     method: str,
     twin: str | None,
     run: Run | Path | None = None,
-    **beside: Unpack[Beside],
+    **beside: float | None,
 ) -> Row:
     """Measure a network on the test split, once, and give the result with its baselines.
 
@@ -123,7 +114,8 @@ def result_row(
     training : Training
         Finished. Its network is left as it is.
     system, method, twin, **beside
-        Fields of the `Row`. It adds to its twin where that is not good, see `Training`.
+        Fields of the `Row`, such as ``linear_baseline`` and ``published``. It adds to its twin
+        where that is not good, see `Training`.
     run : Run, Path or None
         The run of ``training``, or its folder: the row names the revision with which it began.
     """
@@ -131,8 +123,7 @@ def result_row(
     layers = physical_layers(network)
     unit = getattr(layers[0].system, "unit", None) if layers else None  # of simulated systems
     folder = run.folder if isinstance(run, Run) else run
-    on_the_twin: float | None = None
-    recalibrated: dict[str, Any] = {}
+    others: dict[str, Any] = dict(beside)
 
     def right(network: nn.Module) -> torch.Tensor:  # (n,), bool
         return outputs(network, task.test.x).argmax(1) == task.test.targets
@@ -141,14 +132,14 @@ def result_row(
         correct = right(network)
     if all_have_twins(network):
         with on_twin(network):
-            on_the_twin = accuracy(network, task.test)
+            others["accuracy_on_twin"] = accuracy(network, task.test)
     if on_twin_alone(network):
         other = copy.deepcopy(network)
         with on_device(other):
             calibrate(other, calibration_inputs(task))
             again = right(other)
-        recalibrated["recalibrated_accuracy"] = float(again.double().mean())
-        recalibrated["recalibrated_correct"] = packed(again.numpy())
+        others["recalibrated_accuracy"] = float(again.double().mean())
+        others["recalibrated_correct"] = packed(again.numpy())
     return Row(
         system=system,
         task=task.name,
@@ -159,7 +150,6 @@ def result_row(
         split="test",
         n_test=len(task.test),
         accuracy=float(correct.double().mean()),
-        accuracy_on_twin=on_the_twin,
         correct=packed(correct.numpy()),
         chance=task.chance,
         parameters=parameter_count(network),
@@ -167,8 +157,7 @@ def result_row(
         seconds=round(training.seconds, 1),
         commit=read_run(folder).provenance.get("commit") if folder else commit(),
         unit=unit if isinstance(unit, int) else None,
-        **recalibrated,
-        **beside,
+        **others,
     )
 
 

@@ -42,7 +42,6 @@ class Recipe:
     penalty: float | None = None  # likewise
 
     def settings(self, settings: FitSettings) -> FitSettings:
-        """Settings with the values of this recipe."""
         own: dict[str, Any] = {"learning_rate": self.learning_rate, "penalty": self.penalty}
         return replace(settings, **{k: value for k, value in own.items() if value is not None})
 
@@ -59,7 +58,6 @@ class Recipe:
 
 
 Way: TypeAlias = GradientRule | Recipe | Sequence[Recipe]
-MakeNetwork: TypeAlias = Callable[[GradientRule, int], nn.Module]
 
 
 def possible(network: nn.Module) -> dict[str, Recipe]:
@@ -78,14 +76,8 @@ class Compared:
     """Trainings side by side; it shows itself as the results table and the verdicts on pairs."""
 
     rows: tuple[Row, ...]  # one a training
-    folders: tuple[Path | None, ...] = ()  # of its run, row by row
+    runs: Mapping[str, Path] = field(default_factory=dict)  # folder of the first seed, by method
     recipes: Mapping[str, Recipe] = field(default_factory=dict)  # as they were chosen, by method
-
-    @property
-    def runs(self) -> dict[str, Path]:
-        """Run folder of the first seed of each method; none if no folder was given."""
-        pairs = zip(self.rows, self.folders, strict=True)
-        return {row.method: run for row, run in reversed(list(pairs)) if run is not None}
 
     def difference(self, first: str, second: str) -> Estimate:
         """Accuracy of one method less that of another; see `intervals.paired`."""
@@ -108,7 +100,7 @@ class Compared:
 
 
 def compare(
-    make: MakeNetwork,
+    make: Callable[[GradientRule, int], nn.Module],
     task: Task,
     settings: FitSettings | None = None,
     *,
@@ -150,8 +142,6 @@ def compare(
     folder : path, optional
         Where each training gets a run folder of its own; the same call then resumes what was
         interrupted. Units that share a name need folders of their own.
-    progress : bool
-        Show progress bars.
 
     Raises
     ------
@@ -174,10 +164,15 @@ def compare(
         calibrate(network, calibration_inputs(task))
         used = replace(recipe.settings(settings), seed=seed)
         if budget is not None:
-            used = replace(used, epochs=_epochs(network, task, used, recipe, budget))
-        parameters = {"system": system, "twin": twin, "method": name, "seed": seed}
-        if len(choices[name]) > 1:
-            parameters["trial"] = choices[name].index(recipe)
+            sweeps = Training(network, task, used, method=recipe.method).method.sweeps or 1
+            epoch = len(task.train) * passes_per_example(network) * sweeps
+            if budget < epoch:
+                raise RangeError(
+                    f"a budget of {budget} passes is less than one epoch, {epoch:g} passes."
+                )
+            used = replace(used, epochs=int(budget // epoch))
+        trial = {"trial": choices[name].index(recipe)} if len(choices[name]) > 1 else {}
+        parameters = {"system": system, "twin": twin, "method": name, "seed": seed} | trial
         training = train(
             network,
             task,
@@ -203,22 +198,22 @@ def compare(
         return metric, -loss
 
     chosen = {name: recipes[0] for name, recipes in choices.items()}
-    done: dict[str, tuple[Training, Path | None]] = {}
+    done: dict[tuple[str, int], tuple[Training, Path | None]] = {}
     for name, recipes in choices.items():
         if len(recipes) > 1:
             trials = [trained(name, recipe, settings.seed) for recipe in recipes]
             scored = [validated(training) for training, _ in trials]
             best = scored.index(max(scored))
-            chosen[name], done[name] = recipes[best], trials[best]
-    rows, folders = [], []
+            chosen[name], done[name, settings.seed] = recipes[best], trials[best]
+    rows: list[Row] = []
+    runs: dict[str, Path | None] = {}
     for seed in range(settings.seed, settings.seed + seeds):
         digital, linear = (
             baseline(task, epochs=settings.epochs, batch_size=settings.batch_size, seed=seed)
             for baseline in (partial(digital_baseline, parameters=size), linear_baseline)
         )
         for name, recipe in chosen.items():
-            first = done.get(name) if seed == settings.seed else None
-            training, run = first or trained(name, recipe, seed)
+            training, run = done.get((name, seed)) or trained(name, recipe, seed)
             row = result_row(
                 training,
                 task,
@@ -230,8 +225,9 @@ def compare(
                 run=run,
             )
             rows.append(replace(row, settings=recipe.text(settings), trials=len(choices[name])))
-            folders.append(run)
-    return Compared(tuple(rows), tuple(folders), chosen)
+            runs.setdefault(name, run)
+    first_runs = {name: run for name, run in reversed(runs.items()) if run}
+    return Compared(tuple(rows), first_runs, chosen)
 
 
 def _choices(methods: Mapping[str, Way], rates: Sequence[float]) -> dict[str, list[Recipe]]:
@@ -251,13 +247,3 @@ def _choices(methods: Mapping[str, Way], rates: Sequence[float]) -> dict[str, li
             f"{', '.join(f'{name} {count}' for name, count in counts.items())}."
         )
     return found
-
-
-def _epochs(
-    network: nn.Module, task: Task, settings: FitSettings, recipe: Recipe, budget: int
-) -> int:
-    sweeps = Training(network, task, settings, method=recipe.method).method.sweeps
-    epoch = len(task.train) * passes_per_example(network) * (sweeps or 1)
-    if budget < epoch:
-        raise RangeError(f"a budget of {budget} passes is less than one epoch, {epoch:g} passes.")
-    return int(budget // epoch)

@@ -119,7 +119,6 @@ class Balance:
 
     @cached_property
     def plant(self) -> Pendulum:
-        """The pendulum to be held upright."""
         return Pendulum(self.unit)
 
     @cached_property
@@ -318,9 +317,7 @@ class Balance:
         return going
 
 
-@final
-@dataclass(frozen=True)
-class Controller:
+class Controller(NamedTuple):
     """A trained controller, and what it has cost, twin included."""
 
     network: nn.Module

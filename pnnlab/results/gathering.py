@@ -19,6 +19,7 @@ from pnnlab.results.tables import Line, known, lines_table
 from pnnlab.storage import user_path
 
 SCHEMA = 1
+SCORES = ("accuracy", "accuracy_on_twin", "recalibrated_accuracy")
 FILE = "results.json"
 DIGITS = 6
 """Of a fraction: more than a test split of 10 000 samples resolves."""
@@ -241,13 +242,19 @@ def _line(twin: str | None, trainings: Sequence[Trained]) -> Line:
     latest = [one.row for one in sorted(trainings, key=lambda one: one.measured, reverse=True)]
     versions = {json.dumps(one.versions): one.versions for one in trainings if one.versions}
 
-    names = sorted({row.method for row in rows})
-    methods = {name: [row for row in rows if row.method == name] for name in names}
-    pairs = {}
-    for name in names:
-        if name != "PAT" and "PAT" in methods:
+    pat = [row for row in rows if row.method == "PAT"]
+    methods, pairs = {}, {}
+    for name in sorted({row.method for row in rows}):
+        own = [row for row in rows if row.method == name]
+        passes = known(own, "device_passes")
+        methods[name] = {
+            "seeds": [row.seed for row in own],
+            **{score: _score(own, score) for score in SCORES},
+            "device_passes": round(fmean(passes)) if passes else None,
+        }
+        if name != "PAT":
             with suppress(RangeError):  # rows of before samples were kept, or of other seeds
-                pairs[name] = verdict(paired(methods["PAT"], methods[name]))
+                pairs[name] = verdict(paired(pat, own))
     newest = ("n_test", "parameters", "published")
     means = ("digital_baseline", "linear_baseline", "accuracy_without_physics", "chance")
     return {
@@ -257,21 +264,11 @@ def _line(twin: str | None, trainings: Sequence[Trained]) -> Line:
         "twin": twin,
         **{name: next(iter(known(latest, name)), None) for name in newest},
         **{name: (_score(rows, name) or {"mean": None})["mean"] for name in means},
-        "methods": {name: _method(of_one) for name, of_one in methods.items()},
+        "methods": methods,
         "pairs": pairs,
         "commands": sorted({one.command for one in trainings}),
         "commits": sorted({row.commit for row in rows if row.commit}),
         "versions": [versions[key] for key in sorted(versions)],
-    }
-
-
-def _method(rows: Sequence[Row]) -> dict[str, Any]:
-    passes = known(rows, "device_passes")
-    scores = ("accuracy", "accuracy_on_twin", "recalibrated_accuracy")
-    return {
-        "seeds": [row.seed for row in rows],
-        **{name: _score(rows, name) for name in scores},
-        "device_passes": round(fmean(passes)) if passes else None,
     }
 
 

@@ -3,9 +3,8 @@
 import base64
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import fmean, variance
-from typing import Any, Literal, final
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +17,6 @@ MARGIN = 0.01
 """Difference of accuracies within which two methods are called equal."""
 
 MANY = 1e6  # degrees of freedom of a normal distribution, as it were
-
-Verdict = Literal["better", "worse", "equal", "not known"]
 
 
 def packed(correct: Sequence[bool] | NDArray[Any]) -> str:
@@ -38,9 +35,7 @@ def unpacked(text: str, n: int) -> NDArray[np.bool_]:
     return np.unpackbits(bits, count=n).astype(bool)
 
 
-@final
-@dataclass(frozen=True)
-class Estimate:
+class Estimate(NamedTuple):
     """A mean over seeds and test samples with its 95 % interval."""
 
     mean: float
@@ -125,7 +120,7 @@ def paired(first: Sequence[Row], second: Sequence[Row]) -> Estimate:
     return difference_interval(*(np.stack([right(one[s]) for s in seeds]) for one in by_seed))
 
 
-def verdict(difference: Estimate) -> Verdict:
+def verdict(difference: Estimate) -> Literal["better", "worse", "equal", "not known"]:
     """Say what a difference shows: the first better, worse, equal within `MARGIN`, or not known."""
     if difference.low > -MARGIN and difference.high < MARGIN:
         return "equal"  # it may be real, and is too small to matter

@@ -1,7 +1,8 @@
 """The smart microphone of notebook 10: its network, its twin, and digital networks beside it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,38 +25,34 @@ from pnnlab.training import FitSettings, Training
 from pnnlab.twins import PhysicsTwin, ResonatorEquations, fit_physics
 
 AS_BUILT = "as built"  # untrained, with the same read-out
-BURST = 1024  # samples of a shot that a twin is fitted to
+BURST, SHOTS = 1024, 160  # samples of a shot that a twin is fitted to, and shots
 WINDOW, HOP, BINS = 256, 128, 129  # samples of a spectrum
 BANDS, PARTS = 20, 8  # of the log-mel features: bands, and averages over time
 STEEP = 1.5  # a tenth of what logits begin at, of a read-out's full scale
 
 
-def microphone_twin(
-    system: Resonators, x: Tensor, *, shots: int = 160, seed: int = 0
-) -> PhysicsTwin:
+def microphone_twin(system: Resonators, x: Tensor, *, seed: int = 0) -> PhysicsTwin:
     """Fit the equations to bursts of the sounds ``x``, each with parameters of its own."""
     random = seeded(seed)
-    rows = torch.randint(len(x), (shots,), generator=random)
+    rows = torch.randint(len(x), (SHOTS,), generator=random)
     burst = Resonators(
         system.unit, input_dim=BURST, output_dim=system.output_dim, tolerance=system.tolerance
     )
-    theta = torch.rand(shots, system.param_dim, generator=random)
+    theta = torch.rand(SHOTS, system.param_dim, generator=random)
     data = measured(burst, x[rows, BURST // 2 : BURST // 2 + BURST], theta)
-    fit = fit_physics(PhysicsTwin(burst, ResonatorEquations()), data, shots=shots)
+    fit = fit_physics(PhysicsTwin(burst, ResonatorEquations()), data, shots=SHOTS)
     return fit.twin.reprogrammed(system)
 
 
-def spectral(task: Task, bands: int = BANDS, parts: int = PARTS) -> Task:
+def spectral(task: Task, bands: int, parts: int) -> Task:
     """The same task in log energies of mel bands, averaged over equal parts of the time."""
     known = _log_mel(task.train.x, bands, parts)
     low, high = known.amin(0), known.amax(0)
-
-    def scaled(split: Split) -> Split:
+    splits: dict[str, Any] = {}
+    for name in ("train", "validation", "test"):
+        split = getattr(task, name)
         features = (_log_mel(split.x, bands, parts) - low) / (high - low)
-        return Split(features.clamp(0, 1), split.targets)
-
-    names = ("train", "validation", "test")
-    splits: dict[str, Any] = {name: scaled(getattr(task, name)) for name in names}
+        splits[name] = Split(features.clamp(0, 1), split.targets)
     return replace(task, **splits, feature_names=())
 
 
@@ -74,35 +71,28 @@ def digital_networks(task: Task, parameters: int, epochs: int, seed: int = 0) ->
     """Test accuracies of digital networks on log energies of mel bands of the same sounds."""
     loop: dict[str, Any] = {"epochs": epochs, "seed": seed}
     return {
-        "log-mel + linear": linear_baseline(spectral(task), **loop),
+        "log-mel + linear": linear_baseline(spectral(task, BANDS, PARTS), **loop),
         "MLP, as many parameters": digital_baseline(spectral(task, 8, 2), parameters, **loop),
         "fixed filter bank + linear": linear_baseline(spectral(task, task.classes, 1), **loop),
     }
 
 
 def microphone_rows(
-    task: Task,
-    settings: FitSettings,
-    methods: Sequence[str] = ("PAT", "noise-aware", "ideal", AS_BUILT),
-    *,
-    unit: int = 0,
-    twin: PhysicsTwin | None = None,
+    task: Task, settings: FitSettings, *, unit: int, twin: PhysicsTwin | None
 ) -> tuple[list[Row], Mapping[str, float], nn.Module]:
     """Train one unit by each method, beside digital networks: rows, theirs, the first network.
 
     Without a ``twin`` one is fitted first.
     """
-    if twin is None:
-        system = Resonators(unit, output_dim=task.classes, seed=settings.seed)
-        twin = microphone_twin(system, task.train.x, seed=settings.seed)
+    device = partial(Resonators, unit, output_dim=task.classes, seed=settings.seed)
+    twin = twin or microphone_twin(device(), task.train.x, seed=settings.seed)
     rows: list[Row] = []
     networks: list[nn.Module] = []
     beside: dict[str, float] = {}
-    for method in methods:
+    for method in ("PAT", "noise-aware", "ideal", AS_BUILT):
         rule = RULES.get(method, ideal)
-        fresh = Resonators(unit, output_dim=task.classes, seed=settings.seed)
         known = None if rule is ideal else twin
-        layer = PhysicalLayer(fresh, known, rule, seed=settings.seed)
+        layer = PhysicalLayer(device(), known, rule, seed=settings.seed)
         network = nn.Sequential(layer, Logits(STEEP))
         training = Training(network, task, settings)
         if method != AS_BUILT:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final, final
+from typing import Any, final
 
 import pnnlab
 from pnnlab.errors import NotebookError
@@ -14,8 +14,6 @@ from pnnlab.results.rows import check_scale
 from pnnlab.storage import user_path
 
 PATTERN = "[0-9][0-9]_*.ipynb"
-NOT_A_LITERAL: Final = object()
-"""A default that is known only once the notebook runs."""
 
 _WORDS = {"true": True, "false": False, "null": None, "none": None}
 _WANTED = {
@@ -130,7 +128,7 @@ def read_variants(path: Path, given: Sequence[tuple[str, str]] = ()) -> tuple[No
                 ast.Assign(targets=[ast.Name(id=name)], value=node)
                 | ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as node)
             ):
-                values[name] = NOT_A_LITERAL
+                values[name] = ...  # known only once the notebook runs
                 with suppress(ValueError):
                     values[name] = ast.literal_eval(node)
     notebook = Notebook(path.resolve(), values, cell)
@@ -178,13 +176,11 @@ def _fit(name: str, text: str, notebook: Notebook) -> object:
         value = _WORDS.get(text.strip().lower(), text)
     if isinstance(default, str):  # as it is, less the quotes that a Python literal would have
         return value if isinstance(value, str) else text
-    kind = list if isinstance(default, tuple) else type(default)
+    kind: Any = list if isinstance(default, tuple) else type(default)
     if kind is int and isinstance(value, float) and value.is_integer():  # 1e3, as counts are typed
         value = int(value)
-    elif kind is float and type(value) is int:
-        value = float(value)
-    elif kind is list and isinstance(value, tuple):
-        value = list(value)
+    elif (kind, type(value)) in ((float, int), (list, tuple)):
+        value = kind(value)
     if kind in _WANTED and type(value) is not kind:
         raise NotebookError(
             f"Parameter {name!r} of {notebook.name} is {_WANTED[kind]} (by default {default!r}), "

@@ -97,10 +97,6 @@ class Row:
 FRACTIONS = tuple(one.name for one in fields(Row) if one.type == Fraction)
 
 
-def _provenance() -> dict[str, object]:
-    return {"commit": commit(), "versions": versions(), "written": utc_now()}
-
-
 @final
 @dataclass(frozen=True)
 class Summary:
@@ -112,7 +108,9 @@ class Summary:
     seconds: float  # wall-clock time of the notebook
     rows: tuple[Row, ...]  # in the order in which they should be read
     # Source revision, versions and UTC time, nothing of the machine; empty in old summaries.
-    provenance: Mapping[str, object] = field(default_factory=_provenance)
+    provenance: Mapping[str, object] = field(
+        default_factory=lambda: {"commit": commit(), "versions": versions(), "written": utc_now()}
+    )
 
     def __post_init__(self) -> None:
         if not self.notebook or Path(self.notebook).name != self.notebook:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import indent
-from typing import Any, Literal, final
+from typing import Any, Literal, NamedTuple, final
 
 import papermill
 import psutil
@@ -41,9 +41,7 @@ _ENGINE = "pnnlab"
 logging.getLogger("papermill").setLevel(logging.CRITICAL)
 
 
-@final
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What came of one notebook."""
 
     name: str  # without the ending

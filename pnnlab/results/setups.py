@@ -20,7 +20,7 @@ from pnnlab.physical_system import SimulatedSystem, State
 from pnnlab.plain import random_state
 from pnnlab.results import baselines
 from pnnlab.results.rows import SCALES, check_scale
-from pnnlab.results.tables import UNTRAINED
+from pnnlab.results.tables import POWERS, UNTRAINED
 from pnnlab.systems import SHG, Circuit, Oscillators, Plate
 from pnnlab.systems.circuit import CircuitImperfections
 from pnnlab.systems.plate import PlateImperfections
@@ -56,25 +56,22 @@ def fitted(system: Device | Oscillators, twin: str, seed: int) -> AnyTwin:
         raise RangeError(f"a twin is {twin!r}; give 'nominal', or a fit like 'neural 750'.")
     number = int(shots or 100)
     given: dict[str, Any] = {"seed": seed, "progress": False}
-    equations: Equations
-    design: Architecture
+    models: tuple[Equations, Architecture]
     if isinstance(system, SHG):
-        equations = SHGEquations(system.programme.trained, system.programme.phase_range)
-        design = Mlp()
+        models = SHGEquations(system.programme.trained, system.programme.phase_range), Mlp()
     elif isinstance(system, Oscillators):
         names = ("n", "low", "high", "coupling_range")
         programme: dict[str, Any] = {name: getattr(system, name) for name in names} | {"steps": 2}
-        equations, design = OscillatorEquations(**programme), Forces(**programme)
+        models = OscillatorEquations(**programme), Forces(**programme)
         if kind == "neural" and system.n > MOST_PENDULA:
             raise RangeError(f"{system.n} pendula are too many for a neural twin; take 'physics'.")
         theta = system.weak_theta(seed)  # where a training begins
         given["dataset"] = collect(system, number, seed=seed, theta=theta)
     elif isinstance(system, Plate):
-        equations, design = PlateEquations(system.replays), FilterBank(system.replays)
+        models = PlateEquations(system.replays), FilterBank(system.replays)
     else:
-        equations = CircuitEquations(system.replays)
-        design = Temporal(system.replays, memory=system.input_dim)
-    given |= {"architecture": design} if kind == "neural" else {"equations": equations}
+        models = CircuitEquations(system.replays), Temporal(system.replays, memory=system.input_dim)
+    given |= {"architecture": models[1]} if kind == "neural" else {"equations": models[0]}
     with warnings.catch_warnings():  # a bad twin is what some cases are about
         warnings.filterwarnings("ignore", "the twin is not good", RuntimeWarning)
         made = fit_twin(system, number, **given)
@@ -215,8 +212,6 @@ PLANS: Mapping[str, Plan] = {
     "oscillators": Plan("oscillators", 0.9794, 2, (1, 8, 3), 0.002, (0.001,), (0.003, 0.01)),
     FASHION: Plan("oscillators", 0.8976, 2, (1, 5, 2), 0.003, (0.001,), (0.003, 0.01)),
 }
-POWERS = {"clamp only": 1, "clamp, square": 2}
-"""What a hybrid network may have in place of its crystal."""
 
 PULSES = 4  # that a layer of the hybrid sends, of 50 bands each
 ANGLE = 2 * math.pi  # largest at which a second network of pendula can be released, either way
@@ -244,7 +239,6 @@ class Logits(nn.Module):
         self.factor = nn.Parameter(torch.tensor(factor))
 
     def forward(self, q: Tensor) -> Tensor:
-        """Scale the outputs."""
         return 10 * self.factor * q  # ten, for Adam's steps are made for couplings
 
 

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeAlias, final
+from typing import Any, NamedTuple, TypeAlias, final
 from unittest.mock import patch
 
 from tqdm import tqdm
@@ -44,9 +44,7 @@ Work: TypeAlias = Callable[..., Row | Iterable[Row] | None]
 Resources: TypeAlias = Mapping[str, float]
 
 
-@final
-@dataclass(frozen=True)
-class Done:
+class Done(NamedTuple):
     """What came of a job: rows, or after the last try the error."""
 
     values: Mapping[str, object]
@@ -67,18 +65,15 @@ class Job:
 
     @property
     def name(self) -> str:
-        """Name of the notebook or function."""
         return str(self.work.name if isinstance(self.work, Notebook) else self.work.__name__)
 
     @property
     def identity(self) -> dict[str, object]:
         """What makes it this job, as JSON holds it."""
-        values, code = dict(self.values), dict(self.code)
-        return {"work": self.name, "values": values, "code": code, "data": self.data}
+        return {"work": self.name, "values": self.values, "code": self.code, "data": self.data}
 
     @property
     def key(self) -> str:
-        """Digest of the identity."""
         return storage.checksum_of_json(self.identity)
 
     @property
@@ -200,49 +195,6 @@ def source(function: Any, seen: frozenset[Any] = frozenset()) -> str:
     return "\n".join(texts)
 
 
-def jobs_of(
-    work: str | Work,
-    grid: Mapping[str, Iterable[object]],
-    out: str | Path,
-    notebooks: str | Path | None = None,
-) -> tuple[Job, ...]:
-    """Make one job of each combination; see `Sweep`. Whatever is wrong is said before any runs."""
-    from pnnlab.tasks.files import data_root  # with torch
-
-    values = {name: [plain(value) for value in given] for name, given in grid.items()}
-    if empty := [name for name, given in values.items() if not given]:
-        raise RangeError(f"the grid gives no value of {', '.join(empty)}; give at least one.")
-    products = itertools.product(*values.values())
-    combinations = [dict(zip(values, one, strict=True)) for one in products]
-    of: Iterable[tuple[Any, dict[str, object], str]]
-    if isinstance(work, str):
-        of = _of_notebooks(work, combinations, notebooks)
-    else:
-        signature = inspect.signature(work)
-        try:
-            signature.bind(**dict.fromkeys({*values, *{"folder"} & {*signature.parameters}}))
-        except TypeError as error:
-            raise RangeError(
-                f"{work.__name__}{signature} does not take the grid: {error}."
-            ) from error
-        of = zip(itertools.repeat(work), combinations, itertools.repeat(source(work)))
-    data, where = data_digest(data_root()), user_path(out).absolute()
-    jobs = []
-    for one, given, text in of:
-        code = {**package_code(), "work": storage.checksum(text.encode()).hex()}
-        jobs.append(Job(one, given, code, data, where))
-    try:
-        counts = Counter(job.key for job in jobs)
-    except TypeError as error:
-        raise RangeError(
-            f"a value of the grid is no plain data ({error}); give numbers, texts and lists of "
-            "them, and make the rest within the function."
-        ) from error
-    if twice := next((job for job in jobs if counts[job.key] > 1), None):
-        raise RangeError(f"the grid gives {dict(twice.values)} twice; give each value once.")
-    return tuple(jobs)
-
-
 def _of_notebooks(
     name: str, combinations: Iterable[Mapping[str, object]], folder: str | Path | None
 ) -> Iterator[tuple[Notebook, dict[str, object], str]]:
@@ -357,11 +309,48 @@ class Sweep:
     seconds_left: float | None = field(init=False, default=None)  # None: not known
 
     def __post_init__(self) -> None:
-        self.jobs = jobs_of(self.work, self.grid, self.out, self.notebooks)
-        found = {job.key: job.finished() for job in self.jobs}
-        self.done = {key: before for key, before in found.items() if before is not None}
+        from pnnlab.tasks.files import data_root  # with torch
+
         if self.workers is not None:
             whole("workers", self.workers, 0)
+        tasks = list(self._tasks())
+        code, data, out = package_code(), data_digest(data_root()), user_path(self.out).absolute()
+        self.jobs = tuple(
+            Job(work, values, {**code, "work": storage.checksum(text.encode()).hex()}, data, out)
+            for work, values, text in tasks
+        )
+        try:
+            counts = Counter(job.key for job in self.jobs)
+        except TypeError as error:
+            raise RangeError(
+                f"a value of the grid is no plain data ({error}); give numbers, texts and lists of "
+                "them, and make the rest within the function."
+            ) from error
+        if twice := next((job for job in self.jobs if counts[job.key] > 1), None):
+            raise RangeError(f"the grid gives {dict(twice.values)} twice; give each value once.")
+        found = {job.key: job.finished() for job in self.jobs}
+        self.done = {key: before for key, before in found.items() if before is not None}
+
+    def _tasks(self) -> Iterator[tuple[Any, dict[str, object], str]]:
+        """Work, values and source of each combination; what is wrong is said before any runs."""
+        values = {name: [plain(value) for value in given] for name, given in self.grid.items()}
+        if empty := [name for name, given in values.items() if not given]:
+            raise RangeError(f"the grid gives no value of {', '.join(empty)}; give at least one.")
+        products = itertools.product(*values.values())
+        combinations = [dict(zip(values, one, strict=True)) for one in products]
+        if isinstance(self.work, str):
+            yield from _of_notebooks(self.work, combinations, self.notebooks)
+            return
+        signature = inspect.signature(self.work)
+        try:
+            signature.bind(**dict.fromkeys({*values, *{"folder"} & {*signature.parameters}}))
+        except TypeError as error:
+            raise RangeError(
+                f"{self.work.__name__}{signature} does not take the grid: {error}."
+            ) from error
+        text = source(self.work)
+        for one in combinations:
+            yield self.work, one, text
 
     @property
     def rows(self) -> list[Row]:
@@ -400,8 +389,7 @@ class Sweep:
 
     def run(self, progress: bool = True) -> "Sweep":
         """Do what is not done, with a progress bar."""
-        bar = tqdm(total=len(self.jobs), initial=len(self.done), disable=not progress)
-        with bar:
+        with tqdm(total=len(self.jobs), initial=len(self.done), disable=not progress) as bar:
             for _ in self.outcomes():
                 bar.set_postfix_str(f"{len(self.failed)} failed" if self.failed else "")
                 bar.update()
@@ -442,7 +430,16 @@ class Sweep:
             held = {name: n for job in left for name, n in self._needs(job).items()}
             there = local_client(min(workers, len(left)), held)
         elif isinstance(self.client, str):
-            there = _connected(self.client)
+            from distributed import Client
+
+            try:
+                there = Client(self.client)
+            except (OSError, ValueError, TypeError, RuntimeError) as error:  # two are of TLS
+                raise RunError(
+                    f"no scheduler answers at {self.client} ({error}); start one with `dask "
+                    "scheduler`. For tls:// both sides need TLS files: see distributed.comm.tls of "
+                    "Dask's configuration."
+                ) from error
         with there as client:
             yield from self._by_dask(client, left)
 
@@ -477,7 +474,7 @@ class Sweep:
                 if future.cancelled():
                     raise RunError("Dask's scheduler is gone; start it, and the same call goes on.")
                 if (error := future.exception()) is not None:
-                    yield job, Done(job.values, error=_text(error))
+                    yield job, Done(job.values, error=f"{type(error).__name__}: {error}")
                     continue
                 done = future.result()
                 if not (job.folder / RESULT).exists():  # of a worker with another disk
@@ -494,24 +491,8 @@ def _in_turn(job: Job) -> tuple[Job, Done]:
         try:
             return job, perform(job)
         except Exception as raised:  # noqa: BLE001  # whatever the work of a user raises
-            error = _text(raised)
+            error = f"{type(raised).__name__}: {raised}"
     return job, Done(job.values, error=error)
-
-
-def _text(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
-
-
-def _connected(scheduler: str) -> AbstractContextManager[Any]:
-    from distributed import Client
-
-    try:
-        return Client(scheduler)
-    except (OSError, ValueError, TypeError, RuntimeError) as error:  # the last two are of TLS
-        raise RunError(
-            f"no scheduler answers at {scheduler} ({error}); start one with `dask scheduler`. For "
-            "tls:// both sides need TLS files: see distributed.comm.tls of Dask's configuration."
-        ) from error
 
 
 @contextmanager

@@ -13,8 +13,8 @@ BEGIN, END = "<!-- begin: pnnlab results -->", "<!-- end: pnnlab results -->"
 _FILE = "notebooks/results.json"
 _ABSENT = "–"
 _ONE_SEED = "†"
-IN_PLACE = ("clamp only", "clamp, square")
-"""Methods without a device: what a hybrid network has in its place."""
+POWERS = {"clamp only": 1, "clamp, square": 2}
+"""Methods without a device: the power of its input that a hybrid network has in its place."""
 UNTRAINED = "untrained"
 """A layer whose parameters are as it was made: a digital linear read-out of it is trained alone."""
 
@@ -104,26 +104,17 @@ def _method_line(label: str, rows: Sequence[Row]) -> dict[str, str]:
     for row in rows:  # each row without a seed counts as one
         seeds.setdefault(object() if row.seed is None else row.seed, []).append(row)
 
-    fields = {
-        "accuracy": "accuracy",
-        "on twin": "accuracy_on_twin",
-        "recalib.": "recalibrated_accuracy",
-        "digital": "digital_baseline",
-        "linear": "linear_baseline",
-        "chance": "chance",
-        "passes": "device_passes",
-    }
-    # For each seed that has it, so a seed given twice counts once.
-    means = {
-        title: [fmean(values) for same in seeds.values() if (values := known(same, name))]
-        for title, name in fields.items()
-    }
-    mean = {title: fmean(values) if values else None for title, values in means.items()}
-    accuracies = means["accuracy"]
-    sizes = [size for size in known(rows, "n_test") if size]
+    def means(name: str) -> list[float]:  # of each seed that has it: one given twice counts once
+        return [fmean(values) for same in seeds.values() if (values := known(same, name))]
+
+    def mean(name: str) -> float | None:
+        return fmean(means(name)) if means(name) else None
+
+    accuracies = means("accuracy")
+    size = min(filter(None, known(rows, "n_test")), default=None)
     interval = _ABSENT
-    if len(accuracies) > 1 or (accuracies and sizes):
-        found = mean_interval(accuracies, min(sizes) if sizes else None)
+    if len(accuracies) > 1 or (accuracies and size):
+        found = mean_interval(accuracies, size)
         mark = "" if len(accuracies) > 1 else f" {_ONE_SEED}"
         interval = f"{_range(found.low, found.high)}{mark}"
     return {
@@ -133,11 +124,15 @@ def _method_line(label: str, rows: Sequence[Row]) -> dict[str, str]:
         "method": first.method,
         "twin": first.twin or _ABSENT,
         "layers": _count(first.layers),
-        "accuracy": _percent(mean["accuracy"]),
+        "accuracy": _percent(mean("accuracy")),
         "interval": interval,
         "seeds": str(len(seeds)),
-        **{title: _percent(mean[title]) for title in list(mean)[1:-1]},
-        "passes": _count(mean["passes"]),
+        "on twin": _percent(mean("accuracy_on_twin")),
+        "recalib.": _percent(mean("recalibrated_accuracy")),
+        "digital": _percent(mean("digital_baseline")),
+        "linear": _percent(mean("linear_baseline")),
+        "chance": _percent(mean("chance")),
+        "passes": _count(mean("device_passes")),
     }
 
 
@@ -171,7 +166,7 @@ def _cells(line: Line) -> dict[str, str]:
         "linear": _percent(line["linear_baseline"]),
         "MLP": _percent(line["digital_baseline"]),
         "digital alone": _percent(line["accuracy_without_physics"]),
-        **{name: cell(name) for name in (*IN_PLACE, UNTRAINED)},
+        **{name: cell(name) for name in (*POWERS, UNTRAINED)},
         "chance": _percent(line["chance"]),
         "seeds": "/".join(map(str, seeds)) or _ABSENT,
         "PAT passes": _count(methods.get("PAT", {}).get("device_passes")),
@@ -183,7 +178,7 @@ def lines_table(lines: Sequence[Line]) -> str:
     """Lay lines out as a table, with the notes that it takes to read it."""
     if not lines:
         return "No results yet."
-    optional = ("noise-aware", "digital alone", *IN_PLACE, UNTRAINED)
+    optional = ("noise-aware", "digital alone", *POWERS, UNTRAINED)
     return _table([_cells(line) for line in lines], 2, optional, _notes(lines))
 
 
@@ -262,7 +257,7 @@ def _beside(line: Line) -> dict[str, float | None]:
         "the linear classifier": line["linear_baseline"],
         "the MLP": line["digital_baseline"],
         "the digital layers alone": line["accuracy_without_physics"],
-        **{f"{name} in place of the device": _score(line, name)["mean"] for name in IN_PLACE},
+        **{f"{name} in place of the device": _score(line, name)["mean"] for name in POWERS},
         "the untrained device": _score(line, UNTRAINED)["mean"],
         "noise-aware, recalibrated": _score(line, "noise-aware", "recalibrated_accuracy")["mean"],
         "in silico as trained": _score(line, "in silico")["mean"],

@@ -1,8 +1,7 @@
 """What lasts of a training run: journal, checkpoints, resume and provenance, in one folder."""
 
-from pnnlab.runs.archive import RunInfo, list_runs, read_journal, read_run
 from pnnlab.runs.exporting import export_network
-from pnnlab.runs.journal import EventRow
+from pnnlab.runs.journal import EventRow, RunInfo, list_runs, read_journal, read_run
 from pnnlab.runs.run import Run, run_folder, train
 
 __all__ = [

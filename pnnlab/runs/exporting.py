@@ -2,7 +2,7 @@
 
 import io
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import h5py
 import numpy as np
@@ -18,7 +18,6 @@ from pnnlab.storage import Kind, user_path
 from pnnlab.training.evaluation import outputs
 
 _NETWORK = Kind(name="network", format=1, error=RunError, remedy="export the network again")
-_Step: TypeAlias = tuple[str, dict[str, Any]]
 
 LAYOUT = """\
 h is one row of features an example. Take the groups /steps/0, /steps/1, ... in order. Their
@@ -60,36 +59,42 @@ def export_network(
     TwinError
         A physical layer has no twin.
     """
-    shots: list[tuple[Tensor, Tensor]] = []
-    with on_twin(network), observed(network, lambda _, drive, __, y: shots.append((drive, y))):
+    shots: list[dict[str, Any]] = []
+    scalings: dict[str, Scaling] = {}
+
+    def tabulate(layer: PhysicalLayer, drive: Tensor, theta: Tensor, y: Tensor) -> None:
+        of = layer.system
+        sizes = {"input": of.input_dim, "parameter": of.param_dim, "output": of.output_dim}
+        dataset = measurements
+        if dataset is None:
+            dataset = xr.Dataset({dim: (dim, np.zeros(size)) for dim, size in sizes.items()})
+        if any(dataset.sizes.get(dim) != size for dim, size in sizes.items()):
+            raise RunError(
+                f"{of.name} has {sizes} columns and the measurements {dict(dataset.sizes)}: give "
+                "those that its twin was fitted to."
+            )
+        scalings.update({dim: Scaling.of(dataset, dim) for dim in sizes})
+        given = {"theta": ("parameter", theta), "drive": ("input", drive), "readout": ("output", y)}
+        table = {"theta": _array(theta)}
+        for name, (dim, values) in given.items():
+            table[f"{name}_physical"] = scalings[dim].physical(_array(values))
+        shots.append(table)
+
+    with on_twin(network), observed(network, tabulate):
         answers = outputs(network, x)
     buffer, tabulated = io.BytesIO(), iter(shots)
     with h5py.File(buffer, "w") as file:
         file.attrs.update(
             layout=LAYOUT, pnnlab=pnnlab.__version__, commit=commit() or "", time_utc=utc_now()
         )
-        scalings: dict[str, Scaling] = {}
-        for number, (kind, step) in enumerate(_steps(network)):
-            content = step
-            if kind == "device":
-                layer = step["layer"]
-                scalings = _scalings(layer, measurements)
-                theta = _array(layer.theta.clamp(0, 1))
-                drive, y = map(_array, next(tabulated))
-                content = {
-                    "theta": theta,
-                    "theta_physical": scalings["parameter"].physical(theta),
-                    "drive_physical": scalings["input"].physical(drive),
-                    "readout_physical": scalings["output"].physical(y),
-                }
+        for number, (kind, content) in enumerate(_steps(network)):
             group = file.create_group(f"steps/{number}")
             group.attrs["kind"] = kind
-            group.update(content)
+            group.update(next(tabulated) if kind == "device" else content)
         for dim, scaling in scalings.items():
-            text = {"name": scaling.names, "unit": scaling.units}
-            as_text = {key: np.array(value, h5py.string_dtype()) for key, value in text.items()}
-            columns = {**as_text, "low": scaling.low, "high": scaling.high}
-            file.create_group(f"scaling/{dim}").update(columns)
+            file.create_group(f"scaling/{dim}").update(
+                name=scaling.names, unit=scaling.units, low=scaling.low, high=scaling.high
+            )
         file.create_group("examples").update({"x": _array(x), "outputs": _array(answers)})
     return _NETWORK.save(user_path(path), buffer.getvalue())
 
@@ -98,14 +103,14 @@ def _array(values: Tensor) -> Any:
     return values.detach().cpu().double().numpy()
 
 
-def _steps(module: nn.Module) -> list[_Step]:
+def _steps(module: nn.Module) -> list[tuple[str, dict[str, Any]]]:
     if isinstance(module, nn.Sequential):
         return [step for part in module for step in _steps(part)]
     if isinstance(module, nn.Identity):
         return []
     if isinstance(module, PhysicalLayer):
         before = [] if module.encoding is None else _steps(module.encoding)
-        return [*before, ("device", {"layer": module})]
+        return [*before, ("device", {})]
     if isinstance(module, nn.Linear):
         weight = _array(module.weight)
         bias = np.zeros(len(weight)) if module.bias is None else _array(module.bias)
@@ -124,16 +129,3 @@ def _steps(module: nn.Module) -> list[_Step]:
         f"{type(module).__name__} cannot be exported; build the network of physical layers, "
         "Rescale, Span and Linear in a Sequential, as deep_pnn does."
     )
-
-
-def _scalings(layer: PhysicalLayer, measurements: xr.Dataset | None) -> dict[str, Scaling]:
-    system = layer.system
-    sizes = {"input": system.input_dim, "parameter": system.param_dim, "output": system.output_dim}
-    dataset = xr.Dataset({n: (n, np.zeros(k)) for n, k in sizes.items()})
-    dataset = dataset if measurements is None else measurements
-    if any(dataset.sizes.get(dim) != size for dim, size in sizes.items()):
-        raise RunError(
-            f"{system.name} has {sizes} columns and the measurements {dict(dataset.sizes)}: give "
-            "those that its twin was fitted to."
-        )
-    return {dim: Scaling.of(dataset, dim) for dim in sizes}

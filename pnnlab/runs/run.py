@@ -12,7 +12,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Unpack, final
 
-import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -22,8 +21,8 @@ from pnnlab.plain import plain, whole
 from pnnlab.provenance import utc_now
 from pnnlab.runs.checkpoints import clear, differences, newest_whole, save_checkpoint, summed_up
 from pnnlab.runs.journal import JOURNAL, Journal, Row, no_links, reading
-from pnnlab.storage import checksum, explained, user_path, writable
-from pnnlab.tasks.task import Split, Task
+from pnnlab.storage import checksum, explained, raw, user_path, writable
+from pnnlab.tasks.task import Task
 from pnnlab.training import FitSettings, Options, Record, Training
 from pnnlab.twins.twin import Signature
 
@@ -115,7 +114,7 @@ class Run:
                     # First: a run that has a journal then has a checkpoint too.
                     save_checkpoint(folder, row["id"], row["identity"], training.state())
                 else:
-                    warning = _restore(training, folder, journal, parameters, writing)
+                    warning = _restore(training, journal, parameters, writing)
                 if not writing:
                     return cls(folder, training, row, len(journal.sessions()), writable=False)
                 clear(folder, damaged=bool(warning))
@@ -207,13 +206,9 @@ class Run:
 
 
 def _restore(
-    training: Training,
-    folder: Path,
-    journal: Journal,
-    parameters: Mapping[str, object] | None,
-    writing: bool,
+    training: Training, journal: Journal, parameters: Mapping[str, object] | None, writing: bool
 ) -> str:
-    row = journal.row
+    row, folder = journal.row, journal.path.parent
     assert row is not None
     known = row["identity"].get("parameters") if parameters is None else parameters
     differing = differences(row["identity"], identity(training, known))
@@ -274,9 +269,14 @@ def identity(training: Training, parameters: Mapping[str, object] | None = None)
         "rules": {
             number: _setting(layer.rule) for number, layer in enumerate(physical_layers(network))
         },
-        "train": _examples(training.train),
-        "validation": _examples(training.validation),
     }
+    for name in ("train", "validation"):
+        split = getattr(training, name)
+        described[name] = {
+            "x": _described(split.x),
+            "targets": _described(split.targets),
+            "digest": checksum(raw(split.x), raw(split.targets)).hex(),
+        }
     if parameters is not None:
         described["parameters"] = plain(dict(parameters))
     as_stored: dict[str, Any] = json.loads(json.dumps(described, default=str))
@@ -296,23 +296,10 @@ def _setting(value: Any) -> Any:
     if value is None or isinstance(value, int | float | str):
         return value
     if isinstance(value, Tensor):
-        return f"{_described(value)} {_digest(value)}"
+        return f"{_described(value)} {checksum(raw(value)).hex()}"
     if isinstance(value, list | tuple):
         return [_setting(one) for one in value]
     return getattr(value, "__name__", None) or f"{type(value).__name__}{_settings(value) or ''}"
-
-
-def _digest(*tensors: Tensor) -> str:
-    data = [one.detach().cpu().contiguous().view(torch.uint8).numpy().data for one in tensors]
-    return checksum(*data).hex()
-
-
-def _examples(examples: Split) -> dict[str, Any]:
-    return {
-        "x": _described(examples.x),
-        "targets": _described(examples.targets),
-        "digest": _digest(examples.x, examples.targets),
-    }
 
 
 def run_folder(folder: str | Path, parameters: Mapping[str, object]) -> Path:
@@ -340,7 +327,7 @@ def train(
 
     Parameters
     ----------
-    network, task, settings
+    network, task, settings, epochs, seed, objective, optimizer, method
         See `Training`.
     folder : path, optional
         Of the run.
@@ -349,10 +336,6 @@ def train(
         a folder of its own below ``folder``, see `Run.open`.
     label : str
         Stands beside the progress bar, and describes the run.
-    progress : bool
-        Show a progress bar.
-    epochs, seed, objective, optimizer, method
-        See `Training`.
 
     Returns
     -------
