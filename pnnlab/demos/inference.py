@@ -19,20 +19,10 @@ from pnnlab.errors import DataError
 from pnnlab.layers import physical_layers
 from pnnlab.physical_system import SimulatedSystem
 from pnnlab.tasks import Task
-from pnnlab.training import Inference, LayerResponse, infer
+from pnnlab.training import CLASSIFICATION, Inference, LayerResponse, infer
 from pnnlab.views.chart import Plot, Series, draw_live
 from pnnlab.views.controls import OneOf
-from pnnlab.views.parts import (
-    LatestRequests,
-    View,
-    bar,
-    button,
-    count,
-    frame,
-    number,
-    percent,
-    show_error,
-)
+from pnnlab.views.parts import LatestRequests, View, bar, button, count, frame, number, show_error
 from pnnlab.views.plotgrid import PlotGrid
 from pnnlab.views.style import PALETTE, STYLE, LineStyle, Picture
 
@@ -40,6 +30,7 @@ READ_OUT = "read-out y (full scale)"
 FEW = 60  # points that are marked one by one
 FORMANT_TASKS = ("vowels", "hillenbrand-vowels")  # whose features formant_features scales
 NOTHING = '<div role="status" class="pnn-verdict"><span>Nothing sent yet.</span></div>'
+percent = CLASSIFICATION.labels.text
 
 
 class LiveInference(View):

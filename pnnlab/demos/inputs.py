@@ -19,7 +19,7 @@ from pnnlab.demos.speech import formants
 from pnnlab.errors import PnnlabError
 from pnnlab.tasks import Task
 from pnnlab.tasks.formants import TIMES, VOWELS, WORDS, formant_features, formant_hz
-from pnnlab.tasks.speech import synthesised
+from pnnlab.tasks.speech import PITCHES, synthesised
 from pnnlab.views.chart import Plot, Series, draw_live
 from pnnlab.views.parts import PageWidget, assets, button
 from pnnlab.views.plotgrid import PlotGrid
@@ -27,7 +27,6 @@ from pnnlab.views.style import LineStyle
 
 SIZE = 1000  # strokes are in thousandths of the pad
 RATE = 16_000  # samples a second of a vowel that is played
-PITCH = {"women": 210.0, "men": 120.0, "children": 250.0}  # Hz, of a voice that is played
 
 
 @final
@@ -247,7 +246,7 @@ class VowelInput(Input):
         self.send(Example(formant_features(hz, [self.speakers]), "your voice"))
 
     def _on_listen(self) -> None:
-        self.microphone.play(synthesised(self._hz, RATE, pitch=PITCH[self.speakers]), RATE)
+        self.microphone.play(synthesised(self._hz, RATE, pitch=PITCHES[self.speakers]), RATE)
 
 
 def picture(image: ArrayLike) -> str:

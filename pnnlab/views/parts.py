@@ -134,11 +134,6 @@ def tiles(values: Mapping[str, object], label: str, done: int, of: int) -> str:
     )
 
 
-def percent(fraction: float | None) -> str:
-    """A fraction in per cent, or a dash for None."""
-    return "–" if fraction is None else f"{100 * fraction:.1f} %"
-
-
 def count(value: int) -> str:
     """A number with its thousands apart."""
     return f"{value:,}".replace(",", "\u202f")
