@@ -26,11 +26,6 @@ class Entry(PageWidget):
     least = traitlets.Float(None, allow_none=True).tag(sync=True)
     whole = traitlets.Bool(False).tag(sync=True)
 
-    def __init__(
-        self, label: str, value: float, *, least: float | None = None, whole: bool = False
-    ) -> None:
-        super().__init__(label=label, value=value, least=least, whole=whole)
-
 
 @final
 class OneOf(traitlets.HasTraits):
@@ -73,9 +68,6 @@ class Folds(PageWidget):
     label = traitlets.Unicode().tag(sync=True)
     names = traitlets.List(traitlets.Unicode()).tag(sync=True)
     unfolded = traitlets.Unicode().tag(sync=True)
-
-    def __init__(self, *, label: str, names: list[str]) -> None:
-        super().__init__(label=label, names=names)
 
     def _on_message(self, content: dict[str, str], _: object) -> None:
         name = content.get("unfold")

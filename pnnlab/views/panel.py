@@ -215,7 +215,7 @@ class DevicePanel(View):
         self.curves = {side: self._curve(side) for side in SIDES}
         self.response, self.map, self.code = PlotGrid(), HeatMap(), CodeBox()
         self._plots: list[Plot] = []
-        self.unit = Entry("Unit", self._unit, whole=True)
+        self.unit = Entry(label="Unit", value=self._unit, whole=True)
         self.unit.observe(lambda change: self._exchange(int(change["new"])), "value")
         self.measure = button("Measure", "refresh", self._request_measurement)
         self.sweep = button("Sweep", "arrows-v", self._request_sweep)

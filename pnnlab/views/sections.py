@@ -195,7 +195,7 @@ class CostSection(Section):
     def __init__(self, sections: "Sections") -> None:
         super().__init__(sections)
         self._costs = [layer.system.cost() for layer in self._layers]
-        self.power = Entry("Power of the bench (W), if you know it", 0.0, least=0.0)
+        self.power = Entry(label="Power of the bench (W), if you know it", least=0.0)
         self.table = Table("Estimated time and energy", *COSTS)
         self.assumptions = widgets.HTML()
         self.widget = widgets.VBox([self.power, self.table, self.assumptions])
@@ -286,7 +286,7 @@ class RateSection(Section):
         super().__init__(sections)
         self.half = button("Half", "minus", lambda: self._scale(0.5))
         self.double = button("Double", "plus", lambda: self._scale(2.0))
-        self.factor = Entry("Factor", 1.0)
+        self.factor = Entry(label="Factor", value=1.0)
         self.apply = button("Multiply", "check", lambda: self._scale(self.factor.value))
         self.message = widgets.HTML()
         controls = bar(self.half, self.double, self.factor, self.apply, self.message)
