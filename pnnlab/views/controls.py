@@ -31,7 +31,7 @@ class Entry(PageWidget):
 class OneOf(traitlets.HasTraits):
     """Choose one of a few ``options``, values with the texts of their buttons; first the first."""
 
-    value = traitlets.Any()
+    value: Any
 
     def __init__(self, options: Mapping[Any, str], *, label: str = "") -> None:
         super().__init__()
@@ -42,15 +42,9 @@ class OneOf(traitlets.HasTraits):
         before = [widgets.Label(label)] if label else []
         parts = [style_sheet("oneof"), *before, *self.buttons.values()]
         self.widget = widgets.HBox(parts).add_class("pnn-one-of")
+        self.add_traits(value=traitlets.Enum(list(options), next(iter(options))))
         self.observe(lambda _: self._mark(), "value")
-        self.value = next(iter(options))
-
-    @traitlets.validate("value")
-    def _offered(self, proposal: dict[str, Any]) -> Any:
-        if proposal["value"] not in self.buttons:
-            offered = ", ".join(map(repr, self.buttons))
-            raise traitlets.TraitError(f"{proposal['value']!r} is none of {offered}.")
-        return proposal["value"]
+        self._mark()
 
     def _mark(self) -> None:
         for value, one in self.buttons.items():
