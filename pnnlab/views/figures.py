@@ -240,15 +240,18 @@ def fitting(records: Sequence[NeuralRecord], floor: float | None = None) -> Char
 
 def parity(*reports: TwinReport) -> Chart:
     """Twin against device on held-out shots, one plot a twin, with the noise of one read-out."""
+    first = _given(reports)[0]
     plots = []
-    for report in _given(reports):
+    for report in reports:
         device, twin = report.device, report.modelled
         dots = Points("one output of one shot", device, twin, ("shot", "output"))
         wide = BAND * read_out_noise(report)
         label = "twin = device" + (wide > 0) * f", ± {BAND} SD of noise"
         marks: list[Mark] = [dots, _diagonal(label, wide, device, twin)]
-        plots.append(Plot(_error(report), f"device {Y}", f"twin {Y}", marks))
-    return Chart(f"Parity on {_held(reports)}", plots, shared=True)
+        title = f"{report.twin}\nNMSE {report.nmse:.1e}"
+        plots.append(Plot(title, f"device {Y}", f"twin {Y}", marks))
+    floor = "" if math.isnan(first.floor) else f"; noise floor: NMSE {first.floor:.1e}"
+    return Chart(f"Parity on {first.shots} held-out shots{floor}", plots, shared=True)
 
 
 def residuals_by_output(*reports: TwinReport) -> Chart:
@@ -343,16 +346,6 @@ def _given(reports: Sequence[TwinReport]) -> Sequence[TwinReport]:
 def _residuals(report: TwinReport) -> Array:
     """Twin minus device on the held-out shots, (shots, outputs)."""
     return np.asarray((report.modelled - report.device).double().numpy())
-
-
-def _error(report: TwinReport) -> str:
-    return f"{report.twin}\nNMSE {report.nmse:.1e}"
-
-
-def _held(reports: Sequence[TwinReport]) -> str:
-    first = reports[0]
-    known = not math.isnan(first.floor)
-    return f"{first.shots} held-out shots" + known * f"; noise floor: NMSE {first.floor:.1e}"
 
 
 def _diagonal(label: str, wide: float, *values: Tensor) -> Series:
