@@ -244,7 +244,6 @@ class PastRuns(View):
     def __init__(self, root: str | Path) -> None:
         self.root = user_path(root)
         self._lock = threading.RLock()
-        self._open: tuple[str, ...] = ()
         self._comparison: Comparison | None = None
         self._figure: Callable[[], Picture] | None = None
         self.again = button("Read again", "refresh", self.refresh)
@@ -273,7 +272,6 @@ class PastRuns(View):
             plural = "s" * (len(runs) != 1)
             self._message.value = status(f"{found} run{plural} in {self.root}")
             self.table.chosen = [name for name in self.table.chosen if name in names]
-            self._open = ()
             self._show()
 
     def close(self) -> None:
@@ -292,11 +290,8 @@ class PastRuns(View):
 
     def _show(self) -> None:
         with self._lock:
-            chosen = tuple(self.table.chosen)
-            if chosen == self._open:
-                return
+            chosen = self.table.chosen
             self._clear()
-            self._open = chosen
             try:
                 if len(chosen) == 1:
                     run, grid = RecordedRun(self.root / chosen[0]), PlotGrid()
