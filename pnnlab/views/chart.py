@@ -171,7 +171,36 @@ class Chart:
 
     def static(self) -> Picture:
         """Draw it with matplotlib; ``chart.static().figure.savefig("name.pdf")`` writes a file."""
-        return _drawn(self)
+        plots = [plot for place in self.plots for plot in _plots(place)]
+        columns = self.columns or len(plots)
+        rows = -(-len(plots) // columns)
+        width = max(7.5, min(4.8 * columns, 9.6), 3.4 * columns)
+        listed: Listed = {}
+        with rc_context(dict(STYLE) | {"lines.scale_dashes": False}):
+            figure = Figure(layout="constrained")
+            grid = figure.add_gridspec(rows, columns)
+            first = None
+            for n, plot in enumerate(plots):
+                row, column = divmod(n, columns)
+                place = grid[row, column:] if plot is plots[-1] else grid[row, column]
+                axes = figure.add_subplot(place, sharey=first if self.shared else None)
+                if self.live:
+                    draw_live(axes, plot)
+                else:
+                    listed |= _draw(axes, plot, ticks=5 if columns > 2 else 10)
+                if column and plot.y_label == plots[n - 1].y_label:
+                    axes.set_ylabel("")
+                first = first or axes
+            if len(plots) == 1:
+                figure.axes[0].set_title(self.title)
+            else:
+                figure.suptitle(self.title, fontsize=11, x=0.01, ha="left")
+            texts, handles = zip(*listed.values(), strict=True) if listed else ((), ())
+            fit = int(width / (0.6 + 0.07 * max(map(len, texts), default=0)))
+            figure.set_size_inches(width, 0.6 + 2.9 * rows + 0.2 * -(-len(texts) // fit))
+            if listed:
+                figure.legend(handles, texts, loc="outside lower left", ncols=fit, fontsize="small")
+        return Picture(figure)
 
     def explore(self) -> go.Figure:
         """Draw it with plotly, to point at and to turn, thinned so that a notebook stays small."""
@@ -185,39 +214,6 @@ class Chart:
 
     def _repr_png_(self) -> bytes:
         return self.static()._repr_png_()
-
-
-def _drawn(chart: Chart) -> Picture:
-    plots = [plot for place in chart.plots for plot in _plots(place)]
-    columns = chart.columns or len(plots)
-    rows = -(-len(plots) // columns)
-    width = max(7.5, min(4.8 * columns, 9.6), 3.4 * columns)
-    listed: Listed = {}
-    with rc_context(dict(STYLE) | {"lines.scale_dashes": False}):
-        figure = Figure(layout="constrained")
-        grid = figure.add_gridspec(rows, columns)
-        first = None
-        for n, plot in enumerate(plots):
-            row, column = divmod(n, columns)
-            place = grid[row, column:] if plot is plots[-1] else grid[row, column]
-            axes = figure.add_subplot(place, sharey=first if chart.shared else None)
-            if chart.live:
-                draw_live(axes, plot)
-            else:
-                listed |= _draw(axes, plot, ticks=5 if columns > 2 else 10)
-            if column and plot.y_label == plots[n - 1].y_label:
-                axes.set_ylabel("")
-            first = first or axes
-        if len(plots) == 1:
-            figure.axes[0].set_title(chart.title)
-        else:
-            figure.suptitle(chart.title, fontsize=11, x=0.01, ha="left")
-        labels, handles = zip(*listed.values(), strict=True) if listed else ((), ())
-        fit = int(width / (0.6 + 0.07 * max(map(len, labels), default=0)))
-        figure.set_size_inches(width, 0.6 + 2.9 * rows + 0.2 * -(-len(labels) // fit))
-        if listed:
-            figure.legend(handles, labels, loc="outside lower left", ncols=fit, fontsize="small")
-    return Picture(figure)
 
 
 def draw_live(axes: Axes, plot: Plot) -> None:
