@@ -79,7 +79,7 @@ class Curve(PageWidget):
             **colors(color),
             "presets": list(presets),
             "examples": list(examples),
-            "parts": [list(part) for part in parts] or [["all", 0, len(values)]],
+            "parts": [["all", 0, len(values)], *map(list, parts)],
         }
         # Whole from the first message on: a page may draw it, and take keys, before a second.
         super().__init__(spec=spec, values=_packed(values), chosen=len(values) // 2)
@@ -353,10 +353,7 @@ class DevicePanel(View):
 
     def _curve(self, side: Side) -> Curve:
         values, system = self.control.side(side), self.control.system
-        parts: list[Part] = []
-        if side == "theta":
-            groups = [(group.name, group.start, group.stop) for group in system.theta_groups()]
-            parts = [("all", 0, system.param_dim), *groups]
+        groups = system.theta_groups() if side == "theta" else ()
         curve = Curve(
             DRIVES[side][0],
             values,
@@ -366,7 +363,7 @@ class DevicePanel(View):
             on_preset=partial(self._preset, side),
             presets=list(presets(1)),
             examples=[name for name, x in self._given.items() if x.shape == values.shape],
-            parts=parts,
+            parts=[(group.name, group.start, group.stop) for group in groups],
         )
         curve.observe(lambda _: self._choose(side), "chosen")
         return curve
