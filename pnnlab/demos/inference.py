@@ -100,7 +100,7 @@ class LiveInference(View):
         self._cost = widgets.HTML("<span>0 device passes so far</span>")
         if not layers:
             self._cost.value = "A digital network: no device is driven."
-        top = bar(self._verdict, self.shown.widget, self.again)
+        top = bar(self._verdict, self.shown, self.again)
         middle = widgets.VBox([top, self._refusal, self.plots])
         columns = widgets.Box([self.source.widget, middle, widgets.VBox([self._odds, self._cost])])
         self.widget = frame("inference", columns.add_class("pnn-columns"))

@@ -90,9 +90,7 @@ class Comparison(View):
         self.table = Table("Trainings compared", *COMPARED, choosing="Show", chosen=runs)
         self._message = widgets.HTML()
         self._grid = PlotGrid()
-        self.widget = frame(
-            "dashboard", bar(self.against.widget), self._grid, self._message, self.table
-        )
+        self.widget = frame("dashboard", bar(self.against), self._grid, self._message, self.table)
         self._refresh_loop = RefreshLoop(self.refresh, self._going)
         self._forget = [session.on_change(self._refresh_loop.wake) for session in self._sessions]
         self.against.observe(lambda _: self.refresh(), "value")

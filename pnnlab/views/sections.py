@@ -33,7 +33,7 @@ from pnnlab.training import (
 )
 from pnnlab.views.chart import Plot, Series
 from pnnlab.views.confusion_view import ConfusionView
-from pnnlab.views.controls import Cell, Entry, Folds, OneOf, Table, table_row
+from pnnlab.views.controls import Cell, Entry, OneOf, Table, table_row
 from pnnlab.views.parts import alert, bar, button, count, discard, duration, status
 from pnnlab.views.plotgrid import PlotGrid
 from pnnlab.views.style import LineStyle
@@ -160,7 +160,7 @@ class AlignmentSection(Section):
         when = {0: "when asked", 1: "at every evaluation", 5: "at every 5th", 20: "at every 20th"}
         self.every = OneOf(when, label="Compare")
         self.every.observe(lambda _: self._restart_count(), "value")
-        self.widget = widgets.VBox([self.compare.widget, self.every.widget, self._grid])
+        self.widget = widgets.VBox([self.compare.widget, self.every, self._grid])
         self._draw()
 
     def refresh(self) -> None:
@@ -419,10 +419,11 @@ class Sections:
         self._kinds = {name: kind for name, (kind, offered) in kinds.items() if offered}
         self._lock = threading.Lock()
         self.opened: dict[str, Section] = {}
-        self.folds = Folds(label="Details", names=list(self._kinds))
+        names = {name: name for name in self._kinds}
+        self.folds = OneOf(names, label="Details", folds=True)
         self._body = widgets.VBox()
         self.widget = widgets.VBox([self.folds, self._body])
-        self.folds.observe(lambda _: self._turn(), "unfolded")
+        self.folds.observe(lambda _: self._turn(), "value")
 
     def refresh(self) -> None:
         """Show the session as it is now."""
@@ -436,7 +437,7 @@ class Sections:
                 discard(section.widget)
 
     def _turn(self) -> None:
-        name = self.folds.unfolded
+        name = self.folds.value
         with self._lock:  # callbacks come in any thread
             if name and name not in self.opened:
                 self.opened[name] = self._kinds[name](self)
