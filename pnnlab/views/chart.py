@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -30,7 +31,16 @@ MARKERS = dict(zip(PALETTE, "osDPXv^", strict=True))
 
 
 @dataclass(frozen=True, eq=False)
-class Series:
+class Mark(ABC):
+    """What is drawn between two axes."""
+
+    label: str
+    x: ArrayLike
+    y: ArrayLike
+
+
+@dataclass(frozen=True, eq=False)
+class Series(Mark):
     """A line through ``x`` and ``y``, both of shape (n,); NaN interrupts it.
 
     Two standard ``deviation`` (n,) are drawn up and down, an ``area`` is filled from its lower edge
@@ -42,9 +52,6 @@ class Series:
     of `pnnlab.views.style.PALETTE`.
     """
 
-    label: str
-    x: ArrayLike
-    y: ArrayLike
     _: KW_ONLY
     deviation: ArrayLike | None = None
     area: tuple[ArrayLike, ArrayLike] | None = None
@@ -66,12 +73,9 @@ class Series:
 
 
 @dataclass(frozen=True, eq=False)
-class Points:
+class Points(Mark):
     """A dot for each pair of ``x`` and ``y``, (rows, columns); ``of`` names a row and a column."""
 
-    label: str
-    x: ArrayLike
-    y: ArrayLike
     of: tuple[str, str]
 
     def some(self, most: int) -> tuple[NDArray[np.float64], NDArray[np.float64], Indices]:
@@ -84,24 +88,18 @@ class Points:
 
 
 @dataclass(frozen=True, eq=False)
-class Matrix:
+class Matrix(Mark):
     """``values`` (rows, columns) as colours; ``x`` (columns,), ``y`` (rows,) are middles of cells.
 
     ``detail`` is the name of another quantity of each cell, and its values. If ``signed``, colours
     differ below and above zero; if ``raised``, it is explored as a surface that can be turned.
     """
 
-    label: str
-    x: ArrayLike
-    y: ArrayLike
     values: ArrayLike
     _: KW_ONLY
     detail: tuple[str, ArrayLike] | None = None
     signed: bool = False
     raised: bool = False
-
-
-Mark: TypeAlias = Series | Points | Matrix
 
 
 @dataclass(frozen=True, eq=False)
@@ -259,7 +257,7 @@ def _draw(axes: Axes, plot: Plot, ticks: int, *, live: bool = False) -> Listed:
             x, y, _ = mark.some(SHOWN)
             dots = axes.plot(x, y, ".", color=PALETTE["blue"], ms=2.5, alpha=0.5, rasterized=True)
             listed[mark.label] = mark.label, dots[0]
-        elif mark.shown:
+        elif isinstance(mark, Series) and mark.shown:
             drawn = _draw_series(axes, mark)
             if not mark.faint:
                 label = _named(mark, plot.unit) if live else mark.label

@@ -15,17 +15,7 @@ from torch import Tensor
 from pnnlab.characterize.manual_control import SIDES, ManualControl, Response
 from pnnlab.errors import ShapeError
 from pnnlab.twins import NeuralRecord, TwinReport
-from pnnlab.views.chart import (
-    LINES,
-    Alternatives,
-    Chart,
-    Mark,
-    Matrix,
-    Plot,
-    Points,
-    Series,
-    spread,
-)
+from pnnlab.views.chart import LINES, Alternatives, Chart, Matrix, Plot, Points, Series, spread
 from pnnlab.views.style import BAND, LineStyle, line_style
 
 Array = NDArray[np.float64]
@@ -68,7 +58,7 @@ def noise(data: xr.Dataset) -> Chart:
         Series("rms over shots, and 8 of 10 shots", output, rms, area=(low, high)),
         Series("noise floor", output[[0, -1]], [floor] * 2, style=DOTTED),
     ]
-    right: list[Mark] = [
+    right = [
         Points("one output of one shot", mean, deviation, ("shot", "output")),
         Series("rms at this level", levels, sizes, style=line_style(1), markers=True),
         Series("noise floor", levels[[0, -1]], [floor] * 2, style=DOTTED),
@@ -247,7 +237,7 @@ def parity(*reports: TwinReport) -> Chart:
         dots = Points("one output of one shot", device, twin, ("shot", "output"))
         wide = BAND * read_out_noise(report)
         label = "twin = device" + (wide > 0) * f", ± {BAND} SD of noise"
-        marks: list[Mark] = [dots, _diagonal(label, wide, device, twin)]
+        marks = [dots, _diagonal(label, wide, device, twin)]
         title = f"{report.twin}\nNMSE {report.nmse:.1e}"
         plots.append(Plot(title, f"device {Y}", f"twin {Y}", marks))
     floor = "" if math.isnan(first.floor) else f"; noise floor: NMSE {first.floor:.1e}"
@@ -289,7 +279,7 @@ def gradients(*reports: TwinReport) -> Chart:
         of = "working point", "product"
         dots = Points("one product at one working point", found.device, found.twin, of)
         title = f"{report.twin}\ncosine {found.cosine:.3f} of {found.ceiling:.3f}"
-        marks: list[Mark] = [dots, _diagonal("twin = device", 0, found.device)]
+        marks = [dots, _diagonal("twin = device", 0, found.device)]
         plots.append(Plot(title, f"device {PER_RANGE}", f"twin {PER_RANGE}", marks))
     title = "Gradients: cosine of twin and device (finite differences), of the best possible"
     return Chart(title, plots, shared=True)

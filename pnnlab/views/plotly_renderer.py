@@ -12,19 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
-from pnnlab.views.chart import (
-    LINES,
-    Alternatives,
-    Chart,
-    Matrix,
-    Plot,
-    Points,
-    Series,
-    spread,
-)
+from pnnlab.views.chart import LINES, Alternatives, Chart, Matrix, Plot, Points, Series, spread
 from pnnlab.views.style import BAND, PALETTE
 
-MOST = {Series: 2000, Points: 1800, Matrix: 2400}
+MOST: dict[type[Any], int] = {Series: 2000, Points: 1800, Matrix: 2400}
 """How many numbers all marks of a kind may show together: a notebook stores a chart in 60 KB."""
 NAMES = ("circle", "square", "diamond", "cross", "x", "triangle-down", "triangle-up")
 SYMBOLS = dict(zip(PALETTE, NAMES, strict=True))
@@ -163,7 +154,7 @@ def _traces(plot: Plot, axes: Any, most: dict[type, int]) -> list[Any]:
             drawn.append(_matrix(mark, plot, axes, most[Matrix]))
         elif isinstance(mark, Points):
             drawn.append(_dots(mark, plot, most[Points]))
-        else:
+        elif isinstance(mark, Series):
             drawn += _lines(mark, plot, min(most[Series], 250))
     return drawn
 
