@@ -51,13 +51,12 @@ Results: TypeAlias = dict[str, list[tuple[int, Sequence[float]]]]  # steps, valu
 class Section:
     """One section; it is made when it is first unfolded."""
 
-    widget: widgets.VBox
-
     def __init__(self, sections: "Sections") -> None:
         self._sections, self._session = sections, sections.session
         self._training, self._network = sections.training, sections.training.network
         self._layers = physical_layers(self._network)
         self._grid = PlotGrid()
+        self.widget = widgets.VBox([self._grid])
 
     def refresh(self) -> None:
         """Show the session as it is now, quickly and without a device pass."""
@@ -132,7 +131,7 @@ class ConfusionSection(Section):
         self.on_twin = DeviceAction(session, "The same on the twin", act, 0)
         twins = all_have_twins(self._network)
         shown = [self.on_device, self.on_twin] if twins else [self.on_device]
-        self.widget = widgets.VBox([action.widget for action in shown])
+        self.widget.children = [action.widget for action in shown]
 
     def _act(self, on: Callable[..., Any], where: str) -> str:
         validation = self._training.validation
@@ -160,7 +159,7 @@ class AlignmentSection(Section):
         when = {0: "when asked", 1: "at every evaluation", 5: "at every 5th", 20: "at every 20th"}
         self.every = OneOf(when, label="Compare")
         self.every.observe(lambda _: self._restart_count(), "value")
-        self.widget = widgets.VBox([self.compare.widget, self.every, self._grid])
+        self.widget.children = self.compare.widget, self.every, self._grid
         self._draw()
 
     def refresh(self) -> None:
@@ -198,9 +197,8 @@ class CostSection(Section):
         self.power = Entry(label="Power of the bench (W), if you know it", least=0.0)
         self.table = Table("Estimated time and energy", *COSTS)
         self.assumptions = widgets.HTML()
-        self.widget = widgets.VBox([self.power, self.table, self.assumptions])
+        self.widget.children = self.power, self.table, self.assumptions
         self.power.observe(lambda _: self.refresh(), "value")
-        self.refresh()
 
     def refresh(self) -> None:
         """Show what was spent so far."""
@@ -252,11 +250,6 @@ def scaled(value: float | None, unit: str) -> str:
 class LimitsSection(Section):
     """Limits and saturation as the evaluations found them; it costs no device pass."""
 
-    def __init__(self, sections: "Sections") -> None:
-        super().__init__(sections)
-        self.widget = widgets.VBox([self._grid])
-        self.refresh()
-
     def refresh(self) -> None:
         """Show what the last evaluation found."""
         self._grid.show(limit_plots(self._session.evaluations))
@@ -290,8 +283,7 @@ class RateSection(Section):
         self.apply = button("Multiply", "check", lambda: self._scale(self.factor.value))
         self.message = widgets.HTML()
         controls = bar(self.half, self.double, self.factor, self.apply, self.message)
-        self.widget = widgets.VBox([controls, self._grid])
-        self.refresh()
+        self.widget.children = controls, self._grid
 
     def refresh(self) -> None:
         """Show the rate of the past steps and, dashed, that of those to come."""
@@ -351,7 +343,7 @@ class DriftSection(Section):
             "is drift. A twin that no longer fits its device can be fitted anew, between two steps."
         )
         rows = [action.widget for action in (self.remember, self.compare, *self.refits)]
-        self.widget = widgets.VBox([widgets.HTML(about), *rows, self._grid])
+        self.widget.children = widgets.HTML(about), *rows, self._grid
         self._draw()
 
     def _comparing_passes(self) -> int:
@@ -441,4 +433,5 @@ class Sections:
         with self._lock:  # callbacks come in any thread
             if name and name not in self.opened:
                 self.opened[name] = self._kinds[name](self)
+                self.opened[name].refresh()
             self._body.children = (self.opened[name].widget,) if name else ()
