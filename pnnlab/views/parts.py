@@ -80,11 +80,8 @@ class PageWidget(anywidget.AnyWidget):
     def _on_message(self, content: dict[str, Any], buffers: Sequence[Any]) -> None:
         pass
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        bundle = super()._repr_mimebundle_(**kwargs)
-        if bundle is not None and self.alt_text:
-            bundle[0]["text/plain"] = f"{self.alt_text} (alive in Jupyter)"
-        return bundle
+    def __repr__(self) -> str:
+        return f"{self.alt_text or type(self).__name__} (alive in Jupyter)"
 
 
 class View(ABC):
