@@ -233,13 +233,6 @@ def draw_live(axes: Axes, plot: Plot) -> None:
         axes.legend(handles, labels)
 
 
-def _named(line: Series, unit: str) -> str:
-    last = np.asarray(line.y, dtype=float)[-1:]
-    if not np.isfinite(last).any():
-        return line.label
-    return f"{line.label}  {number(float(last[0]))} {unit}".rstrip()
-
-
 def _plots(place: Plot | Alternatives) -> list[Plot]:
     if isinstance(place, Plot):
         return [place]
@@ -260,7 +253,9 @@ def _draw(axes: Axes, plot: Plot, ticks: int, *, live: bool = False) -> Listed:
         elif isinstance(mark, Series) and mark.shown:
             drawn = _draw_series(axes, mark)
             if not mark.faint:
-                label = _named(mark, plot.unit) if live else mark.label
+                label, last = mark.label, np.asarray(mark.y, dtype=float)[-1:]
+                if live and np.isfinite(last).any():
+                    label += f"  {number(float(last[0]))} {plot.unit}".rstrip()
                 listed[mark.label, mark.style] = label, drawn
     axes.set(title=plot.title, xlabel=plot.x_label, ylabel=plot.y_label)
     if plot.log and any(np.any(np.asarray(mark.y) > 0) for mark in plot.marks):

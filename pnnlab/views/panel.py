@@ -221,7 +221,16 @@ class DevicePanel(View):
         self.sweep = button("Sweep", "arrows-v", self._request_sweep)
         self.send = button("Send to notebook", "code", self._show_code)
         self._what, self._status, self._refusal = (widgets.HTML() for _ in range(3))
-        self.widget = self._layout()
+        self._what.add_class("pnn-device")
+        self.unit.add_class("pnn-unit")
+        self.unit.layout.display = "none" if self._units is None else None
+        if not self.control.system.param_dim:
+            self.curves["theta"].layout.display = "none"
+        top = bar(self._what, self.unit, self.measure, self.send)
+        curves = widgets.Box([*self.curves.values()]).add_class("pnn-curves")
+        below = bar(self.sweep, self._status)
+        parts = top, self.code, self._refusal, curves, self.response, below, self.map
+        self.widget = frame("panel", *parts)
         show_error(self._refusal, "")
         self._name()
         if self.live:
@@ -367,18 +376,6 @@ class DevicePanel(View):
         )
         curve.observe(lambda _: self._choose(side), "chosen")
         return curve
-
-    def _layout(self) -> widgets.VBox:
-        self._what.add_class("pnn-device")
-        self.unit.add_class("pnn-unit")
-        self.unit.layout.display = "none" if self._units is None else None
-        if not self.control.system.param_dim:
-            self.curves["theta"].layout.display = "none"
-        top = bar(self._what, self.unit, self.measure, self.send)
-        curves = widgets.Box([*self.curves.values()]).add_class("pnn-curves")
-        below = bar(self.sweep, self._status)
-        parts = top, self.code, self._refusal, curves, self.response, below, self.map
-        return frame("panel", *parts)
 
 
 def live_plots(response: Response, before: Sequence[Plot] = ()) -> list[Plot]:
