@@ -13,7 +13,6 @@ import torch
 import traitlets
 import xarray as xr
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
 from torch import Tensor, from_numpy
 
 from pnnlab.background import Session
@@ -82,12 +81,13 @@ class Curve(PageWidget):
             "parts": [["all", 0, len(values)], *map(list, parts)],
         }
         # Whole from the first message on: a page may draw it, and take keys, before a second.
-        super().__init__(spec=spec, values=_packed(values), chosen=len(values) // 2)
+        packed = values.numpy().astype("<f4").tobytes()
+        super().__init__(spec=spec, values=packed, chosen=len(values) // 2)
         self._on_draw, self._on_lift, self._on_preset = on_draw, on_lift, on_preset
 
     def show(self, values: Tensor) -> None:
         """Show these numbers, (width,), from now on."""
-        self.values = _packed(values)
+        self.values = values.numpy().astype("<f4").tobytes()
 
     def _on_message(self, content: dict[str, Any], buffers: Sequence[Any]) -> None:
         # One message answers: the page needs all that came of its request at once.
@@ -110,11 +110,6 @@ class Curve(PageWidget):
             act(*args)
         except PnnlabError as error:
             self.refused = str(error)
-
-
-def _packed(values: Tensor) -> bytes:
-    numbers: NDArray[Any] = values.detach().numpy()
-    return numbers.astype("<f4").tobytes()
 
 
 @final
