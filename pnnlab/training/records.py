@@ -64,6 +64,7 @@ class History:
     """
 
     def __init__(self, bins: int = BINS, evaluations: int = EVALUATIONS) -> None:
+        self.latest: Record | None = None
         self.evaluations: list[Record] = []
         self._most_evaluations = evaluations
         self._most_bins = bins
@@ -88,6 +89,7 @@ class History:
             self.evaluations.append(record)
             if len(self.evaluations) > self._most_evaluations:
                 del self.evaluations[1 : self._most_evaluations // 2 : 2]
+        self.latest = record
 
     def curves(self) -> Curves:
         """Copy the curves; a bin that is still being filled is their last point."""

@@ -29,7 +29,6 @@ class Recorded(History):
 
     def __init__(self, records: Iterable[Record] = ()) -> None:
         super().__init__()
-        self.latest: Record | None = None
         for record in records:
             self.add(record)
 
@@ -39,11 +38,6 @@ class Recorded(History):
         if self.latest is None:
             return "begun"
         return "finished" if self.latest.step >= self.latest.steps else "unfinished"
-
-    def add(self, record: Record) -> None:
-        """Add a record."""
-        super().add(record)
-        self.latest = record
 
 
 @final
