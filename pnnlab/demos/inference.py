@@ -74,6 +74,7 @@ class LiveInference(View):
         self.inference: Inference | None = None  # what became of the last example
         self.passes = 0  # of devices, for this view in all
         self.requests = LatestRequests()
+        self._ending = (self.requests.close,)
         layers = physical_layers(network)
         drawing = drawing or drawing_for(task)
         self.source: Input
@@ -134,11 +135,6 @@ class LiveInference(View):
             title = _verdict(result, self._example.label, self.source.name) + spent
             figure.suptitle(title, fontsize=10, x=0.01, ha="left")
         return Picture(figure)
-
-    def close(self) -> None:
-        """Take the widgets off the page. The network stays as it is."""
-        self.requests.close()
-        super().close()
 
     def _request(self, example: Example) -> None:
         self.requests.submit("inference", partial(self._try, example))

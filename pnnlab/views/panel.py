@@ -202,6 +202,7 @@ class DevicePanel(View):
         self.latest: Response | None = None
         self.swept: xr.Dataset | None = None
         self.requests = LatestRequests()
+        self._ending = (self.requests.close,)
         self._units = units
         self._unit = self._fitted = int(getattr(control.system, "unit", 0))
         self._given = dict(presets or {})
@@ -243,11 +244,6 @@ class DevicePanel(View):
     def figure(self) -> Picture:
         """What the panel shows now, as a still picture that every viewer can show."""
         return device_panel(self.control, self.latest, self.swept).static()
-
-    def close(self) -> None:
-        """Take the widgets off the page. The control stays as it is."""
-        self.requests.close()
-        super().close()
 
     # --- requests of the page
 

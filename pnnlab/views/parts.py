@@ -89,13 +89,16 @@ class View(ABC):
 
     alt_text: ClassVar[str]
     widget: widgets.DOMWidget
+    _ending: tuple[Callable[[], object], ...] = ()  # what else ends when it is closed
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         bundle: dict[str, Any] = self.widget._repr_mimebundle_(**kwargs)
         return bundle | {"text/plain": f"{self.alt_text} (alive in Jupyter)"}  # in every run alike
 
     def close(self) -> None:
-        """Take the widgets off the page."""
+        """Stop observing, and take the widgets off the page. What they show goes on."""
+        for end in self._ending:
+            end()
         discard(self.widget)
 
 

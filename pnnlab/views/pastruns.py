@@ -91,13 +91,14 @@ class Comparison(View):
         self._message = widgets.HTML()
         self._grid = PlotGrid()
         self.widget = frame("dashboard", bar(self.against), self._grid, self._message, self.table)
-        self._refresh_loop = RefreshLoop(self.refresh, self._going)
-        self._forget = [session.on_change(self._refresh_loop.wake) for session in self._sessions]
+        loop = RefreshLoop(self.refresh, self._going)
+        forget = (session.on_change(loop.wake) for session in self._sessions)
+        self._ending = (*forget, loop.close)
         self.against.observe(lambda _: self.refresh(), "value")
         self.table.observe(lambda _: self.refresh(), "chosen")
         self.refresh()
         if self._going():
-            self._refresh_loop.wake()
+            loop.wake()
 
     def figure(self) -> Picture:
         """What is shown now, as a still picture."""
@@ -122,13 +123,6 @@ class Comparison(View):
             if self.against.value == "passes" and free:
                 html += status(f"No device passes, and so not in these plots: {', '.join(free)}.")
             self._message.value = html
-
-    def close(self) -> None:
-        """Stop observing, and take the widgets off the page. The trainings go on."""
-        self._refresh_loop.close()
-        for forget in self._forget:
-            forget()
-        super().close()
 
     def _going(self) -> bool:
         growing = any(run.status != "finished" for run in self._folders)
