@@ -23,7 +23,7 @@ from pnnlab.characterize import ManualControl
 from pnnlab.demos import LiveInference
 from pnnlab.plants import Pendulum
 from pnnlab.views import ConfusionView, DevicePanel, PendulumView, TrainingDashboard
-from pnnlab.views.controls import Folds, Table, table_row
+from pnnlab.views.controls import OneOf, Table, table_row
 from pnnlab.views.parts import PageWidget
 
 pytestmark = in_a_browser
@@ -124,8 +124,8 @@ def widgets() -> Iterator[list[anywidget.AnyWidget]]:
     confusion = ConfusionView(found(), torch.rand(6, 64))
     share(confusion, cell=[1, 1])
     board = TrainingDashboard(ended(record(1), record(2)))
-    folds = Folds(label="Look", names=["one", "other"])
-    folds.unfolded = "other"
+    folds = OneOf({"one": "One", "other": "Other"}, label="Look", folds=True)
+    folds.value = "other"
     table = Table("Runs", ["name"], ["number"], choosing="Show", chosen=["a"])
     table.rows = [table_row(key, [(key, key), (str(n), n)]) for n, key in enumerate("ab")]
     pendula = PendulumView({"held by nothing": nn.Linear(4, 1)}, Pendulum(), steps=60)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pnnlab.characterize.manual_control import Response
 from pnnlab.errors import RangeError
-from pnnlab.views.panel import CODES, Curve, HeatMap, live_plots, steady
+from pnnlab.views.panel import Curve, HeatMap, live_plots, steady
 from pnnlab.views.plotgrid import PlotGrid
 
 
@@ -189,15 +189,12 @@ def sweep(twin: bool) -> xr.Dataset:
 def test_a_map_holds_what_changes_what_is_read_and_what_the_twin_misses() -> None:
     heat = HeatMap()
     heat.show(sweep(twin=True))
-    assert [layer["name"] for layer in heat.spec["layers"]] == [
-        "change",
-        "response",
-        "twin − device",
-    ]
+    titles = ["Change", "Response", "Twin − device"]
+    assert [layer["title"] for layer in heat.spec["layers"]] == titles
     assert (heat.spec["rows"], heat.spec["columns"]) == (2, 3)
-    codes = np.frombuffer(heat.codes, "<u2").reshape(3, 2, 3) / CODES
-    low, high = np.array([layer["range"] for layer in heat.spec["layers"]]).T[:, :, None, None]
-    values = low + codes * (high - low)
+    values = np.frombuffer(heat.values, "<f4").reshape(3, 2, 3)
+    ranges = [layer["range"] for layer in heat.spec["layers"]]
+    np.testing.assert_allclose(ranges, [[-0.25, 0.25], [0, 0.5], [-0.05, 0.05]])
     np.testing.assert_allclose(values[0], [[0, 0, 0], [0.1, -0.25, 0]], atol=1e-5)
     np.testing.assert_allclose(values[1], [[0, 0.5, 0.2], [0.1, 0.25, 0.2]], atol=1e-5)
     np.testing.assert_allclose(values[2], 0.1 * values[1], atol=1e-4)

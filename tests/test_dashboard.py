@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from hands import click, message, share
+from hands import click, share
 from records import EVALUATED, Scripted, record, wait_until
 from torch import nn
 from toy import Toy, ToyTwin
@@ -73,7 +73,7 @@ def dashboard(session: Session) -> Iterator[TrainingDashboard]:
 
 def unfold(dashboard: TrainingDashboard, name: str) -> object:
     assert dashboard.sections is not None
-    message(dashboard.sections.folds, {"unfold": name})
+    share(dashboard.sections.folds, value=name)
     return dashboard.sections.opened[name]
 
 
@@ -86,15 +86,12 @@ def asked(asking: DeviceAction, said: str) -> None:
 def test_at_first_nothing_is_unfolded_and_nothing_is_made(dashboard: TrainingDashboard) -> None:
     shown = dashboard.sections
     assert shown is not None
-    assert shown.folds.names == NAMES
-    assert (shown.folds.unfolded, shown.opened, shown.widget.children[1].children) == (
-        "",
-        {},
-        (),
-    )
+    assert shown.folds.options == [[name, name] for name in NAMES]
+    assert (shown.folds.value, shown.opened) == ("", {})
+    assert shown.widget.children[1].children == ()
     unfold(dashboard, "Limits")
     assert list(shown.opened) == ["Limits"]
-    message(shown.folds, {"unfold": ""})
+    share(shown.folds, value="")
     assert shown.widget.children[1].children == ()
 
 
@@ -109,9 +106,9 @@ def test_a_network_without_twin_or_device_offers_what_it_has() -> None:
     ):
         shown = TrainingDashboard(Session(training)).sections
         assert shown is not None
-        assert shown.folds.names == names
+        assert [name for name, _ in shown.folds.options] == names
         for name in names:
-            message(shown.folds, {"unfold": name})
+            share(shown.folds, value=name)
         assert list(shown.opened) == names
 
 

@@ -10,7 +10,7 @@ from pnnlab.views.controls import Entry
 
 
 def test_a_number_is_typed() -> None:
-    entry = Entry("Factor", 1.0, least=0.0)
+    entry = Entry(label="Factor", value=1.0, least=0.0)
     seen: list[float] = []
     entry.observe(lambda change: seen.append(change["new"]), "value")
     share(entry, value=2)
@@ -25,7 +25,7 @@ def test_a_number_is_typed() -> None:
 def test_what_a_page_shares_comes_back_only_if_the_kernel_makes_it_another(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    entry = Entry("Unit", 0.0, whole=True)
+    entry = Entry(label="Unit", whole=True)
     sent: list[dict[str, Any]] = []
     monkeypatch.setattr(
         entry, "_send", lambda told, **_: sent.append(told["state"] | {"as": told["method"]})

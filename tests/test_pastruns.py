@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hands import click, message
+from hands import click, message, share
 from records import EVALUATED, Scripted, record, wait_until
 from runners import STEPS
 from test_dashboard import made
@@ -131,7 +131,7 @@ def test_sessions_runs_folders_and_records_are_compared(root: Path) -> None:
     assert "run" in view._message.value, "no passes yet, and so not drawn"
     message(view.table, {"chosen": ["folder"]})
     assert [line["label"] for line in view._grid.panels[0]["lines"]] == ["folder"]
-    click(view.against.buttons["steps"])
+    share(view.against, value="steps")
     assert view._grid.panels[0]["x_label"] == "step"
     picture = view.figure()
     assert isinstance(picture, Picture)

@@ -19,20 +19,10 @@ from pnnlab.errors import DataError
 from pnnlab.layers import physical_layers
 from pnnlab.physical_system import SimulatedSystem
 from pnnlab.tasks import Task
-from pnnlab.training import Inference, LayerResponse, infer
+from pnnlab.training import CLASSIFICATION, Inference, LayerResponse, infer
 from pnnlab.views.chart import Plot, Series, draw_live
 from pnnlab.views.controls import OneOf
-from pnnlab.views.parts import (
-    LatestRequests,
-    View,
-    bar,
-    button,
-    count,
-    frame,
-    number,
-    percent,
-    show_error,
-)
+from pnnlab.views.parts import LatestRequests, View, bar, button, count, frame, number, show_error
 from pnnlab.views.plotgrid import PlotGrid
 from pnnlab.views.style import PALETTE, STYLE, LineStyle, Picture
 
@@ -40,6 +30,7 @@ READ_OUT = "read-out y (full scale)"
 FEW = 60  # points that are marked one by one
 FORMANT_TASKS = ("vowels", "hillenbrand-vowels")  # whose features formant_features scales
 NOTHING = '<div role="status" class="pnn-verdict"><span>Nothing sent yet.</span></div>'
+percent = CLASSIFICATION.labels.text
 
 
 class LiveInference(View):
@@ -83,6 +74,7 @@ class LiveInference(View):
         self.inference: Inference | None = None  # what became of the last example
         self.passes = 0  # of devices, for this view in all
         self.requests = LatestRequests()
+        self._ending = (self.requests.close,)
         layers = physical_layers(network)
         drawing = drawing or drawing_for(task)
         self.source: Input
@@ -109,7 +101,7 @@ class LiveInference(View):
         self._cost = widgets.HTML("<span>0 device passes so far</span>")
         if not layers:
             self._cost.value = "A digital network: no device is driven."
-        top = bar(self._verdict, self.shown.widget, self.again)
+        top = bar(self._verdict, self.shown, self.again)
         middle = widgets.VBox([top, self._refusal, self.plots])
         columns = widgets.Box([self.source.widget, middle, widgets.VBox([self._odds, self._cost])])
         self.widget = frame("inference", columns.add_class("pnn-columns"))
@@ -143,11 +135,6 @@ class LiveInference(View):
             title = _verdict(result, self._example.label, self.source.name) + spent
             figure.suptitle(title, fontsize=10, x=0.01, ha="left")
         return Picture(figure)
-
-    def close(self) -> None:
-        """Take the widgets off the page. The network stays as it is."""
-        self.requests.close()
-        super().close()
 
     def _request(self, example: Example) -> None:
         self.requests.submit("inference", partial(self._try, example))

@@ -2,7 +2,6 @@
 
 const SPACE = { top: 8, right: 92, bottom: 38, left: 54 };
 const HEIGHT = 236;
-const CODES = 65535;
 
 function render({ model, el }) {
   el.classList.add("pnn-control", "pnn-heatmap");
@@ -17,14 +16,11 @@ function render({ model, el }) {
   let cell = null; // [row, column] that is read
   let picture = ""; // the painted layer, as an address
   let layer = 0;
+  const bounded = (value, most) => Math.max(0, Math.min(most, value));
 
-  function unpack(spec) {
-    const view = model.get("codes");
-    const bytes = view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength);
+  function shownValues(spec) {
     const size = spec.rows * spec.columns;
-    const codes = new Uint16Array(bytes).subarray(layer * size, (layer + 1) * size);
-    const [low, high] = spec.layers[layer].range;
-    return { codes, value: (at) => low + ((high - low) * codes[at]) / CODES };
+    return floats(model, "values").subarray(layer * size, (layer + 1) * size);
   }
 
   /** One pixel a value; the browser enlarges it. */
@@ -32,18 +28,19 @@ function render({ model, el }) {
     const spec = model.get("spec");
     if (!spec.layers) return;
     layer = Math.min(layer, spec.layers.length - 1);
-    layers.replaceChildren(...spec.layers.map(({ name }, i) => html("option", { value: i }, name)));
+    layers.replaceChildren(...spec.layers.map((one, i) => html("option", { value: i }, one.title)));
     layers.value = layer;
     layers.hidden = spec.layers.length < 2;
-    const table = spec.layers[layer].colors;
-    const { codes } = unpack(spec);
+    const { colors, range: [low, high] } = spec.layers[layer];
+    const values = shownValues(spec);
     [canvas.width, canvas.height] = [spec.columns, spec.rows];
     const context = canvas.getContext("2d");
     const pixels = context.createImageData(spec.columns, spec.rows);
-    for (let at = 0; at < codes.length; at++) {
+    for (let at = 0; at < values.length; at++) {
       const row = spec.rows - 1 - Math.floor(at / spec.columns); // 0 is at the bottom
       const to = 4 * (row * spec.columns + (at % spec.columns));
-      pixels.data.set([...table[Math.round((codes[at] / CODES) * (table.length - 1))], 255], to);
+      const part = bounded((values[at] - low) / (high - low), 1);
+      pixels.data.set([...colors[Math.round(part * (colors.length - 1))], 255], to);
     }
     context.putImageData(pixels, 0, 0);
     picture = canvas.toDataURL();
@@ -59,7 +56,6 @@ function render({ model, el }) {
     el.style.display = spec.layers ? "" : "none";
     if (!spec.layers || width < 200) return;
     const shown = spec.layers[layer];
-    const { value } = unpack(spec);
     const sx = (at) => SPACE.left + (across() * (at + 0.5)) / spec.columns;
     const half = up / spec.rows / 2;
     const sy = (control) => SPACE.top + half + (up - 2 * half) * (1 - control);
@@ -87,7 +83,7 @@ function render({ model, el }) {
     if (cell) {
       const [row, column] = cell;
       const control = row / (spec.rows - 1);
-      read.textContent = `output ${column}, ${spec.control} = ${number(control)}:  ${number(value(row * spec.columns + column))}`;
+      read.textContent = `output ${column}, ${spec.control} = ${number(control)}:  ${number(shownValues(spec)[row * spec.columns + column])}`;
       svg.append(node("circle", { cx: sx(column), cy: sy(control), r: 5 }));
     } else read.textContent = "";
     svg.setAttribute("aria-label", `${title.textContent}: arrows read single values`);
@@ -110,7 +106,6 @@ function render({ model, el }) {
   }
 
   const { repaint, end } = painting(model, el, paint);
-  const bounded = (value, most) => Math.max(0, Math.min(most, value));
   svg.addEventListener("pointermove", (event) => {
     const spec = model.get("spec");
     const box = svg.getBoundingClientRect();
@@ -133,8 +128,8 @@ function render({ model, el }) {
     repaint();
   });
   layers.addEventListener("change", () => { layer = Number(layers.value); colour(); });
-  model.on("change:codes", colour);
+  model.on("change:values", colour);
   model.on("change:spec", colour);
   colour();
-  return () => { end(); model.off("change:codes", colour); model.off("change:spec", colour); };
+  return () => { end(); model.off("change:values", colour); model.off("change:spec", colour); };
 }

@@ -64,6 +64,7 @@ class History:
     """
 
     def __init__(self) -> None:
+        self.latest: Record | None = None
         self.evaluations: list[Record] = []
         self._bins: list[Floats] = []  # complete but the last
         self._width = 1  # steps in a complete bin
@@ -86,6 +87,7 @@ class History:
             self.evaluations.append(record)
             if len(self.evaluations) > EVALUATIONS:
                 del self.evaluations[1 : EVALUATIONS // 2 : 2]
+        self.latest = record
 
     def curves(self) -> Curves:
         """Copy the curves; a bin that is still being filled is their last point."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -30,7 +31,16 @@ MARKERS = dict(zip(PALETTE, "osDPXv^", strict=True))
 
 
 @dataclass(frozen=True, eq=False)
-class Series:
+class Mark(ABC):
+    """What is drawn between two axes."""
+
+    label: str
+    x: ArrayLike
+    y: ArrayLike
+
+
+@dataclass(frozen=True, eq=False)
+class Series(Mark):
     """A line through ``x`` and ``y``, both of shape (n,); NaN interrupts it.
 
     Two standard ``deviation`` (n,) are drawn up and down, an ``area`` is filled from its lower edge
@@ -42,9 +52,6 @@ class Series:
     of `pnnlab.views.style.PALETTE`.
     """
 
-    label: str
-    x: ArrayLike
-    y: ArrayLike
     _: KW_ONLY
     deviation: ArrayLike | None = None
     area: tuple[ArrayLike, ArrayLike] | None = None
@@ -66,12 +73,9 @@ class Series:
 
 
 @dataclass(frozen=True, eq=False)
-class Points:
+class Points(Mark):
     """A dot for each pair of ``x`` and ``y``, (rows, columns); ``of`` names a row and a column."""
 
-    label: str
-    x: ArrayLike
-    y: ArrayLike
     of: tuple[str, str]
 
     def some(self, most: int) -> tuple[NDArray[np.float64], NDArray[np.float64], Indices]:
@@ -84,24 +88,18 @@ class Points:
 
 
 @dataclass(frozen=True, eq=False)
-class Matrix:
+class Matrix(Mark):
     """``values`` (rows, columns) as colours; ``x`` (columns,), ``y`` (rows,) are middles of cells.
 
     ``detail`` is the name of another quantity of each cell, and its values. If ``signed``, colours
     differ below and above zero; if ``raised``, it is explored as a surface that can be turned.
     """
 
-    label: str
-    x: ArrayLike
-    y: ArrayLike
     values: ArrayLike
     _: KW_ONLY
     detail: tuple[str, ArrayLike] | None = None
     signed: bool = False
     raised: bool = False
-
-
-Mark: TypeAlias = Series | Points | Matrix
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,7 +169,36 @@ class Chart:
 
     def static(self) -> Picture:
         """Draw it with matplotlib; ``chart.static().figure.savefig("name.pdf")`` writes a file."""
-        return _drawn(self)
+        plots = [plot for place in self.plots for plot in _plots(place)]
+        columns = self.columns or len(plots)
+        rows = -(-len(plots) // columns)
+        width = max(7.5, min(4.8 * columns, 9.6), 3.4 * columns)
+        listed: Listed = {}
+        with rc_context(dict(STYLE) | {"lines.scale_dashes": False}):
+            figure = Figure(layout="constrained")
+            grid = figure.add_gridspec(rows, columns)
+            first = None
+            for n, plot in enumerate(plots):
+                row, column = divmod(n, columns)
+                place = grid[row, column:] if plot is plots[-1] else grid[row, column]
+                axes = figure.add_subplot(place, sharey=first if self.shared else None)
+                if self.live:
+                    draw_live(axes, plot)
+                else:
+                    listed |= _draw(axes, plot, ticks=5 if columns > 2 else 10)
+                if column and plot.y_label == plots[n - 1].y_label:
+                    axes.set_ylabel("")
+                first = first or axes
+            if len(plots) == 1:
+                figure.axes[0].set_title(self.title)
+            else:
+                figure.suptitle(self.title, fontsize=11, x=0.01, ha="left")
+            texts, handles = zip(*listed.values(), strict=True) if listed else ((), ())
+            fit = int(width / (0.6 + 0.07 * max(map(len, texts), default=0)))
+            figure.set_size_inches(width, 0.6 + 2.9 * rows + 0.2 * -(-len(texts) // fit))
+            if listed:
+                figure.legend(handles, texts, loc="outside lower left", ncols=fit, fontsize="small")
+        return Picture(figure)
 
     def explore(self) -> go.Figure:
         """Draw it with plotly, to point at and to turn, thinned so that a notebook stays small."""
@@ -185,39 +212,6 @@ class Chart:
 
     def _repr_png_(self) -> bytes:
         return self.static()._repr_png_()
-
-
-def _drawn(chart: Chart) -> Picture:
-    plots = [plot for place in chart.plots for plot in _plots(place)]
-    columns = chart.columns or len(plots)
-    rows = -(-len(plots) // columns)
-    width = max(7.5, min(4.8 * columns, 9.6), 3.4 * columns)
-    listed: Listed = {}
-    with rc_context(dict(STYLE) | {"lines.scale_dashes": False}):
-        figure = Figure(layout="constrained")
-        grid = figure.add_gridspec(rows, columns)
-        first = None
-        for n, plot in enumerate(plots):
-            row, column = divmod(n, columns)
-            place = grid[row, column:] if plot is plots[-1] else grid[row, column]
-            axes = figure.add_subplot(place, sharey=first if chart.shared else None)
-            if chart.live:
-                draw_live(axes, plot)
-            else:
-                listed |= _draw(axes, plot, ticks=5 if columns > 2 else 10)
-            if column and plot.y_label == plots[n - 1].y_label:
-                axes.set_ylabel("")
-            first = first or axes
-        if len(plots) == 1:
-            figure.axes[0].set_title(chart.title)
-        else:
-            figure.suptitle(chart.title, fontsize=11, x=0.01, ha="left")
-        labels, handles = zip(*listed.values(), strict=True) if listed else ((), ())
-        fit = int(width / (0.6 + 0.07 * max(map(len, labels), default=0)))
-        figure.set_size_inches(width, 0.6 + 2.9 * rows + 0.2 * -(-len(labels) // fit))
-        if listed:
-            figure.legend(handles, labels, loc="outside lower left", ncols=fit, fontsize="small")
-    return Picture(figure)
 
 
 def draw_live(axes: Axes, plot: Plot) -> None:
@@ -239,13 +233,6 @@ def draw_live(axes: Axes, plot: Plot) -> None:
         axes.legend(handles, labels)
 
 
-def _named(line: Series, unit: str) -> str:
-    last = np.asarray(line.y, dtype=float)[-1:]
-    if not np.isfinite(last).any():
-        return line.label
-    return f"{line.label}  {number(float(last[0]))} {unit}".rstrip()
-
-
 def _plots(place: Plot | Alternatives) -> list[Plot]:
     if isinstance(place, Plot):
         return [place]
@@ -263,10 +250,12 @@ def _draw(axes: Axes, plot: Plot, ticks: int, *, live: bool = False) -> Listed:
             x, y, _ = mark.some(SHOWN)
             dots = axes.plot(x, y, ".", color=PALETTE["blue"], ms=2.5, alpha=0.5, rasterized=True)
             listed[mark.label] = mark.label, dots[0]
-        elif mark.shown:
+        elif isinstance(mark, Series) and mark.shown:
             drawn = _draw_series(axes, mark)
             if not mark.faint:
-                label = _named(mark, plot.unit) if live else mark.label
+                label, last = mark.label, np.asarray(mark.y, dtype=float)[-1:]
+                if live and np.isfinite(last).any():
+                    label += f"  {number(float(last[0]))} {plot.unit}".rstrip()
                 listed[mark.label, mark.style] = label, drawn
     axes.set(title=plot.title, xlabel=plot.x_label, ylabel=plot.y_label)
     if plot.log and any(np.any(np.asarray(mark.y) > 0) for mark in plot.marks):

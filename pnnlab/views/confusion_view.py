@@ -44,21 +44,19 @@ class ConfusionView(PageWidget):
 
     def __init__(self, confusion: Confusion, x: Tensor, *, where: str = "device") -> None:
         super().__init__()
-        self._where = where
-        self.show(confusion, x)
+        self.show(confusion, x, where)
         self.observe(lambda _: self._pick(), "cell")
 
-    def show(self, confusion: Confusion, x: Tensor, where: str | None = None) -> None:
+    def show(self, confusion: Confusion, x: Tensor, where: str = "device") -> None:
         """Show another matrix, of the examples ``x``; the open cell stays open."""
         if len(x) != len(confusion.targets):
             raise ShapeError(
                 f"{len(confusion.targets)} examples were named and x holds {len(x)}; give those "
                 "that the confusion was taken of."
             )
-        self._where = where or self._where
         self._confusion, self._x = confusion, x
         with self.hold_sync():
-            self.title = f"{100 * confusion.accuracy:.1f} % of {len(x)} right on the {self._where}"
+            self.title = f"{100 * confusion.accuracy:.1f} % of {len(x)} right on the {where}"
             self.classes = list(confusion.classes)
             self.matrix = confusion.matrix.tolist()
             self._pick()

@@ -1,16 +1,14 @@
-"""Controls that reach the kernel while a cell waits: a number, a choice, sections, a table.
+"""Controls that reach the kernel while a cell waits: a number, a choice, a table.
 
 With ipykernel 7.4 a page sends but one change of state while a cell waits; these send messages.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from typing import Any, TypeAlias, final
 
-import ipywidgets as widgets
 import traitlets
 
-from pnnlab.views.parts import PageWidget, assets, button, script, style_sheet, styles
+from pnnlab.views.parts import PageWidget, assets, script, styles
 from pnnlab.views.style import LineStyle, colors
 
 Cell: TypeAlias = tuple[str, str | float | None]  # what is read, and what is sorted by: None last
@@ -26,61 +24,31 @@ class Entry(PageWidget):
     least = traitlets.Float(None, allow_none=True).tag(sync=True)
     whole = traitlets.Bool(False).tag(sync=True)
 
-    def __init__(
-        self, label: str, value: float, *, least: float | None = None, whole: bool = False
-    ) -> None:
-        super().__init__(label=label, value=value, least=least, whole=whole)
-
 
 @final
-class OneOf(traitlets.HasTraits):
-    """Choose one of a few ``options``, values with the texts of their buttons; first the first."""
+class OneOf(PageWidget):
+    """A row of buttons of which one is down, one for each of the ``options``; first the first.
 
-    value = traitlets.Any()
+    Of buttons that are ``folds`` at most one is, at first none: ``value`` is empty then.
+    """
 
-    def __init__(self, options: Mapping[Any, str], *, label: str = "") -> None:
-        super().__init__()
-        self.buttons = {
-            value: button(text, "", partial(self.set_trait, "value", value))
-            for value, text in options.items()
-        }
-        before = [widgets.Label(label)] if label else []
-        parts = [style_sheet("oneof"), *before, *self.buttons.values()]
-        self.widget = widgets.HBox(parts).add_class("pnn-one-of")
-        self.observe(lambda _: self._mark(), "value")
-        self.value = next(iter(options))
+    _esm, _css = script("oneof"), styles("oneof")
+    label = traitlets.Unicode().tag(sync=True)
+    options: traitlets.List[list[Any]] = traitlets.List().tag(sync=True)  # values and their texts
+    folds = traitlets.Bool(False).tag(sync=True)
+    value = traitlets.Any("").tag(sync=True)
+
+    def __init__(self, options: Mapping[Any, str], *, label: str = "", folds: bool = False) -> None:
+        pairs = [[value, text] for value, text in options.items()]
+        first = "" if folds else pairs[0][0]
+        super().__init__(label=label, options=pairs, folds=folds, value=first)
 
     @traitlets.validate("value")
     def _offered(self, proposal: dict[str, Any]) -> Any:
-        if proposal["value"] not in self.buttons:
-            offered = ", ".join(map(repr, self.buttons))
+        offered = [value for value, _ in self.options] + [""] * self.folds
+        if proposal["value"] not in offered:
             raise traitlets.TraitError(f"{proposal['value']!r} is none of {offered}.")
         return proposal["value"]
-
-    def _mark(self) -> None:
-        for value, one in self.buttons.items():
-            if value == self.value:
-                one.add_class("mod-active").tooltip = "chosen"
-            else:
-                one.remove_class("mod-active").tooltip = ""
-
-
-@final
-class Folds(PageWidget):
-    """Names to unfold, one at a time; ``unfolded`` is the one that is open, at first none."""
-
-    _esm, _css = script("folds"), styles("folds")
-    label = traitlets.Unicode().tag(sync=True)
-    names = traitlets.List(traitlets.Unicode()).tag(sync=True)
-    unfolded = traitlets.Unicode().tag(sync=True)
-
-    def __init__(self, *, label: str, names: list[str]) -> None:
-        super().__init__(label=label, names=names)
-
-    def _on_message(self, content: dict[str, str], _: object) -> None:
-        name = content.get("unfold")
-        if name == "" or name in self.names:
-            self.unfolded = name
 
 
 def table_row(

@@ -114,11 +114,13 @@ class TrainingDashboard(View):
         self.widget = frame("dashboard", controls, self._error, self._tiles, self.plots, *below)
         self._lock = threading.Lock()
         # While it is paused nothing changes but what `on_change` tells.
-        self._refresh_loop = RefreshLoop(self.refresh, lambda: session.status == "running")
-        self._forget = session.on_change(self._refresh_loop.wake)
+        loop = RefreshLoop(self.refresh, lambda: session.status == "running")
+        self._ending = session.on_change(loop.wake), loop.close
+        if self.sections is not None:
+            self._ending += (self.sections.close,)
         self.refresh()
         if session.active:
-            self._refresh_loop.wake()
+            loop.wake()
 
     async def watch(self) -> None:
         """Show the dashboard, start the session, wait for its end; show the picture, then raise."""
@@ -154,14 +156,6 @@ class TrainingDashboard(View):
             self.plots.show(plots)
             if self.sections is not None:
                 self.sections.refresh()
-
-    def close(self) -> None:
-        """Stop observing, and take the widgets off the page. The session goes on."""
-        self._forget()
-        self._refresh_loop.close()
-        super().close()
-        if self.sections is not None:
-            self.sections.close()
 
     def _on_toggle(self) -> None:
         if self.session.status == "ready":

@@ -15,17 +15,7 @@ from torch import Tensor
 from pnnlab.characterize.manual_control import SIDES, ManualControl, Response
 from pnnlab.errors import ShapeError
 from pnnlab.twins import NeuralRecord, TwinReport
-from pnnlab.views.chart import (
-    LINES,
-    Alternatives,
-    Chart,
-    Mark,
-    Matrix,
-    Plot,
-    Points,
-    Series,
-    spread,
-)
+from pnnlab.views.chart import LINES, Alternatives, Chart, Matrix, Plot, Points, Series, spread
 from pnnlab.views.style import BAND, LineStyle, line_style
 
 Array = NDArray[np.float64]
@@ -68,7 +58,7 @@ def noise(data: xr.Dataset) -> Chart:
         Series("rms over shots, and 8 of 10 shots", output, rms, area=(low, high)),
         Series("noise floor", output[[0, -1]], [floor] * 2, style=DOTTED),
     ]
-    right: list[Mark] = [
+    right = [
         Points("one output of one shot", mean, deviation, ("shot", "output")),
         Series("rms at this level", levels, sizes, style=line_style(1), markers=True),
         Series("noise floor", levels[[0, -1]], [floor] * 2, style=DOTTED),
@@ -240,15 +230,18 @@ def fitting(records: Sequence[NeuralRecord], floor: float | None = None) -> Char
 
 def parity(*reports: TwinReport) -> Chart:
     """Twin against device on held-out shots, one plot a twin, with the noise of one read-out."""
+    first = _given(reports)[0]
     plots = []
-    for report in _given(reports):
+    for report in reports:
         device, twin = report.device, report.modelled
         dots = Points("one output of one shot", device, twin, ("shot", "output"))
         wide = BAND * read_out_noise(report)
         label = "twin = device" + (wide > 0) * f", ± {BAND} SD of noise"
-        marks: list[Mark] = [dots, _diagonal(label, wide, device, twin)]
-        plots.append(Plot(_error(report), f"device {Y}", f"twin {Y}", marks))
-    return Chart(f"Parity on {_held(reports)}", plots, shared=True)
+        marks = [dots, _diagonal(label, wide, device, twin)]
+        title = f"{report.twin}\nNMSE {report.nmse:.1e}"
+        plots.append(Plot(title, f"device {Y}", f"twin {Y}", marks))
+    floor = "" if math.isnan(first.floor) else f"; noise floor: NMSE {first.floor:.1e}"
+    return Chart(f"Parity on {first.shots} held-out shots{floor}", plots, shared=True)
 
 
 def residuals_by_output(*reports: TwinReport) -> Chart:
@@ -286,7 +279,7 @@ def gradients(*reports: TwinReport) -> Chart:
         of = "working point", "product"
         dots = Points("one product at one working point", found.device, found.twin, of)
         title = f"{report.twin}\ncosine {found.cosine:.3f} of {found.ceiling:.3f}"
-        marks: list[Mark] = [dots, _diagonal("twin = device", 0, found.device)]
+        marks = [dots, _diagonal("twin = device", 0, found.device)]
         plots.append(Plot(title, f"device {PER_RANGE}", f"twin {PER_RANGE}", marks))
     title = "Gradients: cosine of twin and device (finite differences), of the best possible"
     return Chart(title, plots, shared=True)
@@ -343,16 +336,6 @@ def _given(reports: Sequence[TwinReport]) -> Sequence[TwinReport]:
 def _residuals(report: TwinReport) -> Array:
     """Twin minus device on the held-out shots, (shots, outputs)."""
     return np.asarray((report.modelled - report.device).double().numpy())
-
-
-def _error(report: TwinReport) -> str:
-    return f"{report.twin}\nNMSE {report.nmse:.1e}"
-
-
-def _held(reports: Sequence[TwinReport]) -> str:
-    first = reports[0]
-    known = not math.isnan(first.floor)
-    return f"{first.shots} held-out shots" + known * f"; noise floor: NMSE {first.floor:.1e}"
 
 
 def _diagonal(label: str, wide: float, *values: Tensor) -> Series:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from html import escape
-from typing import Any, ParamSpec, TypeVar, final
+from typing import Any, TypeVar, final
 
 import ipywidgets as widgets
 import matplotlib as mpl
@@ -13,14 +13,13 @@ import torch
 import traitlets
 import xarray as xr
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
 from torch import Tensor, from_numpy
 
 from pnnlab.background import Session
 from pnnlab.characterize.manual_control import SIDES, ManualControl, Response, Side, presets
 from pnnlab.errors import PnnlabError
 from pnnlab.physical_system import PhysicalSystem, SimulatedSystem
-from pnnlab.views.chart import Plot
+from pnnlab.views.chart import Limits, Plot
 from pnnlab.views.controls import Entry
 from pnnlab.views.figures import DRIVES, device_panel, response_plots, summary
 from pnnlab.views.parts import (
@@ -39,12 +38,8 @@ from pnnlab.views.style import BAND, Picture, colors
 
 POINTS, REPEATS = 21, 4  # values of a sweep, and shots at each
 OLD = "pnn-old"  # of a response whose drive has changed since
-CODES = 65535  # a map is sent in 16 bits
 STOPS = 33  # colours of a scale
-Range = tuple[float, float]
 Part = tuple[str, int, int]  # name, first element, one beyond the last
-Draw = Callable[[int, Tensor], None]
-P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -71,7 +66,7 @@ class Curve(PageWidget):
         values: Tensor,
         *,
         color: str,
-        on_draw: Draw,
+        on_draw: Callable[[int, Tensor], None],
         on_lift: Callable[[], None],
         on_preset: Callable[[str], None],
         presets: Sequence[str] = (),
@@ -83,15 +78,16 @@ class Curve(PageWidget):
             **colors(color),
             "presets": list(presets),
             "examples": list(examples),
-            "parts": [list(part) for part in parts] or [["all", 0, len(values)]],
+            "parts": [["all", 0, len(values)], *map(list, parts)],
         }
         # Whole from the first message on: a page may draw it, and take keys, before a second.
-        super().__init__(spec=spec, values=_packed(values), chosen=len(values) // 2)
+        packed = values.numpy().astype("<f4").tobytes()
+        super().__init__(spec=spec, values=packed, chosen=len(values) // 2)
         self._on_draw, self._on_lift, self._on_preset = on_draw, on_lift, on_preset
 
     def show(self, values: Tensor) -> None:
         """Show these numbers, (width,), from now on."""
-        self.values = _packed(values)
+        self.values = values.numpy().astype("<f4").tobytes()
 
     def _on_message(self, content: dict[str, Any], buffers: Sequence[Any]) -> None:
         # One message answers: the page needs all that came of its request at once.
@@ -109,16 +105,11 @@ class Curve(PageWidget):
             if content["done"]:
                 self._try(self._on_lift)
 
-    def _try(self, act: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+    def _try(self, act: Callable[..., None], *args: object) -> None:
         try:
-            act(*args, **kwargs)
+            act(*args)
         except PnnlabError as error:
             self.refused = str(error)
-
-
-def _packed(values: Tensor) -> bytes:
-    numbers: NDArray[Any] = values.detach().numpy()
-    return numbers.astype("<f4").tobytes()
 
 
 @final
@@ -127,35 +118,35 @@ class HeatMap(PageWidget):
 
     _esm, _css = assets("heatmap")
     spec = traitlets.Dict().tag(sync=True)
-    codes = traitlets.Bytes(b"").tag(sync=True)
+    values = traitlets.Bytes(b"").tag(sync=True)  # float32, (layers, rows, columns)
     now = traitlets.Float(0.0).tag(sync=True)  # the value of the control
 
     def show(self, swept: xr.Dataset) -> None:
         """Show a sweep of `ManualControl.sweep` from now on."""
-        control, mean = str(swept.element.values[0]), swept["mean"].values[0]
-        layers = {"change": ("Change", mean - mean[0]), "response": ("Response", mean)}
+        mean = swept["mean"].values[0]
+        layers = {"Change": mean - mean[0], "Response": mean}
         if "modelled" in swept:
-            layers["twin − device"] = "Twin − device", swept["modelled"].values[0] - mean
-        shown, codes = [], b""
-        for name, (title, values) in layers.items():
-            signed = name != "response"
-            most = float(np.abs(values).max())
-            low, high = _wide(*((-most, most) if signed else (values.min(), values.max())))
-            colors = _scale("RdBu_r" if signed else "cividis")
-            shown.append({"name": name, "title": title, "range": [low, high], "colors": colors})
-            fractions = np.clip((values - low) / (high - low), 0, 1)
-            codes += np.rint(CODES * fractions).astype("<u2").tobytes()
+            layers["Twin − device"] = swept["modelled"].values[0] - mean
+        shown = []
+        for title, values in layers.items():
+            low, high, scale = values.min(), values.max(), "cividis"
+            if title != "Response":  # signed: white is zero
+                high, scale = np.abs(values).max(), "RdBu_r"
+                low = -high
+            colors = mpl.colormaps[scale](np.linspace(0, 1, STOPS), bytes=True)[:, :3].tolist()
+            ends = list(MaxNLocator().nonsingular(low, high))  # apart, also where all are the same
+            shown.append({"title": title, "range": ends, "colors": colors})
         change = np.ptp(mean, 0)
         most_moved = int(change.argmax())
         with self.hold_sync():
             self.spec = {
-                "control": control,
+                "control": str(swept.element.values[0]),
                 "rows": mean.shape[0],
                 "columns": mean.shape[1],
                 "summary": f"output {most_moved} changes most, by {change[most_moved]:.2g}",
                 "layers": shown,
             }
-            self.codes = codes
+            self.values = np.stack([*layers.values()]).astype("<f4").tobytes()
 
 
 @final
@@ -211,6 +202,7 @@ class DevicePanel(View):
         self.latest: Response | None = None
         self.swept: xr.Dataset | None = None
         self.requests = LatestRequests()
+        self._ending = (self.requests.close,)
         self._units = units
         self._unit = self._fitted = int(getattr(control.system, "unit", 0))
         self._given = dict(presets or {})
@@ -219,13 +211,22 @@ class DevicePanel(View):
         self.curves = {side: self._curve(side) for side in SIDES}
         self.response, self.map, self.code = PlotGrid(), HeatMap(), CodeBox()
         self._plots: list[Plot] = []
-        self.unit = Entry("Unit", self._unit, whole=True)
+        self.unit = Entry(label="Unit", value=self._unit, whole=True)
         self.unit.observe(lambda change: self._exchange(int(change["new"])), "value")
         self.measure = button("Measure", "refresh", self._request_measurement)
         self.sweep = button("Sweep", "arrows-v", self._request_sweep)
         self.send = button("Send to notebook", "code", self._show_code)
         self._what, self._status, self._refusal = (widgets.HTML() for _ in range(3))
-        self.widget = self._layout()
+        self._what.add_class("pnn-device")
+        self.unit.add_class("pnn-unit")
+        self.unit.layout.display = "none" if self._units is None else None
+        if not self.control.system.param_dim:
+            self.curves["theta"].layout.display = "none"
+        top = bar(self._what, self.unit, self.measure, self.send)
+        curves = widgets.Box([*self.curves.values()]).add_class("pnn-curves")
+        below = bar(self.sweep, self._status)
+        parts = top, self.code, self._refusal, curves, self.response, below, self.map
+        self.widget = frame("panel", *parts)
         show_error(self._refusal, "")
         self._name()
         if self.live:
@@ -243,11 +244,6 @@ class DevicePanel(View):
     def figure(self) -> Picture:
         """What the panel shows now, as a still picture that every viewer can show."""
         return device_panel(self.control, self.latest, self.swept).static()
-
-    def close(self) -> None:
-        """Take the widgets off the page. The control stays as it is."""
-        self.requests.close()
-        super().close()
 
     # --- requests of the page
 
@@ -357,10 +353,7 @@ class DevicePanel(View):
 
     def _curve(self, side: Side) -> Curve:
         values, system = self.control.side(side), self.control.system
-        parts: list[Part] = []
-        if side == "theta":
-            groups = [(group.name, group.start, group.stop) for group in system.theta_groups()]
-            parts = [("all", 0, system.param_dim), *groups]
+        groups = system.theta_groups() if side == "theta" else ()
         curve = Curve(
             DRIVES[side][0],
             values,
@@ -370,34 +363,20 @@ class DevicePanel(View):
             on_preset=partial(self._preset, side),
             presets=list(presets(1)),
             examples=[name for name, x in self._given.items() if x.shape == values.shape],
-            parts=parts,
+            parts=[(group.name, group.start, group.stop) for group in groups],
         )
         curve.observe(lambda _: self._choose(side), "chosen")
         return curve
-
-    def _layout(self) -> widgets.VBox:
-        self._what.add_class("pnn-device")
-        self.unit.add_class("pnn-unit")
-        self.unit.layout.display = "none" if self._units is None else None
-        if not self.control.system.param_dim:
-            self.curves["theta"].layout.display = "none"
-        top = bar(self._what, self.unit, self.measure, self.send)
-        curves = widgets.Box([*self.curves.values()]).add_class("pnn-curves")
-        below = bar(self.sweep, self._status)
-        parts = top, self.code, self._refusal, curves, self.response, below, self.map
-        return frame("panel", *parts)
 
 
 def live_plots(response: Response, before: Sequence[Plot] = ()) -> list[Plot]:
     """Plots of a response, with limits that change only where those ``before`` no longer fit."""
     plots = response_plots(response)
     for place, (plot, y_label) in enumerate(zip(plots, ("read-out y", "difference"), strict=False)):
-        wide = [np.asarray(0 if one.deviation is None else one.deviation) for one in plot.lines]
-        edges = [
-            np.asarray(line.y) + sign * BAND * sd
-            for line, sd in zip(plot.lines, wide, strict=True)
-            for sign in (-1, 1)
-        ]
+        edges = []
+        for line in plot.lines:
+            wide = 0 if line.deviation is None else BAND * np.asarray(line.deviation)
+            edges += [np.asarray(line.y) - wide, np.asarray(line.y) + wide]
         low, high = float(np.min(edges)), float(np.max(edges))
         if place == 1:
             low, high = min(low, -high), max(-low, high)
@@ -407,7 +386,7 @@ def live_plots(response: Response, before: Sequence[Plot] = ()) -> list[Plot]:
     return plots
 
 
-def steady(before: Range | None, low: float, high: float) -> Range:
+def steady(before: Limits | None, low: float, high: float) -> Limits:
     """Round limits around low and high, or those of before, if these still fit well."""
     if before is not None:
         filled = (high - low) / (before[1] - before[0])
@@ -415,14 +394,3 @@ def steady(before: Range | None, low: float, high: float) -> Range:
             return before
     ticks = MaxNLocator(9).tick_values(low, high)
     return float(ticks[0]), float(ticks[-1])
-
-
-def _wide(low: float, high: float) -> Range:
-    """Limits that are apart, also of values that are all the same, up to rounding."""
-    size = max(abs(low), abs(high)) or 1.0
-    return (low, high) if high - low > 1e-9 * size else (low - 1e-3 * size, high + 1e-3 * size)
-
-
-def _scale(name: str) -> list[list[int]]:
-    colors: Any = mpl.colormaps[name](np.linspace(0, 1, STOPS))
-    return [[int(part) for part in np.rint(255 * color[:3])] for color in colors]

@@ -80,11 +80,8 @@ class PageWidget(anywidget.AnyWidget):
     def _on_message(self, content: dict[str, Any], buffers: Sequence[Any]) -> None:
         pass
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        bundle = super()._repr_mimebundle_(**kwargs)
-        if bundle is not None and self.alt_text:
-            bundle[0]["text/plain"] = f"{self.alt_text} (alive in Jupyter)"
-        return bundle
+    def __repr__(self) -> str:
+        return f"{self.alt_text or type(self).__name__} (alive in Jupyter)"
 
 
 class View(ABC):
@@ -92,13 +89,16 @@ class View(ABC):
 
     alt_text: ClassVar[str]
     widget: widgets.DOMWidget
+    _ending: tuple[Callable[[], object], ...] = ()  # what else ends when it is closed
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         bundle: dict[str, Any] = self.widget._repr_mimebundle_(**kwargs)
         return bundle | {"text/plain": f"{self.alt_text} (alive in Jupyter)"}  # in every run alike
 
     def close(self) -> None:
-        """Take the widgets off the page."""
+        """Stop observing, and take the widgets off the page. What they show goes on."""
+        for end in self._ending:
+            end()
         discard(self.widget)
 
 
@@ -132,11 +132,6 @@ def tiles(values: Mapping[str, object], label: str, done: int, of: int) -> str:
         f'<div class="pnn-tiles">{items}</div><progress class="pnn-progress" '
         f'aria-label="{label}" value="{done}" max="{of}"></progress>'
     )
-
-
-def percent(fraction: float | None) -> str:
-    """A fraction in per cent, or a dash for None."""
-    return "–" if fraction is None else f"{100 * fraction:.1f} %"
 
 
 def count(value: int) -> str:

@@ -90,16 +90,15 @@ class Comparison(View):
         self.table = Table("Trainings compared", *COMPARED, choosing="Show", chosen=runs)
         self._message = widgets.HTML()
         self._grid = PlotGrid()
-        self.widget = frame(
-            "dashboard", bar(self.against.widget), self._grid, self._message, self.table
-        )
-        self._refresh_loop = RefreshLoop(self.refresh, self._going)
-        self._forget = [session.on_change(self._refresh_loop.wake) for session in self._sessions]
+        self.widget = frame("dashboard", bar(self.against), self._grid, self._message, self.table)
+        loop = RefreshLoop(self.refresh, self._going)
+        forget = (session.on_change(loop.wake) for session in self._sessions)
+        self._ending = (*forget, loop.close)
         self.against.observe(lambda _: self.refresh(), "value")
         self.table.observe(lambda _: self.refresh(), "chosen")
         self.refresh()
         if self._going():
-            self._refresh_loop.wake()
+            loop.wake()
 
     def figure(self) -> Picture:
         """What is shown now, as a still picture."""
@@ -124,13 +123,6 @@ class Comparison(View):
             if self.against.value == "passes" and free:
                 html += status(f"No device passes, and so not in these plots: {', '.join(free)}.")
             self._message.value = html
-
-    def close(self) -> None:
-        """Stop observing, and take the widgets off the page. The trainings go on."""
-        self._refresh_loop.close()
-        for forget in self._forget:
-            forget()
-        super().close()
 
     def _going(self) -> bool:
         growing = any(run.status != "finished" for run in self._folders)
@@ -244,7 +236,6 @@ class PastRuns(View):
     def __init__(self, root: str | Path) -> None:
         self.root = user_path(root)
         self._lock = threading.RLock()
-        self._open: tuple[str, ...] = ()
         self._comparison: Comparison | None = None
         self._figure: Callable[[], Picture] | None = None
         self.again = button("Read again", "refresh", self.refresh)
@@ -273,7 +264,6 @@ class PastRuns(View):
             plural = "s" * (len(runs) != 1)
             self._message.value = status(f"{found} run{plural} in {self.root}")
             self.table.chosen = [name for name in self.table.chosen if name in names]
-            self._open = ()
             self._show()
 
     def close(self) -> None:
@@ -292,11 +282,8 @@ class PastRuns(View):
 
     def _show(self) -> None:
         with self._lock:
-            chosen = tuple(self.table.chosen)
-            if chosen == self._open:
-                return
+            chosen = self.table.chosen
             self._clear()
-            self._open = chosen
             try:
                 if len(chosen) == 1:
                     run, grid = RecordedRun(self.root / chosen[0]), PlotGrid()

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from pnnlab.layers import on_device
-from pnnlab.plain import real, whole
+from pnnlab.plain import whole
 from pnnlab.plants import Pendulum, pendulum
 from pnnlab.training.closed_loop import roll_out
 from pnnlab.training.evaluation import left_as_it_was
@@ -67,8 +67,7 @@ class PendulumView(PageWidget):
     @traitlets.validate("push")
     def _check_push(self, proposal: Any) -> float:
         """A page may send more, or no number: it pushes as hard as may be, or not at all."""
-        given = real("push", proposal["value"])
-        return float(np.clip(np.nan_to_num(given), -HARDEST, HARDEST))
+        return float(np.clip(np.nan_to_num(proposal["value"]), -HARDEST, HARDEST))
 
     def _play(self) -> None:
         rolled = [self._rolled(network) for network in self._controllers.values()]

@@ -12,19 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
-from pnnlab.views.chart import (
-    LINES,
-    Alternatives,
-    Chart,
-    Matrix,
-    Plot,
-    Points,
-    Series,
-    spread,
-)
+from pnnlab.views.chart import LINES, Alternatives, Chart, Matrix, Plot, Points, Series, spread
 from pnnlab.views.style import BAND, PALETTE
 
-MOST = {Series: 2000, Points: 1800, Matrix: 2400}
+MOST: dict[type[Any], int] = {Series: 2000, Points: 1800, Matrix: 2400}
 """How many numbers all marks of a kind may show together: a notebook stores a chart in 60 KB."""
 NAMES = ("circle", "square", "diamond", "cross", "x", "triangle-down", "triangle-up")
 SYMBOLS = dict(zip(PALETTE, NAMES, strict=True))
@@ -103,7 +94,7 @@ def _sheet(chart: Chart, plots: list[Plot]) -> go.Figure:
         columns,
         specs=[[*grid, *[None] * left][row * columns :][:columns] for row in range(rows)],
         # None is empty: a menu finds its own by its number.
-        subplot_titles=[_html(plot.title) or " " for plot in plots],
+        subplot_titles=[plot.title.replace("\n", "<br>") or " " for plot in plots],
         shared_yaxes=chart.shared,
         horizontal_spacing=(0.4 if matrices else 0.2) / columns,
         vertical_spacing=0.3 / rows,
@@ -146,7 +137,7 @@ def _menu(
     for name, plot in plots.items():
         visible = [name == owner and shown for owner, shown in owners]
         label, above = f"{axes.xaxis.plotly_name}.title.text", f"annotations[{title}].text"
-        texts = {label: plot.x_label, above: _html(plot.title)}
+        texts = {label: plot.x_label, above: plot.title.replace("\n", "<br>")}
         buttons.append(
             {"label": name, "method": "update", "args": [{"visible": visible}, texts, numbers]}
         )
@@ -163,7 +154,7 @@ def _traces(plot: Plot, axes: Any, most: dict[type, int]) -> list[Any]:
             drawn.append(_matrix(mark, plot, axes, most[Matrix]))
         elif isinstance(mark, Points):
             drawn.append(_dots(mark, plot, most[Points]))
-        else:
+        elif isinstance(mark, Series):
             drawn += _lines(mark, plot, min(most[Series], 250))
     return drawn
 
@@ -254,10 +245,6 @@ def _hover(plot: Plot, first: str, last: str = "") -> str:
     """What stands under the pointer: each value beside the label of its axis, unit included."""
     values = f"{plot.x_label}: %{{x}}<br>{plot.y_label}: %{{y:.4g}}"
     return f"{first}<br>{values}{last}<extra></extra>"
-
-
-def _html(text: str) -> str:
-    return text.replace("\n", "<br>")
 
 
 def _small(values: ArrayLike) -> NDArray[Any]:

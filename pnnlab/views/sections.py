@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from html import escape
 from itertools import chain
-from typing import Any, Generic, TypeAlias, TypeVar, final
+from typing import Any, TypeAlias, final
 
 import ipywidgets as widgets
 import numpy as np
@@ -17,12 +17,8 @@ from pnnlab.background import Session
 from pnnlab.layers import all_have_twins, on_device, on_twin, physical_layers
 from pnnlab.physical_system import Cost
 from pnnlab.training import (
-    Alignment,
-    Confusion,
-    Drift,
     Record,
     Reference,
-    Refit,
     Training,
     alignment,
     alignment_passes,
@@ -37,7 +33,7 @@ from pnnlab.training import (
 )
 from pnnlab.views.chart import Plot, Series
 from pnnlab.views.confusion_view import ConfusionView
-from pnnlab.views.controls import Cell, Entry, Folds, OneOf, Table, table_row
+from pnnlab.views.controls import Cell, Entry, OneOf, Table, table_row
 from pnnlab.views.parts import alert, bar, button, count, discard, duration, status
 from pnnlab.views.plotgrid import PlotGrid
 from pnnlab.views.style import LineStyle
@@ -49,20 +45,18 @@ REFIT = 200  # fresh shots for a refit, and
 DRIVES = 64  # validation examples whose drives are among them
 COSTS = ("Spent on",), ("Device passes", "Device time", "Device energy", "Dense digital network")
 MOST = 500  # results kept of a section
-T = TypeVar("T")
 Results: TypeAlias = dict[str, list[tuple[int, Sequence[float]]]]  # steps, values of the layers
 
 
 class Section:
     """One section; it is made when it is first unfolded."""
 
-    widget: widgets.VBox
-
     def __init__(self, sections: "Sections") -> None:
         self._sections, self._session = sections, sections.session
         self._training, self._network = sections.training, sections.training.network
         self._layers = physical_layers(self._network)
         self._grid = PlotGrid()
+        self.widget = widgets.VBox([self._grid])
 
     def refresh(self) -> None:
         """Show the session as it is now, quickly and without a device pass."""
@@ -84,20 +78,13 @@ def add(results: Results, step: int, *values: Sequence[float]) -> None:
 
 
 @final
-class DeviceAction(Generic[T]):
-    """A button that hands an action to a session; ``show``, in any thread, tells of its result."""
+class DeviceAction:
+    """A button that hands an action to a session; what it returns, in words, stands beside it."""
 
     def __init__(
-        self,
-        session: Session,
-        name: str,
-        action: Callable[[], T],
-        show: Callable[[T], str],
-        passes: int,
-        icon: str = "search",
+        self, session: Session, name: str, act: Callable[[], str], passes: int, icon: str = "search"
     ) -> None:
-        self._session, self._name = session, name
-        self._action, self._show = action, show
+        self._session, self._name, self._act = session, name, act
         self.button = button("", icon, self.request)
         self.set_passes(passes)
         self.message = widgets.HTML()
@@ -114,14 +101,12 @@ class DeviceAction(Generic[T]):
         self.button.disabled = True
         when = "after this step" if self._session.status == "running" else "now"
         self.message.value = status(f"{self._name}: {when} …")
-        self._session.do(self._name, self._action).add_done_callback(self._done)
+        self._session.do(self._name, self._act).add_done_callback(self._done)
 
-    def _done(self, future: "Future[T]") -> None:
-        try:
-            error = future.exception()
-            self.message.value = alert(error) if error else status(self._show(future.result()))
-        finally:
-            self.button.disabled = False
+    def _done(self, future: "Future[str]") -> None:
+        error = future.exception()
+        self.message.value = alert(error) if error else status(future.result())
+        self.button.disabled = False
 
 
 def passes_text(passes: int) -> str:
@@ -140,28 +125,23 @@ class ConfusionSection(Section):
         name, where = "Name the examples", "computer"
         if self._layers:
             name, where = "Name the validation examples on the device", "device"
-        self.on_device = self._action(name, on_device, where, passes)
-        self.on_twin = self._action("The same on the twin", on_twin, "twin", 0)
+        session, act = self._session, partial(self._act, on_device, where)
+        self.on_device = DeviceAction(session, name, act, passes)
+        act = partial(self._act, on_twin, "twin")
+        self.on_twin = DeviceAction(session, "The same on the twin", act, 0)
         twins = all_have_twins(self._network)
         shown = [self.on_device, self.on_twin] if twins else [self.on_device]
-        self.widget = widgets.VBox([action.widget for action in shown])
+        self.widget.children = [action.widget for action in shown]
 
-    def _action(
-        self, name: str, on: Callable[..., Any], where: str, passes: int
-    ) -> DeviceAction[Confusion]:
-        def act() -> Confusion:
-            with on(self._network):
-                return confusion(self._network, self._training.validation, self._sections.classes)
-
-        return DeviceAction(self._session, name, act, partial(self._show, where), passes)
-
-    def _show(self, where: str, found: Confusion) -> str:
-        x = self._training.validation.x
+    def _act(self, on: Callable[..., Any], where: str) -> str:
+        validation = self._training.validation
+        with on(self._network):
+            found = confusion(self._network, validation, self._sections.classes)
         if self.view is None:
-            self.view = ConfusionView(found, x, where=where)
+            self.view = ConfusionView(found, validation.x, where=where)
             self.widget.children = (*self.widget.children, self.view)
         else:
-            self.view.show(found, x, where)
+            self.view.show(found, validation.x, where)
         return f"step {self._training.step}, {passes_text(found.device_passes)}"
 
 
@@ -175,12 +155,11 @@ class AlignmentSection(Section):
         self._results: Results = {title: [] for title in titles}
         self._restart_count()
         passes = alignment_passes(self._network, GRADIENTS_AT)
-        name, session = "Compare gradients", self._session
-        self.compare = DeviceAction(session, name, self._compare, self._show, passes)
+        self.compare = DeviceAction(self._session, "Compare gradients", self._compare, passes)
         when = {0: "when asked", 1: "at every evaluation", 5: "at every 5th", 20: "at every 20th"}
         self.every = OneOf(when, label="Compare")
         self.every.observe(lambda _: self._restart_count(), "value")
-        self.widget = widgets.VBox([self.compare.widget, self.every.widget, self._grid])
+        self.widget.children = self.compare.widget, self.every, self._grid
         self._draw()
 
     def refresh(self) -> None:
@@ -193,12 +172,9 @@ class AlignmentSection(Section):
     def _restart_count(self) -> None:
         self._counted = len(self._session.evaluations)
 
-    def _compare(self) -> tuple[int, Alignment]:
+    def _compare(self) -> str:
         step, x = self._training.step, self._training.validation.x[:GRADIENTS_AT]
-        return step, alignment(self._network, x, seed=step)
-
-    def _show(self, result: tuple[int, Alignment]) -> str:
-        step, found = result
+        found = alignment(self._network, x, seed=step)
         cosine, ceiling = zip(*((one.cosine, one.ceiling) for one in found.layers), strict=True)
         add(self._results, step, cosine, ceiling)
         self._draw()
@@ -219,12 +195,11 @@ class CostSection(Section):
     def __init__(self, sections: "Sections") -> None:
         super().__init__(sections)
         self._costs = [layer.system.cost() for layer in self._layers]
-        self.power = Entry("Power of the bench (W), if you know it", 0.0, least=0.0)
+        self.power = Entry(label="Power of the bench (W), if you know it", least=0.0)
         self.table = Table("Estimated time and energy", *COSTS)
         self.assumptions = widgets.HTML()
-        self.widget = widgets.VBox([self.power, self.table, self.assumptions])
+        self.widget.children = self.power, self.table, self.assumptions
         self.power.observe(lambda _: self.refresh(), "value")
-        self.refresh()
 
     def refresh(self) -> None:
         """Show what was spent so far."""
@@ -276,11 +251,6 @@ def scaled(value: float | None, unit: str) -> str:
 class LimitsSection(Section):
     """Limits and saturation as the evaluations found them; it costs no device pass."""
 
-    def __init__(self, sections: "Sections") -> None:
-        super().__init__(sections)
-        self.widget = widgets.VBox([self._grid])
-        self.refresh()
-
     def refresh(self) -> None:
         """Show what the last evaluation found."""
         self._grid.show(limit_plots(self._session.evaluations))
@@ -310,12 +280,11 @@ class RateSection(Section):
         super().__init__(sections)
         self.half = button("Half", "minus", lambda: self._scale(0.5))
         self.double = button("Double", "plus", lambda: self._scale(2.0))
-        self.factor = Entry("Factor", 1.0)
+        self.factor = Entry(label="Factor", value=1.0)
         self.apply = button("Multiply", "check", lambda: self._scale(self.factor.value))
         self.message = widgets.HTML()
         controls = bar(self.half, self.double, self.factor, self.apply, self.message)
-        self.widget = widgets.VBox([controls, self._grid])
-        self.refresh()
+        self.widget.children = controls, self._grid
 
     def refresh(self) -> None:
         """Show the rate of the past steps and, dashed, that of those to come."""
@@ -349,12 +318,6 @@ class RateSection(Section):
         self.refresh()
 
 
-def _drifted(layers: Sequence[Drift]) -> str:
-    return ", ".join(
-        f"layer {n}: {now.rms:.2g} rms" for n, now in enumerate(layers, 1) if now.significant
-    )
-
-
 @final
 class DriftSection(Section):
     """Drift since the twins were fitted, or since the last reference; and a refit."""
@@ -366,25 +329,22 @@ class DriftSection(Section):
         self._results: Results = {title: [] for title in titles}
         session, passes = self._session, reference_passes(self._network, self._examples(SHOTS))
         name = "Remember how the device is now"
-        self.remember = DeviceAction(
-            session, name, self._remember, self._remembered, passes, "bookmark"
-        )
+        self.remember = DeviceAction(session, name, self._remember, passes, "bookmark")
         name, passes = "Compare with what is remembered", self._comparing_passes()
-        self.compare = DeviceAction(session, name, self._compare, self._show, passes)
+        self.compare = DeviceAction(session, name, self._compare, passes)
         self.compare.button.disabled = not self._references
         passes = refit_passes(REFIT) + self._examples(DRIVES) * passes_per_example(self._network)
         self.refits = []
         for place, layer in enumerate(self._layers):
             if layer.twin is not None:
                 name, act = f"Refit the twin of layer {place + 1}", partial(self._refit, place)
-                self.refits.append(DeviceAction(session, name, act, str, passes, "refresh"))
+                self.refits.append(DeviceAction(session, name, act, passes, "refresh"))
         about = status(
             "Some shots of every layer are stored and, later, taken again: a change beyond noise "
             "is drift. A twin that no longer fits its device can be fitted anew, between two steps."
         )
-        actions: list[DeviceAction[Any]] = [self.remember, self.compare, *self.refits]
-        rows = [action.widget for action in actions]
-        self.widget = widgets.VBox([widgets.HTML(about), *rows, self._grid])
+        rows = [action.widget for action in (self.remember, self.compare, *self.refits)]
+        self.widget.children = widgets.HTML(about), *rows, self._grid
         self._draw()
 
     def _comparing_passes(self) -> int:
@@ -392,39 +352,35 @@ class DriftSection(Section):
             return len(self._layers) * REPEATS * self._examples(SHOTS)
         return sum(len(one.y) * len(one.x) for one in self._references)
 
-    def _remember(self) -> int:
+    def _remember(self) -> str:
         x = self._training.validation.x[:SHOTS]
         self._references = take_references(self._network, x, REPEATS)
-        return self._training.step
-
-    def _remembered(self, step: int) -> str:
         for known in self._results.values():
             known.clear()
         self.compare.set_passes(self._comparing_passes())
         self.compare.button.disabled = False
         self._draw()
-        return f"remembered at step {step}"
+        return f"remembered at step {self._training.step}"
 
-    def _compare(self) -> tuple[int, tuple[Drift, ...]]:
-        found = tuple(each.compare() for each in self._references)
-        if drifted := _drifted(found):
+    def _compare(self) -> str:
+        layers = [each.compare() for each in self._references]
+        drifted = ", ".join(
+            f"layer {n}: {now.rms:.2g} rms" for n, now in enumerate(layers, 1) if now.significant
+        )
+        if drifted:
             self._training.note(f"drift beyond noise, {drifted}")
-        return self._training.step, found
-
-    def _show(self, result: tuple[int, tuple[Drift, ...]]) -> str:
-        step, layers = result
         rms, least = [now.rms for now in layers], [now.detectable for now in layers]
-        add(self._results, step, rms, least)
+        add(self._results, self._training.step, rms, least)
         self._draw()
         passes = passes_text(sum(now.device_passes for now in layers))
-        return f"step {step}: {_drifted(layers) or 'no drift beyond noise'}; {passes}"
+        return f"step {self._training.step}: {drifted or 'no drift beyond noise'}; {passes}"
 
-    def _refit(self, place: int) -> Refit:
+    def _refit(self, place: int) -> str:
         training = self._training
         drives = layer_drives(self._network, training.validation.x[:DRIVES])[self._layers[place]]
         found = refit(self._layers[place], shots=REFIT, x=drives, seed=training.step)
         training.note(f"the twin of layer {place + 1} was fitted anew: {found}")
-        return found
+        return str(found)
 
     def _draw(self) -> None:
         note = "nothing compared yet"
@@ -444,13 +400,23 @@ class Sections:
     ) -> None:
         self.session, self.training = session, training
         self.classes, self.references = classes, references
-        self._kinds = _section_kinds(training)
+        physical = bool(physical_layers(training.network))
+        kinds: dict[str, tuple[type[Section], bool]] = {
+            "Confusion": (ConfusionSection, not training.train.targets.is_floating_point()),
+            "Gradients": (AlignmentSection, all_have_twins(training.network)),
+            "Drift and refit": (DriftSection, physical),
+            "Limits": (LimitsSection, physical),
+            "Time and energy": (CostSection, physical),
+            "Learning rate": (RateSection, True),
+        }
+        self._kinds = {name: kind for name, (kind, offered) in kinds.items() if offered}
         self._lock = threading.Lock()
         self.opened: dict[str, Section] = {}
-        self.folds = Folds(label="Details", names=list(self._kinds))
+        names = {name: name for name in self._kinds}
+        self.folds = OneOf(names, label="Details", folds=True)
         self._body = widgets.VBox()
         self.widget = widgets.VBox([self.folds, self._body])
-        self.folds.observe(lambda _: self._turn(), "unfolded")
+        self.folds.observe(lambda _: self._turn(), "value")
 
     def refresh(self) -> None:
         """Show the session as it is now."""
@@ -464,22 +430,9 @@ class Sections:
                 discard(section.widget)
 
     def _turn(self) -> None:
-        name = self.folds.unfolded
+        name = self.folds.value
         with self._lock:  # callbacks come in any thread
             if name and name not in self.opened:
                 self.opened[name] = self._kinds[name](self)
+                self.opened[name].refresh()
             self._body.children = (self.opened[name].widget,) if name else ()
-
-
-def _section_kinds(training: Training) -> dict[str, type[Section]]:
-    layers = physical_layers(training.network)
-    found: dict[str, type[Section]] = {}
-    if not training.train.targets.is_floating_point():
-        found["Confusion"] = ConfusionSection
-    if all_have_twins(training.network):
-        found["Gradients"] = AlignmentSection
-    if layers:
-        found["Drift and refit"] = DriftSection
-        found["Limits"] = LimitsSection
-        found["Time and energy"] = CostSection
-    return found | {"Learning rate": RateSection}

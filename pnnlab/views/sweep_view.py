@@ -1,6 +1,7 @@
 """A live view of a sweep: how far it is, and the accuracies as they come."""
 
 import threading
+from functools import partial
 from html import escape
 from typing import final
 
@@ -36,8 +37,9 @@ class SweepView(View):
         self._state, self._tiles, self._error = widgets.HTML(), widgets.HTML(), widgets.HTML()
         self.plots = PlotGrid()
         self.widget = frame("dashboard", self._state, self._error, self._tiles, self.plots)
-        self._refresh_loop = RefreshLoop(self.refresh, lambda: sweep.active)
-        sweep.observers.append(self._refresh_loop.wake)
+        loop = RefreshLoop(self.refresh, lambda: sweep.active)
+        sweep.observers.append(loop.wake)
+        self._ending = partial(sweep.observers.remove, loop.wake), loop.close
         self.refresh()
 
     def run(self) -> Sweep:
@@ -63,12 +65,6 @@ class SweepView(View):
             show_error(self._error, "\n".join(filter(None, errors[:3])))
             self._tiles.value = tiles_html(sweep)
             self.plots.show([accuracies(sweep)])
-
-    def close(self) -> None:
-        """Stop observing, and take the widgets off the page. The sweep goes on."""
-        self.sweep.observers.remove(self._refresh_loop.wake)
-        self._refresh_loop.close()
-        super().close()
 
 
 def tiles_html(sweep: Sweep) -> str:

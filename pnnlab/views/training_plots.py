@@ -29,7 +29,6 @@ class Recorded(History):
 
     def __init__(self, records: Iterable[Record] = ()) -> None:
         super().__init__()
-        self.latest: Record | None = None
         for record in records:
             self.add(record)
 
@@ -39,11 +38,6 @@ class Recorded(History):
         if self.latest is None:
             return "begun"
         return "finished" if self.latest.step >= self.latest.steps else "unfinished"
-
-    def add(self, record: Record) -> None:
-        """Add a record."""
-        super().add(record)
-        self.latest = record
 
 
 @final
@@ -77,10 +71,12 @@ def training_plots(run: Trained) -> list[Plot]:
     latest, curves, evaluated = run.latest, run.curves(), run.evaluations
     labels = run.labels
     where = "validation" if latest is not None and not latest.clamped else "device"
-    ends = (0.0, _axis_end(latest))
+    step, steps = (latest.step, latest.steps) if latest is not None else (1, 1)
+    # A power of two beyond the present step, at most the whole run: axes that seldom move.
+    ends = (0.0, float(min(steps, max(64, 2 ** math.ceil(math.log2(1.1 * step))))))
     # Smooth over a tenth of the way so far: at least five steps, at most a fiftieth of the run.
     bin_steps = float(curves.step[1] - curves.step[0]) if len(curves.step) > 1 else 1.0
-    most = max(5.0, latest.steps / 50 if latest is not None else 0)
+    most = max(5.0, steps / 50)
     widths = np.ceil(np.clip(curves.step / 10, 5, most) / bin_steps).astype(int)
     scores = labels.factor * curves.batch_metric
     rows = np.column_stack((curves.loss, scores, 100 * curves.clamped))
@@ -177,10 +173,3 @@ def _running_mean(columns: Floats, widths: NDArray[np.int_]) -> Floats:
     first = np.maximum(0, last - widths)
     means: Floats = (sums[last] - sums[first]) / (last - first)[:, None]
     return means
-
-
-def _axis_end(latest: Record | None) -> float:
-    """A power of two beyond the present step, at most the whole run: axes that seldom move."""
-    if latest is None:
-        return 1.0
-    return float(min(latest.steps, max(64, 2 ** math.ceil(math.log2(1.1 * latest.step)))))
