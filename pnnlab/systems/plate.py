@@ -194,8 +194,7 @@ class Plate(multiplex.ReplayingSystem):
         seed: int = 0,
     ) -> None:
         self._imperfections = parts = imperfections or PlateImperfections()
-        room = parts.temperature, parts.temperature_time
-        super().__init__(unit, tolerance, noise, drift, seed, room)
+        super().__init__(unit, tolerance, noise, drift, seed, parts)
         self._built = fabricate(self.unit, self.tolerance)
         self._shape(input_dim, replays, output_dim)
 
