@@ -220,8 +220,7 @@ class Plate(multiplex.ReplayingSystem):
         u = torch.from_numpy(np.asarray(volts, np.float64) / DRIVE_V).unsqueeze(1)
         parts = replace(self._imperfections, codes=0)
         pressure, noise = self._sound(u, len(volts) * SAMPLE_S / SHOT_S, parts)
-        heard, _ = _microphone(pressure.numpy(), noise, parts, window_edges(len(volts), 1))
-        return heard[:, 0] * FULL_SCALE_V
+        return _hear(pressure.numpy(), noise, parts)[:, 0] * FULL_SCALE_V
 
 
 def waveform(x: Tensor, theta: Tensor, replays: int) -> Tensor:
@@ -297,28 +296,39 @@ def log_energy(
     The pressure ``wave`` is (samples, batch), and the ``noise`` (batch, samples).
     """
     edges = window_edges(len(wave), windows)
+    lengths = np.diff(edges)
 
     def solve(pressure: Array, _: bool) -> tuple[Array, Adjoint]:
-        heard, energy = _microphone(pressure, noise, parts, edges)
-        return energy, partial(kernels.microphone_adjoint, heard, _pole(parts), edges)
+        heard = _hear(pressure, noise, parts)
+        energy = np.add.reduceat(heard**2, edges[:-1]).T / lengths
+
+        def adjoint(grad: Array, by: Array) -> None:
+            # Of the converter as an ideal one.
+            by_heard = heard * np.repeat((2 * grad / lengths).T, lengths, axis=0)
+            by[:] = _behind_pole(by_heard[::-1], parts)[::-1]
+
+        return energy.astype(pressure.dtype, order="C"), adjoint
 
     return torch.log1p(with_adjoint(wave, solve) / FLOOR) / math.log1p(1 / FLOOR)
 
 
-def _microphone(
-    pressure: Array, noise: Array | None, parts: PlateImperfections, edges: Array
-) -> tuple[Array, Array]:
-    """Signal of the microphone, (samples, batch), and its energies, (batch, windows)."""
-    rows = np.zeros((0, 0), pressure.dtype) if noise is None else noise
-    heard = np.empty_like(pressure)
-    energy = np.empty((pressure.shape[1], len(edges) - 1), pressure.dtype)
-    kernels.microphone(pressure, rows, _pole(parts), parts.codes, edges, heard, energy)
-    return heard, energy
+def _hear(pressure: Array, noise: Array | None, parts: PlateImperfections) -> Array:
+    """Signal of the microphone, (samples, batch), in double precision."""
+    level = _behind_pole(pressure, parts)
+    if noise is not None:
+        level += noise.T
+    if not parts.codes:
+        return level
+    step = 2 / parts.codes
+    return np.clip(step * np.floor(level / step + 0.5), -1, 1 - step)
 
 
-def _pole(parts: PlateImperfections) -> float:
-    """What is left of a step one sample later, behind the microphone's pole."""
-    return math.exp(-1 / parts.microphone_time) if parts.microphone_time > 0 else 0.0
+def _behind_pole(pressure: Array, parts: PlateImperfections) -> Array:
+    from scipy.signal import lfilter  # slow to load
+
+    keep = math.exp(-1 / parts.microphone_time) if parts.microphone_time > 0 else 0.0
+    passed: Array = lfilter([1 - keep], [1, -keep], pressure.astype(np.float64), axis=0)
+    return passed
 
 
 def window_edges(samples: int, windows: int) -> NDArray[np.int64]:
