@@ -295,7 +295,7 @@ def log_energy(
 
     The pressure ``wave`` is (samples, batch), and the ``noise`` (batch, samples).
     """
-    edges = window_edges(len(wave), windows)
+    edges = np.arange(windows + 1) * len(wave) // windows  # as equal as can be
     lengths = np.diff(edges)
 
     def solve(pressure: Array, _: bool) -> tuple[Array, Adjoint]:
@@ -329,11 +329,6 @@ def _behind_pole(pressure: Array, parts: PlateImperfections) -> Array:
     keep = math.exp(-1 / parts.microphone_time) if parts.microphone_time > 0 else 0.0
     passed: Array = lfilter([1 - keep], [1, -keep], pressure.astype(np.float64), axis=0)
     return passed
-
-
-def window_edges(samples: int, windows: int) -> NDArray[np.int64]:
-    """Ends of windows that share the samples as equally as can be, (windows + 1,)."""
-    return np.arange(windows + 1) * samples // windows
 
 
 def _propagator(
