@@ -258,28 +258,22 @@ def vibrate(force: Tensor, modes: Modes, *, substeps: int = SUBSTEPS) -> Tensor:
 
     def solve(given: Array, keep: bool) -> tuple[Array, Adjoint]:
         samples, batch = given.shape
-        blocks, lanes = math.ceil(batch / kernels.LANES), kernels.LANES
         table = _table(modes, 1 / substeps, given.dtype)
         stretch = np.array([modes.alpha, modes.tau**-2], given.dtype)
-
-        def in_blocks(array: Array) -> Array:
-            padded = np.zeros((samples, blocks * lanes), array.dtype)
-            padded[:, :batch] = array
-            return padded
-
-        wave = np.empty((samples, blocks * lanes), given.dtype)
-        rows = (blocks, samples * substeps + 1) if keep else (1, 2)
-        path = np.empty((*rows, len(table), lanes), given.dtype)
-        sums = np.empty((*rows, 3, lanes), given.dtype)
-        kernels.vibrate(in_blocks(given), table, stretch, substeps, wave, path, sums)
+        silent = (0, 0), (0, -batch % kernels.LANES)  # shots that fill the last block
+        forces = np.pad(given, silent)
+        wave = np.empty_like(forces)
+        rows = (forces.shape[1] // kernels.LANES, samples * substeps + 1) if keep else (1, 2)
+        path = np.empty((*rows, len(table), kernels.LANES), given.dtype)
+        sums = np.empty((*rows, 3, kernels.LANES), given.dtype)
+        kernels.vibrate(forces, table, stretch, substeps, wave, path, sums)
 
         def adjoint(grad_wave: Array, grad_force: Array) -> None:
-            padded = np.empty_like(wave)
-            kernels.vibrate_adjoint(table, substeps, path, sums, in_blocks(grad_wave), padded)
+            padded, grads = np.empty_like(forces), np.pad(grad_wave, silent)
+            kernels.vibrate_adjoint(table, substeps, path, sums, grads, padded)
             grad_force[:] = padded[:, :batch]
 
-        # Contiguous whatever the batch: the microphone is compiled for that.
-        return np.ascontiguousarray(wave[:, :batch]), adjoint
+        return wave[:, :batch], adjoint
 
     return with_adjoint(force, solve)
 
@@ -348,4 +342,4 @@ def _table(modes: Modes, step: float, kind: Any) -> NDArray[Any]:
     qq, qv, vq, vv = _propagator(modes.frequency, modes.loss, step)
     rest = modes.driven / stiffness  # where a constant unit force would hold it
     columns = [qq, qv, (1 - qq) * rest, vq, vv, -vq * rest, step * stiffness, stiffness]
-    return np.ascontiguousarray(np.stack([*columns, modes.heard], axis=1).astype(kind))
+    return np.stack([*columns, modes.heard], axis=1).astype(kind)
