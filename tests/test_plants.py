@@ -19,7 +19,7 @@ from pnnlab.plants.simulated import SUBSTEPS, integrate
 from pnnlab.training.closed_loop import roll_out
 
 NOMINAL = pendulum.PendulumConstants()
-EXACT = {"pendulum": pendulum.IDEAL, "motor": motor.IDEAL}
+EXACT = {Pendulum: pendulum.IDEAL, Motor: motor.IDEAL}
 
 
 class TestPendulum(PlantConformance):
@@ -190,7 +190,7 @@ def test_a_motor_ends_at_the_speed_that_its_constants_give() -> None:
     c = Motor.nominal
     state = torch.zeros(1, 4, dtype=torch.float64)
     for _ in range(300):
-        state = motor.advance(state, torch.full((1, 1), 2.0), c)
+        state = Motor.advance(state, torch.full((1, 1), 2.0), c)
     back = c.gear * c.motor
     speed = c.efficiency * back * 2 / c.resistance
     speed /= c.efficiency * back**2 / c.resistance + c.damping
@@ -211,24 +211,23 @@ def test_backlash_lets_the_motor_move_alone_and_a_contact_never_pulls() -> None:
     assert load_acceleration(0.011, 0.0, -30.0, 0.0) == 0
 
 
-@pytest.mark.parametrize("module", [pendulum, motor], ids=["pendulum", "motor"])
-def test_a_perfect_copy_does_what_its_twin_says(module) -> None:
-    kind = Pendulum if module is pendulum else Motor
-    plant = kind(unit=2, imperfections=module.IDEAL)
+@pytest.mark.parametrize("kind", EXACT)
+def test_a_perfect_copy_does_what_its_twin_says(kind) -> None:
+    plant = kind(unit=2, imperfections=EXACT[kind])
     state = plant.reset(range(3))
     for step in range(5):
         command = torch.full((3, 1), 0.3 * step)
-        expected = module.advance(state.double(), command.double(), plant.constants)
+        expected = kind.advance(state.double(), command.double(), plant.constants)
         state = plant.step(command)
         assert torch.allclose(state.double(), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("module", [pendulum, motor], ids=["pendulum", "motor"])
-def test_the_adjoint_of_a_twin_is_its_difference_quotient(module) -> None:
-    constants = Pendulum.nominal if module is pendulum else Motor.nominal
+@pytest.mark.parametrize("kind", EXACT)
+def test_the_adjoint_of_a_twin_is_its_difference_quotient(kind) -> None:
+    advance = partial(kind.advance, constants=kind.nominal)
     state = torch.tensor([[0.2, 0.3, 1.0, -2.0]], dtype=torch.float64, requires_grad=True)
     command = torch.tensor([[1.5]], dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(partial(module.advance, constants=constants), (state, command))
+    assert torch.autograd.gradcheck(advance, (state, command))
 
 
 def test_built_copies_differ_within_their_tolerance() -> None:
@@ -271,7 +270,7 @@ def test_the_law_is_the_closed_form_of_one_state() -> None:
 
 
 def test_the_law_holds_the_linearised_pendulum() -> None:
-    advance = partial(pendulum.advance, constants=NOMINAL)
+    advance = partial(Pendulum.advance, constants=NOMINAL)
     gains = regulator(advance, (5.0, 1.0, 0.1, 0.05), (0.05,))
     zeros = torch.zeros(1, 4, dtype=torch.float64), torch.zeros(1, 1, dtype=torch.float64)
     by_state, by_command = torch.autograd.functional.jacobian(advance, zeros)
@@ -282,11 +281,10 @@ def test_the_law_holds_the_linearised_pendulum() -> None:
         regulator(lambda s, u: torch.cat([s, u], 1), (1.0, 1.0), (1.0,))
 
 
-@pytest.mark.parametrize("module", [pendulum, motor], ids=["pendulum", "motor"])
-def test_identification_finds_what_a_perfect_copy_does(module) -> None:
+@pytest.mark.parametrize("kind", EXACT)
+def test_identification_finds_what_a_perfect_copy_does(kind) -> None:
     """Products of constants are found, not each alone, so the predictions are compared."""
-    kind = Pendulum if module is pendulum else Motor
-    plant = kind(unit=3, imperfections=module.IDEAL)
+    plant = kind(unit=3, imperfections=EXACT[kind])
     random = torch.Generator().manual_seed(0)
     states, commands, inside = [plant.reset(range(8))], [], [plant.inside]
     for _ in range(15):
@@ -294,12 +292,12 @@ def test_identification_finds_what_a_perfect_copy_does(module) -> None:
         states.append(plant.step(commands[-1]))
         inside.append(plant.inside)
     recorded = torch.stack(states), torch.stack(commands), torch.stack(inside)
-    found = identify(module.advance, kind.nominal, *recorded, tolerance=1.0)
+    found = identify(kind.advance, kind.nominal, *recorded, tolerance=1.0)
 
     def error(constants) -> float:
-        last = module.advance(states[-2].double(), commands[-1].double(), constants)
+        last = kind.advance(states[-2].double(), commands[-1].double(), constants)
         return float((last - states[-1]).abs().max())
 
     assert error(found) < 0.01 * error(kind.nominal)
     with pytest.raises(ShapeError, match="record longer ones"):
-        identify(module.advance, kind.nominal, *recorded, ahead=16)
+        identify(kind.advance, kind.nominal, *recorded, ahead=16)

@@ -1,19 +1,15 @@
 """Identification: the constants of a plant's twin from what was measured of the plant."""
 
 from collections.abc import Callable
-from dataclasses import fields, replace
-from typing import Any, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 from torch import Tensor
 
 from pnnlab.errors import ShapeError
 from pnnlab.plain import whole
-
-Constants = TypeVar("Constants")
+from pnnlab.plants.simulated import Constants, scaled
 
 
 def identify(
@@ -41,25 +37,14 @@ def identify(
         Those of a `Rollout`. Only what happened within the limits is used.
     """
     ahead = whole("ahead", ahead, 1)
-    windows = [n for n in range(len(states) - ahead) if inside[n + ahead].any()]
-    if not windows:
+    kept = inside[ahead:]
+    if not kept.any():
         raise ShapeError(f"no row stayed within the limits for {ahead} steps; record longer ones.")
-    kept = [inside[n + ahead] for n in windows]
-    begin = torch.cat([states[n, k] for n, k in zip(windows, kept, strict=True)]).double()
-    after = torch.cat([states[n + ahead, k] for n, k in zip(windows, kept, strict=True)]).double()
-    sent = [
-        torch.cat([commands[n + step, k] for n, k in zip(windows, kept, strict=True)]).double()
-        for step in range(ahead)
-    ]
-    given: Any = nominal
-    names = [field.name for field in fields(given)]
+    begin, after = states[:-ahead][kept].double(), states[ahead:][kept].double()
+    sent = [commands[step : step + len(kept)][kept].double() for step in range(ahead)]
 
     def built(shift: NDArray[np.float64]) -> Constants:
-        factors = np.exp(shift).tolist()
-        changed: Constants = replace(
-            given, **{n: getattr(given, n) * f for n, f in zip(names, factors, strict=True)}
-        )
-        return changed
+        return scaled(nominal, np.exp(shift).tolist())
 
     def errors(shift: NDArray[np.float64]) -> Tensor:
         state, constants = begin, built(shift)
@@ -67,7 +52,7 @@ def identify(
             state = advance(state, command, constants)
         return state - after
 
-    start = np.zeros(len(names))
+    start = np.zeros(len(vars(nominal)))
     scale = errors(start).square().mean(0).sqrt().clamp_min(1e-9)
 
     def residuals(shift: NDArray[np.float64]) -> NDArray[np.float64]:

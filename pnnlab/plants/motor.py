@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from pnnlab.plants.plant import PlantLimits
-from pnnlab.plants.simulated import Interface, SimulatedPlant, advanced
+from pnnlab.plants.simulated import Interface, SimulatedPlant
 
 
 @dataclass(frozen=True)
@@ -73,11 +73,6 @@ def accelerate(
     return torch.stack([motor_rate, load_rate, (torque - shaft) / c.inertia, shaft / c.load], dim=1)
 
 
-def advance(state: Tensor, command: Tensor, constants: MotorConstants) -> Tensor:
-    """Next state (rows, 4) of a motor without play after a step of a command (rows, 1), V."""
-    return advanced(accelerate, state, command, constants)
-
-
 @final
 class Motor(SimulatedPlant):
     """The simulated motor; see `SimulatedPlant`."""
@@ -89,19 +84,10 @@ class Motor(SimulatedPlant):
         "rate of the load (rad/s)",
     )
     nominal = MotorConstants()
+    customary = MotorImperfections()
+    permitted = PlantLimits(command=6.0, state=(3.0, 3.0, 40.0, 40.0), moves=2.0)
+    spread = 0.5
     accelerate = staticmethod(accelerate)
-
-    def __init__(
-        self,
-        unit: int = 0,
-        *,
-        tolerance: float = 0.1,
-        spread: float = 0.5,
-        imperfections: MotorImperfections | None = None,
-    ) -> None:
-        limits = PlantLimits(command=6.0, state=(3.0, 3.0, 40.0, 40.0), moves=2.0)
-        parts = imperfections or MotorImperfections()
-        super().__init__(limits, unit, tolerance, spread, parts)
 
     def _begin(self, drawn: Tensor) -> Tensor:
         return drawn[:, [0, 0, 2, 2]]  # with the shaft untwisted

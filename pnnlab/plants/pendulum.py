@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from pnnlab.plants.plant import PlantLimits
-from pnnlab.plants.simulated import Interface, SimulatedPlant, advanced
+from pnnlab.plants.simulated import Interface, SimulatedPlant
 
 GRAVITY = 9.81  # m/s²
 
@@ -77,27 +77,13 @@ def accelerate(
     return torch.stack([arm_rate, rod_rate, arm_acceleration, rod_acceleration], 1)
 
 
-def advance(state: Tensor, command: Tensor, constants: PendulumConstants) -> Tensor:
-    """Next state (rows, 4) of a perfect pendulum after a step of a command (rows, 1), V."""
-    return advanced(accelerate, state, command, constants)
-
-
 @final
 class Pendulum(SimulatedPlant):
     """The simulated rotary pendulum, released near upright; see `SimulatedPlant`."""
 
     quantities = "arm (rad)", "rod (rad)", "rate of the arm (rad/s)", "rate of the rod (rad/s)"
     nominal = PendulumConstants()
+    customary = PendulumImperfections()
+    permitted = PlantLimits(command=6.0, state=(2.0, 0.5, 50.0, 50.0), moves=3.0)
+    spread = 0.1
     accelerate = staticmethod(accelerate)
-
-    def __init__(
-        self,
-        unit: int = 0,
-        *,
-        tolerance: float = 0.1,
-        spread: float = 0.1,
-        imperfections: PendulumImperfections | None = None,
-    ) -> None:
-        limits = PlantLimits(command=6.0, state=(2.0, 0.5, 50.0, 50.0), moves=3.0)
-        parts = imperfections or PendulumImperfections()
-        super().__init__(limits, unit, tolerance, spread, parts)

@@ -2,8 +2,8 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import astuple, dataclass, fields
 from functools import partial
 from typing import Any, ClassVar, TypeVar, final
 
@@ -42,27 +42,10 @@ def integrate(
     return state + seconds / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
 
 
-def advanced(
-    rate: Callable[[Tensor, Tensor, Constants], Tensor],
-    state: Tensor,
-    command: Tensor,
-    constants: Constants,
-) -> Tensor:
-    """Next state (rows, n) after a step of a command (rows, 1), by the ``rate`` of change."""
-    for _ in range(SUBSTEPS):
-        state = integrate(lambda now: rate(now, command[:, 0], constants), state)
-    return state
-
-
-def fabricate(nominal: Constants, unit: int, tolerance: float) -> Constants:
-    """Draw the constants of one built copy, each within the tolerance with equal chance."""
+def scaled(nominal: Constants, factors: Sequence[float]) -> Constants:
+    """Constants times a factor each."""
     given: Any = nominal
-    random = np.random.default_rng((unit, 23))
-    factors = 1 + tolerance * random.uniform(-1, 1, len(fields(given)))
-    drawn = zip(fields(given), factors, strict=True)
-    built: Constants = replace(
-        given, **{f.name: getattr(given, f.name) * float(x) for f, x in drawn}
-    )
+    built: Constants = type(given)(*(c * f for c, f in zip(astuple(given), factors, strict=True)))
     return built
 
 
@@ -74,9 +57,12 @@ class SimulatedPlant(Plant):
     unit : int
         Which fabricated copy.
     tolerance : float
-        Of each constant, a fraction either way.
-    spread : float
-        Largest angle at a reset, rad, either way; rates are up to three times as many rad/s.
+        Of each constant, a fraction either way, with equal chance.
+    spread : float, optional
+        Largest angle at a reset, rad, either way, by default that of the class; rates are up to
+        three times as many rad/s.
+    imperfections : Interface, optional
+        What it adds to its equations, of the same class as `customary`, the default.
     """
 
     commands = ("voltage (V)",)
@@ -84,22 +70,32 @@ class SimulatedPlant(Plant):
     real_time = False
     most_rows = None
     nominal: ClassVar[Any]  # constants, a frozen dataclass
+    customary: ClassVar[Interface]
+    permitted: ClassVar[PlantLimits]
+    spread: float
 
     def __init__(
-        self, limits: PlantLimits, unit: int, tolerance: float, spread: float, parts: Interface
+        self,
+        unit: int = 0,
+        *,
+        tolerance: float = 0.1,
+        spread: float | None = None,
+        imperfections: Interface | None = None,
     ) -> None:
-        super().__init__(limits)
+        super().__init__(self.permitted)
         self.unit = whole("unit", unit, 0)
-        tolerance, self.spread = real("tolerance", tolerance), real("spread", spread)
-        widest = min(limits.state[:2])
+        tolerance = real("tolerance", tolerance)
+        self.spread = self.spread if spread is None else real("spread", spread)
+        widest = min(self.limits.state[:2])
         if not (0 <= tolerance < 0.5 and 0 < self.spread < widest):
             raise RangeError(
-                f"tolerance is {tolerance} and spread {spread}; give a fraction below 0.5, and an "
-                f"angle above 0 and below {widest}."
+                f"tolerance is {tolerance} and spread {self.spread}; give a fraction below 0.5, "
+                f"and an angle above 0 and below {widest}."
             )
-        self.constants = fabricate(self.nominal, self.unit, tolerance)
-        self.parts = parts
-        make_plain(parts)
+        drawn = np.random.default_rng((self.unit, 23)).uniform(-1, 1, len(fields(self.nominal)))
+        self.constants = scaled(self.nominal, (1 + tolerance * drawn).tolist())
+        self.parts = imperfections or self.customary
+        make_plain(self.parts)
         self._true = self._measured = torch.zeros(0, 4, dtype=torch.float64)
         self._sent = torch.zeros(0, dtype=torch.float64)
 
@@ -110,8 +106,15 @@ class SimulatedPlant(Plant):
 
     @staticmethod
     @abstractmethod
-    def accelerate(state: Tensor, volts: Tensor, constants: Any, parts: Any) -> Tensor:
-        """Rate of change of true states (rows, 4) with voltages (rows,)."""
+    def accelerate(state: Tensor, volts: Tensor, constants: Any, parts: Any = None) -> Tensor:
+        """Rate of change of states (rows, 4) with voltages (rows,); without parts, on paper."""
+
+    @classmethod
+    def advance(cls, state: Tensor, command: Tensor, constants: Any) -> Tensor:
+        """Next state (rows, 4) of a perfect plant after a step of a command (rows, 1), V."""
+        for _ in range(SUBSTEPS):
+            state = integrate(lambda now: cls.accelerate(now, command[:, 0], constants), state)
+        return state
 
     def _begin(self, drawn: Tensor) -> Tensor:
         """Starts (rows, 4), from what was drawn for all four quantities."""

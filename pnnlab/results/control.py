@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from pnnlab.gradients import GradientRule, ideal, in_silico, noise_aware, physics_aware
 from pnnlab.layers import PhysicalLayer, Rescale, calibrate, on_device
 from pnnlab.plain import random_state, seeded
-from pnnlab.plants import Pendulum, Plant, pendulum
+from pnnlab.plants import Pendulum, PendulumConstants, Plant
 from pnnlab.plants.identification import identify
 from pnnlab.plants.law import regulator
 from pnnlab.provenance import commit, provenance
@@ -115,7 +115,7 @@ class Balance:
     unit: int = 0
     seed: int = 0
     epochs: int = EPOCHS
-    model: pendulum.PendulumConstants = Pendulum.nominal  # of the pendulum that the law is made for
+    model: PendulumConstants = Pendulum.nominal  # of the pendulum that the law is made for
 
     @cached_property
     def plant(self) -> Pendulum:
@@ -132,7 +132,7 @@ class Balance:
     @cached_property
     def gains(self) -> Tensor:
         """Of the law, (1, 4)."""
-        modelled = partial(pendulum.advance, constants=self.model)
+        modelled = partial(Pendulum.advance, constants=self.model)
         return regulator(modelled, STATE_COSTS, (COMMAND_COST,)).float()
 
     def device(self) -> Circuit:
@@ -260,7 +260,7 @@ class Balance:
     def closed_loop(self, network: nn.Module, plant: Pendulum) -> nn.Sequential:
         """Go on training a copy by physics-aware training through time."""
         going, (count, steps) = self.copied(network), LOOP
-        twin = partial(pendulum.advance, constants=self.model)
+        twin = partial(Pendulum.advance, constants=self.model)
         method = partial(ClosedLoop, plant=plant, twin=twin, cost=cost, steps=steps)
         settings = FitSettings(
             evaluations=1, seed=self.seed, epochs=30, batch_size=count, learning_rate=0.001
@@ -283,7 +283,7 @@ class Balance:
         # The rates that are measured come late; central differences of the angles do not.
         states[..., 2:] = (angles[2:] - angles[:-2]) / (2 * self.plant.step_s)
         known = states, found.commands[1:-1], found.inside[1:-1]
-        return replace(self, model=identify(pendulum.advance, Pendulum.nominal, *known))
+        return replace(self, model=identify(Pendulum.advance, Pendulum.nominal, *known))
 
     def bayesian(self, network: nn.Module, plant: Pendulum) -> nn.Sequential:
         """Go on with a copy whose amplifier Bayesian optimisation sets, in closed loop."""

@@ -153,8 +153,7 @@ class Circuit(multiplex.ReplayingSystem):
         seed: int = 0,
     ) -> None:
         self._imperfections = parts = imperfections or CircuitImperfections()
-        room = parts.temperature, parts.temperature_time
-        super().__init__(unit, tolerance, noise, drift, seed, room)
+        super().__init__(unit, tolerance, noise, drift, seed, parts)
         self._built = fabricate(self.unit, self.tolerance)
         self._shape(input_dim, replays, output_dim)
 
@@ -221,8 +220,8 @@ def oscillate(
         k, rest = vector.astype(drive.dtype), settle.astype(drive.dtype)
         wave = np.empty_like(drive)
         path = np.empty((samples * substeps + 1 if keep else 1, 2, batch), drive.dtype)
-        heat = np.empty((samples + 1 if keep else 1, batch), drive.dtype)
-        kernels.oscillate(drive, k, rest, wave, path, heat)
-        return wave, partial(kernels.oscillate_adjoint, drive, k, rest, path, heat)
+        slow = np.empty((samples + 1 if keep else 1, 2, batch), drive.dtype)
+        kernels.oscillate(drive, k, rest, wave, path, slow)
+        return wave, partial(kernels.oscillate_adjoint, drive, k, rest, path, slow)
 
     return with_adjoint(u, solve)

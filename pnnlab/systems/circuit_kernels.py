@@ -54,13 +54,13 @@ def _pull_back(
 
 
 @compiled()
-def oscillate(u: Array, k: Array, settle: Array, wave: Array, path: Array, heat: Array) -> None:
+def oscillate(u: Array, k: Array, settle: Array, wave: Array, path: Array, slow: Array) -> None:
     """Integrate all shots of a programmed drive ``u`` from rest, to the read-out ``wave``.
 
     ``settle``, (2 * substeps + 1,), is what is left of a step of the drive at 0, 1/2, 1, ...
     substeps. For the adjoint, ``path``, (samples * substeps + 1, 2, batch), takes the state before
-    each substep and at the end, and ``heat``, (samples + 1, batch), the channel's temperature; one
-    row of either keeps the last alone.
+    each substep and at the end, and ``slow``, (samples + 1, 2, batch), the channel's temperature
+    and the drive that is reached; one row of either keeps the last alone.
     """
     samples, batch = u.shape
     substeps = len(settle) // 2
@@ -69,18 +69,16 @@ def oscillate(u: Array, k: Array, settle: Array, wave: Array, path: Array, heat:
     half = u.dtype.type(0.5)
     sixth = u.dtype.type(1 / 6)
     dt = one / u.dtype.type(substeps)
-    current = np.zeros(batch, u.dtype)
-    voltage = np.zeros(batch, u.dtype)
-    before = np.zeros(batch, u.dtype)
-    heat[0] = 0
+    state = np.zeros((2, batch), u.dtype)
+    current, voltage = state[0], state[1]
+    slow[0] = 0
     for n in range(samples):
-        drive, warm = u[n], heat[n if keep else 0]
-        warmer = heat[n + 1 if keep else 0]
+        drive, now = u[n], slow[n if keep else 0]
+        warm, before = now[0], now[1]
         for m in range(substeps):
             first, middle, last = settle[2 * m], settle[2 * m + 1], settle[2 * m + 2]
             if keep:
-                path[n * substeps + m, 0] = current
-                path[n * substeps + m, 1] = voltage
+                path[n * substeps + m] = state
             for b in range(batch):
                 i, v = current[b], voltage[b]
                 vt = k[V_T] - k[KAPPA] * warm[b]
@@ -94,22 +92,21 @@ def oscillate(u: Array, k: Array, settle: Array, wave: Array, path: Array, heat:
                 i4, v4 = _slopes(i + dt * i3, v + dt * v3, u4, vt, k, half)
                 current[b] = i + dt * sixth * (i1 + i2 + i2 + i3 + i3 + i4)
                 voltage[b] = v + dt * sixth * (v1 + v2 + v2 + v3 + v3 + v4)
-        out, rest = wave[n], settle[2 * substeps]
+        out, rest, later = wave[n], settle[2 * substeps], slow[n + 1 if keep else 0]
         for b in range(batch):
             v = voltage[b]
             z = v - k[V_T] + k[KAPPA] * warm[b]
             q = half * (z + math.sqrt(z * z + k[S2]))
             aqq = k[A] * q * q
             out[b] = aqq / (one + aqq)
-            warmer[b] = k[DECAY] * warm[b] + (one - k[DECAY]) * k[G] * q * q * v
-            before[b] = drive[b] + (before[b] - drive[b]) * rest
-    path[samples * substeps if keep else 0, 0] = current
-    path[samples * substeps if keep else 0, 1] = voltage
+            later[0, b] = k[DECAY] * warm[b] + (one - k[DECAY]) * k[G] * q * q * v
+            later[1, b] = drive[b] + (before[b] - drive[b]) * rest
+    path[samples * substeps if keep else 0] = state
 
 
 @compiled()
 def oscillate_adjoint(
-    u: Array, k: Array, settle: Array, path: Array, heat: Array, grad_wave: Array, grad_u: Array
+    u: Array, k: Array, settle: Array, path: Array, slow: Array, grad_wave: Array, grad_u: Array
 ) -> None:
     """Pull a gradient of the read-out back to the drive, exactly; see `oscillate`."""
     samples, batch = u.shape
@@ -124,13 +121,9 @@ def oscillate_adjoint(
     lam_heat = np.zeros(batch, u.dtype)
     lam_ramp = np.zeros(batch, u.dtype)
     lam_z = np.zeros(batch, u.dtype)
-    ramp = np.zeros((samples + 1, batch), u.dtype)
     rest = settle[2 * substeps]
-    for n in range(samples):
-        for b in range(batch):
-            ramp[n + 1, b] = u[n, b] + (ramp[n, b] - u[n, b]) * rest
     for n in range(samples - 1, -1, -1):
-        drive, before, warm = u[n], ramp[n], heat[n]
+        drive, warm, before = u[n], slow[n, 0], slow[n, 1]
         grad_out, grad_in = grad_wave[n], grad_u[n]
         voltage = path[(n + 1) * substeps, 1]
         for b in range(batch):

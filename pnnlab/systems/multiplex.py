@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pnnlab.errors import RangeError, ShapeError
+from pnnlab.errors import ShapeError
 from pnnlab.physical_system import NO_POWER, Cost, Group
-from pnnlab.plain import real, whole
+from pnnlab.plain import whole
 from pnnlab.systems.analog import AnalogPorts, Volts
 from pnnlab.systems.units import BuiltSystem, Drift, RandomStream
 
@@ -79,29 +79,16 @@ class ReplayingSystem(BuiltSystem):
     _tail: ClassVar[int] = 0  # silent samples at the end of a shot
     _pulse: int = 1  # samples of the waveform for one of the drive
     _rest: int = 0  # samples between two shots
-    _tolerable: ClassVar[float]  # what the tolerance is below
     _unequal: ClassVar[bool] = False  # whether outputs may be means of more and of fewer samples
     _outputs: ClassVar[str]  # what is read out, and which number of them is possible
 
     def __init__(
-        self,
-        unit: int,
-        tolerance: float,
-        noise: bool,
-        drift: bool,
-        seed: int,
-        room: tuple[float, float],
+        self, unit: int, tolerance: float, noise: bool, drift: bool, seed: int, parts: Any
     ) -> None:
-        self.unit = unit = whole("unit", unit, 0)
-        self.tolerance = tolerance = real("tolerance", tolerance)
-        if not 0 <= tolerance < self._tolerable:
-            raise RangeError(
-                f"tolerance is {tolerance}: that of {self._what} is a fraction below "
-                f"{self._tolerable:g}, such as 0.05."
-            )
-        self._owner = {"unit": unit, "tolerance": tolerance}
-        self._noise = RandomStream(unit, seed, 0, on=noise)
-        self._drift = Drift(unit, seed, 1, size=room[0], time=room[1], on=drift)
+        self._identify(unit, tolerance)
+        self._noise = RandomStream(self.unit, seed, 0, on=noise)
+        size, time = parts.temperature, parts.temperature_time
+        self._drift = Drift(self.unit, seed, 1, size=size, time=time, on=drift)
 
     def _shape(self, input_dim: int, replays: int, output_dim: int) -> None:
         input_dim, output_dim = whole("input_dim", input_dim), whole("output_dim", output_dim)

@@ -20,7 +20,6 @@ Source: Wright, Onodera et al., Nature 601, 549 (2022), and its public code,
 https://github.com/mcmahon-lab/Physics-Aware-Training, examples 1 and 2.
 """
 
-import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -121,31 +120,26 @@ def step(
     return arrived, push.mul(h / 6) if p is None else torch.add(p, push, alpha=h / 6)
 
 
-def integrate(accelerate: Function, q: Tensor, steps: int, duration: float = DURATION) -> Tensor:
-    """Angles (batch, n) after ``duration`` from rest at ``q``, in so many Runge-Kutta steps."""
-    p = None
-    for number in range(steps):
-        q, p = step(accelerate, q, p, duration / steps, last=number == steps - 1)
-    return q
-
-
 def swing(
     start: Tensor,
     couplings: Tensor,
     biases: Tensor,
     *,
     errors: Tensor | None = None,
-    scale: float = 1.0,
+    sine: Function = torch.sin,
     steps: int = STEPS,
     duration: float = DURATION,
 ) -> Tensor:
     """Release the pendula at rest and return their angles after ``duration``, (batch, n).
 
     Differentiable in the angles at release, ``start``, (batch, n), and in couplings and biases; see
-    `accelerations`. The ``scale`` is s.
+    `accelerations`.
     """
-    accelerate = accelerations(lambda q: (scale * q).sin(), couplings, biases, errors)
-    return integrate(accelerate, start, steps, duration)
+    accelerate = accelerations(sine, couplings, biases, errors)
+    q, p = start, None
+    for number in range(steps):
+        q, p = step(accelerate, q, p, duration / steps, last=number == steps - 1)
+    return q
 
 
 @torch.no_grad()
@@ -208,6 +202,8 @@ class Oscillators(BuiltSystem):
         seed: int = 0,
     ) -> None:
         self.unit = unit = whole("unit", unit, 0)
+        self.n = n = whole("n", n)
+        self.low, self.high = real("low", low), real("high", high)
         self.steps = whole("steps", steps, 1)
         self.coupling_range = real("coupling_range", coupling_range)
         self.bias_range = real("bias_range", bias_range)
@@ -215,42 +211,18 @@ class Oscillators(BuiltSystem):
             raise RangeError(
                 f"the ranges are {coupling_range} and {bias_range}; both must be above 0."
             )
-        self._shape(n, input_dim, output_dim, low, high)
-        self._owner = {"unit": unit, "pendula": self.n}
-        self._noise = RandomStream(unit, self.n, seed, on=noise)
-        self._imperfections = imperfections or OscillatorImperfections()
-        errors = np.random.default_rng((unit, self.n, 5)).standard_normal((self.n, self.n))
-        self._errors = torch.from_numpy(errors * self._imperfections.coupling)
-        self._error_matrices: dict[tuple[int, torch.dtype, torch.device], Tensor] = {}
-
-    def _shape(
-        self, n: int, input_dim: int | None, output_dim: int | None, low: float, high: float
-    ) -> None:
-        n = whole("n", n)
         inputs = n if input_dim is None else input_dim
         outputs = n if output_dim is None else output_dim
         if not (0 < inputs <= n and 0 < outputs <= n):
             raise ShapeError(f"{n} pendula cannot have {inputs} inputs and {outputs} outputs.")
         super().__init__(inputs, n * n + n, outputs)
-        self.n, self.low, self.high = n, real("low", low), real("high", high)
-
-    def reprogrammed(
-        self,
-        *,
-        n: int | None = None,
-        input_dim: int | None = None,
-        output_dim: int | None = None,
-        low: float | None = None,
-        high: float | None = None,
-    ) -> "Oscillators":
-        """Programme the first ``n`` pendula of the bench otherwise; parts and noise are shared."""
-        n = self.n if n is None else n
-        if n > len(self._errors):
-            raise ShapeError(f"this bench has {len(self._errors)} pendula, not {n}.")
-        other = copy.copy(self)
-        low, high = self.low if low is None else low, self.high if high is None else high
-        other._shape(n, input_dim, output_dim, low, high)
-        return other
+        self._owner = {"unit": unit, "pendula": n}
+        self._noise = RandomStream(unit, n, seed, on=noise)
+        self._imperfections = imperfections or OscillatorImperfections()
+        errors = np.random.default_rng((unit, n, 5)).standard_normal((n, n))
+        errors *= self._imperfections.coupling
+        self._errors = coupling_matrix(torch.from_numpy(errors))
+        self._errors_in: dict[tuple[torch.dtype, torch.device], Tensor] = {}
 
     def weak_theta(self, seed: int = 0) -> Tensor:
         """Parameters to begin training with: couplings and biases within 1/sqrt(n) either way."""
@@ -267,18 +239,14 @@ class Oscillators(BuiltSystem):
     def _simulate(self, x: Tensor, theta: Tensor) -> Tensor:
         noise = torch.from_numpy(self._noise.rows(len(x), self.n, x.dtype)).to(x.device)
         start = release(x, self.n, self.low, self.high) + self._imperfections.release * noise
+        scale, place = 1 + self._imperfections.angle, (x.dtype, x.device)
+        if place not in self._errors_in:
+            self._errors_in[place] = self._errors.to(x)
         end = swing(
             start,
             *split(theta, self.n, self.coupling_range, self.bias_range),
-            errors=self._error_matrix(x),
-            scale=1 + self._imperfections.angle,
+            errors=self._errors_in[place],
+            sine=lambda q: (scale * q).sin(),
             steps=self.steps,
         )
         return end[:, self.n - self.output_dim :]
-
-    def _error_matrix(self, like: Tensor) -> Tensor:
-        key = self.n, like.dtype, like.device
-        if key not in self._error_matrices:
-            errors = self._errors[: self.n, : self.n]
-            self._error_matrices[key] = coupling_matrix(errors).to(like)
-        return self._error_matrices[key]

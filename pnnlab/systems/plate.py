@@ -27,6 +27,7 @@ ours.
 import math
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from typing import Any, final
 
 import numpy as np
@@ -194,8 +195,7 @@ class Plate(multiplex.ReplayingSystem):
         seed: int = 0,
     ) -> None:
         self._imperfections = parts = imperfections or PlateImperfections()
-        room = parts.temperature, parts.temperature_time
-        super().__init__(unit, tolerance, noise, drift, seed, room)
+        super().__init__(unit, tolerance, noise, drift, seed, parts)
         self._built = fabricate(self.unit, self.tolerance)
         self._shape(input_dim, replays, output_dim)
 
@@ -221,8 +221,7 @@ class Plate(multiplex.ReplayingSystem):
         u = torch.from_numpy(np.asarray(volts, np.float64) / DRIVE_V).unsqueeze(1)
         parts = replace(self._imperfections, codes=0)
         pressure, noise = self._sound(u, len(volts) * SAMPLE_S / SHOT_S, parts)
-        heard, _ = _microphone(pressure.numpy(), noise, parts, window_edges(len(volts), 1))
-        return heard[:, 0] * FULL_SCALE_V
+        return _hear(pressure.numpy(), noise, parts)[:, 0] * FULL_SCALE_V
 
 
 def waveform(x: Tensor, theta: Tensor, replays: int) -> Tensor:
@@ -260,28 +259,22 @@ def vibrate(force: Tensor, modes: Modes, *, substeps: int = SUBSTEPS) -> Tensor:
 
     def solve(given: Array, keep: bool) -> tuple[Array, Adjoint]:
         samples, batch = given.shape
-        blocks, lanes = math.ceil(batch / kernels.LANES), kernels.LANES
         table = _table(modes, 1 / substeps, given.dtype)
         stretch = np.array([modes.alpha, modes.tau**-2], given.dtype)
-
-        def in_blocks(array: Array) -> Array:
-            padded = np.zeros((samples, blocks * lanes), array.dtype)
-            padded[:, :batch] = array
-            return padded
-
-        wave = np.empty((samples, blocks * lanes), given.dtype)
-        rows = (blocks, samples * substeps + 1) if keep else (1, 2)
-        path = np.empty((*rows, len(table), lanes), given.dtype)
-        sums = np.empty((*rows, 3, lanes), given.dtype)
-        kernels.vibrate(in_blocks(given), table, stretch, substeps, wave, path, sums)
+        silent = (0, 0), (0, -batch % kernels.LANES)  # shots that fill the last block
+        forces = np.pad(given, silent)
+        wave = np.empty_like(forces)
+        rows = (forces.shape[1] // kernels.LANES, samples * substeps + 1) if keep else (1, 2)
+        path = np.empty((*rows, len(table), kernels.LANES), given.dtype)
+        sums = np.empty((*rows, 3, kernels.LANES), given.dtype)
+        kernels.vibrate(forces, table, stretch, substeps, wave, path, sums)
 
         def adjoint(grad_wave: Array, grad_force: Array) -> None:
-            padded = np.empty_like(wave)
-            kernels.vibrate_adjoint(table, substeps, path, sums, in_blocks(grad_wave), padded)
+            padded, grads = np.empty_like(forces), np.pad(grad_wave, silent)
+            kernels.vibrate_adjoint(table, substeps, path, sums, grads, padded)
             grad_force[:] = padded[:, :batch]
 
-        # Contiguous whatever the batch: the microphone is compiled for that.
-        return np.ascontiguousarray(wave[:, :batch]), adjoint
+        return wave[:, :batch], adjoint
 
     return with_adjoint(force, solve)
 
@@ -297,34 +290,41 @@ def log_energy(
 
     The pressure ``wave`` is (samples, batch), and the ``noise`` (batch, samples).
     """
-    edges = window_edges(len(wave), windows)
+    edges = np.arange(windows + 1) * len(wave) // windows  # as equal as can be
+    lengths = np.diff(edges)
 
     def solve(pressure: Array, _: bool) -> tuple[Array, Adjoint]:
-        heard, energy = _microphone(pressure, noise, parts, edges)
-        return energy, partial(kernels.microphone_adjoint, heard, _pole(parts), edges)
+        heard = _hear(pressure, noise, parts)
+        sums = [np.square(heard[a:b]).sum(0) for a, b in pairwise(edges)]
+        energy = np.stack(sums, axis=1) / lengths
+
+        def adjoint(grad: Array, by: Array) -> None:
+            # Of the converter as an ideal one.
+            by_heard = heard * np.repeat((2 * grad / lengths).T, lengths, axis=0)
+            by[:] = _behind_pole(by_heard[::-1], parts)[::-1]
+
+        return energy.astype(pressure.dtype, order="C"), adjoint
 
     return torch.log1p(with_adjoint(wave, solve) / FLOOR) / math.log1p(1 / FLOOR)
 
 
-def _microphone(
-    pressure: Array, noise: Array | None, parts: PlateImperfections, edges: Array
-) -> tuple[Array, Array]:
-    """Signal of the microphone, (samples, batch), and its energies, (batch, windows)."""
-    rows = np.zeros((0, 0), pressure.dtype) if noise is None else noise
-    heard = np.empty_like(pressure)
-    energy = np.empty((pressure.shape[1], len(edges) - 1), pressure.dtype)
-    kernels.microphone(pressure, rows, _pole(parts), parts.codes, edges, heard, energy)
-    return heard, energy
+def _hear(pressure: Array, noise: Array | None, parts: PlateImperfections) -> Array:
+    """Signal of the microphone, (samples, batch), in double precision."""
+    level = _behind_pole(pressure, parts)
+    if noise is not None:
+        level += noise.T
+    if not parts.codes:
+        return level
+    step = 2 / parts.codes
+    return np.clip(step * np.floor(level / step + 0.5), -1, 1 - step)
 
 
-def _pole(parts: PlateImperfections) -> float:
-    """What is left of a step one sample later, behind the microphone's pole."""
-    return math.exp(-1 / parts.microphone_time) if parts.microphone_time > 0 else 0.0
+def _behind_pole(pressure: Array, parts: PlateImperfections) -> Array:
+    from scipy.signal import lfilter  # slow to load
 
-
-def window_edges(samples: int, windows: int) -> NDArray[np.int64]:
-    """Ends of windows that share the samples as equally as can be, (windows + 1,)."""
-    return np.arange(windows + 1) * samples // windows
+    keep = math.exp(-1 / parts.microphone_time) if parts.microphone_time > 0 else 0.0
+    passed: Array = lfilter([1 - keep], [1, -keep], pressure.astype(np.float64), axis=0)
+    return passed
 
 
 def _propagator(
@@ -344,4 +344,4 @@ def _table(modes: Modes, step: float, kind: Any) -> NDArray[Any]:
     qq, qv, vq, vv = _propagator(modes.frequency, modes.loss, step)
     rest = modes.driven / stiffness  # where a constant unit force would hold it
     columns = [qq, qv, (1 - qq) * rest, vq, vv, -vq * rest, step * stiffness, stiffness]
-    return np.ascontiguousarray(np.stack([*columns, modes.heard], axis=1).astype(kind))
+    return np.stack([*columns, modes.heard], axis=1).astype(kind)

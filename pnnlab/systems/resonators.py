@@ -34,9 +34,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pnnlab.compiling import compiled
-from pnnlab.errors import RangeError, ShapeError
+from pnnlab.errors import ShapeError
 from pnnlab.physical_system import NO_POWER, Cost, Group
-from pnnlab.plain import real, whole
+from pnnlab.plain import whole
 from pnnlab.systems.adjoint import Adjoint, Array, with_adjoint
 from pnnlab.systems.units import BuiltSystem, RandomStream
 
@@ -258,7 +258,7 @@ class Resonators(BuiltSystem):
         As of `pnnlab.systems.Circuit`.
     """
 
-    _what = "a smart microphone"
+    _what, _tolerable = "a smart microphone", 0.2
 
     def __init__(
         self,
@@ -271,18 +271,15 @@ class Resonators(BuiltSystem):
         imperfections: ResonatorImperfections | None = None,
         seed: int = 0,
     ) -> None:
-        self.unit = unit = whole("unit", unit, 0)
-        self.tolerance = tolerance = real("tolerance", tolerance)
-        if not 0 <= tolerance < 0.2:
-            raise RangeError(f"tolerance is {tolerance}; give a fraction below 0.2, such as 0.05.")
+        self._identify(unit, tolerance)
         if whole("input_dim", input_dim, 1) % FRAME:
             raise ShapeError(f"{input_dim} samples are no multiple of {FRAME}.")
         output_dim = whole("output_dim", output_dim, 1)
         super().__init__(input_dim, param_dim(output_dim), output_dim)
-        self._owner = {"unit": unit, "tolerance": tolerance, "nodes": output_dim}
-        self._noise = RandomStream(unit, seed, 0, on=noise)
+        self._owner = {**self._owner, "nodes": output_dim}
+        self._noise = RandomStream(self.unit, seed, 0, on=noise)
         self._imperfections = parts = imperfections or ResonatorImperfections()
-        self._built = fabricate(unit, tolerance, output_dim, parts)
+        self._built = fabricate(self.unit, self.tolerance, output_dim, parts)
 
     def cost(self) -> Cost:
         return Cost(

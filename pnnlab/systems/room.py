@@ -187,8 +187,7 @@ class Room(multiplex.ReplayingSystem):
         seed: int = 0,
     ) -> None:
         self._imperfections = parts = imperfections or RoomImperfections()
-        changes = parts.temperature, parts.temperature_time
-        super().__init__(unit, tolerance, noise, drift, seed, changes)
+        super().__init__(unit, tolerance, noise, drift, seed, parts)
         self.linear, self._pulse = linear, whole("pulse", pulse, 4)
         taps = response(room or RoomConstants(), self.unit, self.tolerance)
         self._rest = len(taps)

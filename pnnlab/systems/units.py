@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pnnlab.errors import RangeError
 from pnnlab.physical_system import SimulatedSystem, State
-from pnnlab.plain import whole
+from pnnlab.plain import real, whole
 
 
 @final
@@ -70,11 +70,22 @@ class BuiltSystem(SimulatedSystem):
     """A simulated device of which units are built; ``_owner`` identifies this one in a state."""
 
     _what: ClassVar[str]
+    _tolerable: ClassVar[float]  # what the tolerance of the parts is below
     _noise_name: ClassVar[str] = "read_out"
     _drift_name: ClassVar[str]
     _owner: Mapping[str, int | float]
     _noise: RandomStream
     _drift: Drift | None = None
+
+    def _identify(self, unit: int, tolerance: float) -> None:
+        """Note which unit this is, and the tolerance of its parts."""
+        self.unit, self.tolerance = whole("unit", unit, 0), real("tolerance", tolerance)
+        if not 0 <= self.tolerance < self._tolerable:
+            raise RangeError(
+                f"tolerance is {self.tolerance}: that of {self._what} is a fraction below "
+                f"{self._tolerable:g}, such as 0.05."
+            )
+        self._owner = {"unit": self.unit, "tolerance": self.tolerance}
 
     @final
     def state(self) -> State:

@@ -180,9 +180,9 @@ class _Pendula(Recipe):
     ) -> Tensor:
         """Read the last angles, with what angles give in place of their sines."""
         programmed = oscillators.split(theta, self.n, self.coupling_range, self.bias_range)
-        accelerate = oscillators.accelerations(respond, *programmed, errors)
         start = oscillators.release(x, self.n, self.low, self.high)
-        return oscillators.integrate(accelerate, start, self.steps)[:, self.n - outputs :]
+        end = oscillators.swing(start, *programmed, errors=errors, sine=respond, steps=self.steps)
+        return end[:, self.n - outputs :]
 
 
 @dataclass(frozen=True)

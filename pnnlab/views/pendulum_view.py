@@ -12,7 +12,7 @@ from torch import nn
 
 from pnnlab.layers import on_device
 from pnnlab.plain import whole
-from pnnlab.plants import Pendulum, pendulum
+from pnnlab.plants import Pendulum
 from pnnlab.training.closed_loop import roll_out
 from pnnlab.training.evaluation import left_as_it_was
 from pnnlab.views.parts import PageWidget, assets
@@ -87,7 +87,7 @@ class PendulumView(PageWidget):
         states, volts = found.states[:, 0].clone(), found.commands[:, 0]
         kept, off = int(found.inside[:, 0].sum()), torch.zeros(1, 1)
         for step in range(kept + 1, len(states)):  # the motor is off, and the rod falls
-            states[step] = pendulum.advance(states[step - 1, None], off, Pendulum.nominal)
+            states[step] = Pendulum.advance(states[step - 1, None], off, Pendulum.nominal)
         frames = torch.cat([states[:, :2], torch.cat([volts, volts[-1:]])], 1)
         return frames.numpy(), kept if kept < len(states) else -1
 
