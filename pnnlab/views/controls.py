@@ -24,6 +24,11 @@ class Entry(PageWidget):
     least = traitlets.Float(None, allow_none=True).tag(sync=True)
     whole = traitlets.Bool(False).tag(sync=True)
 
+    def __init__(
+        self, *, label: str, value: float = 0.0, least: float | None = None, whole: bool = False
+    ) -> None:
+        super().__init__(label=label, value=value, least=least, whole=whole)
+
 
 @final
 class OneOf(PageWidget):

@@ -104,9 +104,11 @@ class DeviceAction:
         self._session.do(self._name, self._act).add_done_callback(self._done)
 
     def _done(self, future: "Future[str]") -> None:
-        error = future.exception()
-        self.message.value = alert(error) if error else status(future.result())
-        self.button.disabled = False
+        try:
+            error = future.exception()
+            self.message.value = alert(error) if error else status(future.result())
+        finally:
+            self.button.disabled = False
 
 
 def passes_text(passes: int) -> str:
