@@ -108,8 +108,9 @@ class Rescale(nn.Module):
 def calibrate(network: nn.Module, x: Tensor) -> None:
     """Measure the statistics of every `Rescale` in ``network`` anew, on the inputs ``x``.
 
-    That drives systems or twins, by the layers' rule or an enclosing `on_device` or `on_twin`. If a
-    device fails, the statistics are what they were.
+    That drives systems or twins, by the layers' rule or an enclosing `on_device` or `on_twin`. The
+    common scale of a `Rescale` is part of the function that was trained: it is found in a fresh
+    one, and kept from then on. If a device fails, the statistics are what they were.
     """
     if len(x) < 2:
         raise ShapeError("calibration needs at least two inputs: a deviation of one is undefined.")
@@ -117,8 +118,7 @@ def calibrate(network: nn.Module, x: Tensor) -> None:
     was_training = network.training
     before = copy.deepcopy(network.state_dict())
     for one in statistics:
-        one.reset_running_stats()
-        one.momentum = None  # the plain average over what follows: this one batch
+        one.momentum = 1.0  # what follows, this one batch, counts alone
     try:
         # The noise that a twin may add is the same each time.
         with torch.no_grad(), random_state(0, place_of(network)):

@@ -90,14 +90,29 @@ def test_statistics_stay_as_calibrated_unless_training(x):
     assert not torch.equal(network[2].statistics.running_mean, before)
 
 
-def test_calibration_forgets_what_was_before_and_keeps_the_mode(x):
-    fresh, used = make_network(), make_network()
-    used.train()(1 - x)
-    for network in (fresh, used.eval()):
+def test_calibration_forgets_all_but_the_scale_and_keeps_the_mode(x):
+    first, second = make_network(), make_network()
+    for network in (first, second):
+        network.train()(1 - x)
+    second.train()(x[:5])
+    for network in (first, second.eval()):
         calibrate(network, x)
-    assert torch.equal(fresh[2].statistics.running_mean, used[2].statistics.running_mean)
-    assert fresh.training
-    assert not used.training
+    for name, kept in first.state_dict().items():
+        assert torch.equal(kept, second.state_dict()[name]) or "num_batches" in name
+    assert first.training
+    assert not second.training
+
+
+def test_calibration_after_training_measures_the_function_that_was_trained():
+    """Read-outs that have grown stay divided as training divides them."""
+    rescale, h = Rescale(3), torch.randn(500, 3) * torch.tensor([1.0, 0.3, 0.1])
+    rescale(h)
+    scale = rescale.unit.clone()
+    grown = 3 + h * torch.tensor([0.2, 5.0, 20.0])
+    expected = rescale(grown)
+    calibrate(rescale, grown)
+    assert torch.allclose(rescale.eval()(grown), expected, atol=2e-3)
+    assert torch.equal(rescale.unit, scale)
 
 
 def test_calibration_does_not_blow_up_a_dead_output(x):

@@ -131,8 +131,10 @@ def test_weights_of_before_the_unit_was_kept_act_as_they_did():
     assert torch.equal(rescale(h), torch.addcmul(rescale.offset, old(h), rescale.gain))
     old.eval()
     assert torch.equal(rescale.eval()(h), torch.addcmul(rescale.offset, old(h), rescale.gain))
-    calibrate(rescale, h)
-    assert (rescale.unit[1] != 1).all()  # from here on the unit is known
+    calibrate(rescale, 2 * h)
+    old.train().momentum = 1.0
+    old(2 * h)
+    assert torch.equal(rescale(h), torch.addcmul(rescale.offset, old.eval()(h), rescale.gain))
 
 
 def test_a_run_of_before_the_unit_was_kept_is_the_same_run():
