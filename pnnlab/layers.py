@@ -41,13 +41,15 @@ class Rescale(nn.Module):
     """Standardise each element, then apply a trainable gain and offset.
 
     While training, each batch is standardised by its own mean and standard deviation (batch
-    normalisation); the averages over batches are used from then on. Those measured on a twin are
-    stale on the device; measuring them again there, by `calibrate`, is what "recalibrated" means in
-    every results table.
+    normalisation); the averages over batches are used from then on.
 
     Neither the unit of the input nor an offset matters: by the first batch each element is centred,
     and divided by the root of its variance plus the mean variance of all, so that one that is
     mostly noise is not amplified to their size. One that has not moved yet, up to rounding, is 0.
+
+    What was measured on a twin is stale on the device. `calibrate` then measures the unit of each
+    element again, so that its mean and deviation are what they were in training: this is what
+    "recalibrated" means in every results table.
 
     Parameters
     ----------
@@ -59,7 +61,8 @@ class Rescale(nn.Module):
         One trainable gain and offset an element, or one for all.
     """
 
-    # (2, features): centre and factor to the common scale, which is 0 for those that have not moved
+    # (2, features): centre and factor to the scale on which the statistics are averaged; the factor
+    # is 0 for those that have not moved, and until it is measured again the same for all others
     unit: Tensor
 
     def __init__(
@@ -79,6 +82,8 @@ class Rescale(nn.Module):
             )
         if self.statistics.training and len(h) > 1:
             self._find_unit(h.detach())
+            if self.statistics.momentum == 0:
+                self._measure_unit(h.detach())
         centre, factor = self.unit.clone()  # autograd keeps them, and another call may change them
         return torch.addcmul(self.offset, self.statistics((h - centre) * factor), self.gain)
 
@@ -94,10 +99,23 @@ class Rescale(nn.Module):
             # In double precision: squares of nanovolts leave the single of some accelerators.
             variance, mean = torch.var_mean(h[:, new].cpu().double(), 0, correction=0)
             found = 1 / (FULL_SCALE * variance.mean().sqrt())
-            common = torch.where(factor.max() > 0, factor.max(), found.to(factor))
+            known = factor[factor > 0]
+            common = known.median() if len(known) else found.to(factor)
             centre[new], factor[new] = mean.to(centre), common
             kept.running_mean[new] = 0.0
             kept.running_var[new] = (variance * common.cpu().double() ** 2).to(factor)
+
+    def _measure_unit(self, h: Tensor) -> None:
+        """Bring the mean of each element, and the variance of those that move, to what is kept."""
+        kept, (centre, factor) = self.statistics, self.unit
+        assert kept.running_mean is not None
+        assert kept.running_var is not None
+        moving = (factor > 0) & (kept.running_var > 0) & ~still(h)
+        variance, mean = torch.var_mean(h.cpu().double(), 0)
+        found = (kept.running_var.cpu().double() / variance).sqrt()
+        factor[moving] = found.to(factor)[moving]
+        known = factor > 0
+        centre[known] = (mean.to(centre) - kept.running_mean / factor)[known]
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
         # Weights that were saved before there was a unit were trained with this one.
@@ -106,11 +124,10 @@ class Rescale(nn.Module):
 
 
 def calibrate(network: nn.Module, x: Tensor) -> None:
-    """Measure the statistics of every `Rescale` in ``network`` anew, on the inputs ``x``.
+    """Measure every `Rescale` in ``network`` on the inputs ``x``: a fresh one, or one anew.
 
-    That drives systems or twins, by the layers' rule or an enclosing `on_device` or `on_twin`. The
-    common scale of a `Rescale` is part of the function that was trained: it is found in a fresh
-    one, and kept from then on. If a device fails, the statistics are what they were.
+    That drives systems or twins, by the layers' rule or an enclosing `on_device` or `on_twin`. If a
+    device fails, all is what it was.
     """
     if len(x) < 2:
         raise ShapeError("calibration needs at least two inputs: a deviation of one is undefined.")
@@ -118,7 +135,8 @@ def calibrate(network: nn.Module, x: Tensor) -> None:
     was_training = network.training
     before = copy.deepcopy(network.state_dict())
     for one in statistics:
-        one.momentum = 1.0  # what follows, this one batch, counts alone
+        # This one batch alone counts for a fresh one; else the statistics stay, and units change.
+        one.momentum = float(one.num_batches_tracked == 0)
     try:
         # The noise that a twin may add is the same each time.
         with torch.no_grad(), random_state(0, place_of(network)):

@@ -90,29 +90,56 @@ def test_statistics_stay_as_calibrated_unless_training(x):
     assert not torch.equal(network[2].statistics.running_mean, before)
 
 
-def test_calibration_forgets_all_but_the_scale_and_keeps_the_mode(x):
-    first, second = make_network(), make_network()
-    for network in (first, second):
-        network.train()(1 - x)
-    second.train()(x[:5])
-    for network in (first, second.eval()):
-        calibrate(network, x)
-    for name, kept in first.state_dict().items():
-        assert torch.equal(kept, second.state_dict()[name]) or "num_batches" in name
-    assert first.training
-    assert not second.training
+def trained(h):
+    """A Rescale whose first batch had another scale, and whose averages are those of ``h``."""
+    rescale = Rescale(h.shape[1])
+    for batch in (torch.randn_like(h), *[h] * 300):
+        rescale(batch)
+    return rescale
 
 
-def test_calibration_after_training_measures_the_function_that_was_trained():
-    """Read-outs that have grown stay divided as training divides them."""
-    rescale, h = Rescale(3), torch.randn(500, 3) * torch.tensor([1.0, 0.3, 0.1])
-    rescale(h)
-    scale = rescale.unit.clone()
-    grown = 3 + h * torch.tensor([0.2, 5.0, 20.0])
-    expected = rescale(grown)
-    calibrate(rescale, grown)
-    assert torch.allclose(rescale.eval()(grown), expected, atol=2e-3)
-    assert torch.equal(rescale.unit, scale)
+def test_calibration_changes_nothing_where_nothing_has_changed(x):
+    h = x * torch.tensor([0.1, 0.5, 1.0, 2.0, 10.0, 50.0]) + 3
+    rescale = trained(h)
+    before = rescale.eval()(h)
+    for _ in range(2):
+        calibrate(rescale, h)
+        assert torch.allclose(rescale(h), before, atol=1e-4)
+
+
+def test_calibration_gives_each_element_the_mean_and_the_deviation_that_it_had_in_training(x):
+    h = x * torch.tensor([0.1, 0.5, 1.0, 2.0, 10.0, 50.0])
+    rescale = trained(h)
+    before = rescale.eval()(h)
+    device = h * torch.tensor([1, 2, 0.5, -1, 10, 0.1]) + torch.tensor([0, 1, -1, 5, 100, 0.0])
+    assert not torch.allclose(rescale(device).mean(0), before.mean(0), atol=0.1)
+    kept = rescale.statistics.running_var.clone()
+    calibrate(rescale, device)
+    after = rescale(device)
+    for measure in (torch.mean, torch.std):
+        assert torch.allclose(measure(after, 0), measure(before, 0), atol=1e-4)
+    assert torch.equal(rescale.statistics.running_var, kept)
+    rescale.train()(device)  # training goes on from there
+    assert torch.allclose(rescale.eval()(device), after, atol=1e-4)
+
+
+def test_calibration_keeps_the_mode_and_how_averages_are_taken(x):
+    network = make_network().eval()
+    calibrate(network, x)
+    assert not network.training
+    assert all(m.momentum == 0.1 for m in network.modules() if isinstance(m, nn.BatchNorm1d))
+    calibrate(network.train(), x)
+    assert network.training
+
+
+def test_what_stopped_on_the_device_is_the_mean_that_it_had_in_training(x):
+    rescale = trained(x)
+    device = x.clone()
+    device[:, 2] = 0.9
+    calibrate(rescale, device)
+    assert torch.allclose(rescale.eval()(device)[:, 2], torch.tensor(0.5), atol=1e-3)
+    device[:, 2] += 1e-4
+    assert (rescale.eval()(device)[:, 2] - 0.5).abs().max() < 0.02
 
 
 def test_calibration_does_not_blow_up_a_dead_output(x):
