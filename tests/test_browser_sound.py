@@ -1,5 +1,7 @@
 """A bench in a real browser, which plays and hears through PulseAudio: what it plays comes back."""
 
+import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -56,6 +58,8 @@ await port.started()
 print("it goes on:", (await asyncio.to_thread(bench, x, theta)).shape)
 """
 FOREVER = """
+import os
+print(os.getpid())
 while True:
     await asyncio.to_thread(bench, x, theta)
 """
@@ -127,6 +131,18 @@ def test_a_page_is_a_bench_asks_first_and_is_silent_when_told(lab: Lab, heard: L
     expect(output(lab, 3)).to_contain_text("it goes on: torch.Size([20, 5])")
     begun = time.monotonic()
     while heard.last < begun:
+        page.wait_for_timeout(20)
+    kernel = int(output(lab, 4).inner_text())
+    begun = time.monotonic()
+    while heard.last < begun + 2:  # by then the page knows how regular the beats of the kernel are
+        page.wait_for_timeout(20)
+    os.kill(kernel, signal.SIGSTOP)
+    told = time.monotonic()
+    page.wait_for_timeout(2500)
+    os.kill(kernel, signal.SIGCONT)
+    assert heard.last < told + 1  # beats come late on a busy computer, and 2 s are the most
+    begun = time.monotonic()
+    while heard.last < begun:  # the sound that was ended is played again
         page.wait_for_timeout(20)
     page.close()
     told = time.monotonic()

@@ -19,12 +19,12 @@ async function microphone() {
 }
 
 /** A node of a processor whose code is given. */
-async function worklet(context, name, code) {
+async function worklet(context, name, code, options = {}) {
   const module = URL.createObjectURL(new Blob([code], { type: "text/javascript" }));
   try {
     await context.audioWorklet.addModule(module);
   } finally {
     URL.revokeObjectURL(module);
   }
-  return new AudioWorkletNode(context, name);
+  return new AudioWorkletNode(context, name, options);
 }

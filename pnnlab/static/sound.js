@@ -1,19 +1,42 @@
 // A loudspeaker and a microphone for the kernel, once a click has allowed it: each sound is started
 // at a stated frame, and what is heard is recorded from that very frame on.
 
-const RECORD = `
-class Record extends AudioWorkletProcessor {
+// The sound passes through the processor that records, so that it ends within a few beats of the
+// kernel, whatever the page is doing. How many: as slow and as irregular as the way from there is.
+const BENCH = `
+const KNOWN = 50; // beats after which their gaps are known
+const LEAST = 0.05 * sampleRate, MOST = 2 * sampleRate; // frames without a beat
+class Bench extends AudioWorkletProcessor {
   constructor() {
     super();
-    this.port.onmessage = ({ data }) => { this.task = data; };
+    this.beats = 0;
+    this.last = currentFrame;
+    this.gap = 0; // the longest; a very old one counts less
+    this.port.onmessage = ({ data }) => {
+      if (data.record) {
+        this.task = data;
+      } else {
+        this.beats++;
+        const fading = this.beats > KNOWN ? 0.999 : 1;
+        this.gap = Math.max(currentFrame - this.last, fading * this.gap);
+      }
+      this.last = currentFrame;
+    };
   }
-  process([input]) {
+  process([microphone, sound], [output]) {
     const task = this.task;
     if (!task) return true;
-    if (input[0]) {
-      for (let n = 0; n < input[0].length; n++) {
+    const patience = this.beats > KNOWN ? Math.min(Math.max(LEAST, 3 * this.gap), MOST) : MOST;
+    if (currentFrame - this.last > patience) {
+      this.port.postMessage({ key: task.key });
+      this.task = null;
+      return true;
+    }
+    if (sound[0]) output[0].set(sound[0]);
+    if (microphone[0]) {
+      for (let n = 0; n < microphone[0].length; n++) {
         const place = currentFrame + n - task.from;
-        if (place >= 0 && place < task.record.length) task.record[place] = input[0][n];
+        if (place >= 0 && place < task.record.length) task.record[place] = microphone[0][n];
       }
     }
     if (currentFrame + 128 - task.from >= task.record.length) {
@@ -23,9 +46,8 @@ class Record extends AudioWorkletProcessor {
     return true;
   }
 }
-registerProcessor("pnn-record", Record);`;
+registerProcessor("pnn-bench", Bench);`;
 const AHEAD = 0.1; // s between a message and its sound
-const ORPHANED = 2000; // ms without the kernel after which its sound ends
 
 let sound = null; // of this page: it has one loudspeaker and one microphone
 
@@ -34,9 +56,8 @@ async function openSound(rate, refuse) {
   const stream = await microphone();
   const [track] = stream.getAudioTracks();
   const context = new AudioContext({ sampleRate: rate, latencyHint: "playback" });
-  const own = { context, rate: context.sampleRate, source: null, key: "", orphaned: 0 };
+  const own = { context, rate: context.sampleRate, source: null, key: "" };
   own.stop = () => {
-    clearTimeout(own.orphaned);
     own.source?.disconnect();
     own.source = null;
     own.key = "";
@@ -63,9 +84,11 @@ async function openSound(rate, refuse) {
   context.onstatechange = () => {
     if (context.state !== "running") own.close("The page's sound was suspended: start again.");
   };
-  own.node = await worklet(context, "pnn-record", RECORD);
-  context.createMediaStreamSource(stream).connect(own.node);
-  own.node.connect(context.destination); // it gives silence; a node that goes nowhere may not run
+  own.node = await worklet(context, "pnn-bench", BENCH, {
+    numberOfInputs: 2, channelCount: 1, channelCountMode: "explicit", outputChannelCount: [1],
+  });
+  context.createMediaStreamSource(stream).connect(own.node, 0, 0);
+  own.node.connect(context.destination);
   await context.resume();
   if (track.muted) own.close(muted);
   if (own.closed) throw new Error(""); // the reason was told
@@ -81,7 +104,7 @@ function play(own, key, samples, length, heard) {
   buffer.copyToChannel(samples, 0);
   const from = Math.ceil((context.currentTime + AHEAD) * context.sampleRate);
   own.source = new AudioBufferSourceNode(context, { buffer });
-  own.source.connect(context.destination);
+  own.source.connect(own.node, 0, 1);
   own.source.start(from / context.sampleRate);
   own.node.port.onmessage = ({ data }) => {
     if (own.key !== data.key) return;
@@ -90,13 +113,6 @@ function play(own, key, samples, length, heard) {
   };
   const record = new Float32Array(length);
   own.node.port.postMessage({ key, from, record }, [record.buffer]);
-  follow(own);
-}
-
-/** Let a sound last as long as the kernel is heard of. */
-function follow(own) {
-  clearTimeout(own.orphaned);
-  own.orphaned = setTimeout(own.stop, ORPHANED);
 }
 
 function render({ model, el }) {
@@ -132,12 +148,12 @@ function render({ model, el }) {
       const view = buffers[0];
       const bytes = view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength);
       play(sound, content.play, new Float32Array(bytes), content.length, (record) => {
-        model.send({ heard: content.play }, undefined, [record.buffer]);
+        model.send({ heard: content.play }, undefined, record ? [record.buffer] : []);
       });
     } else if (content.stop) {
       sound.stop();
     } else {
-      follow(sound);
+      sound.node.port.postMessage({});
     }
   };
   model.on("msg:custom", told);

@@ -15,8 +15,9 @@ from pnnlab.instruments.sound import TAIL_S, SoundLimits
 from pnnlab.systems.analog import Volts
 from pnnlab.views.parts import PageWidget, assets
 
-BEAT_S = 0.5  # a page ends a sound whose kernel it has not heard of for 2 s
+BEAT_S = 0.02  # a page ends a sound within some beats of the kernel, as regular as they arrive
 PATIENCE_S = 5.0  # beyond the length of a record
+TRIES = 3  # to play a sound whose beats came late
 
 
 @final
@@ -39,6 +40,7 @@ class BrowserSound(PageWidget):
         super().__init__(level=self.limits.level)
         self._key = ""  # of the sound that is being played
         self._record: Volts | None = None
+        self._late = False  # the page ended the sound, because beats of the kernel were late
         self._ended = threading.Event()
         self.observe(lambda _: self._ended.set(), "refused")
 
@@ -72,7 +74,19 @@ class BrowserSound(PageWidget):
         rate = self.sample_rate_hz
         self.limits.check(sound, rate)
         length = len(sound) + round(tail_s * rate)
-        self._record, self._key = None, uuid4().hex
+        for _ in range(TRIES):
+            self._play_once(sound, length, rate)
+            if self._record is not None:
+                return self._record
+            if self.refused or not self._late:
+                raise InstrumentError(self.refused or "The sound was stopped.")
+        raise InstrumentError(
+            f"The page ended a sound {TRIES} times, because it did not hear of the kernel in time: "
+            "this computer, or the way to the kernel, is too busy. Try again later."
+        )
+
+    def _play_once(self, sound: Volts, length: int, rate: float) -> None:
+        self._record, self._late, self._key = None, False, uuid4().hex
         self._ended.clear()
         content = {"play": self._key, "length": length}
         self.send(content, [sound.astype("<f4").tobytes()])
@@ -88,9 +102,6 @@ class BrowserSound(PageWidget):
         except BaseException:
             self.silence()
             raise
-        if self._record is None:
-            raise InstrumentError(self.refused or "The sound was stopped.")
-        return self._record
 
     def silence(self) -> None:
         """Be silent at once; for any thread. A `play` that is under way raises then."""
@@ -99,5 +110,7 @@ class BrowserSound(PageWidget):
 
     def _on_message(self, content: dict[str, Any], buffers: Sequence[Any]) -> None:
         if content.get("heard") == self._key:
-            self._record = np.frombuffer(buffers[0], dtype="<f4").astype(np.float64)
+            self._late = not buffers
+            if buffers:
+                self._record = np.frombuffer(buffers[0], dtype="<f4").astype(np.float64)
             self._ended.set()
