@@ -83,8 +83,9 @@ docs: $(READY) ##   reference and notebooks as a site in build/docs (sphinx)
 
 unit: $(READY) ##   tests (pytest)
 	@echo "→ tests"
-	@# In alphabetical order: by their number of tests the longest file would begin last.
-	@$(BIN)/python -m pytest -q -m "not alone" -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@# Three at a time, for many wait for a browser or a socket; and in alphabetical order, for by
+	@# their number of tests the longest file would begin last.
+	@$(BIN)/python -m pytest -q -m "not alone" -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 	@$(BIN)/python -m pytest -q -m alone $(ARGS) $(if $(ARGS),|| test $$? = 5 # none of those asked for)
 
 notebooks: $(READY) ##   the notebooks still give their stored outputs (nbval)
@@ -98,7 +99,7 @@ notebooks: $(READY) ##   the notebooks still give their stored outputs (nbval)
 smoke: $(READY) ##   every notebook from top to bottom in seconds, two at a time (pnnlab run -p scale smoke)
 	@echo "→ every notebook at scale = smoke"
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT INT TERM && \
-	  ls notebooks/*.ipynb | xargs -n 1 basename -s .ipynb | \
+	  ls -r notebooks/*.ipynb | xargs -n 1 basename -s .ipynb | \
 	  xargs -n 8 -P 2 $(BIN)/pnnlab run -p scale smoke --out "$$scratch"
 
 stored: $(READY) ## run the notebooks at their stored scale and keep the outputs (ARGS="03 04" for some)

@@ -204,12 +204,12 @@ class Plan(NamedTuple):
 
 FASHION = "fashion-mnist"
 PLANS: Mapping[str, Plan] = {
-    "plate": Plan("plate", 0.87, 2, (1, 10, 10), 0.01),
-    "circuit": Plan("circuit, {:.0%} parts", 0.93, 3, (1, 12, 15), 0.01),
+    "plate": Plan("plate", 0.87, 2, (1, 6, 10), 0.01),
+    "circuit": Plan("circuit, {:.0%} parts", 0.93, 3, (1, 7, 15), 0.01),
     "hybrid": Plan(
-        "SHG and digital layers", 0.97, 2, (1, 12, 2), 0.004, (0.001, 0.003), (0.003, 0.01)
+        "SHG and digital layers", 0.97, 2, (1, 7, 2), 0.004, (0.001, 0.003), (0.003, 0.01)
     ),
-    "oscillators": Plan("oscillators", 0.9794, 2, (1, 8, 3), 0.002, (0.001,), (0.003, 0.01)),
+    "oscillators": Plan("oscillators", 0.9794, 2, (1, 5, 3), 0.002, (0.001,), (0.003, 0.01)),
     FASHION: Plan("oscillators", 0.8976, 2, (1, 5, 2), 0.003, (0.001,), (0.003, 0.01)),
 }
 
