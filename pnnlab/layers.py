@@ -124,10 +124,12 @@ class Rescale(nn.Module):
 
 
 def calibrate(network: nn.Module, x: Tensor) -> None:
-    """Measure every `Rescale` in ``network`` on the inputs ``x``: a fresh one, or one anew.
+    """Measure every `Rescale` in ``network`` on the inputs ``x``.
 
-    That drives systems or twins, by the layers' rule or an enclosing `on_device` or `on_twin`. If a
-    device fails, all is what it was.
+    A fresh one gets its statistics from them. One that was trained keeps its statistics, and the
+    units of its elements are measured again, so that they hold here. That drives systems or twins,
+    by the layers' rule or an enclosing `on_device` or `on_twin`. If a device fails, all is what it
+    was.
     """
     if len(x) < 2:
         raise ShapeError("calibration needs at least two inputs: a deviation of one is undefined.")
