@@ -60,7 +60,9 @@ lab: $(READY) ## open the notebooks in JupyterLab
 bench: $(READY) ## measure what must stay fast
 	@$(BIN)/python -m pytest benchmarks --benchmark-columns=min,median,iqr,rounds $(ARGS)
 
-test: lint types imports docs unit notebooks smoke ## all checks, in this order:
+test: $(READY) ## all checks, in this order, the first four two at a time:
+	@$(MAKE) --no-print-directory -j 2 lint types imports docs
+	@$(MAKE) --no-print-directory unit notebooks smoke
 	@echo "→ everything holds"
 
 lint: $(READY) ##   style and formatting (ruff)
