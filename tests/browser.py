@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.error import URLError
@@ -23,7 +23,7 @@ from urllib.request import ProxyHandler, build_opener
 
 import nbformat
 import pytest
-from playwright.sync_api import Page, Request, expect, sync_playwright
+from playwright.sync_api import Error, Page, Request, expect, sync_playwright
 
 CHROMIUM_FLAGS = (
     "--no-sandbox",
@@ -200,6 +200,9 @@ def lab_page(
             )
             yield Lab(page, address)
         finally:
+            # A kernel takes half a gigabyte. No page, or one without JupyterLab, has none.
+            with suppress(Error):
+                page.evaluate("globalThis.jupyterapp?.serviceManager.sessions.shutdownAll()")
             browser.close()
 
 
