@@ -90,15 +90,15 @@ def test_what_to_expect_is_what_is_stored():
 def test_the_spread_over_units_is_that_of_the_trainings():
     found = {}
     for row in Summary.read(ROOT / "notebooks" / "methods.json").rows:
-        reached = 100 * row.used
-        found.setdefault((f"{row.system}, {row.task}", row.method), []).append(reached)
+        found.setdefault((f"{row.system}, {row.task}", row.method), []).append(row.used)
     methods = ("PAT", "noise-aware", "in silico")
     table = re.findall(r"^\| (\w+, [\w-]+) \| (.+) \|$", GUIDE, re.MULTILINE)
     assert len(table) == 4
     for pair, line in table:
         for method, cell in zip(methods, line.split(" | "), strict=True):
             own = found[pair, method]
-            assert cell == f"{fmean(own):.1f} ({min(own):.1f} to {max(own):.1f})"
+            mean, low, high = (100 * value for value in (fmean(own), min(own), max(own)))
+            assert cell == f"{mean:.1f} ({low:.1f} to {high:.1f})"
 
 
 def test_links_of_the_guide_exist():
