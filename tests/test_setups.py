@@ -101,13 +101,13 @@ def test_networks_of_a_sweep_are_what_they_were(
 @pytest.mark.parametrize(
     ("system", "label", "published", "depth", "rate", "epochs"),
     [
-        ("plate", "plate", 0.87, 2, 0.01, (1, 10, 10)),
-        ("circuit", "circuit, 5% parts", 0.93, 3, 0.01, (1, 12, 15)),
-        ("hybrid", "SHG and digital layers", 0.97, 2, 0.004, (1, 12, 2)),
-        ("oscillators", "oscillators", 0.9794, 2, 0.002, (1, 8, 3)),
+        ("plate", "plate", 0.87, 2, 0.01, (1, 6, 10)),
+        ("circuit", "circuit, 5% parts", 0.93, 3, 0.01, (1, 7, 15)),
+        ("hybrid", "SHG and digital layers", 0.97, 2, 0.004, (1, 7, 2)),
+        ("oscillators", "oscillators", 0.9794, 2, 0.002, (1, 5, 3)),
     ],
 )
-def test_settings_are_those_of_the_notebooks_before(
+def test_settings_are_those_of_the_notebooks(
     system: str,
     label: str,
     published: float,
