@@ -4,6 +4,7 @@ import atexit
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -34,6 +35,7 @@ from pnnlab.systems import Room
 from pnnlab.systems.analog import AnalogPorts, cable
 from pnnlab.systems.room import RoomImperfections
 from pnnlab.training import Record
+from pnnlab.views.browser_sound import BrowserSound
 from pnnlab.virtual_bench import sound as virtual_sound
 from pnnlab.virtual_bench.sound import FAULTS, VirtualSoundCard
 
@@ -502,3 +504,66 @@ def test_the_acquisition_is_closed_where_its_check_fails():
     with pytest.raises(InstrumentError):
         SoundAcquisition(card, PROGRAMME)
     assert closed
+
+
+def page(answers):
+    """A page that hears of every sound what ``answers`` say: a record, or None, if it ended it."""
+    port, told = BrowserSound(), []
+
+    def send(content, buffers=None):
+        told.append(next(iter(content)))
+        if "play" in content and (answer := answers.pop(0)) is not silent:
+            port._on_message({"heard": content["play"]}, [] if answer is None else [answer])
+
+    port.refused, port.rate, port.send = "", 48_000.0, send
+    return port, told
+
+
+def silent():
+    """The answer of a page that says nothing."""
+
+
+def ask(port):
+    with ThreadPoolExecutor(1) as other:  # for the main thread may not wait for a page
+        return other.submit(port.play, np.zeros(10)).result()
+
+
+def test_a_sound_whose_beats_came_late_is_played_again_and_not_for_ever():
+    record = np.ones(10, "<f4").tobytes()
+    port, told = page([None, None, record])
+    assert (ask(port) == 1).all()
+    assert told == ["play"] * 3
+    port, told = page([None] * 4)
+    with pytest.raises(InstrumentError, match="ended a sound 3 times"):
+        ask(port)
+    assert told == ["play"] * 3
+
+
+def test_a_stop_between_two_tries_is_not_lost():
+    port, told = page([None, silent])
+    first = port._play_once
+
+    def play_once(*given):
+        first(*given)
+        port.silence()
+
+    port._play_once = play_once
+    with pytest.raises(InstrumentError, match="was stopped"):
+        ask(port)
+    assert told == ["play", "stop"]
+
+
+def test_a_stop_while_the_next_try_begins_is_sent_after_it():
+    port, told = page([None, silent])
+    plain = port._ended.clear
+
+    def clear():
+        plain()
+        if told == ["play"]:  # another thread stops, just before the second is sent
+            port.silence()
+            plain()
+
+    port._ended.clear = clear
+    with pytest.raises(InstrumentError, match="was stopped"):
+        ask(port)
+    assert told == ["play", "stop", "play", "stop"]

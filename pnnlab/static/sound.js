@@ -1,8 +1,8 @@
 // A loudspeaker and a microphone for the kernel, once a click has allowed it: each sound is started
 // at a stated frame, and what is heard is recorded from that very frame on.
 
-// The sound passes through the processor that records, so that it ends within a few beats of the
-// kernel, whatever the page is doing. How many: as slow and as irregular as the way from there is.
+// The sound passes through the processor that records, so that it ends when the beats of the kernel
+// stay away, whatever the page is doing. The less regular they are, the longer it waits for one.
 const BENCH = `
 const KNOWN = 50; // beats after which their gaps are known
 const LEAST = 0.05 * sampleRate, MOST = 2 * sampleRate; // frames without a beat

@@ -40,7 +40,7 @@ class BrowserSound(PageWidget):
         super().__init__(level=self.limits.level)
         self._key = ""  # of the sound that is being played
         self._record: Volts | None = None
-        self._late = False  # the page ended the sound, because beats of the kernel were late
+        self._stopped = False  # by `silence`: not to be played again
         self._ended = threading.Event()
         self.observe(lambda _: self._ended.set(), "refused")
 
@@ -74,11 +74,12 @@ class BrowserSound(PageWidget):
         rate = self.sample_rate_hz
         self.limits.check(sound, rate)
         length = len(sound) + round(tail_s * rate)
+        self._stopped = False
         for _ in range(TRIES):
             self._play_once(sound, length, rate)
             if self._record is not None:
                 return self._record
-            if self.refused or not self._late:
+            if self.refused or self._stopped:
                 raise InstrumentError(self.refused or "The sound was stopped.")
         raise InstrumentError(
             f"The page ended a sound {TRIES} times, because it did not hear of the kernel in time: "
@@ -86,10 +87,12 @@ class BrowserSound(PageWidget):
         )
 
     def _play_once(self, sound: Volts, length: int, rate: float) -> None:
-        self._record, self._late, self._key = None, False, uuid4().hex
+        self._record, self._key = None, uuid4().hex
         self._ended.clear()
         content = {"play": self._key, "length": length}
         self.send(content, [sound.astype("<f4").tobytes()])
+        if self._stopped:  # between two tries: what was just sent must not sound
+            self.silence()
         latest = time.monotonic() + length / rate + PATIENCE_S
         try:
             while not self._ended.wait(BEAT_S):
@@ -105,12 +108,12 @@ class BrowserSound(PageWidget):
 
     def silence(self) -> None:
         """Be silent at once; for any thread. A `play` that is under way raises then."""
+        self._stopped = True
         self.send({"stop": True})
         self._ended.set()
 
     def _on_message(self, content: dict[str, Any], buffers: Sequence[Any]) -> None:
         if content.get("heard") == self._key:
-            self._late = not buffers
-            if buffers:
+            if buffers:  # none, if the page ended the sound because beats of the kernel were late
                 self._record = np.frombuffer(buffers[0], dtype="<f4").astype(np.float64)
             self._ended.set()
