@@ -1,6 +1,7 @@
 """Widgets whose code comes late, or whose state comes in any order, show what they should."""
 
 import base64
+import pkgutil
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,10 +20,12 @@ from test_views_confusion import found
 from torch import nn
 from toy import Toy, ToyTwin
 
+import pnnlab
 from pnnlab.characterize import ManualControl
 from pnnlab.demos import LiveInference
 from pnnlab.plants import Pendulum
 from pnnlab.views import ConfusionView, DevicePanel, PendulumView, TrainingDashboard
+from pnnlab.views.browser_sound import BrowserSound
 from pnnlab.views.controls import OneOf, Table, table_row
 from pnnlab.views.parts import PageWidget
 
@@ -129,9 +132,10 @@ def widgets() -> Iterator[list[anywidget.AnyWidget]]:
     table = Table("Runs", ["name"], ["number"], choosing="Show", chosen=["a"])
     table.rows = [table_row(key, [(key, key), (str(n), n)]) for n, key in enumerate("ab")]
     pendula = PendulumView({"held by nothing": nn.Linear(4, 1)}, Pendulum(), steps=60)
+    sound = BrowserSound()
     yield [
         one
-        for whole in (panel, digits, vowels, board, confusion, folds, table, pendula)
+        for whole in (panel, digits, vowels, board, confusion, folds, table, pendula, sound)
         for one in inside(getattr(whole, "widget", whole))
         if isinstance(one, anywidget.AnyWidget)
     ]
@@ -158,6 +162,8 @@ def sent(value: object) -> object:
 def test_a_widget_shows_the_same_in_whatever_order_its_state_comes(
     widgets: list[anywidget.AnyWidget],
 ) -> None:
+    for module in pkgutil.walk_packages(pnnlab.__path__, "pnnlab."):
+        __import__(module.name)
     kinds = {kind for kind in PageWidget.__subclasses__() if "pnnlab" in kind.__module__}
     assert {kind_of(widget) for widget in widgets} == kinds
     order = random.Random(0)
