@@ -50,7 +50,7 @@ session = Session(source)
 """
 PAST = """
 from pnnlab.runs import Run
-from pnnlab.views.pastruns import PastRuns
+from pnnlab.views.trainings import PastRuns
 for number in range(2):
     short = Training(
         network,

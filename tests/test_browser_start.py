@@ -26,8 +26,7 @@ from pnnlab.demos import LiveInference
 from pnnlab.plants import Pendulum
 from pnnlab.views import ConfusionView, DevicePanel, PendulumView, TrainingDashboard
 from pnnlab.views.browser_sound import BrowserSound
-from pnnlab.views.controls import OneOf, Table, table_row
-from pnnlab.views.parts import PageWidget
+from pnnlab.views.parts import OneOf, PageWidget, Table, table_row
 
 pytestmark = in_a_browser
 

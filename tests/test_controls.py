@@ -4,7 +4,7 @@ import pytest
 import traitlets
 from hands import share
 
-from pnnlab.views.controls import OneOf
+from pnnlab.views.parts import OneOf
 
 
 def test_one_is_down_and_a_click_takes_another() -> None:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from pnnlab.characterize.manual_control import Response
 from pnnlab.errors import RangeError
+from pnnlab.views.chart import PlotGrid
 from pnnlab.views.panel import Curve, HeatMap, live_plots, steady
-from pnnlab.views.plotgrid import PlotGrid
 
 
 class Owner:

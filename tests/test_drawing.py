@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
 
-from pnnlab.demos.drawing import (
+from pnnlab.demos.inputs import (
     FULL_FRAME,
     MNIST_FRAME,
     OPTICAL_FRAME,

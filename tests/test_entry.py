@@ -6,7 +6,7 @@ import pytest
 import traitlets
 from hands import message, share
 
-from pnnlab.views.controls import Entry
+from pnnlab.views.parts import Entry
 
 
 def test_a_number_is_typed() -> None:

@@ -14,9 +14,8 @@ from torch import nn
 from toy import Toy, ToyTwin
 
 from pnnlab.background import Session
-from pnnlab.demos.drawing import Drawing
 from pnnlab.demos.inference import LiveInference
-from pnnlab.demos.inputs import ImageInput, Input, VowelInput
+from pnnlab.demos.inputs import Drawing, ImageInput, Input, VowelInput
 from pnnlab.errors import DataError
 from pnnlab.gradients import ideal, physics_aware
 from pnnlab.layers import PhysicalLayer, Rescale, Shots, calibrate, deep_pnn, physical_layers

@@ -14,10 +14,16 @@ from test_sealed import finished, seen
 from pnnlab.background import Session
 from pnnlab.errors import RunError
 from pnnlab.runs import Run, RunInfo, read_journal
-from pnnlab.views import training_plots
-from pnnlab.views.pastruns import Comparison, PastRuns, comparison_plots, recorded
+from pnnlab.views import trainings
 from pnnlab.views.style import LINE_COLORS, Picture, line_style
-from pnnlab.views.training_plots import Recorded, RecordedRun
+from pnnlab.views.trainings import (
+    Comparison,
+    PastRuns,
+    Recorded,
+    RecordedRun,
+    comparison_plots,
+    recorded,
+)
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +63,9 @@ def test_what_is_written_since_is_read_and_what_is_taken_anew_replaces(
 ) -> None:
     journal = [record(s) for s in range(1, 6)]
     monkeypatch.setattr(
-        training_plots, "read_journal", lambda _, after=0: [r for r in journal if r.step > after]
+        trainings, "read_journal", lambda _, after=0: [r for r in journal if r.step > after]
     )
-    monkeypatch.setattr(training_plots, "read_run", lambda folder: RunInfo(folder=folder))
+    monkeypatch.setattr(trainings, "read_run", lambda folder: RunInfo(folder=folder))
     kept = RecordedRun(root)
     assert len(kept.curves().step) == 5
     journal.append(record(6))

@@ -9,12 +9,12 @@ import sweep_tasks
 from records import wait_until
 
 from pnnlab.results.sweeping import Done, Sweep
-from pnnlab.views import Picture, SweepView, sweep_view
-from pnnlab.views.sweep_view import accuracies, tiles_html
+from pnnlab.views import Picture, SweepView, dashboard
+from pnnlab.views.dashboard import accuracies, sweep_tiles
 
 
 def tiles(sweep: Sweep) -> list[str]:
-    return re.findall(r"<div><span>(\w+(?: left)?)</span>(\d+)", tiles_html(sweep))
+    return re.findall(r"<div><span>(\w+(?: left)?)</span>(\d+)", sweep_tiles(sweep))
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_it_follows_a_sweep_that_anyone_runs(sweep: Sweep) -> None:
 
 def test_running_it_shows_it_and_its_picture(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[object] = []
-    monkeypatch.setattr(sweep_view, "show", shown.append)
+    monkeypatch.setattr(dashboard, "show", shown.append)
     view = SweepView(sweep)
     assert view.run() is sweep
     assert shown[0] is view

@@ -29,7 +29,7 @@ from pnnlab.views.chart import draw_live
 from pnnlab.views.dashboard import error_text, tiles_html
 from pnnlab.views.parts import count, duration, number
 from pnnlab.views.style import DARK_PALETTE, PALETTE, LineStyle
-from pnnlab.views.training_plots import training_plots
+from pnnlab.views.trainings import training_plots
 
 TESTS = Path(__file__).parent
 

@@ -28,7 +28,7 @@ from pnnlab.twins import CircuitEquations, PhysicsTwin
 from pnnlab.views.dashboard import TrainingDashboard
 from pnnlab.views.panel import DevicePanel
 from pnnlab.views.parts import View, alert, style_sheet
-from pnnlab.views.pastruns import PastRuns
+from pnnlab.views.trainings import PastRuns
 
 
 @final

@@ -13,17 +13,24 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from pnnlab.background import Session
-from pnnlab.demos.drawing import Drawing, drawing_for
-from pnnlab.demos.inputs import Example, ImageInput, Input, VowelInput
+from pnnlab.demos.inputs import Drawing, Example, ImageInput, Input, VowelInput, drawing_for
 from pnnlab.errors import DataError
 from pnnlab.layers import physical_layers
 from pnnlab.physical_system import SimulatedSystem
 from pnnlab.tasks import Task
 from pnnlab.training import CLASSIFICATION, Inference, LayerResponse, infer
-from pnnlab.views.chart import Plot, Series, draw_live
-from pnnlab.views.controls import OneOf
-from pnnlab.views.parts import LatestRequests, View, bar, button, count, frame, number, show_error
-from pnnlab.views.plotgrid import PlotGrid
+from pnnlab.views.chart import Plot, PlotGrid, Series, draw_live
+from pnnlab.views.parts import (
+    LatestRequests,
+    OneOf,
+    View,
+    bar,
+    button,
+    count,
+    frame,
+    number,
+    show_error,
+)
 from pnnlab.views.style import PALETTE, STYLE, LineStyle, Picture
 
 READ_OUT = "read-out y (full scale)"

@@ -1,5 +1,5 @@
 // A curve to draw, with mouse, finger or keys. What is drawn is shown at once and sent to the model
-// (curve.py), one message at a time; the model answers each with the values that count.
+// (panel.py), one message at a time; the model answers each with the values that count.
 
 const SPACE = { top: 16, right: 8, bottom: 32, left: 32 };
 const HEIGHT = 158;

@@ -1,4 +1,4 @@
-// Live line plots, drawn at most once a frame from the model of plotgrid.py, as SVG: sharp on every
+// Live line plots, drawn at most once a frame from the model of chart.py, as SVG: sharp on every
 // screen, and its text can be read and searched.
 
 const SPACE = { top: 8, right: 14, bottom: 36, left: 54 };

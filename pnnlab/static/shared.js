@@ -96,7 +96,7 @@ function ticks(low, high, count, least = 0) {
 }
 
 // A message, not the state: with ipykernel 7.4 a page sends but one of those while a cell waits.
-/** Set what kernel and page share; `shares` in parts.py takes it. */
+/** Set what kernel and page share; `PageWidget` in parts.py takes it. */
 function share(model, state) {
   for (const [name, value] of Object.entries(state)) model.set(name, value);
   model.send({ state });

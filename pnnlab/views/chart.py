@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, final
 
+import anywidget
 import numpy as np
+import traitlets
 from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,11 +18,12 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from pnnlab.errors import ShapeError
-from pnnlab.views.parts import number
-from pnnlab.views.style import BAND, PALETTE, STYLE, LineStyle, Picture, line_style
+from pnnlab.views.parts import PageWidget, number, script, styles
+from pnnlab.views.style import BAND, PALETTE, STYLE, LineStyle, Picture, colors, line_style
 
 if TYPE_CHECKING:
     from plotly import graph_objects as go
+
 
 Indices: TypeAlias = NDArray[np.intp]
 Limits: TypeAlias = tuple[float, float]
@@ -309,3 +313,73 @@ def _edges(middles: ArrayLike) -> NDArray[np.float64]:
 def spread(size: int, most: int) -> list[int]:
     """At most so many of 0 ... size - 1, evenly spaced, the first and the last among them."""
     return sorted({round(place) for place in np.linspace(0, size - 1, min(size, most)).tolist()})
+
+
+@final
+class PlotGrid(PageWidget):
+    """Line plots in a notebook, two a row where the page is wide enough, light and dark.
+
+    It is made for running data: an update is one message, however many plots there are, with
+    all points as 32-bit floats. Pointing at a plot, or the arrow keys, show the values at one x.
+    """
+
+    _esm = script("plotgrid")
+    _css = styles("shared", "plotgrid")
+    panels = traitlets.List(trait=traitlets.Dict()).tag(sync=True)
+    points = traitlets.Bytes(b"").tag(sync=True)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.Lock()  # a task and the dashboard may draw at once
+
+    def show(self, plots: Sequence[Plot]) -> None:
+        """Show ``plots`` from now on; what has not changed is not sent."""
+        shown = [_described(plot) for plot in plots]
+        rows = [row for plot in plots for line in plot.lines for row in _rows(line)]
+        points = np.concatenate(rows or [()]).astype("<f4").tobytes()
+        with self._lock:
+            state: dict[str, object] = {} if shown == self.panels else {"panels": shown}
+            buffers = [] if points == self.points else [points]
+            self.panels, self.points = shown, points  # for a page that comes later
+            if self.comm is not None and (state or buffers):
+                paths = [["points"]] if buffers else []
+                update = {"method": "update", "state": state, "buffer_paths": paths}
+                self.comm.send(update, buffers=buffers)
+
+    def notify_change(self, change: Any) -> None:
+        """Call the observers; `show` alone sends panels and points to the page, at less cost."""
+        shown = change["name"] in {"panels", "points"}
+        (traitlets.HasTraits if shown else anywidget.AnyWidget).notify_change(self, change)
+
+
+def _rows(line: Series) -> tuple[ArrayLike, ...]:
+    if line.deviation is None:
+        return line.x, line.y
+    return line.x, line.y, BAND * np.asarray(line.deviation)
+
+
+def _described(plot: Plot) -> dict[str, Any]:
+    """Everything that a page needs to draw it, but for the points."""
+    return {
+        "title": plot.title,
+        "x_label": plot.x_label,
+        "y_label": plot.y_label,
+        "unit": plot.unit,
+        "note": plot.note if plot.empty else "",
+        "log": plot.log,
+        # What is not given, the page finds: it is part of no update's cost.
+        "x_range": plot.x_limits and list(plot.x_limits),
+        "y_range": plot.y_limits and list(plot.y_limits),
+        "lines": [
+            {
+                "label": line.label,
+                "n": np.size(line.x),
+                **colors(line.style.color),
+                "dash": list(line.style.dash),
+                "faint": line.faint,
+                "band": line.deviation is not None,
+                "markers": line.markers,
+            }
+            for line in plot.lines
+        ],
+    }

@@ -19,10 +19,10 @@ from pnnlab.background import Session
 from pnnlab.characterize.manual_control import SIDES, ManualControl, Response, Side, presets
 from pnnlab.errors import PnnlabError
 from pnnlab.physical_system import PhysicalSystem, SimulatedSystem
-from pnnlab.views.chart import Limits, Plot
-from pnnlab.views.controls import Entry
+from pnnlab.views.chart import Limits, Plot, PlotGrid
 from pnnlab.views.figures import DRIVES, device_panel, response_plots, summary
 from pnnlab.views.parts import (
+    Entry,
     LatestRequests,
     PageWidget,
     View,
@@ -33,7 +33,6 @@ from pnnlab.views.parts import (
     frame,
     show_error,
 )
-from pnnlab.views.plotgrid import PlotGrid
 from pnnlab.views.style import BAND, Picture, colors
 
 POINTS, REPEATS = 21, 4  # values of a sweep, and shots at each

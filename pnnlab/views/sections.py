@@ -31,13 +31,24 @@ from pnnlab.training import (
     refit_passes,
     take_references,
 )
-from pnnlab.views.chart import Plot, Series
+from pnnlab.views.chart import Plot, PlotGrid, Series
 from pnnlab.views.confusion_view import ConfusionView
-from pnnlab.views.controls import Cell, Entry, OneOf, Table, table_row
-from pnnlab.views.parts import alert, bar, button, count, discard, duration, status
-from pnnlab.views.plotgrid import PlotGrid
+from pnnlab.views.parts import (
+    Cell,
+    Entry,
+    OneOf,
+    Table,
+    alert,
+    bar,
+    button,
+    count,
+    discard,
+    duration,
+    status,
+    table_row,
+)
 from pnnlab.views.style import LineStyle
-from pnnlab.views.training_plots import column, layer_plot
+from pnnlab.views.trainings import column, layer_plot
 
 GRADIENTS_AT = 8  # validation examples at which gradients are compared
 SHOTS, REPEATS = 16, 4  # of each layer, as a reference for drift
