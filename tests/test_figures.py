@@ -32,7 +32,7 @@ from pnnlab.twins import (
 from pnnlab.views import figures
 from pnnlab.views.chart import Alternatives, Chart, Matrix, Plot, Points, Series, spread
 
-DRAWN = ["repeatability", "noise", "response", "surface", "memory", "drift", "fitting", "parity"]
+DRAWN = ["repeatability", "response", "surface", "memory", "drift", "fitting", "parity"]
 DRAWN += ["residuals_by_output", "residuals_by_input", "gradients", "gap"]
 SMALL = 60_000  # bytes that a figure may take in a stored notebook
 
@@ -52,7 +52,6 @@ class Measured:
         """Every function of `figures` that draws data, called."""
         given = {
             "repeatability": [self.repeated],
-            "noise": [self.repeated],
             "response": [self.swept],
             "surface": [self.swept],
             "memory": [self.remembered],
@@ -196,7 +195,7 @@ def test_explorable_figures_are_small() -> None:
 
 def test_both_forms_show_the_same_lines(toy: Measured) -> None:
     """Of every line that a picture has, the explorable figure has the points and the colour."""
-    assert len(toy.charts()) == 12
+    assert len(toy.charts()) == 11
     for name, chart in toy.charts().items():
         figure, picture = explored(chart), drawn(chart)
         lines = {
@@ -318,17 +317,7 @@ def test_cells_lie_around_their_middles() -> None:
         assert axes.get_ylim() == ends
 
 
-def test_noise_memory_and_drift_say_what_was_measured(toy: Measured) -> None:
-    chart = figures.noise(toy.repeated)
-    floor = float(toy.repeated["noise_floor"])
-    assert f"{floor:.3g}" in chart.title
-    figure = explored(chart)
-    assert np.allclose(named(figure, "noise floor")[0].y, floor)
-    (dots,) = named(figure, "one output of one shot")
-    shot, output = dots.customdata[11]
-    assert dots.x[11] == np.float32(toy.repeated["mean"][shot, output])
-    assert dots.y[11] == np.float32(toy.repeated["deviation"][shot, output])
-
+def test_memory_and_drift_say_what_was_measured(toy: Measured) -> None:
     chart = figures.memory(toy.remembered)
     figure = explored(chart)
     assert f"Memory of {int(toy.remembered.length)} input" in chart.title
@@ -352,7 +341,6 @@ def test_a_device_that_does_not_answer_can_be_drawn() -> None:
     for chart in (
         figures.memory(characterize.memory(system, x, theta)),
         figures.repeatability(repeated),
-        figures.noise(repeated),
         figures.drift(characterize.drift(system, x[0], theta, shots=20, every=10)),
     ):
         drawn(chart)
@@ -486,15 +474,6 @@ def test_the_liveliest_outputs_come_first() -> None:
         [[0.0, 0.0, 0.0], [0.1, 1.0, 0.5]], dims=("value", "output"), coords={"output": [4, 5, 6]}
     )
     assert figures.liveliest(mean, "value", 2) == [5, 6]
-
-
-def test_noise_at_levels_finds_noise_that_grows() -> None:
-    level = np.linspace(0, 1, 1200).reshape(60, 20)
-    dims = ("shot", "output")
-    seen = xr.Dataset({"mean": (dims, level), "deviation": (dims, 0.1 * level)})
-    at, size = figures.noise_at_levels(seen)
-    assert len(at) == 12
-    assert np.allclose(size, 0.1 * at, atol=0.003)
 
 
 def test_noise_is_that_of_one_read_out(noisy: TwinReport) -> None:

@@ -47,31 +47,6 @@ def repeatability(data: xr.Dataset) -> Chart:
     return Chart(title, [Alternatives(shots), beside])
 
 
-def noise(data: xr.Dataset) -> Chart:
-    """The noise floor: how noisy each output is, and whether the noise grows with the read-out."""
-    output, mean, deviation = data.output.values, data["mean"].values, data["deviation"].values
-    low, high = np.quantile(deviation, (0.1, 0.9), axis=0)
-    levels, sizes = noise_at_levels(data)
-    floor = float(data["noise_floor"])
-    rms = np.sqrt((deviation**2).mean(0))
-    left = [
-        Series("rms over shots, and 8 of 10 shots", output, rms, area=(low, high)),
-        Series("noise floor", output[[0, -1]], [floor] * 2, style=DOTTED),
-    ]
-    right = [
-        Points("one output of one shot", mean, deviation, ("shot", "output")),
-        Series("rms at this level", levels, sizes, style=line_style(1), markers=True),
-        Series("noise floor", levels[[0, -1]], [floor] * 2, style=DOTTED),
-    ]
-    # From zero, so that the noise appears to grow as much as it does.
-    limits = [(0, 1.05 * float(values.max()) or 1.0) for values in (high, deviation)]
-    plots = [
-        Plot("Of each output", "output", DEVIATION, left, y_limits=limits[0]),
-        Plot("Noise and signal", READ_OUT, DEVIATION, right, y_limits=limits[1]),
-    ]
-    return Chart(f"Noise floor {floor:.3g} of full scale", plots)
-
-
 def response(data: xr.Dataset) -> Chart:
     """Each swept element's curves at the outputs that move most, three of them shown at first."""
     names = data.element.values.tolist()
@@ -202,16 +177,6 @@ def liveliest(mean: xr.DataArray, along: str, most: int) -> list[int]:
     """The outputs that move the most along a dimension, those first that move most."""
     order = np.argsort(mean.std(along).values, kind="stable")[::-1]
     return [int(output) for output in mean.output.values[order[:most]]]
-
-
-def noise_at_levels(data: xr.Dataset, bins: int = 12) -> tuple[Array, Array]:
-    """Mean read-out and rms deviation of `characterize.repeatability`, in equally full bins."""
-    level, deviation = data["mean"].values.ravel(), data["deviation"].values.ravel()
-    parts = np.array_split(np.argsort(level, kind="stable"), min(bins, level.size))
-    return (
-        np.array([level[part].mean() for part in parts]),
-        np.array([np.sqrt(np.square(deviation[part]).mean()) for part in parts]),
-    )
 
 
 def fitting(records: Sequence[NeuralRecord], floor: float | None = None) -> Chart:
