@@ -9,7 +9,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Literal, Protocol, Self, TypeAlias, TypeVar, final
 
 import torch
@@ -68,6 +68,9 @@ class Session:
         before.
     error : BaseException or None
         How a failed session failed.
+    observers : list of callable
+        Each is called when the status, a request, the actions or the notice changed, not for each
+        record, by the thread that made the change, and must be quick.
     """
 
     def __init__(self, source: Source) -> None:
@@ -84,7 +87,7 @@ class Session:
         self._requests: set[Request] = set()
         self._ended = threading.Event()
         self._history = History()
-        self._observers: list[Callable[[], None]] = []
+        self.observers: list[Callable[[], object]] = []
         self.status: Status = "ready"
         self.latest: Record | None = None
         self.notice = ""
@@ -117,20 +120,6 @@ class Session:
         """Loss, batch metric and clamping over the steps, in at most `BINS` points."""
         with self._lock:
             return self._history.curves()
-
-    def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call ``callback`` whenever the status, a request, the actions or the notice change.
-
-        It is called by the thread that made the change, not for each record, and must be quick.
-        Calling the function that is returned ends this.
-        """
-        self._observers.append(callback)
-
-        def forget() -> None:
-            with suppress(ValueError):
-                self._observers.remove(callback)
-
-        return forget
 
     def start(self) -> Self:
         """Begin to train; a session begins once."""
@@ -322,7 +311,7 @@ class Session:
         self._ended.set()
 
     def _notify(self) -> None:
-        for observer in tuple(self._observers):
+        for observer in tuple(self.observers):
             try:
                 observer()
             except Exception:

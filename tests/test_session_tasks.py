@@ -238,7 +238,7 @@ def test_observers_hear_of_beginning_and_end_and_callbacks_of_the_result(
     session: Session, caplog: pytest.LogCaptureFixture
 ) -> None:
     seen: list[tuple[str, ...]] = []
-    session.on_change(lambda: seen.append(session.actions))
+    session.observers.append(lambda: seen.append(session.actions))
     over = threading.Event()
     heard: list[str] = []
 

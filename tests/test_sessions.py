@@ -436,7 +436,7 @@ def test_ctrl_c_stops_the_training_of_a_script(
 
 def test_observers_hear_of_changes_and_not_of_steps(session: Session, steps: Steps) -> None:
     heard: list[str] = []
-    forget = session.on_change(lambda: heard.append(session.status))
+    session.observers.append(lambda: heard.append(session.status))
     session.start()
     wait_until(lambda: steps.taken > 20)
     assert heard == ["running"]
@@ -444,7 +444,7 @@ def test_observers_hear_of_changes_and_not_of_steps(session: Session, steps: Ste
     wait_until(lambda: session.status == "paused")
     wait_until(lambda: heard[-1] == "paused")
     assert len(heard) <= 3
-    forget()
+    session.observers.clear()
     told = len(heard)
     session.stop()
     session.join()
@@ -457,7 +457,7 @@ def test_a_broken_observer_is_reported_and_ends_nothing(
     def broken() -> None:
         raise ValueError("no such plot")
 
-    session.on_change(broken)
+    session.observers.append(broken)
     with caplog.at_level(logging.ERROR):
         session.start()
         wait_until(lambda: steps.taken > 3)

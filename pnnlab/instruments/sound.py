@@ -527,7 +527,7 @@ class SoundAcquisition(Acquisition):
 
 def silence_on_stop(session: Session, bench: Bench) -> None:
     """Let a Stop of a session end its sound at once; `Bench.rearm` lets the bench go on."""
-    session.on_change(lambda: bench.close() if "stop" in session.requests else None)
+    session.observers.append(lambda: bench.close() if "stop" in session.requests else None)
 
 
 def open_sound(port: SoundPort, programme: Programme, *, check: SoundCheck | None = None) -> Bench:

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable, Sequence
-from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Unpack, final
@@ -116,14 +115,11 @@ class TrainingDashboard(View):
         below = [self.sections.widget] if self.sections is not None else []
         self.widget = frame("dashboard", controls, self._error, self._tiles, self.plots, *below)
         self._lock = threading.Lock()
-        # While it is paused nothing changes but what `on_change` tells.
-        loop = RefreshLoop(self.refresh, lambda: session.status == "running")
-        self._ending = session.on_change(loop.wake), loop.close
+        # While it is paused nothing changes but what it tells.
+        loop = RefreshLoop(self.refresh, lambda: session.status == "running", session)
+        self._ending = (loop.close,)
         if self.sections is not None:
             self._ending += (self.sections.close,)
-        self.refresh()
-        if session.active:
-            loop.wake()
 
     async def watch(self) -> None:
         """Show the dashboard, start the session, wait for its end; show the picture, then raise."""
@@ -264,10 +260,7 @@ class SweepView(View):
         self._state, self._tiles, self._error = widgets.HTML(), widgets.HTML(), widgets.HTML()
         self.plots = PlotGrid()
         self.widget = frame("dashboard", self._state, self._error, self._tiles, self.plots)
-        loop = RefreshLoop(self.refresh, lambda: sweep.active)
-        sweep.observers.append(loop.wake)
-        self._ending = partial(sweep.observers.remove, loop.wake), loop.close
-        self.refresh()
+        self._ending = (RefreshLoop(self.refresh, lambda: sweep.active, sweep).close,)
 
     def run(self) -> Sweep:
         """Show the view, and do what is not done; then show its picture."""

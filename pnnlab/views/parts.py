@@ -10,10 +10,11 @@ import time
 from abc import ABC
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from html import escape
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias, final
+from typing import Any, ClassVar, Protocol, TypeAlias, final
 
 import anywidget
 import ipywidgets as widgets
@@ -198,18 +199,32 @@ SHORTEST = 0.05  # seconds between two updates, however often `wake` is called
 ATTENTIVE = 3  # updates at full speed after `wake`: a command shows its effect in one of them
 
 
+class Observed(Protocol):
+    """What tells its ``observers`` that it changed: a session, a sweep."""
+
+    observers: list[Callable[[], object]]
+
+
 @final
 class RefreshLoop:
-    """Calls ``refresh`` as long as ``active()``, and once more, in a thread of its own.
+    """Calls ``refresh`` at once, when one of the ``observed`` changes, and while ``active()``.
 
-    The thread takes at most a fiftieth of a processor.
+    It does so in a thread of its own, which takes at most a fiftieth of a processor, and once more
+    after all has ended.
     """
 
-    def __init__(self, refresh: Callable[[], None], active: Callable[[], bool]) -> None:
-        self._refresh, self._active = refresh, active
+    def __init__(
+        self, refresh: Callable[[], None], active: Callable[[], bool], *observed: Observed
+    ) -> None:
+        self._refresh, self._active, self._observed = refresh, active, observed
         self._changed = threading.Event()
         self._closed = False
         self._running = threading.Lock()  # held by the thread, if there is one
+        for one in observed:
+            one.observers.append(self.wake)
+        refresh()
+        if active():
+            self.wake()
 
     def wake(self) -> None:
         """Refresh soon, at least once more."""
@@ -221,6 +236,9 @@ class RefreshLoop:
         """Refresh no more."""
         self._closed = True
         self._changed.set()
+        for one in self._observed:
+            with suppress(ValueError):  # closed before
+                one.observers.remove(self.wake)
 
     def _run(self) -> None:
         attentive = 0

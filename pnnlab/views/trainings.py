@@ -247,14 +247,9 @@ class Comparison(View):
         self._message = widgets.HTML()
         self._grid = PlotGrid()
         self.widget = frame("dashboard", bar(self.against), self._grid, self._message, self.table)
-        loop = RefreshLoop(self.refresh, self._going)
-        forget = (session.on_change(loop.wake) for session in self._sessions)
-        self._ending = (*forget, loop.close)
         self.against.observe(lambda _: self.refresh(), "value")
         self.table.observe(lambda _: self.refresh(), "chosen")
-        self.refresh()
-        if self._going():
-            loop.wake()
+        self._ending = (RefreshLoop(self.refresh, self._going, *self._sessions).close,)
 
     def figure(self) -> Picture:
         """What is shown now, as a still picture."""
