@@ -7,43 +7,28 @@ import pytest
 import torch
 import xarray as xr
 from hands import share
-from torch import Tensor
+from toy import Toy
 
-from pnnlab.characterize.manual_control import Response
-from pnnlab.errors import RangeError
+from pnnlab.characterize.manual_control import ManualControl, Response
 from pnnlab.views.chart import PlotGrid
 from pnnlab.views.panel import Curve, HeatMap, live_plots, steady
 
 
 class Owner:
-    """Of the numbers under a curve."""
+    """Of the control under a curve."""
 
     def __init__(self) -> None:
-        self.values = torch.full((10,), 0.5)
-        self.lifted = 0
+        self.control = ManualControl(Toy(inputs=10, outputs=1))
+        self.changes = self.lifts = 0
         self.curve = Curve(
-            "Input x",
-            self.values,
-            color="green",
-            on_draw=self.draw,
-            on_lift=self.lift,
-            on_preset=self.preset,
-            presets=["Flat"],
+            self.control, "x", {"Zero": torch.zeros(10)}, changed=self.change, lifted=self.lift
         )
 
-    def draw(self, start: int, values: Tensor) -> None:
-        if bool((values > 1).any()):
-            raise RangeError("x is above its limit")
-        self.values[start : start + len(values)] = values
-        self.curve.show(self.values)
+    def change(self) -> None:
+        self.changes += 1
 
     def lift(self) -> None:
-        self.lifted += 1
-
-    def preset(self, name: str) -> None:
-        assert name == "Flat"
-        self.values = torch.zeros(10)
-        self.curve.show(self.values)
+        self.lifts += 1
 
     def sent(self, *runs: tuple[int, list[float]], count: int = 1, **content: Any) -> None:
         """What a page sends of a stroke."""
@@ -77,7 +62,7 @@ def test_a_stroke_is_handed_on_and_answered(owner: Owner) -> None:
     assert owner.shown == [0.5, 0.5, 0.1, 0.2, 0.5, 0.5, 0.5, 0.9, 0.5, 0.5]
     assert owner.curve.answered == ["page", 5]
     assert owner.curve.refused == ""
-    assert owner.lifted == 0
+    assert owner.lifts == 0
 
 
 def test_an_answer_is_one_message(owner: Owner, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,32 +84,32 @@ def test_what_is_chosen_is_not_sent_back(owner: Owner, monkeypatch: pytest.Monke
 
 def test_a_refusal_is_said_in_its_own_words_and_the_rest_is_kept(owner: Owner) -> None:
     owner.sent((0, [0.9]), (1, [1.2]), count=2)
-    assert owner.curve.refused == "x is above its limit"
+    assert "outside [0, 1]" in owner.curve.refused
     assert owner.shown[:2] == [0.9, 0.5]
     owner.sent((3, [0.4]), begins=False, done=True, count=3)
-    assert owner.curve.refused == "x is above its limit", "until the next stroke begins"
-    assert owner.lifted == 1
+    assert "outside [0, 1]" in owner.curve.refused, "until the next stroke begins"
+    assert owner.lifts == 1
     owner.sent((3, [0.3]), count=4)
     assert owner.curve.refused == ""
 
 
 def test_a_lifted_hand_without_a_stroke_is_told(owner: Owner) -> None:
     owner.sent(begins=False, done=True)
-    assert owner.lifted == 1
+    assert owner.lifts == 1
 
 
 def test_a_preset_is_handed_on(owner: Owner) -> None:
     owner.curve._handle_custom_msg(
-        {"kind": "preset", "view": "p", "count": 1, "name": "Flat", "begins": True, "done": True},
+        {"kind": "preset", "view": "p", "count": 1, "name": "Zero", "begins": True, "done": True},
         [],
     )
     assert owner.shown == [0.0] * 10
-    assert owner.lifted == 1
+    assert owner.lifts == 1
 
 
 def test_a_fault_that_is_no_refusal_is_not_hidden(owner: Owner) -> None:
     told = {"kind": "preset", "view": "p", "count": 1, "name": "?", "begins": True, "done": True}
-    with pytest.raises(AssertionError):
+    with pytest.raises(KeyError):
         owner.curve._take(None, told, [])
 
 

@@ -38,16 +38,16 @@ from pnnlab.views.style import BAND, Picture, colors
 POINTS, REPEATS = 21, 4  # values of a sweep, and shots at each
 OLD = "pnn-old"  # of a response whose drive has changed since
 STOPS = 33  # colours of a scale
-Part = tuple[str, int, int]  # name, first element, one beyond the last
 T = TypeVar("T")
 
 
 @final
 class Curve(PageWidget):
-    """A row of numbers in [0, 1], to draw with mouse, finger or keys; what is drawn is asked for.
+    """One side of a drive, to draw with mouse, finger or keys; what is drawn is asked for.
 
-    ``on_draw`` is called with a first element and float32 values for each run of a stroke. What
-    `PnnlabError` a callback raises is shown below. ``parts`` are views of some elements only.
+    Each stroke and each preset, of which ``given`` are some more, changes the control; ``changed``
+    is called then, and ``lifted`` at the end of a stroke. What `PnnlabError` any of them raises is
+    shown below.
     """
 
     _esm, _css = assets("curve")
@@ -61,32 +61,30 @@ class Curve(PageWidget):
 
     def __init__(
         self,
-        title: str,
-        values: Tensor,
+        control: ManualControl,
+        side: Side,
+        given: Mapping[str, Tensor],
         *,
-        color: str,
-        on_draw: Callable[[int, Tensor], None],
-        on_lift: Callable[[], None],
-        on_preset: Callable[[str], None],
-        presets: Sequence[str] = (),
-        examples: Sequence[str] = (),
-        parts: Sequence[Part] = (),
+        changed: Callable[[], None],
+        lifted: Callable[[], None],
     ) -> None:
+        self._control, self._side, self._given = control, side, given
+        self._changed, self._lifted = changed, lifted
+        self._seed = SIDES.index(side)  # of the last random preset: no other side has the same
+        values, (title, color) = control.side(side), DRIVES[side]
+        groups = control.system.theta_groups() if side == "theta" else ()
         spec = {
             "title": title,
             **colors(color),
-            "presets": list(presets),
-            "examples": list(examples),
-            "parts": [["all", 0, len(values)], *map(list, parts)],
+            "presets": list(presets(1)),
+            "examples": [name for name, x in given.items() if x.shape == values.shape],
+            "parts": [["all", 0, len(values)], *([g.name, g.start, g.stop] for g in groups)],
         }
         # Whole from the first message on: a page may draw it, and take keys, before a second.
-        packed = values.numpy().astype("<f4").tobytes()
-        super().__init__(spec=spec, values=packed, chosen=len(values) // 2)
-        self._on_draw, self._on_lift, self._on_preset = on_draw, on_lift, on_preset
+        super().__init__(spec=spec, values=self._packed(), chosen=len(values) // 2)
 
-    def show(self, values: Tensor) -> None:
-        """Show these numbers, (width,), from now on."""
-        self.values = values.numpy().astype("<f4").tobytes()
+    def _packed(self) -> bytes:
+        return self._control.side(self._side).numpy().astype("<f4").tobytes()
 
     def _on_message(self, content: dict[str, Any], buffers: Sequence[Any]) -> None:
         # One message answers: the page needs all that came of its request at once.
@@ -95,20 +93,35 @@ class Curve(PageWidget):
             if content["begins"]:
                 self.refused = ""
             if content["kind"] == "preset":
-                self._try(self._on_preset, content["name"])
+                self._try(self._preset, content["name"])
             else:
                 values = np.frombuffer(buffers[0] if buffers else b"", "<f4").astype(np.float32)
                 ends = np.cumsum([0, *(size for _, size in content["runs"])])
                 for (start, _), first, end in zip(content["runs"], ends, ends[1:], strict=False):
-                    self._try(self._on_draw, start, from_numpy(values[first:end]))
+                    self._try(self._draw, start, from_numpy(values[first:end]))
             if content["done"]:
-                self._try(self._on_lift)
+                self._try(self._lifted)
 
     def _try(self, act: Callable[..., None], *args: object) -> None:
         try:
             act(*args)
         except PnnlabError as error:
             self.refused = str(error)
+
+    def _draw(self, start: int, values: Tensor) -> None:
+        self._control.draw(self._side, start, values)
+        self.values = self._packed()
+        self._changed()
+
+    def _preset(self, name: str) -> None:
+        if name in self._given:
+            self._control.begin(self._side, self._given[name])
+        else:
+            self._seed += len(SIDES) * (name == "Random")
+            offered = presets(len(self._control.side(self._side)), seed=self._seed)
+            self._control.begin(self._side, *offered[name])
+        self.values = self._packed()
+        self._changed()
 
 
 @final
@@ -204,10 +217,11 @@ class DevicePanel(View):
         self._ending = (self.requests.close,)
         self._units = units
         self._unit = self._fitted = int(getattr(control.system, "unit", 0))
-        self._given = dict(presets or {})
-        self._randoms = 0
         self._chosen_side: Side = "x"
-        self.curves = {side: self._curve(side) for side in SIDES}
+        does = {"changed": self._changed, "lifted": self._request_measurement}
+        self.curves = {side: Curve(control, side, dict(presets or {}), **does) for side in SIDES}
+        for side, curve in self.curves.items():
+            curve.observe(lambda _, side=side: self._choose(side), "chosen")
         self.response, self.map, self.code = PlotGrid(), HeatMap(), CodeBox()
         self._plots: list[Plot] = []
         self.unit = Entry(label="Unit", value=self._unit, whole=True)
@@ -246,21 +260,7 @@ class DevicePanel(View):
 
     # --- requests of the page
 
-    def _draw(self, side: Side, start: int, values: Tensor) -> None:
-        self.control.draw(side, start, values)
-        self._changed(side)
-
-    def _preset(self, side: Side, name: str) -> None:
-        if name in self._given:
-            self.control.begin(side, self._given[name])
-        else:
-            self._randoms += name == "Random"
-            offered = presets(len(self.control.side(side)), seed=self._randoms)
-            self.control.begin(side, *offered[name])
-        self._changed(side)
-
-    def _changed(self, side: Side) -> None:
-        self.curves[side].show(self.control.side(side))
+    def _changed(self) -> None:
         self._mark()
         if self.live:
             self._request_measurement()
@@ -349,23 +349,6 @@ class DevicePanel(View):
         how = "measured while you draw" if self.live else "measured when a stroke ends"
         passes = f"{count(self.control.passes)} device passes so far"
         self._status.value = f"<span>{escape(busy) or how}</span> · <span>{passes}</span>"
-
-    def _curve(self, side: Side) -> Curve:
-        values, system = self.control.side(side), self.control.system
-        groups = system.theta_groups() if side == "theta" else ()
-        curve = Curve(
-            DRIVES[side][0],
-            values,
-            color=DRIVES[side][1],
-            on_draw=partial(self._draw, side),
-            on_lift=self._request_measurement,
-            on_preset=partial(self._preset, side),
-            presets=list(presets(1)),
-            examples=[name for name, x in self._given.items() if x.shape == values.shape],
-            parts=[(group.name, group.start, group.stop) for group in groups],
-        )
-        curve.observe(lambda _: self._choose(side), "chosen")
-        return curve
 
 
 def live_plots(response: Response, before: Sequence[Plot] = ()) -> list[Plot]:
