@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pnnlab.demos.speech import formants
+from pnnlab.demos.inputs import formants
 from pnnlab.errors import DataError, RangeError, ShapeError
 from pnnlab.tasks import vowels
 from pnnlab.tasks.formants import (
