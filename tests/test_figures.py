@@ -30,7 +30,7 @@ from pnnlab.twins import (
     TwinReport,
 )
 from pnnlab.views import figures
-from pnnlab.views.chart import Alternatives, Chart, Matrix, Plot, Points, Series, spread
+from pnnlab.views.chart import Chart, Matrix, Plot, Points, Series, spread
 
 DRAWN = ["repeatability", "response", "surface", "memory", "drift", "fitting", "parity"]
 DRAWN += ["residuals_by_output", "residuals_by_input", "gradients", "gap"]
@@ -207,7 +207,7 @@ def test_both_forms_show_the_same_lines(toy: Measured) -> None:
             if line.get_linestyle() != "None":  # not dots
                 points = tuple(np.float32(line.get_ydata()).tolist())
                 assert (line.get_color().lower(), points) in lines, (name, line.get_label())
-        if not figure.layout.updatemenus and picture.legends:
+        if picture.legends:
             named = [t.name for t in figure.data if t.showlegend and t.visible != "legendonly"]
             assert sorted(named) == sorted(legend(picture))
 
@@ -227,43 +227,40 @@ def test_a_faint_line_is_pale_and_in_no_legend() -> None:
 def test_a_shot_is_chosen(toy: Measured) -> None:
     chart = figures.repeatability(toy.repeated)
     left, _ = drawn(chart).axes
-    assert left.lines[0].get_ydata().tolist() == toy.repeated["mean"][0].values.tolist()
+    assert [line.get_ydata().tolist() for line in left.lines] == [
+        toy.repeated["mean"][0].values.tolist()
+    ]
     assert f"{float(toy.repeated.signal_to_noise):.3g}" in chart.title
     figure = explored(chart)
-    (menu,) = figure.layout.updatemenus
-    assert menu.buttons[0].label == "shot 0"
-    assert [t.name for t in figure.data if t.visible is True] == ["one shot", "signal", "noise"]
-    button = menu.buttons[5]
-    traces, texts, numbers = button.args
-    (shot,) = [figure.data[n] for n, on in zip(numbers, traces["visible"], strict=True) if on]
-    assert texts["annotations[0].text"] == "Shot 5, repeated: ± 2 SD"
+    assert [t.name for t in figure.data if t.visible is True] == ["shot 0", "signal", "noise"]
+    (shot,) = named(figure, "shot 5")
+    assert shot.visible == "legendonly"
+    assert shot.showlegend
     assert np.allclose(shot.y, toy.repeated["mean"].sel(shot=5))
     assert np.allclose(shot.error_y.array, 2 * toy.repeated["deviation"].sel(shot=5))
+    assert len({(t.line.color, t.line.dash) for t in figure.data}) == len(figure.data)
 
 
-def test_an_element_is_chosen(toy: Measured) -> None:
+def test_each_element_has_its_plot(toy: Measured) -> None:
     chart = figures.response(toy.swept)
     first, second = drawn(chart).axes
     assert (first.get_xlabel()[:4], second.get_xlabel()[:8]) == ("x[1]", "theta[7]")
     assert "output 1" in legend(drawn(chart))  # 7 = 6 + 1: the only one that theta[7] moves
     figure = explored(chart)
-    (menu,) = figure.layout.updatemenus
-    assert [button.label for button in menu.buttons] == ["x[1]", "theta[7]"]
     assert figure.layout.xaxis.title.text == "x[1] (fraction of range)"
-    traces, texts, numbers = menu.buttons[1].args
-    assert texts["xaxis.title.text"] == "theta[7] (fraction of range)"
-    chosen = zip(numbers, traces["visible"], strict=True)
-    on = [figure.data[number] for number, visible in chosen if visible is True]
+    assert figure.layout.xaxis2.title.text == "theta[7] (fraction of range)"
+    on = [t for t in figure.data if t.xaxis == "x2" and t.visible is True]
     assert len(on) == 3
     assert on[0].name == "output 1"
     assert np.allclose(on[0].y, toy.swept["mean"].sel(element="theta[7]", output=1))
+    many = figures.response(large().swept)
+    assert [many.plots[n].title for n in (0, -1)] == ["Sweep of theta[0]", "Sweep of theta[29]"]
+    assert (len(many.plots), many.columns) == (figures.SWEPT, 4)
 
 
 def test_an_output_looks_the_same_in_all_plots() -> None:
     line_styles: dict[str, set[object]] = {}
-    (choice,) = figures.response(large().swept).plots
-    assert isinstance(choice, Alternatives)
-    for plot in choice.plots.values():
+    for plot in figures.response(large().swept).plots:
         for mark in plot.marks:
             assert isinstance(mark, Series)
             line_styles.setdefault(mark.label, set()).add(mark.style)
@@ -296,17 +293,6 @@ def test_limits_are_those_of_the_description() -> None:
         assert chart._repr_png_().startswith(b"\x89PNG")
         layout = explored(chart).layout
         assert (layout.xaxis.range, layout.yaxis.range) == ((0, 9), seen)
-
-
-def test_each_choice_has_its_menu(toy: Measured) -> None:
-    (choice,) = figures.response(toy.swept).plots
-    figure = explored(Chart("two", [choice, choice]))
-    first, second = figure.layout.updatemenus
-    assert first.x < second.x
-    assert second.buttons[1].args[1]["xaxis2.title.text"] == "theta[7] (fraction of range)"
-    assert second.buttons[1].args[1]["annotations[1].text"] == "Sweep of theta[7]"
-    numbers = [menu.buttons[0].args[2] for menu in (first, second)]
-    assert numbers[0] + numbers[1] == tuple(range(len(figure.data)))
 
 
 def test_cells_lie_around_their_middles() -> None:
@@ -516,19 +502,14 @@ def test_a_visitor_chooses_and_points(toy: Measured, tmp_path: Path) -> None:
         page = lab.page
         page.goto(lab.address)
         shots, sweeps = page.locator(".js-plotly-plot").all()
-        for plot, choice, title in (
-            (shots, 5, "Shot 5, repeated: ± 2 SD"),
-            (sweeps, 1, "Sweep of theta[7]"),
-        ):
-            plot.locator(".updatemenu-header").click()
-            plot.locator(".updatemenu-dropdown-button").nth(choice).click()
-            plot.locator(".annotation-text", has_text=title).wait_for()
-        sweeps.locator(".xtitle", has_text="theta[7] (fraction of range)").wait_for()
+        shots.locator(".legendtoggle").nth(5).click()
+        page.wait_for_function("plot => plot.data[5].visible === true", arg=shots.element_handle())
+        sweeps.locator(".x2title", has_text="theta[7] (fraction of range)").wait_for()
         shots.evaluate("plot => Plotly.Fx.hover(plot, [{curveNumber: 5, pointNumber: 3}])")
         said = shots.locator(".hoverlayer").text_content()
         y, sd = (float(toy.repeated[name][5, 3]) for name in ("mean", "deviation"))
         value = f"{y:.4g}".replace("-", "−")
         label = "read-out y (fraction of full scale)"
-        assert said == f"one shotoutput: 3{label}: {value} ± {2 * sd:.2g} (2 SD)"
+        assert said == f"shot 5output: 3{label}: {value} ± {2 * sd:.2g} (2 SD)"
         assert not lab.errors
         assert not lab.outside

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Indices: TypeAlias = NDArray[np.intp]
 Limits: TypeAlias = tuple[float, float]
 FIRST = line_style(0)
-LINES = 20  # that a menu offers
+LINES = 20  # that a legend offers
 SHOWN = 4000  # dots of one plot; more of them show nothing more
 Listed: TypeAlias = dict[object, tuple[str, Any]]  # text and artists of an entry of a legend
 MARKERS = dict(zip(PALETTE, "osDPXv^", strict=True))
@@ -147,14 +147,6 @@ class Plot:
         return all(np.size(mark.x) == 0 for mark in self.marks)
 
 
-@dataclass(frozen=True, eq=False)
-class Alternatives:
-    """Plots by name: to explore, one at a time; in a picture the first or, if ``all``, each."""
-
-    plots: dict[str, Plot]
-    all: bool = False
-
-
 @dataclass(frozen=True, repr=False, eq=False)
 class Chart:
     """A figure; at the end of a cell it shows itself as a picture.
@@ -165,7 +157,7 @@ class Chart:
     """
 
     title: str
-    plots: Sequence[Plot | Alternatives]
+    plots: Sequence[Plot]
     _: KW_ONLY
     columns: int | None = None
     shared: bool = False
@@ -173,7 +165,7 @@ class Chart:
 
     def static(self) -> Picture:
         """Draw it with matplotlib; ``chart.static().figure.savefig("name.pdf")`` writes a file."""
-        plots = [plot for place in self.plots for plot in _plots(place)]
+        plots = self.plots
         columns = self.columns or len(plots)
         rows = -(-len(plots) // columns)
         width = max(7.5, min(4.8 * columns, 9.6), 3.4 * columns)
@@ -235,13 +227,6 @@ def draw_live(axes: Axes, plot: Plot) -> None:
     elif listed:
         labels, handles = zip(*listed.values(), strict=True)
         axes.legend(handles, labels)
-
-
-def _plots(place: Plot | Alternatives) -> list[Plot]:
-    if isinstance(place, Plot):
-        return [place]
-    plots = list(place.plots.values())
-    return plots if place.all else plots[:1]
 
 
 def _draw(axes: Axes, plot: Plot, ticks: int, *, live: bool = False) -> Listed:

@@ -15,7 +15,7 @@ from torch import Tensor
 from pnnlab.characterize.manual_control import SIDES, ManualControl, Response
 from pnnlab.errors import ShapeError
 from pnnlab.twins import NeuralRecord, TwinReport
-from pnnlab.views.chart import LINES, Alternatives, Chart, Matrix, Plot, Points, Series, spread
+from pnnlab.views.chart import LINES, Chart, Matrix, Plot, Points, Series, spread
 from pnnlab.views.style import BAND, LineStyle, line_style
 
 Array = NDArray[np.float64]
@@ -29,34 +29,39 @@ Y, PER_RANGE = "y (fraction of full scale)", "(full scale per range)"
 RESIDUAL = "residual (fraction of full scale)"
 BINS = 8  # of an input's range, for residuals by input
 SHOWN = 3  # curves of a response, at first
+SWEPT = 8  # elements of a response
 GREY, DOTTED = LineStyle("grey", ()), LineStyle("grey", (2, 2))
 
 
 def repeatability(data: xr.Dataset) -> Chart:
-    """The first shot with its noise, others in a menu, and noise beside signal for every output."""
+    """The first shot with its noise, others to switch on, and noise beside signal everywhere."""
     output, mean, deviation = data.output.values, data["mean"].values, data["deviation"].values
-    green = LineStyle("green", ())
-    shots = {}
-    for n in spread(len(mean), LINES // 2):
-        line = Series("one shot", output, mean[n], deviation=deviation[n], style=green)
-        shots[f"shot {n}"] = Plot(f"Shot {n}, repeated: ± {BAND} SD", "output", READ_OUT, [line])
+    shots = []
+    for place, n in enumerate(spread(len(mean), LINES // 2)):
+        how = line_style(place + 2) if place else LineStyle("green", ())
+        shot = Series(f"shot {n}", output, mean[n], deviation=deviation[n], style=how, shown=not n)
+        shots.append(shot)
+    left = Plot(f"One shot, repeated: ± {BAND} SD", "output", READ_OUT, shots)
     noise = Series("noise", output, np.sqrt((deviation**2).mean(0)), style=line_style(1))
     signal = Series("signal", output, mean.std(0))
     beside = Plot("Signal and noise", "output", DEVIATION, [signal, noise], log=True)
     title = f"Signal to noise {float(data.signal_to_noise):.3g}"
-    return Chart(title, [Alternatives(shots), beside])
+    return Chart(title, [left, beside])
 
 
 def response(data: xr.Dataset) -> Chart:
-    """Each swept element's curves at the outputs that move most, three of them shown at first."""
-    names = data.element.values.tolist()
+    """Each swept element's curves at the outputs that move most, three of them shown at first.
+
+    Of many elements `SWEPT` are shown, evenly spread.
+    """
+    names = [data.element.values.tolist()[n] for n in spread(data.sizes["element"], SWEPT)]
     most = max(SHOWN, LINES // max(2, len(names)))
     chosen = {name: liveliest(data["mean"].sel(element=name), "value", most) for name in names}
     # An output looks the same in all plots; those that are shown at first differ the most.
     order = [o for each in chosen.values() for o in each[:SHOWN]]
     order += [o for each in chosen.values() for o in each[SHOWN:]]
     line_styles = {output: line_style(place) for place, output in enumerate(dict.fromkeys(order))}
-    plots = {}
+    plots = []
     for name, each in chosen.items():
         marks = []
         for place, output in enumerate(each):
@@ -64,8 +69,9 @@ def response(data: xr.Dataset) -> Chart:
             x, y, sd = (curve[field].values for field in ("value", "mean", "deviation"))
             label = f"output {output}"
             marks.append(Series(label, x, y, deviation=sd, style=how, shown=place < SHOWN))
-        plots[name] = Plot(f"Sweep of {name}", f"{name} (fraction of range)", READ_OUT, marks)
-    return Chart(f"Response around a working point, ± {BAND} SD", [Alternatives(plots, all=True)])
+        plots.append(Plot(f"Sweep of {name}", f"{name} (fraction of range)", READ_OUT, marks))
+    title = f"Response around a working point, ± {BAND} SD"
+    return Chart(title, plots, columns=min(4, len(plots)))
 
 
 def surface(data: xr.Dataset, element: str | None = None) -> Chart:

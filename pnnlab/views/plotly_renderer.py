@@ -4,7 +4,7 @@ The background is opaque and light on every theme, as that of a `Picture` is.
 """
 
 import math
-from itertools import chain
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
-from pnnlab.views.chart import LINES, Alternatives, Chart, Matrix, Plot, Points, Series, spread
+from pnnlab.views.chart import Chart, Matrix, Plot, Points, Series, spread
 from pnnlab.views.style import BAND, PALETTE
 
 MOST: dict[type[Any], int] = {Series: 2000, Points: 1800, Matrix: 2400}
@@ -47,42 +47,25 @@ TEMPLATE = go.layout.Template(
 
 
 def draw(chart: Chart) -> go.Figure:
-    """Draw every plot or, where there is a choice, one and a menu."""
-    options = [_options(place) for place in chart.plots]
-    shown = [next(iter(plots.values())) for plots in options]
-    kinds = [type(m) for plots in options for plot in plots.values() for m in plot.marks]
+    """Draw every plot; a legend names each line once, and switches it in all of them."""
+    plots = chart.plots
+    kinds = [type(mark) for plot in plots for mark in plot.marks]
     most = {kind: size // max(1, kinds.count(kind)) for kind, size in MOST.items()}
-    figure = _sheet(chart, shown)
-    listed: set[str] = set()
-    for number, plots in enumerate(options):
-        row, column = divmod(number, chart.columns or len(options))
+    figure = _sheet(chart, plots)
+    for number, plot in enumerate(plots):
+        row, column = divmod(number, chart.columns or len(plots))
         axes = figure.get_subplot(row + 1, column + 1)
-        repeated = column > 0 and shown[number].y_label == shown[number - 1].y_label
-        _label(axes, shown[number], "" if repeated else shown[number].y_label)
-        drawn = {name: _traces(plot, axes, most) for name, plot in plots.items()}
-        traces = list(chain(*drawn.values()))
-        if len(plots) > 1:
-            menu = _menu(plots, drawn, axes, title=number, first=len(figure.data))
-            figure.layout.updatemenus += (menu,)
-        for trace in traces:
-            new = len(plots) > 1 or trace.legendgroup not in listed
-            trace.showlegend = bool(trace.name) and new
-            listed |= {trace.legendgroup} if trace.name else set()
-        for trace in chain(*list(drawn.values())[1:]):
-            trace.visible = False
-        figure.add_traces(traces, rows=row + 1, cols=column + 1)
+        repeated = column > 0 and plot.y_label == plots[number - 1].y_label
+        _label(axes, plot, "" if repeated else plot.y_label)
+        figure.add_traces(_traces(plot, axes, most), rows=row + 1, cols=column + 1)
+    listed: set[str] = set()
+    for trace in sorted(figure.data, key=lambda trace: trace.visible == "legendonly"):
+        trace.showlegend = bool(trace.name) and trace.legendgroup not in listed
+        listed |= {trace.legendgroup} if trace.name else set()
     return figure
 
 
-def _options(place: Plot | Alternatives) -> dict[str, Plot]:
-    """As many plots, by name, as `LINES` allows; the first is the first to show."""
-    if isinstance(place, Plot):
-        return {"": place}
-    plots = list(place.plots.items())
-    return dict(plots[n] for n in spread(len(plots), max(1, LINES // len(plots[0][1].marks))))
-
-
-def _sheet(chart: Chart, plots: list[Plot]) -> go.Figure:
+def _sheet(chart: Chart, plots: Sequence[Plot]) -> go.Figure:
     columns = chart.columns or len(plots)
     rows = -(-len(plots) // columns)
     left = rows * columns - len(plots)
@@ -93,8 +76,7 @@ def _sheet(chart: Chart, plots: list[Plot]) -> go.Figure:
         rows,
         columns,
         specs=[[*grid, *[None] * left][row * columns :][:columns] for row in range(rows)],
-        # None is empty: a menu finds its own by its number.
-        subplot_titles=[plot.title.replace("\n", "<br>") or " " for plot in plots],
+        subplot_titles=[plot.title.replace("\n", "<br>") for plot in plots],
         shared_yaxes=chart.shared,
         horizontal_spacing=(0.4 if matrices else 0.2) / columns,
         vertical_spacing=0.3 / rows,
@@ -125,25 +107,6 @@ def _label(axes: Any, plot: Plot, y_label: str) -> None:
         axes.yaxis.update(type="log", exponentformat="power", range=limits)
     if plot.whole and all(np.size(mark.x) <= 12 for mark in plot.marks):
         axes.xaxis.dtick = 1
-
-
-def _menu(
-    plots: dict[str, Plot], drawn: dict[str, list[Any]], axes: Any, *, title: int, first: int
-) -> dict[str, Any]:
-    """A menu at the upper right of ``axes``; its traces follow each other from ``first`` on."""
-    owners = [(name, trace.visible) for name, group in drawn.items() for trace in group]
-    numbers = list(range(first, first + len(owners)))
-    buttons = []
-    for name, plot in plots.items():
-        visible = [name == owner and shown for owner, shown in owners]
-        label, above = f"{axes.xaxis.plotly_name}.title.text", f"annotations[{title}].text"
-        texts = {label: plot.x_label, above: plot.title.replace("\n", "<br>")}
-        buttons.append(
-            {"label": name, "method": "update", "args": [{"visible": visible}, texts, numbers]}
-        )
-    right, top = axes.xaxis.domain[1], axes.yaxis.domain[1]
-    place = {"x": right, "xanchor": "right", "y": top + 0.02, "yanchor": "bottom"}
-    return {"buttons": buttons} | place
 
 
 def _traces(plot: Plot, axes: Any, most: dict[type, int]) -> list[Any]:
