@@ -15,8 +15,8 @@ from small_notebooks import write_notebook
 from pnnlab.errors import RangeError, RunError
 from pnnlab.results import Row, Summary, mean_interval
 from pnnlab.results.gathering import Results, Trained, command, gather
-from pnnlab.results.intervals import packed
 from pnnlab.results.notebooks import assign, choose, read_variants
+from pnnlab.results.rows import packed
 from pnnlab.results.tables import BEGIN, END, with_section
 
 PAT = Row(

@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 from pnnlab.gradients import RULES, GradientRule, physics_aware
 from pnnlab.layers import calibrate, on_device
 from pnnlab.provenance import commit
-from pnnlab.results.baselines import calibration_inputs
+from pnnlab.results.comparison import calibration_inputs
 from pnnlab.results.setups import Case, Setup
 from pnnlab.runs import train
 from pnnlab.storage import user_path

@@ -12,9 +12,18 @@ from statistics import fmean
 from typing import Any, Self, final
 
 from pnnlab.errors import NotebookError, PnnlabError, RangeError, RunError
-from pnnlab.results.intervals import mean_interval, paired, verdict
 from pnnlab.results.notebooks import choose, list_notebooks
-from pnnlab.results.rows import FRACTIONS, SUFFIX, Row, Summary, check_scale, read_text
+from pnnlab.results.rows import (
+    FRACTIONS,
+    SUFFIX,
+    Row,
+    Summary,
+    check_scale,
+    mean_interval,
+    paired,
+    read_text,
+    verdict,
+)
 from pnnlab.results.tables import Line, known, lines_table
 from pnnlab.storage import user_path
 

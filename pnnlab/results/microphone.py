@@ -14,7 +14,7 @@ from pnnlab.characterize import measured
 from pnnlab.gradients import RULES, ideal
 from pnnlab.layers import PhysicalLayer, parameter_count
 from pnnlab.plain import seeded
-from pnnlab.results.baselines import digital_baseline, linear_baseline, result_row
+from pnnlab.results.comparison import digital_baseline, linear_baseline, result_row
 from pnnlab.results.rows import Row
 from pnnlab.results.setups import Logits
 from pnnlab.runs import train

@@ -18,7 +18,7 @@ from pnnlab.gradients import RULES, GradientRule, ideal
 from pnnlab.layers import PhysicalLayer, Rescale, Shots, Span, calibrate, deep_pnn, physical_layers
 from pnnlab.physical_system import SimulatedSystem, State
 from pnnlab.plain import random_state
-from pnnlab.results import baselines
+from pnnlab.results import comparison
 from pnnlab.results.rows import SCALES, check_scale
 from pnnlab.results.tables import POWERS, UNTRAINED
 from pnnlab.systems import SHG, Circuit, Oscillators, Plate
@@ -351,7 +351,7 @@ class Images:
                 twins = [None] * len(systems)
             network = self._chain(systems, twins, RULES.get(method, ideal), seed)
         if any(isinstance(one, Rescale) for one in network.modules()):
-            calibrate(network, baselines.calibration_inputs(self.task))
+            calibrate(network, comparison.calibration_inputs(self.task))
         return network
 
     def _chain(
@@ -377,13 +377,13 @@ class Images:
         """Accuracies of digital networks, fields of a `Row`: an MLP has so many parameters."""
         own = self.settings(seed)
         loop: dict[str, Any] = {"epochs": own.epochs, "batch_size": own.batch_size, "seed": seed}
-        mlp = baselines.digital_baseline(self.task, parameters, rates=self.plan.mlp, **loop)
-        linear = baselines.linear_baseline(self.task, rates=self.plan.linear, **loop)
+        mlp = comparison.digital_baseline(self.task, parameters, rates=self.plan.mlp, **loop)
+        linear = comparison.linear_baseline(self.task, rates=self.plan.linear, **loop)
         found = {"digital_baseline": mlp, "linear_baseline": linear}
         if self.system == "hybrid":
             sent = PULSES * self.numbers
             make = partial(_hybrid, [[]] * self.plan.depth, seed, sent, sent)
-            alone = baselines.digital_accuracy(make, self.task, rates=(0.001, 0.004), **loop)
+            alone = comparison.digital_accuracy(make, self.task, rates=(0.001, 0.004), **loop)
             found["accuracy_without_physics"] = alone
         return found
 
