@@ -19,7 +19,8 @@ from pnnlab.layers import (
     physical_layers,
 )
 from pnnlab.results import setups
-from pnnlab.results.setups import Case, Images, Setup, fitted, make_device
+from pnnlab.results.advantage import Case, Setup, make_device
+from pnnlab.results.setups import Images, fitted
 from pnnlab.systems import SHG, Circuit, Oscillators, Plate
 from pnnlab.tasks import Split, Task
 from pnnlab.training import Training
