@@ -31,8 +31,7 @@ from torch import Tensor
 from pnnlab.errors import DataError, RangeError
 from pnnlab.plain import whole
 from pnnlab.storage import explained, user_path
-from pnnlab.tasks.files import DataFiles, damaged, read_bytes
-from pnnlab.tasks.task import Split, Task
+from pnnlab.tasks.task import DataFiles, Split, Task, damaged, read_bytes
 
 Array = NDArray[np.float64]
 

@@ -12,9 +12,8 @@ from scipy.io import wavfile
 
 from pnnlab.errors import DataError, RangeError
 from pnnlab.plain import whole
-from pnnlab.tasks.files import DataFiles, damaged, read_bytes
 from pnnlab.tasks.formants import GROUPS, VOWELS, draw
-from pnnlab.tasks.task import Split, Task
+from pnnlab.tasks.task import DataFiles, Split, Task, damaged, read_bytes
 
 Array = NDArray[np.float64]
 
