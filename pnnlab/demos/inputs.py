@@ -18,8 +18,15 @@ from pnnlab.demos.drawing import Drawing
 from pnnlab.demos.speech import formants
 from pnnlab.errors import PnnlabError
 from pnnlab.tasks import Task
-from pnnlab.tasks.formants import TIMES, VOWELS, WORDS, formant_features, formant_hz
-from pnnlab.tasks.speech import PITCHES, synthesised
+from pnnlab.tasks.speech import (
+    PITCHES,
+    TIMES,
+    VOWELS,
+    WORDS,
+    formant_features,
+    formant_hz,
+    synthesised,
+)
 from pnnlab.views.chart import Plot, Series, draw_live
 from pnnlab.views.parts import PageWidget, assets, button
 from pnnlab.views.plotgrid import PlotGrid

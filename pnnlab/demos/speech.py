@@ -21,8 +21,7 @@ from scipy.linalg import solve_toeplitz
 from scipy.signal import lfilter, resample
 
 from pnnlab.errors import DataError, ShapeError
-from pnnlab.tasks.formants import speaker_groups
-from pnnlab.tasks.speech import PARTS
+from pnnlab.tasks.speech import PARTS, speaker_groups
 
 Array = NDArray[np.float64]
 
