@@ -236,8 +236,7 @@ def _students(arguments: argparse.Namespace) -> int:
 
     Example: pnnlab students --out students
     """
-    from pnnlab.results.exercises import write_students
-    from pnnlab.results.notebooks import list_notebooks, notebooks_folder
+    from pnnlab.results.notebooks import list_notebooks, notebooks_folder, write_students
 
     paths = list_notebooks(notebooks_folder(arguments.notebooks))
     folder = user_path(arguments.out)

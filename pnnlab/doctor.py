@@ -215,7 +215,7 @@ def _data() -> Iterator[Row]:
     yield "vowels", "generated from published statistics"
     try:
         from pnnlab import tasks
-        from pnnlab.tasks.files import data_root
+        from pnnlab.tasks.task import data_root
     except (ImportError, OSError):  # of torch, which is a finding of its own
         return
     root = data_root()

@@ -14,8 +14,8 @@ from pnnlab.errors import PnnlabError, RunError
 from pnnlab.instruments.recording import Recorder, Replay, recording_dataset
 from pnnlab.results import Row, Summary
 from pnnlab.runs import Run, list_runs, read_journal, read_run
-from pnnlab.runs.checkpoints import load_checkpoint, save_checkpoint
 from pnnlab.runs.journal import JOURNAL, reading
+from pnnlab.runs.run import load_checkpoint, save_checkpoint
 from pnnlab.twins.neural import Mlp, NeuralTwin
 
 

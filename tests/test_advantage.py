@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from pnnlab.results import advantage
-from pnnlab.results.advantage import measure, read_sweep, sweep
-from pnnlab.results.setups import Case, Setup
+from pnnlab.results.advantage import Case, Setup, measure, read_sweep, sweep
 from pnnlab.training import FitSettings
 
 

@@ -11,8 +11,7 @@ import pytest
 from browser import Lab, chromium, in_a_browser, jupyter_lab, lab_page, write_notebook
 from playwright.sync_api import expect
 
-from pnnlab.tasks.formants import moments
-from pnnlab.tasks.speech import synthesised
+from pnnlab.tasks.speech import moments, synthesised
 
 pytestmark = in_a_browser
 

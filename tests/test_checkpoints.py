@@ -9,7 +9,7 @@ import torch
 from runners import assert_equal, lasting, toy_training
 
 from pnnlab.errors import RunError
-from pnnlab.runs.checkpoints import (
+from pnnlab.runs.run import (
     NEWEST,
     PREVIOUS,
     DamagedError,

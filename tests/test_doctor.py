@@ -15,7 +15,7 @@ from pnnlab.errors import InstrumentError
 from pnnlab.instruments import link, sound
 from pnnlab.instruments.link import Resource
 from pnnlab.tasks import FASHION_FILES, HILLENBRAND_FILE, MNIST_FILES, WRIGHT_FILE
-from pnnlab.tasks.files import DataFiles
+from pnnlab.tasks.task import DataFiles
 
 
 @pytest.fixture(autouse=True)

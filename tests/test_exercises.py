@@ -11,8 +11,14 @@ from nbclient import NotebookClient
 
 from pnnlab import cli
 from pnnlab.errors import NotebookError
-from pnnlab.results.exercises import TO_WRITE_IN, check_answer, without_solutions, write_students
-from pnnlab.results.notebooks import list_notebooks, read_variants
+from pnnlab.results.notebooks import (
+    TO_WRITE_IN,
+    check_answer,
+    list_notebooks,
+    read_variants,
+    without_solutions,
+    write_students,
+)
 
 NOTEBOOKS = list_notebooks(Path(__file__).parent.parent / "notebooks")
 EXERCISE = re.compile(r"^(?:\*\*\d+\.\*\*|#+ Exercise$)", re.MULTILINE)

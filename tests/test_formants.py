@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 from pnnlab.errors import RangeError
 from pnnlab.tasks import bayes_accuracy, vowels
-from pnnlab.tasks.formants import (
+from pnnlab.tasks.speech import (
     CORRELATION,
     FEATURES,
     GROUPS,

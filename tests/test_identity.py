@@ -8,8 +8,7 @@ import pytest
 from runners import SETTINGS, toy_training
 
 from pnnlab.gradients import ideal
-from pnnlab.runs.checkpoints import differences, summed_up
-from pnnlab.runs.run import identity
+from pnnlab.runs.run import differences, identity, summed_up
 
 
 def test_identity_does_not_depend_on_weights() -> None:

@@ -76,4 +76,4 @@ def test_the_front_door_loads_no_widget_plotting_or_instrument_library():
 
 
 def test_a_checked_answer_does_not_load_what_reads_notebooks():
-    assert "nbformat" not in modules_after("from pnnlab.results.exercises import check_answer")
+    assert "nbformat" not in modules_after("from pnnlab.results.notebooks import check_answer")

@@ -3,7 +3,7 @@ import pytest
 from scipy.stats import binomtest
 
 from pnnlab.errors import RangeError
-from pnnlab.results.intervals import (
+from pnnlab.results.rows import (
     Estimate,
     difference_interval,
     mean_interval,

@@ -21,7 +21,7 @@ from pnnlab.gradients import ideal, physics_aware
 from pnnlab.layers import PhysicalLayer, Rescale, Shots, calibrate, deep_pnn, physical_layers
 from pnnlab.physical_system import PhysicalSystem
 from pnnlab.tasks import digits, vowels
-from pnnlab.tasks.formants import formant_hz
+from pnnlab.tasks.speech import formant_hz
 from pnnlab.views.style import Picture
 
 DIGITS, VOWELS = digits(), vowels()

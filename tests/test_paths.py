@@ -20,7 +20,7 @@ from pnnlab.results.rows import write
 from pnnlab.results.running import prepare_out
 from pnnlab.results.tables import BEGIN, END
 from pnnlab.storage import user_path
-from pnnlab.tasks.formants import read_vowdata
+from pnnlab.tasks.speech import read_vowdata
 from pnnlab.twins.neural import Mlp, NeuralTwin
 from pnnlab.views import Comparison, PastRuns
 

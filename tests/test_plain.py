@@ -20,7 +20,7 @@ from pnnlab.instruments.programme import CircuitProgramme
 from pnnlab.layers import PhysicalLayer, Shots, deep_pnn
 from pnnlab.physical_system import device
 from pnnlab.plain import plain, random_state, real, whole
-from pnnlab.results.baselines import linear_baseline, mlp
+from pnnlab.results.comparison import linear_baseline, mlp
 from pnnlab.runs import train
 from pnnlab.systems import SHG, Circuit, Oscillators, Plate
 from pnnlab.training import FitSettings

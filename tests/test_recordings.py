@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from pnnlab.errors import DataError, RangeError
-from pnnlab.tasks import formants, hillenbrand, wright_vowels
-from pnnlab.tasks.formants import VOWELS, limits, moments, read_vowdata
+from pnnlab.tasks import hillenbrand, speech, wright_vowels
+from pnnlab.tasks.speech import VOWELS, limits, moments, read_vowdata
 
 COUNTS = (("m", 5), ("w", 10), ("b", 3), ("g", 2))
 GROUP_OF = {"m": "men", "w": "women", "b": "children", "g": "children"}
@@ -151,7 +151,7 @@ def wright(tmp_path, monkeypatch):
     path = tmp_path / "vowels_wright2022.npz"
     np.savez(path, X=x, y=labels, train_idx=order[:210], test_idx=order[210:])
     sha = hashlib.sha256(path.read_bytes()).hexdigest()
-    monkeypatch.setattr(formants, "_WRIGHT_SHA256", sha)
+    monkeypatch.setattr(speech, "_WRIGHT_SHA256", sha)
     return path, x, order
 
 

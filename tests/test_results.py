@@ -15,8 +15,8 @@ from small_notebooks import write_notebook
 from pnnlab.errors import RangeError, RunError
 from pnnlab.results import Row, Summary, mean_interval
 from pnnlab.results.gathering import Results, Trained, command, gather
-from pnnlab.results.intervals import packed
 from pnnlab.results.notebooks import assign, choose, read_variants
+from pnnlab.results.rows import packed
 from pnnlab.results.tables import BEGIN, END, with_section
 
 PAT = Row(
@@ -336,16 +336,19 @@ def test_the_file_comes_back_and_is_the_same_every_time(tmp_path: Path) -> None:
     ("spoil", "message"),
     [
         (lambda data: data.update(schema=2), "schema 2, .* reads 1"),
-        (lambda data: data.pop("schema"), "does not hold results"),
+        (lambda data: data.pop("schema"), "is not a file of results"),
         (lambda data: data.update(scale="huge"), "no scale 'huge'"),
-        (lambda data: data["trainings"][0].update(host="x"), "does not hold results"),
+        (lambda data: data["trainings"][0].update(host="x"), "is not a file of results"),
         (lambda data: data["trainings"][0]["row"].update(accuracy=97), "fraction"),
         (lambda data: data["trainings"][0]["row"].pop("seed"), "no seed"),
         (lambda data: data["trainings"][0].update(command=None), "not text"),
         (lambda data: data["trainings"].append(data["trainings"][0]), "twice"),
         (lambda data: data["trainings"][0].update(replaced=[[1, 0.5]]), "not text"),
-        (lambda data: data["trainings"][0].update(replaced=[["a", None]]), "does not hold"),
-        (lambda data: data["trainings"][0].update(replaced=[0.5]), "does not hold results"),
+        (
+            lambda data: data["trainings"][0].update(replaced=[["a", None]]),
+            "is not a file of results",
+        ),
+        (lambda data: data["trainings"][0].update(replaced=[0.5]), "is not a file of results"),
     ],
 )
 def test_a_file_that_is_not_what_it_should_be_is_refused(

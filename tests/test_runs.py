@@ -36,8 +36,8 @@ from pnnlab.gradients import in_silico, physics_aware
 from pnnlab.layers import PhysicalLayer
 from pnnlab.physical_system import PhysicalSystem, State
 from pnnlab.runs import Run, list_runs, read_journal, read_run, run, run_folder
-from pnnlab.runs.checkpoints import DAMAGED, NEWEST, PREVIOUS, load_checkpoint
 from pnnlab.runs.journal import JOURNAL, reading
+from pnnlab.runs.run import DAMAGED, NEWEST, PREVIOUS, load_checkpoint
 from pnnlab.storage import aside
 from pnnlab.systems import Circuit
 from pnnlab.training import FitSettings, Record, Training

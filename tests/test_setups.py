@@ -19,7 +19,8 @@ from pnnlab.layers import (
     physical_layers,
 )
 from pnnlab.results import setups
-from pnnlab.results.setups import Case, Images, Setup, fitted, make_device
+from pnnlab.results.advantage import Case, Setup, make_device
+from pnnlab.results.setups import Images, fitted
 from pnnlab.systems import SHG, Circuit, Oscillators, Plate
 from pnnlab.tasks import Split, Task
 from pnnlab.training import Training
@@ -364,14 +365,14 @@ def test_of_an_untrained_layer_the_read_out_alone_is_trained(system: str) -> Non
 def test_digital_networks_have_seeds_and_a_hybrid_is_set_beside_its_own_digital_layers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("pnnlab.results.baselines.FEWEST_STEPS", 1)
+    monkeypatch.setattr("pnnlab.results.comparison.FEWEST_STEPS", 1)
     trained: list[tuple[nn.Module, int]] = []
 
     def found(make: Any, task: Task, *, rates: Any, epochs: int, batch_size: int, seed: int) -> int:
         trained.append((make(), seed))
         return len(rates)
 
-    monkeypatch.setattr("pnnlab.results.baselines.digital_accuracy", found)
+    monkeypatch.setattr("pnnlab.results.comparison.digital_accuracy", found)
     images = Images("hybrid", "smoke")
     assert images.baselines(20_000, 5) == {
         "digital_baseline": 2,

@@ -6,15 +6,15 @@ import pytest
 from pnnlab.demos.inputs import formants
 from pnnlab.errors import DataError, RangeError, ShapeError
 from pnnlab.tasks import vowels
-from pnnlab.tasks.formants import (
+from pnnlab.tasks.speech import (
     VOWELS,
     draw,
     formant_features,
     formant_hz,
     log_likelihood,
     moments,
+    synthesised,
 )
-from pnnlab.tasks.speech import synthesised
 
 RATE = 16_000
 WOMEN = ("women",)

@@ -9,7 +9,7 @@ from toy import Toy, toy_response
 from pnnlab import characterize, twins
 from pnnlab.background import Session
 from pnnlab.layers import deep_pnn
-from pnnlab.results.baselines import result_row
+from pnnlab.results.comparison import result_row
 from pnnlab.results.tables import results_table
 from pnnlab.runs import Run, read_run
 from pnnlab.tasks import Task

@@ -18,7 +18,7 @@ from pnnlab.errors import PnnlabError, RunError, ShapeError
 from pnnlab.gradients import physics_aware
 from pnnlab.layers import calibrate, deep_pnn, programmed
 from pnnlab.plain import seeded
-from pnnlab.results.baselines import calibration_inputs
+from pnnlab.results.comparison import calibration_inputs
 from pnnlab.runs import Run
 from pnnlab.storage import user_path
 from pnnlab.systems import Circuit

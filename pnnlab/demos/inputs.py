@@ -25,16 +25,18 @@ from torch import Tensor
 
 from pnnlab.errors import DataError, PnnlabError, ShapeError
 from pnnlab.tasks import Task
-from pnnlab.tasks.formants import (
+from pnnlab.tasks.images import check_side, shrunk
+from pnnlab.tasks.speech import (
+    PARTS,
+    PITCHES,
     TIMES,
     VOWELS,
     WORDS,
     formant_features,
     formant_hz,
     speaker_groups,
+    synthesised,
 )
-from pnnlab.tasks.images import check_side, shrunk
-from pnnlab.tasks.speech import PARTS, PITCHES, synthesised
 from pnnlab.tasks.task import Split
 from pnnlab.views.chart import Plot, PlotGrid, Series, draw_live
 from pnnlab.views.parts import PageWidget, assets, button

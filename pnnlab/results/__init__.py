@@ -1,10 +1,9 @@
 """Results: rows of trainings, their statistics, tables and file; running the notebooks.
 
-`compare` and the baselines are in `pnnlab.results.baselines`, which loads torch; the rest does not.
+`compare` and the baselines are in `pnnlab.results.comparison`, which loads torch.
 """
 
-from pnnlab.results.intervals import mean_interval
-from pnnlab.results.rows import Row, Summary
+from pnnlab.results.rows import Row, Summary, mean_interval
 from pnnlab.results.tables import results_table
 
 __all__ = ["Row", "Summary", "mean_interval", "results_table"]

@@ -2,22 +2,32 @@
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from itertools import pairwise
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias, final
 
+from torch import nn
 from tqdm.auto import tqdm
 
+from pnnlab.errors import RangeError
 from pnnlab.gradients import RULES, GradientRule, physics_aware
-from pnnlab.layers import calibrate, on_device
+from pnnlab.layers import PhysicalLayer, Rescale, calibrate, deep_pnn, on_device, physical_layers
 from pnnlab.provenance import commit
-from pnnlab.results.baselines import calibration_inputs
-from pnnlab.results.setups import Case, Setup
+from pnnlab.results.comparison import calibration_inputs
+from pnnlab.results.setups import REPLAYS, chained, fitted
 from pnnlab.runs import train
 from pnnlab.storage import user_path
-from pnnlab.training import Training, accuracy
+from pnnlab.systems import SHG, Circuit, Plate
+from pnnlab.systems.circuit import CircuitImperfections
+from pnnlab.systems.plate import PlateImperfections
+from pnnlab.systems.shg import SHGImperfections
+from pnnlab.tasks import Task, digits, mnist, vowels
+from pnnlab.training import FitSettings, Training, accuracy
 from pnnlab.training.advice import local_errors
+from pnnlab.twins import NeuralTwin, PhysicsTwin
 
 INPUTS = 500
 """At which the errors of the twins are measured."""
@@ -27,6 +37,105 @@ RATES = (0.01, 0.03)
 
 WITHIN, WORSE = 0.01, 0.05  # of accuracy: the same, and clearly worse
 CASE = ("system", "task", "unit", "noise", "twin")
+
+Device: TypeAlias = Circuit | Plate | SHG
+AnyTwin: TypeAlias = PhysicsTwin | NeuralTwin
+
+
+@final
+@dataclass(frozen=True)
+class Case:
+    """One device and one twin of it, from which networks of several depths are made."""
+
+    system: Literal["circuit", "plate", "SHG"]
+    unit: int = 0  # fabricated copy; also the seed
+    noise: float = 1.0  # times that of the device as it is
+    twin: str = "physics 250"  # or "neural 750", fitted to so many shots; or "nominal"
+    task: Literal["digits", "mnist", "vowels"] = "digits"  # vowels are for SHG, and SHG for them
+
+    def __post_init__(self) -> None:
+        if (self.system == "SHG") != (self.task == "vowels"):
+            raise RangeError(f"{self.system} with {self.task}: SHG, and no other, reads vowels.")
+
+    @property
+    def width(self) -> int:
+        """Inputs of the device."""
+        return {"digits": 64, "mnist": 196, "vowels": 50}[self.task]
+
+
+def make_device(case: Case) -> Device:
+    """Make the device of a case, with its noise."""
+    systems: dict[str, tuple[Any, Any, tuple[str, ...]]] = {
+        "circuit": (partial(Circuit, replays=REPLAYS), CircuitImperfections(), ("noise",)),
+        "plate": (partial(Plate, replays=REPLAYS), PlateImperfections(), ("noise",)),
+        "SHG": (SHG, SHGImperfections(), ("noise", "jitter")),
+    }
+    kind, parts, noisy = systems[case.system]
+    parts = replace(parts, **{name: case.noise * getattr(parts, name) for name in noisy})
+    shape = {"input_dim": case.width, "output_dim": case.width, "seed": case.unit}
+    made: Device = kind(case.unit, imperfections=parts, **shape)
+    return made
+
+
+@final
+class Setup:
+    """Device and twin of a case: a layer of each shape."""
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        self.device = make_device(case)
+        self._twins: dict[tuple[int, int], tuple[AnyTwin, int]] = {}  # and passes of the fit
+
+    def twin(self, layer: Device) -> AnyTwin:
+        """Give the twin of a layer: the same constants or weights in all, where possible."""
+        shape = self._shape(layer)
+        if shape not in self._twins:
+            system = layer if any(shape) else self.device
+            before = system.passes
+            made = fitted(system, self.case.twin, self.case.unit)
+            self._twins[shape] = made, system.passes - before
+        twin, _ = self._twins[shape]
+        if isinstance(layer, SHG):
+            return twin if isinstance(twin, NeuralTwin) else twin.reprogrammed(layer)
+        return twin.reprogrammed(layer, replays=layer.replays)
+
+    def twin_passes(self, network: nn.Module) -> int:
+        """Device passes that the fits of the twins of a `network` took, each counted once."""
+        shapes = {self._shape(layer.system) for layer in physical_layers(network)}
+        return sum(self._twins[shape][1] for shape in shapes)
+
+    def _shape(self, layer: Any) -> tuple[int, int]:
+        # A neural twin of light has the inputs and outputs of its layer: there is one a shape.
+        separate = self.case.twin.startswith("neural") and isinstance(layer, SHG)
+        return (layer.input_dim, layer.output_dim) if separate else (0, 0)
+
+    def network(self, depth: int, rule: GradientRule) -> nn.Module:
+        """Chain a fresh copy of the device into a classifier of digits or of vowels."""
+        system, seed = make_device(self.case), self.case.unit
+        if not isinstance(system, SHG):
+            layers = chained(system, [(REPLAYS, self.case.width)] * (depth - 1) + [(10, 10)])
+            return deep_pnn(layers, [self.twin(layer) for layer in layers], rule, seed=seed)
+        chain: list[nn.Module] = []
+        for number, (width, following) in enumerate(pairwise([12, *[50] * (depth - 1), 7])):
+            own = system.reprogrammed(input_dim=width, output_dim=following)
+            encoding = Rescale(width, elementwise=True)
+            layer = PhysicalLayer(
+                own, self.twin(own), rule, encoding=encoding, seed=1000 * seed + number
+            )
+            chain.append(layer)
+        return nn.Sequential(*chain, Rescale(7, gain=2.0, offset=0.0, elementwise=True))
+
+    @cached_property
+    def task(self) -> Task:
+        """The task of the case; a unit that reads vowels has some that no other has."""
+        tasks = {"digits": digits, "mnist": lambda: mnist(14, full=False)}
+        return vowels(self.case.unit) if self.case.task == "vowels" else tasks[self.case.task]()
+
+    @property
+    def settings(self) -> FitSettings:
+        """Epochs and batches of the task, with the unit as seed."""
+        epochs, size = {"digits": (15, 32), "mnist": (4, 64), "vowels": (100, 30)}[self.case.task]
+        return FitSettings(epochs=epochs, batch_size=size, seed=self.case.unit)
 
 
 def measure(case: Case, depths: Sequence[int]) -> Iterator[dict[str, object]]:

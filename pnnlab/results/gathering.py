@@ -12,9 +12,18 @@ from statistics import fmean
 from typing import Any, Self, final
 
 from pnnlab.errors import NotebookError, PnnlabError, RangeError, RunError
-from pnnlab.results.intervals import mean_interval, paired, verdict
 from pnnlab.results.notebooks import choose, list_notebooks
-from pnnlab.results.rows import FRACTIONS, SUFFIX, Row, Summary, check_scale, read_text
+from pnnlab.results.rows import (
+    FRACTIONS,
+    SUFFIX,
+    Row,
+    Summary,
+    check_scale,
+    mean_interval,
+    paired,
+    read_json,
+    verdict,
+)
 from pnnlab.results.tables import Line, known, lines_table
 from pnnlab.storage import user_path
 
@@ -221,20 +230,17 @@ class Results:
     @classmethod
     def read(cls, path: str | Path) -> Self:
         """Read the file back, or raise a `RunError`. Lines are computed anew from trainings."""
-        text = read_text(path)
-        try:
-            data = json.loads(text)
+
+        def decoded(data: dict[str, Any]) -> Self:
             if data["schema"] != SCHEMA:
                 raise ValueError(f"schema {data['schema']}, where this pnnlab reads {SCHEMA}")
             results = cls(data["scale"], tuple(map(_read_trained, data["trainings"])))
             if len({one.key for one in results.trainings}) < len(results.trainings):
                 raise ValueError("a training is in it twice")
             return results
-        except (ValueError, LookupError, TypeError, AttributeError, PnnlabError) as error:
-            raise RunError(
-                f"{path} does not hold results ({error}); get it back with `git checkout`, or use "
-                "the version of pnnlab that wrote it."
-            ) from error
+
+        remedy = "get it back with `git checkout`, or use the version of pnnlab that wrote it"
+        return read_json(path, "file of results", remedy, decoded, checked=False)
 
 
 def _line(twin: str | None, trainings: Sequence[Trained]) -> Line:

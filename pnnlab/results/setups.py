@@ -1,4 +1,4 @@
-"""Devices, twins, networks, tasks and settings of what notebooks and sweeps train, stated once."""
+"""Twins of devices; networks, tasks and settings of the notebooks on images and sound."""
 
 import copy
 import math
@@ -6,27 +6,36 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
-from itertools import pairwise
-from typing import Any, Literal, NamedTuple, TypeAlias, final
+from typing import Any, NamedTuple, final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from pnnlab.characterize import collect
+from pnnlab.characterize import collect, measured
 from pnnlab.errors import RangeError
 from pnnlab.gradients import RULES, GradientRule, ideal
-from pnnlab.layers import PhysicalLayer, Rescale, Shots, Span, calibrate, deep_pnn, physical_layers
+from pnnlab.layers import (
+    PhysicalLayer,
+    Rescale,
+    Shots,
+    Span,
+    calibrate,
+    deep_pnn,
+    parameter_count,
+    physical_layers,
+)
 from pnnlab.physical_system import SimulatedSystem, State
-from pnnlab.plain import random_state
-from pnnlab.results import baselines
-from pnnlab.results.rows import SCALES, check_scale
+from pnnlab.plain import random_state, seeded
+from pnnlab.results import comparison
+from pnnlab.results.rows import SCALES, Row, check_scale
 from pnnlab.results.tables import POWERS, UNTRAINED
-from pnnlab.systems import SHG, Circuit, Oscillators, Plate
-from pnnlab.systems.circuit import CircuitImperfections
-from pnnlab.systems.plate import PlateImperfections
-from pnnlab.systems.shg import SHGImperfections
-from pnnlab.tasks import Split, Task, augmented, digits, fashion_mnist, mnist, vowels
-from pnnlab.training import FitSettings
+from pnnlab.runs import train
+from pnnlab.systems import SHG, Circuit, Oscillators, Plate, Resonators
+from pnnlab.systems.resonators import RATE_HZ
+from pnnlab.tasks import Split, Task, augmented, fashion_mnist, mnist
+from pnnlab.training import FitSettings, Training
 from pnnlab.twins import (
     CircuitEquations,
     FilterBank,
@@ -36,8 +45,10 @@ from pnnlab.twins import (
     OscillatorEquations,
     PhysicsTwin,
     PlateEquations,
+    ResonatorEquations,
     SHGEquations,
     Temporal,
+    fit_physics,
     fit_twin,
 )
 from pnnlab.twins.neural import Architecture
@@ -45,12 +56,12 @@ from pnnlab.twins.physics import Equations
 
 REPLAYS = 4
 MOST_PENDULA = 500  # whose couplings a neural twin can learn
-Device: TypeAlias = Circuit | Plate | SHG
-AnyTwin: TypeAlias = PhysicsTwin | NeuralTwin
 
 
-def fitted(system: Device | Oscillators, twin: str, seed: int) -> AnyTwin:
-    """Measure a device and fit a twin to so many shots, such as ``"neural 750"``; see `Case`."""
+def fitted(
+    system: Circuit | Plate | SHG | Oscillators, twin: str, seed: int
+) -> PhysicsTwin | NeuralTwin:
+    """Measure a device and fit a twin to so many shots, such as ``"neural 750"``."""
     kind, _, shots = twin.partition(" ")
     if twin != "nominal" and (kind not in ("physics", "neural") or not shots.isdecimal()):
         raise RangeError(f"a twin is {twin!r}; give 'nominal', or a fit like 'neural 750'.")
@@ -89,102 +100,6 @@ def chained(device: Any, shapes: Sequence[tuple[int, int]]) -> list[Any]:
         device.reprogrammed(input_dim=width, replays=replays, output_dim=read)
         for width, (replays, read) in zip(widths, shapes, strict=False)
     ]
-
-
-@final
-@dataclass(frozen=True)
-class Case:
-    """One device and one twin of it, from which networks of several depths are made."""
-
-    system: Literal["circuit", "plate", "SHG"]
-    unit: int = 0  # fabricated copy; also the seed
-    noise: float = 1.0  # times that of the device as it is
-    twin: str = "physics 250"  # or "neural 750", fitted to so many shots; or "nominal"
-    task: Literal["digits", "mnist", "vowels"] = "digits"  # vowels are for SHG, and SHG for them
-
-    def __post_init__(self) -> None:
-        if (self.system == "SHG") != (self.task == "vowels"):
-            raise RangeError(f"{self.system} with {self.task}: SHG, and no other, reads vowels.")
-
-    @property
-    def width(self) -> int:
-        """Inputs of the device."""
-        return {"digits": 64, "mnist": 196, "vowels": 50}[self.task]
-
-
-def make_device(case: Case) -> Device:
-    """Make the device of a case, with its noise."""
-    systems: dict[str, tuple[Any, Any, tuple[str, ...]]] = {
-        "circuit": (partial(Circuit, replays=REPLAYS), CircuitImperfections(), ("noise",)),
-        "plate": (partial(Plate, replays=REPLAYS), PlateImperfections(), ("noise",)),
-        "SHG": (SHG, SHGImperfections(), ("noise", "jitter")),
-    }
-    kind, parts, noisy = systems[case.system]
-    parts = replace(parts, **{name: case.noise * getattr(parts, name) for name in noisy})
-    shape = {"input_dim": case.width, "output_dim": case.width, "seed": case.unit}
-    made: Device = kind(case.unit, imperfections=parts, **shape)
-    return made
-
-
-@final
-class Setup:
-    """Device and twin of a case: a layer of each shape."""
-
-    def __init__(self, case: Case) -> None:
-        self.case = case
-        self.device = make_device(case)
-        self._twins: dict[tuple[int, int], tuple[AnyTwin, int]] = {}  # and passes of the fit
-
-    def twin(self, layer: Device) -> AnyTwin:
-        """Give the twin of a layer: the same constants or weights in all, where possible."""
-        shape = self._shape(layer)
-        if shape not in self._twins:
-            system = layer if any(shape) else self.device
-            before = system.passes
-            made = fitted(system, self.case.twin, self.case.unit)
-            self._twins[shape] = made, system.passes - before
-        twin, _ = self._twins[shape]
-        if isinstance(layer, SHG):
-            return twin if isinstance(twin, NeuralTwin) else twin.reprogrammed(layer)
-        return twin.reprogrammed(layer, replays=layer.replays)
-
-    def twin_passes(self, network: nn.Module) -> int:
-        """Device passes that the fits of the twins of a `network` took, each counted once."""
-        shapes = {self._shape(layer.system) for layer in physical_layers(network)}
-        return sum(self._twins[shape][1] for shape in shapes)
-
-    def _shape(self, layer: Any) -> tuple[int, int]:
-        # A neural twin of light has the inputs and outputs of its layer: there is one a shape.
-        separate = self.case.twin.startswith("neural") and isinstance(layer, SHG)
-        return (layer.input_dim, layer.output_dim) if separate else (0, 0)
-
-    def network(self, depth: int, rule: GradientRule) -> nn.Module:
-        """Chain a fresh copy of the device into a classifier of digits or of vowels."""
-        system, seed = make_device(self.case), self.case.unit
-        if not isinstance(system, SHG):
-            layers = chained(system, [(REPLAYS, self.case.width)] * (depth - 1) + [(10, 10)])
-            return deep_pnn(layers, [self.twin(layer) for layer in layers], rule, seed=seed)
-        chain: list[nn.Module] = []
-        for number, (width, following) in enumerate(pairwise([12, *[50] * (depth - 1), 7])):
-            own = system.reprogrammed(input_dim=width, output_dim=following)
-            encoding = Rescale(width, elementwise=True)
-            layer = PhysicalLayer(
-                own, self.twin(own), rule, encoding=encoding, seed=1000 * seed + number
-            )
-            chain.append(layer)
-        return nn.Sequential(*chain, Rescale(7, gain=2.0, offset=0.0, elementwise=True))
-
-    @cached_property
-    def task(self) -> Task:
-        """The task of the case; a unit that reads vowels has some that no other has."""
-        tasks = {"digits": digits, "mnist": lambda: mnist(14, full=False)}
-        return vowels(self.case.unit) if self.case.task == "vowels" else tasks[self.case.task]()
-
-    @property
-    def settings(self) -> FitSettings:
-        """Epochs and batches of the task, with the unit as seed."""
-        epochs, size = {"digits": (15, 32), "mnist": (4, 64), "vowels": (100, 30)}[self.case.task]
-        return FitSettings(epochs=epochs, batch_size=size, seed=self.case.unit)
 
 
 # --- images ---
@@ -320,7 +235,7 @@ class Images:
     ) -> tuple[list[Any], list[Any]]:
         """Layers of a fresh device, and their twins; the device is as the twin's fit left it.
 
-        The ``twin`` is as of `Case`, or ``"physics"``: of 500 shots, of oscillators nominal.
+        The ``twin`` is as of `fitted`, or ``"physics"``: of 500 shots, of oscillators nominal.
         """
         if twin == "physics":
             twin = "nominal" if self.system == "oscillators" else "physics 500"
@@ -351,7 +266,7 @@ class Images:
                 twins = [None] * len(systems)
             network = self._chain(systems, twins, RULES.get(method, ideal), seed)
         if any(isinstance(one, Rescale) for one in network.modules()):
-            calibrate(network, baselines.calibration_inputs(self.task))
+            calibrate(network, comparison.calibration_inputs(self.task))
         return network
 
     def _chain(
@@ -377,13 +292,13 @@ class Images:
         """Accuracies of digital networks, fields of a `Row`: an MLP has so many parameters."""
         own = self.settings(seed)
         loop: dict[str, Any] = {"epochs": own.epochs, "batch_size": own.batch_size, "seed": seed}
-        mlp = baselines.digital_baseline(self.task, parameters, rates=self.plan.mlp, **loop)
-        linear = baselines.linear_baseline(self.task, rates=self.plan.linear, **loop)
+        mlp = comparison.digital_baseline(self.task, parameters, rates=self.plan.mlp, **loop)
+        linear = comparison.linear_baseline(self.task, rates=self.plan.linear, **loop)
         found = {"digital_baseline": mlp, "linear_baseline": linear}
         if self.system == "hybrid":
             sent = PULSES * self.numbers
             make = partial(_hybrid, [[]] * self.plan.depth, seed, sent, sent)
-            alone = baselines.digital_accuracy(make, self.task, rates=(0.001, 0.004), **loop)
+            alone = comparison.digital_accuracy(make, self.task, rates=(0.001, 0.004), **loop)
             found["accuracy_without_physics"] = alone
         return found
 
@@ -450,3 +365,96 @@ def _hybrid(
 def _seeded(seed: int, shapes: Iterable[tuple[int, int]]) -> list[nn.Linear]:
     with random_state(seed):
         return [nn.Linear(before, after) for before, after in shapes]
+
+
+# --- the smart microphone ---
+
+AS_BUILT = "as built"  # untrained, with the same read-out
+BURST, SHOTS = 1024, 160  # samples of a shot that a twin is fitted to, and shots
+WINDOW, HOP, BINS = 256, 128, 129  # samples of a spectrum
+BANDS, PARTS = 20, 8  # of the log-mel features: bands, and averages over time
+STEEP = 1.5  # a tenth of what logits begin at, of a read-out's full scale
+
+
+def microphone_twin(system: Resonators, x: Tensor, *, seed: int = 0) -> PhysicsTwin:
+    """Fit the equations to bursts of the sounds ``x``, each with parameters of its own."""
+    random = seeded(seed)
+    rows = torch.randint(len(x), (SHOTS,), generator=random)
+    burst = Resonators(
+        system.unit, input_dim=BURST, output_dim=system.output_dim, tolerance=system.tolerance
+    )
+    theta = torch.rand(SHOTS, system.param_dim, generator=random)
+    data = measured(burst, x[rows, BURST // 2 : BURST // 2 + BURST], theta)
+    fit = fit_physics(PhysicsTwin(burst, ResonatorEquations()), data, shots=SHOTS)
+    return fit.twin.reprogrammed(system)
+
+
+def spectral(task: Task, bands: int, parts: int) -> Task:
+    """The same task in log energies of mel bands, averaged over equal parts of the time."""
+    known = _log_mel(task.train.x, bands, parts)
+    low, high = known.amin(0), known.amax(0)
+    splits: dict[str, Any] = {}
+    for name in ("train", "validation", "test"):
+        split = getattr(task, name)
+        features = (_log_mel(split.x, bands, parts) - low) / (high - low)
+        splits[name] = Split(features.clamp(0, 1), split.targets)
+    return replace(task, **splits, feature_names=())
+
+
+def _log_mel(x: Tensor, bands: int, parts: int) -> Tensor:
+    frames = (x - 0.5).unfold(1, WINDOW, HOP) * torch.hann_window(WINDOW)
+    power = torch.fft.rfft(frames).abs().square()
+    # Triangles, equally wide in mel (O'Shaughnessy): 2595 log10(1 + f / 700).
+    mel = 2595 * np.log10(1 + np.arange(BINS) * RATE_HZ / WINDOW / 700)
+    place = torch.from_numpy(mel / mel[-1] * (bands + 1)).float()
+    weights = (1 - (place[:, None] - torch.arange(1, bands + 1)).abs()).clamp(min=0)
+    energies = functional.adaptive_avg_pool1d((power @ weights).mT, parts)
+    return (energies + 1e-4).log().flatten(1)
+
+
+def digital_networks(task: Task, parameters: int, epochs: int, seed: int = 0) -> dict[str, float]:
+    """Test accuracies of digital networks on log energies of mel bands of the same sounds."""
+    linear = partial(comparison.linear_baseline, epochs=epochs, seed=seed)
+    mlp = partial(comparison.digital_baseline, epochs=epochs, seed=seed)
+    return {
+        "log-mel + linear": linear(spectral(task, BANDS, PARTS)),
+        "MLP, as many parameters": mlp(spectral(task, 8, 2), parameters),
+        "fixed filter bank + linear": linear(spectral(task, task.classes, 1)),
+    }
+
+
+def microphone_rows(
+    task: Task, settings: FitSettings, *, unit: int, twin: PhysicsTwin | None
+) -> tuple[list[Row], Mapping[str, float], nn.Module]:
+    """Train one unit by each method, beside digital networks: rows, theirs, the first network.
+
+    Without a ``twin`` one is fitted first.
+    """
+    device = partial(Resonators, unit, output_dim=task.classes, seed=settings.seed)
+    twin = twin or microphone_twin(device(), task.train.x, seed=settings.seed)
+    rows: list[Row] = []
+    networks: list[nn.Module] = []
+    beside: dict[str, float] = {}
+    for method in ("PAT", "noise-aware", "ideal", AS_BUILT):
+        rule = RULES.get(method, ideal)
+        known = None if rule is ideal else twin
+        layer = PhysicalLayer(device(), known, rule, seed=settings.seed)
+        network = nn.Sequential(layer, Logits(STEEP))
+        training = Training(network, task, settings)
+        if method != AS_BUILT:
+            training = train(network, task, settings, progress=False)
+        beside = beside or digital_networks(
+            task, parameter_count(network), settings.epochs, settings.seed
+        )
+        row = comparison.result_row(
+            training,
+            task,
+            system="resonators",
+            method=method,
+            twin=None if rule is ideal else "physics twin",
+            digital_baseline=beside["MLP, as many parameters"],
+            linear_baseline=beside["log-mel + linear"],
+        )
+        rows.append(row)
+        networks.append(network)
+    return rows, beside, networks[0]

@@ -309,7 +309,7 @@ class Sweep:
     seconds_left: float | None = field(init=False, default=None)  # None: not known
 
     def __post_init__(self) -> None:
-        from pnnlab.tasks.files import data_root  # with torch
+        from pnnlab.tasks.task import data_root  # with torch
 
         if self.workers is not None:
             whole("workers", self.workers, 0)

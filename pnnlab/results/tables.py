@@ -6,8 +6,7 @@ from statistics import fmean
 from typing import Any
 
 from pnnlab.errors import RunError
-from pnnlab.results.intervals import MARGIN, mean_interval
-from pnnlab.results.rows import Row, Summary
+from pnnlab.results.rows import MARGIN, Row, Summary, mean_interval
 
 BEGIN, END = "<!-- begin: pnnlab results -->", "<!-- end: pnnlab results -->"
 _FILE = "notebooks/results.json"

@@ -5,14 +5,6 @@ the environment variable ``PNNLAB_DATA`` names, where `DATA_FILES` are looked fo
 downloaded.
 """
 
-from pnnlab.tasks.formants import (
-    HILLENBRAND_FILE,
-    WRIGHT_FILE,
-    bayes_accuracy,
-    hillenbrand,
-    vowels,
-    wright_vowels,
-)
 from pnnlab.tasks.images import (
     FASHION_FILES,
     MNIST_FILES,
@@ -23,7 +15,17 @@ from pnnlab.tasks.images import (
     mnist,
     shrunk,
 )
-from pnnlab.tasks.speech import RECORDINGS, spoken_digits, spoken_vowels
+from pnnlab.tasks.speech import (
+    HILLENBRAND_FILE,
+    RECORDINGS,
+    WRIGHT_FILE,
+    bayes_accuracy,
+    hillenbrand,
+    spoken_digits,
+    spoken_vowels,
+    vowels,
+    wright_vowels,
+)
 from pnnlab.tasks.task import Split, Task
 
 DATA_FILES = (MNIST_FILES, FASHION_FILES, WRIGHT_FILE, HILLENBRAND_FILE, RECORDINGS)

@@ -14,8 +14,7 @@ from torch.nn import functional
 
 from pnnlab.errors import RangeError, ShapeError
 from pnnlab.plain import seeded, whole
-from pnnlab.tasks.files import DataFiles
-from pnnlab.tasks.task import Split, Task
+from pnnlab.tasks.task import DataFiles, Split, Task
 
 WIDTH = 28  # pixels of MNIST's and Fashion-MNIST's images
 HELD_OUT = 5000  # of the 60 000 training images, for validation
