@@ -12,8 +12,7 @@ from pnnlab.errors import ShapeError, TwinError
 from pnnlab.systems import multiplex, oscillators, plate, resonators
 from pnnlab.systems.circuit import CircuitConstants, oscillate
 from pnnlab.systems.plate import PlateConstants
-from pnnlab.systems.shg import MaskProgramme, respond
-from pnnlab.systems.waves import Crystal
+from pnnlab.systems.shg import Crystal, MaskProgramme, respond
 from pnnlab.twins.neural import Architecture, Core
 from pnnlab.twins.physics import Equations
 from pnnlab.twins.twin import Described, Recipe, check_programme
