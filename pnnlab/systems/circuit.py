@@ -36,8 +36,8 @@ from torch import Tensor
 
 from pnnlab.compiling import compiled
 from pnnlab.systems import multiplex
-from pnnlab.systems.adjoint import Adjoint, Array, with_adjoint
 from pnnlab.systems.analog import Volts
+from pnnlab.systems.units import Adjoint, Array, with_adjoint
 
 FULL_SCALE_V = 5.0  # V, unit of voltage
 SAMPLE_S = 1e-6  # s
@@ -248,7 +248,8 @@ def digitised(volts: Array, codes: int, outputs: int) -> Array:
     step = (high - low) / (codes - 1)
     code = np.clip(np.floor((volts - low) / step + 0.5), 0, codes - 1)
     total = code.reshape(outputs, -1, volts.shape[1]).sum(1).T
-    return low + step * total / (len(volts) // outputs)
+    means: Array = low + step * total / (len(volts) // outputs)
+    return means
 
 
 # Order of the constants that the compiled functions take in one vector, in the arrays' data type.

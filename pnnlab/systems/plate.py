@@ -44,8 +44,8 @@ from torch.nn import functional
 
 from pnnlab.compiling import compiled
 from pnnlab.systems import multiplex
-from pnnlab.systems.adjoint import Adjoint, Array, with_adjoint
 from pnnlab.systems.analog import Volts
+from pnnlab.systems.units import Adjoint, Array, with_adjoint
 
 MODES = 40
 TAIL = 64  # samples of silence at the end of a shot, in which the plate rings on

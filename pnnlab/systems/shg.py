@@ -50,8 +50,7 @@ from torch import Tensor
 from pnnlab.errors import RangeError, ShapeError
 from pnnlab.plain import make_plain, whole
 from pnnlab.systems import wave_kernels as kernels
-from pnnlab.systems.adjoint import Adjoint, Array, with_adjoint
-from pnnlab.systems.units import BuiltSystem, Drift, RandomStream
+from pnnlab.systems.units import Adjoint, Array, BuiltSystem, Drift, RandomStream, with_adjoint
 
 Real: TypeAlias = NDArray[np.float64]
 

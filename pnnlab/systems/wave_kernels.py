@@ -26,7 +26,7 @@ import numpy as np
 from numba import njit
 
 from pnnlab.compiling import compiled
-from pnnlab.systems.adjoint import Array
+from pnnlab.systems.units import Array
 
 LANES = 32  # shots; several registers full, so that the loop around them costs little
 ROW = 2 * LANES
