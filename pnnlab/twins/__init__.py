@@ -8,15 +8,17 @@ from pnnlab.twins.equations import (
     ResonatorEquations,
     SHGEquations,
 )
-from pnnlab.twins.fitting import (
+from pnnlab.twins.neural import (
+    FilterBank,
+    Mlp,
     NeuralFit,
     NeuralRecord,
     NeuralSettings,
+    NeuralTwin,
+    Temporal,
     fit_neural,
-    fit_twin,
     fitting_neural,
 )
-from pnnlab.twins.neural import FilterBank, Mlp, NeuralTwin, Temporal
 from pnnlab.twins.physics import PhysicsFit, PhysicsTwin, fit_physics, refined
 from pnnlab.twins.report import (
     DepthGap,
@@ -26,7 +28,7 @@ from pnnlab.twins.report import (
     gradient_agreement,
     report,
 )
-from pnnlab.twins.storing import load, save
+from pnnlab.twins.storing import fit_twin, load, save
 from pnnlab.twins.twin import Signature, Twin, predict, stand_in
 
 __all__ = ["Signature", "Twin", "load", "predict", "save", "stand_in"]
