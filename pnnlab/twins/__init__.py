@@ -1,15 +1,8 @@
 """Twins: differentiable digital models of a device, how to fit them, and how good they are."""
 
-from pnnlab.twins.equations import (
-    CircuitEquations,
-    Forces,
-    OscillatorEquations,
-    PlateEquations,
-    ResonatorEquations,
-    SHGEquations,
-)
 from pnnlab.twins.neural import (
     FilterBank,
+    Forces,
     Mlp,
     NeuralFit,
     NeuralRecord,
@@ -19,7 +12,17 @@ from pnnlab.twins.neural import (
     fit_neural,
     fitting_neural,
 )
-from pnnlab.twins.physics import PhysicsFit, PhysicsTwin, fit_physics, refined
+from pnnlab.twins.physics import (
+    CircuitEquations,
+    OscillatorEquations,
+    PhysicsFit,
+    PhysicsTwin,
+    PlateEquations,
+    ResonatorEquations,
+    SHGEquations,
+    fit_physics,
+    refined,
+)
 from pnnlab.twins.report import (
     DepthGap,
     GradientAgreement,

@@ -19,6 +19,7 @@ from pnnlab.errors import RangeError, TwinError
 from pnnlab.physical_system import still
 from pnnlab.plain import make_plain, random_state, seeded, whole
 from pnnlab.systems import multiplex, plate
+from pnnlab.twins.physics import Pendula
 from pnnlab.twins.twin import (
     Described,
     Noise,
@@ -33,6 +34,7 @@ from pnnlab.twins.twin import (
 WARMUP = 0.05  # of the steps, in which the rate rises
 LONGEST_STEP = 1.0  # norm at which gradients are clipped
 NOISE_SHOTS = 500  # enough for the few numbers of the noise model
+RATE_OF_SCALE = 5.0  # how much faster than a weight the scale of the read-outs is learnt
 FAINT = 3.0  # times its noise: what an output is at least taken to move by
 
 
@@ -185,6 +187,50 @@ class _Filters(Core):
         sound = filtered[..., 0] + self.inner(filtered)[..., 0]
         y: Tensor = self.unit(plate.log_energy(sound.T.contiguous(), self.windows)[..., None])
         return y[..., 0]
+
+
+@final
+@dataclass(frozen=True)
+class Forces(Pendula, Architecture):
+    """A neural twin of pendula that learns their force, and couplings beside those programmed.
+
+    It learns the force in place of the sine of an angle, and one matrix of couplings that nobody
+    programmed, n² weights: enough shots for them can be had of tens of pendula, not of hundreds.
+    ``hidden`` is the width of the perceptron that corrects the force.
+    """
+
+    hidden: int = 16
+
+    learning_rate: ClassVar[float] = 0.01
+
+    def build(self, system: Described) -> Core:
+        self.check(system)
+        return _LearntForces(self, system.output_dim)
+
+
+@final
+class _LearntForces(Core):
+    def __init__(self, design: Forces, outputs: int) -> None:
+        super().__init__()
+        self.distinct = outputs
+        self.design = design
+        last = nn.Linear(design.hidden, 1)
+        nn.init.zeros_(last.weight)  # training begins with the equations on paper
+        nn.init.zeros_(last.bias)
+        self.correction = nn.Sequential(nn.Linear(1, design.hidden), nn.Tanh(), last)
+        self.unprogrammed = nn.Parameter(torch.zeros(design.n, design.n))
+        # A twin is fitted to standardised read-outs; these learn to standardise, and fast.
+        self.gain = nn.Parameter(torch.zeros(outputs))
+        self.offset = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, x: Tensor, theta: Tensor) -> Tensor:
+        read = self.design.swing(self._force, x, theta, self.distinct, self.unprogrammed)
+        standard: Tensor = (read - RATE_OF_SCALE * self.offset) * (RATE_OF_SCALE * self.gain).exp()
+        return standard
+
+    def _force(self, q: Tensor) -> Tensor:
+        correction: Tensor = self.correction(q.unsqueeze(-1)).squeeze(-1)
+        return q.sin() + correction
 
 
 def _affine(layer: nn.Module, h: Tensor) -> Tensor:

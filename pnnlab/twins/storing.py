@@ -14,24 +14,26 @@ from pnnlab import characterize
 from pnnlab.errors import TwinError
 from pnnlab.physical_system import PhysicalSystem
 from pnnlab.storage import Buffer, Kind, packed, unpacked, user_path
-from pnnlab.twins.equations import (
-    CircuitEquations,
-    Forces,
-    OscillatorEquations,
-    PlateEquations,
-    ResonatorEquations,
-    SHGEquations,
-)
 from pnnlab.twins.neural import (
     Architecture,
     FilterBank,
+    Forces,
     Mlp,
     NeuralSettings,
     NeuralTwin,
     Temporal,
     fitting_neural,
 )
-from pnnlab.twins.physics import Equations, PhysicsTwin, fit_physics
+from pnnlab.twins.physics import (
+    CircuitEquations,
+    Equations,
+    OscillatorEquations,
+    PhysicsTwin,
+    PlateEquations,
+    ResonatorEquations,
+    SHGEquations,
+    fit_physics,
+)
 from pnnlab.twins.twin import Described, Recipe, Signature
 
 _TWIN = Kind(name="twin", format=2, error=TwinError, remedy="fit the twin anew")
