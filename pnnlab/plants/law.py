@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pnnlab.errors import ShapeError
 from pnnlab.plain import whole
-from pnnlab.plants.simulated import Constants, scaled
+from pnnlab.plants.plant import Constants, scaled
 
 
 def regulator(
