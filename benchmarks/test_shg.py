@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pnnlab.systems.shg import read, shaper
-from pnnlab.systems.waves import Crystal, frequencies, propagate, propagators
+from pnnlab.systems.shg import Crystal, frequencies, propagate, propagators, read, shaper
 
 
 def runge_kutta(field: Tensor, crystal: Crystal, steps: int) -> Tensor:

@@ -32,7 +32,7 @@ from pnnlab.training.methods import (
     SharpnessAware,
 )
 from pnnlab.twins import Mlp, NeuralTwin, OscillatorEquations, PhysicsTwin
-from pnnlab.twins.fitting import NeuralSettings, fitting_neural
+from pnnlab.twins.neural import NeuralSettings, fitting_neural
 
 SETTINGS = FitSettings(epochs=2, batch_size=16, evaluations=2)
 

@@ -13,9 +13,8 @@ from torch import Tensor
 
 from pnnlab.errors import DeviceError, PlantError, RangeError, ReadoutError, ShapeError
 from pnnlab.plants import Motor, Pendulum, Plant, PlantLimits, motor, pendulum
-from pnnlab.plants.identification import identify
-from pnnlab.plants.law import regulator
-from pnnlab.plants.simulated import SUBSTEPS, integrate
+from pnnlab.plants.law import identify, regulator
+from pnnlab.plants.plant import SUBSTEPS, integrate
 from pnnlab.training.closed_loop import roll_out
 
 NOMINAL = pendulum.PendulumConstants()

@@ -488,8 +488,8 @@ def test_requests_show_until_they_are_done() -> None:
 
 
 def test_a_long_history_is_bounded_and_counts_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pnnlab.training.records.BINS", 8)
-    monkeypatch.setattr("pnnlab.training.records.EVALUATIONS", 6)
+    monkeypatch.setattr("pnnlab.training.training.BINS", 8)
+    monkeypatch.setattr("pnnlab.training.training.EVALUATIONS", 6)
     history = History()
     n = 1000
     for step in range(1, n + 1):

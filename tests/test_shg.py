@@ -17,17 +17,19 @@ from pnnlab.systems.shg import (
     BANDS,
     PIXELS,
     SHG,
+    Crystal,
     MaskProgramme,
     SHGImperfections,
     bands_of_pixels,
     fabricate,
+    frequencies,
+    propagate,
     read,
     respond,
     shaped,
     shaper,
     spectrometer,
 )
-from pnnlab.systems.waves import Crystal, frequencies, propagate
 from pnnlab.twins import Mlp, NeuralSettings, NeuralTwin, PhysicsTwin, SHGEquations
 
 PERFECT = SHGImperfections(

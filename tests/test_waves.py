@@ -11,8 +11,7 @@ from scipy.integrate import solve_ivp
 from torch import Tensor
 
 from pnnlab.errors import ShapeError
-from pnnlab.systems.shg import shaper
-from pnnlab.systems.waves import (
+from pnnlab.systems.shg import (
     GRID,
     SPACING_THZ,
     Crystal,
@@ -20,6 +19,7 @@ from pnnlab.systems.waves import (
     frequencies,
     propagate,
     propagators,
+    shaper,
 )
 
 STRONG = Kerr(0.3, 0.6, 0.7)

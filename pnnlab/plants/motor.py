@@ -22,8 +22,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from pnnlab.plants.plant import PlantLimits
-from pnnlab.plants.simulated import Interface, SimulatedPlant
+from pnnlab.plants.plant import Interface, PlantLimits, SimulatedPlant
 
 
 @dataclass(frozen=True)

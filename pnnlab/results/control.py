@@ -22,8 +22,7 @@ from pnnlab.gradients import GradientRule, ideal, in_silico, noise_aware, physic
 from pnnlab.layers import PhysicalLayer, Rescale, calibrate, on_device
 from pnnlab.plain import random_state, seeded
 from pnnlab.plants import Pendulum, PendulumConstants, Plant
-from pnnlab.plants.identification import identify
-from pnnlab.plants.law import regulator
+from pnnlab.plants.law import identify, regulator
 from pnnlab.provenance import commit, provenance
 from pnnlab.results.rows import read_json, write_json
 from pnnlab.runs import train

@@ -19,6 +19,12 @@ What is idealised: the tension acts on every mode in proportion to its own stiff
 plate would weigh slow modes more. The microphone hears velocities, as right above a plate, and no
 room. The plate is at rest before each shot.
 
+The compiled core propagates displacement and velocity of each mode exactly between two steps, under
+a constant force; at each step, h, the tension kicks the velocities:
+:math:`v_m \leftarrow v_m - h\, \omega_m^2\, T\, q_m`. A half kick before the first step and after
+the last makes the scheme symmetric and of second order (Strang); the read-out is taken between two
+halves of a kick. Arrays are (samples, batch), padded to (samples, blocks * LANES) in the core.
+
 Source: the mechanical PNN of Wright, Onodera et al., Nature 601, 549 (2022), a titanium plate on
 a loudspeaker with a microphone; H. M. Berger, J. Appl. Mech. 22, 465 (1955); the constants are
 ours.
@@ -36,10 +42,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from pnnlab.compiling import compiled
 from pnnlab.systems import multiplex
-from pnnlab.systems import plate_kernels as kernels
-from pnnlab.systems.adjoint import Adjoint, Array, with_adjoint
 from pnnlab.systems.analog import Volts
+from pnnlab.systems.units import Adjoint, Array, with_adjoint
 
 MODES = 40
 TAIL = 64  # samples of silence at the end of a shot, in which the plate rings on
@@ -48,6 +54,7 @@ SAMPLE_S = 20e-6  # s
 SHOT_S = 18e-3  # s, the pace at which drift counts shots
 DRIVE_V, FULL_SCALE_V = 1.0, 1.0  # V, units of the drive and of the microphone
 SUBSTEPS = 2  # of the integrator, a sample
+LANES = 32  # shots of a block, whose state stays in the fastest cache
 
 Vector = NDArray[np.float64]
 
@@ -248,8 +255,8 @@ def through_speaker(u: Tensor, parts: PlateImperfections) -> Tensor:
         table, weakening = np.array(scaled, drive.dtype), drive.dtype.type(parts.sag)
         force = np.empty_like(drive)
         path = np.empty((len(drive) + 1, 2, drive.shape[1]), drive.dtype)
-        kernels.speaker(drive, table, weakening, force, path)
-        return force, partial(kernels.speaker_adjoint, drive, table, weakening, path)
+        _speaker(drive, table, weakening, force, path)
+        return force, partial(_speaker_adjoint, drive, table, weakening, path)
 
     return with_adjoint(u, solve)
 
@@ -261,17 +268,17 @@ def vibrate(force: Tensor, modes: Modes, *, substeps: int = SUBSTEPS) -> Tensor:
         samples, batch = given.shape
         table = _table(modes, 1 / substeps, given.dtype)
         stretch = np.array([modes.alpha, modes.tau**-2], given.dtype)
-        silent = (0, 0), (0, -batch % kernels.LANES)  # shots that fill the last block
+        silent = (0, 0), (0, -batch % LANES)  # shots that fill the last block
         forces = np.pad(given, silent)
         wave = np.empty_like(forces)
-        rows = (forces.shape[1] // kernels.LANES, samples * substeps + 1) if keep else (1, 2)
-        path = np.empty((*rows, len(table), kernels.LANES), given.dtype)
-        sums = np.empty((*rows, 3, kernels.LANES), given.dtype)
-        kernels.vibrate(forces, table, stretch, substeps, wave, path, sums)
+        rows = (forces.shape[1] // LANES, samples * substeps + 1) if keep else (1, 2)
+        path = np.empty((*rows, len(table), LANES), given.dtype)
+        sums = np.empty((*rows, 3, LANES), given.dtype)
+        _vibrate(forces, table, stretch, substeps, wave, path, sums)
 
         def adjoint(grad_wave: Array, grad_force: Array) -> None:
             padded, grads = np.empty_like(forces), np.pad(grad_wave, silent)
-            kernels.vibrate_adjoint(table, substeps, path, sums, grads, padded)
+            _vibrate_adjoint(table, substeps, path, sums, grads, padded)
             grad_force[:] = padded[:, :batch]
 
         return wave[:, :batch], adjoint
@@ -339,9 +346,166 @@ def _propagator(
 
 
 def _table(modes: Modes, step: float, kind: Any) -> NDArray[Any]:
-    """Columns in the order that `plate_kernels.vibrate` takes."""
+    """Columns in the order that `_vibrate` takes."""
     stiffness = modes.frequency**2
     qq, qv, vq, vv = _propagator(modes.frequency, modes.loss, step)
     rest = modes.driven / stiffness  # where a constant unit force would hold it
     columns = [qq, qv, (1 - qq) * rest, vq, vv, -vq * rest, step * stiffness, stiffness]
     return np.stack([*columns, modes.heard], axis=1).astype(kind)
+
+
+@compiled(fastmath={"contract"})
+def _vibrate(
+    u: Array, table: Array, stretch: Array, substeps: int, wave: Array, path: Array, sums: Array
+) -> None:
+    """Propagate all shots of a force ``u``, constant over a sample, to the read-out ``wave``.
+
+    A row of the ``table``, (modes, 9), gives displacement and velocity after a substep from
+    displacement, velocity and force, then kick, weight in S and weight in the read-out; ``stretch``
+    is alpha and 1 / tau². For the adjoint, ``path``, (blocks, samples * substeps + 1, modes,
+    LANES), takes displacements after each substep, and ``sums``, (..., 3, LANES), T, its derivative
+    by S, and the sum of read-out weight, kick and displacement; (1, 2, ...) of either is scratch.
+    """
+    samples, batch = u.shape
+    modes = len(table)
+    keep = path.shape[1] > 2 or samples * substeps == 1
+    one = u.dtype.type(1)
+    half = u.dtype.type(0.5)
+    nothing = u.dtype.type(0)
+    alpha, yielding = stretch[0], stretch[1]
+    velocity = np.empty((modes, LANES), u.dtype)
+    heard = np.empty(LANES, u.dtype)
+    for block in range(batch // LANES):
+        at = block if keep else 0
+        first = block * LANES
+        velocity[:] = nothing
+        path[at, 0] = nothing
+        sums[at, 0] = nothing
+        step = 0
+        for n in range(samples):
+            force = u[n, first : first + LANES]
+            for _ in range(substeps):
+                before = step if keep else step % 2
+                after = step + 1 if keep else (step + 1) % 2
+                step += 1
+                old, new = path[at, before], path[at, after]
+                pull = sums[at, before, 0]
+                tension, slope, swing = sums[at, after, 0], sums[at, after, 1], sums[at, after, 2]
+                heard[:] = nothing
+                tension[:] = nothing
+                swing[:] = nothing
+                for m in range(modes):
+                    qq, qv, qu, vq, vv, vu, kick, weight, out = table[m]
+                    out_kick = out * kick
+                    for b in range(LANES):
+                        q = old[m, b]
+                        v = velocity[m, b] - kick * pull[b] * q
+                        moved = qq * q + qv * v + qu * force[b]
+                        faster = vq * q + vv * v + vu * force[b]
+                        new[m, b] = moved
+                        velocity[m, b] = faster
+                        tension[b] += weight * moved * moved
+                        swing[b] += out_kick * moved
+                        heard[b] += out * faster
+                for b in range(LANES):
+                    stretched = alpha * tension[b]
+                    inverse = one / math.sqrt(one + yielding * stretched * stretched)
+                    tension[b] = stretched * inverse
+                    slope[b] = alpha * inverse * inverse * inverse
+            for b in range(LANES):
+                wave[n, first + b] = heard[b] - half * tension[b] * swing[b]
+
+
+@compiled(fastmath={"contract"})
+def _vibrate_adjoint(
+    table: Array, substeps: int, path: Array, sums: Array, grad_wave: Array, grad_u: Array
+) -> None:
+    """Pull a gradient of the read-out back to the force, exactly; see `_vibrate`."""
+    samples, batch = grad_wave.shape
+    modes = len(table)
+    half = grad_wave.dtype.type(0.5)
+    nothing = grad_wave.dtype.type(0)
+    lam_q = np.empty((modes, LANES), grad_wave.dtype)
+    lam_v = np.empty((modes, LANES), grad_wave.dtype)
+    lam_pull = np.empty(LANES, grad_wave.dtype)
+    twice = np.empty(LANES, grad_wave.dtype)
+    heard = np.empty(LANES, grad_wave.dtype)
+    slack = np.empty(LANES, grad_wave.dtype)
+    total = np.empty(LANES, grad_wave.dtype)
+    for block in range(batch // LANES):
+        first = block * LANES
+        lam_q[:] = nothing
+        lam_v[:] = nothing
+        lam_pull[:] = nothing
+        step = samples * substeps
+        for n in range(samples - 1, -1, -1):
+            total[:] = nothing
+            for inner in range(substeps):
+                old, new = path[block, step - 1], path[block, step]
+                pull = sums[block, step - 1, 0]
+                tension, slope = sums[block, step, 0], sums[block, step, 1]
+                swing = sums[block, step, 2]
+                step -= 1
+                for b in range(LANES):
+                    # Only the last substep of a sample is read out.
+                    heard[b] = grad_wave[n, first + b] if inner == 0 else nothing
+                    slack[b] = half * tension[b] * heard[b]
+                    by_tension = slope[b] * (lam_pull[b] - half * swing[b] * heard[b])
+                    twice[b] = by_tension + by_tension
+                    lam_pull[b] = nothing
+                for m in range(modes):
+                    qq, qv, qu, vq, vv, vu, kick, weight, out = table[m]
+                    out_kick = out * kick
+                    for b in range(LANES):
+                        by_v = lam_v[m, b] + out * heard[b]
+                        by_q = lam_q[m, b] + weight * new[m, b] * twice[b] - out_kick * slack[b]
+                        by_kicked = qv * by_q + vv * by_v
+                        kicked = kick * by_kicked
+                        total[b] += qu * by_q + vu * by_v
+                        lam_q[m, b] = qq * by_q + vq * by_v - kicked * pull[b]
+                        lam_v[m, b] = by_kicked
+                        lam_pull[b] -= kicked * old[m, b]
+            grad_u[n, first : first + LANES] = total
+
+
+@compiled()
+def _speaker(u: Array, table: Array, sag: float, force: Array, path: Array) -> None:
+    r"""Send a voltage through the speaker.
+
+    The coil's excursion x and its rate v (per radian of the resonance) follow the force
+    :math:`f = u (1 - s x^2)` of a magnet that weakens away from the middle. The plate feels the
+    acceleration :math:`f - x - v / Q`.
+
+    ``table``, (7,), holds excursion and rate after a sample from excursion, rate and force, and
+    1 / Q. ``path``, (samples + 1, 2, batch), takes excursion and rate before each sample and at the
+    end.
+    """
+    samples, batch = u.shape
+    one = u.dtype.type(1)
+    path[0] = 0
+    for n in range(samples):
+        for b in range(batch):
+            x, v = path[n, 0, b], path[n, 1, b]
+            f = u[n, b] * (one - sag * x * x)
+            path[n + 1, 0, b] = table[0] * x + table[1] * v + table[2] * f
+            path[n + 1, 1, b] = table[3] * x + table[4] * v + table[5] * f
+            force[n, b] = f - x - table[6] * v
+
+
+@compiled()
+def _speaker_adjoint(
+    u: Array, table: Array, sag: float, path: Array, grad_force: Array, grad_u: Array
+) -> None:
+    """Pull a gradient of the force back to the voltage, see `_speaker`."""
+    samples, batch = u.shape
+    one = u.dtype.type(1)
+    lam = np.zeros((2, batch), u.dtype)
+    for n in range(samples - 1, -1, -1):
+        for b in range(batch):
+            x, grad = path[n, 0, b], grad_force[n, b]
+            lam_x, lam_v = lam[0, b], lam[1, b]
+            by_f = grad + table[2] * lam_x + table[5] * lam_v
+            bent = u[n, b] * sag * x * by_f
+            grad_u[n, b] = by_f * (one - sag * x * x)
+            lam[0, b] = table[0] * lam_x + table[3] * lam_v - grad - bent - bent
+            lam[1, b] = table[1] * lam_x + table[4] * lam_v - table[6] * grad

@@ -37,8 +37,7 @@ from pnnlab.compiling import compiled
 from pnnlab.errors import ShapeError
 from pnnlab.physical_system import NO_POWER, Cost, Group
 from pnnlab.plain import whole
-from pnnlab.systems.adjoint import Adjoint, Array, with_adjoint
-from pnnlab.systems.units import BuiltSystem, RandomStream
+from pnnlab.systems.units import Adjoint, Array, BuiltSystem, RandomStream, with_adjoint
 
 RATE_HZ = 8000.0  # of the samples
 RESONATORS = 24

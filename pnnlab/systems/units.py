@@ -1,20 +1,25 @@
-"""What all built units have in common: noise, one slow drift, and a state to go back to.
+"""What built units are made of: noise, a slow drift, a state, compiled equations with an adjoint.
 
 A row of numbers is drawn for each shot: a batch has the noise of its shots one by one, bit for bit.
 """
 
 import json
 import math
-from collections.abc import Mapping
-from typing import Any, ClassVar, final
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, TypeAlias, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from pnnlab.errors import RangeError
 from pnnlab.physical_system import SimulatedSystem, State
 from pnnlab.plain import real, whole
+
+Array: TypeAlias = NDArray[Any]
+Adjoint: TypeAlias = Callable[[Array, Array], object]
 
 
 @final
@@ -25,7 +30,7 @@ class RandomStream:
         self.on = on
         self._generator = np.random.Generator(np.random.SFC64([whole("seed", s, 0) for s in seed]))
 
-    def rows(self, shots: int, width: int, dtype: torch.dtype) -> NDArray[Any]:
+    def rows(self, shots: int, width: int, dtype: torch.dtype) -> Array:
         """Draw the numbers of the next shots, (shots, width), for tensors of ``dtype``."""
         kind: Any = np.float32 if dtype == torch.float32 else np.float64
         if not self.on:
@@ -112,3 +117,34 @@ class BuiltSystem(SimulatedSystem):
 
 def _listed(values: Mapping[str, object]) -> str:
     return ", ".join(f"{key} {value}" for key, value in values.items())
+
+
+def with_adjoint(value: Tensor, solve: Callable[[Array, bool], tuple[Array, Adjoint]]) -> Tensor:
+    """Apply a function of arrays that brings its own vector-Jacobian product; differentiable once.
+
+    ``solve`` takes ``value`` as a contiguous array that it must not change, and whether the adjoint
+    will be called. It returns an array of its own and the adjoint, which takes the gradient by that
+    array and an array to fill with the gradient by ``value``.
+    """
+    answer: Tensor = _Operation.apply(value, solve)
+    return answer
+
+
+class _Operation(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, solve: Callable[..., tuple[Array, Adjoint]]) -> Tensor:
+        given = _array(value)
+        answer, ctx.adjoint = solve(given, ctx.needs_input_grad[0])
+        ctx.given = given.shape, given.dtype
+        return torch.from_numpy(answer)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        by_value = np.empty(*ctx.given)
+        ctx.adjoint(_array(grad), by_value)
+        return torch.from_numpy(by_value), None
+
+
+def _array(value: Tensor) -> Array:
+    return np.ascontiguousarray(value.detach().resolve_conj().numpy())

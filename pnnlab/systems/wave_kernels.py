@@ -1,4 +1,4 @@
-"""The compiled core of `pnnlab.systems.waves`: all nodes of a crystal, their adjoint, transforms.
+"""The compiled core of `pnnlab.systems.shg`: all nodes of a crystal, their adjoint, transforms.
 
 Shots come and go as (batch, 2 * grid) real numbers, real and imaginary parts in turn. Inside, a
 field is the flat array of ``field[point, part, lane]``, a lane a shot. One Fourier transform goes
@@ -26,7 +26,7 @@ import numpy as np
 from numba import njit
 
 from pnnlab.compiling import compiled
-from pnnlab.systems.adjoint import Array
+from pnnlab.systems.units import Array
 
 LANES = 32  # shots; several registers full, so that the loop around them costs little
 ROW = 2 * LANES

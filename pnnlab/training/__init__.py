@@ -4,8 +4,7 @@ What needs a device here drives it at once: during a training, hand it to
 `pnnlab.background.Session.do`, which carries it out between two steps.
 """
 
-from pnnlab.training.cost import Estimate, estimate, passes_per_example
-from pnnlab.training.drift import (
+from pnnlab.training.advice import (
     Alignment,
     Drift,
     Reference,
@@ -17,6 +16,7 @@ from pnnlab.training.drift import (
     refit_passes,
     take_references,
 )
+from pnnlab.training.cost import Estimate, estimate, passes_per_example
 from pnnlab.training.evaluation import (
     CLASSIFICATION,
     REGRESSION,
@@ -32,8 +32,15 @@ from pnnlab.training.evaluation import (
     layer_drives,
     scores,
 )
-from pnnlab.training.records import Curves, Floats, History, Record
-from pnnlab.training.training import FitSettings, Options, Training
+from pnnlab.training.training import (
+    Curves,
+    FitSettings,
+    Floats,
+    History,
+    Options,
+    Record,
+    Training,
+)
 
 __all__ = ["FitSettings", "Options", "Training"]
 __all__ += ["CLASSIFICATION", "REGRESSION", "Labels", "Objective"]

@@ -24,7 +24,6 @@ from pnnlab.layers import (
 )
 from pnnlab.tasks.task import Split, check_targets
 from pnnlab.training.cost import passes_so_far
-from pnnlab.training.records import Scores
 
 EVALUATION_BATCH = 500
 READOUTS = 2000  # rows of each layer in which stuck read-outs are looked for
@@ -86,6 +85,24 @@ REGRESSION = Objective(
     metric=_r2,
     labels=Labels(loss="mean squared error", metric="R²", percent=False),
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """What an evaluation measures; None where there was none, or no twin. Tuples are by layer.
+
+    A network without physical layers runs on the computer, which is then the device.
+    """
+
+    device_metric: float | None = None
+    device_loss: float | None = None
+    twin_metric: float | None = None
+    twin_loss: float | None = None
+    # Mean squared difference of device and twin at the device's inputs, over the variance of the
+    # device's outputs.
+    gap: tuple[float, ...] | None = None
+    theta_at_limits: tuple[float, ...] | None = None  # fraction of parameters at or beyond 0 or 1
+    stuck: tuple[float, ...] | None = None  # fraction of read-outs at an end of their range
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,7 @@
-"""`Training`: the loop that trains a network, one record a step. It plots and writes nothing."""
+"""`Training`: the loop that trains a network, one record a step; `History` keeps them in bounds.
+
+It plots and writes nothing.
+"""
 
 import math
 import time
@@ -6,9 +9,11 @@ import warnings
 from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias, TypedDict, final
+from typing import Any, NamedTuple, TypeAlias, TypedDict, final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pnnlab.errors import PnnlabError, RangeError, RunError, ShapeError, TrainingError
@@ -21,13 +26,17 @@ from pnnlab.training.evaluation import (
     CLASSIFICATION,
     REGRESSION,
     Objective,
+    Scores,
     evaluate,
     left_as_it_was,
 )
 from pnnlab.training.methods import Backpropagation, MakeMethod
-from pnnlab.training.records import Record
 
+Floats: TypeAlias = NDArray[np.float64]
 MakeOptimizer: TypeAlias = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
+
+BINS = 1024  # points kept of a curve, however long the run; even
+EVALUATIONS = 1000  # evaluations kept; even
 
 
 class Options(TypedDict, total=False):
@@ -38,6 +47,23 @@ class Options(TypedDict, total=False):
     objective: Objective | None
     optimizer: MakeOptimizer
     method: MakeMethod
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record(Scores):
+    """One training step, with the scores on the validation split if it was evaluated."""
+
+    step: int  # steps done, this one included
+    steps: int  # of the whole run
+    epoch: int
+    loss: float  # of the batch, with range penalty
+    batch_metric: float  # before the step
+    clamped: tuple[float, ...]  # fraction of clamped inputs
+    device_passes: int  # shots taken since the run began, evaluations included
+    seconds: float  # wall time spent in steps
+    seconds_left: float  # wall time to the end, at the speed so far
+    steps_per_second: float  # mean since the run began
+    learning_rate: float  # of this step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -359,3 +385,51 @@ def _output_count(network: nn.Module, x: Tensor) -> int:
             "it give a row of logits or values for each example."
         )
     return outputs.shape[1]
+
+
+class Curves(NamedTuple):
+    """Means over bins of steps: ``clamped`` is (bins, layers), the others (bins,)."""
+
+    step: Floats
+    loss: Floats
+    batch_metric: Floats
+    clamped: Floats
+
+
+class History:
+    """The records of a run in bounded memory: at most `BINS` points and `EVALUATIONS` evaluations.
+
+    When the curves are full, neighbouring bins are merged; the older half of too many evaluations
+    is thinned.
+    """
+
+    def __init__(self) -> None:
+        self.latest: Record | None = None
+        self.evaluations: list[Record] = []
+        self._bins: list[Floats] = []  # complete but the last
+        self._width = 1  # steps in a complete bin
+        self._inside = 1  # steps in the last bin
+
+    def add(self, record: Record) -> None:
+        row = np.array((record.step, record.loss, record.batch_metric, *record.clamped))
+        if self._bins and self._inside < self._width:
+            self._inside += 1
+            self._bins[-1] += (row - self._bins[-1]) / self._inside
+        else:
+            if len(self._bins) == BINS:
+                self._bins = [
+                    (a + b) / 2 for a, b in zip(self._bins[::2], self._bins[1::2], strict=True)
+                ]
+                self._width *= 2
+            self._bins.append(row)
+            self._inside = 1
+        if record.device_metric is not None:
+            self.evaluations.append(record)
+            if len(self.evaluations) > EVALUATIONS:
+                del self.evaluations[1 : EVALUATIONS // 2 : 2]
+        self.latest = record
+
+    def curves(self) -> Curves:
+        """Copy the curves; a bin that is still being filled is their last point."""
+        rows = np.array(self._bins).reshape(len(self._bins), -1 if self._bins else 3)
+        return Curves(rows[:, 0], rows[:, 1], rows[:, 2], rows[:, 3:])

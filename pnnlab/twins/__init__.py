@@ -1,23 +1,28 @@
 """Twins: differentiable digital models of a device, how to fit them, and how good they are."""
 
-from pnnlab.twins.equations import (
-    CircuitEquations,
+from pnnlab.twins.neural import (
+    FilterBank,
     Forces,
-    OscillatorEquations,
-    PlateEquations,
-    ResonatorEquations,
-    SHGEquations,
-)
-from pnnlab.twins.fitting import (
+    Mlp,
     NeuralFit,
     NeuralRecord,
     NeuralSettings,
+    NeuralTwin,
+    Temporal,
     fit_neural,
-    fit_twin,
     fitting_neural,
 )
-from pnnlab.twins.neural import FilterBank, Mlp, NeuralTwin, Temporal
-from pnnlab.twins.physics import PhysicsFit, PhysicsTwin, fit_physics, refined
+from pnnlab.twins.physics import (
+    CircuitEquations,
+    OscillatorEquations,
+    PhysicsFit,
+    PhysicsTwin,
+    PlateEquations,
+    ResonatorEquations,
+    SHGEquations,
+    fit_physics,
+    refined,
+)
 from pnnlab.twins.report import (
     DepthGap,
     GradientAgreement,
@@ -26,7 +31,7 @@ from pnnlab.twins.report import (
     gradient_agreement,
     report,
 )
-from pnnlab.twins.storing import load, save
+from pnnlab.twins.storing import fit_twin, load, save
 from pnnlab.twins.twin import Signature, Twin, predict, stand_in
 
 __all__ = ["Signature", "Twin", "load", "predict", "save", "stand_in"]

@@ -1,20 +1,41 @@
-"""The neural twin: a network fitted to what the device did, for its mean and for its noise."""
+"""The neural twin: a network for its mean and noise, fitted to what the device did."""
 
+import copy
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import ClassVar, final
 
 import torch
+import xarray as xr
 from scipy.fft import next_fast_len
 from torch import Tensor, fft, nn
 from torch.nn import functional
 
-from pnnlab.errors import TwinError
-from pnnlab.plain import random_state
+from pnnlab import characterize
+from pnnlab.errors import RangeError, TwinError
+from pnnlab.physical_system import still
+from pnnlab.plain import make_plain, random_state, seeded, whole
 from pnnlab.systems import multiplex, plate
-from pnnlab.twins.twin import Described, Noise, Recipe, Twin, check_programme, noisy
+from pnnlab.twins.physics import Pendula
+from pnnlab.twins.twin import (
+    Described,
+    Noise,
+    Recipe,
+    Twin,
+    check_programme,
+    fit_noise,
+    noisy,
+    predict,
+)
+
+WARMUP = 0.05  # of the steps, in which the rate rises
+LONGEST_STEP = 1.0  # norm at which gradients are clipped
+NOISE_SHOTS = 500  # enough for the few numbers of the noise model
+RATE_OF_SCALE = 5.0  # how much faster than a weight the scale of the read-outs is learnt
+FAINT = 3.0  # times its noise: what an output is at least taken to move by
 
 
 @dataclass(frozen=True)
@@ -168,6 +189,50 @@ class _Filters(Core):
         return y[..., 0]
 
 
+@final
+@dataclass(frozen=True)
+class Forces(Pendula, Architecture):
+    """A neural twin of pendula that learns their force, and couplings beside those programmed.
+
+    It learns the force in place of the sine of an angle, and one matrix of couplings that nobody
+    programmed, n² weights: enough shots for them can be had of tens of pendula, not of hundreds.
+    ``hidden`` is the width of the perceptron that corrects the force.
+    """
+
+    hidden: int = 16
+
+    learning_rate: ClassVar[float] = 0.01
+
+    def build(self, system: Described) -> Core:
+        self.check(system)
+        return _LearntForces(self, system.output_dim)
+
+
+@final
+class _LearntForces(Core):
+    def __init__(self, design: Forces, outputs: int) -> None:
+        super().__init__()
+        self.distinct = outputs
+        self.design = design
+        last = nn.Linear(design.hidden, 1)
+        nn.init.zeros_(last.weight)  # training begins with the equations on paper
+        nn.init.zeros_(last.bias)
+        self.correction = nn.Sequential(nn.Linear(1, design.hidden), nn.Tanh(), last)
+        self.unprogrammed = nn.Parameter(torch.zeros(design.n, design.n))
+        # A twin is fitted to standardised read-outs; these learn to standardise, and fast.
+        self.gain = nn.Parameter(torch.zeros(outputs))
+        self.offset = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, x: Tensor, theta: Tensor) -> Tensor:
+        read = self.design.swing(self._force, x, theta, self.distinct, self.unprogrammed)
+        standard: Tensor = (read - RATE_OF_SCALE * self.offset) * (RATE_OF_SCALE * self.gain).exp()
+        return standard
+
+    def _force(self, q: Tensor) -> Tensor:
+        correction: Tensor = self.correction(q.unsqueeze(-1)).squeeze(-1)
+        return q.sin() + correction
+
+
 def _affine(layer: nn.Module, h: Tensor) -> Tensor:
     """A linear layer on (features, anything)."""
     assert isinstance(layer, nn.Linear)
@@ -234,3 +299,149 @@ class NeuralTwin(Twin):
         if parts.shape[1] % self.output_dim:  # with a tail, segments are as equal as can be
             return functional.adaptive_avg_pool1d(parts.unsqueeze(1), self.output_dim).squeeze(1)
         return parts.reshape(len(parts), self.output_dim, -1).mean(2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeuralSettings:
+    """How to fit a neural twin.
+
+    A batch counts shots. The learning rate is the peak of Adam's, which falls along a cosine; by
+    default what suits the architecture. After ``patience`` epochs without a better validation error
+    the fit ends. The seed is that of the order of the shots.
+    """
+
+    epochs: int = 16
+    batch_size: int = 16
+    learning_rate: float | None = None
+    patience: int = 8
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        make_plain(self)
+        for name in ("epochs", "batch_size", "patience"):
+            whole(name, getattr(self, name), 1)
+        if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
+            raise RangeError(f"learning_rate is {self.learning_rate}; it must be above 0.")
+
+
+@dataclass(frozen=True)
+class NeuralRecord:
+    """NMSE of one epoch against the mean over the repeats."""
+
+    epoch: int
+    train: float  # while the weights moved
+    validation: float
+    best: float  # lowest validation error so far; the twin ends with the weights of the lowest
+
+
+def fitting_neural(
+    twin: NeuralTwin, dataset: xr.Dataset, settings: NeuralSettings | None = None
+) -> Iterator[NeuralRecord]:
+    """Fit a neural twin in place to a data set of `characterize.collect`, one record an epoch.
+
+    However the iteration ends, also by an error or Ctrl-C, the twin keeps its best weights, frozen,
+    and its noise model is fitted to the repeats.
+    """
+    twin.check_data(dataset)
+    settings = settings or NeuralSettings()
+    place = twin.centre.device
+    train = characterize.shots(dataset, "train").to(place)
+    held = characterize.shots(dataset, "validation").to(place)
+    twin.check_moving(train.y)
+    if twin.fault:  # a twin that is fitted anew keeps its scale and weights
+        _standardise(twin, train.y)
+    target, held_target = _standard(twin, train.y).mean(0), held.y.mean(0)
+    scale = float(target.var(0, correction=0).mean())
+    peak = settings.learning_rate or twin.architecture.learning_rate
+    weights = list(twin.core.parameters())
+    optimizer = torch.optim.Adam(weights, lr=peak)
+    size = settings.batch_size
+    steps = settings.epochs * math.ceil(len(train) / size)
+    best, best_epoch, best_weights = math.inf, 0, copy.deepcopy(twin.core.state_dict())
+    generator = seeded(settings.seed)
+    step = 0
+    twin.requires_grad_(True)
+    try:
+        for epoch in range(1, settings.epochs + 1):
+            total = 0.0
+            for chosen in torch.randperm(len(train), generator=generator).split(size):
+                rise = min(1.0, (step + 1) / max(WARMUP * steps, 1))
+                fall = 0.5 * (1 + math.cos(math.pi * step / steps))
+                optimizer.param_groups[0]["lr"] = peak * (rise * fall)
+                error = twin.standard(train.x[chosen], train.theta[chosen]) - target[chosen]
+                loss = error.square().mean()
+                optimizer.zero_grad()
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(weights, LONGEST_STEP)
+                optimizer.step()
+                total += float(loss.detach()) * len(chosen) / len(train)
+                step += 1
+            validation = characterize.nmse(predict(twin, held.x, held.theta), held_target)
+            if validation < best:
+                best, best_epoch = validation, epoch
+                best_weights = copy.deepcopy(twin.core.state_dict())
+            yield NeuralRecord(epoch, total / scale, validation, best)
+            if epoch - best_epoch >= settings.patience or not math.isfinite(total):
+                break
+    finally:
+        twin.core.load_state_dict(best_weights)
+        given = train.first(NOISE_SHOTS)
+        with torch.no_grad():
+            mean = twin.standard(given.x, given.theta)
+            # A part of an output has as many times the variance as there are parts in it.
+            parts = twin.core(given.x[:1], given.theta[:1]).shape[1] / twin.output_dim
+        fit_noise(twin.noise, mean, _standard(twin, given.y), math.sqrt(parts))
+        twin.requires_grad_(False)
+        hopeless = (
+            f"its validation NMSE is {best:.3g}, no better than a constant; look at the "
+            "memory it was given, give it more shots or epochs, or a lower learning rate"
+        )
+        twin.fault, twin.reported = "" if best < 1 else hopeless, ""
+
+
+@final
+@dataclass(frozen=True)
+class NeuralFit:
+    """A fitted neural twin, a new one, and the records of its epochs."""
+
+    twin: NeuralTwin
+    records: tuple[NeuralRecord, ...]
+
+    @property
+    def nmse(self) -> float:
+        """Lowest validation error; that of the twin's weights."""
+        return self.records[-1].best
+
+    @property
+    def fault(self) -> str:
+        return self.twin.fault
+
+    def __str__(self) -> str:
+        return (
+            f"{self.twin.signature.name}, neural twin: {self.fault or 'converged'}\n"
+            f"  NMSE  {self.nmse:.4g} on the validation shots, {len(self.records)} epochs"
+        )
+
+
+def fit_neural(
+    twin: NeuralTwin, dataset: xr.Dataset, settings: NeuralSettings | None = None
+) -> NeuralFit:
+    """Fit a copy of a neural twin to the end; see `fitting_neural`."""
+    fitted = copy.deepcopy(twin)
+    return NeuralFit(fitted, tuple(fitting_neural(fitted, dataset, settings)))
+
+
+def _standardise(twin: NeuralTwin, y: Tensor) -> None:
+    """Set the twin's centre and spread to those of ``y``, by output or of all outputs alike."""
+    values = y if twin.core.distinct > 1 else y.flatten(1)[..., None]
+    mean = values.double().mean(0)
+    spread = mean.std(0)
+    if len(y) > 1:  # what hardly moves must not have its noise blown up to the size of a signal
+        spread = torch.maximum(spread, FAINT * values.double().var(0).mean(0).sqrt())
+    twin.centre.copy_(mean.mean(0))
+    twin.spread.copy_(torch.where(still(values.flatten(0, 1)), 0.0, spread))
+
+
+def _standard(twin: NeuralTwin, y: Tensor) -> Tensor:
+    """Read-outs less the centre, in spreads; 0 of an output that did not move in the fit."""
+    return ((y - twin.centre) / twin.spread).where(twin.spread > 0, 0.0)

@@ -1,24 +1,39 @@
-"""Twins on disk: weights and plain numbers, loaded without executing any code."""
+"""Twins of any kind: measured and fitted in one call, saved, loaded without executing any code."""
 
 import copy
+import warnings
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import torch
+import xarray as xr
+from tqdm.auto import tqdm
 
+from pnnlab import characterize
 from pnnlab.errors import TwinError
+from pnnlab.physical_system import PhysicalSystem
 from pnnlab.storage import Buffer, Kind, packed, unpacked, user_path
-from pnnlab.twins.equations import (
-    CircuitEquations,
+from pnnlab.twins.neural import (
+    Architecture,
+    FilterBank,
     Forces,
+    Mlp,
+    NeuralSettings,
+    NeuralTwin,
+    Temporal,
+    fitting_neural,
+)
+from pnnlab.twins.physics import (
+    CircuitEquations,
+    Equations,
     OscillatorEquations,
+    PhysicsTwin,
     PlateEquations,
     ResonatorEquations,
     SHGEquations,
+    fit_physics,
 )
-from pnnlab.twins.neural import FilterBank, Mlp, NeuralTwin, Temporal
-from pnnlab.twins.physics import Equations, PhysicsTwin
 from pnnlab.twins.twin import Described, Recipe, Signature
 
 _TWIN = Kind(name="twin", format=2, error=TwinError, remedy="fit the twin anew")
@@ -26,6 +41,66 @@ _PENDULA = OscillatorEquations, Forces
 _EQUATIONS = CircuitEquations, PlateEquations, ResonatorEquations, SHGEquations
 _KINDS = *_EQUATIONS, Mlp, Temporal, FilterBank, *_PENDULA
 _RECIPES: dict[str, type[Any]] = {kind.__name__: kind for kind in _KINDS}
+
+
+def fit_twin(
+    system: PhysicalSystem | None = None,
+    shots: int = 1500,
+    *,
+    equations: Equations | None = None,
+    architecture: Architecture | None = None,
+    dataset: xr.Dataset | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> PhysicsTwin | NeuralTwin:
+    """Measure a device and fit a twin to it.
+
+    Parameters
+    ----------
+    system : PhysicalSystem, optional
+        Not needed where there is a ``dataset``.
+    shots : int
+        Random drives to measure, two read-outs each.
+    equations : Equations, optional
+        Fit the constants of these, such as ``CircuitEquations(replays=4)``: a physics twin.
+    architecture : Architecture, optional
+        Of a neural twin, which is the default: `Mlp`, or for a device that replays its input
+        `Temporal`, or `FilterBank` if log energies are read out.
+    dataset : Dataset, optional
+        Of `characterize.collect` or `read_measurements`, to be used in place of measuring.
+    seed : int
+        Of the drives and of the fit.
+
+    Warns
+    -----
+    RuntimeWarning
+        The fit failed; the reason is the ``fault`` of the twin.
+    """
+    if equations is not None and architecture is not None:
+        raise TwinError("give equations for a physics twin or an architecture for a neural one.")
+    described = system if dataset is None or system is not None else Signature.of_data(dataset)
+    if described is None:
+        raise TwinError("give a system to measure, or a dataset that was measured.")
+    twin: PhysicsTwin | NeuralTwin = (
+        NeuralTwin(described, architecture or Mlp(), seed=seed)
+        if equations is None
+        else PhysicsTwin(described, equations)
+    )
+    if dataset is None:
+        assert system is not None
+        with tqdm(total=shots, desc="measuring", disable=not progress) as bar:
+            dataset = characterize.collect(
+                system, shots, seed=seed, progress=lambda done, _: bar.update(done - bar.n)
+            )
+    if isinstance(twin, PhysicsTwin):
+        twin = fit_physics(twin, dataset).twin
+    else:
+        settings = NeuralSettings(seed=seed)
+        epochs = fitting_neural(twin, dataset, settings)
+        list(tqdm(epochs, "fitting", settings.epochs, disable=not progress))
+    if twin.fault:
+        warnings.warn(f"the twin is not good: {twin.fault}.", RuntimeWarning, stacklevel=2)
+    return twin
 
 
 def save(twin: PhysicsTwin | NeuralTwin, path: Path | str) -> Path:
