@@ -190,9 +190,8 @@ class Circuit(multiplex.ReplayingSystem):
         noise *= parts.noise
 
         def digitise(given: Array, _: bool) -> tuple[Array, Adjoint]:
-            late = delay * np.diff(given.astype(np.float64), axis=0, prepend=0.0)
-            y = digitised(gain * (given + late) + noise[:, :-1].T, parts.codes, outputs)
-            y = y.astype(given.dtype, order="C")
+            y = np.empty((len(x), outputs), given.dtype)
+            _acquire(given, noise, delay, gain, parts.codes, SCREEN, y)
             # The gradient takes the converter and the trigger as ideal.
             return y, lambda grad, by: np.copyto(by, np.repeat(grad.T * (gain / length), length, 0))
 
@@ -237,19 +236,6 @@ def oscillate(
         return wave, partial(_integrate_adjoint, drive, k, rest, path, slow)
 
     return with_adjoint(u, solve)
-
-
-def digitised(volts: Array, codes: int, outputs: int) -> Array:
-    """Convert a record (samples, batch) to codes spread evenly over the screen, and average.
-
-    Returns means over equal segments, (batch, outputs), in the unit of the screen.
-    """
-    low, high = SCREEN
-    step = (high - low) / (codes - 1)
-    code = np.clip(np.floor((volts - low) / step + 0.5), 0, codes - 1)
-    total = code.reshape(outputs, -1, volts.shape[1]).sum(1).T
-    means: Array = low + step * total / (len(volts) // outputs)
-    return means
 
 
 # Order of the constants that the compiled functions take in one vector, in the arrays' data type.
@@ -405,3 +391,32 @@ def _integrate_adjoint(
                 lam_ramp[b] += k[W_L] * left
         for b in range(batch):
             lam_heat[b] = k[DECAY] * lam_heat[b] + k[KAPPA] * lam_z[b]
+
+
+@compiled()
+def _acquire(
+    wave: Array, noise: Array, delay: Array, gain: float, codes: int, screen: Any, out: Array
+) -> None:
+    """Digitise each shot and average it over equal segments, ``out``, (batch, outputs).
+
+    The ``noise``, (batch, samples), is added before conversion; ``delay``, (batch,), is the trigger
+    error in samples, and the ``codes`` are spread evenly over the ``screen``, two voltages.
+    """
+    samples, batch = wave.shape
+    outputs = out.shape[1]
+    length = samples // outputs
+    low, high = screen
+    step = (high - low) / (codes - 1)
+    for b in range(batch):
+        last = 0.0
+        n = 0
+        for segment in range(outputs):
+            total = 0
+            for _ in range(length):
+                now = wave[n, b]
+                value = gain * (now + delay[b] * (now - last)) + noise[b, n]
+                code = math.floor((value - low) / step + 0.5)
+                total += min(max(code, 0), codes - 1)
+                last = now
+                n += 1
+            out[b, segment] = low + step * total / length
