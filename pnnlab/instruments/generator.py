@@ -12,8 +12,16 @@ from numpy.typing import NDArray
 
 from pnnlab.compiling import compiled
 from pnnlab.errors import InstrumentError, LimitError, LinkError, RangeError, ShapeError
-from pnnlab.instruments.channel import Channel, Scratch, agrees, commands, number
-from pnnlab.instruments.dialects import KEYSIGHT_33500, Encoding, GeneratorDialect
+from pnnlab.instruments.dialects import (
+    KEYSIGHT_33500,
+    Channel,
+    Encoding,
+    GeneratorDialect,
+    Scratch,
+    agrees,
+    commands,
+    number,
+)
 from pnnlab.instruments.limits import Limits
 from pnnlab.instruments.link import Link
 from pnnlab.instruments.shutdown import TripError
