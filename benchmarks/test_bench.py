@@ -22,7 +22,7 @@ from torch import nn
 
 from pnnlab.gradients import physics_aware
 from pnnlab.instruments.bench import Bench, open_bench
-from pnnlab.instruments.limits import Limits
+from pnnlab.instruments.generator import Limits
 from pnnlab.instruments.link import Link
 from pnnlab.instruments.programme import CableProgramme, CircuitProgramme
 from pnnlab.layers import PhysicalLayer, Rescale
@@ -285,7 +285,7 @@ SILENCE_S = 0.2  # median, from SIGKILL of the client to an output that is off
 CLIENT = """
 import sys, torch
 from pnnlab.instruments.bench import open_bench
-from pnnlab.instruments.limits import Limits
+from pnnlab.instruments.generator import Limits
 from pnnlab.instruments.programme import CableProgramme
 
 bench = open_bench(*sys.argv[1:3], CableProgramme(12), limits=Limits(-2, 2))

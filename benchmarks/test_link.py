@@ -13,8 +13,7 @@ from time import perf_counter
 import numpy as np
 import pytest
 
-from pnnlab.instruments.generator import Generator
-from pnnlab.instruments.limits import Limits
+from pnnlab.instruments.generator import Generator, Limits
 from pnnlab.instruments.link import Link
 from pnnlab.instruments.oscilloscope import Oscilloscope, ScopeSettings
 from pnnlab.systems.analog import cable

@@ -8,13 +8,11 @@ from typing import Any, TypeAlias
 
 from hypothesis import strategies as st
 
-from pnnlab.virtual_bench.afg3000 import Afg3000
 from pnnlab.virtual_bench.bench import answers
-from pnnlab.virtual_bench.ds1000z import Ds1000z
-from pnnlab.virtual_bench.infiniivision import InfiniiVision
+from pnnlab.virtual_bench.generator_models import Afg3000, Keysight33500
 from pnnlab.virtual_bench.instrument import Command, SimulatedInstrument, undefined
-from pnnlab.virtual_bench.keysight33500 import Keysight33500
 from pnnlab.virtual_bench.messages import ScpiError
+from pnnlab.virtual_bench.oscilloscope_models import Ds1000z, InfiniiVision
 
 MODELS: dict[str, Callable[[], SimulatedInstrument]] = {
     "keysight generator": Keysight33500,

@@ -14,8 +14,7 @@ from pnnlab.errors import InstrumentError
 from pnnlab.instruments import bench as bench_module
 from pnnlab.instruments.bench import Bench, open_bench
 from pnnlab.instruments.dialects import KEYSIGHT_33500, TEKTRONIX_AFG3000, Encoding
-from pnnlab.instruments.generator import Generator
-from pnnlab.instruments.limits import Limits
+from pnnlab.instruments.generator import Generator, Limits
 from pnnlab.instruments.link import Link
 from pnnlab.instruments.programme import CableProgramme
 from pnnlab.systems.analog import cable

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pnnlab.errors import InstrumentError, LimitError
 from pnnlab.instruments.bench import Bench, open_bench
-from pnnlab.instruments.limits import Limits
+from pnnlab.instruments.generator import Limits
 from pnnlab.instruments.programme import CableProgramme, CircuitProgramme, PlateProgramme, Programme
 from pnnlab.physical_system import PhysicalSystem
 from pnnlab.systems import Circuit, Plate

@@ -14,7 +14,7 @@ from pnnlab.background import Session
 from pnnlab.errors import InstrumentError, LinkError
 from pnnlab.gradients import physics_aware
 from pnnlab.instruments.bench import Bench, open_bench
-from pnnlab.instruments.limits import Limits
+from pnnlab.instruments.generator import Limits
 from pnnlab.instruments.programme import CircuitProgramme
 from pnnlab.layers import PhysicalLayer, Rescale
 from pnnlab.runs import Run, read_journal

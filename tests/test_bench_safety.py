@@ -15,7 +15,7 @@ from records import wait_until
 
 from pnnlab.errors import InstrumentError, LimitError
 from pnnlab.instruments.bench import open_bench
-from pnnlab.instruments.limits import Limits
+from pnnlab.instruments.generator import Limits
 from pnnlab.instruments.link import Link
 from pnnlab.instruments.programme import CableProgramme
 from pnnlab.instruments.shutdown import TripError
@@ -26,7 +26,7 @@ LIMITS = Limits(low_v=-2, high_v=2)
 CLIENT = """
 import signal, sys
 import torch
-from pnnlab.instruments.limits import Limits
+from pnnlab.instruments.generator import Limits
 from pnnlab.instruments.bench import open_bench
 from pnnlab.instruments.programme import CableProgramme
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from pnnlab.instruments.channel import Scratch, agrees, number
+from pnnlab.instruments.dialects import Scratch, agrees, number
 
 
 @pytest.mark.parametrize(

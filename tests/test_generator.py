@@ -16,10 +16,8 @@ from hypothesis.extra.numpy import arrays
 from protocol import HANG_UP, OK, Pair, expected_protocol, group, hello, question
 
 from pnnlab.errors import InstrumentError, LimitError, LinkError, RangeError, ShapeError
-from pnnlab.instruments.channel import Scratch
-from pnnlab.instruments.dialects import KEYSIGHT_33500, TEKTRONIX_AFG3000, Encoding
-from pnnlab.instruments.generator import Generator, TakenError, decode, encode
-from pnnlab.instruments.limits import Limits
+from pnnlab.instruments.dialects import KEYSIGHT_33500, TEKTRONIX_AFG3000, Encoding, Scratch
+from pnnlab.instruments.generator import Generator, Limits, TakenError, decode, encode
 from pnnlab.instruments.link import Link
 from pnnlab.instruments.shutdown import TripError
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from pnnlab.errors import LimitError, RangeError
-from pnnlab.instruments.limits import Limits
+from pnnlab.instruments.generator import Limits
 
 RATE = 1e6
 

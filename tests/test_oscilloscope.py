@@ -15,8 +15,7 @@ from hypothesis.extra.numpy import arrays
 from protocol import HANG_UP, Pair, block, expected_protocol, group, hello, question
 
 from pnnlab.errors import InstrumentError, LinkError, RangeError
-from pnnlab.instruments.channel import Scratch
-from pnnlab.instruments.dialects import INFINIIVISION, RIGOL_DS1000Z, BlockFormat
+from pnnlab.instruments.dialects import INFINIIVISION, RIGOL_DS1000Z, BlockFormat, Scratch
 from pnnlab.instruments.link import Link
 from pnnlab.instruments.oscilloscope import (
     Oscilloscope,

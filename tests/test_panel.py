@@ -16,7 +16,7 @@ from pnnlab.background import Session
 from pnnlab.characterize import ManualControl
 from pnnlab.errors import InstrumentError
 from pnnlab.instruments.bench import open_bench
-from pnnlab.instruments.limits import Limits
+from pnnlab.instruments.generator import Limits
 from pnnlab.instruments.programme import CircuitProgramme
 from pnnlab.physical_system import PhysicalSystem
 from pnnlab.systems import SHG, Circuit, Oscillators, Plate

@@ -19,8 +19,7 @@ from pnnlab import PhysicalLayer, physics_aware
 from pnnlab.background import Session
 from pnnlab.errors import DeviceError, InstrumentError, LimitError, RangeError
 from pnnlab.instruments import sound as sound_module
-from pnnlab.instruments.acquisition import Bench
-from pnnlab.instruments.programme import SoundProgramme
+from pnnlab.instruments.programme import Bench, SoundProgramme
 from pnnlab.instruments.recording import Recorder, Replay
 from pnnlab.instruments.sound import (
     SoundAcquisition,

@@ -20,7 +20,7 @@ from pnnlab.errors import InstrumentError, RangeError
 from pnnlab.systems.analog import AnalogPorts, Volts, cable
 from pnnlab.virtual_bench import VirtualBench, Wiring
 from pnnlab.virtual_bench.bench import InstrumentServer
-from pnnlab.virtual_bench.keysight33500 import Keysight33500
+from pnnlab.virtual_bench.generator_models import Keysight33500
 
 Trace: TypeAlias = NDArray[np.float64]
 WAVE = np.concatenate([np.linspace(-1, 1, 50), np.full(50, 0.5), np.linspace(1, -1, 50)])

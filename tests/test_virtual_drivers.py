@@ -16,8 +16,7 @@ from pnnlab.instruments.dialects import (
     BlockFormat,
     Encoding,
 )
-from pnnlab.instruments.generator import Generator
-from pnnlab.instruments.limits import Limits
+from pnnlab.instruments.generator import Generator, Limits
 from pnnlab.instruments.link import Link
 from pnnlab.instruments.oscilloscope import Oscilloscope, ScopeSettings, Trace
 from pnnlab.systems.analog import cable

@@ -13,8 +13,8 @@ from pnnlab.errors import RangeError
 from pnnlab.systems.analog import cable
 from pnnlab.virtual_bench import Faults, VirtualBench
 from pnnlab.virtual_bench.bench import KINDS
-from pnnlab.virtual_bench.infiniivision import InfiniiVision
 from pnnlab.virtual_bench.messages import Message
+from pnnlab.virtual_bench.oscilloscope_models import InfiniiVision
 from pnnlab.virtual_bench.oscilloscopes import Signal
 
 ARM = Message(

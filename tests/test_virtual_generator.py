@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from malformed_messages import answered, errors
 
-from pnnlab.virtual_bench.afg3000 import Afg3000
+from pnnlab.virtual_bench.generator_models import Afg3000, Keysight33500
 from pnnlab.virtual_bench.generators import Emission, SimulatedGenerator
-from pnnlab.virtual_bench.keysight33500 import Keysight33500
 
 POINTS = np.array([0.0, 0.25, 0.5, 1.0, 0.5, 0.25, 0.0, 0.0])
 

@@ -10,8 +10,8 @@ from malformed_messages import MODELS, answered, anything, arriving, cut, errors
 
 from pnnlab.virtual_bench import messages
 from pnnlab.virtual_bench.bench import answers
+from pnnlab.virtual_bench.generator_models import Keysight33500
 from pnnlab.virtual_bench.instrument import QUEUE_DEPTH, Command, SimulatedInstrument
-from pnnlab.virtual_bench.keysight33500 import Keysight33500
 from pnnlab.virtual_bench.messages import Message, ScpiError, read_message, read_number
 
 

@@ -5,8 +5,7 @@ import pytest
 from malformed_messages import answered, errors
 from numpy.typing import NDArray
 
-from pnnlab.virtual_bench.ds1000z import Ds1000z
-from pnnlab.virtual_bench.infiniivision import InfiniiVision
+from pnnlab.virtual_bench.oscilloscope_models import Ds1000z, InfiniiVision
 from pnnlab.virtual_bench.oscilloscopes import NOISE, Signal, SimulatedOscilloscope
 
 KEYSIGHT = (

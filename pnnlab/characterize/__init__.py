@@ -4,24 +4,22 @@ Each measurement drives any `PhysicalSystem`, real or simulated, and returns an 
 with named dimensions, units, and a record of how it was made.
 """
 
-from pnnlab.characterize.datasets import (
-    MeasuredShots,
-    collect,
-    load,
-    measured,
-    random_drives,
-    save,
-    shots,
-)
 from pnnlab.characterize.manual_control import ManualControl
 from pnnlab.characterize.measuring import (
+    MeasuredShots,
     central_difference,
+    collect,
     drift,
+    load,
+    measured,
     memory,
     nmse,
     nmse_floor,
+    random_drives,
     repeatability,
     response_curves,
+    save,
+    shots,
 )
 from pnnlab.characterize.reading import Scaling, read_measurements
 

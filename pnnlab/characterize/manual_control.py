@@ -14,8 +14,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from pnnlab.characterize.datasets import UNITS
-from pnnlab.characterize.measuring import response_curves
+from pnnlab.characterize.measuring import UNITS, response_curves
 from pnnlab.errors import ShapeError
 from pnnlab.physical_system import PhysicalSystem
 from pnnlab.plain import seeded, whole

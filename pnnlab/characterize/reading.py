@@ -14,7 +14,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from pnnlab.characterize.datasets import measured
+from pnnlab.characterize.measuring import measured
 from pnnlab.errors import DataError
 from pnnlab.physical_system import LARGEST_READOUT, device
 from pnnlab.storage import user_path

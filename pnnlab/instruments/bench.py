@@ -14,14 +14,11 @@ from typing import final
 import numpy as np
 
 from pnnlab.errors import InstrumentError, LinkError, RangeError
-from pnnlab.instruments.acquisition import Acquisition, Bench, Read, Waves
-from pnnlab.instruments.channel import Dialect, Scratch
-from pnnlab.instruments.dialects import GENERATORS, SCOPES
-from pnnlab.instruments.generator import Generator, TakenError
-from pnnlab.instruments.limits import Limits
+from pnnlab.instruments.dialects import GENERATORS, SCOPES, Dialect, Scratch
+from pnnlab.instruments.generator import Generator, Limits, TakenError
 from pnnlab.instruments.link import Link
 from pnnlab.instruments.oscilloscope import Oscilloscope, ScopeSettings, Trace, TriggerError
-from pnnlab.instruments.programme import Programme
+from pnnlab.instruments.programme import Acquisition, Bench, Programme, Read, Waves
 from pnnlab.instruments.selfcheck import (
     PILOTS,
     WINDOW,

@@ -10,8 +10,15 @@ from numpy.typing import NDArray
 
 from pnnlab.compiling import compiled
 from pnnlab.errors import InstrumentError, RangeError
-from pnnlab.instruments.channel import Channel, Scratch, number
-from pnnlab.instruments.dialects import INFINIIVISION, BlockFormat, Poll, ScopeDialect
+from pnnlab.instruments.dialects import (
+    INFINIIVISION,
+    BlockFormat,
+    Channel,
+    Poll,
+    ScopeDialect,
+    Scratch,
+    number,
+)
 from pnnlab.instruments.link import Link
 
 Array = NDArray[Any]

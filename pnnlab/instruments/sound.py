@@ -24,8 +24,7 @@ from scipy.signal import fftconvolve
 
 from pnnlab.background import Session
 from pnnlab.errors import InstrumentError, LimitError, RangeError
-from pnnlab.instruments.acquisition import Acquisition, Bench, Read, Waves
-from pnnlab.instruments.programme import Programme
+from pnnlab.instruments.programme import Acquisition, Bench, Programme, Read, Waves
 from pnnlab.instruments.soundcheck import (
     CLIPPED,
     LEAD,

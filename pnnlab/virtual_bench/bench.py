@@ -24,13 +24,11 @@ import numpy as np
 
 from pnnlab.errors import InstrumentError, RangeError
 from pnnlab.systems.analog import AnalogPorts
-from pnnlab.virtual_bench.afg3000 import Afg3000
-from pnnlab.virtual_bench.ds1000z import Ds1000z
+from pnnlab.virtual_bench.generator_models import Afg3000, Keysight33500
 from pnnlab.virtual_bench.generators import Emission
-from pnnlab.virtual_bench.infiniivision import InfiniiVision
 from pnnlab.virtual_bench.instrument import SimulatedInstrument
-from pnnlab.virtual_bench.keysight33500 import Keysight33500
 from pnnlab.virtual_bench.messages import Message, ScpiError, read_message
+from pnnlab.virtual_bench.oscilloscope_models import Ds1000z, InfiniiVision
 from pnnlab.virtual_bench.oscilloscopes import Signal, SimulatedOscilloscope
 
 FaultKind: TypeAlias = Literal[

@@ -1,27 +1,21 @@
-"""A Keysight 33522B, as far as a physical network needs it.
+"""Two makes of function generators, as far as a physical network needs them."""
 
-Two channels, 16 bits, 250 MSa/s, one million points a channel, 10 Vpp into 50 Ω behind 50 Ω.
-
-The amplitude is that of the points as they are: the peak-to-peak value of the waveform that plays,
-not that of points from -1 to 1. Its greatest value shrinks with theirs.
-
-What is idealised: the filters (`pnnlab.systems` has the generator's as a part of the bench), rise
-times, the switching of attenuators; triggers and uploads take no time; a value out of range is
-refused, not set to the limit; no gate is connected. Refused: Vrms and dBm, edges of pulses, noise,
-modulation, sweeps, lists, trigger delays.
-
-Source: Keysight 33500 Series, Operating and Service Guide, the subsystems DATA, FUNCtion, VOLTage,
-BURSt, OUTPut, TRIGger; for the amplitude also the account of a user at
-https://community.keysight.com/thread/22573.
-"""
-
+import math
 from collections.abc import Callable
 from typing import ClassVar, final
 
 import numpy as np
 
 from pnnlab.virtual_bench.generators import Points, SimulatedGenerator, Waveform, commands, settle
-from pnnlab.virtual_bench.instrument import Command, keyword, number, string, switch
+from pnnlab.virtual_bench.instrument import (
+    Command,
+    keyword,
+    number,
+    read_keyword,
+    string,
+    switch,
+    times,
+)
 from pnnlab.virtual_bench.messages import Parameters, ScpiError, read_number, read_string, short
 
 LEAST_POINTS, MOST_POINTS = 8, 1_000_000
@@ -102,7 +96,22 @@ def _applied(generator: "Keysight33500", channel: int, _: Parameters) -> str:
 
 @final
 class Keysight33500(SimulatedGenerator):
-    """The simulated 33522B."""
+    """A Keysight 33522B.
+
+    Two channels, 16 bits, 250 MSa/s, one million points a channel, 10 Vpp into 50 Ω behind 50 Ω.
+
+    The amplitude is that of the points as they are: the peak-to-peak value of the waveform that
+    plays, not that of points from -1 to 1. Its greatest value shrinks with theirs.
+
+    What is idealised: the filters (`pnnlab.systems` has the generator's as a part of the bench),
+    rise times, the switching of attenuators; triggers and uploads take no time; a value out of
+    range is refused, not set to the limit; no gate is connected. Refused: Vrms and dBm, edges of
+    pulses, noise, modulation, sweeps, lists, trigger delays.
+
+    Source: Keysight 33500 Series, Operating and Service Guide, the subsystems DATA, FUNCtion,
+    VOLTage, BURSt, OUTPut, TRIGger; for the amplitude also the account of a user at
+    https://community.keysight.com/thread/22573.
+    """
 
     identity = "Agilent Technologies,33522B,MY00000001,4.00-1.19-2.00-52-00"
     memory_bytes = 4 * MOST_POINTS
@@ -211,3 +220,92 @@ class Keysight33500(SimulatedGenerator):
 
 
 _SETTERS = {one.setting[0]: one for one in reversed(Keysight33500.commands) if one.setting}
+
+
+EDITED = 2, 131_072  # points of the edit memory, at least and at most
+TOP = 16_382  # the greatest code
+MEMORIES = ("EMEMory", "USER1", "USER2", "USER3", "USER4")
+_RADIANS = times(lambda *_: math.pi / 180)
+_SHAPES = ("SINusoid", "SQUare", "RAMP", "PULSe", "DC", *MEMORIES)
+
+
+@final
+class Afg3000(SimulatedGenerator):
+    """A Tektronix AFG3022B.
+
+    Two channels, 14 bits, 250 MS/s, 131 072 points of edit memory, 10 Vpp into 50 Ω behind 50 Ω.
+
+    It knows no sample rate: the frequency says how often the whole memory is played in a second.
+    The amplitude belongs to the whole range of codes, whatever range the points take.
+
+    What is idealised and refused: as for `Keysight33500`; the user memories are forgotten with
+    ``*RST``.
+
+    Source: Tektronix AFG3000 Series, Programmer Manual, the groups DATA (TRACe), SOURce, OUTPut and
+    TRIGger.
+    """
+
+    identity = "TEKTRONIX,AFG3022B,C000003,SCPI:99.0 FV:3.2.2"
+    memory_bytes = 2 * EDITED[1]
+    sign, notation = "-", ".12E"
+    least_v = 20e-3
+    bus_sources = ("TIM", "EXT")
+    clocks: ClassVar = {"TIM": "timer"}
+    burst_phase = "phase"
+    fastest_hz: ClassVar = {"SIN": 25e6, "RAMP": 2.5e5, "": 12.5e6}
+
+    def _clear_state(self) -> None:
+        sine = np.sin(2 * np.pi * np.arange(1000) / 1000)
+        self._memories: dict[str, Points] = {"EMEM": np.round((sine + 1) * (TOP / 2))}  # codes
+        super()._clear_state()
+
+    def memory(self, channel: int) -> Waveform:
+        """Return the codes of the selected memory; from 250 MS/s on, points are left out."""
+        return Waveform(self._codes(self.get("function", channel)) / (TOP / 2) - 1)
+
+    def synced(self, channel: int) -> bool:
+        """Tell whether it is the first channel: the trigger output always follows that one."""
+        return channel == 1
+
+    def _codes(self, name: str) -> Points:
+        name = read_keyword(name, MEMORIES)
+        if name not in self._memories:
+            raise ScpiError(-221)
+        return self._memories[name]
+
+    def _upload(self, _: int, parameters: Parameters) -> None:
+        name, data = read_keyword(parameters[0], MEMORIES[:1]), parameters[1]
+        if not isinstance(data, bytes):
+            raise ScpiError(-104)
+        if len(data) % 2:
+            raise ScpiError(-161)
+        if not EDITED[0] <= len(data) // 2 <= EDITED[1]:
+            raise ScpiError(-222)
+        # Fourteen bits are wired to the converter; what is above them falls away.
+        codes = np.frombuffer(data, ">u2") & np.uint16(0x3FFF)
+        self._memories[name] = np.minimum(codes, TOP).astype(np.float64)
+
+    def _download(self, _: int, parameters: Parameters) -> bytes:
+        return self._codes(parameters[0]).astype(">u2").tobytes()
+
+    def _copy(self, _: int, parameters: Parameters) -> None:
+        target, source = parameters
+        self._memories[read_keyword(target, MEMORIES)] = self._codes(source)
+
+    commands = (
+        *commands("[SOURce#:]BURSt[:STATe]", (5, 1e6), (1e6, 25e6), "[SOURce#:]PULSe", 50),
+        Command("DATA|TRACe[:DATA]", _upload, _download, (2, 2), (1, 1), block=True),
+        Command("DATA|TRACe:COPY", _copy, takes=(2, 2)),
+        Command("DATA|TRACe:POINts", ask=lambda g, _, p: len(g._codes(p[0])), asks=(1, 1)),
+        Command("DATA|TRACe:CATalog", ask=lambda g, *_: ",".join(map('"{}"'.format, g._memories))),
+        keyword("[SOURce#:]FUNCtion[:SHAPe]", "function", _SHAPES, then=settle),
+        number("[SOURce#:]PHASe[:ADJust]", "phase", 0, (-180, 180), "RAD", scale=_RADIANS),
+        Command("[SOURce#:]PHASe:INITiate", do=lambda *_: None),
+        number("[SOURce#:]BURSt:TDELay", "burst delay", 0, (0, 0), "S"),
+        keyword("TRIGger[:SEQuence]:SOURce", "trigger source", ("TIMer", "EXTernal")),
+        number("TRIGger[:SEQuence]:TIMer", "timer", 1e-3, (1e-6, 500), "S"),
+        keyword("TRIGger[:SEQuence]:SLOPe", "trigger slope", ("POSitive", "NEGative")),
+        Command("TRIGger[:SEQuence][:IMMediate]", do=SimulatedGenerator.trigger),
+        number("OUTPut#:IMPedance", "load", 50, (1, 1e4), "OHM", infinite=True, then=settle),
+        keyword("OUTPut:TRIGger:MODE", "trigger out", ("TRIGger", "SYNC")),
+    )
