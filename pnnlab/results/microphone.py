@@ -12,14 +12,14 @@ from torch.nn import functional
 
 from pnnlab.characterize import measured
 from pnnlab.gradients import RULES, ideal
-from pnnlab.layers import PhysicalLayer, parameter_count
+from pnnlab.layers import PhysicalLayer
 from pnnlab.plain import seeded
 from pnnlab.results.baselines import digital_baseline, linear_baseline, result_row
 from pnnlab.results.rows import Row
 from pnnlab.results.setups import Logits
 from pnnlab.runs import train
 from pnnlab.systems import Resonators
-from pnnlab.systems.resonators import RATE_HZ
+from pnnlab.systems.resonators import FULL_DRIVE, RATE_HZ
 from pnnlab.tasks import Split, Task
 from pnnlab.training import FitSettings, Training
 from pnnlab.twins import PhysicsTwin, ResonatorEquations, fit_physics
@@ -35,12 +35,17 @@ def microphone_twin(system: Resonators, x: Tensor, *, seed: int = 0) -> PhysicsT
     """Fit the equations to bursts of the sounds ``x``, each with parameters of its own."""
     random = seeded(seed)
     rows = torch.randint(len(x), (SHOTS,), generator=random)
+    shape: dict[str, Any] = {"hidden": system.hidden, "full_drive": system.full_drive}
     burst = Resonators(
-        system.unit, input_dim=BURST, output_dim=system.output_dim, tolerance=system.tolerance
+        system.unit,
+        input_dim=BURST,
+        output_dim=system.output_dim,
+        tolerance=system.tolerance,
+        **shape,
     )
     theta = torch.rand(SHOTS, system.param_dim, generator=random)
     data = measured(burst, x[rows, BURST // 2 : BURST // 2 + BURST], theta)
-    fit = fit_physics(PhysicsTwin(burst, ResonatorEquations()), data, shots=SHOTS)
+    fit = fit_physics(PhysicsTwin(burst, ResonatorEquations(**shape)), data, shots=SHOTS)
     return fit.twin.reprogrammed(system)
 
 
@@ -86,29 +91,30 @@ def microphone_rows(
     """
     device = partial(Resonators, unit, output_dim=task.classes, seed=settings.seed)
     twin = twin or microphone_twin(device(), task.train.x, seed=settings.seed)
-    rows: list[Row] = []
-    networks: list[nn.Module] = []
-    beside: dict[str, float] = {}
-    for method in ("PAT", "noise-aware", "ideal", AS_BUILT):
-        rule = RULES.get(method, ideal)
-        known = None if rule is ideal else twin
-        layer = PhysicalLayer(device(), known, rule, seed=settings.seed)
-        network = nn.Sequential(layer, Logits(STEEP))
-        training = Training(network, task, settings)
-        if method != AS_BUILT:
-            training = train(network, task, settings, progress=False)
-        beside = beside or digital_networks(
-            task, parameter_count(network), settings.epochs, settings.seed
-        )
-        row = result_row(
-            training,
-            task,
-            system="resonators",
-            method=method,
-            twin=None if rule is ideal else "physics twin",
-            digital_baseline=beside["MLP, as many parameters"],
-            linear_baseline=beside["log-mel + linear"],
-        )
-        rows.append(row)
-        networks.append(network)
-    return rows, beside, networks[0]
+    beside = digital_networks(task, device().param_dim + 1, settings.epochs, settings.seed)
+    found = [
+        microphone_row(task, settings, device(), method, twin)
+        for method in ("PAT", "noise-aware", "ideal", AS_BUILT)
+    ]
+    mlp, linear = beside["MLP, as many parameters"], beside["log-mel + linear"]
+    rows = [replace(row, digital_baseline=mlp, linear_baseline=linear) for row, _ in found]
+    return rows, beside, found[0][1]
+
+
+def microphone_row(
+    task: Task, settings: FitSettings, system: Resonators, method: str, twin: PhysicsTwin
+) -> tuple[Row, nn.Module]:
+    """Train one unit by one method: its row, named by how the unit is built, and the network."""
+    rule = RULES.get(method, ideal)
+    layer = PhysicalLayer(system, None if rule is ideal else twin, rule, seed=settings.seed)
+    network: nn.Module = nn.Sequential(layer, Logits(STEEP))
+    training = Training(network, task, settings)
+    if method != AS_BUILT:
+        training = train(network, task, settings, progress=False)
+    built = "resonators"
+    if system.hidden:
+        built += f", {system.hidden} slow nodes"
+    if system.full_drive != FULL_DRIVE:
+        built += f", drive {system.full_drive:g}"
+    known = None if rule is ideal else "physics twin"
+    return result_row(training, task, system=built, method=method, twin=known), network
