@@ -33,7 +33,7 @@ from pnnlab.results.rows import SCALES, Row, check_scale
 from pnnlab.results.tables import POWERS, UNTRAINED
 from pnnlab.runs import train
 from pnnlab.systems import SHG, Circuit, Oscillators, Plate, Resonators
-from pnnlab.systems.resonators import RATE_HZ
+from pnnlab.systems.resonators import FULL_DRIVE, RATE_HZ
 from pnnlab.tasks import Split, Task, augmented, fashion_mnist, mnist
 from pnnlab.training import FitSettings, Training
 from pnnlab.twins import (
@@ -432,29 +432,30 @@ def microphone_rows(
     """
     device = partial(Resonators, unit, output_dim=task.classes, seed=settings.seed)
     twin = twin or microphone_twin(device(), task.train.x, seed=settings.seed)
-    rows: list[Row] = []
-    networks: list[nn.Module] = []
-    beside: dict[str, float] = {}
-    for method in ("PAT", "noise-aware", "ideal", AS_BUILT):
-        rule = RULES.get(method, ideal)
-        known = None if rule is ideal else twin
-        layer = PhysicalLayer(device(), known, rule, seed=settings.seed)
-        network = nn.Sequential(layer, Logits(STEEP))
-        training = Training(network, task, settings)
-        if method != AS_BUILT:
-            training = train(network, task, settings, progress=False)
-        beside = beside or digital_networks(
-            task, parameter_count(network), settings.epochs, settings.seed
-        )
-        row = comparison.result_row(
-            training,
-            task,
-            system="resonators",
-            method=method,
-            twin=None if rule is ideal else "physics twin",
-            digital_baseline=beside["MLP, as many parameters"],
-            linear_baseline=beside["log-mel + linear"],
-        )
-        rows.append(row)
-        networks.append(network)
-    return rows, beside, networks[0]
+    beside = digital_networks(task, device().param_dim + 1, settings.epochs, settings.seed)
+    found = [
+        microphone_row(task, settings, device(), method, twin)
+        for method in ("PAT", "noise-aware", "ideal", AS_BUILT)
+    ]
+    mlp, linear = beside["MLP, as many parameters"], beside["log-mel + linear"]
+    rows = [replace(row, digital_baseline=mlp, linear_baseline=linear) for row, _ in found]
+    return rows, beside, found[0][1]
+
+
+def microphone_row(
+    task: Task, settings: FitSettings, system: Resonators, method: str, twin: PhysicsTwin
+) -> tuple[Row, nn.Module]:
+    """Train one unit by one method: its row, named by how the unit is built, and the network."""
+    rule = RULES.get(method, ideal)
+    layer = PhysicalLayer(system, None if rule is ideal else twin, rule, seed=settings.seed)
+    network: nn.Module = nn.Sequential(layer, Logits(STEEP))
+    training = Training(network, task, settings)
+    if method != AS_BUILT:
+        training = train(network, task, settings, progress=False)
+    built = "resonators"
+    if system.hidden:
+        built += f", {system.hidden} slow nodes"
+    if system.full_drive != FULL_DRIVE:
+        built += f", drive {system.full_drive:g}"
+    known = None if rule is ideal else "physics twin"
+    return comparison.result_row(training, task, system=built, method=method, twin=known), network

@@ -11,7 +11,10 @@ The wave u drives all resonators at once: the imaginary part of :math:`a_k / \om
 displacement of :math:`\ddot z + 2 \gamma \dot z + (\omega^2 + \gamma^2) z = g u`. A detector with
 a rounded knee v gives its envelope, averaged over 8 ms; conductances of either sign (of the two
 ways round of a diode) add the envelopes at one node a class; a second rectifier, with a knee s,
-follows. One energy a node is read, on a scale of 40 dB: the largest is the answer.
+follows. One energy a node is read, on a scale of 40 dB: the largest is the answer. There may be
+slow nodes in between: what is behind their rectifiers is averaged by a resistor and a capacitor,
+and conductances of their own add it at the nodes that are read. The level of the drive decides how
+much of all this is nonlinear: a weak one stays below the knees.
 
 What is trained is what such a machine has: the tuning of each resonator, within a quarter of an
 octave either way as of a varactor, the conductances, and a bias of each node. Sound cannot be
@@ -34,9 +37,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pnnlab.compiling import compiled
-from pnnlab.errors import ShapeError
+from pnnlab.errors import RangeError, ShapeError
 from pnnlab.physical_system import NO_POWER, Cost, Group
-from pnnlab.plain import whole
+from pnnlab.plain import real, whole
 from pnnlab.systems.units import Adjoint, Array, BuiltSystem, RandomStream, with_adjoint
 
 RATE_HZ = 8000.0  # of the samples
@@ -45,6 +48,7 @@ LOWEST_HZ, HIGHEST_HZ = 200.0, 3000.0  # in equal steps of pitch
 OCTAVES = 0.25  # by which a resonator is tuned, either way
 QUALITY = 6.0
 FULL_DRIVE = 16.0  # drive of a sample 1 above the middle of x
+SLOW_S = 0.1  # time constant of a slow node, as long as a sound of speech
 EMPHASIS_HZ = 700.0  # where the gain is one; it rises by 6 dB an octave as speech falls
 KNEE, NODE_KNEE = 0.3, 0.4  # v and s
 CONDUCTANCE, BIAS = 1.5, 0.75  # largest either way
@@ -62,7 +66,7 @@ class Bank:
     gain: Vector  # (24,)
     loss: float | Vector = 1.0
     knee: float = KNEE
-    conductance: float | Vector = 1.0  # or (nodes, 24)
+    conductance: float | Vector = 1.0  # or of each, in the order of theta
     crosstalk: float = 0.0  # part of both neighbours' envelopes that a detector adds
 
 
@@ -80,7 +84,12 @@ class ResonatorImperfections:
 
 
 def fabricate(
-    unit: int, tolerance: float, nodes: int, parts: ResonatorImperfections | None = None
+    unit: int,
+    tolerance: float,
+    nodes: int,
+    parts: ResonatorImperfections | None = None,
+    *,
+    hidden: int = 0,
 ) -> Bank:
     """Draw one built copy, whose number is the seed.
 
@@ -90,13 +99,14 @@ def fabricate(
     parts = parts or ResonatorImperfections()
     random = np.random.default_rng((unit, 11))
     coil, capacitor, loss, gain = 1 + tolerance * random.uniform(-1, 1, (4, RESONATORS))
-    normal = random.standard_normal(1 + nodes * RESONATORS)
+    conductances = sum(count * sources for count, sources in stages(nodes, hidden))
+    normal = random.standard_normal(1 + conductances)
     return Bank(
         1 / np.sqrt(coil * capacitor),
         2 * gain - 1,
         2 * loss - 1,
         KNEE * math.exp(parts.knee * normal[0]),
-        1 + parts.conductance * normal[1:].reshape(nodes, RESONATORS),
+        1 + parts.conductance * normal[1:],
         parts.crosstalk,
     )
 
@@ -106,9 +116,14 @@ def frequencies() -> Vector:
     return np.geomspace(LOWEST_HZ, HIGHEST_HZ, RESONATORS)
 
 
-def param_dim(nodes: int) -> int:
+def stages(nodes: int, hidden: int) -> list[tuple[int, int]]:
+    """How many nodes a stage has, and of how many each takes what it adds."""
+    return [(hidden, RESONATORS), (nodes, hidden)] if hidden else [(nodes, RESONATORS)]
+
+
+def param_dim(nodes: int, hidden: int = 0) -> int:
     """Length of theta: tunings, conductances node by node, biases."""
-    return RESONATORS + nodes * (RESONATORS + 1)
+    return RESONATORS + sum(count * (sources + 1) for count, sources in stages(nodes, hidden))
 
 
 def amplitudes_table(tuning: Tensor, bank: Bank) -> Tensor:
@@ -216,27 +231,65 @@ def ring_adjoint(
         by[b] = sums
 
 
-def node_waves(x: Tensor, theta: Tensor, bank: Bank, nodes: int) -> Tensor:
-    """What arrives at the nodes before their rectifiers, (batch, frames, nodes)."""
+def node_waves(
+    x: Tensor,
+    theta: Tensor,
+    bank: Bank,
+    nodes: int,
+    *,
+    hidden: int = 0,
+    full_drive: float = FULL_DRIVE,
+) -> Tensor:
+    """What arrives at the last nodes before their rectifiers, (batch, frames, nodes)."""
     rows = theta if theta.ndim == 2 else theta.unsqueeze(0)
-    tuning, conductance, bias = rows.split([RESONATORS, nodes * RESONATORS, nodes], 1)
-    heard = envelopes(FULL_DRIVE * (x - 0.5), amplitudes_table(tuning, bank), bank.knee)
+    shapes = stages(nodes, hidden)
+    ties, counts = [a * b for a, b in shapes], [a for a, _ in shapes]
+    tuning, conductance, bias = rows.split([RESONATORS, sum(ties), sum(counts)], 1)
+    wave = envelopes(full_drive * (x - 0.5), amplitudes_table(tuning, bank), bank.knee)
     if bank.crosstalk:
-        both = torch.nn.functional.pad(heard, (1, 1))
-        heard = heard + bank.crosstalk * (both[..., :-2] + both[..., 2:])
-    weights = CONDUCTANCE * (2 * conductance - 1).unflatten(1, (nodes, RESONATORS))
+        both = torch.nn.functional.pad(wave, (1, 1))
+        wave = wave + bank.crosstalk * (both[..., :-2] + both[..., 2:])
+    weights = CONDUCTANCE * (2 * conductance - 1)
     weights = weights * torch.as_tensor(bank.conductance).to(weights)
-    # Not a product by @, whose rounding depends on whether gradients are wanted.
-    joined = torch.einsum("btk,bck->btc", heard, weights)
-    wave: Tensor = joined + (BIAS * (2 * bias - 1)).unsqueeze(1)
+    biases = BIAS * (2 * bias - 1)
+    for stage, (tied, added) in enumerate(
+        zip(weights.split(ties, 1), biases.split(counts, 1), strict=True)
+    ):
+        if stage:
+            wave = slow(rectified(wave))
+        # Not a product by @, whose rounding depends on whether gradients are wanted.
+        wave = torch.einsum("btk,bck->btc", wave, tied.unflatten(1, shapes[stage]))
+        wave = wave + added.unsqueeze(1)
     return wave
 
 
-def respond(x: Tensor, theta: Tensor, bank: Bank, nodes: int) -> Tensor:
+def rectified(wave: Tensor) -> Tensor:
+    """Let through what is positive, with a rounded knee."""
+    return 0.5 * (wave + (wave.square() + NODE_KNEE**2).sqrt())
+
+
+def slow(wave: Tensor) -> Tensor:
+    """Average (batch, frames, nodes) by a resistor and a capacitor; exact for held frames."""
+    keep = math.exp(-FRAME / RATE_HZ / SLOW_S)
+    frame = torch.arange(wave.shape[1], dtype=wave.dtype, device=wave.device)
+    age = frame[:, None] - frame
+    shares = torch.where(age < 0, 0.0, (1 - keep) * keep**age)
+    return torch.einsum("ts,bsc->btc", shares, wave)
+
+
+def respond(
+    x: Tensor,
+    theta: Tensor,
+    bank: Bank,
+    nodes: int,
+    *,
+    hidden: int = 0,
+    full_drive: float = FULL_DRIVE,
+) -> Tensor:
     """Energies of the nodes on a scale of 40 dB, (batch, nodes): 0 in silence, 1 at energy 1."""
-    wave = node_waves(x, theta, bank, nodes)
-    rectified = 0.5 * (wave + (wave.square() + NODE_KNEE**2).sqrt())
-    return torch.log1p(rectified.square().mean(1) / FLOOR) / math.log1p(1 / FLOOR)
+    wave = node_waves(x, theta, bank, nodes, hidden=hidden, full_drive=full_drive)
+    energy = rectified(wave).square().mean(1)
+    return torch.log1p(energy / FLOOR) / math.log1p(1 / FLOOR)
 
 
 @final
@@ -250,7 +303,11 @@ class Resonators(BuiltSystem):
     input_dim : int
         Samples, a multiple of 64.
     output_dim : int
-        Nodes, one a class.
+        Nodes that are read, one a class.
+    hidden : int
+        Slow nodes before them; 0 for none.
+    full_drive : float
+        Drive of a sample 1 above the middle of x, over that which rings a resonator to one.
     tolerance : float
         Of coils and capacitors, 0.05 for 5 %.
     unit, noise, imperfections, seed
@@ -265,6 +322,8 @@ class Resonators(BuiltSystem):
         *,
         input_dim: int = 4096,
         output_dim: int = 2,
+        hidden: int = 0,
+        full_drive: float = FULL_DRIVE,
         tolerance: float = 0.05,
         noise: bool = True,
         imperfections: ResonatorImperfections | None = None,
@@ -274,11 +333,15 @@ class Resonators(BuiltSystem):
         if whole("input_dim", input_dim, 1) % FRAME:
             raise ShapeError(f"{input_dim} samples are no multiple of {FRAME}.")
         output_dim = whole("output_dim", output_dim, 1)
-        super().__init__(input_dim, param_dim(output_dim), output_dim)
-        self._owner = {**self._owner, "nodes": output_dim}
+        self.hidden = whole("hidden", hidden, 0)
+        self.full_drive = real("full_drive", full_drive)
+        if self.full_drive <= 0:
+            raise RangeError(f"full_drive is {full_drive}: give one above 0, such as {FULL_DRIVE}.")
+        super().__init__(input_dim, param_dim(output_dim, hidden), output_dim)
+        self._owner = {**self._owner, "nodes": output_dim, "hidden": hidden, "drive": full_drive}
         self._noise = RandomStream(self.unit, seed, 0, on=noise)
         self._imperfections = parts = imperfections or ResonatorImperfections()
-        self._built = fabricate(self.unit, self.tolerance, output_dim, parts)
+        self._built = fabricate(self.unit, self.tolerance, output_dim, parts, hidden=hidden)
 
     def cost(self) -> Cost:
         return Cost(
@@ -288,14 +351,23 @@ class Resonators(BuiltSystem):
         )
 
     def theta_groups(self) -> tuple[Group, ...]:
-        edge, nodes = RESONATORS, self.output_dim
-        tied = [
-            Group(f"conductances, node {c + 1}", edge * (c + 1), edge * (c + 2))
-            for c in range(nodes)
-        ]
-        return Group("tunings", 0, edge), *tied, Group("biases", edge * (nodes + 1), self.param_dim)
+        groups, end = [Group("tunings", 0, RESONATORS)], RESONATORS
+        shapes = stages(self.output_dim, self.hidden)
+        for stage, (count, sources) in enumerate(shapes):
+            kind = "slow node" if stage < len(shapes) - 1 else "node"
+            for n in range(count):
+                groups.append(Group(f"conductances, {kind} {n + 1}", end, end + sources))
+                end += sources
+        return *groups, Group("biases", end, self.param_dim)
 
     def _simulate(self, x: Tensor, theta: Tensor) -> Tensor:
         noise = torch.from_numpy(self._noise.rows(len(x), self.output_dim, x.dtype))
-        y = respond(x, theta, self._built, self.output_dim)
+        y = respond(
+            x,
+            theta,
+            self._built,
+            self.output_dim,
+            hidden=self.hidden,
+            full_drive=self.full_drive,
+        )
         return y + self._imperfections.noise * noise

@@ -388,25 +388,30 @@ class ResonatorEquations(Equations):
     """The nominal equations of `pnnlab.systems.resonators`, with the conductances programmed.
 
     Tuning and gain of each resonator are fitted, and what all have in common of losses and
-    detectors.
+    detectors. The fields are those of `pnnlab.systems.Resonators`.
     """
 
+    hidden: int = 0
+    full_drive: float = resonators.FULL_DRIVE
     nominal: ClassVar[Any] = ResonatorConstants()
     free: ClassVar[tuple[str, ...]] = (*_EACH, "loss", "knee")
 
     def check(self, system: Described) -> None:
-        if system.param_dim != resonators.param_dim(system.output_dim):
+        expected = resonators.param_dim(system.output_dim, self.hidden)
+        if system.param_dim != expected:
             raise TwinError(
-                f"resonators with {system.output_dim} nodes have "
-                f"{resonators.param_dim(system.output_dim)} parameters, but {system.name} has "
-                f"{system.param_dim}: it is no system of this kind."
+                f"resonators with {system.output_dim} nodes behind {self.hidden} slow ones have "
+                f"{expected} parameters, but {system.name} has {system.param_dim}: it is no "
+                "system of this kind, or has other slow nodes."
             )
 
     def __call__(self, x: Tensor, theta: Tensor, constants: Any, output_dim: int) -> Tensor:
         *each, loss, knee = astuple(constants)
         tuning, gain = np.split(np.array(each), 2)
         bank = resonators.Bank(tuning, gain, loss, knee)
-        return resonators.respond(x, theta, bank, output_dim)
+        return resonators.respond(
+            x, theta, bank, output_dim, hidden=self.hidden, full_drive=self.full_drive
+        )
 
 
 @dataclass(frozen=True)
