@@ -23,7 +23,6 @@ from pnnlab.layers import (
     Span,
     calibrate,
     deep_pnn,
-    parameter_count,
     physical_layers,
 )
 from pnnlab.physical_system import SimulatedSystem, State
