@@ -256,6 +256,7 @@ def test_each_element_has_its_plot(toy: Measured) -> None:
     many = figures.response(large().swept)
     assert [many.plots[n].title for n in (0, -1)] == ["Sweep of theta[0]", "Sweep of theta[29]"]
     assert (len(many.plots), many.columns) == (figures.SWEPT, 4)
+    assert many.title.endswith("8 of 30 elements")
 
 
 def test_an_output_looks_the_same_in_all_plots() -> None:

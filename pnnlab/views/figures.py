@@ -52,9 +52,10 @@ def repeatability(data: xr.Dataset) -> Chart:
 def response(data: xr.Dataset) -> Chart:
     """Each swept element's curves at the outputs that move most, three of them shown at first.
 
-    Of many elements `SWEPT` are shown, evenly spread.
+    Of many elements `SWEPT` are shown, evenly spread, and the title says so.
     """
-    names = [data.element.values.tolist()[n] for n in spread(data.sizes["element"], SWEPT)]
+    names, swept = data.element.values.tolist(), data.sizes["element"]
+    names = [names[n] for n in spread(swept, SWEPT)]
     most = max(SHOWN, LINES // max(2, len(names)))
     chosen = {name: liveliest(data["mean"].sel(element=name), "value", most) for name in names}
     # An output looks the same in all plots; those that are shown at first differ the most.
@@ -71,6 +72,7 @@ def response(data: xr.Dataset) -> Chart:
             marks.append(Series(label, x, y, deviation=sd, style=how, shown=place < SHOWN))
         plots.append(Plot(f"Sweep of {name}", f"{name} (fraction of range)", READ_OUT, marks))
     title = f"Response around a working point, ± {BAND} SD"
+    title += f"; {len(plots)} of {swept} elements" if len(plots) < swept else ""
     return Chart(title, plots, columns=min(4, len(plots)))
 
 
