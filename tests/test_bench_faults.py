@@ -16,7 +16,7 @@ from pnnlab.gradients import physics_aware
 from pnnlab.instruments.bench import Bench, open_bench
 from pnnlab.instruments.generator import Limits
 from pnnlab.instruments.programme import CircuitProgramme
-from pnnlab.layers import PhysicalLayer, Rescale
+from pnnlab.layers import PhysicalLayer, Rescale, physical_layers
 from pnnlab.runs import Run, read_journal
 from pnnlab.systems import Circuit
 from pnnlab.training import FitSettings, Training
@@ -68,25 +68,40 @@ def training(bench: Bench, epochs: int) -> Training:
     return Training(network, SimpleNamespace(train=split, validation=split), settings)
 
 
+def calls(training: Training) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Theta and answers of each call of the device, as it is trained."""
+    found: list[tuple[torch.Tensor, torch.Tensor]] = []
+    (layer,) = physical_layers(training.network)
+    layer.register_forward_hook(
+        lambda layer, _, y: found.append((layer.theta.detach().clone(), y.detach().clone()))
+    )
+    return found
+
+
 @pytest.mark.slow
 def test_two_hundred_faults_change_no_weight():
     """Read-out noise off: every shot that was taken is the one that should have been."""
     faults = Faults(1, mean_messages=200, kinds=MENDABLE, stall_s=0.15, most=200, waiting=True)
     with virtual(noise=False, faults=faults) as there, bench_on(there, faults) as bench:
         disturbed = training(bench, 200)
+        found = calls(disturbed)
         steps = sum(
             1 for _ in takewhile(lambda _: faults.injected.total() < 200, disturbed.records())
         )
         tally = bench.tally
     with virtual(noise=False) as there, bench_on(there) as bench:
         sound = training(bench, 200)
+        expected = calls(sound)
         for _ in islice(sound.records(), steps + 1):  # the one that ended the other is taken too
             pass
     assert set(faults.injected) == set(MENDABLE)
     assert sum(tally.retaken.values()) > 1000
     assert steps > 500
+    for n, (ours, theirs) in enumerate(zip(found, expected, strict=True)):
+        assert torch.equal(ours[0], theirs[0]), f"call {n} has another theta"
+        assert torch.equal(ours[1], theirs[1]), f"call {n} of one theta is answered otherwise"
     ours, theirs = disturbed.network.state_dict(), sound.network.state_dict()
-    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert [name for name in theirs if not torch.equal(ours[name], theirs[name])] == []
 
 
 @pytest.mark.parametrize("kind", MENDABLE)
