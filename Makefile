@@ -3,6 +3,7 @@
 #   PYTHON=python3.12    the interpreter that .venv is made from (3.11 or newer)
 #   TORCH=default        PyPI's build of torch (on Linux: several GB with CUDA) instead of the CPU
 #                        build; chosen when .venv is made, so run `make clean` before changing it
+#   JOBS=2               tests at a time; without it three, or two where there is less than 6 GB of memory
 #   ARGS="..."           passed on to `pnnlab run`, `pnnlab lab` or pytest
 
 PYTHON        ?= python3
@@ -11,6 +12,12 @@ TORCH         ?= cpu
 TORCH_VERSION ?= 2.13.0
 TORCH_INDEX   ?= https://download.pytorch.org/whl/cpu
 ARGS          ?=
+
+# Bytes of memory: of the machine, or of the container where that is less.
+MEMORY := $(shell { cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes; \
+            awk '/MemTotal/ {printf "%.0f\n", 1024 * $$2}' /proc/meminfo; } 2>/dev/null \
+            | grep -x '[0-9]*' | sort -n | head -n 1)
+JOBS   ?= $(shell if [ "$(or $(MEMORY),8000000000)" -lt 6000000000 ]; then echo 2; else echo 3; fi)
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -85,9 +92,9 @@ docs: $(READY) ##   reference and notebooks as a site in build/docs (sphinx)
 
 unit: $(READY) ##   tests (pytest)
 	@echo "→ tests"
-	@# Three at a time, for many wait for a browser or a socket; and in alphabetical order, for by
-	@# their number of tests the longest file would begin last.
-	@$(BIN)/python -m pytest -q -m "not alone" -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@# More at a time than cores, for many wait for a browser or a socket; and in alphabetical order,
+	@# for by their number of tests the longest file would begin last.
+	@$(BIN)/python -m pytest -q -m "not alone" -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 	@$(BIN)/python -m pytest -q -m alone $(ARGS) $(if $(ARGS),|| test $$? = 5 # none of those asked for)
 
 notebooks: $(READY) ##   the notebooks still give their stored outputs (nbval)
