@@ -58,12 +58,15 @@ def virtual(*, noise: bool, faults: Faults | None = None) -> VirtualBench:
 
 
 def training(bench: Bench, epochs: int) -> Training:
-    torch.manual_seed(0)
-    x = torch.rand(400, 16)
+    # Of its own: torch's random numbers may be set by a thread of another test.
+    random = torch.Generator().manual_seed(0)
+    x = torch.rand(400, 16, generator=random)
     split = SimpleNamespace(x=x, targets=(x[:, :8].sum(1) > x[:, 8:].sum(1)).long())
     twin = PhysicsTwin(bench, CircuitEquations(replays=2))
     layer = PhysicalLayer(bench, twin, physics_aware, encoding=Rescale(16))
     network = nn.Sequential(layer, nn.BatchNorm1d(8), nn.Linear(8, 2))
+    for part in network[2].parameters():
+        nn.init.uniform_(part, -0.3, 0.3, generator=random)
     settings = FitSettings(epochs=epochs, batch_size=20, learning_rate=0.02, evaluations=2)
     return Training(network, SimpleNamespace(train=split, validation=split), settings)
 
