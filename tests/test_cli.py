@@ -40,29 +40,33 @@ def run(folder: Path, *words: str) -> int:
     return cli.main(["run", "--notebooks", str(folder), "--out", str(folder.parent / "r"), *words])
 
 
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
 @pytest.mark.parametrize(
-    "locale",
+    ("locale", "words"),
     [
-        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
-        {"PYTHONIOENCODING": "gbk"},
-        {"PYTHONIOENCODING": "latin-1"},
+        (ASCII, []),
+        (ASCII, ["--json"]),
+        ({"PYTHONIOENCODING": "gbk"}, []),
+        ({"PYTHONIOENCODING": "latin-1"}, ["--json"]),
     ],
     ids=str,
 )
-def test_output_goes_into_a_file_of_any_encoding(folder: Path, locale: dict[str, str]) -> None:
-    command = [sys.executable, "-m", "pnnlab.cli", "doctor", "--notebooks", str(folder)]
+def test_output_goes_into_a_file_of_any_encoding(
+    folder: Path, locale: dict[str, str], words: list[str]
+) -> None:
     (folder.parent / "ü→θ").touch()  # the name of no folder that results could go to
-    encoding = locale.get("PYTHONIOENCODING", "ascii")
-    for words in (["--out", "ü→θ"], ["--json", "--out", "ü→θ"]):
-        done = subprocess.run(
-            [*command, *words],
-            capture_output=True,
-            cwd=folder.parent,
-            env=os.environ | locale,
-            check=False,
-        )
-        assert (done.returncode, done.stderr) == (cli.FAILED, b"")
-        assert "choose another folder" in done.stdout.decode(encoding)
+    command = [sys.executable, "-m", "pnnlab.cli", "doctor", "--notebooks", str(folder), *words]
+    done = subprocess.run(
+        [*command, "--out", "ü→θ"],
+        capture_output=True,
+        cwd=folder.parent,
+        env=os.environ | locale,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (cli.FAILED, b"")
+    assert "choose another folder" in done.stdout.decode(locale.get("PYTHONIOENCODING", "ascii"))
 
 
 # --- run ---

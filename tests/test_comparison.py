@@ -188,6 +188,13 @@ def test_a_chain_ends_in_logits():
     assert not torch.equal(network[0].theta[:12], network[1].theta)
 
 
+@pytest.fixture
+def quick_baselines(monkeypatch):
+    """Baselines have tests of their own."""
+    monkeypatch.setattr("pnnlab.results.comparison.FEWEST_STEPS", 1)
+
+
+@pytest.mark.usefixtures("quick_baselines")
 def test_trainings_of_other_twins_are_kept_apart_and_the_same_call_goes_on(task, tmp_path):
     settings = FitSettings(epochs=1, batch_size=100, seed=3)
     methods = {"PAT": physics_aware}
@@ -211,12 +218,6 @@ def test_trainings_of_other_twins_are_kept_apart_and_the_same_call_goes_on(task,
 # --- compare ---
 
 SHORT = FitSettings(epochs=1, batch_size=64, evaluations=1, seed=3)
-
-
-@pytest.fixture
-def quick_baselines(monkeypatch):
-    """Baselines have tests of their own."""
-    monkeypatch.setattr("pnnlab.results.comparison.FEWEST_STEPS", 1)
 
 
 def make(rule, seed):
