@@ -72,6 +72,21 @@ def test_equations_make_a_physics_twin_and_a_failed_fit_is_told():
         pnn.fit_twin(noise, 60, progress=False)
 
 
+@pytest.mark.parametrize("unused", ["inputs", "parameters", "neither"])
+def test_what_does_not_reach_the_device_is_told(unused, recwarn):
+    random = torch.Generator().manual_seed(0)
+
+    def measure(x, theta):
+        x, theta = x * (unused != "inputs"), theta * (unused != "parameters")
+        return torch.tanh(x + theta) + 0.01 * torch.randn(x.shape, generator=random)
+
+    device = pnn.device(measure, inputs=4, parameters=4, outputs=4, name="bench 3")
+    pnn.fit_twin(device, 300, progress=False)
+    told = [str(warning.message).partition(":")[0] for warning in recwarn]
+    expected = [f"the twin of bench 3 shows no effect of the {unused}"]
+    assert told == ([] if unused == "neither" else expected)
+
+
 def test_one_system_makes_a_network_of_many_layers_with_a_digital_head(device):
     network = pnn.deep_pnn(device, ToyTwin(), layers=3, classes=4, seed=2)
     layers = physical_layers(network)

@@ -208,7 +208,8 @@ def toy_measurements(shots=300):
 
 def test_a_twin_is_fitted_and_reported_without_the_device():
     data = toy_measurements()
-    twin = pnn.fit_twin(dataset=data, architecture=twins.Mlp(), progress=False)
+    with pytest.warns(RuntimeWarning, match="no effect of the inputs: .* more shots"):
+        twin = pnn.fit_twin(dataset=data, architecture=twins.Mlp(), progress=False)
     assert str(twin.signature) == "toy bench (6 + 36 → 6)"
     report = twins.report(None, twin, data)
     assert report.verdict in ("usable", "at the noise floor")
@@ -220,6 +221,7 @@ def test_a_twin_is_fitted_and_reported_without_the_device():
         pnn.fit_twin()
 
 
+@pytest.mark.filterwarnings("ignore:the twin of toy bench shows no effect of the inputs")
 def test_a_stand_in_answers_as_the_twin_with_its_noise():
     data = toy_measurements()
     twin = pnn.fit_twin(dataset=data, progress=False)

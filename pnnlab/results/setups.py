@@ -83,7 +83,7 @@ def fitted(
         models = CircuitEquations(system.replays), Temporal(system.replays, memory=system.input_dim)
     given |= {"architecture": models[1]} if kind == "neural" else {"equations": models[0]}
     with warnings.catch_warnings():  # a bad twin is what some cases are about
-        warnings.filterwarnings("ignore", "the twin is not good", RuntimeWarning)
+        warnings.filterwarnings("ignore", "the twin ", RuntimeWarning)
         made = fit_twin(system, number, **given)
     if kind == "nominal":  # with the noise that was measured
         assert isinstance(made, PhysicsTwin)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import xarray as xr
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from pnnlab import characterize
@@ -25,6 +26,7 @@ from pnnlab.twins.neural import (
     fitting_neural,
 )
 from pnnlab.twins.physics import (
+    FAILED,
     CircuitEquations,
     Equations,
     OscillatorEquations,
@@ -34,7 +36,9 @@ from pnnlab.twins.physics import (
     SHGEquations,
     fit_physics,
 )
-from pnnlab.twins.twin import Described, Recipe, Signature
+from pnnlab.twins.twin import Described, Recipe, Signature, Twin, predict
+
+VISIBLE = 1.3  # times its error has a twin at the inputs of other shots, if they change anything
 
 _TWIN = Kind(name="twin", format=2, error=TwinError, remedy="fit the twin anew")
 _PENDULA = OscillatorEquations, Forces
@@ -74,7 +78,8 @@ def fit_twin(
     Warns
     -----
     RuntimeWarning
-        The fit failed; the reason is the ``fault`` of the twin.
+        The fit failed; the reason is the ``fault`` of the twin. Or it shows no effect of the inputs
+        or of the parameters, as of a device that they do not reach.
     """
     if equations is not None and architecture is not None:
         raise TwinError("give equations for a physics twin or an architecture for a neural one.")
@@ -100,7 +105,30 @@ def fit_twin(
         list(tqdm(epochs, "fitting", settings.epochs, disable=not progress))
     if twin.fault:
         warnings.warn(f"the twin is not good: {twin.fault}.", RuntimeWarning, stacklevel=2)
+    elif unseen := _without_effect(twin, characterize.shots(dataset, "validation")):
+        text = (
+            f"the twin of {twin.signature.name} shows no effect of the {unseen}: see that they "
+            "reach the device; if they do, give the fit more shots."
+        )
+        warnings.warn(text, RuntimeWarning, stacklevel=2)
     return twin
+
+
+def _without_effect(twin: Twin, held: characterize.MeasuredShots) -> str:
+    """Say whether inputs or parameters of other shots would do as well, where they differ."""
+
+    def error(x: Tensor, theta: Tensor) -> float:
+        return characterize.nmse(predict(twin, x, theta), held.y.mean(0))
+
+    least = error(held.x, held.theta)
+    x, theta = held.x.roll(1, 0), held.theta.roll(1, 0)
+    found = []
+    if least < FAILED:  # what a worse twin does not show may be there
+        if not torch.equal(x, held.x) and error(x, held.theta) < VISIBLE * least:
+            found.append("inputs")
+        if not torch.equal(theta, held.theta) and error(held.x, theta) < VISIBLE * least:
+            found.append("parameters")
+    return " and ".join(found)
 
 
 def save(twin: PhysicsTwin | NeuralTwin, path: Path | str) -> Path:
