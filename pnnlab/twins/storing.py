@@ -38,7 +38,7 @@ from pnnlab.twins.physics import (
 )
 from pnnlab.twins.twin import Described, Recipe, Signature, Twin, predict
 
-VISIBLE = 1.3  # times its error has a twin at the inputs of other shots, if they change anything
+VISIBLE = 1.3  # times the error that a twin must have at inputs of other shots to show their effect
 
 _TWIN = Kind(name="twin", format=2, error=TwinError, remedy="fit the twin anew")
 _PENDULA = OscillatorEquations, Forces
