@@ -3,7 +3,7 @@
 #   PYTHON=python3.12    the interpreter that .venv is made from (3.11 or newer)
 #   TORCH=default        PyPI's build of torch (on Linux: several GB with CUDA) instead of the CPU
 #                        build; chosen when .venv is made, so run `make clean` before changing it
-#   JOBS=2               tests at a time; without it three, or two where there is less than 6 GB of memory
+#   JOBS=2               tests at a time; without it three, or one where there is less than 6 GB of memory
 #   ARGS="..."           passed on to `pnnlab run`, `pnnlab lab` or pytest
 
 PYTHON        ?= python3
@@ -17,7 +17,7 @@ ARGS          ?=
 MEMORY := $(shell { cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes; \
             awk '/MemTotal/ {printf "%.0f\n", 1024 * $$2}' /proc/meminfo; } 2>/dev/null \
             | grep -x '[0-9]*' | sort -n | head -n 1)
-JOBS   ?= $(shell if [ "$(or $(MEMORY),8000000000)" -lt 6000000000 ]; then echo 2; else echo 3; fi)
+JOBS   ?= $(shell if [ "$(or $(MEMORY),8000000000)" -lt 6000000000 ]; then echo 1; else echo 3; fi)
 
 VENV  := .venv
 BIN   := $(VENV)/bin
