@@ -263,13 +263,18 @@ def _line(twin: str | None, trainings: Sequence[Trained]) -> Line:
                 pairs[name] = verdict(paired(pat, own))
     newest = ("n_test", "parameters", "published")
     means = ("digital_baseline", "linear_baseline", "accuracy_without_physics", "chance")
+    # All methods of a seed have the same digital networks beside them; the newest count.
+    digital = {
+        name: [*{row.seed: row for row in latest[::-1] if known([row], name)}.values()]
+        for name in means
+    }
     return {
         "system": rows[0].device,
         "task": rows[0].task,
         "layers": rows[0].layers,
         "twin": twin,
         **{name: next(iter(known(latest, name)), None) for name in newest},
-        **{name: (_score(rows, name) or {"mean": None})["mean"] for name in means},
+        **{name: (_score(own, name) or {"mean": None})["mean"] for name, own in digital.items()},
         "methods": methods,
         "pairs": pairs,
         "commands": sorted({one.command for one in trainings}),
