@@ -62,7 +62,8 @@ def draw_pilots(programme: Programme) -> Volts:
     shape = PILOTS, (WINDOW.stop - LEAD) // CHIP
     levels = random.choice([-1, 1], shape) * random.uniform(0.8, 1, shape)
     waves = np.repeat(levels * programme.pilot * programme.drive_v, CHIP, axis=1)
-    # After twice the rest the first shot's answer does not depend on which pilot was played.
+    # After twice the rest the first shot's answer depends on which pilot was played by what heat is
+    # left of it alone: in a circuit by less than a microvolt.
     return np.pad(waves, ((0, 0), (LEAD, 2 * LEAD + 2 * programme.rest))).astype(np.float32)
 
 
