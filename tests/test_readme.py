@@ -47,6 +47,16 @@ def test_what_it_says_of_the_hybrid_network_is_in_the_results():
     assert min(means["clamp only"], means["clamp, square"]) > means["PAT"]
 
 
+def test_what_it_says_of_untrained_devices_is_in_the_results():
+    lines = Results.read(RESULTS).lines
+    one = {line["system"]: line for line in lines if (line["layers"], line["task"]) == (1, "mnist")}
+    for system in ("plate", "circuit, 10% parts"):
+        reached = one[system]["methods"]["untrained"]["accuracy"]["mean"]
+        assert f" at {100 * reached:.1f} %" in README
+        assert f" has {100 * one[system]['linear_baseline']:.1f} %" in README
+        assert reached < one[system]["linear_baseline"]
+
+
 def test_what_it_says_of_twelve_methods_is_in_their_trainings():
     rows = Summary.read(RESULTS.parent / "methods.json").rows
     for task in ("digits", "mnist-5000", "vowels"):
