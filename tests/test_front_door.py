@@ -87,6 +87,12 @@ def test_what_does_not_reach_the_device_is_told(unused, recwarn):
     assert told == ([] if unused == "neither" else expected)
 
 
+def test_equations_are_fitted_to_fewer_shots_than_leave_some_to_judge_by():
+    board = pnn.systems.Circuit(0, input_dim=24, replays=2, output_dim=6)
+    twin = pnn.fit_twin(board, 8, equations=CircuitEquations(replays=2), progress=False)
+    assert twin.fault == ""
+
+
 def test_one_system_makes_a_network_of_many_layers_with_a_digital_head(device):
     network = pnn.deep_pnn(device, ToyTwin(), layers=3, classes=4, seed=2)
     layers = physical_layers(network)

@@ -149,7 +149,8 @@ def _cells(line: Line) -> dict[str, str]:
         return f"{_percent(score['mean'])}{interval}"
 
     methods = line["methods"]
-    seeds = [len(methods[n]["seeds"]) for n in ("PAT", "in silico", "ideal") if n in methods]
+    named = [n for n in ("PAT", "in silico", "ideal") if n in methods] or methods
+    seeds = [len(methods[n]["seeds"]) for n in named]
     if len(set(seeds)) == 1:
         seeds = seeds[:1]
     return {
