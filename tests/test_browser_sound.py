@@ -103,6 +103,35 @@ def output(lab: Lab, cell: int) -> Locator:
     return lab.page.locator(".jp-Notebook .jp-CodeCell").nth(cell).locator(".jp-OutputArea")
 
 
+def test_a_muted_microphone_is_said_and_the_page_goes_on(tmp_path: Path) -> None:
+    """With Chromium's own imitation of a microphone, which can be muted and needs no server."""
+    write_notebook(tmp_path / "sound.ipynb", OPEN, "await port.started()\nprint('granted')")
+    flags = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+    with jupyter_lab(tmp_path, tmp_path / "own") as address, lab_page(address, flags=flags) as lab:
+        page = lab.page
+        page.add_init_script(
+            "Object.defineProperty(MediaStreamTrack.prototype, 'muted',"
+            " { configurable: true, get: () => Boolean(window.muted) });"
+        )
+        lab.open("sound.ipynb")
+        page.evaluate("window.muted = true")
+        lab.run_all()
+        button, status, alert = (
+            page.locator(f".pnn-sound {part}")
+            for part in ("button", "[role=status]", "[role=alert]")
+        )
+        button.click()
+        expect(alert).to_contain_text("The microphone is muted: unmute it")
+        expect(button).to_have_text("Start")
+        assert "granted" not in output(lab, 1).inner_text()
+        page.evaluate("window.muted = false")
+        button.click()
+        expect(status).to_contain_text("ready: 48000")
+        expect(output(lab, 1)).to_contain_text("granted")
+    log = (tmp_path / "own" / "server.log").read_text(encoding="utf-8")
+    assert "pnnlab.server_extension | extension was successfully loaded" in log
+
+
 @pytest.mark.alone
 def test_a_page_is_a_bench_asks_first_and_is_silent_when_told(lab: Lab, heard: Listener) -> None:
     page = lab.page
@@ -150,30 +179,3 @@ def test_a_page_is_a_bench_asks_first_and_is_silent_when_told(lab: Lab, heard: L
     assert heard.last < told + 0.1
     assert lab.outside == []
     assert not [text for text in lab.errors if "Audio" in text], lab.errors
-
-
-def test_a_muted_microphone_is_said_and_the_page_goes_on(tmp_path: Path) -> None:
-    """With Chromium's own imitation of a microphone, which can be muted and needs no server."""
-    write_notebook(tmp_path / "sound.ipynb", OPEN, "await port.started()\nprint('granted')")
-    flags = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-    with jupyter_lab(tmp_path, tmp_path / "own") as address, lab_page(address, flags=flags) as lab:
-        page = lab.page
-        page.add_init_script(
-            "Object.defineProperty(MediaStreamTrack.prototype, 'muted',"
-            " { configurable: true, get: () => Boolean(window.muted) });"
-        )
-        lab.open("sound.ipynb")
-        page.evaluate("window.muted = true")
-        lab.run_all()
-        button, status, alert = (
-            page.locator(f".pnn-sound {part}")
-            for part in ("button", "[role=status]", "[role=alert]")
-        )
-        button.click()
-        expect(alert).to_contain_text("The microphone is muted: unmute it")
-        expect(button).to_have_text("Start")
-        assert "granted" not in output(lab, 1).inner_text()
-        page.evaluate("window.muted = false")
-        button.click()
-        expect(status).to_contain_text("ready: 48000")
-        expect(output(lab, 1)).to_contain_text("granted")

@@ -4,20 +4,21 @@
 // The sound passes through the processor that records, so that it ends when the beats of the kernel
 // stay away, whatever the page is doing. The less regular they are, the longer it waits for one.
 const BENCH = `
-const KNOWN = 50; // beats after which their gaps are known
-const LEAST = 0.05 * sampleRate, MOST = 2 * sampleRate; // frames without a beat
+const KNOWN = 100; // beats after which their gaps are known
+const LEAST = 0.04 * sampleRate, MOST = 2 * sampleRate; // frames without a beat
 class Bench extends AudioWorkletProcessor {
   constructor() {
     super();
     this.beats = 0;
     this.last = currentFrame;
     this.gap = 0; // the longest; a very old one counts less
+    this.ended = 0; // sounds, one after another, because beats were late
     this.port.onmessage = ({ data }) => {
       if (data.record) {
         this.task = data;
       } else {
         this.beats++;
-        const fading = this.beats > KNOWN ? 0.999 : 1;
+        const fading = this.beats > KNOWN ? 0.998 : 1;
         this.gap = Math.max(currentFrame - this.last, fading * this.gap);
       }
       this.last = currentFrame;
@@ -26,8 +27,9 @@ class Bench extends AudioWorkletProcessor {
   process([microphone, sound], [output]) {
     const task = this.task;
     if (!task) return true;
-    const patience = this.beats > KNOWN ? Math.min(Math.max(LEAST, 3 * this.gap), MOST) : MOST;
-    if (currentFrame - this.last > patience) {
+    const known = this.beats > KNOWN ? Math.max(LEAST, 1.5 * this.gap) * 2 ** this.ended : MOST;
+    if (currentFrame - this.last > Math.min(known, MOST)) {
+      this.ended++;
       this.port.postMessage({ key: task.key });
       this.task = null;
       return true;
@@ -42,6 +44,7 @@ class Bench extends AudioWorkletProcessor {
     if (currentFrame + 128 - task.from >= task.record.length) {
       this.port.postMessage(task, [task.record.buffer]);
       this.task = null;
+      this.ended = 0;
     }
     return true;
   }
@@ -55,7 +58,7 @@ let sound = null; // of this page: it has one loudspeaker and one microphone
 async function openSound(rate, refuse) {
   const stream = await microphone();
   const [track] = stream.getAudioTracks();
-  const context = new AudioContext({ sampleRate: rate, latencyHint: "playback" });
+  const context = new AudioContext({ sampleRate: rate, latencyHint: "balanced" });
   const own = { context, rate: context.sampleRate, source: null, key: "" };
   own.stop = () => {
     own.source?.disconnect();

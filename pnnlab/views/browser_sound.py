@@ -15,9 +15,9 @@ from pnnlab.instruments.sound import TAIL_S, SoundLimits
 from pnnlab.systems.analog import Volts
 from pnnlab.views.parts import PageWidget, assets
 
-BEAT_S = 0.02  # a page ends a sound within some beats of the kernel, as regular as they arrive
+BEAT_S = 0.01  # a page ends a sound within some beats of the kernel, as regular as they arrive
 PATIENCE_S = 5.0  # beyond the length of a record
-TRIES = 3  # to play a sound whose beats came late
+TRIES = 5  # to play a sound whose beats came late
 
 
 @final
