@@ -29,6 +29,7 @@ from pnnlab.demos.app import LabApp, RunOnStart, circuit_lab
 from pnnlab.demos.serving import AppServer, AsyncMappingKernelManager, OneKernel
 from pnnlab.errors import InstrumentError, RunError, ShapeError
 from pnnlab.runs import list_runs
+from pnnlab.server_extension import PromptConnection
 from pnnlab.training import FitSettings
 
 SHORT = FitSettings(epochs=2, batch_size=50, evaluations=1)
@@ -213,15 +214,27 @@ def test_lab_app_serves_its_notebook_or_another(
     assert re.search("no notebook none.ipynb: give --app", capsys.readouterr().err)
 
 
-def provider_of(options: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    """The identity provider of a server that was started with these options."""
+def settings_of(
+    options: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> dict[str, Any]:
+    """Of a server that was started with these options."""
     monkeypatch.setattr(signal, "signal", lambda *_: None)  # of this process, which goes on
     monkeypatch.setenv("JUPYTER_CONFIG_DIR", str(tmp_path))
     server = AppServer()
     server.initialize([str(cli.APP), *options])
     server.connection_dir = str(tmp_path)
-    server.init_settings()
-    return server.identity_provider
+    return server.init_settings()
+
+
+def provider_of(options: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    return settings_of(options, monkeypatch, tmp_path)["identity_provider"]
+
+
+def test_the_app_passes_on_small_messages_at_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings = settings_of([], monkeypatch, tmp_path)
+    assert settings["kernel_websocket_connection_class"] is PromptConnection
 
 
 @pytest.mark.parametrize(

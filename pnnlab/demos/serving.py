@@ -8,6 +8,8 @@ from typing import Any, final
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
 from voila.app import Voila
 
+from pnnlab.server_extension import PromptConnection
+
 
 @final
 class AppServer(Voila):  # type: ignore[misc] # voila ships no types
@@ -16,9 +18,10 @@ class AppServer(Voila):  # type: ignore[misc] # voila ships no types
     token: str | None
 
     def init_settings(self) -> dict[str, Any]:
-        """Settings of the web server, with an identity provider that requires something."""
+        """Make the settings of the web server; its identity provider requires something."""
         self.auto_token, self.token = True, self.token or None
         settings: dict[str, Any] = super().init_settings()
+        settings["kernel_websocket_connection_class"] = PromptConnection
         if not self.identity_provider.auth_enabled:  # an empty token, in some configuration
             self.identity_provider.token = secrets.token_hex(24)
             self.identity_provider.token_generated = True
