@@ -34,7 +34,7 @@ from pnnlab.systems import Room
 from pnnlab.systems.analog import AnalogPorts, cable
 from pnnlab.systems.room import RoomImperfections
 from pnnlab.training import Record
-from pnnlab.views.browser_sound import BrowserSound
+from pnnlab.views.browser_sound import TRIES, BrowserSound
 from pnnlab.virtual_bench import sound as virtual_sound
 from pnnlab.virtual_bench.sound import FAULTS, VirtualSoundCard
 
@@ -532,10 +532,10 @@ def test_a_sound_whose_beats_came_late_is_played_again_and_not_for_ever():
     port, told = page([None, None, record])
     assert (ask(port) == 1).all()
     assert told == ["play"] * 3
-    port, told = page([None] * 4)
-    with pytest.raises(InstrumentError, match="ended a sound 3 times"):
+    port, told = page([None] * (TRIES + 1))
+    with pytest.raises(InstrumentError, match=f"ended a sound {TRIES} times"):
         ask(port)
-    assert told == ["play"] * 3
+    assert told == ["play"] * TRIES
 
 
 def test_a_stop_between_two_tries_is_not_lost():
