@@ -41,14 +41,14 @@ def _seeded() -> None:
 
 def bench_on(there: VirtualBench, faults: Faults | None = None) -> Bench:
     """Open a bench; faults that wait begin when it is open."""
-    bench = open_bench(
-        there.generator,
-        there.oscilloscope,
-        PROGRAMME,
-        limits=LIMITS,
-        timeout_s=0.1,
-        guarded=False,
-    )
+    settings = {"limits": LIMITS, "timeout_s": 0.1, "guarded": False}
+    names = (there.generator, there.oscilloscope)
+    for _ in range(100):  # the timeout of a fault is short for a machine that is busy
+        with suppress(LinkError):
+            bench = open_bench(*names, PROGRAMME, **settings)
+            break
+    else:
+        pytest.fail("no bench could be opened")
     if faults is not None:
         faults.start()
     return bench

@@ -189,8 +189,8 @@ LONG = """\
 import os, pathlib, time
 mark = pathlib.Path(os.environ["PNNLAB_TEST_MARK"])
 mark.with_suffix(".part").write_text(str(os.getpid()))
-mark.with_suffix(".part").rename(mark)
 try:
+    mark.with_suffix(".part").rename(mark)
     time.sleep(300)
 finally:
     time.sleep(0.3)
