@@ -5,7 +5,7 @@ acknowledges after up to 40 ms. Beats, dashboards and buttons then come late and
 """
 
 import asyncio
-from typing import final
+from typing import Any, final
 
 from jupyter_server.serverapp import ServerApp
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
@@ -20,11 +20,16 @@ class PromptConnection(ZMQChannelsWebsocketConnection):
         return super().connect()
 
 
+def pass_on_at_once(settings: dict[str, Any]) -> None:
+    """Leave alone a connection that somebody else chose, such as a gateway's."""
+    key = "kernel_websocket_connection_class"
+    if settings[key] is ZMQChannelsWebsocketConnection:
+        settings[key] = PromptConnection
+
+
 def _jupyter_server_extension_points() -> list[dict[str, str]]:
     return [{"module": __name__}]
 
 
 def _load_jupyter_server_extension(app: ServerApp) -> None:
-    """Leave alone a connection that somebody else chose, such as a gateway's."""
-    if app.kernel_websocket_connection_class is ZMQChannelsWebsocketConnection:
-        app.web_app.settings["kernel_websocket_connection_class"] = PromptConnection
+    pass_on_at_once(app.web_app.settings)

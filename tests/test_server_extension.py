@@ -7,24 +7,20 @@ from jupyter_server.services.kernels.connection.base import BaseKernelWebsocketC
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
 from jupyter_server.services.kernels.websocket import KernelWebsocketHandler
 
-from pnnlab import server_extension
-from pnnlab.server_extension import PromptConnection
+from pnnlab.server_extension import PromptConnection, _load_jupyter_server_extension
 
 
-def chosen_beside(connection: type[BaseKernelWebsocketConnection]) -> type | None:
-    settings = {}
-    server_extension._load_jupyter_server_extension(
-        SimpleNamespace(
-            kernel_websocket_connection_class=connection,
-            web_app=SimpleNamespace(settings=settings),
-        )
-    )
-    return settings.get("kernel_websocket_connection_class")
-
-
-def test_only_jupyters_own_connection_is_replaced() -> None:
-    assert chosen_beside(ZMQChannelsWebsocketConnection) is PromptConnection
-    assert chosen_beside(BaseKernelWebsocketConnection) is None
+@pytest.mark.parametrize(
+    ("chosen", "then"),
+    [
+        (ZMQChannelsWebsocketConnection, PromptConnection),
+        (BaseKernelWebsocketConnection, BaseKernelWebsocketConnection),
+    ],
+)
+def test_only_jupyters_own_connection_is_replaced(chosen: type, then: type) -> None:
+    settings = {"kernel_websocket_connection_class": chosen}
+    _load_jupyter_server_extension(SimpleNamespace(web_app=SimpleNamespace(settings=settings)))
+    assert settings == {"kernel_websocket_connection_class": then}
 
 
 def test_a_connection_waits_for_no_acknowledgement(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from typing import Any, final
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
 from voila.app import Voila
 
-from pnnlab.server_extension import PromptConnection
+from pnnlab.server_extension import pass_on_at_once
 
 
 @final
@@ -21,7 +21,7 @@ class AppServer(Voila):  # type: ignore[misc] # voila ships no types
         """Make the settings of the web server; its identity provider requires something."""
         self.auto_token, self.token = True, self.token or None
         settings: dict[str, Any] = super().init_settings()
-        settings["kernel_websocket_connection_class"] = PromptConnection
+        pass_on_at_once(settings)
         if not self.identity_provider.auth_enabled:  # an empty token, in some configuration
             self.identity_provider.token = secrets.token_hex(24)
             self.identity_provider.token_generated = True
