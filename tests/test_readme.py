@@ -40,7 +40,8 @@ def test_its_table_is_that_of_the_results():
 
 
 def test_what_it_says_of_the_hybrid_network_is_in_the_results():
-    (line,) = [line for line in Results.read(RESULTS).lines if "digital" in line["system"]]
+    lines = [line for line in Results.read(RESULTS).lines if "digital" in line["system"]]
+    (line,) = [line for line in lines if "PAT" in line["methods"]]
     means = {name: line["methods"][name]["accuracy"]["mean"] for name in line["methods"]}
     for name in ("clamp only", "clamp, square", "PAT"):
         assert f" {100 * means[name]:.1f} %" in README
@@ -48,13 +49,15 @@ def test_what_it_says_of_the_hybrid_network_is_in_the_results():
 
 
 def test_what_it_says_of_untrained_devices_is_in_the_results():
-    lines = Results.read(RESULTS).lines
-    one = {line["system"]: line for line in lines if (line["layers"], line["task"]) == (1, "mnist")}
-    for system in ("plate", "circuit, 10% parts"):
-        reached = one[system]["methods"]["untrained"]["accuracy"]["mean"]
+    lines = [line for line in Results.read(RESULTS).lines if "untrained" in line["methods"]]
+    lines = [line for line in lines if line["task"] == "mnist"]
+    linear = [line["linear_baseline"] for line in lines]
+    assert f" has {100 * min(linear):.1f} to {100 * max(linear):.1f} %" in README
+    assert len(lines) == 3
+    for line in lines:
+        reached = line["methods"]["untrained"]["accuracy"]["mean"]
         assert f" at {100 * reached:.1f} %" in README
-        assert f" has {100 * one[system]['linear_baseline']:.1f} %" in README
-        assert reached < one[system]["linear_baseline"]
+        assert reached < line["linear_baseline"]
 
 
 def test_what_it_says_of_twelve_methods_is_in_their_trainings():
