@@ -108,6 +108,18 @@ def test_every_epoch_sees_an_example_once_at_most_in_a_new_order():
         orders.append(torch.cat(batches))
     assert [len(set(order.tolist())) for order in orders] == [288, 288]
     assert not torch.equal(orders[0], orders[1])
+    again = make_training()
+    for again.step in (17, 3, 10):  # a resumed training begins anywhere
+        order = orders[again.step // 9].split(32)
+        assert torch.equal(again.batch(), order[again.step % 9])
+
+
+def test_the_order_of_an_epoch_is_drawn_once(monkeypatch):
+    drawn, training = [], make_training()
+    monkeypatch.setattr(torch, "randperm", lambda n, **_: drawn.append(n) or torch.arange(n))
+    for training.step in range(18):
+        training.batch()
+    assert drawn == [300, 300]
 
 
 def test_the_rate_rises_then_falls_to_nothing():

@@ -161,6 +161,7 @@ class Training:
         self.notes: list[tuple[int, str]] = []  # for the journal of a run: step and message
         self._noted: tuple[str, ...] = ()  # faults of twins
         self._still: dict[int, frozenset[int]] = {}  # noted outputs, by layer
+        self._order = -1, torch.empty(0)  # an epoch, and the order of its examples
         self.method = method(self)
         for fault in self.twin_faults:
             warnings.warn(fault, RuntimeWarning, stacklevel=2)
@@ -265,10 +266,11 @@ class Training:
     def batch(self) -> Tensor:
         """Indices of this step's examples: each epoch in a new order, set by the seed alone."""
         epoch, number = divmod(self.step, self._steps_per_epoch)
-        generator = seeded(self._seed(epoch))
-        order = torch.randperm(len(self.train.x), generator=generator)
+        if self._order[0] != epoch:  # of a million examples this can take longer than the step
+            generator = seeded(self._seed(epoch))
+            self._order = epoch, torch.randperm(len(self.train.x), generator=generator)
         size = self.settings.batch_size
-        return order[number * size : (number + 1) * size]
+        return self._order[1][number * size : (number + 1) * size]
 
     def _seed(self, number: int) -> int:
         return (self.settings.seed * 1_000_003 + number) % 2**64
