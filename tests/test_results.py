@@ -405,6 +405,13 @@ def test_the_table_shows_everything_beside_pat(tmp_path: Path) -> None:
     assert "the ideal in 1 of 1" in table
 
 
+def test_an_untrained_device_stands_beside_no_mlp_and_no_paper(tmp_path: Path) -> None:
+    row = replace(PAT, method="untrained", twin=None, accuracy=0.8, layers=1)
+    [line] = cells(Results("paper", taken(tmp_path, row)).markdown())
+    shown = [line[name] for name in ("untrained", "linear", "MLP", "paper")]
+    assert shown == ["80.0 (79.2–80.8)", "92.6", "–", "–"]
+
+
 def test_what_was_not_measured_is_a_dash_and_a_hybrid_shows_what_physics_adds(
     tmp_path: Path,
 ) -> None:
