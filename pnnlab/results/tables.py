@@ -1,6 +1,5 @@
 """Results as Markdown tables that read well in a terminal too, and the statistics in them."""
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
@@ -16,6 +15,8 @@ POWERS = {"clamp only": 1, "clamp, square": 2}
 """Methods without a device: the power of its input that a hybrid network has in its place."""
 UNTRAINED = "untrained"
 """A layer whose parameters are as it was made: a digital linear read-out of it is trained alone."""
+
+_RIVALS = ("noise-aware", "in silico", "ideal")
 
 Line = dict[str, Any]
 """Trainings of one system, task, depth and twin; see `pnnlab.results.gathering.Results.lines`."""
@@ -38,9 +39,7 @@ def _count(number: float | None) -> str:
     return _ABSENT if number is None else f"{round(number):,}"
 
 
-def _table(
-    lines: Sequence[Mapping[str, str]], texts: int, optional: Sequence[str], notes: Iterable[str]
-) -> str:
+def _table(lines: Sequence[Mapping[str, str]], texts: int, optional: Sequence[str]) -> str:
     # The first `texts` columns are left-aligned; optional ones are left out if nothing is known.
     columns = []
     for place, title in enumerate(lines[0]):
@@ -51,8 +50,11 @@ def _table(
         rule = "-" * width if place < texts else "-" * (width - 1) + ":"
         laid_out = str.ljust if place < texts else str.rjust
         columns.append([laid_out(cell, width) for cell in (title, rule, *cells)])
-    laid = [f"| {' | '.join(line)} |" for line in zip(*columns, strict=True)]
-    return "\n".join((*laid, "", *(f"- {note}" for note in notes)))
+    return "\n".join(f"| {' | '.join(line)} |" for line in zip(*columns, strict=True))
+
+
+def _listed(notes: Iterable[str]) -> str:
+    return "\n".join(f"- {note}" for note in notes)
 
 
 # --- a line for each method: what notebooks and `pnnlab run` show ---
@@ -94,7 +96,7 @@ def results_table(results: Iterable[Summary | Row]) -> str:
         "again on the system. Digital: an MLP with as many parameters; linear: a digital linear "
         "classifier. Passes: how often the system was driven, mean per training."
     )
-    return _table(lines, 5, ("nb",), notes)
+    return f"{_table(lines, 5, ('nb',))}\n\n{_listed(notes)}"
 
 
 def _method_line(label: str, rows: Sequence[Row]) -> dict[str, str]:
@@ -142,44 +144,64 @@ def _score(line: Line, method: str, name: str = "accuracy") -> dict[str, Any]:
     return line["methods"].get(method, {}).get(name) or {"mean": None, "interval": None}
 
 
-def _cells(line: Line) -> dict[str, str]:
-    def cell(method: str, name: str = "accuracy") -> str:
-        score = _score(line, method, name)
-        interval = f" ({_range(*score['interval'])})" if score["interval"] else ""
-        return f"{_percent(score['mean'])}{interval}"
+def _cell(line: Line, method: str, name: str = "accuracy") -> str:
+    score = _score(line, method, name)
+    interval = f" ({_range(*score['interval'])})" if score["interval"] else ""
+    return f"{_percent(score['mean'])}{interval}"
 
+
+def _cells(line: Line) -> dict[str, str]:
     methods = line["methods"]
-    named = [n for n in ("PAT", "in silico", "ideal") if n in methods] or methods
-    seeds = [len(methods[n]["seeds"]) for n in named]
+    seeds = [len(methods[n]["seeds"]) for n in ("PAT", *_RIVALS) if n in methods]
     if len(set(seeds)) == 1:
         seeds = seeds[:1]
+    found = [line["pairs"].get(n, _ABSENT) for n in _RIVALS]
     return {
         "system, task": f"{line['system']}, {line['task']}",
         "twin": line["twin"] or _ABSENT,
         "layers": _count(line["layers"]),
-        "PAT": cell("PAT"),
-        "noise-aware": cell("noise-aware", "recalibrated_accuracy"),
-        "in silico, as trained": cell("in silico"),
-        "recalibrated": cell("in silico", "recalibrated_accuracy"),
-        "on its twin": cell("in silico", "accuracy_on_twin"),
-        "ideal": cell("ideal"),
+        "PAT": _cell(line, "PAT"),
+        "noise-aware": _cell(line, "noise-aware", "recalibrated_accuracy"),
+        "in silico, as trained": _cell(line, "in silico"),
+        "recalibrated": _cell(line, "in silico", "recalibrated_accuracy"),
+        "on its twin": _cell(line, "in silico", "accuracy_on_twin"),
+        "ideal": _cell(line, "ideal"),
+        "PAT against these": _ABSENT if {*found} == {_ABSENT} else " / ".join(found),
+        "seeds": "/".join(map(str, seeds)) or _ABSENT,
+        "PAT passes": _count(methods.get("PAT", {}).get("device_passes")),
+    }
+
+
+def _cells_beside(line: Line) -> dict[str, str]:
+    return {
+        "system, task": f"{line['system']}, {line['task']}",
+        "layers": _count(line["layers"]),
+        "PAT": _percent(_score(line, "PAT")["mean"]),
         "linear": _percent(line["linear_baseline"]),
         "MLP": _percent(line["digital_baseline"]),
         "digital alone": _percent(line["accuracy_without_physics"]),
-        **{name: cell(name) for name in (*POWERS, UNTRAINED)},
+        **{name: _cell(line, name) for name in (*POWERS, UNTRAINED)},
         "chance": _percent(line["chance"]),
-        "seeds": "/".join(map(str, seeds)) or _ABSENT,
-        "PAT passes": _count(methods.get("PAT", {}).get("device_passes")),
         "paper": _percent(line["published"]),
     }
 
 
 def lines_table(lines: Sequence[Line]) -> str:
-    """Lay lines out as a table, with the notes that it takes to read it."""
+    """Lay lines out as two tables, methods and what stands beside them, with notes below.
+
+    An empty line divides each from the next. The second has one line for all twins of a system, in
+    which PAT is with the last of them: the equations.
+    """
     if not lines:
         return "No results yet."
-    optional = ("noise-aware", "digital alone", *POWERS, UNTRAINED)
-    return _table([_cells(line) for line in lines], 2, optional, _notes(lines))
+    trained = [line for line in lines if {*line["methods"]} - {UNTRAINED}]
+    places = {(line["system"], line["task"], line["layers"]): line for line in lines}
+    tables = []
+    if trained:
+        tables.append(_table([*map(_cells, trained)], 2, ("noise-aware", "PAT against these")))
+    optional = ("PAT", "digital alone", *POWERS, UNTRAINED)
+    tables.append(_table([*map(_cells_beside, places.values())], 1, optional))
+    return "\n\n".join((*tables, _listed(_notes(lines))))
 
 
 def with_section(document: str, section: str) -> str:
@@ -228,9 +250,10 @@ def _notes(lines: Sequence[Line]) -> Iterable[str]:
             "validation split. Chance: always naming the class that is most frequent in training."
         ),
         (
-            "Seeds: of PAT/in silico/ideal where their numbers differ. PAT passes: how often PAT "
-            "drove the device, evaluations included but not the shots its twin was fitted to. "
-            "Paper: the published figure for such a system and task, on hardware of its own."
+            "Seeds: of PAT/noise-aware/in silico/ideal where their numbers differ. PAT passes: how "
+            "often PAT drove the device, evaluations included but not the shots its twin was "
+            "fitted to. Paper: the published figure for such a system and task, on hardware of its "
+            "own."
         ),
         _above(lines),
         _verdicts(lines),
@@ -268,17 +291,13 @@ def _beside(line: Line) -> dict[str, float | None]:
 
 
 def _verdicts(lines: Sequence[Line]) -> str:
-    counts: dict[str, Counter[str]] = {}
-    for line in lines:
-        for rival, found in line["pairs"].items():
-            counts.setdefault(rival, Counter())[found] += 1
-    if not counts:
+    if not any(line["pairs"] for line in lines):
         return ""
-    each = (
-        f"{rival}: {', '.join(f'{what} in {number}' for what, number in found.items())}"
-        for rival, found in counts.items()
+    text = (
+        f"PAT against these: {' / '.join(_RIVALS)}, the first two recalibrated; paired by seed and "
+        f"test sample, 95 %; equal: within {100 * MARGIN:g} point."
     )
-    return (
-        "PAT against the others, paired by seed and test sample, 95 %; equal: within "
-        f"{100 * MARGIN:g} point. {'; '.join(each)}."
-    )
+    for name in sorted({name for line in lines for name in line["pairs"]} - {*_RIVALS}):
+        found = [line["pairs"][name] for line in lines if name in line["pairs"]]
+        text += f" PAT against {name}, likewise: {', '.join(found)}."
+    return text
