@@ -54,16 +54,15 @@ def test_a_checkpoint_asks_five_questions_with_folded_answers(number):
     (cell,) = [c for c in NOTEBOOKS[number].cells if c.source.startswith("## Checkpoint")]
     assert cell.source.count("**Question ") == 5
     assert cell.source.count("<details><summary>Answer</summary>\n\n") == 5
-    headings = re.findall(r"^## (.+)$", "".join(map(prose, NOTEBOOKS)), re.MULTILINE)
+    headings = re.findall(r"^###? (.+)$", "".join(map(prose, NOTEBOOKS)), re.MULTILINE)
     named = set(re.findall(r"(?<!\*)\*([A-Z][^*]+)\*(?!\*)", cell.source))
     assert named - {"Read it line by line"} <= set(headings)
 
 
 def test_the_guide_names_sections_that_are_there():
-    headings = re.findall(r"^## (.+)$", "\n".join(map(prose, NOTEBOOKS)), re.MULTILINE)
+    headings = re.findall(r"^###? (.+)$", "\n".join(map(prose, NOTEBOOKS)), re.MULTILINE)
     named = set(re.findall(r"(?<!\*)\*([A-Z][^*]+)\*(?!\*)", GUIDE)) - {"Kernel", "Reading"}
-    assert named - set(headings) == {"Read it line by line"}
-    assert "Read it line by line." in prose("05")
+    assert named <= set(headings)
 
 
 def test_the_guide_counts_the_exercises():

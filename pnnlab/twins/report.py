@@ -103,7 +103,7 @@ class DepthGap:
 
     free: tuple[float, ...]  # the twin fed with its own outputs: in silico
     local: tuple[float, ...]  # the twin at the inputs that the device really had: physics-aware
-    noise: tuple[float, ...]  # the device run again: no twin can do better than half of it
+    noise: tuple[float, ...]  # the device run again: on its own a twin can reach half of it at best
     device_passes: int
 
 
