@@ -77,8 +77,11 @@ def test_what_it_says_of_twelve_methods_is_in_their_trainings():
         assert verdicts["noise-aware"] == ("better" if place == "plate" else "not known")
         assert place != "plate" or verdicts["in silico"] == "better"
     assert len(shown) == 4
-    linear = fmean(row.linear_baseline for row in rows if row.task == "digits")
-    assert f"A linear classifier reads these digits at {100 * linear:.1f} %" in README
+    linear = [fmean(row.linear_baseline for row in rows if row.task == "digits")]
+    lines = [line for line in Results.read(RESULTS).lines if line["task"] == "digits"]
+    linear += [line["linear_baseline"] for line in lines if line["linear_baseline"]]
+    low, high = 100 * min(linear), 100 * max(linear)
+    assert f"A linear classifier reads the digits at {low:.1f} to {high:.1f} %" in README
 
 
 def test_what_it_says_of_the_map_is_in_its_table():
