@@ -22,6 +22,16 @@ def test_packed_samples_are_read_back():
         unpacked("%%%", 49)
 
 
+def test_many_samples_take_half_of_the_room():
+    correct = np.random.default_rng(0).random(10_000) < 0.96
+    text = packed(correct)
+    assert len(text) < 1250 * 4 / 3 * 0.5
+    assert np.array_equal(unpacked(text, 10_000), correct)
+    for n in (9_000, 20_000):
+        with pytest.raises(RangeError, match=f"of 10000 samples or a few fewer, not of {n}"):
+            unpacked(text, n)
+
+
 @pytest.mark.parametrize(
     ("hits", "n", "low", "high"),
     # Newcombe, Statistics in Medicine 17, 857 (1998), table I, method 3.
