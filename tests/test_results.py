@@ -193,7 +193,7 @@ def test_the_stored_commands_of_the_images_can_be_given() -> None:
         given = list(zip(rest[1::3], rest[2::3], strict=True))
         [chosen] = choose(paths, [name], given)
         [values] = assign([chosen], given, Path("/out"))
-        assert {"scale", "seeds", "system"} <= values.keys()
+        assert {"scale", "system"} <= values.keys()
 
 
 # --- merging ---

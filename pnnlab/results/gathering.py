@@ -24,7 +24,7 @@ from pnnlab.results.rows import (
     read_json,
     verdict,
 )
-from pnnlab.results.tables import UNTRAINED, Line, known, lines_table
+from pnnlab.results.tables import POWERS, UNTRAINED, Line, known, lines_table
 from pnnlab.storage import user_path
 
 SCHEMA = 1
@@ -246,11 +246,9 @@ class Results:
 def _line(twin: str | None, trainings: Sequence[Trained]) -> Line:
     rows = [one.row for one in trainings]
     latest = [one.row for one in sorted(trainings, key=lambda one: one.measured, reverse=True)]
-    # A read-out of a random device is no rival of an MLP, or of a device that a paper trained.
-    latest = [
-        replace(row, digital_baseline=None, published=None) if row.method == UNTRAINED else row
-        for row in latest
-    ]
+    # The MLP is one of as many parameters as the device is trained with, in the paper, too.
+    alien: dict[str, Any] = {"parameters": None, "digital_baseline": None, "published": None}
+    latest = [replace(r, **alien) if r.method in (UNTRAINED, *POWERS) else r for r in latest]
     versions = {json.dumps(one.versions): one.versions for one in trainings if one.versions}
 
     pat = [row for row in rows if row.method == "PAT"]
