@@ -246,9 +246,9 @@ class Results:
 def _line(twin: str | None, trainings: Sequence[Trained]) -> Line:
     rows = [one.row for one in trainings]
     latest = [one.row for one in sorted(trainings, key=lambda one: one.measured, reverse=True)]
-    # The MLP is one of as many parameters as the device is trained with, in the paper, too.
-    alien: dict[str, Any] = {"parameters": None, "digital_baseline": None, "published": None}
-    latest = [replace(r, **alien) if r.method in (UNTRAINED, *POWERS) else r for r in latest]
+    # Parameters, the MLP and the paper's figure of a line are those of the trained device.
+    none: dict[str, Any] = {"parameters": None, "digital_baseline": None, "published": None}
+    latest = [replace(r, **none) if r.method in (UNTRAINED, *POWERS) else r for r in latest]
     versions = {json.dumps(one.versions): one.versions for one in trainings if one.versions}
 
     pat = [row for row in rows if row.method == "PAT"]

@@ -298,6 +298,7 @@ def _verdicts(lines: Sequence[Line]) -> str:
         f"test sample, 95 %; equal: within {100 * MARGIN:g} point."
     )
     for name in sorted({name for line in lines for name in line["pairs"]} - {*_RIVALS}):
-        found = [line["pairs"][name] for line in lines if name in line["pairs"]]
-        text += f" PAT against {name}, likewise: {', '.join(found)}."
+        own = [line for line in lines if name in line["pairs"]]
+        found = "; ".join(f"{line['system']}: {line['pairs'][name]}" for line in own)
+        text += f" PAT against {name}, likewise: {found}."
     return text
