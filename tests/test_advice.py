@@ -10,6 +10,7 @@ import pnnlab as pnn
 from pnnlab.errors import TwinError
 from pnnlab.gradients import physics_aware
 from pnnlab.layers import calibrate, deep_pnn
+from pnnlab.training import advice
 from pnnlab.training.advice import LocalErrors, local_errors
 from pnnlab.training.local import measured_only
 
@@ -105,6 +106,23 @@ def test_each_layer_is_driven_five_times_and_the_network_is_left_as_it_is(inputs
     assert found.device_passes == system.passes - passes == 3 * 5 * 100
     assert made.training
     assert all(torch.equal(value, before[name]) for name, value in made.state_dict().items())
+
+
+def test_shots_of_many_parameters_are_taken_a_few_at_a_time(
+    inputs: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(advice, "MOST_PARAMETERS", 6 * 300)
+    rows = []
+
+    class Watched(Noisy):
+        def _measure(self, x: Tensor, theta: Tensor) -> Tensor:
+            rows.append(len(theta) if theta.ndim > 1 else 0)
+            return super()._measure(x, theta)
+
+    found = local_errors(network(Watched(), inputs, twin=Steeper()), inputs)
+    assert found.parameter_errors[0] == pytest.approx((SLOPE - 1) ** 2, rel=0.1)
+    assert max(rows) == 300
+    assert sum(rows) == 2 * len(inputs)
 
 
 def test_a_layer_without_a_twin_is_refused() -> None:

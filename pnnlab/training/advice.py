@@ -34,6 +34,7 @@ COTANGENTS = 8  # random directions in the outputs for each one in the inputs
 GENTLE = 0.2  # of an architecture's learning rate, for weights that are nearly right
 STEP = 0.05
 """Standard deviation of the parameters' change, of their range."""
+MOST_PARAMETERS = 2**25  # in shots taken together: of thousand pendula a shot has a million
 
 # Sums of a network's parameter errors. Of the pairs tried, these agree best with the map of
 # notebook 05, of circuits and light; plates and other units did not take part in the choice.
@@ -290,22 +291,26 @@ def local_errors(network: nn.Module, x: Tensor) -> LocalErrors:
     if not all_have_twins(network):
         raise TwinError("errors of twins need a network of physical layers that all have a twin.")
     before = passes_so_far(network)
-    random = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     errors, parameter_errors, over_noise = [], [], []
     layers = physical_layers(network)
     for layer, found in zip(layers, take_references(network, x, repeats=2), strict=True):
-        theta = found.theta.expand(len(found.x), -1)
-        moved = (theta + STEP * torch.randn(theta.shape, generator=random)).clamp(0, 1)
-        shifted = torch.stack([layer.system(found.x, moved) for _ in range(2)]).double()
         y, twin = found.y.double(), twin_of(layer)
-        modelled = predict(twin, found.x, theta).double()
+        modelled = predict(twin, found.x, found.theta).double()
         scatter = float(y.var(0).mean())  # half of it is left in the mean of two
         signal = float(y.mean(0).var(0).mean())
         errors.append(_relative(y.mean(0) - modelled, signal, scatter / 2))
         noise = scatter / (signal - scatter / 2) if signal > scatter / 2 else math.inf
         over_noise.append(errors[-1] / noise if noise else math.inf)
+        taken, predicted = [], []
+        for x in found.x.split(max(MOST_PARAMETERS // max(len(found.theta), 1), 1)):
+            random = torch.randn(len(x), len(found.theta), generator=generator)
+            moved = (found.theta + STEP * random).clamp(0, 1)
+            taken.append(torch.stack([layer.system(x, moved) for _ in range(2)]).double())
+            predicted.append(predict(twin, x, moved).double())
+        shifted = torch.cat(taken, 1)
         change = shifted.mean(0) - y.mean(0)
-        wrong = change - (predict(twin, found.x, moved).double() - modelled)
+        wrong = change - (torch.cat(predicted) - modelled)
         left = scatter / 2 + float(shifted.var(0).mean()) / 2
         parameter_errors.append(_relative(wrong, float(change.square().mean()), left))
     cost = passes_so_far(network) - before
