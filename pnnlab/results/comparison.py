@@ -174,6 +174,23 @@ def on_twin_alone(network: nn.Module) -> bool:
     return any(layer.rule not in (physics_aware, ideal) for layer in layers)
 
 
+def validated(training: Training) -> tuple[float, float]:
+    """Metric and negative loss on the validation split, in the form in which a method is used.
+
+    What was trained on a twin is recalibrated for it. The network, and the passes of the training,
+    are left as they are.
+    """
+    network, passes = training.network, training.device_passes
+    trained = copy.deepcopy(network.state_dict())
+    with on_device(network):
+        if on_twin_alone(network):
+            calibrate(network, training.train.x[:CALIBRATION_INPUTS])
+        metric, loss = scores(network, training.validation, training.objective)
+    network.load_state_dict(trained)
+    training.passes_before += training.device_passes - passes
+    return metric, -loss
+
+
 # --- methods side by side ---
 
 
@@ -330,18 +347,6 @@ def compare(
             progress=progress,
         )
         return training, None if folder is None else run_folder(folder, parameters)
-
-    def validated(training: Training) -> tuple[float, float]:
-        """Metric and negative loss in the form in which a method is used."""
-        network, passes = training.network, training.device_passes
-        trained = copy.deepcopy(network.state_dict())
-        with on_device(network):
-            if on_twin_alone(network):
-                calibrate(network, calibration_inputs(task))
-            metric, loss = scores(network, task.validation, training.objective)
-        network.load_state_dict(trained)  # its row is of the network as it was trained
-        training.passes_before += training.device_passes - passes  # and without those passes
-        return metric, -loss
 
     chosen = {name: recipes[0] for name, recipes in choices.items()}
     done: dict[tuple[str, int], tuple[Training, Path | None]] = {}
