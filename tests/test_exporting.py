@@ -91,6 +91,21 @@ def test_without_measurements_the_unit_is_one(network, tmp_path):
     assert found == pytest.approx(answers, abs=1e-5)
 
 
+def test_layers_of_other_widths_are_exported(tmp_path):
+    widths = [(6, 4), (4, 6)]
+    layers = [PhysicalLayer(Toy(*one), ToyTwin(*one), pnn.in_silico) for one in widths]
+    path = pnn.export_network(nn.Sequential(*layers), torch.rand(4, 6), tmp_path / "network.h5")
+    answers = iter([layer.twin for layer in layers])
+
+    def measure(drive, theta):
+        return next(answers)(torch.from_numpy(drive), torch.from_numpy(theta)).detach().numpy()
+
+    with h5py.File(path) as file:
+        x, outputs = file["examples/x"][:], file["examples/outputs"][:]
+    found, _ = run(path, measure, x)
+    assert found == pytest.approx(outputs, abs=1e-5)
+
+
 def test_a_span_is_exported(tmp_path):
     layer = PhysicalLayer(Toy(), ToyTwin(), pnn.in_silico, encoding=Span(-1, 3))
     x = 4 * torch.rand(3, 6) - 1

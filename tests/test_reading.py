@@ -43,7 +43,8 @@ def test_a_table_is_scaled_and_keeps_its_units(tmp_path, delimiter):
     data = read_measurements(written(tmp_path / "a.csv", table, delimiter), **GIVEN, name="amp")
     assert dict(data.sizes) == {"shot": 40, "input": 2, "parameter": 1, "repeat": 1, "output": 1}
     for role, dim, names in (("x", "input", X), ("theta", "parameter", THETA), ("y", "output", Y)):
-        values, scaling = data[role].values.reshape(ROWS, -1), Scaling.of(data, dim)
+        of_rows = data.sortby("shot")[role].values.reshape(ROWS, -1)
+        values, scaling = of_rows, Scaling.of(data, dim)
         assert (values.min(), values.max()) == (0, 1)
         assert scaling.names == tuple(names)
         assert scaling.low == pytest.approx([table[name].min() for name in names])
@@ -55,6 +56,20 @@ def test_a_table_is_scaled_and_keeps_its_units(tmp_path, delimiter):
     again = characterize.load(characterize.save(data, tmp_path / "scaled.nc"))
     assert again.equals(data)
     assert Scaling.of(again, "output").units == ("mV",)
+
+
+def test_a_sweep_is_not_split_by_its_levels():
+    a, b, c = (one.ravel() for one in np.meshgrid(*[np.linspace(0, 1, 10)] * 3, indexing="ij"))
+    table = {"a (V)": a, "b (V)": b, "c (V)": c, "y (V)": a * b + c}
+    data = read_measurements(table, x=["a (V)", "b (V)", "c (V)"], y=["y (V)"])
+    for split in ("train", "validation", "test"):
+        assert all(len(column.unique()) == 10 for column in characterize.shots(data, split).x.T)
+    first = characterize.shots(data, "train").first(50)
+    assert first.x.amin() == 0
+    assert first.x.amax() == 1
+    of_rows = data.sortby("shot")
+    assert of_rows["shot"].values.tolist() == list(range(1000))
+    assert of_rows["x"].values == pytest.approx(np.stack([a, b, c], 1), abs=1e-6)
 
 
 def test_repeats_are_ordered_and_give_the_floor():
@@ -142,6 +157,13 @@ def spoiled(name, row, value, **kind):
     return table
 
 
+def masked(name, row):
+    """Columns of which one has a reading that its instrument marked as bad."""
+    table = columns()
+    table[name] = np.ma.masked_array(table[name], mask=np.arange(ROWS) == row)
+    return table
+
+
 @pytest.mark.parametrize(
     ("table", "options", "message"),
     [
@@ -160,6 +182,9 @@ def spoiled(name, row, value, **kind):
         (columns(), {"theta": ["I2"]}, "no column 'I2'; there are 'V1"),
         (columns(), {"theta": ["V1 (V)"]}, "'V1 .V.' is named twice"),
         (columns(), {"theta": ["n"]}, "unit of column 'n' is not known"),
+        (columns() | {"y[0]": np.arange(ROWS)}, {"y": ["y[0]"]}, r"unit of column 'y\[0\]' is not"),
+        (columns() | {"out (mV)": np.ones(ROWS) * 1j}, {}, r"column 'out \(mV\)' is complex"),
+        (masked("V2 (V)", 6), {}, r"column 'V2 \(V\)', row 7: -- is no read-out"),
         (columns(), {"units": {"V1": "V"}}, "no column 'V1'"),
         (columns(), {"x": []}, "at least one column of x"),
     ],
@@ -176,6 +201,7 @@ def test_what_is_wrong_is_refused_by_column_and_row(table, options, message):
         ("a.csv", b"V1 (V),V1 (V)\n1,2\n", "names a column twice"),
         ("a.csv", b"\xff\xfe\x00", "cannot be read"),
         ("a.npz", b"nothing", "cannot be read"),
+        ("a.npz", b"PK\x03\x04, and then the copy was interrupted", "cannot be read"),
         ("a.nc", b"nothing", "cannot be read"),
         ("a.mat", b"", "of no known kind"),
     ],

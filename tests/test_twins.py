@@ -13,6 +13,7 @@ import torch
 import xarray as xr
 from runners import assert_equal
 from torch import Tensor
+from torch.nn import functional
 from toy import Toy, toy_response
 
 import pnnlab.twins
@@ -20,7 +21,7 @@ from pnnlab import characterize, twins
 from pnnlab.errors import DataError, RangeError, TwinError
 from pnnlab.gradients import physics_aware
 from pnnlab.layers import PhysicalLayer
-from pnnlab.physical_system import PhysicalSystem
+from pnnlab.physical_system import PhysicalSystem, device
 from pnnlab.storage import Kind, packed, unpacked
 from pnnlab.systems import SHG, Circuit, Oscillators, Plate, Resonators, multiplex, plate
 from pnnlab.systems.circuit import CircuitConstants, CircuitImperfections, fabricate, oscillate
@@ -250,6 +251,11 @@ def test_filters_learn_a_plate_and_serve_in_another_programme() -> None:
     moved = found.twin.reprogrammed(other, replays=2)
     assert moved.core.taps is found.twin.core.taps
     assert twins.report(other, moved, characterize.collect(other, 200, seed=1)).nmse < 0.6
+    # The fewer samples a window has, the more a log energy scatters.
+    few, many = (system.reprogrammed(replays=1, output_dim=n) for n in (4, 32))
+    noise = [found.twin.reprogrammed(one, replays=1).noise.level for one in (few, many)]
+    assert torch.allclose(noise[1] - noise[0], torch.tensor(0.5 * math.log(8)))
+    assert moved.noise is not found.twin.noise
 
 
 def test_the_perceptron_learns_a_small_system() -> None:
@@ -280,6 +286,44 @@ def test_noise_that_grows_with_the_signal_is_learnt() -> None:
         ratio = twin.distribution(x, theta)[1] / (0.03 * torch.exp(1.5 * twin(x, theta)))
     middle = ratio.quantile(torch.tensor([0.05, 0.95]))
     assert 0.8 < float(middle[0]) < float(middle[1]) < 1.25
+
+
+def test_without_repeats_no_noise_is_claimed() -> None:
+    system = Toy(inputs=3, outputs=2)
+    data = characterize.collect(system, 100, seed=0, repeats=1)
+    twin = twins.fit_neural(NeuralTwin(system, Mlp((8,))), data, NeuralSettings(epochs=3)).twin
+    x, theta = shots(4, system)
+    assert torch.equal(twin.distribution(x, theta)[1], torch.zeros(4, 2))
+    with pytest.raises(TwinError, match="measured at least twice"):
+        twin.sample(x, theta)
+
+
+def test_a_tail_that_parts_do_not_divide_has_the_devices_noise() -> None:
+    def measure(x: Tensor, theta: Tensor) -> Tensor:
+        drive = functional.pad(multiplex.drive(x, theta, 1), (0, 0, 0, 8)).T
+        sound = torch.tanh(drive + 0.5 * drive.roll(1, 1))
+        sound = sound + 0.1 * torch.randn(sound.shape, generator=generator)
+        return functional.adaptive_avg_pool1d(sound[:, None], 20)[:, 0]
+
+    generator = torch.Generator().manual_seed(0)
+    system = device(measure, inputs=24, parameters=48, outputs=20)
+    design = Temporal(replays=1, memory=3, hop=1, tail=8)
+    data = characterize.collect(system, 400, seed=0)
+    twin = twins.fit_neural(NeuralTwin(system, design), data, NeuralSettings(epochs=6)).twin
+    x, theta = shots(400, system)
+    true = torch.stack([system(x, theta) for _ in range(8)]).var(0).mean().sqrt()
+    found = twin.distribution(x, theta)[1].square().mean().sqrt()
+    assert float(found) == pytest.approx(float(true), rel=0.1)
+
+
+def test_double_precision_is_taken_as_it_comes() -> None:
+    system = Toy(inputs=3, outputs=2)
+    x, theta = (torch.rand(400, n, dtype=torch.float64) for n in (3, 6))
+    data = characterize.measured(system, x, theta.requires_grad_())
+    assert data["y"].dtype == np.float64
+    twin = twins.fit_neural(NeuralTwin(system, Mlp((32,))), data, NeuralSettings(epochs=8)).twin
+    assert twin.sample(x, theta).dtype == torch.float64
+    assert twins.stand_in(twin)(x, theta.detach()).dtype == torch.float64
 
 
 def test_a_fit_can_be_left_and_taken_up_again() -> None:

@@ -108,8 +108,8 @@ def measured(
     numbers = np.arange(first, first + len(x))
     return xr.Dataset(
         {
-            "x": (("shot", "input"), x.numpy(), UNITS),
-            "theta": (("shot", "parameter")[2 - theta.ndim :], theta.numpy(), UNITS),
+            "x": (("shot", "input"), x.detach().numpy(), UNITS),
+            "theta": (("shot", "parameter")[2 - theta.ndim :], theta.detach().numpy(), UNITS),
             "y": (("repeat", "shot", "output"), y.numpy(), UNITS),
         },
         {"shot": numbers, "split": ("shot", [SPLITS[i % len(SPLITS)] for i in numbers])},
@@ -198,8 +198,8 @@ class MeasuredShots:
     def first(self, n: int) -> "MeasuredShots":
         return MeasuredShots(self.x[:n], self.theta[:n], self.y[:, :n])
 
-    def to(self, place: torch.device) -> "MeasuredShots":
-        """Take them to the CPU or to a GPU."""
+    def to(self, place: Tensor) -> "MeasuredShots":
+        """Take them where a tensor is, in its data type."""
         return MeasuredShots(self.x.to(place), self.theta.to(place), self.y.to(place))
 
 

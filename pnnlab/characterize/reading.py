@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeAlias, final
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from pnnlab.storage import user_path
 Numbers: TypeAlias = NDArray[np.float64]
 
 FEWEST = 20  # shots: of every ten, one is for validation and one for testing
-_IN_BRACKETS = re.compile(r"[(\[]([^()\[\]]+)[)\]]\s*$")
+_IN_BRACKETS = re.compile(r"[(\[](?!\d+[)\]])([^()\[\]]+)[)\]]\s*$")  # "y[0]" has an index there
 
 
 @final
@@ -99,7 +100,8 @@ def read_measurements(
     Returns
     -------
     Dataset
-        As of `collect`, float32; `Scaling.of` gives the ranges and units of each column.
+        As of `collect`, float32, in random order; ``shot`` numbers the rows, from 0. `Scaling.of`
+        gives the ranges and units of each column.
 
     Raises
     ------
@@ -136,8 +138,10 @@ def read_measurements(
             f"{len(first)} different shots of {drives.shape[1]} inputs and parameters are too few "
             f"for any twin; measure at least {least}, better a thousand."
         )
-    parts |= {"x": parts["x"][first], "theta": parts["theta"][first]}
-    parts["y"] = parts["y"] if parts["y"].ndim == 3 else parts["y"][None]
+    # A sweep has an order, in which every tenth shot may be one level and the first a corner.
+    order = np.random.default_rng(0).permutation(len(first))
+    parts |= {"x": parts["x"][first[order]], "theta": parts["theta"][first[order]]}
+    parts["y"] = (parts["y"] if parts["y"].ndim == 3 else parts["y"][None])[:, order]
     coordinates: dict[str, Any] = {}
     scaled: dict[str, Tensor] = {}
     for (role, part), dim in zip(parts.items(), ("input", "parameter", "output"), strict=True):
@@ -154,7 +158,7 @@ def read_measurements(
     )
     dataset = measured(measure, scaled["x"], scaled["theta"], repeats=len(scaled["y"]))
     file = "columns" if isinstance(source, Mapping) else user_path(source).name
-    return dataset.assign_coords(coordinates).assign_attrs(
+    return dataset.assign_coords(coordinates | {"shot": first[order]}).assign_attrs(
         measurement="own measurements", source=file
     )
 
@@ -171,7 +175,7 @@ def _read(source: Path | str | Mapping[str, ArrayLike]) -> tuple[dict[str, Any],
         if suffix in (".csv", ".tsv", ".txt"):
             return _csv(path.read_text(encoding="utf-8-sig")), {}
         if suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 return dict(file), {}
         if suffix == ".zarr" and find_spec("zarr") is None:
             raise DataError(f"{path} is read by zarr, which is not installed: pip install zarr")
@@ -182,7 +186,7 @@ def _read(source: Path | str | Mapping[str, ArrayLike]) -> tuple[dict[str, Any],
                 found = opened.load().variables
             known = {str(n): str(v.attrs["units"]) for n, v in found.items() if "units" in v.attrs}
             return {str(n): v.values for n, v in found.items()}, known
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
         raise DataError(f"{path} cannot be read ({error}); write it anew.") from error
     raise DataError(f"{path} is of no known kind; give .csv, .tsv, .txt, .npz, .nc or .zarr.")
 
@@ -215,8 +219,10 @@ def _check_names(wanted: Sequence[str], others: Sequence[str], arrays: Mapping[s
 
 def _numbers(name: str, values: Any) -> Numbers:
     """Values of a column as finite numbers."""
+    if np.iscomplexobj(values):
+        raise DataError(f"column {name!r} is complex: give amplitude and phase as columns.")
     try:
-        numbers = np.asarray(values, dtype=np.float64)
+        numbers = np.ma.filled(np.ma.asarray(values).astype(np.float64), np.nan)
     except (TypeError, ValueError):  # text among them
         numbers = np.array([_number(value) for value in values])
     bad = np.argwhere(~(np.abs(numbers) < LARGEST_READOUT))

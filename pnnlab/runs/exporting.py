@@ -29,7 +29,8 @@ the parameters to theta_physical; read out; h = (readout - low) / (high - low) w
 /scaling/output. drive_physical and readout_physical are those of the examples, on the twin.
 After the last step h holds the outputs; of a classifier, the largest is its class.
 /scaling/input, /scaling/parameter and /scaling/output give name, unit, low and high of each
-column. /examples holds x, some first h, and outputs, what the network gives for them on its twin.
+column, or of all alike. /examples holds x, some first h, and outputs, what the network gives for
+them on its twin.
 """
 
 
@@ -66,9 +67,9 @@ def export_network(
         of = layer.system
         sizes = {"input": of.input_dim, "parameter": of.param_dim, "output": of.output_dim}
         dataset = measurements
-        if dataset is None:
-            dataset = xr.Dataset({dim: (dim, np.zeros(size)) for dim, size in sizes.items()})
-        if any(dataset.sizes.get(dim) != size for dim, size in sizes.items()):
+        if dataset is None:  # one range for columns of layers of any width
+            dataset = xr.Dataset({dim: (dim, np.zeros(1)) for dim in sizes})
+        elif any(dataset.sizes.get(dim) != size for dim, size in sizes.items()):
             raise RunError(
                 f"{of.name} has {sizes} columns and the measurements {dict(dataset.sizes)}: give "
                 "those that its twin was fitted to."

@@ -48,6 +48,10 @@ class Architecture(Recipe, ABC):
     def build(self, system: Described) -> "Core":
         """Make a core with fresh weights; raise `TwinError` if it does not suit the system."""
 
+    def averaged(self, system: Described) -> float:  # noqa: ARG002 - given, needed or not
+        """As of `Equations`; of means over equal parts the core knows it."""
+        return 1.0
+
 
 class Core(nn.Module, ABC):
     """The network in a twin: gives the means over one or several equal parts of each output."""
@@ -171,6 +175,9 @@ class FilterBank(Architecture):
         check_programme(system, self.replays, segments=False)
         return _Filters(self, system.output_dim)
 
+    def averaged(self, system: Described) -> float:
+        return (self.replays * system.input_dim + plate.TAIL) / system.output_dim
+
 
 @final
 class _Filters(Core):
@@ -273,17 +280,23 @@ class NeuralTwin(Twin):
 
     def distribution(self, x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the mean and the standard deviation of each read-out, (batch, output_dim)."""
-        parts = self.core(x, theta)
+        dtype = self.centre.dtype  # as in `forward`
+        parts = self.core(x.to(dtype), theta.to(dtype))
         # Independent from part to part: the mean over k of them has a k-th of the variance.
-        share = parts.shape[1] // self.output_dim
+        share = parts.shape[1] / self.output_dim
         variance = self._over_segments(torch.exp(2 * self.noise(parts))) / share
         mean = self._over_segments(parts) * self.spread + self.centre
-        return mean, variance.sqrt() * self.spread
+        return mean.to(x.dtype), (variance.sqrt() * self.spread).to(x.dtype)
 
     def sample(self, x: Tensor, theta: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Model one noisy read-out, as `forward`; a `TwinError` if no noise was fitted."""
         if self.fault:
             raise TwinError(f"the noise of this twin is not known: {self.fault}.")
+        if not self.noise.level.isfinite().all():
+            raise TwinError(
+                "the noise of this twin is not known: fit it to shots that were measured at least "
+                "twice each, as collect does."
+            )
         return noisy(*self.distribution(x, theta), generator)
 
     def reprogrammed(self, system: Described, *, replays: int) -> "NeuralTwin":
@@ -295,6 +308,10 @@ class NeuralTwin(Twin):
             setattr(twin.core, name, module)
         for name in ("noise", "centre", "spread", "fault", "reported"):
             setattr(twin, name, getattr(self, name))
+        fewer = self.architecture.averaged(self.signature) / twin.architecture.averaged(system)
+        if fewer != 1:
+            twin.noise = copy.deepcopy(self.noise)
+            twin.noise.level.data += 0.5 * math.log(fewer)
         return twin
 
     def _over_segments(self, parts: Tensor) -> Tensor:
@@ -348,7 +365,7 @@ def fitting_neural(
     """
     twin.check_data(dataset)
     settings = settings or NeuralSettings()
-    place = twin.centre.device
+    place = twin.centre
     train = characterize.shots(dataset, "train").to(place)
     held = characterize.shots(dataset, "validation").to(place)
     twin.check_moving(train.y)

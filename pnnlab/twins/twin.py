@@ -146,7 +146,7 @@ class Noise(nn.Module):
 
     def __init__(self, distinct: int) -> None:
         super().__init__()
-        self.level = nn.Parameter(torch.full((distinct,), -3.0))
+        self.level = nn.Parameter(torch.full((distinct,), -math.inf))  # none is known
         self.slope = nn.Parameter(torch.zeros(2))
 
     def forward(self, mean: Tensor) -> Tensor:
