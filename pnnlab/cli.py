@@ -113,14 +113,14 @@ def _parser() -> argparse.ArgumentParser:
     add = command("sweep", _sweep, text, parents=[out])
     add("name", metavar="NOTEBOOK", help="number or name, such as 06_images")
     text = "values of a parameter of the notebook, such as seed=0..9 or unit=0,1"
-    add("--grid", nargs="+", required=True, metavar="NAME=VALUES", help=text)
+    add("--grid", nargs="+", action="extend", required=True, metavar="NAME=VALUES", help=text)
     add("--scale", metavar="SCALE", help="smoke, quick or paper (default: the notebook's)")
     text = "on this machine, heard by no other (default: one a core; 0: one task after the other)"
     add("--workers", type=int, metavar="N", help=text)
     text = "of Dask's scheduler with workers of your own, such as tls://10.0.0.1:8786"
     add("--scheduler", metavar="ADDRESS", help=text)
     text = "what each task takes, such as bench-3=1: those run one at a time where the bench is"
-    add("--resources", nargs="+", default=[], metavar="NAME=NUMBER", help=text)
+    add("--resources", nargs="+", action="extend", default=[], metavar="NAME=NUMBER", help=text)
 
     text = "gather summaries into notebooks/results.json and show the table"
     add = command("results", _results, text, parents=[shared])

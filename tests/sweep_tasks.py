@@ -62,6 +62,36 @@ def slow(seed: int) -> Row:
     return short(seed)
 
 
+FACTOR = 0.25
+
+
+def scaled(x: float) -> float:
+    return FACTOR * x
+
+
+class Scaled:
+    """Its method uses what no function of the sweep names."""
+
+    def of(self, x: float) -> float:
+        return scaled(x)
+
+
+def nested(seed: int) -> float:
+    """Uses a function inside an expression with a scope of its own."""
+    return max(scaled(x) for x in (seed, 1))
+
+
+def by_class(seed: int) -> float:
+    """Uses a class whose method uses it."""
+    return Scaled().of(seed)
+
+
+def by_scale(seed: int, scale: str) -> Row:
+    """Is better at paper."""
+    accuracy = {"quick": 0.6, "paper": 0.9}[scale]
+    return Row(system="toy", task="t", method="m", seed=seed, n_test=100, accuracy=accuracy)
+
+
 def nothing(seed: int) -> None:
     """An empty task."""
 

@@ -14,6 +14,7 @@ from pnnlab.gradients import ideal, in_silico, physics_aware
 from pnnlab.layers import deep_pnn, parameter_count, physical_layers
 from pnnlab.provenance import commit
 from pnnlab.results.comparison import (
+    Compared,
     compare,
     digital_accuracy,
     digital_baseline,
@@ -22,6 +23,7 @@ from pnnlab.results.comparison import (
     possible,
     result_row,
 )
+from pnnlab.results.rows import Row, packed
 from pnnlab.runs import Run
 from pnnlab.systems import Circuit
 from pnnlab.tasks import Split, Task
@@ -307,6 +309,21 @@ def test_a_comparison_of_nothing_is_refused_before_anything_is_driven(task):
         pnn.compare(never, task, methods={})
     with pytest.raises(RangeError, match="seeds is 0"):
         pnn.compare(never, task, seeds=0)
+
+
+def test_values_to_learn_are_refused_before_anything_is_driven():
+    x = torch.rand(60, 6)
+    values = pnn.Task.from_arrays(x, x[:, :1])
+    with pytest.raises(RangeError, match="has values to learn"):
+        pnn.compare(lambda *_: pytest.fail("made"), values)
+
+
+def test_rows_of_two_systems_are_no_pairs():
+    row = Row(system="a", task="t", method="PAT", seed=0, n_test=8, correct=packed([True] * 8))
+    rows = [replace(row, system=system) for system in ("a", "b")]
+    rows += [replace(one, method="ideal") for one in rows]
+    with pytest.raises(RangeError, match="a seed is there twice"):
+        Compared(tuple(rows)).verdicts()
 
 
 @pytest.mark.usefixtures("quick_baselines")

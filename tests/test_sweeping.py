@@ -184,8 +184,19 @@ def test_source_is_of_all_that_a_function_uses() -> None:
     assert "rate = 0.01" in text
     assert "import random" not in source(sweep_tasks.slow)
     assert "generator.random()" in source(sweep_tasks.slow)  # of `short`, which it calls
+    for work in (sweep_tasks.nested, sweep_tasks.by_class):
+        assert "return FACTOR * x" in source(work)
+        assert "FACTOR = 0.25" in source(work)
     with pytest.raises(RangeError, match="has no source"):
         source(print)
+
+
+def test_scales_are_never_averaged_together(tmp_path: Path) -> None:
+    grid = {"seed": [0, 1], "scale": ["quick", "paper"]}
+    table = str(in_turn(sweep_tasks.by_scale, grid, tmp_path))
+    assert "toy, scale quick" in table
+    assert "toy, scale paper" in table
+    assert "75.0" not in table
 
 
 def test_a_notebook_that_changes_is_another(tmp_path: Path) -> None:
@@ -320,6 +331,21 @@ def test_grids_and_resources_are_read() -> None:
     for bad in ("bench-3", "=1", "bench-3=0", "bench-3=x"):
         with pytest.raises(RangeError, match="give a name and a number"):
             sweeping.read_resources([bad])
+
+
+def test_what_is_given_twice_counts_twice(notebooks: Path) -> None:
+    twice = (
+        "--grid",
+        "seed=0,1",
+        "--grid",
+        "other=0,1",
+        "--resources",
+        "a=1",
+        "--resources",
+        "b=1",
+    )
+    given = cli._parser().parse_args(words(notebooks, *twice))
+    assert (given.grid, given.resources) == (["seed=0,1", "other=0,1"], ["a=1", "b=1"])
 
 
 def test_variants_are_chosen_by_the_grid(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from pnnlab.physical_system import SimulatedSystem
 from pnnlab.plain import random_state, whole
 from pnnlab.provenance import commit
 from pnnlab.results.rows import Estimate, Row, packed, paired, verdict
-from pnnlab.results.tables import results_table
+from pnnlab.results.tables import ONE_SEED, results_table
 from pnnlab.runs import Run, read_run, run_folder, train
 from pnnlab.tasks import Task
 from pnnlab.training import FitSettings, Training, accuracy, passes_per_example, scores
@@ -257,7 +257,8 @@ class Compared:
         if len({row.method for row in self.rows}) < 2 or self.rows[0].method != "PAT":
             return table
         pairs = [f"{what} {other}" for other, what in self.verdicts().items()]
-        return f"{table}\n- PAT against the others, paired: {'; '.join(pairs)}."
+        alone = "" if len({row.seed for row in self.rows}) > 1 else f" {ONE_SEED}"
+        return f"{table}\n- PAT against the others, paired{alone}: {'; '.join(pairs)}."
 
     _repr_markdown_ = __repr__
 
@@ -315,6 +316,11 @@ def compare(
         In the folder are runs of other trainings, or it cannot be written.
     """
     settings, seeds = settings or FitSettings(), whole("seeds", seeds, 1)
+    if task.train.targets.is_floating_point():
+        raise RangeError(
+            f"{task.name} has values to learn, and accuracies are compared; give classes, or train "
+            "each method with `train` and compare what `evaluate` says."
+        )
     choices = {} if methods is None else _choices(methods, rates)
     rule = next(iter(choices.values()))[0].rule if choices else in_silico
     example = make(rule, settings.seed)

@@ -54,14 +54,24 @@ class Trained:
         return self.measured, self.row.accuracy
 
     @property
-    def key(self) -> tuple[str, str, int, int, str, str, int]:
+    def notebook(self) -> str:
+        """Which one gave it: each has settings of its own."""
+        return shlex.split(self.command.partition("pnnlab run ")[2])[0]
+
+    @property
+    def place(self) -> tuple[str, str, int, int, str]:
+        """What stands in one line of the table: a system, task, depth and unit of a notebook."""
+        row = self.row
+        layers = -1 if row.layers is None else row.layers
+        # Rows of a real device, and of before there were units, have none: they are of the first.
+        return row.system, row.task, layers, row.unit or 0, self.notebook
+
+    @property
+    def key(self) -> tuple[tuple[str, str, int, int, str], str, str, int]:
         """Two trainings with one key are repeats, of which one counts; see `Results.merged`."""
         row = self.row
         assert row.seed is not None
-        layers = -1 if row.layers is None else row.layers
-        # Rows of a real device, and of before there were units, have none: they are of the first.
-        place = (row.system, row.task, layers, row.unit or 0)
-        return *place, row.twin or "", row.method, row.seed
+        return self.place, row.twin or "", row.method, row.seed
 
     def __str__(self) -> str:
         row = self.row
@@ -198,10 +208,10 @@ class Results:
 
     @property
     def lines(self) -> list[Line]:
-        """Means over seeds for each system, task, depth, unit and twin, as the file has them."""
+        """Means over seeds for each system, task, depth, unit, notebook and twin."""
         return [  # what needs no twin, such as the ideal, stands in the lines of every twin
             _line(twin, [one for one in place if one.row.twin in (twin, None)])
-            for _, group in groupby(self.trainings, lambda one: one.key[:4])
+            for _, group in groupby(self.trainings, lambda one: one.place)
             for place in [tuple(group)]
             for twin in sorted({one.row.twin for one in place if one.row.twin}) or (None,)
         ]
@@ -272,6 +282,7 @@ def _line(twin: str | None, trainings: Sequence[Trained]) -> Line:
         for name in means
     }
     return {
+        "notebook": trainings[0].notebook,
         "system": rows[0].device,
         "task": rows[0].task,
         "layers": rows[0].layers,

@@ -248,8 +248,10 @@ def mean_interval(accuracies: Sequence[float], n: int | None) -> Estimate:
 
     Its variance is that of the seeds, and that of as many samples, which all seeds share; since
     seeds do not all fail on the same samples this is at most a little too wide. The interval is
-    Wilson's (J. Am. Stat. Assoc. 22, 209, 1927) for a number of samples with this variance. Of one
-    seed it does not cover how seeds differ, and without ``n`` only that. Raises a `RangeError`.
+    Wilson's (J. Am. Stat. Assoc. 22, 209, 1927) for a number of samples with this variance. Each
+    part of it has a Student's t of its own (W. G. Cochran, Biometrics 20, 191, 1964): two or three
+    seeds that happen to agree make it no narrower than they should. Of one seed it does not cover
+    how seeds differ, and without ``n`` only that. Raises a `RangeError`.
     """
     seeds, p = len(accuracies), fmean(accuracies) if accuracies else math.nan
     if not seeds or (seeds == 1 and not n) or not 0 <= p <= 1:
@@ -261,21 +263,27 @@ def mean_interval(accuracies: Sequence[float], n: int | None) -> Estimate:
     by_sample = p * (1 - p) / n if n else 0.0
     total = by_seed + by_sample
     # That of the samples follows from the mean: it has no degrees of freedom of its own.
-    freedom = (seeds - 1) * (total / by_seed) ** 2 if by_seed else MANY
+    t = _student(MANY)
+    if by_seed:
+        t = math.sqrt((_student(seeds - 1) ** 2 * by_seed + t**2 * by_sample) / total)
     size = p * (1 - p) / total if total and 0 < p < 1 else n or math.inf
-    t = float(stdtrit(min(freedom, MANY), 0.975))
     share = t**2 / size
     centre, half = p + share / 2, t * math.sqrt(p * (1 - p) / size + share / (4 * size))
     low, high = ((centre + sign * half) / (1 + share) for sign in (-1, 1))
     return Estimate(p, max(0.0, min(p, low)), min(1.0, max(p, high)))
 
 
+def _student(freedom: float) -> float:
+    """Student's t, two-sided, 95 %."""
+    return float(stdtrit(freedom, 0.975))
+
+
 def difference_interval(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> Estimate:
     """Difference of two accuracies, paired by seed and test sample, with its 95 % interval.
 
     ``first`` and ``second`` have shape (seeds, samples). Both are random: two-way random effects
-    without repeats, variance (MS_seed + MS_sample - MS_rest) / (seeds * samples), degrees of
-    freedom by F. E. Satterthwaite, Biometrics Bull. 2, 110 (1946).
+    without repeats, variance (MS_seed + MS_sample - MS_rest) / (seeds * samples), each part with
+    Student's t of its own, see `mean_interval`.
     """
     a, b = (np.atleast_2d(np.asarray(one, float)) for one in (first, second))
     if a.shape != b.shape or a.shape[1] < 2:
@@ -286,18 +294,18 @@ def difference_interval(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> 
     values = a - b
     seeds, n = values.shape
     by_seed, by_sample, mean = values.mean(1), values.mean(0), float(values.mean())
-    of_samples = total = float(by_sample.var(ddof=1)) * seeds
-    freedom = n - 1.0
+    t = _student(n - 1)
+    of_samples = float(by_sample.var(ddof=1)) * seeds
+    total = t**2 * of_samples
     if seeds > 1:
         of_seeds = float(by_seed.var(ddof=1)) * n
         rest = float(np.square(values - by_sample - by_seed[:, None] + mean).sum())
+        rest /= (seeds - 1) * (n - 1)
         # Neither part can be below what the rest alone makes of it.
-        total = of_seeds + of_samples - rest / ((seeds - 1) * (n - 1))
-        total = max(total, of_seeds, of_samples)
-        parts = of_seeds**2 / (seeds - 1) + of_samples**2 / (n - 1)
-        freedom = total**2 / parts if parts else freedom
+        total = max(of_samples - rest, 0.0) * t**2 + _student(seeds - 1) ** 2 * of_seeds
+        total = max(total, t**2 * of_samples)
     # A difference that was never seen may be there: as of one sample more, either way.
-    half = float(stdtrit(freedom, 0.975)) * math.sqrt(max(total / (seeds * n), 1 / n**2))
+    half = math.sqrt(max(total / (seeds * n), (t / n) ** 2))
     return Estimate(mean, mean - half, mean + half)
 
 
@@ -310,6 +318,11 @@ def paired(first: Sequence[Row], second: Sequence[Row]) -> Estimate:
     seeds = list(by_seed[0])
     if not seeds or set(seeds) != set(by_seed[1]):
         raise RangeError(f"these methods have the seeds {[list(one) for one in by_seed]}.")
+    if len(first) + len(second) > 2 * len(seeds):
+        raise RangeError(
+            "a seed is there twice: pair the rows of one system, task and setting at a time, each "
+            "with a seed of its own."
+        )
 
     def right(row: Row) -> NDArray[np.bool_]:
         text = row.recalibrated_correct or row.correct

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from types import CodeType
 from typing import Any, NamedTuple, TypeAlias, final
 from unittest.mock import patch
 
@@ -178,14 +179,19 @@ def source(function: Any, seen: frozenset[Any] = frozenset()) -> str:
     """Source of a function, with functions, classes and plain values of its module that it uses."""
     try:
         texts = [inspect.getsource(function)]
-        used = inspect.getclosurevars(function) if inspect.isfunction(function) else None
     except (OSError, TypeError) as error:
         if seen:  # of a class that was written in a notebook there may be none
             return ""
         raise RangeError(
             f"{function!r} has no source to tell it from others; give a function by its name."
         ) from error
-    for name, value in sorted({**used.globals, **used.nonlocals}.items()) if used else ():
+    used: dict[str, Any] = {}  # also by the methods of a class
+    for one in vars(function).values() if inspect.isclass(function) else (function,):
+        if inspect.isfunction(one):
+            names = _names(one.__code__)
+            used |= {name: value for name, value in one.__globals__.items() if name in names}
+            used |= inspect.getclosurevars(one).nonlocals
+    for name, value in sorted(used.items()):
         if inspect.isfunction(value) or inspect.isclass(value):
             if value.__module__ == function.__module__ and value not in seen | {function}:
                 texts.append(source(value, seen | {function}))
@@ -193,6 +199,13 @@ def source(function: Any, seen: frozenset[Any] = frozenset()) -> str:
             with suppress(TypeError):  # other than plain
                 texts.append(f"{name} = {json.dumps(plain(value))}")
     return "\n".join(texts)
+
+
+def _names(code: CodeType) -> set[str]:
+    # With those of lambdas, comprehensions and inner functions, whose code is a constant of it:
+    # `inspect.getclosurevars` knows its own alone.
+    inner = (one for one in code.co_consts if inspect.iscode(one))
+    return {*code.co_names}.union(*map(_names, inner))
 
 
 def _of_notebooks(
@@ -369,7 +382,7 @@ class Sweep:
 
     def __repr__(self) -> str:
         """The results table; what else than seeds was varied stands beside the system."""
-        known = {*Row.__dataclass_fields__, "scale"}
+        known = {"system", "task", "method", "twin", "layers", "unit", "seed"}  # apart in the table
         values = {n: {repr(job.values.get(n)) for job in self.jobs} for n in self.jobs[0].values}
         varied = [name for name, each in values.items() if name not in known and len(each) > 1]
         rows = []

@@ -10,7 +10,10 @@ from pnnlab.results.rows import MARGIN, Row, Summary, mean_interval
 BEGIN, END = "<!-- begin: pnnlab results -->", "<!-- end: pnnlab results -->"
 _FILE = "notebooks/results.json"
 _ABSENT = "–"
-_ONE_SEED = "†"
+ONE_SEED = "†"
+_ONE_SEED_NOTE = (
+    f"{ONE_SEED} One seed: 95 % for new test samples; it does not say how seeds differ."
+)
 POWERS = {"clamp only": 1, "clamp, square": 2}
 """Methods without a device: the power of its input that a hybrid network has in its place."""
 UNTRAINED = "untrained"
@@ -85,12 +88,10 @@ def results_table(results: Iterable[Summary | Row]) -> str:
     intervals = [line["interval"] for line in lines]
     scale = f"Scale: {', '.join(scales)}. " if scales else ""
     notes = [f"{scale}Accuracies in %, on the system itself, mean over seeds."]
-    if any(text != _ABSENT and not text.endswith(_ONE_SEED) for text in intervals):
+    if any(text != _ABSENT and not text.endswith(ONE_SEED) for text in intervals):
         notes.append("Interval: 95 %, for new seeds and new test samples.")
-    if any(text.endswith(_ONE_SEED) for text in intervals):
-        notes.append(
-            f"{_ONE_SEED} One seed: 95 % for new test samples; it does not say how seeds differ."
-        )
+    if any(text.endswith(ONE_SEED) for text in intervals):
+        notes.append(_ONE_SEED_NOTE)
     notes.append(
         "On twin: the same network on its own twin. Recalib.: its normalisation measured "
         "again on the system. Digital: an MLP with as many parameters; linear: a digital linear "
@@ -116,7 +117,7 @@ def _method_line(label: str, rows: Sequence[Row]) -> dict[str, str]:
     interval = _ABSENT
     if len(accuracies) > 1 or (accuracies and size):
         found = mean_interval(accuracies, size)
-        mark = "" if len(accuracies) > 1 else f" {_ONE_SEED}"
+        mark = "" if len(accuracies) > 1 else f" {ONE_SEED}"
         interval = f"{_range(found.low, found.high)}{mark}"
     return {
         "nb": label,
@@ -147,7 +148,12 @@ def _score(line: Line, method: str, name: str = "accuracy") -> dict[str, Any]:
 def _cell(line: Line, method: str, name: str = "accuracy") -> str:
     score = _score(line, method, name)
     interval = f" ({_range(*score['interval'])})" if score["interval"] else ""
-    return f"{_percent(score['mean'])}{interval}"
+    mark = _mark(line, method) if interval else ""
+    return f"{_percent(score['mean'])}{interval}{mark}"
+
+
+def _mark(line: Line, method: str) -> str:
+    return f" {ONE_SEED}" if len(line["methods"][method]["seeds"]) == 1 else ""
 
 
 def _cells(line: Line) -> dict[str, str]:
@@ -155,8 +161,10 @@ def _cells(line: Line) -> dict[str, str]:
     seeds = [len(methods[n]["seeds"]) for n in ("PAT", *_RIVALS) if n in methods]
     if len(set(seeds)) == 1:
         seeds = seeds[:1]
-    found = [line["pairs"].get(n, _ABSENT) for n in _RIVALS]
+    pairs = line["pairs"]
+    found = [f"{pairs[n]}{_mark(line, n)}" if n in pairs else _ABSENT for n in _RIVALS]
     return {
+        "nb": line["notebook"].partition("_")[0],
         "system, task": f"{line['system']}, {line['task']}",
         "twin": line["twin"] or _ABSENT,
         "layers": _count(line["layers"]),
@@ -174,6 +182,7 @@ def _cells(line: Line) -> dict[str, str]:
 
 def _cells_beside(line: Line) -> dict[str, str]:
     return {
+        "nb": line["notebook"].partition("_")[0],
         "system, task": f"{line['system']}, {line['task']}",
         "layers": _count(line["layers"]),
         "PAT": _percent(_score(line, "PAT")["mean"]),
@@ -195,12 +204,13 @@ def lines_table(lines: Sequence[Line]) -> str:
     if not lines:
         return "No results yet."
     trained = [line for line in lines if {*line["methods"]} - {UNTRAINED}]
-    places = {(line["system"], line["task"], line["layers"]): line for line in lines}
+    names = ("notebook", "system", "task", "layers")
+    places = {tuple(line[name] for name in names): line for line in lines}
     tables = []
     if trained:
-        tables.append(_table([*map(_cells, trained)], 2, ("noise-aware", "PAT against these")))
+        tables.append(_table([*map(_cells, trained)], 3, ("noise-aware", "PAT against these")))
     optional = ("PAT", "digital alone", *POWERS, UNTRAINED)
-    tables.append(_table([*map(_cells_beside, places.values())], 1, optional))
+    tables.append(_table([*map(_cells_beside, places.values())], 2, optional))
     return "\n\n".join((*tables, _listed(_notes(lines))))
 
 
@@ -224,6 +234,8 @@ def _notes(lines: Sequence[Line]) -> Iterable[str]:
             "otherwise: mean over seeds and, in brackets, its 95 % interval for new seeds and new "
             "test samples. A dash: not measured."
         ),
+        _ONE_SEED_NOTE
+        * any(len(one["seeds"]) == 1 for line in lines for one in line["methods"].values()),
         (
             "In silico: trained on the twin alone, which has no noise, then run on the device as "
             "trained, and again after its normalisation was measured there; on its twin: the same "
@@ -299,6 +311,8 @@ def _verdicts(lines: Sequence[Line]) -> str:
     )
     for name in sorted({name for line in lines for name in line["pairs"]} - {*_RIVALS}):
         own = [line for line in lines if name in line["pairs"]]
-        found = "; ".join(f"{line['system']}: {line['pairs'][name]}" for line in own)
+        found = "; ".join(
+            f"{line['system']}: {line['pairs'][name]}{_mark(line, name)}" for line in own
+        )
         text += f" PAT against {name}, likewise: {found}."
     return text
