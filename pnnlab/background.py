@@ -79,6 +79,7 @@ class Session:
         self.labels = (self.training.objective if self.training else CLASSIFICATION).labels
         self._source = source
         self._records = source.records()
+        self._undone = False  # whether a device failed in the last step
         self._checkpoint: Callable[[], object] | None = getattr(source, "checkpoint", None)
         self.can_checkpoint = self._checkpoint is not None
         self._lock = threading.RLock()
@@ -278,7 +279,7 @@ class Session:
         try:
             record = None if stopping else next(self._records, None)
         except DeviceError as error:
-            self._records = self._source.records()
+            self._records, self._undone = self._source.records(), True
             self.notice = f"Paused: {error}"
             self.pause()
         except BaseException as error:  # noqa: BLE001 - `join` and `done` raise it again
@@ -290,12 +291,14 @@ class Session:
                 return
             with self._lock:
                 self._history.add(record)
-                self.latest = record
+                self.latest, self._undone = record, False
         self._step_later()
 
     def _end(self, error: BaseException | None) -> None:
         try:
             self._close()
+            if self._undone and self._checkpoint is not None:
+                self._checkpoint()  # of records that were not begun again, nothing writes one
         except BaseException as caught:  # noqa: BLE001 - `join` and `done` raise it again
             error = caught
         with self._lock:

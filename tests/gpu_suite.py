@@ -4,6 +4,8 @@ The tests run on the stand-in of `second_device`, and where there is one on a GP
 """
 
 import copy
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -18,12 +20,15 @@ from toy import Toy, ToyTwin
 
 import pnnlab as pnn
 from pnnlab.characterize import collect
+from pnnlab.errors import TwinError
 from pnnlab.gradients import ideal, in_silico, physics_aware
 from pnnlab.layers import PhysicalLayer, Rescale, Span, calibrate, place_of
 from pnnlab.physical_system import PhysicalSystem
 from pnnlab.runs import Run
 from pnnlab.systems import Oscillators
+from pnnlab.tasks import Split, Task
 from pnnlab.training import FitSettings, Training, evaluate
+from pnnlab.training.advice import alignment, local_errors, refit
 from pnnlab.training.methods import (
     DirectFeedback,
     DualAdaptive,
@@ -98,6 +103,20 @@ def test_methods_train_there(place: str, method: MakeMethod) -> None:
     for _ in islice(training.records(), 3):
         pass
     assert training.step == 3
+
+
+def test_what_stands_around_a_training_works_there(place: str) -> None:
+    net, x = network().to(place), task().train.x.to(place)
+    assert len(alignment(net, x[:4]).layers) == 2
+    assert len(local_errors(net, x).errors) == 2
+    own = PhysicalLayer(Toy(6, 6), NeuralTwin(Toy(6, 6), Mlp((8,))), physics_aware).to(place)
+    with suppress(TwinError):  # so few shots need not make it better
+        refit(own, shots=40, x=x)
+    splits = [Split(one.x, one.targets) for one in (examples(64, n) for n in range(3))]
+    whole = Task("halves", *splits, 3, 0, "made up")
+    settings = replace(SETTINGS, epochs=1)
+    found = pnn.compare(lambda rule, _: network(rule).to(place), whole, settings, progress=False)
+    assert all(row.accuracy is not None for row in found.rows)
 
 
 def test_a_checkpoint_goes_there_and_back(place: str, tmp_path: Path) -> None:

@@ -311,6 +311,25 @@ def test_a_comparison_of_nothing_is_refused_before_anything_is_driven(task):
         pnn.compare(never, task, seeds=0)
 
 
+@pytest.mark.usefixtures("quick_baselines")
+def test_passes_of_a_device_that_all_trials_share_are_counted_for_each(task):
+    system = Toy()
+
+    def on_one(rule, seed):
+        return deep_pnn(system, ToyTwin(), rule, layers=2, classes=2, seed=seed)
+
+    def on_its_own(rule, seed):
+        return deep_pnn(Toy(), ToyTwin(), rule, layers=2, classes=2, seed=seed)
+
+    methods = {"PAT": physics_aware, "in silico": in_silico}
+    own, shared = (
+        pnn.compare(made, task, SHORT, methods=methods, rates=(0.01, 0.02), progress=False)
+        for made in (on_its_own, on_one)
+    )
+    passes = [row.device_passes for row in own.rows]
+    assert [row.device_passes for row in shared.rows] == passes
+
+
 def test_values_to_learn_are_refused_before_anything_is_driven():
     x = torch.rand(60, 6)
     values = pnn.Task.from_arrays(x, x[:, :1])

@@ -106,6 +106,14 @@ def test_layers_of_other_widths_are_exported(tmp_path):
     assert found == pytest.approx(outputs, abs=1e-5)
 
 
+def test_all_examples_are_tabulated_however_many(network, tmp_path):
+    path = pnn.export_network(network, torch.rand(1100, 6), tmp_path / "network.h5")
+    with h5py.File(path) as file:
+        x, drive = file["examples/x"][:], file["steps/0/drive_physical"][:]
+        assert drive == pytest.approx(x)
+        assert file["steps/2/readout_physical"].shape == (1100, 6)
+
+
 def test_a_span_is_exported(tmp_path):
     layer = PhysicalLayer(Toy(), ToyTwin(), pnn.in_silico, encoding=Span(-1, 3))
     x = 4 * torch.rand(3, 6) - 1

@@ -12,7 +12,14 @@ from pnnlab import characterize
 from pnnlab.errors import InstrumentError, RangeError, TwinError
 from pnnlab.gradients import physics_aware
 from pnnlab.layers import PhysicalLayer, Shots
-from pnnlab.training import Reference, reference_passes, refit, refit_passes, take_references
+from pnnlab.training import (
+    Reference,
+    advice,
+    reference_passes,
+    refit,
+    refit_passes,
+    take_references,
+)
 from pnnlab.twins import Mlp, NeuralSettings, NeuralTwin, PhysicsTwin, Twin, fit_neural
 from pnnlab.twins.physics import Equations
 from pnnlab.twins.twin import Described
@@ -133,6 +140,24 @@ def test_a_physics_twin_finds_the_constant_of_its_device() -> None:
     assert "80 device passes" in str(found)
     assert torch.equal(layer.theta, theta)
     assert not any(parameter.requires_grad for parameter in twin.parameters())
+
+
+def test_a_device_of_very_many_parameters_is_driven_at_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A million parameters for each shot fill the memory."""
+    monkeypatch.setattr(advice, "MOST_PARAMETERS", 40 * 36 - 1)
+    shapes = []
+
+    class Watched(Toy):
+        def _simulate(self, x: Tensor, theta: Tensor) -> Tensor:
+            shapes.append(theta.shape)
+            return super()._simulate(x, theta)
+
+    system = Watched(noise=0.0, drift=0.0)
+    layer = make_layer(system, PhysicsTwin(system, ToyEquations()))
+    assert refit(layer, shots=40).nmse_after < 1e-9
+    assert set(shapes) == {(36,)}
 
 
 def test_a_neural_twin_goes_on_from_its_weights() -> None:

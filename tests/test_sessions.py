@@ -313,6 +313,17 @@ def test_any_error_of_a_device_pauses_with_the_step_undone(
     assert same(training.state(), undisturbed.state())
 
 
+def test_what_is_done_while_a_device_fails_is_kept_when_the_session_is_stopped(
+    tmp_path: Path,
+) -> None:
+    session = Session(Run.open(tmp_path, toy_training(system=LooseCable()))).start()
+    wait_until(lambda: session.status == "paused")
+    session.scale_rate(0.25).result()
+    session.stop()
+    session.join()
+    assert Run.open(tmp_path, toy_training(system=LooseCable(math.inf))).training.rate_scale == 0.25
+
+
 def same(ours: object, theirs: object) -> bool:
     """Whether two states are equal to the last bit, but for the time they took."""
     if isinstance(ours, Tensor) and isinstance(theirs, Tensor):

@@ -1,6 +1,7 @@
 import copy
 import itertools
 import math
+from contextlib import suppress
 from functools import partial
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ from toy import Toy, ToyTwin
 from pnnlab.errors import InstrumentError, RangeError, RunError, ShapeError, TrainingError
 from pnnlab.gradients import ideal, in_silico, physics_aware
 from pnnlab.layers import PhysicalLayer, Rescale, calibrate, deep_pnn, physical_layers
+from pnnlab.physical_system import device
 from pnnlab.systems import Circuit
 from pnnlab.tasks import Split
 from pnnlab.training import (
@@ -226,6 +228,24 @@ def test_a_loss_that_is_no_number_stops_before_the_weights_are_spoilt():
         assert torch.equal(value, before[name]), name
 
 
+def test_a_slope_that_is_no_number_stops_before_the_weights_are_spoilt():
+    """The loss is the device's; the twin divides by zero at a black pixel."""
+
+    class Root(nn.Module):
+        def forward(self, x, theta):
+            return (x * theta).sqrt()
+
+    system = device(lambda x, theta: (x * theta).sqrt(), inputs=6, parameters=6, outputs=6)
+    network = deep_pnn(system, Root(), classes=2)
+    task = make_task()
+    task.train.x[task.train.x < 0.1] = 0.0
+    training = Training(network, task, FitSettings(epochs=1))
+    before = copy.deepcopy(network.state_dict())
+    with pytest.raises(TrainingError, match="gradient of step 1 is not finite"):
+        next(training.records())
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
 def test_accuracy_is_that_of_the_network_as_it_stands():
     split = make_split()
     network = nn.Linear(6, 2)
@@ -247,6 +267,17 @@ def test_the_gap_is_that_of_the_known_error():
     modelled = torch.tanh(torch.atanh(y) / 1.1)
     expected = (y - modelled).square().sum() / (y - y.mean(0)).square().sum()
     assert found.gap[0] == pytest.approx(float(expected), rel=1e-3)
+
+
+def test_the_gap_does_not_depend_on_the_order_of_the_examples():
+    layer = PhysicalLayer(Toy(noise=0.0, drift=0.0), ToyTwin(), physics_aware)
+    x = torch.rand(1200, 6, generator=torch.Generator().manual_seed(0))
+    by_size = x[x.sum(1).argsort()]
+    gaps = [
+        evaluate(nn.Sequential(layer), Split(one, torch.zeros(1200).long())).gap
+        for one in (x, by_size)
+    ]
+    assert gaps[0] == pytest.approx(gaps[1], rel=1e-4)
 
 
 def test_parameters_at_their_limits_are_counted():
@@ -335,7 +366,9 @@ def test_floating_targets_are_a_regression():
     training = Training(value_network(), values_task(), FitSettings(epochs=40, learning_rate=0.03))
     *_, last = training.records()
     assert training.objective is REGRESSION
-    found = evaluate(training.network, values_task().validation, REGRESSION)
+    found = evaluate(training.network, values_task().validation)
+    with pytest.raises(ShapeError, match="not right or wrong"):
+        accuracy(training.network, values_task().validation)
     assert last.device_metric == pytest.approx(found.device_metric, abs=1e-4)
     assert found.device_metric > 0.8
     assert found.device_loss < 0.05
@@ -408,3 +441,27 @@ def test_a_step_that_fails_is_undone():
     system.fails_at = math.inf
     rest = [record.loss for record in training.records()]
     assert rest == expected[-len(rest) :]
+
+
+class Times(nn.Module):
+    def forward(self, x, theta):
+        return x * theta
+
+
+def test_shots_of_a_real_device_stay_taken_when_their_step_is_undone():
+    calls = []
+
+    def measure(x, theta):
+        calls.append(len(x))
+        if len(calls) % 5 == 0:
+            raise InstrumentError("no answer")
+        return x * theta
+
+    system = device(measure, inputs=6, parameters=6, outputs=6)
+    network = deep_pnn(system, Times(), physics_aware, layers=2, classes=2)
+    training = Training(network, make_task(), FitSettings(epochs=1, evaluations=1))
+    before = system.passes
+    while training.step < 4:
+        with suppress(InstrumentError):
+            next(training.records())
+    assert training.latest.device_passes == system.passes - before

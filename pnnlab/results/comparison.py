@@ -133,7 +133,7 @@ def result_row(
     others: dict[str, Any] = dict(beside)
 
     def right(network: nn.Module) -> torch.Tensor:  # (n,), bool
-        return outputs(network, task.test.x).argmax(1) == task.test.targets
+        return outputs(network, task.test.x).argmax(1).cpu() == task.test.targets.cpu()
 
     with on_device(network):
         correct = right(network)
@@ -328,7 +328,7 @@ def compare(
     size = parameter_count(example)
     system = physical_layers(example)[0].system.name
 
-    def trained(name: str, recipe: Recipe, seed: int) -> tuple[Training, Path | None]:
+    def trained(name: str, recipe: Recipe, seed: int) -> tuple[Training, Path | None, int]:
         network = make(recipe.rule, seed)
         calibrate(network, calibration_inputs(task))
         used = replace(recipe.settings(settings), seed=seed)
@@ -352,14 +352,15 @@ def compare(
             label=f"{name}, seed {seed}",
             progress=progress,
         )
-        return training, None if folder is None else run_folder(folder, parameters)
+        run = None if folder is None else run_folder(folder, parameters)
+        return training, run, training.device_passes
 
     chosen = {name: recipes[0] for name, recipes in choices.items()}
-    done: dict[tuple[str, int], tuple[Training, Path | None]] = {}
+    done: dict[tuple[str, int], tuple[Training, Path | None, int]] = {}
     for name, recipes in choices.items():
         if len(recipes) > 1:
             trials = [trained(name, recipe, settings.seed) for recipe in recipes]
-            scored = [validated(training) for training, _ in trials]
+            scored = [validated(training) for training, *_ in trials]
             best = scored.index(max(scored))
             chosen[name], done[name, settings.seed] = recipes[best], trials[best]
     rows: list[Row] = []
@@ -370,7 +371,9 @@ def compare(
             for baseline in (partial(digital_baseline, parameters=size), linear_baseline)
         )
         for name, recipe in chosen.items():
-            training, run = done.get((name, seed)) or trained(name, recipe, seed)
+            training, run, passes = done.get((name, seed)) or trained(name, recipe, seed)
+            # Others may have driven the same device since.
+            training.passes_before += training.device_passes - passes
             row = result_row(
                 training,
                 task,

@@ -83,12 +83,15 @@ def export_network(
 
     with on_twin(network), observed(network, tabulate):
         answers = outputs(network, x)
-    buffer, tabulated = io.BytesIO(), iter(shots)
+    buffer, steps = io.BytesIO(), _steps(network)
+    devices = sum(kind == "device" for kind, _ in steps)
+    # One batch after the other went through all of them.
+    tabulated = iter([_joined(shots[first::devices]) for first in range(devices)])
     with h5py.File(buffer, "w") as file:
         file.attrs.update(
             layout=LAYOUT, pnnlab=pnnlab.__version__, commit=commit() or "", time_utc=utc_now()
         )
-        for number, (kind, content) in enumerate(_steps(network)):
+        for number, (kind, content) in enumerate(steps):
             group = file.create_group(f"steps/{number}")
             group.attrs["kind"] = kind
             group.update(next(tabulated) if kind == "device" else content)
@@ -98,6 +101,11 @@ def export_network(
             )
         file.create_group("examples").update({"x": _array(x), "outputs": _array(answers)})
     return _NETWORK.save(user_path(path), buffer.getvalue())
+
+
+def _joined(tables: list[dict[str, Any]]) -> dict[str, Any]:
+    rows = ("drive_physical", "readout_physical")
+    return tables[0] | {name: np.concatenate([one[name] for one in tables]) for name in rows}
 
 
 def _array(values: Tensor) -> Any:

@@ -135,6 +135,8 @@ def refit(
 ) -> Refit:
     """Fit the twin of a layer anew, in place, to fresh shots around the layer's parameters.
 
+    Where these are millions, all shots are taken at the layer's own.
+
     Of a `PhysicsTwin` the constants are fitted, of a `NeuralTwin` the weights, from where they
     stand. If it is no better afterwards on shots that were held out, or anything fails, the layer
     has its old twin back.
@@ -159,11 +161,13 @@ def refit(
     if x is not None:
         known = torch.rand(shots, generator=generator) < 0.5
         which = torch.randint(len(x), (int(known.sum()),), generator=generator)
-        drives[known] = x.detach()[which]
-    away = characterize.random_drives(shots, system.param_dim, SMOOTH, generator)
-    theta = (layer.theta.detach().clamp(0, 1) + REACH * (2 * away - 1)).clamp(0, 1)
+        drives[known] = x.detach().cpu()[which]
+    theta = layer.theta.detach().cpu().clamp(0, 1)
+    if shots * len(theta) <= MOST_PARAMETERS:
+        away = characterize.random_drives(shots, system.param_dim, SMOOTH, generator)
+        theta = (theta + REACH * (2 * away - 1)).clamp(0, 1)
     fresh = characterize.measured(system, drives, theta, repeats=READOUTS, seed=seed, reach=REACH)
-    held = characterize.shots(fresh, "test")
+    held = characterize.shots(fresh, "test").to(layer.theta)
     fitted: PhysicsTwin | NeuralTwin
     if isinstance(twin, PhysicsTwin):
         fitted = fit_physics(twin, fresh, shots=shots).twin
@@ -304,7 +308,7 @@ def local_errors(network: nn.Module, x: Tensor) -> LocalErrors:
         over_noise.append(errors[-1] / noise if noise else math.inf)
         taken, predicted = [], []
         for x in found.x.split(max(MOST_PARAMETERS // max(len(found.theta), 1), 1)):
-            random = torch.randn(len(x), len(found.theta), generator=generator)
+            random = torch.randn(len(x), len(found.theta), generator=generator).to(found.theta)
             moved = (found.theta + STEP * random).clamp(0, 1)
             taken.append(torch.stack([layer.system(x, moved) for _ in range(2)]).double())
             predicted.append(predict(twin, x, moved).double())

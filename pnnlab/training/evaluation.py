@@ -120,23 +120,31 @@ class Evaluation(Scores):
         return ", ".join(reached)
 
 
-def evaluate(
-    network: nn.Module, examples: Split, objective: Objective = CLASSIFICATION
-) -> Evaluation:
+def default_objective(examples: Split) -> Objective:
+    """Regression of floating-point targets, classification of whole ones."""
+    return REGRESSION if examples.targets.is_floating_point() else CLASSIFICATION
+
+
+def evaluate(network: nn.Module, examples: Split, objective: Objective | None = None) -> Evaluation:
     """Run ``examples`` through the devices and, where every layer has one, through the twins.
 
-    The gap of each layer is taken at the inputs that drove its device.
+    The gap of each layer is taken at the inputs that drove its device. The ``objective`` is by
+    default the `default_objective`.
     """
-    layers = physical_layers(network)
-    squares = {layer: torch.zeros(2, dtype=torch.float64) for layer in layers}  # gap, deviation
+    layers, objective = physical_layers(network), objective or default_objective(examples)
+    gaps = {layer: torch.zeros((), dtype=torch.float64) for layer in layers}  # summed squares
+    moments: dict[PhysicalLayer, list[Tensor]] = {layer: [] for layer in layers}
     readouts: dict[PhysicalLayer, list[Tensor]] = {layer: [] for layer in layers}
 
     def note(layer: PhysicalLayer, x: Tensor, theta: Tensor, y: Tensor) -> None:
         room = READOUTS - sum(map(len, readouts[layer]))
         readouts[layer].append(y[:room])
         if layer.twin is not None:
-            squares[layer][0] += (y - layer.twin(x, theta).double()).square().sum().cpu()
-            squares[layer][1] += y.double().var(0, correction=0).sum().cpu() * len(y)
+            gaps[layer] += (y - layer.twin(x, theta).double()).square().sum().cpu()
+            variance, mean = torch.var_mean(y.double(), 0, correction=0)
+            moments[layer].append(
+                torch.stack([torch.full_like(mean, len(y)), mean, variance]).cpu()
+            )
 
     with on_device(network), observed(network, note):
         device_metric, device_loss = scores(network, examples, objective)
@@ -147,20 +155,30 @@ def evaluate(
     if all_have_twins(network):
         with on_twin(network):
             found["twin_metric"], found["twin_loss"] = scores(network, examples, objective)
-        found["gap"] = tuple(float(gap / deviation) for gap, deviation in squares.values())
+        found["gap"] = tuple(float(gaps[one] / _deviation(moments[one])) for one in layers)
     return Evaluation(labels=objective.labels, **found)
+
+
+def _deviation(moments: list[Tensor]) -> float:
+    """Summed squared deviation of all rows, of batches' counts, means and variances."""
+    count, mean, variance = torch.stack(moments, 1)  # (batches, outputs) each
+    total = (count * mean).sum(0) / count.sum(0)
+    return float((count * (variance + (mean - total).square())).sum())
 
 
 def accuracy(network: nn.Module, examples: Split) -> float:
     """Fraction of examples that the network classifies right, with the layers as they stand."""
+    if examples.targets.is_floating_point():
+        raise ShapeError("values are not right or wrong; use scores or evaluate.")
     return scores(network, examples)[0]
 
 
 def scores(
-    network: nn.Module, examples: Split, objective: Objective = CLASSIFICATION
+    network: nn.Module, examples: Split, objective: Objective | None = None
 ) -> tuple[float, float]:
-    """Metric and loss of an objective, with the layers as they stand."""
+    """Metric and loss, by default of the `default_objective`, with the layers as they stand."""
     split = Split(examples.x, examples.targets)  # refuses what has no score before it is sent
+    objective = objective or default_objective(split)
     found = outputs(network, split.x)
     check_targets("given", split, found.shape[1])
     targets = split.targets.to(found.device)

@@ -23,10 +23,9 @@ from pnnlab.plain import make_plain, plain, random_state, real, seeded, whole
 from pnnlab.tasks.task import Split, Task, check_targets, check_width
 from pnnlab.training.cost import passes_so_far, systems_of
 from pnnlab.training.evaluation import (
-    CLASSIFICATION,
-    REGRESSION,
     Objective,
     Scores,
+    default_objective,
     evaluate,
     left_as_it_was,
 )
@@ -149,8 +148,7 @@ class Training:
         self.network = network
         self.settings = replace(settings or FitSettings(), **changed)
         self.train, self.validation = _checked(network, task, self.settings.batch_size)
-        values = self.train.targets.is_floating_point()
-        self.objective = objective or (REGRESSION if values else CLASSIFICATION)
+        self.objective = objective or default_objective(self.train)
         self.optimizer = optimizer([p for p in network.parameters() if p.requires_grad])
         self.systems = systems_of(network)
         self.passes_before = passes_so_far(network)
@@ -252,13 +250,21 @@ class Training:
         cuts short is undone; shots of a real device stay taken.
         """
         while self.step < self.steps:
-            before = _copied(self.state())
+            before, passes = _copied(self.state()), [one.passes for one in self.systems]
             try:
                 # What a step draws, such as the noise of a twin, is set by seed and step alone.
                 with random_state(self._seed(self.step), place_of(self.network)):
                     record = self.advance()
             except BaseException:
                 self.restore(before)
+                # What has no state to go back to has taken these shots.
+                self.passes_before -= sum(
+                    system.passes - earlier
+                    for system, earlier, kept in zip(
+                        self.systems, passes, before["systems"], strict=True
+                    )
+                    if not kept
+                )
                 raise
             self.latest = record
             yield record
@@ -294,6 +300,13 @@ class Training:
                 f"the loss of step {self.step + 1} is {value}; the weights are those of the step "
                 f"before. Lower the learning rate ({rate:g} now) and begin again, or look at what "
                 "the device returned."
+            )
+        slopes = [p.grad.sum() for p in network.parameters() if p.grad is not None]
+        if slopes and not bool(torch.stack(slopes).isfinite().all()):
+            raise TrainingError(
+                f"the gradient of step {self.step + 1} is not finite, and the loss is {value:g}; "
+                "the weights are those of the step before. A twin divides by zero somewhere, as "
+                "the slope of a square root does at 0: keep its arguments above 0."
             )
         self.optimizer.step()
         clamped = tuple(layer.clamped for layer in physical_layers(network))

@@ -68,12 +68,12 @@ def gradient_agreement(
     points = x.clone().requires_grad_(), theta.clone().requires_grad_()
     device, modelled, noise = [], [], []
     for _ in range(directions):
-        dx, dtheta = _signs(x.shape, generator), _signs(theta.shape, generator)
+        dx, dtheta = (_signs(one.shape, generator).to(one) for one in (x, theta))
         slope = characterize.central_difference(system, x, theta, dx, dtheta, STEP, repeats)
         # Through random signs v, independent errors of the outputs add up in variance.
         noise.append(slope.var(0).sum(1).mean() / repeats)
         for _ in range(cotangents):
-            v = _signs((len(x), system.output_dim), generator)
+            v = _signs((len(x), system.output_dim), generator).to(x)
             device.append((slope.mean(0) * v).sum(1))
             by_x, by_theta = torch.autograd.grad(twin(*points), points, v)
             modelled.append(((by_x * dx).sum(1) + (by_theta * dtheta).sum(1)).double())
