@@ -1,6 +1,7 @@
 """Nothing is believed that was taken with other settings, other tags, or another client's hand."""
 
 import socket
+import threading
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,7 +12,7 @@ from shared_bench import HALF_A_CODE, LIMITS, NOTHING, fight, loads, opened
 from pnnlab.errors import InstrumentError
 from pnnlab.instruments import bench as benches
 from pnnlab.instruments.bench import open_bench
-from pnnlab.instruments.generator import Generator, TakenError
+from pnnlab.instruments.generator import Generator, Limits, TakenError
 from pnnlab.instruments.link import Link
 from pnnlab.instruments.oscilloscope import Oscilloscope
 from pnnlab.instruments.programme import CableProgramme, PlateProgramme
@@ -94,6 +95,62 @@ def test_an_output_that_somebody_switched_off_stays_off(there):
         bench.rearm()
         bench(torch.rand(1, 12), NOTHING)
         assert somebody.ask("OUTP1?") == "1"
+
+
+@pytest.mark.parametrize("also", ["SOUR1:VOLT:OFFS 0.5", "OUTP1:LOAD 50", "*RST"])
+def test_it_stays_off_whatever_else_somebody_changed(there, also):
+    """Settings are sent again after a failure; an output is not switched on by that."""
+    with opened(there) as bench, Link(there.generator) as somebody:
+        somebody.send("OUTP1 OFF", also)
+        with pytest.raises(TripError):
+            bench(torch.rand(1, 12), NOTHING)
+        assert somebody.ask("OUTP1?") == "0"
+        bench.rearm()
+        bench(torch.rand(1, 12), NOTHING)
+
+
+def test_a_bench_that_is_taken_is_not_taken_back(there):
+    """Whoever took it has other settings, and perhaps other limits."""
+    with opened(there) as bench, Link(there.generator) as somebody:
+        somebody.send(f'DISP:TEXT "{OTHER_CLIENT}"', "SOUR1:FUNC:ARB:SRAT 5E5")
+        with pytest.raises(TakenError, match="used by 1 on another"):
+            bench(torch.rand(1, 12), NOTHING)
+        assert somebody.ask("DISP:TEXT?") == f'"{OTHER_CLIENT}"'
+        assert float(somebody.ask("SOUR1:FUNC:ARB:SRAT?")) == 5e5
+
+
+def test_nothing_goes_to_a_generator_between_off_and_its_end(there, monkeypatch):
+    free = []
+
+    def close(link):
+        def other():
+            free.append(link.lock.acquire(blocking=False))
+
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+        shut(link)
+
+    shut = Link.close
+    generator = Generator(Link(there.generator), limits=LIMITS)
+    monkeypatch.setattr(Link, "close", close)
+    generator.close()
+    assert free == [False]
+
+
+def test_a_waveform_whose_follower_is_refused_is_not_stretched_to_it(there):
+    with Generator(Link(there.generator), limits=Limits(-1, 1)) as generator:
+        generator.apply(1e6, 1.0)
+        generator.load(np.array([0.2, 0.4] * 8))
+        generator.output(True)
+        codes = np.zeros(999_980, "<i2")
+        codes[0] = 1
+        with Link(there.generator) as somebody:  # fills the memory
+            somebody.send("FORM:BORD SWAP", ("SOUR1:DATA:ARB:DAC other,", codes.data))
+        with pytest.raises(InstrumentError):
+            generator.load(np.array([0.0, 1.0, -1.0] * 8))
+        with Link(there.generator) as somebody:
+            assert float(somebody.ask("SOUR1:VOLT?")) < 0.21
 
 
 def test_a_bench_that_is_taken_names_by_whom(there):

@@ -94,13 +94,16 @@ def keysight_upload(
     number: int = 1,
     lesser: str = "0.002",
     volt: str = "1.99999999",
-) -> Pair:
+) -> tuple[Pair, ...]:
     name = f"P0A0B0CN{number}"
     return (
-        f"FORM:BORD SWAP\nSOUR1:{command} {name},#2{len(data)}".encode()
-        + data
-        + f"\nSOUR1:VOLT {lesser}\nSOUR1:FUNC:ARB {name}\nSOUR1:VOLT {volt}\n:SYST:ERR?\n".encode(),
-        OK,
+        (
+            f"FORM:BORD SWAP\nSOUR1:{command} {name},#2{len(data)}".encode()
+            + data
+            + f"\nSOUR1:VOLT {lesser}\nSOUR1:FUNC:ARB {name}\n:SYST:ERR?\n".encode(),
+            OK,
+        ),
+        *group(f"SOUR1:VOLT {volt}"),
     )
 
 
@@ -123,7 +126,7 @@ def keysight_verified(
     )
 
 
-KEYSIGHT_LOADED = (*KEYSIGHT_SET_UP, keysight_upload(KEYSIGHT_CODES), keysight_verified())
+KEYSIGHT_LOADED = (*KEYSIGHT_SET_UP, *keysight_upload(KEYSIGHT_CODES), keysight_verified())
 
 
 def test_keysight_from_the_settings_to_a_shot() -> None:
@@ -149,7 +152,7 @@ def test_keysight_float32() -> None:
     data = (steps / 32767).astype("<f4").tobytes()
     script = (
         *KEYSIGHT_SET_UP,
-        keysight_upload(data, "DATA:ARB"),
+        *keysight_upload(data, "DATA:ARB"),
         keysight_verified(),
         *CLOSED,
     )
@@ -197,9 +200,10 @@ def test_tektronix_from_the_settings_to_a_shot() -> None:
             # 0 to 16382, most significant byte first
             b"DATA EMEM,#216"
             + bytes.fromhex("1fff 3ffe 0000 2fff 17ff 1fff 1fff 1fff")
-            + b"\nSOUR1:FREQ 125000\n:SYST:ERR?\n",
+            + b"\n:SYST:ERR?\n",
             OK,
         ),
+        *group("SOUR1:FREQ 125000"),
         question(
             f"{asked};:SOUR1:FREQ?;:DISP:TEXT?;:OUTP1?;:DATA:POIN? EMEM",
             f'{answer};1.250000000000E+05;"{ME}";0;8',
@@ -226,9 +230,9 @@ def test_a_waveform_that_uses_part_of_the_span_has_an_amplitude_of_its_own() -> 
     data = bytes.fromhex("0000 0020 0000 0000 0000 0000 0000 0000")  # 8192 of 32767
     script = (
         *KEYSIGHT_LOADED,
-        keysight_upload(data, number=2, lesser="0.250007628", volt="0.250007628"),
+        *keysight_upload(data, number=2, lesser="0.250007628", volt="0.250007628"),
         keysight_verified(number=2, volt="+2.5000762800000E-01"),
-        keysight_upload(KEYSIGHT_CODES, number=3, lesser="0.250007628"),
+        *keysight_upload(KEYSIGHT_CODES, number=3, lesser="0.250007628"),
         keysight_verified(number=3),
         *CLOSED,
     )
@@ -241,9 +245,9 @@ def test_a_waveform_that_uses_part_of_the_span_has_an_amplitude_of_its_own() -> 
 
 def test_a_full_memory_is_emptied_at_the_least_amplitude() -> None:
     """What is selected then rests at its lowest point."""
-    sent, ok = keysight_upload(KEYSIGHT_CODES, number=2)
+    (sent, ok), *rest = keysight_upload(KEYSIGHT_CODES, number=2)
     emptied = b"SOUR1:VOLT 0.002\nSOUR1:DATA:VOL:CLE\n" + sent
-    script = (*KEYSIGHT_LOADED, (emptied, ok), keysight_verified(number=2), *CLOSED)
+    script = (*KEYSIGHT_LOADED, (emptied, ok), *rest, keysight_verified(number=2), *CLOSED)
     dialect = replace(KEYSIGHT_33500, most_points=15)
     with (
         expected_protocol(*script) as name,
@@ -257,7 +261,7 @@ def test_a_full_memory_is_emptied_at_the_least_amplitude() -> None:
 @pytest.mark.parametrize("volt", ["+2.0010000000000E+00", "+1.9990000000000E+00"])
 def test_an_amplitude_that_the_instrument_rounds_must_be_within_the_limits_too(volt: str) -> None:
     script = (
-        *(*KEYSIGHT_SET_UP, keysight_upload(KEYSIGHT_CODES), keysight_verified(volt=volt)),
+        *(*KEYSIGHT_SET_UP, *keysight_upload(KEYSIGHT_CODES), keysight_verified(volt=volt)),
         *CLOSED,
     )
     with expected_protocol(*script) as name, Generator(Link(name), limits=LIMITS) as generator:

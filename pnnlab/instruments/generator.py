@@ -179,6 +179,7 @@ class Generator(Channel[GeneratorDialect]):
         self._uploads = 0
         self._name = f"P{secrets.token_hex(3).upper()}N"
         self._on = False
+        self._claimed = False  # its screen bears the name of this client, or did
         self._codes = Scratch()
         # Short enough for a screen, and with all that another client needs to find this one.
         self._client = f"{_CLIENT}{os.getpid()} on {socket.gethostname()}"[:_LONGEST]
@@ -201,12 +202,18 @@ class Generator(Channel[GeneratorDialect]):
                 "nothing was sent."
             ) from error
         with self.link.lock:
+            # What is sent again after a failure must not undo what somebody did meanwhile.
+            if self._claimed:
+                self.claim()
+            if self._on:
+                self._check_output(True, self.link.ask(f"{self._output}?"))
             self._session = None
             self.output(False)
             self._points = 0
             self._room = self.dialect.most_points
             self._rate_hz = sample_rate_hz
             self._amplitude_v = amplitude_v
+            self._claimed = True
             self.link.send(*commands([self.dialect.client], {"client": self._client}))
             least, span = self.dialect.least_extent_v, 2 * amplitude_v
             self._apply(rate=number(sample_rate_hz), span=number(span), extent=number(least))
@@ -240,8 +247,10 @@ class Generator(Channel[GeneratorDialect]):
             self.link.send(
                 *(command.format_map(values) for command in before),
                 (dialect.encoding.header.format_map(values), codes.data),
-                *commands(dialect.waveform, values),
+                *commands(dialect.waveform[:-1], values),
             )
+            # Not in one group: a waveform whose follower was refused must not be stretched to it.
+            self.link.send(*commands(dialect.waveform[-1:], values))
             self._points, self._sent = points, sent
             try:
                 self.verify()
@@ -253,6 +262,8 @@ class Generator(Channel[GeneratorDialect]):
         """Switch the output on or off, and read it back; retry switching off if the link breaks."""
         if on:
             self._expect_settings()
+        else:
+            self._on = False  # whatever becomes of it: it is no longer expected to be on
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 with self.link.lock:
@@ -310,12 +321,13 @@ class Generator(Channel[GeneratorDialect]):
 
     def close(self) -> None:
         """Switch the output off, take the name off the screen, and close the link in any case."""
-        try:
-            self.output(False)
-            if self._session is not None:
-                self.link.send(f'{self.dialect.client.header} ""')
-        finally:
-            self.link.close()
+        with self.link.lock:  # no other thread may switch it on in between
+            try:
+                self.output(False)
+                if self._session is not None:
+                    self.link.send(f'{self.dialect.client.header} ""')
+            finally:
+                self.link.close()
 
     def _encode(self, volts: NDArray[np.floating[Any]]) -> tuple[Array, Array]:
         """Codes within the limits, and the volts they mean; only the extremes if those suffice."""
