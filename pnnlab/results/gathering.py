@@ -158,6 +158,8 @@ def _trained(row: Row, summary: Summary, notebooks: Path) -> Trained:
         name: round(value, DIGITS) for name in FRACTIONS for value in known([row], name)
     }
     changes |= {"seconds": None, "commit": row.commit or code.get("commit")}
+    if row.recalibrated_correct:  # which pairs are judged by
+        changes["correct"] = None
     unit = summary.parameters.get("unit")
     if row.unit is None and isinstance(unit, int):  # an old row, of a notebook that sets the unit
         changes["unit"] = unit
