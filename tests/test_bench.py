@@ -17,6 +17,7 @@ from pnnlab.physical_system import PhysicalSystem
 from pnnlab.systems import Circuit, Plate
 from pnnlab.systems.analog import AnalogPorts, cable
 from pnnlab.virtual_bench import VirtualBench, Wiring
+from pnnlab.virtual_bench.generators import Emission
 
 LIMITS = Limits(low_v=-10, high_v=10)
 
@@ -104,12 +105,76 @@ def test_several_programmes_share_one_bench():
 def test_a_batch_that_memory_cannot_hold_goes_out_in_parts():
     with bench_of(cable(), CableProgramme(12), noise=False, delay_s=0.0) as bench:
         generator = bench._acquisition.generator
-        generator.dialect = replace(generator.dialect, most_points=700)
+        generator.dialect = replace(generator.dialect, most_points=1150)
         assert bench._acquisition.at_once(12) < 20
         x = torch.rand(100, 12)
         half_a_code = 2.5 / 200 / 2 / 2  # of 200 on a screen of 2.5 V, where 2 V are 1
         assert (bench(x, torch.zeros(0)) - x).abs().max() < half_a_code + 1e-4
         assert bench.tally.shots == 100
+
+
+def answers_of_equal_shots(bench: Bench) -> Tensor:
+    x = torch.rand(1, 196, generator=torch.Generator().manual_seed(0)).expand(60, -1)
+    return bench(x, torch.full((bench.param_dim,), 0.5))
+
+
+@contextmanager
+def circuit_bench() -> Iterator[tuple[VirtualBench, Bench]]:
+    device = Circuit(0, noise=False, drift=False)
+    with (
+        VirtualBench(device.analog_ports(), noise=False) as there,
+        open_bench(
+            there.generator,
+            there.oscilloscope,
+            CircuitProgramme(),
+            limits=Limits(-10, 10),
+            guarded=False,
+            delay_s=4e-8,
+        ) as bench,
+    ):
+        yield there, bench
+
+
+@pytest.mark.parametrize("ppm", [25, -60])
+def test_clocks_that_part_are_noticed_and_followed(monkeypatch, ppm):
+    """Each instrument has a crystal of its own, and the last shot of a batch is late."""
+
+    def held(emission, *args):
+        return play(replace(emission, rate_hz=emission.rate_hz * (1 + 1e-6 * ppm)), *args)
+
+    with circuit_bench() as (_, bench):
+        expected = answers_of_equal_shots(bench)
+    play = Emission.held
+    monkeypatch.setattr(Emission, "held", held)
+    with circuit_bench() as (_, bench):
+        found = answers_of_equal_shots(bench)
+        assert bench.tally.retaken["record"] == 60
+        assert torch.allclose(found, expected, atol=1e-6)
+        again = answers_of_equal_shots(bench)
+        assert bench.tally.retaken["record"] == 60
+        assert torch.allclose(again, expected, atol=1e-6)
+
+
+def test_a_clock_without_its_reference_is_told(monkeypatch):
+    def held(emission, *args):
+        return play(replace(emission, rate_hz=emission.rate_hz * (1 + 3e-4)), *args)
+
+    play = Emission.held
+    monkeypatch.setattr(Emission, "held", held)
+    with (
+        circuit_bench() as (_, bench),
+        pytest.raises(InstrumentError, match="differ by more than 100 ppm"),
+    ):
+        answers_of_equal_shots(bench)
+
+
+def test_a_record_that_is_late_is_told(monkeypatch):
+    """By less than a sample it still resembles that of the self-check."""
+    with circuit_bench() as (there, bench):
+        answers_of_equal_shots(bench)
+        there._delay_s += 0.7e-6
+        with pytest.raises(InstrumentError, match=r"0\.7 samples late"):
+            answers_of_equal_shots(bench)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from pnnlab.instruments.link import Link
 from pnnlab.instruments.oscilloscope import Oscilloscope, ScopeSettings, Trace, TriggerError
 from pnnlab.instruments.programme import Acquisition, Bench, Programme, Read, Waves
 from pnnlab.instruments.selfcheck import (
+    LEAD,
     PILOTS,
     WINDOW,
     SelfCheck,
@@ -38,6 +39,10 @@ BACKOFF_S = 0.01, 0.5  # before a lost link is tried again: first, and at most; 
 # answers all of them in the same few modes: at most 0.81 in 2.8 million pairs. Its own has 0.993.
 LEAST_CORRELATION = 0.9
 GAIN_STEP = 0.05  # a device's gain may drift; so large a step has another cause
+MOST_LATE = 0.5  # samples, of a record beside those of the self-check
+MOST_APART = 0.1  # samples between two clocks at the end of a record
+MOST_PPM = 100.0  # of two crystals: cheap ones differ by 50
+LONGEST = 1 << 18  # samples of a record: at `MOST_PPM` its end is found within `LEAD`
 TRIGGER_TIMEOUT_S = 5.0  # beyond the length of a record, for the instrument and the network
 
 _PIECE = 1 << 15  # samples to be encoded or decoded at once: less than torch divides among threads
@@ -54,10 +59,12 @@ class RecordError(InstrumentError):
 class VisaAcquisition(Acquisition):
     """A generator and an oscilloscope with a device between them; see `open_bench`.
 
-    Every waveform begins with a pilot, far weaker than the drive: one of those that this client
-    alone has drawn and whose records the self-check has taken, each in turn. A record that is
-    incomplete, whose pilot is not answered as in the self-check (an older one, or of another
-    client), or after which a setting was changed, is discarded, and its shots are taken again. The
+    Every waveform begins and ends with a pilot, far weaker than the drive: one of those that this
+    client alone has drawn and whose records the self-check has taken, each in turn. A record that
+    is incomplete, whose pilot is not answered as in the self-check (an older one, or of another
+    client), or after which a setting was changed, is discarded, and its shots are taken again. So
+    is one between whose pilots the clocks of both instruments part; the generator's sample rate
+    then follows the oscilloscope's, unless both have a common reference. The
     oscilloscope's zero is measured between shots, while the device rests, and subtracted.
 
     The output is on from the first waveform to `close`, and off after any failure. After anything
@@ -79,6 +86,7 @@ class VisaAcquisition(Acquisition):
         self.generator = generator
         self.oscilloscope = oscilloscope
         self._period_s = 1 / programme.sample_rate_hz
+        self._rate_hz = programme.sample_rate_hz  # by the generator's clock
         self._programme = programme
         self._delay_s = delay_s + self._period_s
         self._points = 0  # of the record for which the oscilloscope is set up
@@ -102,7 +110,7 @@ class VisaAcquisition(Acquisition):
 
     def at_once(self, samples: int) -> int:
         memory = min(self.generator.dialect.most_points, self.oscilloscope.dialect.records[-1])
-        most = (memory - self._head) // (samples + self._programme.rest)
+        most = (min(memory, LONGEST) - 2 * self._head) // (samples + self._programme.rest)
         if most < 1:
             raise RangeError(
                 f"a shot of {samples} samples does not fit into the instruments' memory of "
@@ -117,14 +125,14 @@ class VisaAcquisition(Acquisition):
         with self._lock:
             for start in range(0, shots, most):
                 count = min(most, shots - start)
-                waveform = self._waveform.array(head + count * each, np.float32)
-                played = waveform[head:].reshape(count, each)
+                waveform = self._waveform.array(count * each + 2 * head, np.float32)
+                played = waveform[head:-head].reshape(count, each)
                 for row in range(0, count, piece):
                     part = played[row : row + piece, :samples]
                     part[:] = waves(slice(start + row, start + row + len(part)))
                 played[:, samples:] = 0
                 record = self._accepted(waveform, count)
-                answers = record[head:].reshape(count, each)
+                answers = record[head:-head].reshape(count, each)
                 rests = answers[:, samples + (self._programme.rest + 1) // 2 :]
                 still = np.concatenate([quiet(record[:head], self._programme), rests.ravel()])
                 self._zero = float(still.mean(dtype=np.float64) - self._at_rest)
@@ -223,9 +231,9 @@ class VisaAcquisition(Acquisition):
             self._guard.check()
         programme = self._programme
         self._played = (self._played + 1) % PILOTS
-        waveform[: self._head] = self._pilots[self._played]
+        waveform[: self._head] = waveform[-self._head :] = self._pilots[self._played]
         if not self._live:
-            self.generator.apply(programme.sample_rate_hz, programme.drive_v)
+            self.generator.apply(self._rate_hz, programme.drive_v)
         if not self._live or len(waveform) != self._points:
             self._points = len(waveform)
             screen = programme.low_v, programme.high_v, programme.sample_rate_hz
@@ -251,7 +259,8 @@ class VisaAcquisition(Acquisition):
                 f"{trace.missing} points are missing from the record, and {trace.saturated} are "
                 "off the screen."
             )
-        found = align(trace.volts[WINDOW], self.check.records[self._played, WINDOW])
+        known = self.check.records[self._played, WINDOW]
+        found = align(trace.volts[WINDOW], known)
         if found.correlation < LEAST_CORRELATION or abs(found.gain - 1) > GAIN_STEP:
             raise RecordError(
                 f"the pilot comes back {found.gain:.2f} times as strong as in the self-check, and "
@@ -259,6 +268,25 @@ class VisaAcquisition(Acquisition):
                 "another client of this bench, or else look at the cables and at the device's "
                 "supply."
             )
+        length, around = len(trace.volts) - self._head, slice(WINDOW.stop + LEAD)
+        early, last = (align(trace.volts[n:][around], known) for n in (0, length))
+        late, apart = early.delay - LEAD, (last.delay - early.delay) / length
+        if abs(late) > MOST_LATE:
+            raise RecordError(
+                f"the record is {late:+.1f} samples late beside the self-check: look whether the "
+                "oscilloscope is triggered by the generator's own Sync or Trigger output."
+            )
+        rate_hz = self._rate_hz * (1 + apart)
+        ppm = 1e6 * (rate_hz * self._period_s - 1)
+        if last.correlation < LEAST_CORRELATION or abs(ppm) > MOST_PPM:
+            raise RecordError(
+                f"the pilot at the end is not where it should be: a shot was disturbed, or the "
+                f"clocks of generator and oscilloscope differ by more than {MOST_PPM:g} ppm; is "
+                "one of them set to an external reference that it does not get?"
+            )
+        if abs(apart) * length > MOST_APART:
+            self._rate_hz, self._live = rate_hz, False
+            raise RecordError(f"the clocks of both instruments part by {1e6 * apart:+.2f} ppm.")
 
     def _switch_off(self) -> str:
         """Switch the output off, and say whether it is."""
