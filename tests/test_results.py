@@ -228,6 +228,14 @@ def test_trainings_of_another_notebook_are_no_repeats(tmp_path: Path) -> None:
     assert [line["nb"] for line in cells(table.markdown(), 1)] == ["04", "06"]
 
 
+def test_tasks_with_fewer_classes_are_no_repeats(tmp_path: Path) -> None:
+    """Their name is the same; their test split is another."""
+    rows = [replace(PAT, n_test=n) for n in (100, 150)]
+    table = merged(taken(tmp_path, *rows))
+    assert [line["n_test"] for line in table.lines] == [100, 150]
+    assert len(cells(table.markdown(), 1)) == 2
+
+
 def test_a_repeat_counts_once_it_is_gathered_whatever_its_clock_says(tmp_path: Path) -> None:
     first = taken(tmp_path / "a", replace(PAT, accuracy=0.5), provenance=at(2))
     behind = taken(tmp_path / "b", replace(PAT, accuracy=0.9), provenance=at(1))

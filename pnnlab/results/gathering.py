@@ -59,15 +59,15 @@ class Trained:
         return shlex.split(self.command.partition("pnnlab run ")[2])[0]
 
     @property
-    def place(self) -> tuple[str, str, int, int, str]:
-        """What stands in one line of the table: a system, task, depth and unit of a notebook."""
+    def place(self) -> tuple[str, str, int, int, str, int]:
+        """What stands in one line of the table; tasks with fewer classes have other test splits."""
         row = self.row
         layers = -1 if row.layers is None else row.layers
         # Rows of a real device, and of before there were units, have none: they are of the first.
-        return row.system, row.task, layers, row.unit or 0, self.notebook
+        return row.system, row.task, layers, row.unit or 0, self.notebook, row.n_test or 0
 
     @property
-    def key(self) -> tuple[tuple[str, str, int, int, str], str, str, int]:
+    def key(self) -> tuple[tuple[str, str, int, int, str, int], str, str, int]:
         """Two trainings with one key are repeats, of which one counts; see `Results.merged`."""
         row = self.row
         assert row.seed is not None
@@ -210,7 +210,7 @@ class Results:
 
     @property
     def lines(self) -> list[Line]:
-        """Means over seeds for each system, task, depth, unit, notebook and twin."""
+        """Means over seeds for each place and twin."""
         return [  # what needs no twin, such as the ideal, stands in the lines of every twin
             _line(twin, [one for one in place if one.row.twin in (twin, None)])
             for _, group in groupby(self.trainings, lambda one: one.place)

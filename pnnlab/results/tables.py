@@ -66,8 +66,9 @@ def _listed(notes: Iterable[str]) -> str:
 def results_table(results: Iterable[Summary | Row]) -> str:
     """Lay results out as a Markdown table that also reads well in a terminal.
 
-    One line per notebook, system, unit, task, method, twin and depth, averaged over seeds. Splits
-    and scales are never averaged together. Rows alone have no notebook to name.
+    One line per notebook, system, unit, task, method, twin and depth, averaged over seeds. Splits,
+    test splits of other sizes and scales are never averaged together. Rows alone have no notebook
+    to name.
     """
     results = tuple(results)
     scales = {one.scale: None for one in results if isinstance(one, Summary) and one.rows}
@@ -80,7 +81,7 @@ def results_table(results: Iterable[Summary | Row]) -> str:
             label = number if number.isdigit() and rest else name
             label += f" {one.scale}" if len(scales) > 1 else ""
         for row in rows:
-            key = (row.device, row.task, row.method, row.twin, row.layers, row.split)
+            key = (row.device, row.task, row.n_test, row.method, row.twin, row.layers, row.split)
             groups.setdefault((label, name, *key), []).append(row)
     if not groups:
         return "No results: no notebook wrote a summary with rows."
@@ -204,7 +205,7 @@ def lines_table(lines: Sequence[Line]) -> str:
     if not lines:
         return "No results yet."
     trained = [line for line in lines if {*line["methods"]} - {UNTRAINED}]
-    names = ("notebook", "system", "task", "layers")
+    names = ("notebook", "system", "task", "n_test", "layers")
     places = {tuple(line[name] for name in names): line for line in lines}
     tables = []
     if trained:
