@@ -23,14 +23,18 @@ LONG = 30.0  # s; nothing here takes so long, however busy the computer
 posix = pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
 
 
+SWITCHED_OFF = ["*CLS", *OFF, "*OPC?", ":SYST:ERR?"]
+
+
 class Output(socketserver.ThreadingTCPServer):
     """An instrument with one output. It drops as many connections as it is told to."""
 
-    def __init__(self, drops: int = 0, mute: bool = False) -> None:
+    def __init__(self, drops: int = 0, mute: bool = False, refuses: bool = False) -> None:
         super().__init__(("127.0.0.1", 0), Commands)
         self.resource = f"TCPIP::127.0.0.1::{self.server_address[1]}::SOCKET"
         self.drops = drops
         self.mute = mute
+        self.refuses = refuses
         self.heard: list[str] = []
         self.off = threading.Event()
 
@@ -50,12 +54,15 @@ class Commands(socketserver.StreamRequestHandler):
                 self.server.heard.append(line.decode().strip())
                 if line == b"*OPC?\n" and not self.server.mute:
                     self.wfile.write(b"1\n")
+                if line == b":SYST:ERR?\n":
+                    refused = b'-113,"Undefined header"\n'
+                    self.wfile.write(refused if self.server.refuses else b'+0,"No error"\n')
                     self.server.off.set()
 
 
 @contextmanager
-def output(drops: int = 0, *, mute: bool = False) -> Iterator[Output]:
-    with Output(drops, mute) as server:
+def output(drops: int = 0, *, mute: bool = False, refuses: bool = False) -> Iterator[Output]:
+    with Output(drops, mute, refuses) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
@@ -121,7 +128,7 @@ def test_a_killed_client_leaves_no_output_on(instrument, end):
         os.killpg(process.pid, end)  # as a terminal does on Ctrl-C, and Jupyter to its kernels
         assert instrument.off.wait(LONG)
         assert process.wait(LONG) != 0
-    assert instrument.heard == ["OUTPut1 OFF", "OUTPut2 OFF", "*OPC?"]
+    assert instrument.heard == SWITCHED_OFF
 
 
 def test_an_exit_without_a_goodbye_is_none(instrument):
@@ -291,7 +298,7 @@ def test_beats_that_were_read_late_count():
 def test_it_insists_until_an_instrument_answers():
     with output(drops=3) as instrument:
         assert shutdown.switch_off(instrument.resource, "@py", OFF) == ""
-        assert instrument.heard == ["OUTPut1 OFF", "OUTPut2 OFF", "*OPC?"]
+        assert instrument.heard == SWITCHED_OFF
 
 
 def test_it_gives_up_one_that_resists_and_says_why(monkeypatch):
@@ -299,6 +306,13 @@ def test_it_gives_up_one_that_resists_and_says_why(monkeypatch):
     with output(mute=True) as mute:
         assert shutdown.switch_off(mute.resource, "@py", OFF) == "timed out"
         assert mute.heard.count("OUTPut1 OFF") >= 2
+
+
+def test_a_command_that_the_instrument_refuses_is_no_confirmation(monkeypatch):
+    monkeypatch.setattr(shutdown, "INSIST_S", 0.5)
+    with output(refuses=True) as strict:
+        said = shutdown.switch_off(strict.resource, "@py", OFF)
+    assert said == """it refused 'OUTPut1 OFF; OUTPut2 OFF': -113,"Undefined header\""""
 
 
 def test_the_shutdown_process_loads_little():

@@ -269,8 +269,12 @@ def switch_off(resource: str, library: str, off: Sequence[str]) -> str:
                 # block, and would take these commands for it.
                 wire.clear()
                 # Answered once the commands before it are carried out (IEEE 488.2, *OPC?).
-                wire.write(*off, "*OPC?")
+                wire.write("*CLS", *off, "*OPC?")
                 wire.read_line()
+                wire.write(":SYST:ERR?")
+                error = wire.read_line()
+                if int(error.partition(",")[0]) != 0:
+                    raise OSError(f"it refused {'; '.join(off)!r}: {error}")
                 return ""
         except Exception as error:  # noqa: BLE001  # any error leaves an output on
             if time.monotonic() > until:
