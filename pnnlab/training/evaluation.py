@@ -131,7 +131,8 @@ def evaluate(network: nn.Module, examples: Split, objective: Objective | None = 
     The gap of each layer is taken at the inputs that drove its device. The ``objective`` is by
     default the `default_objective`.
     """
-    layers, objective = physical_layers(network), objective or default_objective(examples)
+    layers = physical_layers(network)
+    objective = objective or default_objective(Split(examples.x, examples.targets))
     gaps = {layer: torch.zeros((), dtype=torch.float64) for layer in layers}  # summed squares
     moments: dict[PhysicalLayer, list[Tensor]] = {layer: [] for layer in layers}
     readouts: dict[PhysicalLayer, list[Tensor]] = {layer: [] for layer in layers}
@@ -168,7 +169,7 @@ def _deviation(moments: list[Tensor]) -> float:
 
 def accuracy(network: nn.Module, examples: Split) -> float:
     """Fraction of examples that the network classifies right, with the layers as they stand."""
-    if examples.targets.is_floating_point():
+    if default_objective(Split(examples.x, examples.targets)) is REGRESSION:
         raise ShapeError("values are not right or wrong; use scores or evaluate.")
     return scores(network, examples)[0]
 

@@ -138,7 +138,7 @@ class _Causal(Core):
 
     def forward(self, x: Tensor, theta: Tensor) -> Tensor:
         u = functional.pad(multiplex.drive(x, theta, self.replays), (0, 0, 0, self.tail))
-        # Of 128 examples at once the windows need tens of MB, for which memory is slower than sums.
+        # In parts: the windows of 128 examples are tens of MB, and memory is slower than the sums.
         return torch.cat([self._parts(some) for some in u.split(32, dim=1)])
 
     def _parts(self, u: Tensor) -> Tensor:
