@@ -128,6 +128,12 @@ def test_a_pendulum_that_cannot_be_is_refused(given: dict[str, float]) -> None:
         Pendulum(**given)
 
 
+@pytest.mark.parametrize("delay", [-1, SUBSTEPS + 1])
+def test_a_delay_that_is_not_simulated_is_refused(delay: int) -> None:
+    with pytest.raises(RangeError, match="a whole step"):
+        motor.MotorImperfections(delay=delay)
+
+
 def energy(state: Tensor) -> Tensor:
     """Of arm and rod, J, upright and at rest: 0."""
     c = NOMINAL

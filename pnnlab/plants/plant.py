@@ -230,6 +230,12 @@ class Interface:
     delay: int = 1  # quarters of a step from measurement to command. Customary of USB: 2 ms
     dead_zone: float = 0.1  # V. Customary of a PWM amplifier
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.delay <= SUBSTEPS:
+            raise RangeError(
+                f"delay is {self.delay} quarters of a step; give 0 to {SUBSTEPS}, a whole step."
+            )
+
 
 def integrate(
     rate: Callable[[Tensor], Tensor], state: Tensor, seconds: float = STEP_S / SUBSTEPS
