@@ -9,7 +9,7 @@ import torch
 from conformance import SystemConformance
 from torch import Tensor
 
-from pnnlab.errors import InstrumentError, LimitError
+from pnnlab.errors import InstrumentError, LimitError, RangeError
 from pnnlab.instruments.bench import Bench, open_bench
 from pnnlab.instruments.generator import Limits
 from pnnlab.instruments.programme import CableProgramme, CircuitProgramme, PlateProgramme, Programme
@@ -107,6 +107,8 @@ def test_a_batch_that_memory_cannot_hold_goes_out_in_parts():
         generator = bench._acquisition.generator
         generator.dialect = replace(generator.dialect, most_points=1150)
         assert bench._acquisition.at_once(12) < 20
+        with pytest.raises(RangeError, match="into a record of 1150; use fewer replays"):
+            bench._acquisition.at_once(1000)
         x = torch.rand(100, 12)
         half_a_code = 2.5 / 200 / 2 / 2  # of 200 on a screen of 2.5 V, where 2 V are 1
         assert (bench(x, torch.zeros(0)) - x).abs().max() < half_a_code + 1e-4

@@ -110,11 +110,12 @@ class VisaAcquisition(Acquisition):
 
     def at_once(self, samples: int) -> int:
         memory = min(self.generator.dialect.most_points, self.oscilloscope.dialect.records[-1])
-        most = (min(memory, LONGEST) - 2 * self._head) // (samples + self._programme.rest)
+        longest = min(memory, LONGEST)
+        most = (longest - 2 * self._head) // (samples + self._programme.rest)
         if most < 1:
             raise RangeError(
-                f"a shot of {samples} samples does not fit into the instruments' memory of "
-                f"{memory}: use fewer replays."
+                f"a shot of {samples} samples and pilots do not fit into a record of {longest}; "
+                "use fewer replays."
             )
         return most
 
@@ -280,7 +281,7 @@ class VisaAcquisition(Acquisition):
         ppm = 1e6 * (rate_hz * self._period_s - 1)
         if last.correlation < LEAST_CORRELATION or abs(ppm) > MOST_PPM:
             raise RecordError(
-                f"the pilot at the end is not where it should be: a shot was disturbed, or the "
+                "the pilot at the end is not where it should be: a shot was disturbed, or the "
                 f"clocks of generator and oscilloscope differ by more than {MOST_PPM:g} ppm; is "
                 "one of them set to an external reference that it does not get?"
             )

@@ -49,7 +49,7 @@ class Architecture(Recipe, ABC):
         """Make a core with fresh weights; raise `TwinError` if it does not suit the system."""
 
     def averaged(self, system: Described) -> float:  # noqa: ARG002 - given, needed or not
-        """As of `Equations`; of means over equal parts the core knows it."""
+        """As `Equations.averaged`; 1 where the core tells how many parts a mean has."""
         return 1.0
 
 
