@@ -212,13 +212,30 @@ def test_one_net_serves_all_programmes_of_a_board(
 
 def test_the_temporal_twin_is_causal_and_forgets() -> None:
     system = circuit(output_dim=12)
-    twin = NeuralTwin(system, Temporal(replays=2, memory=6))  # a window of 4 * 2 + 4 samples
-    x, theta = shots(1, system)
+    design = Temporal(replays=2, memory=6)  # a window of 4 * 2 + 4 samples
+    twin = NeuralTwin(system, design).double()
+    x, theta = (one.double() for one in shots(1, system))
     theta.requires_grad_()
     twin(x, theta)[0, 6].backward()
     offsets = theta.grad[0, 48:]  # type: ignore[index]
-    felt = offsets.abs() > 0
+    felt = offsets.abs() > 1e-12 * offsets.abs().max()
     assert felt.nonzero().flatten().tolist() == list(range(4 * 6 - 8, 4 * 6 + 4))
+
+
+def test_the_temporal_twin_weighs_the_last_samples() -> None:
+    """Against its sums written out, over windows of the drive after zeros."""
+    system = circuit(output_dim=12)
+    for memory, hop in ((0, 1), (6, 4), (40, 2), (500, 4)):
+        twin = NeuralTwin(system, Temporal(replays=2, memory=memory, hop=hop)).double()
+        core = twin.core
+        x, theta = (one.double() for one in shots(40, system))
+        rest = torch.zeros(hop * (core.frames - 1), len(x))
+        u = torch.cat([rest, multiplex.drive(x, theta, 2)])
+        windows = u.unfold(0, hop * core.frames, hop)  # (hops, batch, samples)
+        h = functional.silu(core.window(windows))
+        for layer in core.inner:
+            h = h + functional.silu(layer(h))
+        torch.testing.assert_close(core(x, theta), core.last(h)[..., 0].T, atol=1e-12, rtol=0)
 
 
 def test_filters_compute_the_sound_of_a_linear_plate_exactly() -> None:

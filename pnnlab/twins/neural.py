@@ -138,21 +138,24 @@ class _Causal(Core):
 
     def forward(self, x: Tensor, theta: Tensor) -> Tensor:
         u = functional.pad(multiplex.drive(x, theta, self.replays), (0, 0, 0, self.tail))
-        # In parts: the windows of 128 examples are tens of MB, and memory is slower than the sums.
-        return torch.cat([self._parts(some) for some in u.split(32, dim=1)])
+        width, frames = len(self.window.weight), self.frames
+        weights = self.window.weight.view(width, frames, self.hop).flip(1).permute(2, 0, 1)
+        points = next_fast_len(len(u) // self.hop + frames - 1, real=True)
+        spectra = fft.rfft(weights, points)[:, :, None]
+        # In parts: memory is slower than the sums.
+        return torch.cat([self._parts(some, spectra, points) for some in u.split(32, dim=1)])
 
-    def _parts(self, u: Tensor) -> Tensor:
+    def _parts(self, u: Tensor, spectra: Tensor, points: int) -> Tensor:
         samples, batch = u.shape
         hops = samples // self.hop
-        # The device is at rest before a shot: what was driven then is zero.
-        before = self.hop * (self.frames - 1)
-        slots = functional.pad(u, (0, 0, before, 0)).view(-1, self.hop, batch).transpose(0, 1)
-        windows = torch.cat([slots[:, n : n + hops] for n in range(self.frames)])
+        # The device is at rest before a shot, so zeros follow, in which the end goes round.
+        slots = fft.rfft(u.view(hops, self.hop, batch).permute(1, 2, 0), points)[:, None]
+        filtered = fft.irfft((spectra * slots).sum(0), points)[..., :hops]
         # Channels first, one large matrix product a layer: the fastest order on a CPU.
-        h = functional.silu(_affine(self.window, windows.reshape(-1, hops * batch)))
+        h = functional.silu(filtered.reshape(-1, batch * hops) + self.window.bias[:, None])
         for layer in self.inner:
             h = h + functional.silu(_affine(layer, h))
-        return _affine(self.last, h).view(hops, batch).T
+        return _affine(self.last, h).view(batch, hops)
 
 
 @final
