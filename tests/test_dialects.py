@@ -11,6 +11,7 @@ from pnnlab.instruments.dialects import (
     INFINIIVISION,
     KEYSIGHT_33500,
     RIGOL_DS1000Z,
+    RIGOL_DS1000ZE,
     SCOPES,
     TEKTRONIX_AFG3000,
     GeneratorDialect,
@@ -78,6 +79,17 @@ def test_an_oscilloscopes_codes_fit_into_their_type(dialect: ScopeDialect) -> No
     assert list(dialect.records) == sorted(set(dialect.records))
 
 
+@pytest.mark.parametrize("dialect", SCOPES, ids=lambda d: d.name)
+def test_a_channel_that_takes_the_trigger_records_nothing(dialect: ScopeDialect) -> None:
+    (source,) = (
+        one.value
+        for one in dialect.settings
+        if one.header.endswith("SOUR") and one.header.startswith(":TRIG")
+    )
+    assert source not in {f"CHAN{n}" for n in dialect.channels}
+    assert dialect.trigger_input.split()[-1] in (source.removeprefix("CHAN"), "input")
+
+
 def test_identities_of_the_manuals() -> None:
     """Answers to ``*IDN?`` as the manuals show them."""
     identities = {
@@ -88,6 +100,7 @@ def test_identities_of_the_manuals() -> None:
         "KEYSIGHT TECHNOLOGIES,MSOX3104T,MY55000000,07.20.2017102614": INFINIIVISION,
         "RIGOL TECHNOLOGIES,DS1104Z,DS1ZA000000000,00.04.04": RIGOL_DS1000Z,
         "RIGOL TECHNOLOGIES,MSO1104Z,DS1ZC000000000,00.04.04": RIGOL_DS1000Z,
+        "RIGOL TECHNOLOGIES,DS1202Z-E,DS1ZE000000000,00.06.04": RIGOL_DS1000ZE,
     }
     for identity, spoken in identities.items():
         speakers = [d for d in (*GENERATORS, *SCOPES) if any(m in identity for m in d.models)]

@@ -190,6 +190,13 @@ def test_only_what_was_asked_for_is_kept() -> None:
 
 
 RIGOL_ASKED = (
+    question(":CHAN4:DISP?", "1"),
+    question(":CHAN4:COUP?", "DC"),
+    question(":CHAN4:BWL?", "OFF"),
+    question(":CHAN4:INV?", "0"),
+    question(":CHAN4:PROB?", "1.000000e+00"),
+    question(":CHAN4:SCAL?", "1.000000e+00"),
+    question(":CHAN4:OFFS?", "0.000000e+00"),
     question(":CHAN1:DISP?", "1"),
     question(":CHAN1:COUP?", "DC"),
     question(":CHAN1:BWL?", "OFF"),
@@ -199,12 +206,12 @@ RIGOL_ASKED = (
     question(":CHAN1:SCAL?", "2.500000e-01"),
     question(":CHAN1:OFFS?", "-5.000000e-01"),
     question(":TIM:MODE?", "MAIN"),
-    question(":TIM:SCAL?", "1.000000e-03"),
-    question(":TIM:OFFS?", "6.000000e-03"),
+    question(":TIM:SCAL?", "5.000000e-04"),
+    question(":TIM:OFFS?", "3.000000e-03"),
     question(":ACQ:TYPE?", "NORM"),
-    question(":ACQ:MDEP?", "12000"),
+    question(":ACQ:MDEP?", "6000"),
     question(":TRIG:MODE?", "EDGE"),
-    question(":TRIG:EDG:SOUR?", "EXT"),
+    question(":TRIG:EDG:SOUR?", "CHAN4"),
     question(":TRIG:EDG:SLOP?", "POS"),
     question(":TRIG:EDG:LEV?", "1.000000e+00"),
     question(":WAV:SOUR?", "CHAN1"),
@@ -215,6 +222,9 @@ RIGOL_SET_UP = (
     *RIGOL,
     *group(
         ":RUN",
+        *(f":CHAN{n}:DISP OFF" for n in (1, 2, 3, 4)),
+        *(":CHAN4:DISP ON", ":CHAN4:COUP DC", ":CHAN4:BWL OFF", ":CHAN4:INV OFF"),
+        *(":CHAN4:PROB 1", ":CHAN4:SCAL 1", ":CHAN4:OFFS 0"),
         ":CHAN1:DISP ON",
         ":CHAN1:COUP DC",
         ":CHAN1:BWL OFF",
@@ -224,12 +234,12 @@ RIGOL_SET_UP = (
         ":CHAN1:SCAL 0.25",
         ":CHAN1:OFFS -0.5",
         ":TIM:MODE MAIN",
-        ":TIM:SCAL 0.001",
-        ":TIM:OFFS 0.006",
+        ":TIM:SCAL 0.0005",
+        ":TIM:OFFS 0.003",
         ":ACQ:TYPE NORM",
-        ":ACQ:MDEP 12000",
+        ":ACQ:MDEP 6000",
         ":TRIG:MODE EDGE",
-        ":TRIG:EDG:SOUR EXT",
+        ":TRIG:EDG:SOUR CHAN4",
         ":TRIG:EDG:SLOP POS",
         ":TRIG:EDG:LEV 1",
         ":WAV:SOUR CHAN1",
@@ -246,7 +256,7 @@ RIGOL_TAKEN = (
     question(":TRIG:STAT?", "TD"),
     question(":TRIG:STAT?", "STOP"),
 )
-RIGOL_PREAMBLE = "0,2,12000,1,1.000000e-06,0.000000e+00,0,1.000000e-02,-50,127"
+RIGOL_PREAMBLE = "0,2,6000,1,1.000000e-06,0.000000e+00,0,1.000000e-02,-50,127"
 RIGOL_SETTINGS = ScopeSettings(-0.5, 1.5, 1e6, points=10, delay_s=0.0)
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pnnlab.errors import InstrumentError
+from pnnlab.errors import InstrumentError, RangeError
 from pnnlab.instruments.dialects import (
     INFINIIVISION,
     KEYSIGHT_33500,
@@ -123,6 +123,18 @@ def test_long_records(oscilloscope: str) -> None:
         trace = shoot(player, viewer, wave(points))
         assert len(trace.volts) == points
         assert np.abs(trace.volts - wave(points)).max() < HALF_A_CODE_V
+
+
+def test_channels_that_somebody_left_on_take_no_memory() -> None:
+    with bench("keysight", "rigol") as (player, viewer):
+        viewer.link.send(":CHAN2:DISP ON", ":CHAN3:DISP ON", ":CHAN4:DISP ON")
+        player.apply(**OUTPUT)
+        viewer.apply(SCREEN)
+        player.output(True)
+        assert np.abs(shoot(player, viewer, wave()).volts - wave()).max() < HALF_A_CODE_V
+        assert [viewer.link.ask(f":CHAN{n}:DISP?") for n in (1, 2, 3, 4)] == ["1", "0", "0", "1"]
+        with pytest.raises(RangeError, match=r"not 4; its channel 4 takes the trigger"):
+            Oscilloscope(viewer.link, RIGOL_DS1000Z, channel=4)
 
 
 @pytest.mark.parametrize("oscilloscope", ["keysight", "rigol"])

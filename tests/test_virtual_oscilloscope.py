@@ -14,7 +14,7 @@ KEYSIGHT = (
 )
 RIGOL = (
     ":RUN;:CHAN1:PROB 1;VERN ON;SCAL 1;OFFS -1;:TIM:SCAL 1E-4;OFFS 6E-4;:ACQ:MDEP 12000;"
-    ":TRIG:EDG:SOUR EXT;LEV 1;:TRIG:SWE NORM;:STOP;:SING"
+    ":CHAN4:PROB 1;SCAL 1;:TRIG:EDG:SOUR CHAN4;LEV 1;:TRIG:SWE NORM;:STOP;:SING"
 )
 RAMP = Signal(np.linspace(0, 4, 1001)[1:], 0.0, 1e-6, pulse_s=1e-3)  # 4 V in a millisecond
 
@@ -252,7 +252,12 @@ def test_keysight_refuses_what_is_not_modelled(
 
 @pytest.mark.parametrize(
     ("settings", "code"),
-    [(":CHAN1:BWL 20M", -224), (":TRIG:EDG:SOUR AC", -224), (":TRIG:COUP LFR", -224)],
+    [
+        (":CHAN1:BWL 20M", -224),
+        (":TRIG:EDG:SOUR AC", -224),
+        (":TRIG:EDG:SOUR EXT", -224),
+        (":TRIG:COUP LFR", -224),
+    ],
 )
 def test_rigol_refuses_what_is_not_modelled(rigol: Ds1000z, settings: str, code: int) -> None:
     ask(rigol, settings)
@@ -349,6 +354,23 @@ def test_rigol_refuses(rigol: Ds1000z) -> None:
     rigol.receive(RAMP)
     ask(rigol, ":STOP;:WAV:STOP 20000;DATA?")
     assert codes(rigol) == [-223]
+
+
+def test_rigol_channels_share_the_memory(rigol: Ds1000z) -> None:
+    ask(rigol, RIGOL)
+    assert codes(rigol) == []
+    assert ask(rigol, ":RUN;:CHAN3:DISP ON;:ACQ:MDEP?") == "AUTO"  # 12 000 are no longer to be had
+    ask(rigol, ":ACQ:MDEP 12000")
+    assert codes(rigol) == [-224]
+    ask(rigol, ":ACQ:MDEP 6000;:STOP;:SING")
+    rigol.receive(RAMP)
+    assert ask(rigol, ":WAV:MODE RAW;POIN?") == "6000"
+    assert codes(rigol) == []
+
+
+def test_rigol_trigger_level_is_near_the_screen(rigol: Ds1000z) -> None:
+    ask(rigol, ":CHAN4:PROB 1;SCAL 0.1;:TRIG:EDG:SOUR CHAN4;LEV 1")
+    assert codes(rigol) == [-222]
 
 
 def test_rigol_scales_are_round_without_fine_adjustment(rigol: Ds1000z) -> None:

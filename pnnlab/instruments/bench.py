@@ -322,7 +322,8 @@ def open_bench(
     """Open both instruments and check the cabling between them.
 
     The generator's channel drives the device, the oscilloscope's records it, and the generator's
-    Sync or Trigger output goes to the oscilloscope's external trigger input.
+    Sync or Trigger output goes to the oscilloscope's external trigger input, which of a Rigol is
+    its last channel.
 
     Parameters
     ----------

@@ -198,6 +198,8 @@ class ScopeDialect:
     compound: bool  # whether several questions may be asked in one message
     part: tuple[str, ...] = ()  # selects a part of the record; empty: it is always given whole
     arm_clear: str = ""  # empties the register that `armed` asks for, and is a question
+    channels: tuple[int, ...] = (1, 2, 3, 4)  # that can record
+    trigger_input: str = "external trigger input"
     arm: str = ":SING"  # wait for one trigger; sets the sweep of a Rigol as well
     stop: str = ":STOP"  # stop waiting
     preamble: str = ":WAV:PRE?"
@@ -237,35 +239,49 @@ INFINIIVISION = ScopeDialect(
     compound=True,
 )
 
-RIGOL_DS1000Z = ScopeDialect(
-    name="Rigol DS1000Z",
-    models=(",DS1054Z", ",DS1074Z", ",DS1104Z", ",DS1202Z", ",MSO1074Z", ",MSO1104Z"),
-    before=(":RUN",),  # stopped, it refuses another memory depth
-    settings=(
-        Setting(":CHAN{channel}:DISP", "ON"),
-        *_tree(":CHAN{channel}", each=True, COUP="DC", BWL="OFF", INV="OFF", PROB="1"),
-        Setting(":CHAN{channel}:VERN", "ON"),
-        *_tree(":CHAN{channel}", tolerance=0.02, SCAL="{division}", OFFS="{minus_centre}"),
-        *_tree(":TIM", MODE="MAIN", SCAL="{division_s}", OFFS="{middle_s}"),
-        Setting(":ACQ:TYPE", "NORM", each=True),
-        Setting(":ACQ:MDEP", "{record}"),
-        Setting(":TRIG:MODE", "EDGE"),
-        *_tree(":TRIG:EDG", SOUR="EXT", SLOP="POS"),
-        Setting(":TRIG:EDG:LEV", "1", tolerance=0.05),  # V: half a logic level
-        *_tree(":WAV", SOUR="CHAN{channel}", MODE="RAW", FORM="{format}"),
-    ),
-    divisions=12,
-    records=(12_000, 120_000, 1_200_000, 12_000_000),
-    format=BlockFormat("BYTE", 0, "u1", 0, 255, hole=None, most_points=250_000),
-    part=(":WAV:STAR {first}", ":WAV:STOP {last}"),
-    armed=Poll(":TRIG:STAT?", words=("WAIT",)),
-    done=Poll(":TRIG:STAT?", words=("STOP",)),
-    origin_in_volts=False,
-    compound=False,
-)
+
+# It has no external trigger input (a DS1054Z refuses EXT), so its last channel takes the trigger.
+# Both are on: how deep the memory is depends on the number of channels that are on.
+def _rigol(name: str, models: tuple[str, ...], channels: int) -> ScopeDialect:
+    last = f":CHAN{channels}"
+    return ScopeDialect(
+        name=name,
+        models=models,
+        # Stopped, it refuses another memory depth.
+        before=(":RUN", *(f":CHAN{n}:DISP OFF" for n in range(1, channels + 1))),
+        settings=(
+            *_tree(last, DISP="ON", COUP="DC", BWL="OFF", INV="OFF", PROB="1", SCAL="1", OFFS="0"),
+            Setting(":CHAN{channel}:DISP", "ON"),
+            *_tree(":CHAN{channel}", each=True, COUP="DC", BWL="OFF", INV="OFF", PROB="1"),
+            Setting(":CHAN{channel}:VERN", "ON"),
+            *_tree(":CHAN{channel}", tolerance=0.02, SCAL="{division}", OFFS="{minus_centre}"),
+            *_tree(":TIM", MODE="MAIN", SCAL="{division_s}", OFFS="{middle_s}"),
+            Setting(":ACQ:TYPE", "NORM", each=True),
+            Setting(":ACQ:MDEP", "{record}"),
+            Setting(":TRIG:MODE", "EDGE"),
+            *_tree(":TRIG:EDG", SOUR=last[1:], SLOP="POS"),
+            Setting(":TRIG:EDG:LEV", "1", tolerance=0.05),  # V: half a logic level
+            *_tree(":WAV", SOUR="CHAN{channel}", MODE="RAW", FORM="{format}"),
+        ),
+        divisions=12,
+        records=(6_000, 60_000, 600_000, 6_000_000, 12_000_000),
+        format=BlockFormat("BYTE", 0, "u1", 0, 255, hole=None, most_points=250_000),
+        part=(":WAV:STAR {first}", ":WAV:STOP {last}"),
+        armed=Poll(":TRIG:STAT?", words=("WAIT",)),
+        done=Poll(":TRIG:STAT?", words=("STOP",)),
+        origin_in_volts=False,
+        compound=False,
+        channels=tuple(range(1, channels)),
+        trigger_input=f"channel {channels}",
+    )
+
+
+_FOUR = ",DS1054Z", ",DS1074Z", ",DS1104Z", ",MSO1074Z", ",MSO1104Z"
+RIGOL_DS1000Z = _rigol("Rigol DS1000Z", _FOUR, 4)
+RIGOL_DS1000ZE = _rigol("Rigol DS1000Z-E", (",DS1102Z-E", ",DS1202Z-E"), 2)
 
 GENERATORS = KEYSIGHT_33500, TEKTRONIX_AFG3000
-SCOPES = INFINIIVISION, RIGOL_DS1000Z
+SCOPES = INFINIIVISION, RIGOL_DS1000Z, RIGOL_DS1000ZE
 
 Dialect = TypeVar("Dialect", GeneratorDialect, ScopeDialect)
 Values = Mapping[str, str]

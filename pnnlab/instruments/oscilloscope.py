@@ -35,7 +35,7 @@ class TriggerError(InstrumentError):
 @final
 @dataclass(frozen=True)
 class ScopeSettings:
-    """Settings of a record, taken at the rising edge of the external trigger."""
+    """Settings of a record, taken at the rising edge of the trigger."""
 
     low_v: float  # what the screen must show
     high_v: float
@@ -111,6 +111,11 @@ class Oscilloscope(Channel[ScopeDialect]):
         self, link: Link, dialect: ScopeDialect = INFINIIVISION, *, channel: int = 1
     ) -> None:
         super().__init__(link, dialect, channel)
+        if channel not in dialect.channels:
+            raise RangeError(
+                f"{dialect.name} records at one of the channels {dialect.channels}, not {channel}; "
+                f"its {dialect.trigger_input} takes the trigger."
+            )
         self._settings = ScopeSettings(0.0, 1.0, 1.0, 1, 0.0)
         self._record = 0
         self._received = Scratch()
@@ -159,7 +164,7 @@ class Oscilloscope(Channel[ScopeDialect]):
         self.link.send(self.dialect.stop)
         raise TriggerError(
             f"{self.link} saw no trigger within {timeout_s:.3g} s. Check the cable from the "
-            "generator's trigger or sync output, the trigger's source and its level."
+            f"generator's trigger or sync output to the {self.dialect.trigger_input}."
         )
 
     def read(self, scratch: Scratch | None = None) -> Trace:

@@ -162,18 +162,24 @@ class InfiniiVision(SimulatedOscilloscope):
 SHOWN = 1200  # points on the screen
 WIDE, HIGH = 12, 8  # divisions
 _MOST = {"BYTE": 250_000, "WORD": 125_000, "ASC": 15_625}  # points in one answer
-_MEMORIES = ("AUTO", "12000", "120000", "1200000", "12000000")
+_MEMORIES = {  # depths that there are, by how many channels share the memory
+    1: (12_000, 120_000, 1_200_000, 12_000_000, 24_000_000),
+    2: (6_000, 60_000, 600_000, 6_000_000, 12_000_000),
+    4: (3_000, 30_000, 300_000, 3_000_000, 6_000_000),
+}
+_CHOICES = "AUTO", *sorted({str(depth) for some in _MEMORIES.values() for depth in some})
 
 
 @final
 class Ds1000z(SimulatedOscilloscope):
     """A Rigol DS1104Z.
 
-    Four channels of eight bits, 1 GSa/s, a memory of a chosen depth over the twelve divisions of
-    the screen; 25 codes a division. Nothing marks a missing point; a clipped one is code 0 or 255.
+    Four channels of eight bits, which share 1 GSa/s and a memory of a chosen depth over the twelve
+    divisions of the screen; 25 codes a division. Nothing marks a missing point; a clipped one is
+    code 0 or 255. It has no external trigger input: the pulse arrives at channel 4.
 
     What is idealised: as for `InfiniiVision`; the sample rate is the depth over the screen's width,
-    not the next round number.
+    not the next round number; the pulse triggers, but is not on the screen.
 
     Source: Rigol MSO1000Z/DS1000Z, Programming Guide: the root commands and the subsystems
     :ACQuire, :CHANnel, :TIMebase, :TRIGger, :WAVeform.
@@ -182,6 +188,7 @@ class Ds1000z(SimulatedOscilloscope):
     identity = "RIGOL TECHNOLOGIES,DS1104Z,DS1ZA000000004,00.04.04.SP4"
     sign, notation, block_digits = "-", "e", 9
     codes_high, middle = 25 * HIGH, 127
+    trigger_input = "CHAN4"
     preamble = ("format", ("BYTE", "WORD", "ASC")), ("wave mode", ("NORM", "MAX", "RAW"))
 
     def _screen(self, channel: int = 1) -> Screen:
@@ -191,8 +198,9 @@ class Ds1000z(SimulatedOscilloscope):
         # The offset is a whole number of codes.
         centre = -round(self.get("offset", channel) * probe / step) * step
         width = WIDE * self.get("time scale")
-        depth = 12_000 if self.get("depth") == "AUTO" else int(self.get("depth"))
-        points = round(max(SHOWN, min(depth, width * 1e9)))
+        share, depths = self._memories()
+        depth = depths[0] if self.get("depth") == "AUTO" else int(self.get("depth"))
+        points = round(max(SHOWN, min(depth, width * 1e9 / share)))
         return Screen(centre, height, self.get("time offset") - width / 2, width, points)
 
     def _points(self) -> int:
@@ -231,9 +239,32 @@ class Ds1000z(SimulatedOscilloscope):
         nearest = steps[np.argmin(np.abs(np.log(steps / wanted)))]
         self.put("scale", float(nearest) / probe, channel)
 
+    def _clear_state(self) -> None:
+        super()._clear_state()
+        for channel in (2, 3, 4):
+            self.put("display", False, channel)
+
+    def _memories(self) -> tuple[int, tuple[int, ...]]:
+        on = sum(self.get("display", channel) for channel in (1, 2, 3, 4))
+        share = 4 if on > 2 else max(on, 1)
+        return share, _MEMORIES[share]
+
     def _set_depth(self, _: int) -> None:
         if self.run_state == "STOP":
             raise ScpiError(-221)
+        if self.get("depth") not in ("AUTO", *map(str, self._memories()[1])):
+            self.put("depth", "AUTO")
+            raise ScpiError(-224)
+
+    def _set_display(self) -> None:
+        if self.get("depth") not in map(str, self._memories()[1]):
+            self.put("depth", "AUTO")
+
+    def _set_level(self, _: int) -> None:
+        channel = int(self.get("trigger source")[-1])
+        scale, offset = (self.get(name, channel) for name in ("scale", "offset"))
+        if abs(self.get("trigger level") / self.probe(channel) + offset) > 5 * scale:
+            raise ScpiError(-222)
 
     def _set_sweep(self, _: int) -> None:
         if self.get("sweep") == "SING":
@@ -256,7 +287,7 @@ class Ds1000z(SimulatedOscilloscope):
         Command("SINGle", do=_single),
         Command("TFORce", do=SimulatedOscilloscope.trigger),
         Command("CLEar", do=_clear),
-        keyword("ACQuire:MDEPth", "depth", _MEMORIES, then=_set_depth),
+        keyword("ACQuire:MDEPth", "depth", _CHOICES, then=_set_depth),
         keyword("ACQuire:TYPE", "type", ("NORMal", "AVERages")),
         number("ACQuire:AVERages", "averages", 2, (2, 1024), whole=True),
         Command("ACQuire:SRATe", ask=SimulatedOscilloscope.rate),
@@ -272,9 +303,9 @@ class Ds1000z(SimulatedOscilloscope):
         number("TIMebase[:MAIN]:OFFSet", "time offset", 0.0, (-500, 500), "S"),
         keyword("TRIGger:SWEep", "sweep", ("AUTO", "NORMal", "SINGle"), then=_set_sweep),
         Command("TRIGger:STATus", ask=_trigger_status),
-        keyword("TRIGger:EDGe:SOURce", "trigger source", (*SOURCES, "EXT")),
+        keyword("TRIGger:EDGe:SOURce", "trigger source", SOURCES),
         keyword("TRIGger:EDGe:SLOPe", "trigger slope", ("POSitive", "NEGative")),
-        number("TRIGger:EDGe:LEVel", "trigger level", 0.0, (-50, 50), "V"),
+        number("TRIGger:EDGe:LEVel", "trigger level", 0.0, (-50, 50), "V", then=_set_level),
         keyword("TRIGger:COUPling", "trigger coupling", ("DC",)),
         number("TRIGger:HOLDoff", "holdoff", 1.6e-8, (1.6e-8, 10.0), "S"),
         keyword("WAVeform:MODE", "wave mode", ("NORMal", "MAXimum", "RAW")),

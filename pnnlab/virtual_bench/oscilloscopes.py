@@ -109,6 +109,7 @@ class SimulatedOscilloscope(SimulatedInstrument):
     memory_bytes = 2**20
     codes_high: ClassVar[int]  # codes of the converter's eight bits over the screen's height
     middle: ClassVar[int]  # code at its centre
+    trigger_input: ClassVar[str] = "EXT"  # where the pulse arrives
     # The first two fields of the preamble: each a setting, and its values in order.
     preamble: ClassVar[tuple[tuple[str, tuple[str, ...]], ...]]
 
@@ -136,6 +137,9 @@ class SimulatedOscilloscope(SimulatedInstrument):
 
     @abstractmethod
     def _vertical(self) -> tuple[float, float]: ...  # increment and origin of the preamble, V
+
+    def _set_display(self) -> None:
+        """Adapt what depends on the channels that are on."""
 
     def _clear_state(self) -> None:
         self.capture: Capture | None = None
@@ -191,7 +195,7 @@ class SimulatedOscilloscope(SimulatedInstrument):
             self.get(f"trigger {name}") for name in ("source", "level", "slope")
         )
         when: float | None = None
-        if source == "EXT" and signal.pulse_s is not None:
+        if source == self.trigger_input and signal.pulse_s is not None:
             crossed = 0 < level + 0.2 < PULSE_V  # a level of zero is crossed by noise
             when = (0.0 if slope == "POS" else signal.pulse_s) if crossed else None
         elif source == "CHAN1":
@@ -203,7 +207,7 @@ class SimulatedOscilloscope(SimulatedInstrument):
         """Return from when to when it needs what plays so long, s after the pulse."""
         screen = self._screen()
         end_s = screen.start_s + screen.width_s
-        if self.get("trigger source") == "EXT" and self.get("trigger slope") == "POS":
+        if (self.get("trigger source"), self.get("trigger slope")) == (self.trigger_input, "POS"):
             return screen.start_s, end_s
         # Another trigger may come at any time while it plays; ten screens of that are enough.
         return screen.start_s, end_s + min(plays_s, 10 * screen.width_s)
@@ -296,7 +300,7 @@ class SimulatedOscilloscope(SimulatedInstrument):
         *SimulatedInstrument.commands,
         Command("RUN", do=lambda s, *_: s.arm("RUN")),
         Command("STOP", do=stop),
-        switch("CHANnel#:DISPlay", "display", True),
+        switch("CHANnel#:DISPlay", "display", True, then=lambda s, *_: s._set_display()),
         keyword("CHANnel#:COUPling", "coupling", ("DC", "AC")),
         switch("CHANnel#:INVert", "invert"),
         keyword("TIMebase:MODE", "timebase mode", ("MAIN",)),
