@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 from toy import Toy, ToyTwin
 
-from pnnlab.errors import PnnlabError, RangeError, ShapeError
+from pnnlab.errors import DataError, PnnlabError, RangeError, ShapeError
 from pnnlab.gradients import physics_aware
 from pnnlab.layers import PhysicalLayer, Rescale
 from pnnlab.tasks import Split, Task
@@ -211,3 +211,12 @@ def test_a_task_of_values_is_a_regression_and_empty_splits_are_refused() -> None
         Task.from_arrays(X, LABELS, validation=0.0)
     with pytest.raises(RangeError, match="labels begin at -1"):
         Task.from_arrays(X, LABELS - 1)
+
+
+def test_one_row_and_masked_readings_are_refused() -> None:
+    with pytest.raises(ShapeError, match=r"shape \(40,\).*x\[:, None\]"):
+        Task.from_arrays(X[:, 0], LABELS)
+    masked = np.ma.masked_less(X.numpy(), 0.01)
+    with pytest.raises(DataError, match="masked; leave out"):
+        Task.from_arrays(masked, LABELS)
+    assert Task.from_arrays(np.ma.masked_less(X.numpy(), -1), LABELS).classes == 3  # none masked

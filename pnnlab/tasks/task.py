@@ -136,10 +136,17 @@ class Task:
         validation, test : float
             Fractions of the examples, each above 0 and together below 1.
         """
+        if np.ma.is_masked(x) or np.ma.is_masked(targets):
+            raise DataError("some readings are masked; leave out those examples, or fill them in.")
         rows, wanted = (
             given.float() if given.dtype == torch.float64 else given
             for given in (torch.as_tensor(x), torch.as_tensor(targets))
         )
+        if rows.ndim < 2:
+            raise ShapeError(
+                f"x has shape {tuple(rows.shape)}; its first axis counts the examples: give "
+                "x[:, None] if each has one feature."
+            )
         everything = Split(rows.flatten(1), wanted)
         held, tested = round(validation * len(everything)), round(test * len(everything))
         if min(held, tested, len(everything) - held - tested) < 1:
