@@ -1,3 +1,4 @@
+import copy
 import math
 from dataclasses import replace
 from functools import partial
@@ -11,10 +12,11 @@ from toy import Toy, ToyTwin
 import pnnlab as pnn
 from pnnlab.errors import RangeError, ShapeError
 from pnnlab.gradients import ideal, in_silico, physics_aware
-from pnnlab.layers import deep_pnn, parameter_count, physical_layers
+from pnnlab.layers import calibrate, deep_pnn, parameter_count, physical_layers
 from pnnlab.provenance import commit
 from pnnlab.results.comparison import (
     Compared,
+    calibration_inputs,
     compare,
     digital_accuracy,
     digital_baseline,
@@ -22,13 +24,20 @@ from pnnlab.results.comparison import (
     mlp,
     possible,
     result_row,
+    validated,
 )
 from pnnlab.results.rows import Row, packed
 from pnnlab.runs import Run
 from pnnlab.systems import Circuit
 from pnnlab.tasks import Split, Task
 from pnnlab.training import FitSettings, Training, scores
-from pnnlab.training.methods import Perturbation
+from pnnlab.training.methods import (
+    Asymmetrical,
+    Backpropagation,
+    FineTuned,
+    Perturbation,
+    SharpnessAware,
+)
 from pnnlab.twins import CircuitEquations, PhysicsTwin
 
 
@@ -405,15 +414,43 @@ def test_a_budget_gives_each_method_the_epochs_that_it_can_pay(task):
         "PAT": physics_aware,
         "perturbed": pnn.Recipe(rule=physics_aware, method=Perturbation),
         "in silico": in_silico,
+        "sharpness-aware": pnn.Recipe(rule=in_silico, method=SharpnessAware),
+        "last quarter": pnn.Recipe(
+            rule=physics_aware, method=partial(FineTuned, first=in_silico, last=0.25)
+        ),
     }
     settings = replace(SHORT, batch_size=len(task.train))
     rows = pnn.compare(
         make, task, settings, methods=methods, budget=6 * epoch + 5, progress=False
     ).rows
     evaluation = 2 * len(task.validation)
-    assert [row.device_passes for row in rows] == [6 * epoch + evaluation] * 2 + [evaluation]
+    assert [row.steps for row in rows] == [6, 3, 24, 12, 24]  # one an epoch
+    driven = 6 * epoch + evaluation
+    passes = [row.device_passes for row in rows]
+    assert passes[:4] == [driven, driven, evaluation, evaluation]
+    # At the change the normalisation is measured on one batch, here the whole split.
+    assert passes[4] == driven + epoch
     with pytest.raises(RangeError, match="less than one epoch"):
         pnn.compare(make, task, settings, methods=methods, budget=epoch - 1, progress=False)
+
+
+def test_what_takes_states_of_a_twin_is_recalibrated(task):
+    """Whatever the rule: asymmetrical training normalises with states of the twin."""
+    for method, again in ((Asymmetrical, True), (Backpropagation, False)):
+        network = make(physics_aware, 0)
+        calibrate(network, calibration_inputs(task))
+        training = pnn.Training(network, task, SHORT, method=method)
+        for _ in training.records():
+            pass
+        row = result_row(training, task, system="toy", method="one", twin="twin")
+        assert (row.recalibrated_accuracy is not None) is again
+        before = copy.deepcopy(network.state_dict())
+        systems = [layer.system for layer in physical_layers(network)]
+        driven = sum(system.passes for system in systems)
+        validated(training)
+        assert all(torch.equal(before[name], one) for name, one in network.state_dict().items())
+        driven = sum(system.passes for system in systems) - driven
+        assert driven == 2 * (len(task.validation) + again * len(task.train))
 
 
 @pytest.mark.usefixtures("quick_baselines")

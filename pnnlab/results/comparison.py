@@ -37,6 +37,7 @@ from pnnlab.training.methods import Backpropagation, MakeMethod
 from pnnlab.twins import Twin
 
 CALIBRATION_INPUTS = 1000
+STEPS_ON_TWIN = 4  # times PAT's: as many as training with a last quarter on the device takes
 FEWEST_STEPS = 500
 """Of a baseline: a tiny task has few batches in an epoch, and digital steps cost nothing."""
 
@@ -140,7 +141,7 @@ def result_row(
     if all_have_twins(network):
         with on_twin(network):
             others["accuracy_on_twin"] = accuracy(network, task.test)
-    if on_twin_alone(network):
+    if is_recalibrated(training):
         other = copy.deepcopy(network)
         with on_device(other):
             calibrate(other, calibration_inputs(task))
@@ -161,6 +162,7 @@ def result_row(
         chance=task.chance,
         parameters=parameter_count(network),
         device_passes=passes,
+        steps=training.step,
         seconds=round(training.seconds, 1),
         commit=read_run(folder).provenance.get("commit") if folder else commit(),
         unit=unit if isinstance(unit, int) else None,
@@ -170,8 +172,13 @@ def result_row(
 
 def on_twin_alone(network: nn.Module) -> bool:
     """Whether a training with these gradient rules never drives a device in its steps."""
-    layers = physical_layers(network)
+    layers = [layer for layer in physical_layers(network) if layer.twin is not None]
     return any(layer.rule not in (physics_aware, ideal) for layer in layers)
+
+
+def is_recalibrated(training: Training) -> bool:
+    """Whether the normalisation was trained with states of a twin, and is measured again."""
+    return training.method.states_of_twin or on_twin_alone(training.network)
 
 
 def validated(training: Training) -> tuple[float, float]:
@@ -183,7 +190,7 @@ def validated(training: Training) -> tuple[float, float]:
     network, passes = training.network, training.device_passes
     trained = copy.deepcopy(network.state_dict())
     with on_device(network):
-        if on_twin_alone(network):
+        if is_recalibrated(training):
             calibrate(network, training.train.x[:CALIBRATION_INPUTS])
         metric, loss = scores(network, training.validation, training.objective)
     network.load_state_dict(trained)
@@ -298,7 +305,8 @@ def compare(
         Learning rates to try with every recipe; by default that of the settings alone.
     budget : int, optional
         Device passes of a training without its evaluations, in place of the epochs: each method
-        gets as many epochs as it can pay. One that drives no device in its steps gets those of PAT.
+        gets as many epochs as it can pay. Steps that drive no device are not free of work: a method
+        of such steps alone may take `STEPS_ON_TWIN` times those that PAT can pay.
     seeds : int
         Trainings of each method.
     twin : str
@@ -334,6 +342,8 @@ def compare(
         used = replace(recipe.settings(settings), seed=seed)
         if budget is not None:
             sweeps = Training(network, task, used, method=recipe.method).method.sweeps or 1
+            if on_twin_alone(network):
+                sweeps /= STEPS_ON_TWIN
             epoch = len(task.train) * passes_per_example(network) * sweeps
             if budget < epoch:
                 raise RangeError(

@@ -76,6 +76,7 @@ class Row:
     correct: str | None = None  # test samples classified right, see `packed`
     recalibrated_correct: str | None = None  # likewise, after recalibration
     unit: Count = None  # which fabricated copy of a simulated system
+    steps: Count = None  # of the training, on whatever device or twin
 
     @property
     def used(self) -> float | None:

@@ -58,6 +58,11 @@ class Method(ABC):
         """How often a step sends its batch through the devices, if the rules of the layers do."""
         return 1.0
 
+    @property
+    def states_of_twin(self) -> bool:
+        """Whether a step takes states of a twin, whatever the rule; recalibrate what it trains."""
+        return False
+
     @abstractmethod
     def update(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Fill the gradients of the trained parameters with those of one batch.
@@ -206,6 +211,10 @@ class Asymmetrical(Method):
 
     Source: Y. Wang et al., Nat. Commun. 2025, s41467-025-57459-5.
     """
+
+    @property
+    def states_of_twin(self) -> bool:
+        return True
 
     def update(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         layers = physical_layers(self.network)
