@@ -396,7 +396,7 @@ def compare(
             )
             rows.append(replace(row, settings=recipe.text(settings), trials=len(choices[name])))
             runs.setdefault(name, run)
-    first_runs = {name: run for name, run in reversed(runs.items()) if run}
+    first_runs = {name: run for name, run in runs.items() if run}
     return Compared(tuple(rows), first_runs, chosen)
 
 

@@ -248,7 +248,7 @@ def mean_interval(accuracies: Sequence[float], n: int | None) -> Estimate:
     """Mean accuracy over seeds, each on ``n`` samples, with its 95 % interval for new ones of both.
 
     Its variance is that of the seeds, and that of as many samples, which all seeds share; since
-    seeds do not all fail on the same samples this is at most a little too wide. The interval is
+    seeds do not all fail on the same samples this is too wide for few samples. The interval is
     Wilson's (J. Am. Stat. Assoc. 22, 209, 1927) for a number of samples with this variance. Each
     part of it has a Student's t of its own (W. G. Cochran, Biometrics 20, 191, 1964): two or three
     seeds that happen to agree make it no narrower than they should. Of one seed it does not cover
