@@ -203,6 +203,34 @@ def test_one_sided_perturbation_measures_the_unperturbed_loss_once():
     assert training.device_passes - before == 2 * 16 * 6
 
 
+def flat(found):
+    return torch.cat([found[name].flatten() for name in found])
+
+
+def test_one_sided_perturbation_estimates_the_same_slopes():
+    found = []
+    for central in (True, False):
+        torch.manual_seed(0)  # the same directions
+        method = partial(Perturbation, size=1e-3, directions=5, central=central)
+        found.append(flat(gradients(make(method, system=Shifted(torch.zeros(6))))))
+    assert torch.cosine_similarity(*found, dim=0) > 0.999
+    assert float(found[0].norm() / found[1].norm()) == pytest.approx(1, rel=0.02)
+
+
+def test_guided_directions_have_their_expectation():
+    """Of a perfect twin: a g + (1 - a) P g, and sqrt(K (1 - a) / (K (1 - a) + a)) its cosine."""
+    share, directions = 0.5, 64
+    method = partial(Perturbation, size=1e-3, directions=directions, random=share)
+    torch.manual_seed(0)
+    found = flat(gradients(make(method, system=Shifted(torch.zeros(6)))))
+    exact = flat(gradients(make(system=Shifted(torch.zeros(6)))))
+    along = float(found @ exact / exact.square().sum())
+    assert along == pytest.approx(share + (1 - share) * len(exact), rel=0.1)
+    guided = directions * (1 - share)
+    cosine = float(torch.cosine_similarity(found, exact, dim=0))
+    assert cosine == pytest.approx((guided / (guided + share)) ** 0.5, abs=0.004)
+
+
 def test_a_direction_of_the_twin_alone_gives_the_slope_along_it():
     training = make(partial(Perturbation, size=1e-3, random=0.0), system=Shifted(torch.zeros(6)))
     found, exact = gradients(training), gradients(make(system=Shifted(torch.zeros(6))))
@@ -313,8 +341,9 @@ METHODS = [
     Asymmetrical,
     DirectFeedback,
     DualAdaptive,
-    DualAdaptive,
     partial(Perturbation, random=0.5),
+    partial(Perturbation, directions=8),
+    partial(Perturbation, directions=8, central=False),
     partial(FineTuned, first=in_silico, last=0.5),
     partial(OnlineRefit, every=4, batches=3),
     LocalLearning,
@@ -404,6 +433,31 @@ def test_local_learning_passes_no_gradient_from_a_layer_to_another():
     assert not first.weight.grad.any()
     assert second.weight.grad.abs().sum() > 0
     assert all(layer.theta.grad is None for layer in physical_layers(network))
+
+
+def test_local_learning_has_the_slopes_of_its_loss():
+    """Against differences, with the same other labels."""
+    training = make(LocalLearning)
+    rows = training.batch()
+    x, targets = training.train.x[rows], training.train.targets[rows]
+
+    def loss():
+        torch.manual_seed(0)
+        return training.method.update(x, targets)[0]
+
+    loss()
+    # The last layer: what comes before it is not to follow from its loss.
+    weight = training.network.mixers[-1].weight
+    slopes = weight.grad.clone()
+    for place in ((0, 0), (2, 1), (5, 4)):
+        ends = []
+        for move in (5e-3, -5e-3):
+            with torch.no_grad():
+                weight[place] += move
+            ends.append(loss().item())
+            with torch.no_grad():
+                weight[place] -= move
+        assert (ends[0] - ends[1]) / 1e-2 == pytest.approx(float(slopes[place]), rel=0.03, abs=1e-4)
 
 
 def test_local_learning_lowers_its_loss_and_an_answer_costs_classes_times_layers():
