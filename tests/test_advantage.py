@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Iterable, Sequence
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -55,24 +56,30 @@ def test_what_is_best_follows_from_the_accuracies(
     reached = {"nominal": (0.96, 0.93), "neural 9": (0.95, 0.945), "neural 8": (0.90, 0.80)}
 
     def run(case: Case, depths: Sequence[int]) -> Iterable[dict[str, object]]:
-        for method, accuracy in zip(("PAT", "noise-aware"), reached[case.twin], strict=True):
+        for depth, (method, accuracy) in product(
+            depths, zip(("PAT", "noise-aware"), reached[case.twin], strict=True)
+        ):
             yield {
                 **{name: getattr(case, name) for name in ("system", "task", "unit", "noise")},
                 "twin": case.twin,
-                "depth": 2,
+                "depth": depth,
                 "errors": "0.1 0.2",
+                "over_noise": "3 4",
                 "parameter_errors": "0.5 0.25",
                 "method": method,
-                "accuracy": accuracy,
+                "accuracy": accuracy - (depth == 1) * 0.3,  # one layer: all are alike again
                 "twin_passes": 100,
                 "passes": 7,
             }
 
     monkeypatch.setattr(advantage, "measure", run)
-    sweep(path, [Case("circuit", twin=twin) for twin in reached], (2,))
+    sweep(path, [Case("circuit", twin=twin) for twin in reached], (1, 2))
     found = read_sweep(path)
+    # Only networks of the same depth say that another twin is better.
+    assert [one.best for one in found[::2]] == [one.best for one in found[1::2]]
+    found = found[1::2]
     assert [one.best for one in found] == ["PAT", "in silico with noise", "a better twin first"]
     assert [one.case.twin for one in found] == list(reached)
     assert found[0].points == pytest.approx(3)
     assert (found[0].error, found[0].passes["PAT"]) == (0.75, 107)
-    assert found[0].input_error == pytest.approx(0.3)
+    assert (found[0].input_error, found[0].over_noise) == (pytest.approx(0.3), 7)

@@ -203,14 +203,15 @@ class Measured(NamedTuple):
     """One network of a `sweep`: what both methods reached with it, and what its errors suggested.
 
     The ``best`` is what the accuracies say, in the words of `suggestion`: a better twin first, if
-    PAT reaches `WORSE` more with another twin of this device, at any depth, than either method does
-    here; in silico with noise, if that is within `WITHIN` of PAT or better; else PAT.
+    PAT reaches `WORSE` more with another twin of this device, at the same depth, than either method
+    does here; in silico with noise, if that is within `WITHIN` of PAT or better; else PAT.
     """
 
     case: Case
     depth: int
     error: float  # sum of the layers' `LocalErrors.parameter_errors`
     input_error: float  # and of their `LocalErrors.errors`
+    over_noise: float  # likewise
     accuracy: Mapping[str, float]  # by method, on the device
     passes: Mapping[str, int]  # by method, of the twin and of the training
     best: str = "PAT"
@@ -231,17 +232,20 @@ def read_sweep(path: str | Path) -> tuple[Measured, ...]:
         task: Any = pat["task"]
         case = Case(system, int(pat["unit"]), float(pat["noise"]), pat["twin"], task)
         methods = {row["method"]: row for row in (pat, noisy)}
-        error, input_error = (
-            sum(map(float, pat[name].split())) for name in ("parameter_errors", "errors")
+        error, input_error, over_noise = (
+            sum(map(float, pat[name].split()))
+            for name in ("parameter_errors", "errors", "over_noise")
         )
         accuracy = {name: float(row["accuracy"]) for name, row in methods.items()}
         passes = {n: int(r["passes"]) + int(r["twin_passes"]) for n, r in methods.items()}
-        found.append(Measured(case, int(pat["depth"]), error, input_error, accuracy, passes))
+        sums = error, input_error, over_noise
+        found.append(Measured(case, int(pat["depth"]), *sums, accuracy, passes))
     return tuple(one._replace(best=_best(one, found)) for one in found)
 
 
 def _best(one: Measured, found: Sequence[Measured]) -> str:
-    same = [other for other in found if replace(other.case, twin=one.case.twin) == one.case]
+    deep = [other for other in found if other.depth == one.depth]
+    same = [other for other in deep if replace(other.case, twin=one.case.twin) == one.case]
     if max(one.accuracy.values()) < max(other.accuracy["PAT"] for other in same) - WORSE:
         return "a better twin first"
     return "PAT" if one.points > 100 * WITHIN else "in silico with noise"
