@@ -109,7 +109,8 @@ class SharpnessAware(Method):
     .. math:: \varepsilon = \rho\, g / \lVert g \rVert, \qquad g' = \nabla L(\theta + \varepsilon)
 
     ``radius`` is :math:`\rho`; 0 gives backpropagation. Only the parameters of physical layers are
-    moved. Drives the device twice a step where the rule drives it once.
+    moved. Drives the device twice a step where the rule drives it once. (T. Xu et al. use the
+    adaptive form, which scales the move of each parameter by its size.)
 
     Sources: P. Foret et al., ICLR 2021; T. Xu et al., Nat. Commun. 2026, s41467-026-68470-9.
     """
