@@ -415,6 +415,7 @@ def test_a_budget_gives_each_method_the_epochs_that_it_can_pay(task):
         "perturbed": pnn.Recipe(rule=physics_aware, method=Perturbation),
         "in silico": in_silico,
         "sharpness-aware": pnn.Recipe(rule=in_silico, method=SharpnessAware),
+        "in silico, short": pnn.Recipe(rule=in_silico, share=0.25),
         "last quarter": pnn.Recipe(
             rule=physics_aware, method=partial(FineTuned, first=in_silico, last=0.25)
         ),
@@ -424,12 +425,15 @@ def test_a_budget_gives_each_method_the_epochs_that_it_can_pay(task):
         make, task, settings, methods=methods, budget=6 * epoch + 5, progress=False
     ).rows
     evaluation = 2 * len(task.validation)
-    assert [row.steps for row in rows] == [6, 3, 24, 12, 24]  # one an epoch
+    assert [row.steps for row in rows] == [6, 3, 24, 12, 6, 24]  # one an epoch
     driven = 6 * epoch + evaluation
     passes = [row.device_passes for row in rows]
-    assert passes[:4] == [driven, driven, evaluation, evaluation]
+    assert passes[:5] == [driven, driven, *[evaluation] * 3]
+    assert rows[4].settings.endswith("0.25 of the epochs")
     # At the change the normalisation is measured on one batch, here the whole split.
-    assert passes[4] == driven + epoch
+    assert passes[5] == driven + epoch
+    with pytest.raises(RangeError, match="share is 0"):
+        pnn.Recipe(rule=in_silico, share=0)
     with pytest.raises(RangeError, match="less than one epoch"):
         pnn.compare(make, task, settings, methods=methods, budget=epoch - 1, progress=False)
 

@@ -210,6 +210,11 @@ class Recipe:
     method: MakeMethod = Backpropagation  # makes the training method
     learning_rate: float | None = None  # in place of that of the settings
     penalty: float | None = None  # likewise
+    share: float = 1.0  # of the epochs that there are: on a twin more can be worse
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise RangeError(f"share is {self.share}; it is above 0, and 1 at most.")
 
     def settings(self, settings: FitSettings) -> FitSettings:
         own: dict[str, Any] = {"learning_rate": self.learning_rate, "penalty": self.penalty}
@@ -219,6 +224,8 @@ class Recipe:
         """What the search may choose, as text of a row."""
         used = self.settings(settings)
         parts = [f"learning rate {used.learning_rate:g}", f"penalty {used.penalty:g}"]
+        if self.share < 1:
+            parts.append(f"{self.share:g} of the epochs")
         if isinstance(self.method, partial):
             own = self.method.keywords.items()
             parts += [f"{name} {getattr(value, '__name__', value)}" for name, value in own]
@@ -350,6 +357,7 @@ def compare(
                     f"a budget of {budget} passes is less than one epoch, {epoch:g} passes."
                 )
             used = replace(used, epochs=int(budget // epoch))
+        used = replace(used, epochs=max(1, round(recipe.share * used.epochs)))
         trial = {"trial": choices[name].index(recipe)} if len(choices[name]) > 1 else {}
         parameters = {"system": system, "twin": twin, "method": name, "seed": seed} | trial
         training = train(
