@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 from statistics import fmean
 
+import numpy as np
 import pytest
 
 from pnnlab.results import Summary
@@ -12,7 +13,7 @@ from pnnlab.results.advantage import read_sweep
 from pnnlab.results.comparison import Compared
 from pnnlab.results.gathering import FILE, Results
 from pnnlab.results.tables import with_section
-from pnnlab.training.advice import suggestion
+from pnnlab.training.advice import IN_SILICO_DOES, TWIN_IS_WRONG, suggestion
 
 RESULTS = Path(__file__).parent.parent / "notebooks" / FILE
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
@@ -109,6 +110,20 @@ def test_what_it_says_of_the_map_is_in_its_table():
     assert f"the best constant answer agrees in {always[0]}," in README
     constant = f"(constant: {always[1]})"
     assert f"in {counts[1]} of {len(made) - sum(made)} {constant} on devices" in README
+
+
+def test_no_other_lines_agree_with_more_of_the_map():
+    found = read_sweep(RESULTS.parent / "advantage.csv")
+    made = [one for one in found if one.case.system != "plate" and one.case.unit < 2]
+    error, best = np.array([one.error for one in made]), np.array([one.best for one in made])
+    lines = [0.0, *sorted(error), np.inf]
+
+    def agree(low, high):
+        said = np.where(error <= low, "in silico with noise", "PAT")
+        return int((np.where(error > high, "a better twin first", said) == best).sum())
+
+    most = max(agree(low, high) for low in lines for high in lines if low <= high)
+    assert agree(IN_SILICO_DOES, TWIN_IS_WRONG) == most
 
 
 def test_the_results_follow_from_their_trainings_and_name_no_machine():
