@@ -79,8 +79,8 @@ def test_a_wrong_slope_is_an_error_of_what_the_parameters_change(inputs: Tensor)
     [
         ((0.1, 0.19), "in silico with noise"),
         ((0.15, 0.16), "PAT"),
-        ((0.6, 0.6), "PAT"),
-        ((0.6, 0.63), "a better twin first"),
+        ((0.6, 0.69), "PAT"),
+        ((0.6, 0.71), "a better twin first"),
         ((math.inf,), "a better twin first"),
     ],
 )
