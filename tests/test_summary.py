@@ -102,6 +102,7 @@ def test_the_file_has_the_agreed_form(tmp_path: Path) -> None:
         *("accuracy_on_twin", "recalibrated_accuracy", "digital_baseline", "linear_baseline"),
         *("accuracy_without_physics", "chance", "published", "parameters", "device_passes"),
         *("seconds", "commit", "settings", "trials", "correct", "recalibrated_correct", "unit"),
+        "steps",
     ]
     assert data["rows"][0]["twin"] is None
 
