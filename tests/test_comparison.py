@@ -416,6 +416,9 @@ def test_a_budget_gives_each_method_the_epochs_that_it_can_pay(task):
         "in silico": in_silico,
         "sharpness-aware": pnn.Recipe(rule=in_silico, method=SharpnessAware),
         "in silico, short": pnn.Recipe(rule=in_silico, share=0.25),
+        # Of whatever rule, these drive the device, and must not have the steps of those on a twin.
+        "perturbed, in silico": pnn.Recipe(rule=in_silico, method=Perturbation),
+        "asymmetrical, in silico": pnn.Recipe(rule=in_silico, method=Asymmetrical),
         "last quarter": pnn.Recipe(
             rule=physics_aware, method=partial(FineTuned, first=in_silico, last=0.25)
         ),
@@ -425,13 +428,13 @@ def test_a_budget_gives_each_method_the_epochs_that_it_can_pay(task):
         make, task, settings, methods=methods, budget=6 * epoch + 5, progress=False
     ).rows
     evaluation = 2 * len(task.validation)
-    assert [row.steps for row in rows] == [6, 3, 24, 12, 6, 24]  # one an epoch
+    assert [row.steps for row in rows] == [6, 3, 24, 12, 6, 3, 6, 24]  # one an epoch
     driven = 6 * epoch + evaluation
     passes = [row.device_passes for row in rows]
-    assert passes[:5] == [driven, driven, *[evaluation] * 3]
+    assert passes[:7] == [driven, driven, *[evaluation] * 3, driven, driven]
     assert rows[4].settings.endswith("0.25 of the epochs")
     # At the change the normalisation is measured on one batch, here the whole split.
-    assert passes[5] == driven + epoch
+    assert passes[7] == driven + epoch
     with pytest.raises(RangeError, match="share is 0"):
         pnn.Recipe(rule=in_silico, share=0)
     with pytest.raises(RangeError, match="less than one epoch"):

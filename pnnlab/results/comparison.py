@@ -348,9 +348,8 @@ def compare(
         calibrate(network, calibration_inputs(task))
         used = replace(recipe.settings(settings), seed=seed)
         if budget is not None:
-            sweeps = Training(network, task, used, method=recipe.method).method.sweeps or 1
-            if on_twin_alone(network):
-                sweeps /= STEPS_ON_TWIN
+            method = Training(network, task, used, method=recipe.method).method
+            sweeps = (method.sweeps or 1) / (1 if method.drives else STEPS_ON_TWIN)
             epoch = len(task.train) * passes_per_example(network) * sweeps
             if budget < epoch:
                 raise RangeError(

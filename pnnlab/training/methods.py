@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pnnlab.errors import RangeError, TwinError
-from pnnlab.gradients import GradientRule, Response, valued
+from pnnlab.gradients import GradientRule, Randomised, Response, in_silico, noise_aware, valued
 from pnnlab.layers import (
     PhysicalLayer,
     calibrate,
@@ -57,6 +57,12 @@ class Method(ABC):
     def sweeps(self) -> float:
         """How often a step sends its batch through the devices, if the rules of the layers do."""
         return 1.0
+
+    @property
+    def drives(self) -> bool:
+        """Whether a step drives a device: unless all layers have rules that are known not to."""
+        rules = [layer.rule for layer in physical_layers(self.network)]
+        return not all(r in (in_silico, noise_aware) or isinstance(r, Randomised) for r in rules)
 
     @property
     def states_of_twin(self) -> bool:
@@ -214,6 +220,10 @@ class Asymmetrical(Method):
     """
 
     @property
+    def drives(self) -> bool:
+        return True
+
+    @property
     def states_of_twin(self) -> bool:
         return True
 
@@ -312,6 +322,10 @@ class Perturbation(Method):
             )
 
     @property
+    def drives(self) -> bool:
+        return True
+
+    @property
     def sweeps(self) -> float:
         return 2.0 * self.directions if self.central else self.directions + 1.0
 
@@ -403,6 +417,10 @@ class DualAdaptive(Method):
                 "least 0 and a fraction of the steps, 0 to 1."
             )
         whole("hidden", self.hidden, 1)
+
+    @property
+    def drives(self) -> bool:
+        return True
 
     @cached_property
     def _errors(self) -> nn.ModuleList:
