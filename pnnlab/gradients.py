@@ -80,10 +80,11 @@ def noise_aware(system: PhysicalSystem, twin: nn.Module | None) -> Response:
 @final
 @dataclass(frozen=True)
 class Randomised:
-    """In silico training on a physics twin whose constants are drawn anew at every call.
+    """In silico training on a physics twin whose constants are drawn anew at every step.
 
-    The relative standard deviation of each free constant is ``tolerance``; ``noise`` adds that of
-    the device.
+    The relative standard deviation of each free constant is ``tolerance``, and all layers of one
+    device have the same; ``noise`` adds that of the device. They follow from torch's seed, which a
+    training sets at each step: do so in a loop of your own.
     """
 
     tolerance: float = 0.05

@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -333,6 +334,27 @@ def test_constants_drawn_with_no_width_are_in_silico():
     x, theta = torch.rand(5, 16), torch.rand(128)
     assert torch.equal(Randomised(0.0)(None, twin)(x, theta), twin(x, theta))
     assert not torch.equal(Randomised(0.05)(None, twin)(x, theta), twin(x, theta))
+
+
+def test_constants_are_drawn_once_a_step_for_all_layers_of_a_device(monkeypatch):
+    """What leaves the factory is one board: its layers have the same constants."""
+    systems, twins = board()
+    other = twins[0].with_constants(replace(twins[0].constants, v_t=0.31))
+    drawn = []
+    monkeypatch.setattr(
+        PhysicsTwin,
+        "with_constants",
+        lambda twin, constants: drawn.append(constants) or twin,
+    )
+    network = deep_pnn([*systems, systems[0]], [*twins, other], Randomised(0.1), classes=3)
+    x = torch.rand(40, 16)
+    task = Task.from_arrays(x, torch.arange(40) % 3)
+    calibrate(network, x)
+    drawn.clear()
+    steps = len(list(Training(network, task, FitSettings(batch_size=8)).records()))
+    assert len(drawn) == 3 * steps
+    assert drawn[::3] == drawn[1::3]
+    assert len({str(one) for one in drawn[::3] + drawn[2::3]}) == 2 * steps
 
 
 METHODS = [

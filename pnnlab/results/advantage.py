@@ -1,4 +1,4 @@
-"""The advantage of physics-aware training over in silico training with noise, measured."""
+"""The advantage of physics-aware training over its best rival without a device, measured."""
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,10 +13,10 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from pnnlab.errors import RangeError
-from pnnlab.gradients import RULES, GradientRule, physics_aware
+from pnnlab.gradients import GradientRule, Randomised, in_silico, noise_aware, physics_aware
 from pnnlab.layers import PhysicalLayer, Rescale, calibrate, deep_pnn, on_device, physical_layers
 from pnnlab.provenance import commit
-from pnnlab.results.comparison import calibration_inputs
+from pnnlab.results.comparison import STEPS_ON_TWIN, calibration_inputs
 from pnnlab.results.setups import REPLAYS, chained, fitted
 from pnnlab.runs import train
 from pnnlab.storage import user_path
@@ -34,6 +34,15 @@ INPUTS = 500
 
 RATES = (0.01, 0.03)
 """Learning rates that each method may choose from, on the validation split."""
+
+METHODS: Mapping[str, tuple[GradientRule, int]] = {
+    "PAT": (physics_aware, 1),
+    "noise-aware": (noise_aware, STEPS_ON_TWIN),
+    "randomised": (Randomised(0.03, noise=True), STEPS_ON_TWIN),
+    "in silico": (in_silico, 1),  # with more steps it can be worse
+    "noise-aware, PAT's steps": (noise_aware, 1),
+}
+"""Gradient rules, and how many times the steps of PAT; only physics twins can be randomised."""
 
 WITHIN, WORSE = 0.01, 0.05  # of accuracy: the same, and clearly worse
 CASE = ("system", "task", "unit", "noise", "twin")
@@ -138,73 +147,75 @@ class Setup:
         return FitSettings(epochs=epochs, batch_size=size, seed=self.case.unit)
 
 
-def measure(case: Case, depths: Sequence[int]) -> Iterator[dict[str, object]]:
-    """Fit the twin of a case, train networks by PAT and in silico with noise, and measure both."""
-    setup = Setup(case)
+def measure(setup: Setup, depth: int, methods: Sequence[str]) -> Iterator[dict[str, object]]:
+    """Measure the twin's errors, train a network by each of these `METHODS`, and measure them."""
     task = setup.task
-    for depth in depths:
-        network = setup.network(depth, physics_aware)
-        calibrate(network, calibration_inputs(task))
-        found = local_errors(network, task.train.x[:INPUTS])
-        errors = ("errors", "over_noise", "parameter_errors")
-        layers = {name: " ".join(f"{one:.4g}" for one in getattr(found, name)) for name in errors}
-        for method in ("PAT", "noise-aware"):
-            trials = [_trained(setup, depth, RULES[method], rate) for rate in RATES]
-            validation, training = max(trials, key=itemgetter(0))
-            with on_device(training.network):
-                test = accuracy(training.network, task.test)
-            yield {
-                **{name: getattr(case, name) for name in CASE},
-                "depth": depth,
-                **layers,
-                "method": method,
-                "learning_rate": training.settings.learning_rate,
-                "validation": round(validation, 6),
-                "accuracy": round(test, 6),
-                "n_test": len(task.test),
-                "twin_passes": setup.twin_passes(network),
-                "passes": training.device_passes,
-                "commit": commit(),
-            }
+    network = setup.network(depth, physics_aware)
+    calibrate(network, calibration_inputs(task))
+    found = local_errors(network, task.train.x[:INPUTS])
+    errors = ("errors", "over_noise", "parameter_errors")
+    layers = {name: " ".join(f"{one:.4g}" for one in getattr(found, name)) for name in errors}
+    for method in methods:
+        trials = [_trained(setup, depth, method, rate) for rate in RATES]
+        validation, training = max(trials, key=itemgetter(0))
+        with on_device(training.network):
+            test = accuracy(training.network, task.test)
+        yield {
+            **{name: getattr(setup.case, name) for name in CASE},
+            "depth": depth,
+            **layers,
+            "method": method,
+            "learning_rate": training.settings.learning_rate,
+            "validation": round(validation, 6),
+            "accuracy": round(test, 6),
+            "n_test": len(task.test),
+            "twin_passes": setup.twin_passes(network),
+            "passes": training.device_passes,
+            "commit": commit(),
+        }
 
 
-def _trained(setup: Setup, depth: int, rule: GradientRule, rate: float) -> tuple[float, Training]:
+def _trained(setup: Setup, depth: int, method: str, rate: float) -> tuple[float, Training]:
+    rule, times = METHODS[method]
     network, task = setup.network(depth, rule), setup.task
-    inputs = calibration_inputs(task)
-    calibrate(network, inputs)
-    settings = replace(setup.settings, learning_rate=rate, evaluations=1)
+    calibrate(network, calibration_inputs(task))
+    epochs = times * setup.settings.epochs
+    settings = replace(setup.settings, learning_rate=rate, epochs=epochs, evaluations=1)
     training = train(network, task, settings, progress=False)
     with on_device(network):
         if rule is not physics_aware:
-            calibrate(network, inputs)
+            calibrate(network, calibration_inputs(task))
         return accuracy(network, task.validation), training
 
 
 def sweep(path: str | Path, cases: Sequence[Case], depths: Sequence[int] = (1, 2, 3, 5)) -> Path:
-    """Measure cases that a CSV table does not hold yet, and append each to it when it is whole."""
+    """Measure what a CSV table does not hold yet of these cases, and append it row by row."""
     path = user_path(path)
     done: set[tuple[str, ...]] = set()
     if path.exists():
         with path.open(newline="", encoding="utf-8") as file:
             done = {_key(row) for row in csv.DictReader(file)}
     for case in tqdm(cases, "cases"):
-        if _key(vars(case)) in done:
-            continue
-        rows = list(measure(case, depths))
-        with path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-            if file.tell() == 0:
-                writer.writeheader()
-            writer.writerows(rows)
+        setup = Setup(case)
+        fits = [name for name in METHODS if name != "randomised" or "neural" not in case.twin]
+        for depth in depths:
+            here = {**vars(case), "depth": depth}
+            left = [name for name in fits if _key({**here, "method": name}) not in done]
+            for row in measure(setup, depth, left) if left else ():
+                with path.open("a", newline="", encoding="utf-8") as file:
+                    writer = csv.DictWriter(file, list(row), lineterminator="\n")
+                    if file.tell() == 0:
+                        writer.writeheader()
+                    writer.writerow(row)
     return path
 
 
 class Measured(NamedTuple):
-    """One network of a `sweep`: what both methods reached with it, and what its errors suggested.
+    """One network of a `sweep`: what each method reached with it, and what its errors suggested.
 
     The ``best`` is what the accuracies say, in the words of `suggestion`: a better twin first, if
-    PAT reaches `WORSE` more with another twin of this device, at the same depth, than either method
-    does here; in silico with noise, if that is within `WITHIN` of PAT or better; else PAT.
+    PAT reaches `WORSE` more with another twin of this device, at the same depth, than PAT or its
+    rival do here; in silico with noise, if the rival is within `WITHIN` of PAT or better; else PAT.
     """
 
     case: Case
@@ -214,42 +225,48 @@ class Measured(NamedTuple):
     over_noise: float  # likewise
     accuracy: Mapping[str, float]  # by method, on the device
     passes: Mapping[str, int]  # by method, of the twin and of the training
+    rival: str  # the best of the methods other than PAT on the validation split
     best: str = "PAT"
 
     @property
     def points(self) -> float:
-        """What PAT reaches beyond noise-aware training, percentage points."""
-        return 100 * (self.accuracy["PAT"] - self.accuracy["noise-aware"])
+        """What PAT reaches beyond its rival, percentage points."""
+        return 100 * (self.accuracy["PAT"] - self.accuracy[self.rival])
 
 
 def read_sweep(path: str | Path) -> tuple[Measured, ...]:
-    """Read what a `sweep` has written."""
+    """Read what a `sweep` has written; a network lacking methods has only those that it has."""
+    networks: dict[tuple[str, ...], dict[str, dict[str, str]]] = {}
     with user_path(path).open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+        for row in csv.DictReader(file):
+            networks.setdefault(_key(row)[:-1], {})[row["method"]] = row
     found = []
-    for pat, noisy in zip(rows[::2], rows[1::2], strict=True):
+    for methods in networks.values():
+        pat = methods["PAT"]
         system: Any = pat["system"]
         task: Any = pat["task"]
         case = Case(system, int(pat["unit"]), float(pat["noise"]), pat["twin"], task)
-        methods = {row["method"]: row for row in (pat, noisy)}
         error, input_error, over_noise = (
             sum(map(float, pat[name].split()))
             for name in ("parameter_errors", "errors", "over_noise")
         )
         accuracy = {name: float(row["accuracy"]) for name, row in methods.items()}
         passes = {n: int(r["passes"]) + int(r["twin_passes"]) for n, r in methods.items()}
+        rivals = [name for name in METHODS if name != "PAT" and name in methods]
+        rival = max(rivals, key=lambda name: float(methods[name]["validation"]))
         sums = error, input_error, over_noise
-        found.append(Measured(case, int(pat["depth"]), *sums, accuracy, passes))
+        found.append(Measured(case, int(pat["depth"]), *sums, accuracy, passes, rival))
     return tuple(one._replace(best=_best(one, found)) for one in found)
 
 
 def _best(one: Measured, found: Sequence[Measured]) -> str:
     deep = [other for other in found if other.depth == one.depth]
     same = [other for other in deep if replace(other.case, twin=one.case.twin) == one.case]
-    if max(one.accuracy.values()) < max(other.accuracy["PAT"] for other in same) - WORSE:
+    reached = max(one.accuracy["PAT"], one.accuracy[one.rival])
+    if reached < max(other.accuracy["PAT"] for other in same) - WORSE:
         return "a better twin first"
     return "PAT" if one.points > 100 * WITHIN else "in silico with noise"
 
 
 def _key(row: Mapping[str, object]) -> tuple[str, ...]:
-    return tuple(str(row[name]) for name in CASE)
+    return tuple(str(row[name]) for name in (*CASE, "depth", "method"))

@@ -444,7 +444,7 @@ def _product_weights(places: Real) -> Real:
 
 
 def _quadrature(start: float, end: float) -> tuple[Real, Real]:  # of Gauss and Legendre
-    points, weights = np.polynomial.legendre.leggauss(QUADRATURE)
+    points, weights = _GAUSS_LEGENDRE
     return start + (end - start) * (points + 1) / 2, (end - start) * weights / 2
 
 
@@ -461,5 +461,6 @@ def _lagrange(places: Real, z: Real) -> Real:
     return np.array([np.prod((z[:, None] - rest) / (here - rest), axis=1) for here, rest in pairs])
 
 
+_GAUSS_LEGENDRE = np.polynomial.legendre.leggauss(QUADRATURE)
 _PAPER_SHAPER = shaper(frequencies())
 _SPECTROMETER = spectrometer(frequencies()) / (FULL_SCALE * SPACING_THZ)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pnnlab import characterize
 from pnnlab.errors import ShapeError, TwinError
-from pnnlab.plain import whole
+from pnnlab.plain import seeded, whole
 from pnnlab.systems import multiplex, oscillators, plate, resonators
 from pnnlab.systems.circuit import CircuitConstants, oscillate
 from pnnlab.systems.plate import PlateConstants
@@ -106,9 +106,15 @@ class PhysicsTwin(Twin):
         return self._like(self.signature, self.equations, constants)
 
     def drawn(self, tolerance: float) -> "PhysicsTwin":
-        """A twin with free constants of relative standard deviation ``tolerance`` about these."""
+        """A twin with free constants of relative standard deviation ``tolerance`` about these.
+
+        The constants follow from these and torch's seed, which each step of a training sets anew:
+        the layers of one device share them.
+        """
         free = self.equations.free
-        factors = 1 + tolerance * torch.randn(len(free), dtype=torch.float64)
+        generator = seeded(hash((torch.initial_seed(), *self.values.tolist())))
+        normal = torch.randn(len(free), dtype=torch.float64, generator=generator)
+        factors = 1 + tolerance * normal
         return self.with_constants(_scaled(self.constants, free, factors.tolist()))
 
     def reprogrammed(self, system: Described, **programme: int) -> "PhysicsTwin":
