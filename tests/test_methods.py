@@ -126,6 +126,13 @@ def test_fine_tuning_is_one_rule_and_then_the_other(last):
     assert same(trained(tuned), trained(alone))
 
 
+def test_what_is_fine_tuned_may_be_trained_by_another_method():
+    sharp = partial(SharpnessAware, radius=0.2)
+    tuned = make(partial(FineTuned, first=in_silico, last=0.0, method=sharp))
+    assert same(trained(tuned), trained(make(sharp, rule=in_silico)))
+    assert not same(trained(tuned), trained(make(rule=in_silico)))
+
+
 def test_fine_tuning_drives_the_device_in_its_part_alone():
     training = make(partial(FineTuned, first=in_silico, last=0.5), epochs=4)
     passes = [record.device_passes for record in training.records()]
@@ -367,6 +374,7 @@ METHODS = [
     partial(Perturbation, directions=8),
     partial(Perturbation, directions=8, central=False),
     partial(FineTuned, first=in_silico, last=0.5),
+    partial(FineTuned, first=physics_aware, last=0.2, method=DualAdaptive),
     partial(OnlineRefit, every=4, batches=3),
     LocalLearning,
 ]
@@ -407,6 +415,9 @@ def test_a_run_of_another_method_is_another_run():
         partial(FineTuned, first=noise_aware),
         partial(FineTuned, first=Randomised(0.1)),
         partial(FineTuned, first=Randomised(0.2)),
+        partial(FineTuned, first=in_silico, method=SharpnessAware),
+        partial(FineTuned, first=in_silico, method=partial(SharpnessAware, radius=0.1)),
+        partial(FineTuned, first=in_silico, method=partial(SharpnessAware, radius=0.2)),
         DualAdaptive,
         partial(DualAdaptive, seed=1),
     ]

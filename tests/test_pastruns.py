@@ -107,6 +107,29 @@ def test_trainings_are_drawn_over_steps_passes_or_time() -> None:
     assert comparison_plots({}, "steps", {})[0].note == "no training is chosen"
 
 
+def test_trainings_that_differ_in_their_seed_are_one_line_with_an_interval(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journals = {
+        f"seed {n}": [
+            record(step, **EVALUATED | {"device_metric": metric}, device_passes=step + n)
+            for step, metric in zip((10, 20, 30), metrics, strict=False)
+        ]
+        for n, metrics in enumerate([(0.1, 0.8, 0.9), (0.3, 0.8, 0.9), (0.2, 0.8)])
+    }
+    monkeypatch.setattr(trainings, "read_journal", lambda folder, _=0: journals[folder.name])
+    monkeypatch.setattr(trainings, "read_run", lambda folder: RunInfo(folder=folder))
+    runs = {"PAT": recorded([root / name for name in journals]), "one": recorded([root / "seed 0"])}
+    plot, _ = comparison_plots(runs, "passes", {"PAT": line_style(0), "one": line_style(1)})
+    mean, one = plot.lines
+    assert mean.x.tolist() == [11, 21]  # as far as all of them go
+    assert mean.y.tolist() == pytest.approx([20, 80])
+    # Student's t of two degrees of freedom, 4.303, and a deviation of 10 points over √3.
+    assert (2 * np.asarray(mean.deviation)).tolist() == pytest.approx([24.84, 0], abs=0.01)
+    assert one.deviation is None
+    assert one.x.tolist() == [10, 20, 30]
+
+
 def test_thirty_lines_all_differ() -> None:
     line_styles = [line_style(place) for place in range(30)]
     assert len(set(line_styles)) == 30

@@ -227,11 +227,17 @@ class Recipe:
         if self.share < 1:
             parts.append(f"{self.share:g} of the epochs")
         if isinstance(self.method, partial):
-            own = self.method.keywords.items()
-            parts += [f"{name} {getattr(value, '__name__', value)}" for name, value in own]
+            parts += [f"{name} {_text(value)}" for name, value in self.method.keywords.items()]
         if not hasattr(self.rule, "__name__"):  # one with settings of its own
             parts.append(repr(self.rule))
         return ", ".join(parts)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, partial):
+        own = (f"{name} {_text(one)}" for name, one in value.keywords.items())
+        return f"{_text(value.func)} ({', '.join(own)})"
+    return str(getattr(value, "__name__", value))
 
 
 Way: TypeAlias = GradientRule | Recipe | Sequence[Recipe]
@@ -253,7 +259,7 @@ class Compared:
     """Trainings side by side; it shows itself as the results table and the verdicts on pairs."""
 
     rows: tuple[Row, ...]  # one a training
-    runs: Mapping[str, Path] = field(default_factory=dict)  # folder of the first seed, by method
+    runs: Mapping[str, Sequence[Path]] = field(default_factory=dict)  # by method, one a seed
     recipes: Mapping[str, Recipe] = field(default_factory=dict)  # as they were chosen, by method
 
     def difference(self, first: str, second: str) -> Estimate:
@@ -381,7 +387,7 @@ def compare(
             best = scored.index(max(scored))
             chosen[name], done[name, settings.seed] = recipes[best], trials[best]
     rows: list[Row] = []
-    runs: dict[str, Path | None] = {}
+    runs: dict[str, list[Path]] = {}
     for seed in range(settings.seed, settings.seed + seeds):
         digital, linear = (
             baseline(task, epochs=settings.epochs, batch_size=settings.batch_size, seed=seed)
@@ -402,9 +408,9 @@ def compare(
                 run=run,
             )
             rows.append(replace(row, settings=recipe.text(settings), trials=len(choices[name])))
-            runs.setdefault(name, run)
-    first_runs = {name: run for name, run in runs.items() if run}
-    return Compared(tuple(rows), first_runs, chosen)
+            if run is not None:
+                runs.setdefault(name, []).append(run)
+    return Compared(tuple(rows), runs, chosen)
 
 
 def _choices(methods: Mapping[str, Way], rates: Sequence[float]) -> dict[str, list[Recipe]]:

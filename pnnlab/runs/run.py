@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack, final
 
@@ -375,6 +376,8 @@ def _setting(value: Any) -> Any:
         return f"{_described(value)} {checksum(raw(value)).hex()}"
     if isinstance(value, list | tuple):
         return [_setting(one) for one in value]
+    if isinstance(value, partial):
+        return {"of": _setting(value.func), **{n: _setting(v) for n, v in value.keywords.items()}}
     return getattr(value, "__name__", None) or f"{type(value).__name__}{_settings(value) or ''}"
 
 

@@ -415,10 +415,10 @@ def _source_weights(places: Real, delta: Real) -> Array:
     last = len(places) - 1
     weights = np.zeros((last + 1, len(delta)), complex)
     for i in range(last):
-        z, dz = _quadrature(places[i], places[i + 1])
         near = _nearest(i, last)
+        z, dz, polynomials = _interval(places[i], places[i + 1], *places[near])
         remaining = np.exp(1j * np.outer(places[last] - z, delta))
-        weights[near] += (_lagrange(places[near], z) * dz) @ remaining
+        weights[near] += (polynomials * dz) @ remaining
     return weights
 
 
@@ -430,22 +430,17 @@ def _product_weights(places: Real) -> Real:
     last = len(places) - 1
     weights = np.zeros(last + 1) if last else np.zeros(2)
     for i in range(last):
-        z, dz = _quadrature(places[i], places[i + 1])
         near = _nearest(i, last - 1)
+        z, dz, polynomials = _interval(places[i], places[i + 1], *places[near])
         if near[0] > 0:
-            weights[near + 1] += _lagrange(places[near], z) @ dz
+            weights[near + 1] += polynomials @ dz
             continue
-        slopes = (_lagrange(places[near], z) * z) @ dz
+        slopes = (polynomials * z) @ dz
         later = slopes[1:] / places[near[1:]]
         weights[near[1:] + 1] += later
         weights[1] += slopes[0]
         weights[0] += dz.sum() - later.sum()
     return weights
-
-
-def _quadrature(start: float, end: float) -> tuple[Real, Real]:  # of Gauss and Legendre
-    points, weights = _GAUSS_LEGENDRE
-    return start + (end - start) * (points + 1) / 2, (end - start) * weights / 2
 
 
 def _nearest(interval: int, last: int) -> NDArray[np.int64]:
@@ -454,11 +449,18 @@ def _nearest(interval: int, last: int) -> NDArray[np.int64]:
     return np.arange(low, min(low + DEGREE, last) + 1)
 
 
-def _lagrange(places: Real, z: Real) -> Real:
-    """Polynomials that are 1 at one of the places and 0 at the others, (places, z)."""
-    others = [np.delete(places, i) for i in range(len(places))]
+@lru_cache(maxsize=1024)  # fits and draws of constants leave the length as it is
+def _interval(start: float, end: float, *places: float) -> tuple[Real, Real, Real]:
+    """Points and weights of Gauss and Legendre between two places, and polynomials at the points.
+
+    Each of them, (places, points), is 1 at one of the ``places`` and 0 at the others.
+    """
+    points, weights = _GAUSS_LEGENDRE
+    z = start + (end - start) * (points + 1) / 2
+    others = [np.array([*places[:i], *places[i + 1 :]]) for i in range(len(places))]
     pairs = zip(places, others, strict=True)
-    return np.array([np.prod((z[:, None] - rest) / (here - rest), axis=1) for here, rest in pairs])
+    found = [np.prod((z[:, None] - rest) / (here - rest), axis=1) for here, rest in pairs]
+    return z, (end - start) * weights / 2, np.array(found)
 
 
 _GAUSS_LEGENDRE = np.polynomial.legendre.leggauss(QUADRATURE)

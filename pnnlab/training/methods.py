@@ -155,11 +155,12 @@ class FineTuned(Method):
     """Train with the rule ``first``, such as `in_silico`, then with that of the layers.
 
     The fraction ``last`` of the steps is left to the latter. At the change the normalisation is
-    measured again, on one batch.
+    measured again, on one batch. The steps before may be those of another ``method``.
     """
 
     first: GradientRule
     last: float = 0.1
+    method: MakeMethod = Backpropagation
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -170,16 +171,26 @@ class FineTuned(Method):
     def sweeps(self) -> float:
         return self.last
 
+    @cached_property
+    def _before(self) -> Method:
+        return self.method(self.training)
+
     def update(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         training, network = self.training, self.network
         change = round((1 - self.last) * training.steps)
         if training.step < change:
             rules = [self.first(la.system, la.twin) for la in physical_layers(network)]
             with responding(network, rules):
-                return self.backpropagate(x, targets)
+                return self._before.update(x, targets)
         if training.step == change:
             calibrate(network, x)
         return self.backpropagate(x, targets)
+
+    def state(self) -> dict[str, Any]:
+        return self._before.state()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self._before.restore(state)
 
 
 class Shot(NamedTuple):

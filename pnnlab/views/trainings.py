@@ -7,11 +7,13 @@ from dataclasses import replace
 from html import escape
 from itertools import cycle
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any, Literal, TypeAlias, final
 
 import ipywidgets as widgets
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 from pnnlab.background import Session
 from pnnlab.errors import RunError
@@ -35,7 +37,7 @@ from pnnlab.views.parts import (
     status,
     table_row,
 )
-from pnnlab.views.style import LINE_DASHES, LineStyle, Picture, line_style
+from pnnlab.views.style import BAND, LINE_DASHES, LineStyle, Picture, line_style
 
 GREY = LineStyle("grey", ())
 DEVICE, TWIN = LineStyle("blue", ()), LineStyle("vermillion", (6, 3))
@@ -81,6 +83,26 @@ class RecordedRun(Recorded):
             return
         for record in new[1:] if latest else new:
             self.add(record)
+
+
+@final
+class OverSeeds(Recorded):
+    """Trainings that differ in their seed: means of their evaluations, as far as all of them go."""
+
+    def __init__(self, folders: Sequence[str | Path]) -> None:
+        runs = [RecordedRun(folder) for folder in folders]
+        self.labels = runs[0].labels
+        means: dict[str, Any] = {"device_metric": 0.0, "device_loss": 0.0, "seconds": 0.0}
+        found, self.half = [], []  # and half the 95 % interval of the metric
+        freedom = len(runs) - 1
+        for records in zip(*(run.evaluations for run in runs), strict=False):
+            for name in means:
+                means[name] = fmean(getattr(record, name) for record in records)
+            passes = round(fmean(record.device_passes for record in records))
+            found.append(replace(records[0], **means, device_passes=passes))
+            spread = stdev(record.device_metric or 0.0 for record in records)
+            self.half.append(stdtrit(freedom, 0.975) * spread / math.sqrt(len(runs)))
+        super().__init__(found)
 
 
 Trained: TypeAlias = Session | Recorded
@@ -197,7 +219,7 @@ def _running_mean(columns: Floats, widths: NDArray[np.int_]) -> Floats:
 
 
 Against: TypeAlias = Literal["steps", "passes", "time"]
-Source: TypeAlias = Session | Run | str | Path | Sequence[Record]
+Source: TypeAlias = Session | Run | str | Path | Sequence[Record] | Sequence[Path]
 
 AXES: Mapping[Against, tuple[str, str, str]] = {  # button, label of the axis, field of a record
     "steps": ("steps", "step", "step"),
@@ -221,7 +243,8 @@ class Comparison(View):
     Parameters
     ----------
     runs : mapping of str to Session, Run, path or sequence of Record
-        A name and a source for each: a path is that of a run folder.
+        A name and a source for each: a path is that of a run folder. Of several paths, one a seed,
+        the mean is shown, with 95 % intervals for new seeds.
     against : {"steps", "passes", "time"}
         The axis to begin with.
 
@@ -310,11 +333,15 @@ def recorded(source: Source) -> Trained:
         return source
     if isinstance(source, Run | str | Path):
         return RecordedRun(source.folder if isinstance(source, Run) else source)
-    if all(isinstance(one, Record) for one in source):
-        return Recorded(source)
+    folders = [one for one in source if isinstance(one, str | Path)]
+    records = [one for one in source if isinstance(one, Record)]
+    if folders and len(folders) == len(source):
+        return OverSeeds(folders) if len(folders) > 1 else RecordedRun(folders[0])
+    if len(records) == len(source):
+        return Recorded(records)
     raise RunError(
         f"{type(source).__name__} cannot be compared: give a Session, a Run, the path of a run "
-        "folder, or a list of Records."
+        "folder, or a list of paths or of Records."
     )
 
 
@@ -354,7 +381,12 @@ def comparison_plots(
             for name, y in values.items()
         ]
 
-    metric = lines("device_metric", labels.factor)
+    metric = [
+        replace(line, deviation=labels.factor / BAND * np.array(run.half))
+        if isinstance(run := trainings[line.label], OverSeeds)
+        else line
+        for line in lines("device_metric", labels.factor)
+    ]
     return [
         metric_plot(labels, " on the device", x_label + unit, metric, metric, **options),
         Plot("Loss on the device", x_label + unit, labels.loss, lines("device_loss"), **options),
