@@ -38,7 +38,7 @@ MOST_PARAMETERS = 2**25  # in shots taken together: of thousand pendula a shot h
 
 # Sums of a network's parameter errors. Of the pairs tried, these agree best with the map of
 # notebook 05, of circuits and light; plates and other units did not take part in the choice.
-IN_SILICO_DOES = 0.3
+IN_SILICO_DOES = 0.55
 TWIN_IS_WRONG = 1.3
 
 
@@ -279,7 +279,8 @@ class LocalErrors:
 def suggestion(error: float) -> str:
     """Return what to do at this sum of the layers' parameter errors.
 
-    ``"in silico with noise"``, ``"PAT"``, or ``"a better twin first"``.
+    ``"in silico with noise"``, ``"PAT"``, or ``"a better twin first"``: a hint. On devices that
+    did not make the rule it was right no more often than the first of these, always (notebook 05).
     """
     if error <= IN_SILICO_DOES:
         return "in silico with noise"
