@@ -79,6 +79,23 @@ def noise_aware(system: PhysicalSystem, twin: nn.Module | None) -> Response:
 
 @final
 @dataclass(frozen=True)
+class NoiseAware:
+    """As `noise_aware`, with so many ``times`` the noise that the twin knows."""
+
+    times: float
+
+    def __call__(self, system: PhysicalSystem, twin: nn.Module | None) -> Response:
+        sample, model = noise_aware(system, twin), in_silico(system, twin)
+
+        def respond(x: Tensor, theta: Tensor) -> Tensor:
+            mean = model(x, theta)
+            return mean + self.times * (sample(x, theta) - mean)
+
+        return respond
+
+
+@final
+@dataclass(frozen=True)
 class Randomised:
     """In silico training on a physics twin whose constants are drawn anew at every step.
 

@@ -8,7 +8,7 @@ from torch import nn
 from toy import Toy, ToyTwin, toy_response
 
 from pnnlab.errors import RunError, ShapeError, TwinError
-from pnnlab.gradients import Randomised, in_silico, noise_aware, physics_aware
+from pnnlab.gradients import NoiseAware, Randomised, in_silico, noise_aware, physics_aware
 from pnnlab.layers import Rescale, calibrate, deep_pnn, on_device, physical_layers
 from pnnlab.physical_system import PhysicalSystem
 from pnnlab.runs import Run
@@ -131,6 +131,16 @@ def test_what_is_fine_tuned_may_be_trained_by_another_method():
     tuned = make(partial(FineTuned, first=in_silico, last=0.0, method=sharp))
     assert same(trained(tuned), trained(make(sharp, rule=in_silico)))
     assert not same(trained(tuned), trained(make(rule=in_silico)))
+
+
+@pytest.mark.parametrize("first", [in_silico, noise_aware, NoiseAware(2.0), Randomised(0.1)])
+def test_what_trains_on_the_twin_drives_no_device(first):
+    systems, twins = board()
+    for twin in twins:
+        twin.noise.copy_(noisy_twin(0.01).noise)
+    training = Training(deep_pnn(systems, twins, first, classes=3), make_task(features=16))
+    assert not training.method.drives
+    assert next(iter(training.records())).device_passes == 0
 
 
 def test_fine_tuning_drives_the_device_in_its_part_alone():
@@ -323,6 +333,18 @@ def test_samples_have_the_fitted_deviation():
     torch.testing.assert_close(samples.mean(0), twin(x, theta), atol=0.002, rtol=0)
 
 
+@pytest.mark.parametrize("times", [0.0, 0.5, 3.0])
+def test_noise_can_be_some_times_that_of_the_twin(times):
+    twin = noisy_twin(0.01)
+    x, theta = torch.rand(1, 16), torch.rand(128)
+    mean, torch_state = twin(x, theta), torch.get_rng_state()
+    sample = noise_aware(None, twin)(x, theta)
+    torch.set_rng_state(torch_state)
+    torch.testing.assert_close(
+        NoiseAware(times)(None, twin)(x, theta), mean + times * (sample - mean)
+    )
+
+
 def test_noise_follows_the_samples_that_a_read_out_averages():
     twin = noisy_twin(0.01)
     device = Circuit(0, input_dim=16, replays=4, output_dim=16)
@@ -414,6 +436,7 @@ def test_a_run_of_another_method_is_another_run():
         partial(FineTuned, first=in_silico),
         partial(FineTuned, first=noise_aware),
         partial(FineTuned, first=Randomised(0.1)),
+        partial(FineTuned, first=NoiseAware(2.0)),
         partial(FineTuned, first=Randomised(0.2)),
         partial(FineTuned, first=in_silico, method=SharpnessAware),
         partial(FineTuned, first=in_silico, method=partial(SharpnessAware, radius=0.1)),

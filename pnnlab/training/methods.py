@@ -19,7 +19,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pnnlab.errors import RangeError, TwinError
-from pnnlab.gradients import GradientRule, Randomised, Response, in_silico, noise_aware, valued
+from pnnlab.gradients import (
+    GradientRule,
+    NoiseAware,
+    Randomised,
+    Response,
+    in_silico,
+    noise_aware,
+    valued,
+)
 from pnnlab.layers import (
     PhysicalLayer,
     calibrate,
@@ -62,7 +70,8 @@ class Method(ABC):
     def drives(self) -> bool:
         """Whether a step drives a device: unless all layers have rules that are known not to."""
         rules = [layer.rule for layer in physical_layers(self.network)]
-        return not all(r in (in_silico, noise_aware) or isinstance(r, Randomised) for r in rules)
+        twins = (NoiseAware, Randomised)
+        return not all(r in (in_silico, noise_aware) or isinstance(r, twins) for r in rules)
 
     @property
     def states_of_twin(self) -> bool:
