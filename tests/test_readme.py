@@ -99,6 +99,17 @@ def test_what_it_says_of_twelve_methods_is_in_their_trainings():
     assert f"A linear classifier reads the digits at {low:.1f} to {high:.1f} %" in README
 
 
+def test_what_it_says_of_a_longer_search_is_in_its_trainings():
+    files = (RESULTS.parent / name for name in ("methods.json", "longer_search.json"))
+    rows = [row for file in files for row in Summary.read(file).rows if row.system == "plate"]
+    lost = [
+        100 * Compared(tuple(rows)).difference(name, f"{name}, longer search").mean
+        for name in ("PAT", "noise-aware")
+    ]
+    said = f"PAT has {lost[0]:.1f} points less on the plate in the mean of five units"
+    assert f"{said}, and training with noise {lost[1]:.1f}." in README
+
+
 def test_what_it_says_of_the_map_is_in_its_table():
     found = read_sweep(RESULTS.parent / "advantage.csv")
     right = [suggestion(one.error) == one.best for one in found]
